@@ -1,0 +1,51 @@
+"""What does the prompt cache save you? One line records every call of the OpenAI SDK.
+
+::
+
+    from openai import OpenAI
+    from rlm_cachetrack import instrument, query_run
+
+    client = instrument(OpenAI())
+    with query_run("benchmark-001") as run:
+        for step in run.iterations(range(5)):
+            client.chat.completions.create(model="gpt-5", messages=messages)
+    print(run.summary()["cache_hit_rate"])
+"""
+
+from . import errors
+from ._runtime import flush, shutdown, stats
+from ._version import __version__
+from .client import TimescaleDBClient
+from .errors import (
+    CacheTrackError,
+    ConfigError,
+    PricingError,
+    RecordError,
+    StoreError,
+    StoreUnreachableError,
+)
+from .instrument import instrument, uninstrument
+from .records import LLMInteractionRecord, RecordBatch, RecordSink
+from .runs import QueryRun, query_run
+
+__all__ = [
+    "CacheTrackError",
+    "ConfigError",
+    "LLMInteractionRecord",
+    "PricingError",
+    "QueryRun",
+    "RecordBatch",
+    "RecordError",
+    "RecordSink",
+    "StoreError",
+    "StoreUnreachableError",
+    "TimescaleDBClient",
+    "__version__",
+    "errors",
+    "flush",
+    "instrument",
+    "query_run",
+    "shutdown",
+    "stats",
+    "uninstrument",
+]

@@ -1,0 +1,203 @@
+"""Turns journal events into what a sink stores: dialects are read and prices applied here, on the writer's thread.
+
+An event is one line of the journal, a dict with a ``kind``:
+
+* ``call``: an instrumented call; ``usage`` is what the server sent, tokens and costs are derived from it;
+* ``record``: a record made by hand; its tokens, prices and costs stand, what is left out is filled in;
+* ``run_start``, ``run_end``, ``optimization``: of a run.
+
+Moments are ISO 8601 text, or seconds since the epoch for the clock readings of a call.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from . import _guard
+from .pricing import Cost, PriceBook
+from .records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
+from .usage import TokenUsage, read_usage
+
+__all__ = ["Rows"]
+
+_TEXT = frozenset(
+    {
+        "query_id",
+        "model",
+        "model_type",
+        "recursion_id",
+        "parent_recursion_id",
+        "error_message",
+        "error_type",
+        "provider",
+        "api",
+        "service_tier",
+        "finish_reason",
+        "request_id",
+        "price_source",
+        "usage_anomaly",
+    }
+)
+_JSON = frozenset({"metadata", "usage"})
+_MOMENTS = ("time", "start_time", "end_time", "run_id")
+_COST_FIELDS = (
+    "prompt_token_price",
+    "cached_token_price",
+    "cache_write_token_price",
+    "completion_token_price",
+    "total_cost",
+    "original_cost",
+)
+
+
+class Rows:
+    """Builds batches; keeps what is constant between calls (prices by model) warm.
+
+    Args:
+        prices: What tokens cost.
+    """
+
+    def __init__(self, prices: PriceBook) -> None:
+        self._prices = prices
+        self.invalid = 0
+
+    def build(self, events: Sequence[Mapping[str, Any]]) -> RecordBatch:
+        """Turn events into a batch. An event that cannot be understood is reported, counted and left out."""
+        interactions: list[tuple[Any, ...]] = []
+        starts: list[RunStart] = []
+        ends: list[RunEnd] = []
+        optimizations: list[RunKey] = []
+        for event in events:
+            try:
+                kind = event["kind"]
+                if kind in ("call", "record"):
+                    interactions.append(self._interaction(event))
+                elif kind == "run_start":
+                    starts.append(RunStart(*_run(event), _moment(event["time"]), _clean_mapping(event.get("metadata"))))
+                elif kind == "run_end":
+                    ends.append(RunEnd(*_run(event), _moment(event["time"]), _text(event["status"])))
+                elif kind == "optimization":
+                    optimizations.append(RunKey(*_run(event)))
+                else:
+                    raise ValueError(f"an event of the unknown kind {kind!r}")
+            except Exception as exc:  # one event that we cannot read must not hold back the others
+                self.invalid += 1
+                _guard.report("reading an event of the outbox", exc)
+        return RecordBatch(interactions, starts, ends, optimizations)
+
+    def _interaction(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
+        values = dict(event)
+        for name in _MOMENTS:
+            if (value := values.get(name)) is not None:
+                values[name] = _moment(value)
+        if values.get("time") is None:
+            values["time"] = values.get("start_time") or values.get("end_time") or datetime.now(UTC)
+        usage = read_usage(values.get("usage"), provider=values.get("provider"))
+        if values["kind"] == "call":
+            _fill_from_usage(values, usage)
+            cost = self._prices.cost(usage, **_priced_by(values))
+        else:
+            cost = self._complete(values)
+        for name in (*_COST_FIELDS, "price_source"):
+            values[name] = getattr(cost, name)
+        for name in _TEXT:
+            if (text := values.get(name)) is not None:
+                values[name] = _text(text)
+        for name in _JSON:
+            if (value := values.get(name)) is not None:
+                values[name] = _json(value)
+        values["interaction_id"] = UUID(values["interaction_id"])
+        return tuple([values.get(name) for name in COLUMNS])
+
+    def _complete(self, values: dict[str, Any]) -> Cost:
+        prompt, cached = values.get("prompt_tokens"), values.get("cached_tokens")
+        if values.get("uncached_prompt_tokens") is None and prompt is not None and cached is not None:
+            values["uncached_prompt_tokens"] = prompt - cached
+        if values.get("total_tokens") is None and prompt is not None and values.get("completion_tokens") is not None:
+            values["total_tokens"] = prompt + values["completion_tokens"]
+        if values.get("has_tool_calls") is None and values.get("tool_call_count") is not None:
+            values["has_tool_calls"] = values["tool_call_count"] > 0
+        if values.get("duration_ms") is None and values.get("start_time") and values.get("end_time"):
+            values["duration_ms"] = (values["end_time"] - values["start_time"]).total_seconds() * 1000
+        usage = TokenUsage(
+            prompt_tokens=prompt,
+            completion_tokens=values.get("completion_tokens"),
+            total_tokens=values.get("total_tokens"),
+            cached_tokens=cached,
+            cache_write_tokens=values.get("cache_write_tokens"),
+            reasoning_tokens=values.get("reasoning_tokens"),
+        )
+        given = Cost(**{name: values.get(name) for name in (*_COST_FIELDS, "price_source")})
+        return self._prices.complete(given, usage, **_priced_by(values))
+
+
+def _fill_from_usage(values: dict[str, Any], usage: TokenUsage) -> None:
+    values["prompt_tokens"] = usage.prompt_tokens
+    values["completion_tokens"] = usage.completion_tokens
+    values["total_tokens"] = usage.total_tokens
+    values["cached_tokens"] = usage.cached_tokens
+    values["uncached_prompt_tokens"] = usage.uncached_prompt_tokens
+    values["cache_write_tokens"] = usage.cache_write_tokens
+    values["reasoning_tokens"] = usage.reasoning_tokens
+    values["usage_anomaly"] = usage.anomaly
+
+
+def _priced_by(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": values["model"],
+        "provider": values.get("provider"),
+        "service_tier": values.get("service_tier"),
+        "at": values["time"],
+    }
+
+
+def _run(event: Mapping[str, Any]) -> tuple[str, datetime]:
+    return _text(event["query_id"]), _moment(event["run_id"])
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _text(value: Any) -> str:
+    """Text that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    text = value if isinstance(value, str) else str(value)
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")
+
+
+def _json(value: Any) -> str:
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = "\\u0000"
+    if "\\u0000" in text or "\\ud" in text:
+        text = json.dumps(_clean(value), separators=(",", ":"))
+    return text
+
+
+def _clean_mapping(value: Any) -> Mapping[str, Any] | None:
+    return None if value is None else _clean(value)
+
+
+def _clean(value: Any) -> Any:
+    """The same value without what JSONB refuses: NUL, halves of surrogate pairs, and numbers that are none."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {_text(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    return value

@@ -1,0 +1,393 @@
+"""The composition root: which store this process records into, and when it starts, flushes, forks and ends.
+
+A :class:`Runtime` is one pipeline, outbox to sink. There is one a store; the default one serves ``instrument``,
+``query_run`` and the module's ``flush``, ``shutdown`` and ``stats``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from . import _guard, context
+from .config import Settings, load_settings, redact
+from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
+from .outbox import Outbox
+from .records import RecordSink
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from ._rows import Rows
+    from .storage import PostgresStore
+
+__all__ = [
+    "Runtime",
+    "default",
+    "flush",
+    "open_runtime",
+    "release_default",
+    "shutdown",
+    "stats",
+    "use_as_default",
+]
+
+logger = logging.getLogger("rlm_cachetrack")
+
+FLUSH_TIMEOUT_S = 30.0
+
+
+class Runtime:
+    """One pipeline from the outbox to a sink. Made by :func:`open_runtime`.
+
+    Attributes:
+        store_id: What tells one store from another: the address without its password, the embedded server's folder, or
+            the sink's class.
+        users: How many clients hold it; the last one that closes ends it, unless it is the default.
+    """
+
+    def __init__(self, settings: Settings, sink: RecordSink | None = None) -> None:
+        self.settings = settings
+        self.store_id = _store_id(settings, sink)
+        self.users = 0
+        self.closed = False
+        self._sink = sink
+        self._lock = threading.RLock()
+        self._store: PostgresStore | None = None
+        self._rows: Rows | None = None
+        self._pid = os.getpid()
+        self._make_pipeline()
+        _runtimes.add(self)
+
+    def _make_pipeline(self) -> None:
+        settings = self.settings
+        folder = settings.state_dir / "outbox" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
+        self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes)
+        self.writer = Writer(
+            self.outbox,
+            self._open_sink,
+            self.rows,
+            max_records=settings.batch_max_records,
+            max_bytes=settings.batch_max_bytes,
+            max_age_s=settings.batch_max_age_s,
+        )
+
+    # -- parts, made when they are needed ------------------------------------------------------------------------------
+
+    def rows(self) -> Rows:
+        """What turns events into rows. Reads the pricing file at the first call."""
+        with self._lock:
+            if self._rows is None:
+                from ._rows import Rows
+                from .pricing import PriceBook
+
+                self._rows = Rows(PriceBook.load(self.settings.pricing))
+            return self._rows
+
+    def check_pricing(self) -> None:
+        """Read the pricing file now, where the user can act.
+
+        Raises:
+            PricingError: The file cannot be used.
+        """
+        if self.settings.pricing is not None:
+            self.rows()
+
+    def store(self) -> PostgresStore:
+        """The PostgreSQL store, not necessarily connected.
+
+        Raises:
+            ConfigError: The store is a sink of the user's, which cannot be read.
+        """
+        with self._lock:
+            if self._sink is not None:
+                raise ConfigError(f"the store is a {type(self._sink).__name__}: it takes records but cannot be read")
+            if self._store is None:
+                from .storage import PostgresStore
+
+                self._store = PostgresStore(self._resolve_url, pool_size=self.settings.pool_size)
+            return self._store
+
+    def reader(self, timeout_s: float = FLUSH_TIMEOUT_S) -> PostgresStore:
+        """The store, holding all that was recorded before in this process. Blocks until it does.
+
+        Raises:
+            StoreUnreachableError: It could not be stored in time.
+            StoreError: The store cannot be used.
+        """
+        store = self.store()
+        store.open()
+        if not self.flush(timeout_s):
+            raise StoreUnreachableError(
+                f"{self.outbox.pending} records could not be stored within {timeout_s:g} s"
+                + (f": {self.writer.last_error}" if self.writer.last_error else "")
+                + f"; they are kept in {self.outbox.directory}"
+            )
+        return store
+
+    def _resolve_url(self) -> str:
+        if self.settings.db_url is not None:
+            return self.settings.db_url
+        from . import embedded
+
+        return embedded.ensure_running(self.settings.data_dir)
+
+    def _open_sink(self) -> RecordSink:
+        if self._sink is not None:
+            return self._sink
+        store = self.store()
+        store.open()
+        return store
+
+    # -- what others call ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the writer, and with it the adoption of journals that dead processes left. Does not block."""
+        self.writer.start()
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Take an event in: one write to the journal. Never raises for a disk or database that fails."""
+        self.outbox.append(event)
+        if not self.writer.running:
+            self.writer.start()
+
+    def append_run(self, kind: str, query_id: str, run_id: datetime, **more: Any) -> None:
+        """Take an event of a run in."""
+        self.append(
+            {
+                "kind": kind,
+                "query_id": query_id,
+                "run_id": run_id.isoformat(),
+                "time": datetime.now(UTC).isoformat(),
+                **more,
+            }
+        )
+
+    def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """Wait until all that was recorded is stored; whether it is."""
+        return self.writer.flush(timeout_s)
+
+    def close(self, timeout_s: float) -> bool:
+        """Flush, stop and let go. What is not stored in time stays in the journal; returns whether all is stored."""
+        with self._lock:
+            if self.closed:
+                return True
+            self.closed = True
+        stored = self.writer.stop(timeout_s)
+        self.outbox.close()
+        if self._store is not None:
+            self._store.close()
+        if self._sink is not None:
+            try:
+                self._sink.close()
+            except Exception as exc:
+                _guard.report("closing the sink", exc)
+        _runtimes.discard(self)
+        return stored
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the start of the process; see :func:`stats`."""
+        outbox = self.outbox
+        dropped = dict(outbox.dropped)
+        if self._rows is not None and self._rows.invalid:
+            dropped["invalid"] = self._rows.invalid
+        return {
+            "recorded": outbox.appended,
+            "stored": outbox.acked,
+            "pending": outbox.pending,
+            "adopted": outbox.adopted,
+            "dropped": dropped,
+            "internal_errors": _guard.count(),
+            "last_error": None if self.writer.last_error is None else str(self.writer.last_error),
+            "store": redact(self.store_id),
+        }
+
+    def after_fork_in_child(self) -> None:
+        """The child records through a pipeline of its own; the parent's journal and connections stay the parent's."""
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self.outbox.abandon_after_fork()
+        if self._store is not None:
+            self._store.forget_after_fork()
+        self._make_pipeline()
+
+
+# -- the process's runtimes --------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+_opened: list[Runtime] = []
+_default: Runtime | None = None
+_warned_embedded = False
+
+
+def open_runtime(settings: Settings, sink: RecordSink | None = None) -> Runtime:
+    """The runtime of this store: the one that is open already, or a new one. Starts nothing, does not block."""
+    with _lock:
+        identity = _store_id(settings, sink)
+        for runtime in _opened:
+            if not runtime.closed and runtime.store_id == identity and runtime._sink is sink:
+                return runtime
+        runtime = Runtime(settings, sink)
+        _opened.append(runtime)
+        return runtime
+
+
+def use_as_default(runtime: Runtime) -> None:
+    """Make ``runtime`` the one that instrumented calls and ``query_run`` go to.
+
+    Raises:
+        ConfigError: Another one is in use.
+    """
+    global _default
+    with _lock:
+        if _default is not None and not _default.closed and _default is not runtime:
+            raise ConfigError(
+                f"this process already records into {redact(_default.store_id)}; {redact(runtime.store_id)} would be a "
+                "second store. Call uninstrument() and shutdown() first, or run it in a process of its own"
+            )
+        _default = runtime
+
+
+def default() -> Runtime:
+    """The runtime to use when none is named.
+
+    It is the one in use; else the environment's address; else that of the client that was opened first; else the
+    embedded PostgreSQL.
+    """
+    with _lock:
+        if _default is not None and not _default.closed:
+            return _default
+        settings = load_settings()
+        if settings.db_url is None:
+            for runtime in _opened:
+                if not runtime.closed and runtime.users:
+                    use_as_default(runtime)
+                    return runtime
+        runtime = open_runtime(settings)
+        use_as_default(runtime)
+        return runtime
+
+
+def peek_default() -> Runtime | None:
+    """The runtime in use, None when nothing was recorded yet."""
+    return None if _default is None or _default.closed else _default
+
+
+def release_default() -> None:
+    """Nothing is instrumented any more: another store may be chosen."""
+    global _default
+    with _lock:
+        runtime, _default = _default, None
+    if runtime is not None and not runtime.closed and not runtime.users:
+        runtime.flush(runtime.settings.shutdown_timeout_s) if runtime.outbox.pending else None
+
+
+def warn_if_embedded_is_missing(runtime: Runtime) -> None:
+    """Say once what to do when no database is named and none is installed; records are journalled meanwhile."""
+    global _warned_embedded
+    if runtime.settings.db_url is not None or runtime._sink is not None or _warned_embedded:
+        return
+    from . import embedded
+
+    try:
+        embedded.require()
+    except EmbeddedError as exc:
+        _warned_embedded = True
+        logger.warning("records wait in the outbox %s: %s", runtime.outbox.directory, exc)
+
+
+def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+    """Wait until everything recorded by this process, and every journal it adopted, is stored.
+
+    Args:
+        timeout_s: The longest to wait, in seconds.
+
+    Returns:
+        True when all is stored; False when the time ran out. Nothing is lost then: it stays in the journal.
+    """
+    with _lock:
+        runtimes = [runtime for runtime in _opened if not runtime.closed]
+    done = [runtime.flush(timeout_s) for runtime in runtimes if runtime.outbox.pending or runtime.writer.running]
+    return all(done)
+
+
+def shutdown(timeout_s: float | None = None) -> bool:
+    """Flush, and close every store of this process. Recording again opens them again.
+
+    Args:
+        timeout_s: The longest to wait a store, in seconds; by default the settings' ``shutdown_timeout_s`` (5).
+
+    Returns:
+        Whether all is stored; what is not stays in the journal for the next process.
+    """
+    global _default
+    with _lock:
+        runtimes, _opened[:] = list(_opened), []
+        _default = None
+    done = [
+        runtime.close(runtime.settings.shutdown_timeout_s if timeout_s is None else timeout_s) for runtime in runtimes
+    ]
+    return all(done)
+
+
+def stats() -> dict[str, Any]:
+    """Counts of this process. Does not block.
+
+    Returns:
+        ``recorded`` (events taken in), ``stored``, ``pending`` (in the journal, adopted ones included), ``adopted``
+        (found in journals of dead processes), ``dropped`` (by reason; empty when nothing was lost),
+        ``internal_errors``, ``last_error`` (why storing fails, None when it works) and ``store``.
+    """
+    runtime = peek_default()
+    if runtime is None:
+        with _lock:
+            runtime = next((runtime for runtime in _opened if not runtime.closed), None)
+    if runtime is None:
+        return {
+            "recorded": 0,
+            "stored": 0,
+            "pending": 0,
+            "adopted": 0,
+            "dropped": {},
+            "internal_errors": _guard.count(),
+            "last_error": None,
+            "store": None,
+        }
+    return runtime.stats()
+
+
+def _store_id(settings: Settings, sink: RecordSink | None) -> str:
+    if sink is not None:
+        return str(getattr(sink, "store_id", f"sink:{type(sink).__module__}.{type(sink).__qualname__}"))
+    if settings.db_url is None:
+        return f"embedded:{settings.data_dir}"
+    return redact(settings.db_url)
+
+
+def _at_exit() -> None:
+    try:
+        shutdown()
+    except CacheTrackError as exc:
+        logger.warning("at exit: %s", exc)
+    except Exception as exc:
+        _guard.report("shutting down", exc)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    context.after_fork_in_child()
+    for runtime in list(_runtimes):
+        runtime.after_fork_in_child()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

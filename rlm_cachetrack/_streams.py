@@ -1,0 +1,193 @@
+"""Watches streams and raw responses without standing between them and the caller.
+
+The SDK's ``Stream`` draws its items from ``_iterator``; that generator is wrapped in place, so the object the caller
+gets is the very one the SDK made: its type, ``response``, ``close()`` and the ``.stream()`` helpers are untouched. The
+ways a stream can end are three: its generator ends, its HTTP response is closed, or it is collected.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from . import _guard
+from ._calls import Call
+
+__all__ = ["watch_raw", "watch_stream"]
+
+
+def watch_stream(stream: Any, call: Call) -> None:
+    """Observe an SDK ``Stream`` or ``AsyncStream`` from now to its end."""
+    iterator = stream._iterator
+    response = getattr(stream, "response", None)
+    call.headers(getattr(response, "headers", None))
+    stream._iterator = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
+    _on_close(response, call, deferred=False)
+    weakref.finalize(stream, _end, call, "abandoned")
+
+
+def watch_raw(raw: Any, call: Call, *, deferred: bool) -> None:
+    """Observe a raw response.
+
+    Args:
+        raw: What ``with_raw_response`` or ``with_streaming_response`` gave.
+        call: The call.
+        deferred: Whether the body is not read yet (``with_streaming_response``): then the record is made when the
+            caller parses it, or closes the response.
+    """
+    response = raw.http_response
+    call.headers(response.headers)
+    parse = raw.parse
+    if not deferred and not call.stream:
+        # The body is here. The SDK keeps what it parsed, so the caller's own `.parse()` costs nothing afterwards, and
+        # what it raises now it raises again then.
+        try:
+            call.result(parse())
+        except Exception as exc:
+            call.failed(exc)
+        return
+
+    def observed_parse(*args: Any, **kwargs: Any) -> Any:
+        call.pulling = True  # reading the body to its end closes the response; that is no early close
+        try:
+            parsed = parse(*args, **kwargs)
+            if hasattr(parsed, "__await__"):
+                return _observe_later(parsed, call)
+        except BaseException as exc:
+            _fail(call, exc)
+            raise
+        finally:
+            call.pulling = False
+        _observe(parsed, call)
+        return parsed
+
+    raw.parse = observed_parse
+    _on_close(response, call, deferred=deferred)
+    weakref.finalize(raw, _end, call, "abandoned")
+
+
+async def _observe_later(parsed: Any, call: Call) -> Any:
+    call.pulling = True
+    try:
+        result = await parsed
+    except BaseException as exc:
+        _fail(call, exc)
+        raise
+    finally:
+        call.pulling = False
+    _observe(result, call)
+    return result
+
+
+def _observe(parsed: Any, call: Call) -> None:
+    try:
+        if hasattr(parsed, "_iterator"):
+            watch_stream(parsed, call)
+        else:
+            call.result(parsed)
+    except Exception as exc:
+        _guard.report("watching a raw response", exc)
+
+
+def _items(iterator: Iterator[Any], call: Call) -> Iterator[Any]:
+    call.pulling = True
+    try:
+        for item in iterator:
+            try:
+                hidden = call.chunk(item)
+            except Exception as exc:
+                hidden = False
+                _guard.report("reading a chunk", exc)
+            if not hidden:
+                call.pulling = False
+                yield item
+                call.pulling = True
+    except GeneratorExit:
+        _end(call, "closed_early")
+        raise
+    except BaseException as exc:
+        _fail(call, exc)
+        raise
+    _end(call, None)
+
+
+async def _async_items(iterator: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+    call.pulling = True
+    try:
+        async for item in iterator:
+            try:
+                hidden = call.chunk(item)
+            except Exception as exc:
+                hidden = False
+                _guard.report("reading a chunk", exc)
+            if not hidden:
+                call.pulling = False
+                yield item
+                call.pulling = True
+    except GeneratorExit:
+        _end(call, "closed_early")
+        raise
+    except BaseException as exc:
+        _fail(call, exc)
+        raise
+    _end(call, None)
+
+
+def _on_close(response: Any, call: Call, *, deferred: bool) -> None:
+    """Finish the call when its HTTP response is closed early, whoever closes it.
+
+    The SDK and its HTTP library close it too, at the end of the body and before our generator sees that end. Such a
+    close happens while an item is being pulled; one from the caller's hands does not.
+    """
+    if response is None:
+        return
+
+    def closed(was_closed: bool) -> None:
+        if call.pulling or call.done:
+            return
+        try:
+            if deferred and not was_closed and response.is_stream_consumed:
+                return  # the body was read to its end without the SDK's parser; it is there at the next close
+            if deferred and hasattr(response, "_content"):
+                call.result(response.json())
+            else:
+                call.stream_ended("closed_early")
+        except Exception as exc:
+            _guard.report("finishing a closed response", exc)
+
+    close, aclose = getattr(response, "close", None), getattr(response, "aclose", None)
+    if close is not None:
+
+        def observed_close() -> None:
+            was_closed = bool(response.is_closed)
+            try:
+                close()
+            finally:
+                closed(was_closed)
+
+        response.close = observed_close
+    if aclose is not None:
+
+        async def observed_aclose() -> None:
+            was_closed = bool(response.is_closed)
+            try:
+                await aclose()
+            finally:
+                closed(was_closed)
+
+        response.aclose = observed_aclose
+
+
+def _end(call: Call, how: str | None) -> None:
+    try:
+        call.stream_ended(how)
+    except Exception as exc:
+        _guard.report("finishing a stream", exc)
+
+
+def _fail(call: Call, error: BaseException) -> None:
+    try:
+        call.failed(error)
+    except Exception as exc:
+        _guard.report("recording a failed stream", exc)

@@ -1,0 +1,208 @@
+"""Arguments and environment become one frozen :class:`Settings`.
+
+An argument wins over the environment, the environment over the default. Nothing here touches the network or the disk,
+but for the look whether ``rlm_cachetrack.yaml`` stands in the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .errors import ConfigError
+
+__all__ = ["Settings", "disabled", "load_settings", "redact"]
+
+ENV_DB_URL = "RLM_CACHETRACK_DB_URL"
+ENV_DB_URL_FALLBACK = "TIMESCALE_DB_URL"
+ENV_PRICING = "RLM_CACHETRACK_PRICING"
+ENV_DISABLED = "RLM_CACHETRACK_DISABLED"
+ENV_DATA_DIR = "RLM_CACHETRACK_DATA_DIR"
+ENV_STATE_DIR = "RLM_CACHETRACK_STATE_DIR"
+ENV_SHUTDOWN_TIMEOUT = "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"
+ENV_OUTBOX_MAX_BYTES = "RLM_CACHETRACK_OUTBOX_MAX_BYTES"
+DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+_KEY_VALUE = re.compile(r"^\s*\w+\s*=")
+_SECRET_PAIR = re.compile(
+    r"\b(password|passfile|sslpassword|sslkey|oauth_client_secret)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&']+)",
+    re.IGNORECASE,
+)
+# Greedy up to the last "@": a password in which "/", "#" or "@" was not escaped is hidden all the same.
+_URL_USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<userinfo>\S*)@", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process was told, resolved once.
+
+    Attributes:
+        db_url: Address of the database; None means the embedded PostgreSQL.
+        db_url_origin: Where the address came from, for ``doctor`` and error messages.
+        pricing: Path of the pricing YAML, or None for the built-in table alone.
+        pool_size: The most connections that reads may hold at once (the writer has one of its own).
+        data_dir: Where the embedded PostgreSQL keeps its data.
+        state_dir: Where journals of records not yet stored are kept.
+        shutdown_timeout_s: The longest that leaving the interpreter may wait for the writer, in seconds.
+        outbox_max_bytes: The most bytes of journal on disk.
+        batch_max_records: A batch is stored when it holds so many records, …
+        batch_max_bytes: … or so many bytes of journal, …
+        batch_max_age_s: … or when its oldest record is so many seconds old.
+    """
+
+    db_url: str | None
+    db_url_origin: str
+    pricing: Path | None
+    data_dir: Path
+    state_dir: Path
+    pool_size: int = 10
+    shutdown_timeout_s: float = 5.0
+    outbox_max_bytes: int = 1 << 30
+    batch_max_records: int = 5_000
+    batch_max_bytes: int = 8 << 20
+    batch_max_age_s: float = 0.2
+
+
+def disabled() -> bool:
+    """Whether ``RLM_CACHETRACK_DISABLED`` turns the library off.
+
+    Raises:
+        ConfigError: The variable is neither a yes nor a no.
+    """
+    value = os.environ.get(ENV_DISABLED, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise ConfigError(f"{ENV_DISABLED}={value!r}: expected 1 or 0")
+
+
+def load_settings(
+    db_url: str | None = None,
+    *,
+    pool_size: int = 10,
+    pricing: str | os.PathLike[str] | None = None,
+) -> Settings:
+    """Resolve arguments, environment and defaults.
+
+    Args:
+        db_url: Address of a PostgreSQL (``postgresql://…`` or libpq's ``key=value`` form). None: the environment's.
+        pool_size: The most connections that reads may hold, at least 1.
+        pricing: A pricing YAML. None: the environment's, else ``rlm_cachetrack.yaml`` of the working directory.
+
+    Raises:
+        ConfigError: A value is unusable; the message names where it came from and what was expected.
+    """
+    url, origin = _resolve_url(db_url)
+    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
+        raise ConfigError(f"pool_size={pool_size!r}: expected a whole number of at least 1")
+    return Settings(
+        db_url=url,
+        db_url_origin=origin,
+        pricing=_resolve_pricing(pricing),
+        pool_size=pool_size,
+        data_dir=_directory(ENV_DATA_DIR) or _default_data_dir(),
+        state_dir=_directory(ENV_STATE_DIR) or _default_state_dir(),
+        shutdown_timeout_s=_number(ENV_SHUTDOWN_TIMEOUT, 5.0),
+        outbox_max_bytes=int(_number(ENV_OUTBOX_MAX_BYTES, float(1 << 30))),
+    )
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with the passwords of every database address in it replaced by ``***``."""
+    return _SECRET_PAIR.sub(r"\1\2***", _URL_USERINFO.sub(_redact_userinfo, text))
+
+
+def _redact_userinfo(match: re.Match[str]) -> str:
+    user, colon, _ = match["userinfo"].partition(":")
+    return f"{match['scheme']}{user}{':***' if colon else ''}@"
+
+
+def _resolve_url(db_url: str | None) -> tuple[str | None, str]:
+    candidates = (
+        (db_url, "the db_url argument"),
+        (os.environ.get(ENV_DB_URL) or None, ENV_DB_URL),
+        (os.environ.get(ENV_DB_URL_FALLBACK) or None, ENV_DB_URL_FALLBACK),
+    )
+    for value, origin in candidates:
+        if value is not None:
+            return _check_url(value, origin), origin
+    return None, "default (embedded PostgreSQL)"
+
+
+def _check_url(value: object, origin: str) -> str:
+    expected = "expected postgresql://user:password@host:5432/database, or libpq's key=value form"
+    if not isinstance(value, str):
+        raise ConfigError(f"{origin} is a {type(value).__name__}; {expected}")
+    text = value.strip()
+    if text.startswith(("postgresql://", "postgres://")):
+        try:
+            parts = urlsplit(text)
+            _ = parts.port if "," not in parts.netloc else None  # several hosts are libpq's to parse
+        except ValueError as exc:
+            # The cause is left out on purpose: it quotes the port, which is the password where an "@" was forgotten.
+            raise ConfigError(f"{origin} is not a usable address ({_why(exc)}); {expected}") from None
+        return text
+    if _KEY_VALUE.match(text):
+        return text
+    shown = redact(text) if "://" in text else f"{len(text)} characters without a scheme"
+    raise ConfigError(f"{origin} is not the address of a PostgreSQL ({shown}); {expected}")
+
+
+def _why(exc: ValueError) -> str:
+    return "its port is not a number from 0 to 65535" if "ort" in str(exc) else "it does not parse"
+
+
+def _resolve_pricing(pricing: str | os.PathLike[str] | None) -> Path | None:
+    if pricing is not None:
+        if not isinstance(pricing, (str, os.PathLike)):
+            raise ConfigError(f"pricing is a {type(pricing).__name__}; expected the path of a YAML file")
+        return Path(pricing).expanduser()
+    if value := os.environ.get(ENV_PRICING):
+        return Path(value).expanduser()
+    local = Path(DEFAULT_PRICING_FILE)
+    return local.absolute() if local.is_file() else None
+
+
+def _directory(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().absolute() if value else None
+
+
+def _number(variable: str, default: float) -> float:
+    value = os.environ.get(variable)
+    if not value:
+        return default
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ConfigError(f"{variable}={value!r}: expected a number of at least 0")
+    return number
+
+
+def _is_root() -> bool:
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
+def _default_data_dir() -> Path:
+    # PostgreSQL refuses to run as root, so root's data belongs to a system user, who must be able to reach it:
+    # it cannot live in root's home, which stays closed to others.
+    if _is_root():
+        return Path("/var/lib/rlm-cachetrack")
+    import platformdirs  # 8 ms of import that only this default needs
+
+    return platformdirs.user_data_path("rlm-cachetrack", appauthor=False)
+
+
+def _default_state_dir() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path("rlm-cachetrack", appauthor=False)

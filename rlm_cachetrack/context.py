@@ -1,0 +1,215 @@
+"""Which query, run, iteration and recursion a call belongs to.
+
+A frame is what ``query_run`` or ``run.recursion`` opens. It follows the code that opened it through a context variable,
+so asyncio tasks and ``asyncio.to_thread`` inherit it. A thread that did not inherit one falls back to the process's one
+active run; where there is none, or more than one, to what ``TimescaleDBClient.set_context`` said, and last to the
+query ``adhoc`` and one run a process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .records import new_id
+
+__all__ = ["ADHOC", "Frame", "current", "enter", "leave", "new_run_id", "set_manual"]
+
+ADHOC = "adhoc"
+
+FIELDS = (
+    "query_id",
+    "run_id",
+    "iteration",
+    "current_depth",
+    "max_depth",
+    "recursion_id",
+    "parent_recursion_id",
+    "model_index",
+    "model_type",
+)
+
+
+class Frame:
+    """One open run, or one level of recursion in it. ``run_id`` is kept as text, ready for the journal."""
+
+    __slots__ = ("__weakref__", "fixed", "iteration", "outer", "run_id", "shared")
+
+    def __init__(
+        self,
+        query_id: str,
+        run_id: datetime,
+        *,
+        outer: Frame | None = None,
+        recursive: bool = False,
+        model_type: str | None = None,
+        model_index: int | None = None,
+        max_depth: int | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.outer = outer
+        self.fixed: dict[str, Any]
+        self.iteration: int | None = None
+        fixed: dict[str, Any] = {"query_id": query_id, "run_id": run_id.isoformat()}
+        if recursive and outer is not None:
+            fixed["current_depth"] = outer.fixed.get("current_depth", 0) + 1
+            fixed["recursion_id"] = new_id()
+            fixed["parent_recursion_id"] = outer.fixed.get("recursion_id")
+            fixed["max_depth"] = outer.fixed.get("max_depth") if max_depth is None else max_depth
+            fixed["model_type"] = outer.fixed.get("model_type") if model_type is None else model_type
+            fixed["model_index"] = outer.fixed.get("model_index") if model_index is None else model_index
+        else:
+            fixed.update(
+                current_depth=0,
+                recursion_id=new_id(),
+                parent_recursion_id=None,
+                max_depth=max_depth,
+                model_type=model_type,
+                model_index=model_index,
+            )
+        self.fixed = fixed
+        # The outermost frame of the same run: recursion shares its run, a nested run does not.
+        self.shared: Frame = outer.shared if recursive and outer is not None else self
+
+
+_frame: ContextVar[Frame | None] = ContextVar("rlm_cachetrack_frame", default=None)
+# The iteration is kept twice: in the context, so that concurrent tasks of one run can each be in their own, and on the
+# frame, for threads that did not inherit the context.
+_iterations: ContextVar[tuple[tuple[Frame, int | None], ...]] = ContextVar("rlm_cachetrack_iterations", default=())
+
+_lock = threading.Lock()
+_open: list[Frame] = []
+_fallback: Frame | None = None
+_manual: Mapping[str, Any] | None = None
+_adhoc_run_id: str | None = None
+_last_run_id = datetime.min.replace(tzinfo=UTC)
+
+
+def new_run_id() -> datetime:
+    """The present moment in UTC, a microsecond later than any given before in this process: run ids never collide."""
+    global _last_run_id
+    with _lock:
+        moment = datetime.now(UTC)
+        if moment <= _last_run_id:
+            moment = _last_run_id + timedelta(microseconds=1)
+        _last_run_id = moment
+        return moment
+
+
+def active() -> Frame | None:
+    """The frame that a call made here and now belongs to, or None."""
+    return _frame.get() or _fallback
+
+
+def enter(frame: Frame) -> Token[Frame | None]:
+    """Make ``frame`` the innermost one of this context."""
+    token = _frame.set(frame)
+    with _lock:
+        _open.append(frame)
+        _choose_fallback()
+    return token
+
+
+def leave(frame: Frame, token: Token[Frame | None]) -> None:
+    """Close ``frame``; what was innermost before is so again."""
+    with _lock:
+        if frame in _open:
+            _open.remove(frame)
+        _choose_fallback()
+    try:
+        _frame.reset(token)
+    except ValueError:
+        # Left in another context than entered (a generator finished by someone else's task, an async context manager
+        # driven from two tasks). That context's variable is not ours to set back.
+        if _frame.get() is frame:
+            _frame.set(frame.outer)
+
+
+def _choose_fallback() -> None:
+    global _fallback
+    inner = {id(f.outer) for f in _open if f.outer is not None}
+    leaves = [f for f in _open if id(f) not in inner]
+    if len(leaves) == 1:
+        _fallback = leaves[0]
+    elif leaves and all(f.shared is leaves[0].shared for f in leaves):
+        _fallback = leaves[0].shared  # recursion side by side is still one run
+    else:
+        _fallback = None
+
+
+def set_iteration(frame: Frame, number: int | None) -> None:
+    """Say which iteration calls of this frame belong to from now on, in this context."""
+    frame.iteration = number
+    outer: set[int] = set()
+    level = frame.outer
+    while level is not None:
+        outer.add(id(level))
+        level = level.outer
+    kept = tuple(pair for pair in _iterations.get() if id(pair[0]) in outer)
+    _iterations.set((*kept, (frame, number)))
+
+
+def get_iteration(frame: Frame) -> int | None:
+    """The iteration of ``frame`` as this context sees it; an inner level without one takes the outer's."""
+    local = _iterations.get()
+    level: Frame | None = frame
+    while level is not None:
+        for owner, number in local:
+            if owner is level:
+                return number
+        if level.iteration is not None:
+            return level.iteration
+        if level.shared is level:
+            return None
+        level = level.outer
+    return None
+
+
+def set_manual(values: Mapping[str, Any] | None) -> None:
+    """Use ``values`` for what no open run says. The mapping is read anew at each call."""
+    global _manual
+    _manual = values
+
+
+def manual() -> Mapping[str, Any] | None:
+    """What was last given to :func:`set_manual`."""
+    return _manual
+
+
+def current() -> dict[str, Any]:
+    """The fields of :data:`FIELDS` for a call made here and now, as a new dict with ``run_id`` in ISO 8601."""
+    frame = _frame.get() or _fallback
+    if frame is not None:
+        values = frame.fixed.copy()
+        values["iteration"] = get_iteration(frame)
+        if _manual:
+            for name, value in _manual.items():
+                if value is not None and values.get(name) is None and name in FIELDS:
+                    values[name] = value
+        return values
+    values = {name: value for name, value in _manual.items() if value is not None} if _manual else {}
+    if not values.get("query_id"):
+        values["query_id"] = ADHOC
+    if not values.get("run_id"):
+        values["run_id"] = adhoc_run_id()
+    return values
+
+
+def adhoc_run_id() -> str:
+    """The run of this process's calls outside any run, as ISO 8601 text."""
+    global _adhoc_run_id
+    if _adhoc_run_id is None:
+        moment = new_run_id().isoformat()
+        with _lock:
+            _adhoc_run_id = _adhoc_run_id or moment
+    return _adhoc_run_id
+
+
+def after_fork_in_child() -> None:
+    """A forked worker is a process of its own: new locks, and an ad-hoc run of its own."""
+    global _lock, _adhoc_run_id
+    _lock = threading.Lock()
+    _adhoc_run_id = None

@@ -1,0 +1,384 @@
+"""``instrument`` and ``uninstrument``: the one place where the SDK is patched.
+
+Every HTTP call of the SDK goes through ``OpenAI.request`` or ``AsyncOpenAI.request``, whichever way it is called, so
+those two methods are wrapped, once, and nothing else of the SDK's classes. A single client is told apart by a mark on
+the instance, which its ``copy()`` and ``with_options()`` hand on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import wrapt
+
+from . import _guard, _runtime
+from ._calls import Call, endpoint_of, provider_of
+from ._streams import watch_raw, watch_stream
+from .config import disabled, load_settings
+from .errors import ConfigError
+from .records import RecordSink
+
+__all__ = ["instrument", "uninstrument"]
+
+ClientT = TypeVar("ClientT")
+
+_MARK = "_rlm_cachetrack"
+_RAW_HEADER = "X-Stainless-Raw-Response"
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What was chosen for a client, or for all."""
+
+    stream_usage: bool = True
+
+
+_lock = threading.RLock()
+_patched: list[tuple[Any, Any]] = []
+_everyone: _Options | None = None
+_marked: weakref.WeakSet[Any] = weakref.WeakSet()
+_providers: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
+_without_stream_options: set[str] = set()
+
+
+def instrument(
+    client: ClientT | None = None,
+    *,
+    store: str | RecordSink | Any | None = None,
+    pricing: str | os.PathLike[str] | None = None,
+    stream_usage: bool = True,
+) -> ClientT:
+    """Record every call of a client, or of every OpenAI client of this process.
+
+    Chat completions, Responses, legacy completions and embeddings are recorded, plain and streamed, sync and async.
+    The caller gets what it would get without us: results, types, errors, chunks. Instrumenting again changes nothing.
+    Does not block: the database is connected, and an embedded one started, on a background thread; one that cannot be
+    reached is reported once in the log, and records wait in a journal on disk.
+
+    Args:
+        client: An ``OpenAI``, ``AsyncOpenAI`` or a client derived from them (Azure, …): it and its ``with_options()``
+            and ``copy()`` clients are recorded. None: every client, those made already and those to come.
+        store: Where to: a PostgreSQL URL, a :class:`TimescaleDBClient`, or any
+            :class:`~rlm_cachetrack.records.RecordSink`. None: ``RLM_CACHETRACK_DB_URL``, else ``TIMESCALE_DB_URL``,
+            else the client that was opened already, else the embedded PostgreSQL.
+        pricing: A pricing YAML laid over the built-in prices. None: ``RLM_CACHETRACK_PRICING``, else
+            ``rlm_cachetrack.yaml`` of the working directory if it is there.
+        stream_usage: For a chat stream whose caller did not ask for usage, ask for it and keep the extra chunk from
+            the caller. False: such a stream is recorded without tokens.
+
+    Returns:
+        ``client`` itself.
+
+    Raises:
+        ConfigError: ``client`` is no OpenAI client; ``store`` is unusable, or a second one while another is in use;
+            the pricing file has a mistake (:class:`~rlm_cachetrack.errors.PricingError`).
+    """
+    global _everyone
+    if client is not None:
+        _check_client(client)
+    if disabled():
+        return cast("ClientT", client)
+    with _lock:
+        runtime = _runtime_for(store, pricing)
+        runtime.check_pricing()
+        _runtime.use_as_default(runtime)
+        _patch()
+        options = _Options(stream_usage=stream_usage)
+        if client is None:
+            _everyone = options
+        else:
+            _mark(client, options)
+    runtime.start()
+    _runtime.warn_if_embedded_is_missing(runtime)
+    return cast("ClientT", client)
+
+
+def uninstrument(client: Any = None) -> None:
+    """Stop recording.
+
+    Args:
+        client: Only this client. None: everything; the SDK's classes and clients are then as they were before
+            :func:`instrument`, and another store may be chosen. What was recorded is stored by the writer, or by
+            ``flush()``.
+    """
+    global _everyone
+    with _lock:
+        if client is not None:
+            _unmark(client)
+            return
+        _everyone = None
+        for marked in list(_marked):
+            _unmark(marked)
+        while _patched:
+            _restore(*_patched.pop())
+    _runtime.release_default()
+
+
+# -- choosing the store ----------------------------------------------------------------------
+
+
+def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> _runtime.Runtime:
+    from .client import TimescaleDBClient
+
+    if store is None:
+        if pricing is None:
+            return _runtime.default()
+        if (current := _runtime.peek_default()) is not None:
+            return _with_pricing(current, pricing)
+        return _runtime.open_runtime(load_settings(pricing=pricing))
+    if isinstance(store, TimescaleDBClient):
+        return _with_pricing(store.runtime, pricing) if pricing is not None else store.runtime
+    if isinstance(store, str):
+        runtime = _runtime.open_runtime(load_settings(store, pricing=pricing))
+        return _with_pricing(runtime, pricing) if pricing is not None else runtime
+    if isinstance(store, RecordSink) and not isinstance(store, type):
+        return _runtime.open_runtime(load_settings(pricing=pricing), store)
+    raise ConfigError(
+        f"store is a {type(store).__name__}: expected a PostgreSQL URL, a TimescaleDBClient, or an object with the "
+        "methods store(batch) and close()"
+    )
+
+
+def _with_pricing(runtime: _runtime.Runtime, pricing: str | os.PathLike[str]) -> _runtime.Runtime:
+    wanted = load_settings(pricing=pricing).pricing
+    if runtime.settings.pricing != wanted:
+        raise ConfigError(
+            f"this process already prices with {runtime.settings.pricing or 'the built-in table'}; "
+            f"pricing={os.fspath(pricing)!r} would be a second price list"
+        )
+    return runtime
+
+
+# -- marking clients ----------------------------------------------------------------------
+
+
+def _check_client(client: Any) -> None:
+    from openai import AsyncOpenAI, OpenAI
+
+    if not isinstance(client, (OpenAI, AsyncOpenAI)):
+        what = f"the class {client.__name__}" if isinstance(client, type) else f"a {type(client).__name__}"
+        raise ConfigError(
+            f"instrument() was given {what}; expected a client of the openai package, such as OpenAI(), AsyncOpenAI() "
+            "or AzureOpenAI(). With no argument it instruments every client of the process"
+        )
+
+
+def _mark(client: Any, options: _Options) -> None:
+    namespace = vars(client)
+    namespace[_MARK] = options
+    for name in ("copy", "with_options"):
+        namespace[name] = _copying(client, name)
+    _marked.add(client)
+
+
+def _copying(client: Any, name: str) -> Callable[..., Any]:
+    kind, reference = type(client), weakref.ref(client)
+
+    def copy(*args: Any, **kwargs: Any) -> Any:
+        original = reference()
+        derived = getattr(kind, name)(original, *args, **kwargs)
+        options = vars(original).get(_MARK)
+        if options is not None:
+            _mark(derived, options)
+        return derived
+
+    return copy
+
+
+def _unmark(client: Any) -> None:
+    namespace = vars(client)
+    if namespace.pop(_MARK, None) is not None:
+        for name in ("copy", "with_options"):
+            namespace.pop(name, None)
+    _marked.discard(client)
+
+
+# -- patching ----------------------------------------------------------------------
+
+
+def _patch() -> None:
+    if _patched:
+        return
+    from openai import AsyncOpenAI, OpenAI
+
+    patches: tuple[tuple[Any, Callable[..., Any]], ...] = ((OpenAI, _request), (AsyncOpenAI, _async_request))
+    for kind, wrapper in patches:
+        # The method is inherited: our attribute on the subclass hides it, and to restore is to delete.
+        before = vars(kind).get("request")
+        kind.request = wrapt.FunctionWrapper(kind.request, wrapper)
+        _patched.append((kind, before))
+
+
+def _restore(kind: Any, before: Any) -> None:
+    present = vars(kind).get("request")
+    if not isinstance(present, wrapt.FunctionWrapper) or present._self_wrapper not in (
+        _request,
+        _async_request,
+    ):
+        return  # somebody wrapped it after us; ours stays underneath and passes everything through
+    if before is None:
+        delattr(kind, "request")
+    else:
+        kind.request = before
+
+
+def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    attempt = _begin(client, args, kwargs)
+    if attempt is None:
+        return wrapped(*args, **kwargs)
+    try:
+        result = wrapped(*attempt.args, **kwargs)
+    except BaseException as exc:
+        if not attempt.refused(exc):
+            attempt.failed(exc)
+            raise
+    else:
+        attempt.returned(result)
+        return result
+    # Outside the handler, so that an error of the second try does not carry ours as its context.
+    try:
+        result = wrapped(*args, **kwargs)
+    except BaseException as exc:
+        attempt.failed(exc)
+        raise
+    attempt.returned(result)
+    return result
+
+
+async def _async_request(
+    wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    attempt = _begin(client, args, kwargs)
+    if attempt is None:
+        return await wrapped(*args, **kwargs)
+    try:
+        result = await wrapped(*attempt.args, **kwargs)
+    except BaseException as exc:
+        if not attempt.refused(exc):
+            attempt.failed(exc)
+            raise
+    else:
+        attempt.returned(result)
+        return result
+    # Outside the handler, so that an error of the second try does not carry ours as its context.
+    try:
+        result = await wrapped(*args, **kwargs)
+    except BaseException as exc:
+        attempt.failed(exc)
+        raise
+    attempt.returned(result)
+    return result
+
+
+def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | None:
+    """Look at a request about to be sent; None when it is not ours to record. Never raises."""
+    options = vars(client).get(_MARK) or _everyone
+    if options is None:
+        return None
+    try:
+        request = args[1] if len(args) > 1 else kwargs.get("options")
+        api = endpoint_of(request.url)  # type: ignore[union-attr]
+        if api is None or request.method.lower() != "post":  # type: ignore[union-attr]
+            return None
+        body = request.json_data  # type: ignore[union-attr]
+        if not isinstance(body, Mapping):
+            return None
+        return _Attempt(client, api, request, body, args, kwargs, options)
+    except Exception as exc:
+        _guard.report("looking at a request", exc)
+        return None
+
+
+class _Attempt:
+    """One request on its way: the call under observation, and what was sent in its place."""
+
+    __slots__ = ("args", "call", "host", "raw")
+
+    def __init__(
+        self,
+        client: Any,
+        api: str,
+        request: Any,
+        body: Mapping[str, Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: _Options,
+    ) -> None:
+        stream = bool(kwargs.get("stream"))
+        headers = request.headers
+        self.raw = headers.get(_RAW_HEADER) if isinstance(headers, Mapping) else None
+        self.args = args
+        self.host = str(getattr(client.base_url, "host", ""))
+        self.call = Call(
+            _runtime.peek_default() or _runtime.default(),
+            api,
+            _provider(client),
+            _whole(body, request.extra_json),
+            stream=stream,
+        )
+        if stream and options.stream_usage and self.raw != "stream" and len(args) > 1:
+            self._ask_for_usage(api, request, body)
+
+    def _ask_for_usage(self, api: str, request: Any, body: Mapping[str, Any]) -> None:
+        if api not in ("chat.completions", "completions") or self.host in _without_stream_options:
+            return
+        extra = request.extra_json or {}
+        if "stream_options" in extra:
+            return
+        given = body.get("stream_options")
+        given = given if isinstance(given, Mapping) else {}
+        if given.get("include_usage"):
+            return
+        asking = request.model_copy() if hasattr(request, "model_copy") else request.copy()
+        asking.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+        self.args = (self.args[0], asking, *self.args[2:])
+        self.call.hide_usage = True
+
+    def refused(self, exc: BaseException) -> bool:
+        """Whether the server refused what we added; it was not billed, and the request may be sent as it was."""
+        if not self.call.hide_usage or getattr(exc, "status_code", None) not in (400, 422):
+            return False
+        text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
+        if "stream_options" not in text and "include_usage" not in text:
+            return False
+        _without_stream_options.add(self.host)
+        self.call.hide_usage = False
+        self.call.metadata["stream_options"] = "refused"
+        return True
+
+    def returned(self, result: Any) -> None:
+        """Observe what goes back to the caller. Never raises."""
+        try:
+            if self.raw:
+                watch_raw(result, self.call, deferred=self.raw == "stream")
+            elif hasattr(result, "_iterator"):
+                watch_stream(result, self.call)
+            else:
+                self.call.result(result)
+        except Exception as exc:
+            _guard.report("recording a call", exc)
+
+    def failed(self, exc: BaseException) -> None:
+        """Record the error that goes to the caller. Never raises."""
+        try:
+            self.call.failed(exc)
+        except Exception as internal:
+            _guard.report("recording a failed call", internal)
+
+
+def _whole(body: Mapping[str, Any], extra: Any) -> Mapping[str, Any]:
+    return {**body, **extra} if isinstance(extra, Mapping) and extra else body
+
+
+def _provider(client: Any) -> str:
+    known = _providers.get(client)
+    if known is not None and known[0] is client.base_url:
+        return known[1]
+    provider = provider_of(client)
+    _providers[client] = (client.base_url, provider)
+    return provider

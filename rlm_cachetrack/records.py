@@ -1,0 +1,302 @@
+"""The record of a call, the order of its columns, and the seam to whatever stores it.
+
+Words and units are those of the OpenAI SDK: ``prompt_tokens`` is all input, cached included. None is "not reported",
+0 is "none". Prices are USD per 1,000 tokens, costs USD, durations milliseconds, datetimes aware.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Protocol, runtime_checkable
+
+from .errors import RecordError
+
+__all__ = [
+    "COLUMNS",
+    "LLMInteractionRecord",
+    "RecordBatch",
+    "RecordSink",
+    "RunEnd",
+    "RunKey",
+    "RunStart",
+    "new_id",
+]
+
+_TOKEN_FIELDS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "uncached_prompt_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+_PRICE_FIELDS = (
+    "prompt_token_price",
+    "cached_token_price",
+    "cache_write_token_price",
+    "completion_token_price",
+)
+_AMOUNT_FIELDS = (*_PRICE_FIELDS, "total_cost", "original_cost", "duration_ms", "time_to_first_token_ms")
+_COUNT_FIELDS = (
+    "model_index",
+    "context_messages",
+    "context_tokens",
+    "response_length",
+    "iteration",
+    "current_depth",
+    "max_depth",
+    "tool_call_count",
+)
+_INT4_MAX = 2**31 - 1
+
+
+@dataclass(kw_only=False, slots=True)
+class LLMInteractionRecord:
+    """One call of a model, as it is stored. Use keywords.
+
+    Attributes:
+        query_id: What was asked or benchmarked; groups runs.
+        run_id: When the run began, an aware datetime; names the run together with ``query_id``.
+        model: The model that was served.
+        model_type: The caller's own class of model, such as ``root`` or ``sub``.
+        prompt_tokens: All input tokens, those read from the cache included.
+        completion_tokens: All output tokens, ``reasoning_tokens`` included.
+        cached_tokens: Input tokens read from the cache. 0 is none, None is not reported.
+        uncached_prompt_tokens: ``prompt_tokens - cached_tokens``; computed where left out.
+        cache_write_tokens: Input tokens written to the cache (a part of the uncached ones).
+        prompt_token_price: USD per 1,000 tokens, like the three other prices; filled from the price table.
+        total_cost: What the call cost in USD; computed where left out.
+        original_cost: What it had cost with nothing cached and nothing written, in USD.
+        duration_ms: From the request to the last byte of the response.
+        time_to_first_token_ms: From the request to the first chunk of a stream; None for a plain call.
+        iteration: Number of the step within the run, from 1.
+        current_depth: Depth of recursion, 0 at the top.
+        tool_call_count: Calls of function tools; hosted tools do not count.
+        metadata: Anything JSON can hold.
+    """
+
+    query_id: str
+    run_id: datetime
+    model: str
+    model_type: str | None = None
+    model_index: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = 0
+    uncached_prompt_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    prompt_token_price: float | None = None
+    cached_token_price: float | None = None
+    cache_write_token_price: float | None = None
+    completion_token_price: float | None = None
+    total_cost: float | None = None
+    original_cost: float | None = None
+    duration_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    context_messages: int | None = None
+    context_tokens: int | None = None
+    response_length: int | None = None
+    iteration: int | None = None
+    recursion_id: str | None = None
+    parent_recursion_id: str | None = None
+    current_depth: int | None = None
+    max_depth: int | None = None
+    has_tool_calls: bool | None = None
+    tool_call_count: int | None = None
+    success: bool = True
+    error_message: str | None = None
+    error_type: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    provider: str | None = None
+    api: str | None = None
+    service_tier: str | None = None
+    finish_reason: str | None = None
+    request_id: str | None = None
+    price_source: str | None = None
+    usage: Mapping[str, Any] | None = field(default=None, repr=False)
+    usage_anomaly: str | None = None
+    interaction_id: str | None = None
+    time: datetime | None = None
+
+    def check(self) -> None:
+        """Refuse a record that contradicts itself, before it is taken in.
+
+        Raises:
+            RecordError: The message names the field, its value and what was expected.
+        """
+        if not isinstance(self.query_id, str) or not self.query_id:
+            raise RecordError(f"query_id={self.query_id!r}: expected a non-empty string")
+        if not isinstance(self.model, str) or not self.model:
+            raise RecordError(f"model={self.model!r}: expected a non-empty string")
+        aware(self.run_id, "run_id")
+        for name in ("start_time", "end_time", "time"):
+            if (value := getattr(self, name)) is not None:
+                aware(value, name)
+        for name in (*_TOKEN_FIELDS, *_COUNT_FIELDS):
+            _check_count(name, getattr(self, name))
+        for name in _AMOUNT_FIELDS:
+            _check_amount(name, getattr(self, name))
+        if self.cached_tokens is not None and self.prompt_tokens is not None:
+            if self.cached_tokens > self.prompt_tokens:
+                raise RecordError(
+                    f"cached_tokens={self.cached_tokens} is more than prompt_tokens={self.prompt_tokens}: "
+                    "prompt_tokens counts all input, the cached tokens included"
+                )
+            uncached = self.prompt_tokens - self.cached_tokens
+            if self.uncached_prompt_tokens not in (None, uncached):
+                raise RecordError(
+                    f"uncached_prompt_tokens={self.uncached_prompt_tokens}: expected prompt_tokens - cached_tokens "
+                    f"= {uncached}, or leave it out"
+                )
+
+
+COLUMNS: tuple[str, ...] = (
+    "time",
+    "interaction_id",
+    *(f.name for f in fields(LLMInteractionRecord) if f.name not in ("time", "interaction_id")),
+)
+"""The columns of ``llm_interactions`` in the order of a row handed to a :class:`RecordSink`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """What names a run: ``query_id`` and the aware datetime at which it began."""
+
+    query_id: str
+    run_id: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """A run began at ``time``."""
+
+    query_id: str
+    run_id: datetime
+    time: datetime
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A run ended at ``time`` with ``status``: completed, error, or a word of the caller's."""
+
+    query_id: str
+    run_id: datetime
+    time: datetime
+    status: str = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """What a sink stores at once: whole, or not at all.
+
+    Attributes:
+        interactions: Rows in the order of :data:`COLUMNS`.
+        run_starts: Runs that began; known ones stay as they are.
+        run_ends: Runs that ended, whose optimization is to be stored after the interactions.
+        optimizations: Runs whose optimization is to be computed again.
+    """
+
+    interactions: Sequence[tuple[Any, ...]] = ()
+    run_starts: Sequence[RunStart] = ()
+    run_ends: Sequence[RunEnd] = ()
+    optimizations: Sequence[RunKey] = ()
+
+    def __len__(self) -> int:
+        return len(self.interactions) + len(self.run_starts) + len(self.run_ends) + len(self.optimizations)
+
+
+@runtime_checkable
+class RecordSink(Protocol):
+    """Where records end. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
+
+    Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
+    the outbox and it is offered again, so storing must be idempotent by ``interaction_id``.
+    """
+
+    def store(self, batch: RecordBatch) -> None:
+        """Store the batch whole; return only when it is durable."""
+
+    def close(self) -> None:
+        """Release what is held; called once."""
+
+
+def aware(value: object, name: str) -> datetime:
+    """Return ``value`` in UTC; text in ISO 8601 with an offset is taken too.
+
+    Raises:
+        RecordError: It is no datetime, or a naive one, whose moment depends on whose clock it was.
+    """
+    moment = value
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            raise RecordError(f"{name}={value!r}: expected an ISO 8601 date and time with an offset") from None
+    if not isinstance(moment, datetime):
+        raise RecordError(f"{name}={value!r}: expected a datetime, not {type(value).__name__}")
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise RecordError(
+            f"{name}={value!r} is naive: its moment depends on the machine that reads it. "
+            "Use datetime.now(timezone.utc), or give it a tzinfo"
+        )
+    return moment.astimezone(UTC)
+
+
+def new_id() -> str:
+    """A new ``interaction_id``: a UUIDv7 (RFC 9562), so that ids sort by time and a replay inserts nothing twice."""
+    return uuid7(time.time_ns())
+
+
+def uuid7(unix_ns: int) -> str:
+    """A UUIDv7 of the given time; 74 random bits keep processes apart."""
+    random = os.urandom(10).hex()
+    stamp = f"{unix_ns // 1_000_000:012x}"
+    variant = "89ab"[int(random[3], 16) & 3]
+    return f"{stamp[:8]}-{stamp[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
+
+
+def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The journal event of a record made by hand.
+
+    Args:
+        record: The record, checked.
+        values: What the current context says; used where the record is silent.
+    """
+    event: dict[str, Any] = {"kind": "record"}
+    for name in COLUMNS:
+        value = getattr(record, name)
+        if value is None:
+            value = values.get(name)
+        if isinstance(value, datetime):
+            value = value.astimezone(UTC).isoformat()
+        event[name] = value
+    return event
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RecordError(f"{name}={value!r}: expected a whole number or None")
+    if not 0 <= value <= _INT4_MAX:
+        raise RecordError(f"{name}={value!r}: expected 0 to {_INT4_MAX}")
+
+
+def _check_amount(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RecordError(f"{name}={value!r}: expected a number or None")
+    if not math.isfinite(value) or value < 0:
+        raise RecordError(f"{name}={value!r}: expected a finite number of at least 0")

@@ -1,0 +1,301 @@
+"""``query_run``: the run that calls belong to, its iterations and recursion, and what became of it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import Token
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from . import _guard, _runtime, context
+from .config import disabled
+from .errors import CacheTrackError, RecordError
+from .records import aware
+
+if TYPE_CHECKING:
+    from .analytics import TokenCacheOptimization, TokenCacheSummary
+
+__all__ = ["QueryRun", "Recursion", "query_run"]
+
+T = TypeVar("T")
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+class _Level:
+    """What a run and a level of recursion share: a frame, an iteration, and the way deeper."""
+
+    def __init__(self) -> None:
+        self._frame: context.Frame | None = None
+        self._token: Token[context.Frame | None] | None = None
+
+    @property
+    def iteration(self) -> int | None:
+        """The number of the step that calls belong to, as seen from here (task or thread); None before the first."""
+        return None if self._frame is None else context.get_iteration(self._frame)
+
+    @iteration.setter
+    def iteration(self, number: int | None) -> None:
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+            raise RecordError(f"iteration={number!r}: expected a whole number of at least 0, or None")
+        context.set_iteration(self._open(), number)
+
+    def iterations(self, items: Iterable[T], start: int = 1) -> Iterator[T]:
+        """Yield ``items``, numbering the iteration of each from ``start``."""
+        for number, item in enumerate(items, start):
+            self.iteration = number
+            yield item
+
+    def recursion(
+        self,
+        model_type: str | None = None,
+        *,
+        model_index: int | None = None,
+        max_depth: int | None = None,
+    ) -> Recursion:
+        """Go one level deeper: calls inside have ``current_depth`` + 1, a ``recursion_id`` of their own and the
+        present one as their parent.
+
+        Args:
+            model_type: The caller's own word for who is called there, such as ``sub``; None: as outside.
+            model_index: Which of several models; None: as outside.
+            max_depth: How deep the caller lets it go; None: as outside.
+
+        Returns:
+            A context manager, also an async one.
+        """  # noqa: D205
+        return Recursion(self, model_type, model_index, max_depth)
+
+    def _open(self) -> context.Frame:
+        if self._frame is None:
+            raise CacheTrackError("not open: use it inside `with query_run(...) as run:`")
+        return self._frame
+
+    def _enter(self, frame: context.Frame) -> None:
+        if self._token is not None:
+            raise CacheTrackError("already open: make another query_run(...) for another run")
+        self._frame = frame
+        self._token = context.enter(frame)
+
+    def _leave(self) -> None:
+        if self._frame is not None and self._token is not None:
+            context.leave(self._frame, self._token)
+            self._token = None
+
+
+class Recursion(_Level):
+    """One level deeper in a run; made by ``run.recursion(...)``."""
+
+    def __init__(self, outer: _Level, model_type: str | None, model_index: int | None, max_depth: int | None) -> None:
+        super().__init__()
+        self._outer = outer
+        self._model_type = model_type
+        self._model_index = model_index
+        self._max_depth = max_depth
+
+    @property
+    def depth(self) -> int:
+        """1 for the first level below the run."""
+        return int(self._open().fixed["current_depth"])
+
+    @property
+    def recursion_id(self) -> str:
+        """Names this level."""
+        return str(self._open().fixed["recursion_id"])
+
+    @property
+    def parent_recursion_id(self) -> str | None:
+        """Names the level above."""
+        return cast("str | None", self._open().fixed["parent_recursion_id"])
+
+    def __enter__(self) -> Self:
+        top = self._outer._open()
+        # Recursing from within an inner level through the run's own handle still goes one deeper than where we are.
+        here = context.active()
+        outer = here if here is not None and here.shared is top.shared else top
+        frame = context.Frame(
+            outer.fixed["query_id"],
+            outer.run_id,
+            outer=outer,
+            recursive=True,
+            model_type=self._model_type,
+            model_index=self._model_index,
+            max_depth=self._max_depth,
+        )
+        self._enter(frame)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+
+
+class QueryRun(_Level):
+    """A run: everything between entering and leaving it. Made by :func:`query_run`.
+
+    Attributes:
+        query_id: What is asked or benchmarked.
+        run_id: When it began (UTC); set on entering where it was not given.
+    """
+
+    def __init__(
+        self, query_id: str, run_id: datetime | str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(query_id, str) or not query_id:
+            raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise RecordError(f"metadata is a {type(metadata).__name__}: expected a mapping")
+        self.query_id = query_id
+        self._given_run_id = None if run_id is None else aware(run_id, "run_id")
+        self._run_id = self._given_run_id
+        self._metadata = None if metadata is None else dict(metadata)
+        self._runtime: _runtime.Runtime | None = None
+
+    @property
+    def run_id(self) -> datetime:
+        """When the run began, in UTC; with ``query_id`` it names the run."""
+        if self._run_id is None:
+            raise CacheTrackError("the run has not begun: run_id is set on entering `with query_run(...) as run:`")
+        return self._run_id
+
+    def __enter__(self) -> Self:
+        self._run_id = self._given_run_id or context.new_run_id()
+        outer = context.active()
+        self._enter(context.Frame(self.query_id, self._run_id, outer=outer))
+        self._runtime = self._find_runtime()
+        self._append("run_start", metadata=self._metadata)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._append("run_end", status="completed" if kind is None else "error")
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()  # a write to the journal: nothing here waits
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, exc, traceback)
+
+    def __call__(self, function: FunctionT) -> FunctionT:
+        """Use it as a decorator: each call of ``function`` is a run of its own."""
+
+        def fresh() -> QueryRun:
+            return QueryRun(self.query_id, self._given_run_id, self._metadata)
+
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def async_generator(*args: Any, **kwargs: Any) -> Any:
+                with fresh():
+                    async for item in function(*args, **kwargs):
+                        yield item
+
+            return cast("FunctionT", async_generator)
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                async with fresh():
+                    return await function(*args, **kwargs)
+
+            return cast("FunctionT", coroutine)
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                with fresh():
+                    return (yield from function(*args, **kwargs))
+
+            return cast("FunctionT", generator)
+
+        @functools.wraps(function)
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            with fresh():
+                return function(*args, **kwargs)
+
+        return cast("FunctionT", plain)
+
+    def summary(self) -> TokenCacheSummary | None:
+        """The totals of this run so far: the dict of ``get_token_cache_summary``. Flushes first; blocks.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        from . import analytics
+
+        return analytics.token_cache_summary(self._reader(), self.query_id, self.run_id)
+
+    def optimization(self) -> TokenCacheOptimization | None:
+        """What the cache saved: the dict of ``get_token_cache_optimization``; None before the run has ended.
+
+        Flushes first; blocks.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        from . import analytics
+
+        return analytics.optimization(self._reader(), self.query_id, self.run_id)
+
+    def _reader(self) -> Any:
+        runtime = self._runtime
+        if runtime is None or runtime.closed:
+            runtime = _runtime.default()
+        return runtime.reader()
+
+    @staticmethod
+    def _find_runtime() -> _runtime.Runtime | None:
+        try:
+            return None if disabled() else _runtime.default()
+        except CacheTrackError:
+            raise  # a wrong setting: the user can act here
+        except Exception as exc:
+            _guard.report("opening the store of a run", exc)
+            return None
+
+    def _append(self, kind: str, **more: Any) -> None:
+        runtime = self._runtime
+        if runtime is None:
+            return
+        try:
+            if runtime.closed:
+                runtime = self._runtime = _runtime.default()
+            runtime.append_run(kind, self.query_id, self.run_id, **more)
+        except Exception as exc:
+            _guard.report("recording a run", exc)
+
+
+def query_run(
+    query_id: str, run_id: datetime | str | None = None, metadata: Mapping[str, Any] | None = None
+) -> QueryRun:
+    """Group the calls made inside: a context manager (``with`` or ``async with``) and a decorator.
+
+    Entering and leaving never wait for the database. On a clean exit the run is ``completed``, on an exception its
+    status is ``error`` and the exception goes on; what the cache saved is computed and stored after its last record.
+    Runs may nest; calls belong to the innermost.
+
+    Args:
+        query_id: What is asked or benchmarked; groups runs.
+        run_id: When the run began: an aware datetime, or ISO 8601 text with an offset. None: now, in UTC.
+        metadata: Anything JSON can hold, stored with the run.
+
+    Raises:
+        RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` is no mapping.
+    """
+    return QueryRun(query_id, run_id, metadata)

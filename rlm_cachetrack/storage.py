@@ -1,0 +1,338 @@
+"""The PostgreSQL store: the only connections, binary COPY through a staging table, driver errors translated.
+
+Nothing above this module knows the driver. Every error that leaves it is a
+:class:`~rlm_cachetrack.errors.StoreError` that names the server without its password, with the driver's error as cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb, set_json_dumps
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from . import _sql, migrations
+from .config import redact
+from .errors import ConfigError, QueryError, StoreError, StoreUnreachableError
+from .records import COLUMNS, RecordBatch, RunKey
+
+__all__ = ["PostgresStore"]
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30.0
+
+_TYPES: dict[str, str] = {
+    "time": "timestamptz",
+    "interaction_id": "uuid",
+    "run_id": "timestamptz",
+    "start_time": "timestamptz",
+    "end_time": "timestamptz",
+    "has_tool_calls": "bool",
+    "success": "bool",
+    "metadata": "jsonb",
+    "usage": "jsonb",
+}
+_FLOATS = ("price", "cost", "_ms")
+_INTEGERS = ("tokens", "messages", "length", "count", "index", "depth", "iteration")
+
+
+def _column_type(name: str) -> str:
+    if name in _TYPES:
+        return _TYPES[name]
+    if name.endswith(_FLOATS):
+        return "float8"
+    return "int4" if name.endswith(_INTEGERS) else "text"
+
+
+COLUMN_TYPES: tuple[str, ...] = tuple(_column_type(name) for name in COLUMNS)
+
+
+class PostgresStore:
+    """The :class:`~rlm_cachetrack.records.RecordSink` over PostgreSQL, with or without TimescaleDB; reads go to it too.
+
+    Args:
+        resolve_url: Gives the address; called at each (re)connection, may block (it may start the embedded server).
+        pool_size: The most connections that reads may hold at once; the writer has one of its own.
+    """
+
+    def __init__(self, resolve_url: Callable[[], str], *, pool_size: int = 10) -> None:
+        self._resolve_url = resolve_url
+        self._pool_size = pool_size
+        self._lock = threading.RLock()
+        self._url: str | None = None
+        self._pool: ConnectionPool[psycopg.Connection[dict[str, Any]]] | None = None
+        self._writer: psycopg.Connection[Any] | None = None
+        self._closed = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date. Blocks for a connection and pending migrations; idempotent.
+
+        Raises:
+            StoreUnreachableError: No connection could be had.
+            MigrationError: The schema cannot be used by this release.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoreError("the store is closed")
+            if self._url is not None:
+                return
+            url = self._resolve_url()
+            with self._errors(url), self._connect(url) as connection:
+                migrations.migrate(connection)
+            self._url = url
+
+    @property
+    def address(self) -> str:
+        """The server's address without its password, or where it will come from while it is not known."""
+        return redact(self._url) if self._url is not None else "(not connected yet)"
+
+    def close(self) -> None:
+        """Close every connection. Does not wait for statements of other threads."""
+        with self._lock:
+            self._closed = True
+            self._drop_connections()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: let go of the parent's connections without a word to the server."""
+        # Closing them would send a goodbye over the parent's socket. They are kept unreachable but alive instead.
+        _inherited.append((self._writer, self._pool))
+        self._writer = self._pool = self._url = None
+        self._lock = threading.RLock()
+
+    def _drop_connections(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._writer.close()
+            self._writer = None
+        if self._pool is not None:
+            self._pool.close(timeout=2.0)
+            self._pool = None
+        self._url = None
+
+    def _connect(self, url: str) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(
+            url,
+            autocommit=True,
+            prepare_threshold=None,  # a statement prepared on one server connection is unknown on the next of a pooler
+            **_connect_arguments(url),
+        )
+        set_json_dumps(_dumps, connection)
+        return connection
+
+    @contextlib.contextmanager
+    def _errors(self, url: str | None = None) -> Iterator[None]:
+        """Translate what the driver raises; callers never learn psycopg."""
+        address = redact(url or self._url or "")
+        try:
+            yield
+        except psycopg.ProgrammingError as exc:
+            if exc.sqlstate is None and self._url is None:  # libpq could not make sense of the address
+                raise ConfigError(f"the database address is not usable: {_first_line(exc)}") from _clean(exc)
+            raise QueryError(f"{address} refused a statement: {_first_line(exc)}") from _clean(exc)
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as exc:
+            raise StoreUnreachableError(f"cannot reach {address}: {_first_line(exc)}") from _clean(exc)
+        except psycopg.Error as exc:
+            raise QueryError(f"{address} refused a statement: {_first_line(exc)}") from _clean(exc)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def store(self, batch: RecordBatch) -> None:
+        """Store the batch in one transaction, each call once however often it is offered. Blocks.
+
+        Raises:
+            StoreUnreachableError: Nothing was stored; offer the batch again.
+            QueryError: The server refused a record; nothing was stored.
+        """
+        self.open()
+        try:
+            with self._errors():
+                if self._writer is None or self._writer.closed:
+                    self._writer = self._connect(self._open_url())
+                with self._writer.transaction(), self._writer.cursor() as cursor:
+                    _write(cursor, batch)
+        except StoreUnreachableError:
+            # The next attempt resolves the address anew, looks at the schema anew, and so survives a failover.
+            with self._lock:
+                self._drop_connections()
+            raise
+
+    def finalize(self, query_id: str, run_id: datetime) -> None:
+        """Compute and store the optimization of one run now. Blocks."""
+        batch = RecordBatch(optimizations=[RunKey(query_id, run_id)])
+        self.open()
+        with (
+            self._errors(),
+            self._read_pool().connection(READ_TIMEOUT_S) as connection,
+            connection.transaction(),
+            connection.cursor() as cursor,
+        ):
+            _write(cursor, batch)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Run ``schema/queries/<name>.sql``; rows as dicts, moments in UTC. Blocks.
+
+        Raises:
+            StoreUnreachableError: No connection could be had.
+            QueryError: The server refused the statement.
+        """
+        self.open()
+        try:
+            with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+                rows = connection.execute(_sql.query(name), parameters).fetchall()
+        except StoreUnreachableError:
+            with self._lock:
+                self._drop_connections()
+            raise
+        return [{key: _plain(value) for key, value in row.items()} for row in rows]
+
+    def delete(
+        self, *, query_id: str | None = None, run_id: datetime | None = None, before: datetime | None = None
+    ) -> dict[str, int]:
+        """Delete calls and their runs; returns how many of each. Blocks.
+
+        Args:
+            query_id: Only of this query.
+            run_id: Only of this run.
+            before: Only calls from before this moment, and runs of which no call is left.
+        """
+        if query_id is None and before is None:
+            raise ConfigError("delete needs a query_id or a moment: it never empties the store")
+        parameters = {"query_id": query_id, "run_id": run_id, "before": before}
+        self.open()
+        with (
+            self._errors(),
+            self._read_pool().connection(READ_TIMEOUT_S) as connection,
+            connection.transaction(),
+        ):
+            interactions = connection.execute(_sql.query("delete_interactions"), parameters).rowcount
+            connection.execute(_sql.query("delete_optimizations"), parameters)
+            runs = connection.execute(_sql.query("delete_runs"), parameters).rowcount
+        return {"interactions": interactions, "runs": runs}
+
+    def describe(self) -> dict[str, Any]:
+        """What is connected: server, extension, migrations; for ``doctor``. Blocks; never migrates."""
+        url = self._resolve_url()
+        with self._errors(url), self._connect(url) as connection:
+            return {"address": redact(url), **migrations.describe(connection)}
+
+    def migrate(self) -> list[str]:
+        """Apply pending migrations and return their names. Blocks."""
+        url = self._resolve_url()
+        with self._errors(url), self._connect(url) as connection:
+            return migrations.migrate(connection)
+
+    def _open_url(self) -> str:
+        if self._url is None:  # dropped by another thread that lost the connection, between our open() and now
+            self.open()
+        return self._url or ""
+
+    def _read_pool(self) -> ConnectionPool[psycopg.Connection[dict[str, Any]]]:
+        with self._lock:
+            if self._pool is None:
+                url = self._open_url()
+                self._pool = ConnectionPool(
+                    url,
+                    min_size=0,
+                    max_size=self._pool_size,
+                    kwargs={
+                        "autocommit": True,
+                        "prepare_threshold": None,
+                        "row_factory": dict_row,
+                        **_connect_arguments(url),
+                    },
+                    check=ConnectionPool.check_connection,
+                    name="rlm_cachetrack",
+                    open=True,
+                )
+            return self._pool
+
+
+_inherited: list[object] = []
+
+
+def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
+    for start in batch.run_starts:
+        cursor.execute(
+            _sql.query("store_run_start"),
+            {
+                "query_id": start.query_id,
+                "run_id": start.run_id,
+                "time": start.time,
+                "metadata": None if start.metadata is None else Jsonb(start.metadata),
+            },
+        )
+    finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
+    finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
+    if batch.interactions:
+        _copy(cursor, batch.interactions)
+        cursor.execute(_sql.query("staging_runs"))
+        cursor.execute(_sql.query("staging_late_runs"))
+        finalized.update((row[0], row[1]) for row in cursor.fetchall())
+    for end in batch.run_ends:
+        cursor.execute(
+            _sql.query("store_run_end"),
+            {"query_id": end.query_id, "run_id": end.run_id, "time": end.time, "status": end.status},
+        )
+    if finalized:
+        # In one order everywhere, so that two writers that finish the same runs wait for each other, never deadlock.
+        keys = sorted(finalized)
+        runs = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
+        cursor.execute(_sql.query("store_optimization"), runs)
+        cursor.execute(_sql.query("store_run_totals"), runs)
+
+
+def _copy(cursor: psycopg.Cursor[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    cursor.execute(_named("staging_create", columns))
+    with cursor.copy(_named("staging_copy", columns)) as copy:
+        copy.set_types(COLUMN_TYPES)
+        for row in rows:
+            copy.write_row(row)
+    cursor.execute(_named("staging_merge", columns))
+
+
+def _named(name: str, columns: sql.Composable) -> sql.Composed:
+    return sql.SQL(_sql.query(name)).format(columns=columns)
+
+
+def _dumps(value: Any) -> str:
+    # Rows from the writer hold JSON that is encoded already; a mapping comes from a run's metadata.
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return value
+
+
+def _connect_arguments(url: str) -> Mapping[str, Any]:
+    given = conninfo.conninfo_to_dict(url)
+    arguments: dict[str, Any] = {}
+    if "connect_timeout" not in given:
+        arguments["connect_timeout"] = CONNECT_TIMEOUT_S
+    if "application_name" not in given:
+        arguments["application_name"] = "rlm_cachetrack"
+    return arguments
+
+
+def _first_line(exc: BaseException) -> str:
+    text = redact(str(exc)).strip()
+    return " ".join(line.strip() for line in text.splitlines()[:3]) or type(exc).__name__
+
+
+def _clean(exc: Exception) -> Exception:
+    """The cause, unless its text would show a password."""
+    return exc if redact(str(exc)) == str(exc) else type(exc)(redact(str(exc)))

@@ -1,0 +1,13 @@
+-- engine: what the server is.
+-- Parameters: none.
+-- Result:     one row: server_version; timescale, citus: versions of the extensions in this database, NULL without;
+--             timescale_licence: timescale (community) or apache; timescale_loaded: whether the server has loaded it;
+--             timescale_offered: whether the extension can be created in this database.
+SELECT
+    split_part(current_setting('server_version'), ' ', 1) AS server_version,
+    (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
+    (SELECT extversion FROM pg_extension WHERE extname = 'citus') AS citus,
+    current_setting('timescaledb.license', TRUE) AS timescale_licence,
+    -- shared_preload_libraries is for superusers to read; this setting exists where the loader was preloaded.
+    current_setting('timescaledb.disable_load', TRUE) IS NOT NULL AS timescale_loaded,
+    EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb') AS timescale_offered;

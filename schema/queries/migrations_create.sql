@@ -1,0 +1,11 @@
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);

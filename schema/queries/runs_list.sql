@@ -1,0 +1,32 @@
+-- runs_list: the newest runs.
+-- Parameters: query_id TEXT: only its runs, NULL for all. limit BIGINT.
+-- Result:     a row a run, newest first; a run is there once its start or a call of it is stored. total_interactions
+--             and the sums are counted from the calls, so a run in progress shows them too. total_cost: USD over the
+--             priced calls. cache_hit_rate: 0-1 over the calls that reported.
+WITH newest AS (
+    SELECT query_id, run_id, start_time, end_time, status, metadata
+    FROM query_run_summaries
+    WHERE %(query_id)s::text IS NULL OR query_id = %(query_id)s::text
+    ORDER BY start_time DESC, query_id, run_id DESC
+    LIMIT %(limit)s
+)
+SELECT
+    n.query_id, n.run_id, n.start_time, n.end_time, n.status,
+    c.total_interactions, c.failed_interactions, c.total_prompt_tokens, c.total_completion_tokens,
+    c.total_cached_tokens, c.cache_hit_rate, c.total_cost, c.cost_savings, n.metadata
+FROM newest AS n
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS total_interactions,
+        count(*) FILTER (WHERE NOT success) AS failed_interactions,
+        coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
+        coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
+        coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
+        sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
+            / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,
+        sum(total_cost) AS total_cost,
+        sum(original_cost - total_cost) AS cost_savings
+    FROM llm_interactions AS i
+    WHERE i.query_id = n.query_id AND i.run_id = n.run_id
+) AS c
+ORDER BY n.start_time DESC, n.query_id, n.run_id DESC;

@@ -1,0 +1,8 @@
+-- store_run_start: a run began; a run that is known keeps its status, and gets its metadata if it had none.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ, time TIMESTAMPTZ, metadata JSONB.
+-- Result:     none.
+INSERT INTO query_run_summaries AS s (query_id, run_id, start_time, metadata)
+VALUES (%(query_id)s, %(run_id)s, %(time)s, %(metadata)s)
+ON CONFLICT (query_id, run_id) DO UPDATE SET
+    start_time = least(s.start_time, excluded.start_time),
+    metadata = coalesce(s.metadata, excluded.metadata);

@@ -1,0 +1,38 @@
+-- store_run_totals: write the totals and latency percentiles of ended runs beside their start and end.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
+-- Result:     none. *_cost: USD over the priced calls. *_ms: milliseconds.
+UPDATE query_run_summaries AS s SET
+    total_interactions = t.total_interactions,
+    failed_interactions = t.failed_interactions,
+    total_prompt_tokens = t.total_prompt_tokens,
+    total_completion_tokens = t.total_completion_tokens,
+    total_tokens = t.total_tokens,
+    total_cached_tokens = t.total_cached_tokens,
+    total_cost = t.total_cost,
+    avg_duration_ms = t.avg_duration_ms,
+    p50_duration_ms = t.p50_duration_ms,
+    p95_duration_ms = t.p95_duration_ms,
+    p99_duration_ms = t.p99_duration_ms
+FROM (
+    SELECT
+        r.query_id, r.run_id,
+        count(c.query_id) AS total_interactions,
+        count(*) FILTER (WHERE NOT c.success) AS failed_interactions,
+        coalesce(sum(c.prompt_tokens), 0)::bigint AS total_prompt_tokens,
+        coalesce(sum(c.completion_tokens), 0)::bigint AS total_completion_tokens,
+        coalesce(sum(coalesce(c.total_tokens, c.prompt_tokens + coalesce(c.completion_tokens, 0))), 0)::bigint
+            AS total_tokens,
+        coalesce(sum(c.cached_tokens), 0)::bigint AS total_cached_tokens,
+        sum(c.total_cost) AS total_cost,
+        avg(c.duration_ms) AS avg_duration_ms,
+        percentile_cont(0.50) WITHIN GROUP (ORDER BY c.duration_ms) AS p50_duration_ms,
+        percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ms) AS p95_duration_ms,
+        percentile_cont(0.99) WITHIN GROUP (ORDER BY c.duration_ms) AS p99_duration_ms
+    FROM (
+        SELECT DISTINCT u.query_id, u.run_id
+        FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[]) AS u (query_id, run_id)
+    ) AS r
+    LEFT JOIN llm_interactions AS c ON c.query_id = r.query_id AND c.run_id = r.run_id
+    GROUP BY r.query_id, r.run_id
+) AS t
+WHERE s.query_id = t.query_id AND s.run_id = t.run_id;
