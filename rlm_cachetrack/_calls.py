@@ -12,8 +12,8 @@ from time import perf_counter, time
 from typing import Any, Protocol
 
 from . import context
+from ._usage_access import locate_usage, plain
 from .records import new_id
-from .usage import locate_usage, plain
 
 __all__ = ["ENDPOINTS", "Call", "EventTaker", "endpoint_of", "provider_of"]
 
@@ -138,7 +138,7 @@ class Call:
         self._tier: str | None = None
         self._request_id: str | None = None
         self._finish_reasons: list[str] = []
-        self._tools: set[Any] = set()
+        self._tools: set[tuple[Any, str | None]] = set()
         self._length: int | None = None
         self._started = time()
         self._began = perf_counter()
@@ -200,11 +200,9 @@ class Call:
             self._length = (self._length or 0) + len(content)
         calls = getattr(delta, "tool_calls", None)
         if calls:
-            index = getattr(choice, "index", 0)
             for call in calls:
-                self._tools.add((index, _tool_key(call)))
-        elif getattr(delta, "function_call", None) is not None:
-            self._tools.add((getattr(choice, "index", 0), "function_call"))
+                # A call begins with its id; the chunks that go on with it have none, or repeat it.
+                self._tools.add((getattr(choice, "index", 0), getattr(call, "id", None) or None))
 
     def _event(self, event: Any) -> None:
         """One event of a Responses stream."""
@@ -279,10 +277,7 @@ class Call:
             content = _attribute(message, "content")
             length = (length or 0) + (len(content) if isinstance(content, str) else 0)
             calls = _attribute(message, "tool_calls")
-            for number, _ in enumerate(calls or ()):
-                self._tools.add((index, number))
-            if not calls and _attribute(message, "function_call") is not None:
-                self._tools.add((index, "function_call"))
+            self._tools.update((index, str(number)) for number in range(len(calls or ())))
         if length is not None:
             self._length = length
 
@@ -294,8 +289,8 @@ class Call:
         length = 0
         for number, item in enumerate(_attribute(response, "output") or ()):
             kind = _attribute(item, "type")
-            if kind in ("function_call", "custom_tool_call"):
-                self._tools.add(number)
+            if kind == "function_call":
+                self._tools.add((number, "call"))
             elif kind == "message":
                 for part in _attribute(item, "content") or ():
                     text = _attribute(part, "text")
@@ -346,9 +341,10 @@ class Call:
         event["request_id"] = self._request_id
         event["service_tier"] = self._tier
         event["finish_reason"] = self._finish_reasons[-1] if self._finish_reasons else None
-        tools = len(self._tools)
-        event["tool_call_count"] = tools if error is None else tools or None
-        event["has_tool_calls"] = tools > 0 if error is None else tools > 0 or None
+        # A stream whose server names no ids is one call as far as anyone can tell.
+        tools = sum(1 for _, name in self._tools if name is not None) or len(self._tools)
+        event["tool_call_count"] = tools
+        event["has_tool_calls"] = tools > 0
         event["success"] = error is None
         if error is not None:
             event["error_type"] = error[0][:200]
@@ -361,12 +357,6 @@ def _attribute(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return value.get(name)
     return getattr(value, name, None)
-
-
-def _tool_key(call: Any) -> Any:
-    """What tells the tool calls of one choice apart over the chunks of a stream."""
-    index = getattr(call, "index", None)
-    return index if index is not None else getattr(call, "id", None)
 
 
 def _message_of(exc: BaseException) -> str:

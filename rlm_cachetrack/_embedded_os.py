@@ -341,8 +341,13 @@ def _copy_programs(files: dict[str, Path], fresh: Path) -> None:
     for name, source in files.items():
         copy = fresh / name
         copy.parent.mkdir(parents=True, exist_ok=True)
+        mode = 0o755 if copy.parent.name == "bin" else 0o644
+        if source.stat().st_mode & mode == mode:
+            with contextlib.suppress(OSError):  # another file system, or one without links
+                os.link(source.resolve(), copy)  # a tenth of the time of a copy
+                continue
         shutil.copyfile(source, copy)
-        copy.chmod(0o755 if copy.parent.name == "bin" else 0o644)
+        copy.chmod(mode)
     # Neither the umask nor the wheel's installer decides whether the system user can read them.
     for folder in (fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
         folder.chmod(0o755)

@@ -370,7 +370,7 @@ def _cluster(data_dir: Path) -> Path:
         return (_clusters(data_dir) or [data_dir / "postgres"])[-1]
     catalog = wheel / "pginstall" / "share" / "postgres.bki"
     try:
-        with catalog.open(encoding="ascii") as lines:
+        with catalog.open(encoding="utf-8") as lines:
             major = lines.readline().removeprefix("# PostgreSQL ").strip()
     except OSError as exc:
         raise EmbeddedError(
@@ -386,7 +386,7 @@ def _is_initialized(cluster: Path) -> bool:
 
 
 def _server_version(cluster: Path, *, running: bool) -> str:
-    version = (cluster / "PG_VERSION").read_text(encoding="ascii").strip()
+    version = (cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
     if running:
         with contextlib.suppress(FileNotFoundError), (cluster / LOG_FILE).open("rb") as lines:
             for line in lines:

