@@ -282,6 +282,7 @@ DIALECTS: tuple[Dialect, ...] = (
 
 
 def get_path(raw: Mapping[str, Any], path: Path) -> object:
+    """What stands at ``path``, None where nothing does."""
     value: Any = raw
     for key in path:
         if type(value) is not dict and not isinstance(value, Mapping):
@@ -291,5 +292,6 @@ def get_path(raw: Mapping[str, Any], path: Path) -> object:
 
 
 def has_path(raw: Mapping[str, Any], path: Path) -> bool:
+    """Whether the server sent something at ``path``, be it null."""
     parent = get_path(raw, path[:-1])
     return isinstance(parent, Mapping) and path[-1] in parent

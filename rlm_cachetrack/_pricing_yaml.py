@@ -92,7 +92,7 @@ def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
 
 def _compose(name: str, data: bytes) -> Node | None:
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise PricingError(

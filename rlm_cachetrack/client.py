@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from . import analytics
     from .storage import PostgresStore
 
-__all__ = ["TimescaleDBClient"]
+__all__ = ["TimescaleDBClient", "local_facts", "unopened"]
 
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
@@ -325,6 +326,50 @@ class TimescaleDBClient:
             "run_id": None if run_id is None else aware(run_id, "run_id"),
             "before": None if before is None else aware(before, "before"),
         }
+
+
+# -- for the command line ----------------------------------------------------------------------------------------------
+
+
+def unopened(db_url: str | None = None) -> _runtime.Runtime:
+    """The pipeline of a store, neither connected nor started: for ``doctor`` and ``migrate``, which look before a
+    :class:`TimescaleDBClient` would have migrated. Does not block.
+
+    Raises:
+        ConfigError: ``db_url`` or a setting of the environment is unusable.
+    """  # noqa: D205
+    return _runtime.open_runtime(load_settings(db_url))
+
+
+def local_facts(runtime: _runtime.Runtime) -> dict[str, Any]:
+    """What can be said without the database: prices, and what waits in journals. Reads files, blocks for that.
+
+    Returns:
+        ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
+        ``waiting`` and ``waiting_for_other_stores`` (each ``files`` and ``bytes`` of journals; those of processes that
+        are alive are among them).
+    """
+    from .pricing import PriceBook
+
+    try:
+        pricing, mistake = PriceBook.load(runtime.settings.pricing).describe(), None
+    except ConfigError as exc:
+        pricing, mistake = None, str(exc)
+    folder = runtime.outbox.directory
+    own, others = {"files": 0, "bytes": 0}, {"files": 0, "bytes": 0}
+    for journal in folder.parent.glob("*/*.jsonl"):
+        with contextlib.suppress(OSError):  # stored and removed at this moment
+            if size := journal.stat().st_size:
+                counts = own if journal.parent == folder else others
+                counts["files"] += 1
+                counts["bytes"] += size
+    return {
+        "pricing": pricing,
+        "pricing_error": mistake,
+        "outbox": str(folder),
+        "waiting": own,
+        "waiting_for_other_stores": others,
+    }
 
 
 def _missing(filling: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def uninstrument(client: Any = None) -> None:
             _unmark(marked)
         while _patched:
             _restore(*_patched.pop())
+        _without_stream_options.clear()
     _runtime.release_default()
 
 
@@ -177,12 +178,10 @@ def _mark(client: Any, options: _Options) -> None:
 
 
 def _copying(client: Any, name: str) -> Callable[..., Any]:
-    kind, reference = type(client), weakref.ref(client)
-
+    # Holds the client: in `client.copy().copy()` nobody else does while the second copy is made.
     def copy(*args: Any, **kwargs: Any) -> Any:
-        original = reference()
-        derived = getattr(kind, name)(original, *args, **kwargs)
-        options = vars(original).get(_MARK)
+        derived = getattr(type(client), name)(client, *args, **kwargs)
+        options = vars(client).get(_MARK)
         if options is not None:
             _mark(derived, options)
         return derived
@@ -297,7 +296,7 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
 class _Attempt:
     """One request on its way: the call under observation, and what was sent in its place."""
 
-    __slots__ = ("args", "call", "host", "raw")
+    __slots__ = ("address", "args", "call", "raw")
 
     def __init__(
         self,
@@ -313,7 +312,7 @@ class _Attempt:
         headers = request.headers
         self.raw = headers.get(_RAW_HEADER) if isinstance(headers, Mapping) else None
         self.args = args
-        self.host = str(getattr(client.base_url, "host", ""))
+        self.address = str(client.base_url)
         self.call = Call(
             _runtime.peek_default() or _runtime.default(),
             api,
@@ -325,7 +324,7 @@ class _Attempt:
             self._ask_for_usage(api, request, body)
 
     def _ask_for_usage(self, api: str, request: Any, body: Mapping[str, Any]) -> None:
-        if api not in ("chat.completions", "completions") or self.host in _without_stream_options:
+        if api not in ("chat.completions", "completions") or self.address in _without_stream_options:
             return
         extra = request.extra_json or {}
         if "stream_options" in extra:
@@ -346,7 +345,7 @@ class _Attempt:
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
         if "stream_options" not in text and "include_usage" not in text:
             return False
-        _without_stream_options.add(self.host)
+        _without_stream_options.add(self.address)
         self.call.hide_usage = False
         self.call.metadata["stream_options"] = "refused"
         return True

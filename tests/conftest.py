@@ -37,7 +37,12 @@ def server_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
     folder.chmod(0o711)
     try:
-        yield embedded.ensure_running(folder)
+        url = embedded.ensure_running(folder)
+        # A database a test, for a server that is thrown away: waiting for the disk would be half of the suite's time.
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield url
     finally:
         embedded.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -137,5 +142,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "faults" in item.keywords:
             item.add_marker(skip)
-
-

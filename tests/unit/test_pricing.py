@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def usd(value: float) -> object:
     return pytest.approx(value, rel=0, abs=1e-12)
 
 
-# Invoices: (model, tier, moment, usage, total, original); the arithmetic stands beside each, in USD per 1M tokens.
+# (model, tier, moment, usage, total, original); the arithmetic stands above each, in USD per 1M tokens.
 INVOICES = [
     # 50 %: 2,000 x 2.50 + 8,000 x 1.25 + 500 x 10
     ("gpt-4o", None, NOW, used(10_000, 500, 8_000), 0.020, 0.030),
@@ -176,9 +177,7 @@ def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
             cached, completion = rng.randrange(prompt // 2), rng.randrange(100_000)
             written = rng.randrange(prompt // 2)
             at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=rng.randrange(440_000))
-            cost = built_in.cost(
-                used(prompt, completion, cached, written), model=model.id, provider=provider.id, at=at
-            )
+            cost = built_in.cost(used(prompt, completion, cached, written), model=model.id, provider=provider.id, at=at)
             if cost.total_cost is None or cost.original_cost is None:
                 continue
             usage = {"input_tokens": prompt, "output_tokens": completion}
@@ -228,6 +227,7 @@ def test_providers_are_found_by_our_names(built_in, provider, model, prompt_pric
         ("google", "gemma-3", None),  # an empty price list is not a price of 0
         ("openai", "gpt-5", "scale"),  # nobody lists a price for the tier
         ("openai", "gpt-5-nano", "priority"),
+        ("openai", "gpt-4o-0613", None),  # the table's own names end in full dates
         ("azure", "gpt-5", "priority"),  # OpenAI's tiers are not Azure's
     ],
 )
@@ -247,9 +247,7 @@ def test_a_tier_has_no_price_before_the_table_knows_one(built_in):
 def test_groq_flex_costs_what_on_demand_costs(built_in):
     usage = used(1_000, 100)
     costs = {
-        tier: built_in.cost(
-            usage, model="llama-3.3-70b-versatile", provider="groq", service_tier=tier, at=NOW
-        )
+        tier: built_in.cost(usage, model="llama-3.3-70b-versatile", provider="groq", service_tier=tier, at=NOW)
         for tier in (None, "on_demand", "flex")
     }
     # 1,000 x 0.59 + 100 x 0.79
@@ -295,7 +293,7 @@ def test_a_returned_cost_without_tokens_has_no_original(built_in):
     assert (cost.total_cost, cost.original_cost, cost.price_source) == (0.5, None, "provider")
 
 
-# The pricing file -----------------------------------------------------------------------------------------------
+# The pricing file --------------------------------------------------------------------------------------
 
 
 def test_the_file_of_the_design(book):
@@ -308,7 +306,7 @@ def test_the_file_of_the_design(book):
     # 1,000 x 1.25 + 6,000 x 0.125 + 3,000 x 1.5625 + 500 x 10
     assert total("gpt-5") == usd(0.0116875)
     assert total("gpt-5", tier="flex") == usd(0.00584375)
-    # the tier's list names no cache_write: written at its prompt price. 4,000 x 2.50 + 6,000 x 0.25 + 500 x 20
+    # the tier's list has no cache_write, so its prompt price: 4,000 x 2.50 + 6,000 x 0.25 + 500 x 20
     assert total("gpt-5", tier="priority") == usd(0.0215)
     assert total("gpt-5-2025-08-07") == usd(0.0116875)
     assert total("my-azure-deployment", provider="azure") == usd(0.0116875)
@@ -319,12 +317,10 @@ def test_the_source_names_the_file_by_its_hash(book):
     sha8 = hashlib.sha256(DESIGN_FILE.encode()).hexdigest()[:8]
     prices = book(DESIGN_FILE)
     assert prices.cost(used(1, 1), model="gpt-5", provider="openai").price_source == f"yaml:{sha8}"
-    assert prices.describe() == f"prices.yaml (2 models, {sha8}) over {PriceBook.load(None).describe()[9:]}"
+    assert prices.describe() == f"prices.yaml (2 models, {sha8}) over genai-prices {version('genai-prices')}"
 
 
 def test_describe_names_the_built_in_table(built_in):
-    from importlib.metadata import version
-
     assert built_in.describe() == f"built-in genai-prices {version('genai-prices')}"
 
 
@@ -336,9 +332,7 @@ def test_what_the_file_does_not_name_comes_from_the_table(book):
 
 def test_the_same_prices_per_1k_and_per_1m(book):
     million = book("version: 1\nper: 1M\nmodels: {m: {prompt: 1.25, cached: 0.125, completion: 10}}")
-    at_model = book(
-        "version: 1\nper: 1M\nmodels: {m: {per: 1k, prompt: 0.00125, cached: 0.000125, completion: 0.01}}"
-    )
+    at_model = book("version: 1\nper: 1M\nmodels: {m: {per: 1k, prompt: 0.00125, cached: 0.000125, completion: 0.01}}")
     usage = used(10_000, 500, 8_000)
     for prices in (million, at_model):
         # 2,000 x 1.25 + 8,000 x 0.125 + 500 x 10
@@ -373,17 +367,13 @@ def test_an_entry_without_a_provider_serves_every_one(book):
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["m-2025-08-07", "m-20250807", "m@20250807", "m-0613", "m"], ids=lambda name: name
-)
+@pytest.mark.parametrize("name", ["m-2025-08-07", "m-20250807", "m@20250807", "m-0613", "m"], ids=lambda name: name)
 def test_a_dated_snapshot_falls_back_to_its_base_name(book, name):
     prices = book("version: 1\nper: 1M\nmodels: {m: {prompt: 7, completion: 7}}")
     assert prices.rates(model=name, provider="vllm").prompt == 0.007
 
 
-@pytest.mark.parametrize(
-    "name", ["m-mini", "m-2025-13-07", "m-2025-08-07-x", "m-1399", "m-12345", "M", "-0613"]
-)
+@pytest.mark.parametrize("name", ["m-mini", "m-2025-13-07", "m-2025-08-07-x", "m-1399", "m-12345", "M", "-0613"])
 def test_only_a_date_is_left_off(book, name):
     prices = book("version: 1\nper: 1M\nmodels: {m: {prompt: 7, completion: 7}}")
     assert prices.rates(model=name, provider="vllm") is None
@@ -391,8 +381,7 @@ def test_only_a_date_is_left_off(book, name):
 
 def test_the_exact_name_of_a_snapshot_goes_before_its_base(book):
     prices = book(
-        "version: 1\nper: 1M\n"
-        "models: {m: {prompt: 1, completion: 1}, m-2025-08-07: {prompt: 2, completion: 2}}"
+        "version: 1\nper: 1M\nmodels: {m: {prompt: 1, completion: 1}, m-2025-08-07: {prompt: 2, completion: 2}}"
     )
     assert prices.rates(model="m-2025-08-07").prompt == 0.002
     assert prices.rates(model="m-2025-09-09").prompt == 0.001
@@ -403,6 +392,10 @@ def test_a_served_tier_that_the_file_does_not_list_is_unpriced(book):
     assert prices.rates(model="gpt-5", service_tier="priority", at=NOW) is None
     assert prices.rates(model="gpt-5", service_tier="flex", at=NOW).prompt == 0.0
     assert prices.rates(model="gpt-5", service_tier="standard", at=NOW).prompt == 0.001
+
+
+def test_fast_is_the_priority_tier(book):
+    assert book(DESIGN_FILE).rates(model="gpt-5", service_tier="fast").prompt == 0.0025
 
 
 def test_aliases_chain_and_may_end_in_the_table(book):
@@ -581,9 +574,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("text", "line", "key", "found", "expected"), MALFORMED.values(), ids=MALFORMED)
-def test_a_mistake_names_file_line_key_and_what_was_expected(
-    book, tmp_path, text, line, key, found, expected
-):
+def test_a_mistake_names_file_line_key_and_what_was_expected(book, tmp_path, text, line, key, found, expected):
     with pytest.raises(PricingError) as caught:
         book(text)
     first = str(caught.value).splitlines()[0]
@@ -615,9 +606,7 @@ def test_a_file_that_is_no_yaml_is_refused_with_its_line(book, text, line, found
 
 def test_all_mistakes_of_a_file_are_reported_at_once_in_order(book):
     with pytest.raises(PricingError) as caught:
-        book(
-            "version: 3\nper: 1X\nmodels:\n  a: {prompt: -1, completion: no}\n  b: {alias: b}\n  c: {cost: 1}\n"
-        )
+        book("version: 3\nper: 1X\nmodels:\n  a: {prompt: -1, completion: no}\n  b: {alias: b}\n  c: {cost: 1}\n")
     lines = [line.split(": ")[0].rsplit(":", 1)[1] for line in str(caught.value).splitlines()]
     # version, per, a.prompt, a.completion, b.alias; c has an unknown key and lacks both prices
     assert lines == ["1", "2", "4", "4", "5", "6", "6", "6"]
@@ -635,13 +624,12 @@ def test_a_folder_is_no_pricing_file(tmp_path):
 
 def test_a_file_with_a_byte_order_mark_and_anchors_is_read(book):
     prices = book(
-        b"\xef\xbb\xbfversion: 1\r\nper: 1M\r\nmodels:\r\n"
-        b"  a: &same {prompt: 1, completion: 2.5e-1}\r\n  b: *same\r\n"
+        b"\xef\xbb\xbfversion: 1\r\nper: 1M\r\nmodels:\r\n  a: &same {prompt: 1, completion: 2.5e-1}\r\n  b: *same\r\n"
     )
     assert prices.rates(model="b").completion == 0.00025
 
 
-# Records made by hand -------------------------------------------------------------------------------------------
+# Records made by hand ----------------------------------------------------------------------------------
 
 
 def completed(book, given, usage, model="gpt-5", provider="openai"):
@@ -650,9 +638,7 @@ def completed(book, given, usage, model="gpt-5", provider="openai"):
 
 def test_a_record_without_prices_is_priced_like_a_call(built_in):
     usage = used(10_000, 500, 8_000)
-    assert completed(built_in, Cost(), usage) == built_in.cost(
-        usage, model="gpt-5", provider="openai", at=NOW
-    )
+    assert completed(built_in, Cost(), usage) == built_in.cost(usage, model="gpt-5", provider="openai", at=NOW)
 
 
 def test_a_prompt_price_given_takes_the_models_own_cache_ratio(built_in):
@@ -725,9 +711,7 @@ def test_a_total_given_gets_the_difference_that_the_prices_make(built_in):
         (used(100, 10, 0, 5), None),
     ],
 )
-def test_a_total_for_an_unknown_model_is_the_original_only_where_nothing_was_cached(
-    built_in, usage, original
-):
+def test_a_total_for_an_unknown_model_is_the_original_only_where_nothing_was_cached(built_in, usage, original):
     assert completed(built_in, Cost(total_cost=0.5), usage, model="house-model").original_cost == original
 
 
@@ -742,14 +726,15 @@ def test_a_price_of_zero_given_is_a_price(built_in):
     assert (cost.total_cost, cost.original_cost) == (0.0, 0.0)
 
 
-# Loading --------------------------------------------------------------------------------------------------------
+# Loading -----------------------------------------------------------------------------------------------
 
 
 def test_loading_a_file_checks_it_without_loading_the_table(tmp_path):
     path = tmp_path / "prices.yaml"
     path.write_text(DESIGN_FILE)
     code = (
-        "import sys; from rlm_cachetrack.pricing import PriceBook; from rlm_cachetrack.usage import TokenUsage;"
+        "import sys; from rlm_cachetrack.pricing import PriceBook;"
+        "from rlm_cachetrack.usage import TokenUsage;"
         f"book = PriceBook.load({str(path)!r}); book.describe();"
         "cost = book.cost(TokenUsage(prompt_tokens=1000), model='gpt-5', provider='openai');"
         "print(cost.total_cost, 'genai_prices' in sys.modules)"
@@ -762,9 +747,7 @@ def test_loading_a_file_checks_it_without_loading_the_table(tmp_path):
 
 
 def test_prices_of_the_file_are_the_floats_nearest_to_the_decimals(book):
-    prices = book(
-        "version: 1\nper: 1M\nmodels: {m: {prompt: 0.1, cached: 0.07, completion: 3.3, tiers: {flex: 0.7}}}"
-    )
+    prices = book("version: 1\nper: 1M\nmodels: {m: {prompt: 0.1, cached: 0.07, completion: 3.3, tiers: {flex: 0.7}}}")
     rates = prices.rates(model="m")
     assert rates.cached == float(Decimal("0.00007"))
     assert prices.rates(model="m", service_tier="flex").completion == float(Decimal("0.00231"))

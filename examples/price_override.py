@@ -1,0 +1,53 @@
+"""Use prices of your own: a contract, a deployment under another name, a model that no price list knows.
+
+::
+
+    python examples/price_override.py           # offline, against a simulated endpoint
+    python examples/price_override.py --live    # the real API: OPENAI_API_KEY, a few cents
+"""
+
+from pathlib import Path
+
+from _endpoint import LIVE, endpoint
+from openai import OpenAI
+
+from rlm_cachetrack import TimescaleDBClient, instrument, query_run
+
+PRICES = Path(__file__).with_name("price_override.yaml")
+
+TEXT = "You count words. " + " ".join(
+    f"Line {number}: a word is what stands between two spaces." for number in range(1, 151)
+)
+CALLS = [
+    ("gpt-5", "default"),  # served as gpt-5-2025-08-07, priced by the entry of gpt-5
+    ("gpt-5", "default"),  # again: now most of the prompt comes from the cache
+    ("gpt-5", "flex"),  # half the price, as the file says
+    ("gpt-4.1-mini", "default"),  # not in the file: the built-in table answers
+]
+if not LIVE:
+    CALLS += [
+        ("my-azure-deployment", "default"),  # an alias: gpt-5 under another name
+        ("our-own-model", "default"),  # only the file knows its price
+    ]
+
+with endpoint() as where:
+    # A mistake in the file is told here, with its line and key, before a call is paid for.
+    client = instrument(OpenAI(**where), pricing=PRICES)
+
+    with query_run("example-prices") as run:
+        for model, tier in run.iterations(CALLS):
+            client.chat.completions.create(
+                model=model,
+                service_tier=tier,
+                messages=[{"role": "system", "content": TEXT}, {"role": "user", "content": "How many words?"}],
+            )
+
+print(f"  {'model served':<25}{'tier':<9}{'in / cached / out':<23}{'cost':<10}price from")
+with TimescaleDBClient() as db:
+    for call in db.get_llm_interactions(run.query_id, run.run_id):
+        # A call keeps the prices it was reckoned with, in USD per 1,000 tokens, and where they came from.
+        kinds = ("prompt", "cached", "completion")
+        prices = " / ".join(f"{call[f'{kind}_token_price'] * 1000:g}" for kind in kinds)
+        cost, source = call["total_cost"], call["price_source"]
+        print(f"  {call['model']:<25}{call['service_tier']:<9}{prices:<23}{cost:<10.6f}{source}")
+print("\nprices in USD per 1M tokens, cost in USD")

