@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
@@ -15,7 +16,7 @@ LIVE = "--live" in sys.argv[1:]
 
 
 @contextmanager
-def endpoint() -> Iterator[dict[str, str]]:
+def endpoint() -> Iterator[dict[str, Any]]:
     """Yield the arguments for ``OpenAI(...)``: none for the real API, else the address of the simulated one."""
     if not LIVE:
         with SimulatedEndpoint() as simulated:

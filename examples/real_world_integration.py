@@ -99,7 +99,7 @@ async def explore(client: AsyncOpenAI, run: QueryRun, question: str, depth: int 
         await asyncio.gather(look_into("Only the fast trains."), look_into("Only the cheap trains."))
 
 
-async def instrumented(where: dict[str, str]) -> None:
+async def instrumented(where: dict[str, Any]) -> None:
     async with instrument(AsyncOpenAI(**where)) as client:
         async with query_run("example-agent", metadata={"task": "journeys"}) as run:
             for question in run.iterations(QUESTIONS[:2]):

@@ -157,7 +157,8 @@ def cache_effectiveness_by_model(
 
 def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> list[dict[str, Any]]:
     """Every call of one run, in order of time, keyed by column."""
-    return store.query("interactions_of_run", query_id=query_id, run_id=run_id)
+    rows = store.query("interactions_of_run", query_id=query_id, run_id=run_id)
+    return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]  # text, as record_llm_interaction says
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> list[RunListing]:

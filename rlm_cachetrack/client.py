@@ -313,7 +313,8 @@ class TimescaleDBClient:
     def _current(self) -> dict[str, Any]:
         values = context.current() if context.active() is not None else {}
         with self._lock:
-            return {**{k: v for k, v in values.items() if v is not None}, **_missing(self._context, values)}
+            filling = _missing(self._context, values) if context.of_same_run(self._context, values) else {}
+        return {**{k: v for k, v in values.items() if v is not None}, **filling}
 
     def _key(self, query_id: str, run_id: datetime | str) -> tuple[str, datetime]:
         self._check_open()
@@ -346,8 +347,8 @@ def local_facts(runtime: _runtime.Runtime) -> dict[str, Any]:
 
     Returns:
         ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
-        ``waiting`` and ``waiting_for_other_stores`` (each ``files`` and ``bytes`` of journals; those of processes that
-        are alive are among them).
+        ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files`` and ``bytes`` of journals;
+        those of processes that are alive are among them).
     """
     from .pricing import PriceBook
 
@@ -363,10 +364,12 @@ def local_facts(runtime: _runtime.Runtime) -> dict[str, Any]:
                 counts = own if journal.parent == folder else others
                 counts["files"] += 1
                 counts["bytes"] += size
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "pricing": pricing,
         "pricing_error": mistake,
         "outbox": str(folder),
+        "outbox_writable": os.access(existing, os.W_OK | os.X_OK),
         "waiting": own,
         "waiting_for_other_stores": others,
     }

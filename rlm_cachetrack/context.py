@@ -179,13 +179,18 @@ def manual() -> Mapping[str, Any] | None:
     return _manual
 
 
+def of_same_run(said: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether ``said`` can be true of the run that ``values`` name: it names the same one, or none."""
+    return all(said.get(name) is None or values.get(name) in (None, said[name]) for name in ("query_id", "run_id"))
+
+
 def current() -> dict[str, Any]:
     """The fields of :data:`FIELDS` for a call made here and now, as a new dict with ``run_id`` in ISO 8601."""
     frame = _frame.get() or _fallback
     if frame is not None:
         values = frame.fixed.copy()
         values["iteration"] = get_iteration(frame)
-        if _manual:
+        if _manual and of_same_run(_manual, values):
             for name, value in _manual.items():
                 if value is not None and values.get(name) is None and name in FIELDS:
                     values[name] = value

@@ -78,6 +78,19 @@ def db_url(server_url: str, template: str) -> Iterator[str]:
     yield from _database(server_url, template)
 
 
+@pytest.fixture(scope="session")
+def _reused_database(server_url: str, template: str) -> Iterator[str]:
+    yield from _database(server_url, template)
+
+
+@pytest.fixture
+def reused_db_url(_reused_database: str) -> str:
+    """The address of a migrated database, emptied: much faster than ``db_url``, for tests that leave the schema."""
+    with psycopg.connect(_reused_database, autocommit=True) as connection:
+        connection.execute("TRUNCATE llm_interactions, token_cache_optimization, query_run_summaries")
+    return _reused_database
+
+
 def _database(server_url: str, template: str | None) -> Iterator[str]:
     name = f"rlm_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import ConfigError
 from ._output import clean, moment, number, stderr
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..client import TimescaleDBClient
 
 __all__ = ["AsJson", "DbUrl", "NotFound", "QueryId", "Yes", "chosen_run", "command", "confirm", "open_client", "when"]
+
+PROGRAM = "rlm-cachetrack"
 
 _RELATIVE = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -73,7 +76,7 @@ def when(text: str | None, option: str) -> datetime | None:
     """A moment: ISO 8601 (UTC where it has no offset), or how long ago, as 7d, 24h, 90m, 30s, 2w.
 
     Raises:
-        typer.BadParameter: It is neither.
+        ConfigError: It is neither.
     """
     if text is None:
         return None
@@ -83,10 +86,9 @@ def when(text: str | None, option: str) -> datetime | None:
         value = datetime.fromisoformat(text.strip())
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{clean(text)!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
-            "or how long ago, such as 7d or 24h",
-            param_hint=option,
+        raise ConfigError(
+            f"{option} {text!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
+            "or how long ago, such as 7d or 24h"
         ) from None
 
 
@@ -103,7 +105,7 @@ def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[date
     """
     newest = client.list_query_runs(limit=100, query_id=query_id)
     if not newest:
-        raise NotFound(f"no run of query {clean(query_id)!r} is stored; {command('runs')} lists what is")
+        raise NotFound(f"no run of query {query_id!r} is stored; {command('runs')} lists what is")
     if run == "latest":
         return newest[0]["run_id"], len(newest)
     matching = _matching(newest, run)
@@ -111,12 +113,12 @@ def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[date
         matching = _matching(client.list_query_runs(limit=_MANY_RUNS, query_id=query_id), run)
     if not matching:
         raise NotFound(
-            f"query {clean(query_id)!r} has no run {clean(run)!r}; {command('runs', '--query', query_id)} lists its runs"
+            f"query {query_id!r} has no run {run!r}; {command('runs', f'--query={query_id}')} lists those it has"
         )
     if len(matching) > 1:
         some = ", ".join(moment(value, full=True) for value in matching[:3])
         raise NotFound(
-            f"{number(len(matching))} runs of query {clean(query_id)!r} begin with {clean(run)!r}: "
+            f"{number(len(matching))} runs of query {query_id!r} begin with {run!r}: "
             f"{some}{' …' if len(matching) > 3 else ''}"
         )
     return matching[0], len(newest)
@@ -138,25 +140,29 @@ def confirm(question: str) -> None:
     """Ask; go on only after a yes.
 
     Raises:
-        typer.BadParameter: There is no terminal to ask at.
+        ConfigError: There is no terminal to ask at.
         typer.Exit: The answer was no.
     """
     if not sys.stdin.isatty():
-        raise typer.BadParameter("there is no terminal to ask at; add --yes to go on without a question")
+        raise ConfigError("there is no terminal to ask at; add --yes to go on without a question")
     if not typer.confirm(question, err=True):
         stderr().print("Nothing was done.")
         raise typer.Exit(1)
 
 
-def command(*words: str) -> str:
-    """A command line of ours to copy, under the name by which it can be called here."""
-    program = "rlm-cachetrack"
+def command(*words: str, argument: str | None = None) -> str:
+    """A command line of ours to copy, under the name by which it can be called here.
+
+    Args:
+        words: Command and options.
+        argument: Foreign text to end with; it may begin with a dash.
+    """
+    program = PROGRAM
     if shutil.which(program) is None:  # a virtual environment that is not activated
-        started = Path(sys.argv[0])
+        started = Path(sys.argv[0]).absolute()
         if started.name == program and started.is_file():
             here = Path.cwd()
-            started = started.absolute()
             program = str(started.relative_to(here) if started.is_relative_to(here) else started)
-    if any(word.startswith("-") and not word.startswith("--") for word in words):
-        words = tuple(word for word in words if word.startswith("--")) + ("--",) + words
+    if argument is not None:
+        words = (*words, "--", argument) if argument.startswith("-") else (*words, argument)
     return clean(shlex.join((program, *words)))

@@ -36,7 +36,7 @@ __all__ = [
     "usd",
 ]
 
-NONE = "–"
+NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
 
 _GAP = 2
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 def clean(text: object) -> str:
-    """``text`` on one line, with everything that is not printable made visible, as ``\\x1b``."""
+    r"""``text`` on one line, with everything that is not printable made visible, as ``\x1b``."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
 
 

@@ -1,8 +1,22 @@
--- query_counts: how much is stored of a query, or from before a moment; for asking before deleting.
+-- query_counts: how much deleting a query, or what is from before a moment, would delete; for asking first.
 -- Parameters: query_id TEXT or NULL, run_id TIMESTAMPTZ or NULL, before TIMESTAMPTZ or NULL (on the time of the call).
--- Result:     one row: interactions, runs.
-SELECT count(*) AS interactions, count(DISTINCT (query_id, run_id)) AS runs
-FROM llm_interactions
-WHERE (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
-  AND (%(run_id)s::timestamptz IS NULL OR run_id = %(run_id)s::timestamptz)
-  AND (%(before)s::timestamptz IS NULL OR time < %(before)s::timestamptz);
+-- Result:     one row: interactions, runs (those of which no call would be left, as in delete_runs).
+SELECT
+    (
+        SELECT count(*)
+        FROM llm_interactions
+        WHERE (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+          AND (%(run_id)s::timestamptz IS NULL OR run_id = %(run_id)s::timestamptz)
+          AND (%(before)s::timestamptz IS NULL OR time < %(before)s::timestamptz)
+    ) AS interactions,
+    (
+        SELECT count(*)
+        FROM query_run_summaries AS r
+        WHERE (%(query_id)s::text IS NULL OR r.query_id = %(query_id)s::text)
+          AND (%(run_id)s::timestamptz IS NULL OR r.run_id = %(run_id)s::timestamptz)
+          AND (%(before)s::timestamptz IS NULL OR r.start_time < %(before)s::timestamptz)
+          AND NOT EXISTS (
+              SELECT 1 FROM llm_interactions AS i
+              WHERE i.query_id = r.query_id AND i.run_id = r.run_id AND i.time >= %(before)s::timestamptz
+          )
+    ) AS runs;

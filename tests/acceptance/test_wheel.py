@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ print(json.dumps({
 """
 
 
-def run(command: list[str | Path], *, cwd: Path, env: dict[str, str] | None = None) -> str:
+def run(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str] | None = None) -> str:
     """Run a command without a terminal; returns what it printed."""
     done = subprocess.run(
         command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
@@ -78,8 +79,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment that holds the wheel, and sees this one's packages after its own."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     run([sys.executable, "-m", "venv", "--without-pip", folder], cwd=folder.parent)
-    install = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--no-index", "--no-deps"]
-    run([*install, "--disable-pip-version-check", wheel], cwd=folder.parent)
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", folder, "--disable-pip-version-check"]
+    run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel], cwd=folder.parent)
     own = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     # A plain path in a .pth adds a folder without reading the .pth files in it: the editable install stays unseen.
     shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}

@@ -1,4 +1,4 @@
-"""``TimescaleDBClient``, key by key and number by number. Every expected value is computed by hand, beside its input."""
+"""``TimescaleDBClient``, key by key and number by number; every expected value is computed by hand beside its input."""
 
 from __future__ import annotations
 
@@ -95,6 +95,11 @@ def record_the_mixed_run(db: TimescaleDBClient) -> None:
         call(4, iteration=3, priced=False, cached_tokens=None, success=False, error_type="APIConnectionError"),
     ):
         db.record_llm_interaction(record)
+
+
+@pytest.fixture
+def db_url(reused_db_url: str) -> str:
+    return reused_db_url
 
 
 @pytest.fixture
@@ -948,11 +953,12 @@ def test_count_says_what_delete_then_deletes(db: TimescaleDBClient) -> None:
 
 
 def test_pruning_keeps_runs_that_have_later_calls(db: TimescaleDBClient) -> None:
-    db.record_llm_interaction(call(0, query_id="old"))
+    later = at(86400)  # run_id only names a run; when it began is when its first call did
+    db.record_llm_interaction(call(0, query_id="old", run_id=later))
     db.record_llm_interaction(call(0, query_id="both"))
     db.record_llm_interaction(call(100, query_id="both"))
-    for name in ("old", "both"):
-        db.calculate_and_store_cache_optimization(name, T0)
+    for key in (("old", later), ("both", T0)):
+        db.calculate_and_store_cache_optimization(*key)
     assert db.count(before=at(50)) == {"interactions": 2, "runs": 1}
     assert db.delete(before=at(50)) == {"interactions": 2, "runs": 1}
     assert [run["query_id"] for run in db.list_query_runs()] == ["both"]

@@ -1,4 +1,4 @@
-"""The types that a user's editor and type checker see: ``consumer.py`` passes mypy --strict, mistakes do not."""
+"""The types that a user's editor and type checker see: ``consumer.py`` passes mypy --strict, a mistake does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONSUMER = Path(__file__).with_name("consumer.py")
 
 @pytest.fixture
 def mypy(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """The command, with a cache that lasts from run to run: reading the SDK's types anew takes half a minute."""
+    """The command, with a cache that lasts from run to run: reading the SDK's types anew takes ten seconds."""
     assert request.config.cache is not None
     cache = request.config.cache.mkdir("mypy")
     return [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "--no-error-summary"]

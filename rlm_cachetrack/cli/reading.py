@@ -1,0 +1,204 @@
+"""``runs``, ``show``, ``top``, ``models``: what is stored, read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ..errors import ConfigError
+from ._arguments import AsJson, DbUrl, OptionalQueryId, QueryId, chosen_run, command, open_client, when
+from ._output import Column, clean, duration, moment, number, percentage, print_json, rate, stdout, table, usd
+from ._report import print_report, read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["models", "runs", "show", "top"]
+
+_EMPTY = "Nothing is stored yet."
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most so many.")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="WHEN", help="Only calls from then on: 2026-01-31 (UTC), 7d, 24h.", show_default=False
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="WHEN", help="Only calls from before then.", show_default=False)
+]
+Run = Annotated[
+    str,
+    typer.Option("--run", metavar="RUN_ID", help="Which run: latest, or a run as `runs` lists it, or its beginning."),
+]
+
+
+def runs(query: OptionalQueryId = None, limit: Limit = 20, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """List the newest runs."""
+    with open_client(db_url) as client:
+        found = client.list_query_runs(limit=limit, query_id=query)
+    if as_json:
+        print_json(found)
+        return
+    console = stdout()
+    if not found:
+        if query is None:
+            console.print(f"{_EMPTY} See how it looks: {command('demo')}", soft_wrap=True)
+        else:
+            console.print(f"No run of query {query!r} is stored.", soft_wrap=True)
+        return
+    columns = [
+        Column("Query", flexible=True, style="bold"),
+        Column("Run (UTC)", style="cyan"),
+        Column("Status", optional=1),
+        Column("Calls", numeric=True),
+        Column("Failed", numeric=True, optional=5),
+        Column("Prompt", numeric=True, optional=4),
+        Column("Completion", numeric=True, optional=6),
+        Column("Hit rate", numeric=True),
+        Column("Cost", numeric=True),
+        Column("Saved", numeric=True),
+    ]
+    # To the second is enough to tell runs apart, mostly.
+    seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
+    full = len(set(seconds)) < len(seconds)
+    rows = [
+        (
+            clean(run["query_id"]),
+            moment(run["run_id"], full=full),
+            clean(run["status"]),
+            number(run["total_interactions"]),
+            number(run["failed_interactions"]),
+            number(run["total_prompt_tokens"] or None),
+            number(run["total_completion_tokens"] if run["total_prompt_tokens"] else None),
+            rate(run["cache_hit_rate"]),
+            usd(run["total_cost"]),
+            usd(run["cost_savings"]),
+        )
+        for run in found
+    ]
+    console.print(table(columns, rows, console.width))
+    if len(found) == limit:
+        console.print(f"The newest {number(limit)}; more with --limit.", style="dim")
+
+
+def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """Show what the cache did in one run: totals, savings, and a bar per iteration."""
+    with open_client(db_url) as client:
+        run_id, count = chosen_run(client, query_id, run)
+        report = read_report(client, query_id, run_id)
+    if as_json:
+        print_json({**report, "other_runs": count - 1})
+        return
+    console = stdout()
+    print_report(console, report)
+    if count > 1:
+        many = f"{count - 1} other run{'' if count == 2 else 's'}" if count < 100 else "more than 98 other runs"
+        console.print()
+        console.print(
+            f"This query has {many}: {command('runs', f'--query={query_id}')} lists them, --run RUN_ID shows one.",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
+def top(limit: Limit = 10, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """List the runs in which the cache saved most."""
+    with open_client(db_url) as client:
+        found = client.get_top_cache_savings(limit)
+    if as_json:
+        print_json(found)
+        return
+    console = stdout()
+    if not found:
+        console.print("No run that has ended has a known price yet.")
+        return
+    columns = [
+        Column("Saved", numeric=True, style="green"),
+        Column("Saved %", numeric=True),
+        Column("Query", flexible=True, style="bold"),
+        Column("Run (UTC)", style="cyan"),
+        Column("Calls", numeric=True, optional=2),
+        Column("Cached", numeric=True, optional=3),
+        Column("Prompt", numeric=True, optional=4),
+        Column("Hit rate", numeric=True),
+        Column("Cost", numeric=True),
+        Column("Without cache", numeric=True, optional=5),
+    ]
+    rows = [
+        (
+            usd(run["cost_savings"]),
+            percentage(run["cost_savings_percentage"]),
+            clean(run["query_id"]),
+            moment(run["run_id"]),
+            number(run["total_interactions"]),
+            _cached(run),
+            number(run["total_prompt_tokens"] or None),
+            percentage(run["cache_savings_percentage"]),
+            usd(run["cached_cost"]),
+            usd(run["original_cost"]),
+        )
+        for run in found
+    ]
+    console.print(table(columns, rows, console.width))
+
+
+def models(since: Since = None, until: Until = None, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """Show how well the cache worked, by model."""
+    first, last = when(since, "--since"), when(until, "--until")
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
+    with open_client(db_url) as client:
+        found = client.get_cache_effectiveness_by_model(since=first, until=last)
+    if as_json:
+        print_json(found)
+        return
+    console = stdout()
+    if first is not None or last is not None:
+        span = [f"from {moment(first)}"] if first is not None else []
+        span += [f"before {moment(last)}"] if last is not None else []
+        console.print(Text(f"Calls {' and '.join(span)}", style="dim"))
+    if not found:
+        console.print("No call of that time is stored." if first or last else _EMPTY)
+        return
+    columns = [
+        Column("Model", flexible=True, style="bold"),
+        Column("Calls", numeric=True),
+        Column("Hits", numeric=True, optional=5),
+        Column("Misses", numeric=True, optional=6),
+        Column("Failed", numeric=True, optional=4),
+        Column("Unpriced", numeric=True, optional=3),
+        Column("Prompt", numeric=True),
+        Column("Cached", numeric=True, optional=1),
+        Column("Hit rate", numeric=True),
+        Column("Cost", numeric=True),
+        Column("Saved", numeric=True),
+        Column("Latency", numeric=True, optional=2),
+        Column("First token", numeric=True, optional=7),
+    ]
+    rows = [
+        (
+            clean(row["model"]),
+            number(row["total_interactions"]),
+            number(row["interactions_with_cache"]),
+            number(row["interactions_without_cache"]),
+            number(row["failed_interactions"]),
+            number(row["unpriced_interactions"]),
+            number(row["total_prompt_tokens"] or None),
+            _cached(row),
+            rate(row["avg_cache_hit_rate"]),
+            usd(row["total_cost"]),
+            usd(row["cost_savings"]),
+            duration(row["avg_duration_ms"]),
+            duration(row["avg_time_to_first_token_ms"]),
+        )
+        for row in found
+    ]
+    console.print(table(columns, rows, console.width))
+
+
+def _cached(row: Mapping[str, Any]) -> str:
+    """Cached tokens; the sum of a row in which no call reported them is 0, and means nothing."""
+    reported = row["interactions_with_cache"] or row["interactions_without_cache"]
+    return number(row["total_cached_tokens"] if reported else None)
