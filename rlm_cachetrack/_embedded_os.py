@@ -130,8 +130,12 @@ def remove_misleading(lock_file: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path, deadline: float) -> Iterator[None]:
-    """Hold the lock of ``data_dir`` against other threads and processes; ``deadline`` is monotonic."""
+def locked(data_dir: Path, deadline: float) -> Iterator[int]:
+    """Hold the lock of ``data_dir`` against all other threads and processes; yields its file descriptor.
+
+    The lock is held until the block ends, or where this process is killed, until the programs end that were
+    given the descriptor.
+    """
     import fcntl  # not on Windows
 
     path = data_dir / ".lock"
@@ -148,7 +152,7 @@ def locked(data_dir: Path, deadline: float) -> Iterator[None]:
                     ) from None
                 time.sleep(POLL_S)
         try:
-            yield
+            yield descriptor
         finally:
             # Closing alone would not do: a child that was forked meanwhile holds the same lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -156,12 +160,14 @@ def locked(data_dir: Path, deadline: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def run(arguments: list[str], data_dir: Path, account: Account, deadline: float) -> tuple[int, str]:
+def run(
+    arguments: list[str], data_dir: Path, account: Account, deadline: float, *, lock: int | None = None
+) -> tuple[int, str]:
     """Run a program of PostgreSQL to its end; return its exit status and what it printed.
 
     In a session of its own, so that neither ^C nor a kill of the caller's process group reaches the server.
     What it prints goes to a nameless file: a pipe would stay open, and its reader wait, as long as the server
-    lives.
+    lives. A program that is given the descriptor ``lock`` holds the lock, too, until it has ended.
     """
     # Little of the environment: PG* variables redirect the programs, and a server that lives for weeks shall
     # not show its starter's API keys in an environment of its own.
@@ -177,6 +183,7 @@ def run(arguments: list[str], data_dir: Path, account: Account, deadline: float)
                 cwd="/",
                 env=env,
                 start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
                 user=account.uid if account.switch else None,
                 group=account.gid if account.switch else None,
                 extra_groups=[] if account.switch else None,
@@ -276,9 +283,9 @@ def choose_socket_dir(cluster: Path, account: Account) -> Path:
             if account.switch:
                 os.chown(folder, account.uid, account.gid)
         with contextlib.suppress(OSError):
-            found = folder.lstat()
-            private = stat.S_ISDIR(found.st_mode) and found.st_uid == account.uid and not found.st_mode & 0o077
-            if private and len(os.fsencode(folder / SOCKET_NAME)) <= _SOCKET_PATH_MAX_BYTES:
+            found = folder.lstat() private = stat.S_ISDIR(found.st_mode) and found.st_uid == account.uid and
+            not found.st_mode & 0o077 if private and len(os.fsencode(folder / SOCKET_NAME)) <=
+            _SOCKET_PATH_MAX_BYTES:
                 return folder
     raise EmbeddedError(
         f"the path of {cluster} is too long for a socket or holds a comma, and {candidates[0]} is no private "

@@ -14,6 +14,7 @@ __all__ = [
     "TokenCacheOptimization",
     "TokenCacheSummary",
     "cache_effectiveness_by_model",
+    "empty_summary",
     "interactions",
     "list_runs",
     "optimization",
@@ -136,6 +137,16 @@ def token_cache_summary(store: PostgresStore, query_id: str, run_id: datetime) -
     return _first(store.query("run_summary", query_id=query_id, run_id=run_id), TokenCacheSummary)
 
 
+def empty_summary(query_id: str, run_id: datetime) -> TokenCacheSummary:
+    """The totals of a run without calls."""
+    summary: dict[str, Any] = dict.fromkeys(TokenCacheSummary.__annotations__)
+    for name in summary:
+        if name.startswith(("total_", "interactions_")) or name.endswith(("_interactions", "_savings_tokens")):
+            summary[name] = 0
+    summary.update(query_id=query_id, run_id=run_id, total_cost=None, models=[])
+    return cast("TokenCacheSummary", summary)
+
+
 def optimization(store: PostgresStore, query_id: str, run_id: datetime) -> TokenCacheOptimization | None:
     """What the cache saved in one run, as stored; None where none is."""
     rows = store.query("optimization", query_id=query_id, run_id=run_id)
@@ -158,7 +169,8 @@ def cache_effectiveness_by_model(
 def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> list[dict[str, Any]]:
     """Every call of one run, in order of time, keyed by column."""
     rows = store.query("interactions_of_run", query_id=query_id, run_id=run_id)
-    return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]  # text, as record_llm_interaction says
+    # Text, as record_llm_interaction returns it.
+    return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> list[RunListing]:

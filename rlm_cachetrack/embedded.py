@@ -145,8 +145,8 @@ def ensure_running(data_dir: Path, *, timeout_s: float = 60.0) -> str:
         if server is not None and (cluster / CREATED_MARKER).exists() and server.accepts(cluster):
             return server.url(SUPERUSER, DATABASE)
         system.make_data_dir(cluster.parent)
-        with system.locked(cluster.parent, deadline):
-            return _bring_up(cluster, deadline).url(SUPERUSER, DATABASE)
+        with system.locked(cluster.parent, deadline) as lock:
+            return _bring_up(cluster, lock, deadline).url(SUPERUSER, DATABASE)
 
 
 def status(data_dir: Path) -> EmbeddedStatus:
@@ -196,7 +196,7 @@ def stop(data_dir: Path, *, timeout_s: float = 30.0) -> bool:
     return any(stopped)
 
 
-def _bring_up(cluster: Path, deadline: float) -> Postmaster:
+def _bring_up(cluster: Path, lock: int, deadline: float) -> Postmaster:
     """Have a server with the database in it. The caller holds the lock."""
     account = system.find_account()
     if cluster.exists() and (owner := cluster.stat().st_uid) != account.uid:
@@ -212,8 +212,10 @@ def _bring_up(cluster: Path, deadline: float) -> Postmaster:
     assert wheel is not None, "require() passed"  # noqa: S101 (for mypy)
     programs = system.install_programs(wheel, cluster.parent, in_use=server is not None)
     if server is None:
+        for leftover in cluster.parent.glob(f"{cluster.name}.init-*"):  # of a killed starter
+            shutil.rmtree(leftover, ignore_errors=True)
         if not _is_initialized(cluster):
-            _init(cluster, programs, account, deadline)
+            _init(cluster, programs, account, lock, deadline)
         server = _start(cluster, programs, account, deadline)
     _create_database(cluster, server, programs, account, deadline)
     return server
@@ -244,13 +246,11 @@ def _settle(cluster: Path, deadline: float) -> Postmaster | None:
         time.sleep(POLL_S)
 
 
-def _init(cluster: Path, programs: Path, account: Account, deadline: float) -> None:
+def _init(cluster: Path, programs: Path, account: Account, lock: int, deadline: float) -> None:
     """Create the cluster beside its place and rename it: a killed ``initdb`` leaves nothing half-made."""
     import pwd  # not on Windows
 
     data_dir = cluster.parent
-    for leftover in data_dir.glob(f"{cluster.name}.init-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     if cluster.exists():
         # Not ours to delete: it may be the remains of somebody's data.
         aside = data_dir / f"{cluster.name}.broken-{time.time_ns()}"
@@ -268,7 +268,8 @@ def _init(cluster: Path, programs: Path, account: Account, deadline: float) -> N
         if account.switch:
             os.chown(fresh, account.uid, account.gid)
         command = [str(programs / "initdb"), f"--pgdata={fresh}", *_INITDB_OPTIONS]
-        returncode, output = system.run(command, data_dir, account, deadline)
+        # Killed now, we leave an initdb at work; the next starter waits for its end, and clears it away.
+        returncode, output = system.run(command, data_dir, account, deadline, lock=lock)
         if returncode:
             raise EmbeddedError(
                 f"the embedded PostgreSQL could not be created in {data_dir}: {system.last_lines(output)}. {ELSEWHERE}"

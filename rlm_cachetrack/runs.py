@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from . import _guard, _runtime, context
 from .config import disabled
-from .errors import CacheTrackError, RecordError
+from .errors import CacheTrackError, RecordError, StoreError
 from .records import aware
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class QueryRun(_Level):
         self._run_id = self._given_run_id
         self._metadata = None if metadata is None else dict(metadata)
         self._runtime: _runtime.Runtime | None = None
+        self._disabled = False
 
     @property
     def run_id(self) -> datetime:
@@ -174,7 +175,8 @@ class QueryRun(_Level):
         self._run_id = self._given_run_id or context.new_run_id()
         outer = context.active()
         self._enter(context.Frame(self.query_id, self._run_id, outer=outer))
-        self._runtime = self._find_runtime()
+        self._disabled = disabled()
+        self._runtime = None if self._disabled else self._find_runtime()
         self._append("run_start", metadata=self._metadata)
         return self
 
@@ -231,26 +233,35 @@ class QueryRun(_Level):
 
         return cast("FunctionT", plain)
 
-    def summary(self) -> TokenCacheSummary | None:
+    def summary(self) -> TokenCacheSummary:
         """The totals of this run so far: the dict of ``get_token_cache_summary``. Flushes first; blocks.
 
+        With ``RLM_CACHETRACK_DISABLED=1`` it is the summary of a run without calls.
+
         Raises:
-            StoreError: The store cannot be read.
+            StoreError: The store cannot be read, or the run was deleted from it.
         """
         from . import analytics
 
-        return analytics.token_cache_summary(self._reader(), self.query_id, self.run_id)
+        if self._disabled:
+            return analytics.empty_summary(self.query_id, self.run_id)
+        found = analytics.token_cache_summary(self._reader(), self.query_id, self.run_id)
+        if found is None:
+            raise StoreError(f"the run {self.query_id!r} of {self.run_id.isoformat()} is not in the store any more")
+        return found
 
     def optimization(self) -> TokenCacheOptimization | None:
         """What the cache saved: the dict of ``get_token_cache_optimization``; None before the run has ended.
 
-        Flushes first; blocks.
+        Flushes first; blocks. None with ``RLM_CACHETRACK_DISABLED=1`` too.
 
         Raises:
             StoreError: The store cannot be read.
         """
         from . import analytics
 
+        if self._disabled:
+            return None
         return analytics.optimization(self._reader(), self.query_id, self.run_id)
 
     def _reader(self) -> Any:
@@ -262,7 +273,7 @@ class QueryRun(_Level):
     @staticmethod
     def _find_runtime() -> _runtime.Runtime | None:
         try:
-            return None if disabled() else _runtime.default()
+            return _runtime.default()
         except CacheTrackError:
             raise  # a wrong setting: the user can act here
         except Exception as exc:

@@ -21,9 +21,12 @@ from typer.core import TyperGroup
 from .._version import __version__
 from ..config import redact
 from ..errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
-from . import database, deleting, demo, reading
 from ._arguments import PROGRAM, NotFound
 from ._output import clean, stderr
+from .database import doctor, embedded_app, migrate
+from .deleting import delete, prune
+from .demo import demo
+from .reading import models, runs, show, top
 
 __all__ = ["app", "main"]
 
@@ -67,17 +70,11 @@ app = typer.Typer(
     help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
 )
-_READING, _HOUSE = "Look", "Keep house"
-app.command(rich_help_panel=_READING)(demo.demo)
-app.command(rich_help_panel=_READING)(reading.runs)
-app.command(rich_help_panel=_READING)(reading.show)
-app.command(rich_help_panel=_READING)(reading.top)
-app.command(rich_help_panel=_READING)(reading.models)
-app.command(rich_help_panel=_HOUSE)(database.doctor)
-app.command(rich_help_panel=_HOUSE)(database.migrate)
-app.command(rich_help_panel=_HOUSE)(deleting.delete)
-app.command(rich_help_panel=_HOUSE)(deleting.prune)
-app.add_typer(database.embedded_app, name="db", rich_help_panel=_HOUSE)
+for read in (demo, runs, show, top, models):
+    app.command(rich_help_panel="Look")(read)
+for keep in (doctor, migrate, delete, prune):
+    app.command(rich_help_panel="Keep house")(keep)
+app.add_typer(embedded_app, name="db", rich_help_panel="Keep house")
 
 
 def _print_version(wanted: bool) -> None:

@@ -63,8 +63,9 @@ _SUB_PROMPT = (
     "what was planned but not done. Leave out politeness, history and opinions. Use at most five short sentences. If "
     "the section does not bear on the question, answer with the single word: nothing.\n\nThe sites, for reference:\n"
     + "\n".join(
-        f"{site}: {', '.join(f'{kind} (R{10 * row + column:03}, begun in {2015 + row})' for row, kind in enumerate(_KINDS))}."
+        f"R{10 * row + column:03}, {site}: {kind}, begun in {2015 + row}"
         for column, site in enumerate(_SITES)
+        for row, kind in enumerate(_KINDS)
     )
 )
 _QUESTION = "Which site needs money most urgently, and for what? Name the reports that you rely on."

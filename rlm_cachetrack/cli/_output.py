@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ __all__ = [
     "number",
     "percentage",
     "print_json",
+    "print_line",
     "rate",
     "size",
     "stderr",
@@ -156,7 +158,26 @@ def moment(value: datetime | None, *, full: bool = False) -> str:
     return f"{text}Z"
 
 
-# -- tables ---------------------------------------------------------------------------------------
+# -- lines and tables ---------------------------------------------------------------------------------------
+
+
+def print_line(console: Console, name: str, text: str, *, indent: int, mark: tuple[str, str] = ("", "")) -> None:
+    """Print ``name  text``; prose is wrapped under itself, an address is left whole for copying.
+
+    Args:
+        console: Where to.
+        name: Set in bold.
+        text: May be foreign.
+        indent: Where ``text`` begins.
+        mark: A sign before the name, and its style.
+    """
+    text = clean(text)
+    sign = f"{mark[0]:<2} " if mark[0] else ""
+    head = Text.assemble((sign, mark[1]), (name.ljust(indent - len(sign)), "bold"))
+    pieces = textwrap.wrap(text, max(console.width - indent, 20), break_long_words=False, break_on_hyphens=False)
+    for piece in pieces or [""]:
+        console.print(Text.assemble(head, piece), soft_wrap=True)
+        head = Text(" " * indent)
 
 
 @dataclass(frozen=True, slots=True)

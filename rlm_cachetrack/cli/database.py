@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from .._version import __version__
 from ..config import disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 from ._arguments import AsJson, DbUrl, command
-from ._output import clean, moment, number, print_json, size, stdout
+from ._output import moment, number, print_json, print_line, size, stdout
 
 if TYPE_CHECKING:
     from ..embedded import EmbeddedStatus
@@ -127,7 +125,8 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     )
     lines += _outbox_lines(facts)
     if facts["embedded"] is not None:
-        lines += _embedded_lines(facts["embedded"])
+        # In use, its address stands above.
+        lines += [line for line in _embedded_lines(facts["embedded"]) if line[2] != database.get("address")]
     if facts["recording_disabled"]:
         lines.append(("note", "recording", "off: RLM_CACHETRACK_DISABLED is set"))
     lines.append(
@@ -178,13 +177,9 @@ def _print_lines(console: Console, lines: list[tuple[str, str, str]]) -> None:
     marks = {"ok": ("✓", "green"), "bad": ("✗", "red"), "note": ("!", "yellow"), "": ("", "")}
     if not console.encoding.lower().startswith("utf"):
         marks = {**marks, "ok": ("+", "green"), "bad": ("x", "red")}
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, style="bold")
-    grid.add_column(overflow="fold")
     for mark, name, text in lines:
-        grid.add_row(Text(*marks[mark]), name, clean(text))
-    console.print(grid)
+        sign, style = marks[mark]
+        print_line(console, name, text, indent=14, mark=(sign or " ", style))
 
 
 # -- the embedded server --------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..config import disabled
 from ..errors import CacheTrackError, ConfigError
+from ._agent import ITERATIONS, MISTAKE_IN, answer_question
 from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client
-from ._output import clean, duration, number, print_json, stderr, stdout
+from ._output import duration, number, print_json, print_line, stderr, stdout
 from ._report import print_report, read_report
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ def demo(
     told.print()
     print_report(told, report)
     told.print()
+    told.print(
+        f"In iteration {MISTAKE_IN} the agent put the time of day at the head of its prompt: the prefix was another, "
+        "and only its sub-agent's prompt came from the cache.\n",
+        style="dim",
+    )
     _look_further(told, query_id, db_url)
 
 
@@ -135,7 +140,6 @@ def _converse(
     sdk: OpenAI, client: TimescaleDBClient, query_id: str, agents: tuple[str, str], told: Console
 ) -> datetime:
     from .. import instrument, query_run, uninstrument
-    from ._agent import ITERATIONS, answer_question
 
     _tell(
         told,
@@ -156,11 +160,7 @@ def _converse(
 
 
 def _tell(told: Console, name: str, what: str) -> None:
-    line = Table.grid()
-    line.add_column(width=10, style="bold")
-    line.add_column(overflow="fold")
-    line.add_row(name, clean(what))
-    told.print(line)
+    print_line(told, name, what, indent=10)
 
 
 def _look_further(told: Console, query_id: str, db_url: str | None) -> None:

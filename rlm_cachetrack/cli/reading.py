@@ -48,11 +48,12 @@ def runs(query: OptionalQueryId = None, limit: Limit = 20, as_json: AsJson = Fal
         else:
             console.print(f"No run of query {query!r} is stored.", soft_wrap=True)
         return
+    all_completed = all(run["status"] == "completed" for run in found)
     columns = [
         Column("Query", flexible=True, style="bold"),
         Column("Run (UTC)", style="cyan"),
-        Column("Status", optional=1),
-        Column("Calls", numeric=True),
+        Column("Status", optional=3 if all_completed else 1),
+        Column("Calls", numeric=True, optional=2),
         Column("Failed", numeric=True, optional=5),
         Column("Prompt", numeric=True, optional=4),
         Column("Completion", numeric=True, optional=6),

@@ -954,9 +954,9 @@ def test_count_says_what_delete_then_deletes(db: TimescaleDBClient) -> None:
 
 def test_pruning_keeps_runs_that_have_later_calls(db: TimescaleDBClient) -> None:
     later = at(86400)  # run_id only names a run; when it began is when its first call did
-    db.record_llm_interaction(call(0, query_id="old", run_id=later))
-    db.record_llm_interaction(call(0, query_id="both"))
-    db.record_llm_interaction(call(100, query_id="both"))
+    db.record_llm_interaction(call(0, query_id="old", run_id=later, prompt_tokens=10, completion_tokens=0))
+    db.record_llm_interaction(call(0, query_id="both", prompt_tokens=10, completion_tokens=0))
+    db.record_llm_interaction(call(100, query_id="both", prompt_tokens=10, completion_tokens=0))
     for key in (("old", later), ("both", T0)):
         db.calculate_and_store_cache_optimization(*key)
     assert db.count(before=at(50)) == {"interactions": 2, "runs": 1}

@@ -90,11 +90,17 @@ BEYOND: dict[tuple[str, str], str] = {
     ("client", "records"): "record_llm_interaction takes the record",
     ("client", "context"): "set_context applies to the instrumented calls of the process",
     ("client", "config"): "its arguments become Settings",
+    ("cli", "embedded"): "db status and db stop are about the embedded server itself, with no client open",
+    ("cli", "_version"): "--version",
 }
+
+# The demo is a user's program: it makes its own OpenAI client, and calls the public API against the simulated endpoint.
+DEMO = {"cli.demo", "cli._agent"}
+DEMO_IMPORTS = {"instrument", "runs", "simulator"}
 
 # Who may know a library from elsewhere. None: anybody.
 OUTSIDE: dict[str, set[str]] = {
-    "openai": {"instrument", "_streams", "cli.demo"},  # the demo is a user's program: it makes its own client
+    "openai": {"instrument", "_streams", *DEMO},
     "wrapt": {"instrument", "_streams"},
     "psycopg": {"storage", "migrations"},
     "psycopg_pool": {"storage"},
@@ -106,9 +112,6 @@ OUTSIDE: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
 }
-
-# The demo plays the user: the public API against the simulated endpoint.
-DEMO = {"instrument", "runs", "simulator", "_runtime"}
 
 SQL = re.compile(
     r"\s*(?:(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|COPY|TRUNCATE|GRANT|REVOKE|MERGE|VACUUM)\s"
@@ -234,7 +237,7 @@ def allowed(name: str, other: str) -> bool:
     may = (
         TABLE.get(row, set())
         | {import_ for own, import_ in BEYOND if own == row}
-        | (DEMO if name == "cli.demo" else set())
+        | (DEMO_IMPORTS if name in DEMO else set())
     )
     return others_row in may
 
