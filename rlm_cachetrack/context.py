@@ -8,9 +8,11 @@ query ``adhoc`` and one run a process.
 
 from __future__ import annotations
 
+import sys
 import threading
+import weakref
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,7 +38,7 @@ FIELDS = (
 class Frame:
     """One open run, or one level of recursion in it. ``run_id`` is kept as text, ready for the journal."""
 
-    __slots__ = ("__weakref__", "fixed", "iteration", "outer", "run_id", "shared")
+    __slots__ = ("__weakref__", "before", "fixed", "home", "iteration", "outer", "over", "private", "run_id", "shared")
 
     def __init__(
         self,
@@ -71,6 +73,15 @@ class Frame:
                 model_index=model_index,
             )
         self.fixed = fixed
+        self.before: Frame | None = None
+        self.over = False
+        self.private: bool
+        self.home = _place()
+        # A level that was opened in a thread that did not inherit its run is that thread's own business.
+        here = inherited()
+        self.private = (
+            recursive and outer is not None and (outer.private or here is None or here.shared is not outer.shared)
+        )
         # The outermost frame of the same run: recursion shares its run, a nested run does not.
         self.shared: Frame = outer.shared if recursive and outer is not None else self
 
@@ -99,39 +110,54 @@ def new_run_id() -> datetime:
         return moment
 
 
+def _place() -> tuple[int, weakref.ref[Any] | None]:
+    """The thread, and the task where there is one, that runs this."""
+    asyncio = sys.modules.get("asyncio")  # not imported: no task
+    task = asyncio.current_task() if asyncio is not None and asyncio._get_running_loop() is not None else None
+    return threading.get_ident(), None if task is None else weakref.ref(task)
+
+
+def inherited() -> Frame | None:
+    """The frame that this context is in, not counting what other threads have open."""
+    frame = _frame.get()
+    # A task that outlives its run still belongs to it. But where a run was entered it is over once it was left, also if
+    # that happened out of order (generators side by side) or in another context (a generator closed by the event loop).
+    while frame is not None and frame.over and frame.home == _place():
+        frame = frame.before
+    return frame
+
+
 def active() -> Frame | None:
     """The frame that a call made here and now belongs to, or None."""
-    return _frame.get() or _fallback
+    return inherited() or _fallback
 
 
-def enter(frame: Frame) -> Token[Frame | None]:
+def enter(frame: Frame) -> None:
     """Make ``frame`` the innermost one of this context."""
-    token = _frame.set(frame)
+    frame.before = inherited()
+    _frame.set(frame)
     with _lock:
         _open.append(frame)
         _choose_fallback()
-    return token
 
 
-def leave(frame: Frame, token: Token[Frame | None]) -> None:
+def leave(frame: Frame) -> None:
     """Close ``frame``; what was innermost before is so again."""
+    frame.over = True
     with _lock:
         if frame in _open:
             _open.remove(frame)
         _choose_fallback()
-    try:
-        _frame.reset(token)
-    except ValueError:
-        # Left in another context than entered (a generator finished by someone else's task, an async context manager
-        # driven from two tasks). That context's variable is not ours to set back.
-        if _frame.get() is frame:
-            _frame.set(frame.outer)
+    if _frame.get() is frame:
+        _frame.set(frame.before)
+        _frame.set(inherited())
 
 
 def _choose_fallback() -> None:
     global _fallback
-    inner = {id(f.outer) for f in _open if f.outer is not None}
-    leaves = [f for f in _open if id(f) not in inner]
+    shown = [f for f in _open if not f.private]
+    inner = {id(f.outer) for f in shown if f.outer is not None}
+    leaves = [f for f in shown if id(f) not in inner]
     if len(leaves) == 1:
         _fallback = leaves[0]
     elif leaves and all(f.shared is leaves[0].shared for f in leaves):
@@ -186,7 +212,7 @@ def of_same_run(said: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
 
 def current() -> dict[str, Any]:
     """The fields of :data:`FIELDS` for a call made here and now, as a new dict with ``run_id`` in ISO 8601."""
-    frame = _frame.get() or _fallback
+    frame = active()
     if frame is not None:
         values = frame.fixed.copy()
         values["iteration"] = get_iteration(frame)
@@ -214,7 +240,14 @@ def adhoc_run_id() -> str:
 
 
 def after_fork_in_child() -> None:
-    """A forked worker is a process of its own: new locks, and an ad-hoc run of its own."""
+    """A forked worker is a process of its own: new locks, an ad-hoc run, and only the runs that it was forked in."""
     global _lock, _adhoc_run_id
     _lock = threading.Lock()
     _adhoc_run_id = None
+    mine: list[Frame] = []
+    frame = inherited()
+    while frame is not None:
+        mine.append(frame)
+        frame = frame.outer
+    _open[:] = [frame for frame in _open if frame in mine]  # the threads that opened the others are not here
+    _choose_fallback()

@@ -52,7 +52,7 @@ _INITDB_OPTIONS = (
     f"--username={SUPERUSER}",
     "--encoding=UTF8",
     # The built-in C.UTF-8 sorts and folds alike on every machine, whatever its libc and LC_ALL.
-    # Source: https://www.postgresql.org/docs/18/locale.html#LOCALE-PROVIDERS, read 2026-11-23.
+    # Source: https://github.com/postgres/postgres/commit/f69319f, read 2026-11-23.
     "--no-locale",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",

@@ -124,16 +124,15 @@ def uninstrument(client: Any = None) -> None:
 
 
 def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> _runtime.Runtime:
-    from .client import TimescaleDBClient
-
     if store is None:
         if pricing is None:
             return _runtime.default()
         if (current := _runtime.peek_default()) is not None:
             return _with_pricing(current, pricing)
         return _runtime.open_runtime(load_settings(pricing=pricing))
-    if isinstance(store, TimescaleDBClient):
-        return _with_pricing(store.runtime, pricing) if pricing is not None else store.runtime
+    runtime = getattr(store, "runtime", None)  # a TimescaleDBClient
+    if isinstance(runtime, _runtime.Runtime):
+        return _with_pricing(runtime, pricing) if pricing is not None else runtime
     if isinstance(store, str):
         runtime = _runtime.open_runtime(load_settings(store, pricing=pricing))
         return _with_pricing(runtime, pricing) if pricing is not None else runtime

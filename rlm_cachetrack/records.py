@@ -6,6 +6,7 @@ Words and units are those of the OpenAI SDK: ``prompt_tokens`` is all input, cac
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -54,6 +55,8 @@ _COUNT_FIELDS = (
     "tool_call_count",
 )
 _INT4_MAX = 2**31 - 1
+# PostgreSQL refuses a row whose key has more than 2,704 bytes, and query_id is the part of it that has no fixed size.
+_QUERY_ID_BYTES = 2000
 
 
 @dataclass(kw_only=False, slots=True)
@@ -134,8 +137,7 @@ class LLMInteractionRecord:
         Raises:
             RecordError: The message names the field, its value and what was expected.
         """
-        if not isinstance(self.query_id, str) or not self.query_id:
-            raise RecordError(f"query_id={self.query_id!r}: expected a non-empty string")
+        checked_query_id(self.query_id)
         if not isinstance(self.model, str) or not self.model:
             raise RecordError(f"model={self.model!r}: expected a non-empty string")
         aware(self.run_id, "run_id")
@@ -146,6 +148,12 @@ class LLMInteractionRecord:
             _check_count(name, getattr(self, name))
         for name in _AMOUNT_FIELDS:
             _check_amount(name, getattr(self, name))
+        if not isinstance(self.success, bool):
+            raise RecordError(f"success={self.success!r}: expected True or False")
+        if not isinstance(self.has_tool_calls, bool | None):
+            raise RecordError(f"has_tool_calls={self.has_tool_calls!r}: expected True, False or None")
+        for name in ("metadata", "usage"):
+            checked_json(getattr(self, name), name)
         if self.cached_tokens is not None and self.prompt_tokens is not None:
             if self.cached_tokens > self.prompt_tokens:
                 raise RecordError(
@@ -253,6 +261,49 @@ def aware(value: object, name: str) -> datetime:
     return moment.astimezone(UTC)
 
 
+def checked_query_id(query_id: object) -> str:
+    """Return ``query_id`` as it is stored.
+
+    Raises:
+        RecordError: It is no text, empty, or too long for the key of a table.
+    """
+    if not isinstance(query_id, str) or not query_id:
+        raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
+    text = clean_text(query_id)
+    if (size := len(text.encode())) > _QUERY_ID_BYTES:
+        raise RecordError(
+            f"query_id={query_id[:40]!r}… has {size} bytes: expected a name of at most {_QUERY_ID_BYTES}; "
+            "what belongs to a run but does not name it can go into its metadata"
+        )
+    return text
+
+
+def checked_json(value: object, name: str) -> dict[str, Any] | None:
+    """Return a mapping as a plain dict; None stays None.
+
+    Raises:
+        RecordError: It is no mapping, or JSON cannot hold it.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise RecordError(f"{name} is a {type(value).__name__}: expected a mapping")
+    plain = dict(value)
+    try:
+        json.dumps(plain, default=str)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RecordError(f"{name} cannot be written as JSON: {exc}") from exc
+    return plain
+
+
+def clean_text(value: object) -> str:
+    """Text that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    text = value if isinstance(value, str) else str(value)
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 def new_id() -> str:
     """A new ``interaction_id``: a UUIDv7 (RFC 9562), so that ids sort by time and a replay inserts nothing twice."""
     return uuid7(time.time_ns())
@@ -280,6 +331,8 @@ def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> 
             value = values.get(name)
         if isinstance(value, datetime):
             value = value.astimezone(UTC).isoformat()
+        elif isinstance(value, Mapping):
+            value = dict(value)
         event[name] = value
     return event
 

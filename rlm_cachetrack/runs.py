@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import Token
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from . import _guard, _runtime, context
 from .config import disabled
 from .errors import CacheTrackError, RecordError, StoreError
-from .records import aware
+from .records import aware, checked_json, checked_query_id
 
 if TYPE_CHECKING:
     from .analytics import TokenCacheOptimization, TokenCacheSummary
@@ -29,7 +29,6 @@ class _Level:
 
     def __init__(self) -> None:
         self._frame: context.Frame | None = None
-        self._token: Token[context.Frame | None] | None = None
 
     @property
     def iteration(self) -> int | None:
@@ -73,16 +72,17 @@ class _Level:
             raise CacheTrackError("not open: use it inside `with query_run(...) as run:`")
         return self._frame
 
-    def _enter(self, frame: context.Frame) -> None:
-        if self._token is not None:
+    def _check_closed(self) -> None:
+        if self._frame is not None and not self._frame.over:
             raise CacheTrackError("already open: make another query_run(...) for another run")
+
+    def _enter(self, frame: context.Frame) -> None:
         self._frame = frame
-        self._token = context.enter(frame)
+        context.enter(frame)
 
     def _leave(self) -> None:
-        if self._frame is not None and self._token is not None:
-            context.leave(self._frame, self._token)
-            self._token = None
+        if self._frame is not None:
+            context.leave(self._frame)
 
 
 class Recursion(_Level):
@@ -111,6 +111,7 @@ class Recursion(_Level):
         return cast("str | None", self._open().fixed["parent_recursion_id"])
 
     def __enter__(self) -> Self:
+        self._check_closed()
         top = self._outer._open()
         # Recursing from within an inner level through the run's own handle still goes one deeper than where we are.
         here = context.active()
@@ -153,14 +154,10 @@ class QueryRun(_Level):
         self, query_id: str, run_id: datetime | str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        if not isinstance(query_id, str) or not query_id:
-            raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise RecordError(f"metadata is a {type(metadata).__name__}: expected a mapping")
-        self.query_id = query_id
+        self.query_id = checked_query_id(query_id)
         self._given_run_id = None if run_id is None else aware(run_id, "run_id")
         self._run_id = self._given_run_id
-        self._metadata = None if metadata is None else dict(metadata)
+        self._metadata = checked_json(metadata, "metadata")
         self._runtime: _runtime.Runtime | None = None
         self._disabled = False
 
@@ -172,11 +169,12 @@ class QueryRun(_Level):
         return self._run_id
 
     def __enter__(self) -> Self:
-        self._run_id = self._given_run_id or context.new_run_id()
-        outer = context.active()
-        self._enter(context.Frame(self.query_id, self._run_id, outer=outer))
+        self._check_closed()
         self._disabled = disabled()
-        self._runtime = None if self._disabled else self._find_runtime()
+        self._runtime = None if self._disabled else self._find_runtime()  # first, because it may raise
+        self._run_id = self._given_run_id or context.new_run_id()
+        # Not what other threads have open: a run begun beside theirs is not nested in it.
+        self._enter(context.Frame(self.query_id, self._run_id, outer=context.inherited()))
         self._append("run_start", metadata=self._metadata)
         return self
 
@@ -184,7 +182,9 @@ class QueryRun(_Level):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._leave()
-        self._append("run_end", status="completed" if kind is None else "error")
+        # A generator that nobody reads to its end is closed, which is no failure of its.
+        fine = kind is None or issubclass(kind, GeneratorExit)
+        self._append("run_end", status="completed" if fine else "error")
 
     async def __aenter__(self) -> Self:
         return self.__enter__()  # a write to the journal: nothing here waits
@@ -205,8 +205,9 @@ class QueryRun(_Level):
             @functools.wraps(function)
             async def async_generator(*args: Any, **kwargs: Any) -> Any:
                 with fresh():
-                    async for item in function(*args, **kwargs):
-                        yield item
+                    async with contextlib.aclosing(function(*args, **kwargs)) as items:
+                        async for item in items:
+                            yield item
 
             return cast("FunctionT", async_generator)
         if inspect.iscoroutinefunction(function):

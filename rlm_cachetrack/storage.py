@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from . import _sql, migrations
+from . import _sql
 from .config import redact
 from .errors import ConfigError, QueryError, StoreError, StoreUnreachableError
 from .records import COLUMNS, RecordBatch, RunKey
@@ -60,11 +60,19 @@ class PostgresStore:
 
     Args:
         resolve_url: Gives the address; called at each (re)connection, may block (it may start the embedded server).
+        prepare: Brings the schema up to date; called with the first connection of each (re)connection.
         pool_size: The most connections that reads may hold at once; the writer has one of its own.
     """
 
-    def __init__(self, resolve_url: Callable[[], str], *, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        resolve_url: Callable[[], str],
+        prepare: Callable[[psycopg.Connection[Any]], object],
+        *,
+        pool_size: int = 10,
+    ) -> None:
         self._resolve_url = resolve_url
+        self._prepare = prepare
         self._pool_size = pool_size
         self._lock = threading.RLock()
         self._url: str | None = None
@@ -88,7 +96,7 @@ class PostgresStore:
                 return
             url = self._resolve_url()
             with self._errors(url), self._connect(url) as connection:
-                migrations.migrate(connection)
+                self._prepare(connection)
             self._url = url
 
     @property
@@ -221,17 +229,12 @@ class PostgresStore:
             runs = connection.execute(_sql.query("delete_runs"), parameters).rowcount
         return {"interactions": interactions, "runs": runs}
 
-    def describe(self) -> dict[str, Any]:
-        """What is connected: server, extension, migrations; for ``doctor``. Blocks; never migrates."""
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of its own, in autocommit mode, without a look at the schema first. Blocks to connect."""
         url = self._resolve_url()
         with self._errors(url), self._connect(url) as connection:
-            return {"address": redact(url), **migrations.describe(connection)}
-
-    def migrate(self) -> list[str]:
-        """Apply pending migrations and return their names. Blocks."""
-        url = self._resolve_url()
-        with self._errors(url), self._connect(url) as connection:
-            return migrations.migrate(connection)
+            yield connection
 
     def _open_url(self) -> str:
         if self._url is None:  # dropped by another thread that lost the connection, between our open() and now

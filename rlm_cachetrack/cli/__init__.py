@@ -21,8 +21,8 @@ from typer.core import TyperGroup
 from .._version import __version__
 from ..config import redact
 from ..errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
-from ._arguments import PROGRAM, NotFound
-from ._output import clean, stderr
+from ._arguments import PROGRAM, NotFound, in_words_of_the_command_line
+from ._output import clean_lines, stderr
 from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
 from .demo import demo
@@ -43,7 +43,10 @@ def explain(exc: Exception) -> None:
     message = str(exc) if isinstance(exc, (CacheTrackError, NotFound)) else f"internal error: {_named(exc)}"
     if os.environ.get("RLM_CACHETRACK_DEBUG", "") not in ("", "0"):
         sys.stderr.write(redact("".join(traceback.format_exception(exc))))
-    stderr().print(Text.assemble((f"{PROGRAM}: ", "bold red"), clean(redact(message))), soft_wrap=True)
+    stderr().print(
+        Text.assemble((f"{PROGRAM}: ", "bold red"), clean_lines(redact(in_words_of_the_command_line(message)))),
+        soft_wrap=True,
+    )
 
 
 def _named(exc: Exception) -> str:

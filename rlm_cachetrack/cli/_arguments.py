@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from ..analytics import RunListing
     from ..client import TimescaleDBClient
 
-__all__ = ["AsJson", "DbUrl", "NotFound", "QueryId", "Yes", "chosen_run", "command", "confirm", "open_client", "when"]
+__all__ = [
+    "AsJson",
+    "DbUrl",
+    "NotFound",
+    "QueryId",
+    "Yes",
+    "chosen_run",
+    "command",
+    "confirm",
+    "in_words_of_the_command_line",
+    "open_client",
+    "when",
+]
 
 PROGRAM = "rlm-cachetrack"
 
@@ -52,13 +64,15 @@ DbUrl = Annotated[
         "--db-url",
         metavar="URL",
         show_default=False,
-        help="Address of the database.  [default: RLM_CACHETRACK_DB_URL, else TIMESCALE_DB_URL, "
-        "else the embedded PostgreSQL]",
+        help="Address of the database. Default: RLM_CACHETRACK_DB_URL, else TIMESCALE_DB_URL, else the embedded "
+        "PostgreSQL.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)]
-QueryId = Annotated[str, typer.Argument(metavar="QUERY_ID", callback=_query_id, show_default=False)]
+QueryId = Annotated[
+    str, typer.Argument(metavar="QUERY_ID", callback=_query_id, help="As `runs` lists it.", show_default=False)
+]
 OptionalQueryId = Annotated[
     str | None,
     typer.Option("--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only its runs.", show_default=False),
@@ -105,16 +119,15 @@ def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[date
     """
     newest = client.list_query_runs(limit=100, query_id=query_id)
     if not newest:
-        raise NotFound(f"no run of query {query_id!r} is stored; {command('runs')} lists what is")
+        raise NotFound(f"no run of query {query_id!r} is stored; `{command('runs')}` lists what is")
     if run == "latest":
         return newest[0]["run_id"], len(newest)
     matching = _matching(newest, run)
     if not matching and len(newest) == 100:
         matching = _matching(client.list_query_runs(limit=_MANY_RUNS, query_id=query_id), run)
     if not matching:
-        raise NotFound(
-            f"query {query_id!r} has no run {run!r}; {command('runs', f'--query={query_id}')} lists those it has"
-        )
+        listing = command("runs", "--query", query_id=query_id)
+        raise NotFound(f"query {query_id!r} has no run {run!r}; `{listing}` lists those it has")
     if len(matching) > 1:
         some = ", ".join(moment(value, full=True) for value in matching[:3])
         raise NotFound(
@@ -136,6 +149,11 @@ def _matching(runs: list[RunListing], text: str) -> list[datetime]:
     return [value for value in ids if beginning and moment(value, full=True).startswith(beginning)]
 
 
+def in_words_of_the_command_line(message: str) -> str:
+    """What the library calls an argument is an option here."""
+    return message.replace("the db_url argument", "--db-url")
+
+
 def confirm(question: str) -> None:
     """Ask; go on only after a yes.
 
@@ -150,12 +168,12 @@ def confirm(question: str) -> None:
         raise typer.Exit(1)
 
 
-def command(*words: str, argument: str | None = None) -> str:
+def command(*words: str, query_id: str | None = None) -> str:
     """A command line of ours to copy, under the name by which it can be called here.
 
     Args:
-        words: Command and options.
-        argument: Foreign text to end with; it may begin with a dash.
+        words: Command and options; ``--query`` at the end takes the query.
+        query_id: Foreign text to end with; where it cannot be copied, a word stands for it.
     """
     program = PROGRAM
     if shutil.which(program) is None:  # a virtual environment that is not activated
@@ -163,6 +181,10 @@ def command(*words: str, argument: str | None = None) -> str:
         if started.name == program and started.is_file():
             here = Path.cwd()
             program = str(started.relative_to(here) if started.is_relative_to(here) else started)
-    if argument is not None:
-        words = (*words, "--", argument) if argument.startswith("-") else (*words, argument)
+    if query_id is not None:
+        shown = query_id if clean(query_id) == query_id else "QUERY_ID"
+        if words[-1].startswith("--"):
+            words = (*words[:-1], f"{words[-1]}={shown}")
+        else:
+            words = (*words, "--", shown) if shown.startswith("-") else (*words, shown)
     return clean(shlex.join((program, *words)))

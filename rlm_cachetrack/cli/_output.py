@@ -24,6 +24,7 @@ __all__ = [
     "NONE",
     "Column",
     "clean",
+    "clean_lines",
     "duration",
     "moment",
     "number",
@@ -31,6 +32,7 @@ __all__ = [
     "print_json",
     "print_line",
     "rate",
+    "shorten",
     "size",
     "stderr",
     "stdout",
@@ -85,6 +87,11 @@ def _plain(value: Any) -> Any:
 def clean(text: object) -> str:
     r"""``text`` on one line, with everything that is not printable made visible, as ``\x1b``."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
+
+
+def clean_lines(text: str) -> str:
+    """Like :func:`clean`, but the line breaks stay: of messages of ours, in which foreign text is quoted."""
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def number(value: float | None) -> str:
@@ -171,11 +178,13 @@ def print_line(console: Console, name: str, text: str, *, indent: int, mark: tup
         indent: Where ``text`` begins.
         mark: A sign before the name, and its style.
     """
-    text = clean(text)
     sign = f"{mark[0]:<2} " if mark[0] else ""
     head = Text.assemble((sign, mark[1]), (name.ljust(indent - len(sign)), "bold"))
-    pieces = textwrap.wrap(text, max(console.width - indent, 20), break_long_words=False, break_on_hyphens=False)
-    for piece in pieces or [""]:
+    width = max(console.width - indent, 20)
+    pieces: list[str] = []
+    for line in clean_lines(text).split("\n"):
+        pieces += textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    for piece in pieces:
         console.print(Text.assemble(head, piece), soft_wrap=True)
         head = Text(" " * indent)
 
@@ -213,7 +222,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
         return width - fixed - _GAP * (len(shown) - 1)
 
     wanted = max((natural[index] for index, column in enumerate(columns) if column.flexible), default=0)
-    while room() < min(wanted, 24) and (spare := [index for index in shown if columns[index].optional]):
+    while room() < min(wanted, 18) and (spare := [index for index in shown if columns[index].optional]):
         shown.remove(max(spare, key=lambda index: columns[index].optional))
     flexible = max(min(wanted, room()), _NARROWEST)
 

@@ -52,10 +52,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         console.print("No call of this run is stored.")
         return
     console.print(Panel(_savings(summary, optimization), width=width, border_style="dim", padding=(0, 1)))
-    blocks = Table.grid(expand=True, padding=(0, 3, 0, 0))
-    for _ in range(3):
-        blocks.add_column(ratio=1)
-    blocks.add_row(_tokens(summary), _calls(summary), _time_and_money(run, summary))
+    blocks = _side_by_side(console, width, [_tokens(summary), _calls(summary), _time_and_money(run, summary)])
     console.print()
     console.print(blocks, width=width)
     console.print()
@@ -105,10 +102,15 @@ def _savings(summary: dict[str, Any], optimization: dict[str, Any] | None) -> Ta
     if saved is None:
         lines.add_row(NONE, "no call of this run has a known price")
         return lines
+    if _silent(summary) and not saved:
+        lines.add_row(
+            NONE, f"saved: not known; the cost, {usd(costs['cached_cost'])}, counts every prompt token in full"
+        )
+        return lines
     share = costs["cost_savings_percentage"]
     words = f": {usd(costs['cached_cost'])} instead of {usd(costs['original_cost'])}"
     if share is not None:
-        words += f" ({percentage(share)})"
+        words += f" ({percentage(abs(share))})"
     if saved < 0:
         lines.add_row(Text(usd(-saved), style="red"), f"more than without a cache{words}")
     else:
@@ -158,8 +160,17 @@ def _time_and_money(run: dict[str, Any], summary: dict[str, Any]) -> Table:
     return _block("Cost and time", rows)
 
 
+def _side_by_side(console: Console, width: int, blocks: list[Table]) -> Table:
+    room = width - sum(console.measure(block).maximum for block in blocks)
+    row = Table.grid(padding=(0, max(2, min(8, room // (len(blocks) - 1))), 0, 0))
+    for _ in blocks:
+        row.add_column(no_wrap=True)
+    row.add_row(*blocks)
+    return row
+
+
 def _block(title: str, rows: list[tuple[str, str]]) -> Table:
-    block = Table.grid(padding=(0, 2, 0, 0))
+    block = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     block.add_column(no_wrap=True)
     block.add_column(justify="right", no_wrap=True)
     block.add_row(Text(title, style="bold"), "")
@@ -185,9 +196,12 @@ def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
     for step, text in zip(shown, texts, strict=True):
         share = step["cache_hit_rate"] if step else None
         if share is None:
-            grid.add_row(*text, "")
+            left_out = len(steps) - _LONGEST_EVOLUTION
+            grid.add_row(*text, "" if step else Text(f"{number(left_out)} more; --json has them", style="dim"))
             continue
-        filled = round(length * min(max(share, 0.0), 1.0))
+        filled = round(length * share)
+        if 0 < share < 1:  # neither empty nor full unless it is
+            filled = min(max(filled, 1), length - 1)
         grid.add_row(*text, Text.assemble((full * filled, "green"), (rest * (length - filled), "dim")))
     return grid
 

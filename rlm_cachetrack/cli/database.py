@@ -15,7 +15,7 @@ from rich.console import Console
 from .._version import __version__
 from ..config import disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
-from ._arguments import AsJson, DbUrl, command
+from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
 from ._output import moment, number, print_json, print_line, size, stdout
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def migrate(db_url: DbUrl = None) -> None:
     """Bring the schema of the database up to date; everything else that connects does so, too."""
     from ..client import unopened
 
-    applied = unopened(db_url).store().migrate()
+    applied = unopened(db_url).migrate_store()
     console = stdout()
     for label in applied:
         console.print(f"applied {label}")
@@ -52,12 +52,16 @@ def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 
 def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     """The facts, and the exit code that they call for."""
-    from ..client import local_facts, unopened
+    from ..client import unopened
 
     runtime = unopened(db_url)
     facts: dict[str, Any] = {
-        "database": {"origin": runtime.settings.db_url_origin, "reachable": True, "error": None},
-        **local_facts(runtime),
+        "database": {
+            "origin": in_words_of_the_command_line(runtime.settings.db_url_origin),
+            "reachable": True,
+            "error": None,
+        },
+        **runtime.local_facts(),
         "embedded": None,
         "versions": _versions(),
     }
@@ -71,7 +75,7 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
         problems.append(str(exc))
     code = 1 if problems else 0
     try:
-        facts["database"].update(runtime.store().describe())
+        facts["database"].update(runtime.describe_store())
     except StoreError as exc:
         unreachable = isinstance(exc, StoreUnreachableError)
         facts["database"].update(reachable=not unreachable, error=str(exc))
@@ -117,7 +121,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         applied = f"{number(len(database['migrations_applied']))} migrations applied"
         if pending:
             lines.append(("note", "schema", f"{applied}, {number(len(pending))} pending: {', '.join(pending)}"))
-            lines.append(("", "", f"the next use applies them, or now: {command('migrate')}"))
+            lines.append(("", "", f"the next use applies them, or now: `{command('migrate')}`"))
         else:
             lines.append(("ok", "schema", f"up to date, {applied}"))
     lines.append(

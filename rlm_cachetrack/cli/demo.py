@@ -42,11 +42,11 @@ def demo(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The agent's model.  [default: gpt-5; with --live gpt-5-mini]"),
+        typer.Option(metavar="MODEL", help="The agent's model. Default: gpt-5, with --live gpt-5-mini."),
     ] = None,
     sub_model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The one it recurses to.  [default: gpt-5-mini; with --live gpt-5-nano]"),
+        typer.Option(metavar="MODEL", help="The one it recurses to. Default: gpt-5-mini, with --live gpt-5-nano."),
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -72,8 +72,8 @@ def demo(
     print_report(told, report)
     told.print()
     told.print(
-        f"In iteration {MISTAKE_IN} the agent put the time of day at the head of its prompt: the prefix was another, "
-        "and only its sub-agent's prompt came from the cache.\n",
+        f"In iteration {MISTAKE_IN} the agent put the time of day at the head of its prompt. The prefix was another then, "
+        "and only the prompt of its sub-agent could come from the cache.\n",
         style="dim",
     )
     _look_further(told, query_id, db_url)
@@ -85,7 +85,7 @@ def _ask(agents: tuple[str, str], yes: bool) -> None:
     if yes:
         return
     stderr().print(
-        f"--live sends about 14 requests to {agents[0]} and {agents[1]}: some 45,000 input tokens and at most 20,000 "
+        f"--live sends some 13 requests to {agents[0]} and {agents[1]}: some 45,000 input tokens and at most 20,000 "
         "output tokens. With the default models that is a few US cents, charged to your account."
     )
     confirm("Go on?")
@@ -97,7 +97,7 @@ def _database(db_url: str | None, told: Console) -> Iterator[TimescaleDBClient]:
     with told.status("Connecting to the database …"):
         client = open_client(db_url)
     with client:
-        facts = client.runtime.store().describe()
+        facts = client.runtime.describe_store()
         took = duration((time.perf_counter() - begun) * 1000)
         _tell(told, "database", f"{facts['engine']}, ready after {took}")
         _tell(told, "", facts["address"])
@@ -131,8 +131,8 @@ def _live(client: TimescaleDBClient, query_id: str, agents: tuple[str, str], tol
             status, code = getattr(exc, "status_code", None), getattr(exc, "code", None)
             details = ", ".join([f"HTTP {status}"] * bool(status) + [str(code)] * bool(code))
             raise DemoError(
-                f"the API refused a call: {type(exc).__name__}{f' ({details})' if details else ''}; "
-                f"it is recorded, too: {command('show', query_id)}"
+                f"a call to the API failed: {type(exc).__name__}{f' ({details})' if details else ''}; "
+                f"it is recorded, too: `{command('show', query_id=query_id)}`"
             ) from exc
 
 
@@ -165,10 +165,12 @@ def _tell(told: Console, name: str, what: str) -> None:
 
 def _look_further(told: Console, query_id: str, db_url: str | None) -> None:
     told.print("Look further:" if db_url is None else "Look further (with the same --db-url):", style="bold")
-    for words, what in (
-        (("show", query_id), "this report again"),
-        (("runs",), "the newest runs"),
-        (("top",), "where the cache saved most"),
-        (("models",), "how well it worked, by model"),
-    ):
-        told.print(Text.assemble("  ", (f"{command(*words):<42}", "cyan"), "  ", what))
+    lines = [
+        (command("show", query_id=query_id), "this report again"),
+        (command("runs"), "the newest runs"),
+        (command("top"), "where the cache saved most"),
+        (command("models"), "how well it worked, by model"),
+    ]
+    width = max(len(line) for line, _ in lines)
+    for line, what in lines:
+        told.print(Text.assemble("  ", (line.ljust(width), "cyan"), "  ", what), soft_wrap=True)

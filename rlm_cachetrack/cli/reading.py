@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..errors import ConfigError
 from ._arguments import AsJson, DbUrl, OptionalQueryId, QueryId, chosen_run, command, open_client, when
-from ._output import Column, clean, duration, moment, number, percentage, print_json, rate, stdout, table, usd
+from ._output import Column, clean, duration, moment, number, percentage, print_json, rate, shorten, stdout, table, usd
 from ._report import print_report, read_report
 
 if TYPE_CHECKING:
@@ -37,14 +37,15 @@ Run = Annotated[
 def runs(query: OptionalQueryId = None, limit: Limit = 20, as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """List the newest runs."""
     with open_client(db_url) as client:
-        found = client.list_query_runs(limit=limit, query_id=query)
+        found = client.list_query_runs(limit=limit + 1, query_id=query)
+    more, found = len(found) > limit, found[:limit]
     if as_json:
         print_json(found)
         return
     console = stdout()
     if not found:
         if query is None:
-            console.print(f"{_EMPTY} See how it looks: {command('demo')}", soft_wrap=True)
+            console.print(f"{_EMPTY} See how it looks: `{command('demo')}`", soft_wrap=True)
         else:
             console.print(f"No run of query {query!r} is stored.", soft_wrap=True)
         return
@@ -68,20 +69,20 @@ def runs(query: OptionalQueryId = None, limit: Limit = 20, as_json: AsJson = Fal
         (
             clean(run["query_id"]),
             moment(run["run_id"], full=full),
-            clean(run["status"]),
+            shorten(clean(run["status"]), 12).plain,
             number(run["total_interactions"]),
             number(run["failed_interactions"]),
             number(run["total_prompt_tokens"] or None),
             number(run["total_completion_tokens"] if run["total_prompt_tokens"] else None),
             rate(run["cache_hit_rate"]),
             usd(run["total_cost"]),
-            usd(run["cost_savings"]),
+            _saved(run["cost_savings"], run["cache_hit_rate"]),
         )
         for run in found
     ]
     console.print(table(columns, rows, console.width))
-    if len(found) == limit:
-        console.print(f"The newest {number(limit)}; more with --limit.", style="dim")
+    if more:
+        console.print("There are older ones: --limit shows more.", style="dim")
 
 
 def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
@@ -96,11 +97,10 @@ def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url
     print_report(console, report)
     if count > 1:
         many = f"{count - 1} other run{'' if count == 2 else 's'}" if count < 100 else "more than 98 other runs"
+        listing = command("runs", "--query", query_id=query_id)
         console.print()
         console.print(
-            f"This query has {many}: {command('runs', f'--query={query_id}')} lists them, --run RUN_ID shows one.",
-            style="dim",
-            soft_wrap=True,
+            f"This query has {many}: `{listing}` lists them, --run RUN_ID shows one.", style="dim", soft_wrap=True
         )
 
 
@@ -129,8 +129,8 @@ def top(limit: Limit = 10, as_json: AsJson = False, db_url: DbUrl = None) -> Non
     ]
     rows = [
         (
-            usd(run["cost_savings"]),
-            percentage(run["cost_savings_percentage"]),
+            _saved(run["cost_savings"], run["cache_savings_percentage"]),
+            percentage(run["cost_savings_percentage"] or None),
             clean(run["query_id"]),
             moment(run["run_id"]),
             number(run["total_interactions"]),
@@ -190,13 +190,18 @@ def models(since: Since = None, until: Until = None, as_json: AsJson = False, db
             _cached(row),
             rate(row["avg_cache_hit_rate"]),
             usd(row["total_cost"]),
-            usd(row["cost_savings"]),
+            _saved(row["cost_savings"], row["avg_cache_hit_rate"]),
             duration(row["avg_duration_ms"]),
             duration(row["avg_time_to_first_token_ms"]),
         )
         for row in found
     ]
     console.print(table(columns, rows, console.width))
+
+
+def _saved(savings: float | None, hit_rate: float | None) -> str:
+    """Savings; 0 means nothing where no call reported its cache use, and is counted as not cached."""
+    return usd(None if hit_rate is None and not savings else savings)
 
 
 def _cached(row: Mapping[str, Any]) -> str:

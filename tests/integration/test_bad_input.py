@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import socket
 import socketserver
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -35,9 +37,10 @@ from rlm_cachetrack.errors import SchemaTooNewError
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-NAIVE = datetime(2026, 3, 1, 12, 0)  # noqa: DTZ001
+NAIVE = datetime(2026, 3, 1, 12, 0)
 SECRET = "hunter2-is-secret"
-MESSAGES: list[Any] = [{"role": "user", "content": "hello"}]
+TOO_LONG = "".join(hashlib.sha256(bytes([i])).hexdigest() for i in range(50))  # 3,200 bytes no index can compress
+MESSAGES: list[Any] = [{"role": "user", "content": "an unmistakable prompt"}]
 
 
 @pytest.fixture
@@ -231,26 +234,21 @@ def test_instrument_reports_an_unreachable_store_once_and_calls_go_on(
     assert (counts["recorded"], counts["stored"], counts["pending"]) == (4, 0, 4)  # start, two calls, end
     assert counts["dropped"] == {}
     assert SECRET not in str(counts)
+    rlm_cachetrack.shutdown(timeout_s=0.1)  # as the end of the process would, but sooner
 
 
-def test_records_of_an_unreachable_store_are_stored_once_it_is_there(
-    openai: OpenAI, reused_db_url: str, dead_port: int, monkeypatch: pytest.MonkeyPatch
+def test_records_of_an_unreachable_store_wait_in_a_journal_without_the_prompt(
+    openai: OpenAI, dead_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next process that names the same store finds them; here the store comes back at its address."""
-    proxy_url = f"postgresql://postgres@127.0.0.1:{dead_port}/x?sslmode=disable&gssencmode=disable"
-    instrument(openai, store=proxy_url)
+    monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path / "journals"))
+    instrument(openai, store=f"postgresql://me:{SECRET}@127.0.0.1:{dead_port}/x")
     with query_run("q", run_id=T0):
         ask(openai)
-    assert rlm_cachetrack.shutdown(timeout_s=0.2) is False
-    journals = list(Path(rlm_cachetrack_state()).rglob("*.jsonl"))
-    assert sum(len(path.read_text().splitlines()) for path in journals) == 3
-    assert all("hello" not in path.read_text() for path in journals)
-
-
-def rlm_cachetrack_state() -> str:
-    import os
-
-    return os.environ["RLM_CACHETRACK_STATE_DIR"]
+    assert rlm_cachetrack.shutdown(timeout_s=0.1) is False
+    text = "".join(path.read_text() for path in (tmp_path / "journals").rglob("*.jsonl"))
+    assert len(text.splitlines()) == 3  # the run's start, the call, the run's end
+    assert MESSAGES[0]["content"] not in text
+    assert SECRET not in text
 
 
 @pytest.mark.parametrize("thing", [object(), "sk-test", OpenAI, {"api_key": "x"}, 0])
@@ -302,19 +300,26 @@ def test_a_pricing_file_that_is_missing_is_named(reused_db_url: str, tmp_path: P
         TimescaleDBClient(reused_db_url, pricing=tmp_path / "nowhere.yaml")
 
 
-def test_after_a_bad_pricing_file_a_good_one_works(reused_db_url: str, openai: OpenAI, tmp_path: Path) -> None:
+def test_after_a_bad_pricing_file_a_good_one_works(reused_db_url: str, tmp_path: Path) -> None:
     bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
     bad.write_text("version: 1\nper: 1M\nmodels: {mine: {prompt: none, completion: 2}}\n")
     good.write_text(GOOD_PRICES)
     with pytest.raises(PricingError):
         TimescaleDBClient(reused_db_url, pricing=bad)
-    with pytest.raises(PricingError):
-        instrument(openai, store=reused_db_url, pricing=bad)
     with TimescaleDBClient(reused_db_url, pricing=good) as db:
         db.record_llm_interaction(LLMInteractionRecord("q", T0, "mine", prompt_tokens=1000, completion_tokens=0))
         assert db.get_llm_interactions("q", T0)[0]["total_cost"] == pytest.approx(0.001)
-    rlm_cachetrack.shutdown(5)
-    instrument(openai, store=reused_db_url, pricing=good)
+
+
+def test_after_instrumenting_with_a_bad_pricing_file_a_good_one_works(
+    reused_db_url: str, openai: OpenAI, tmp_path: Path
+) -> None:
+    bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
+    bad.write_text("version: 1\nper: 1M\nmodels: {mine: {prompt: none, completion: 2}}\n")
+    good.write_text(GOOD_PRICES)
+    with pytest.raises(PricingError):
+        instrument(openai, store=reused_db_url, pricing=bad)
+    assert instrument(openai, store=reused_db_url, pricing=good) is openai
 
 
 def test_a_second_price_list_for_one_store_is_refused(reused_db_url: str, openai: OpenAI, tmp_path: Path) -> None:
@@ -381,7 +386,9 @@ def test_instrument_never_ignores_a_price_list(
         ({"has_tool_calls": "no"}, "has_tool_calls"),
         ({"metadata": "text"}, "metadata"),
         ({"metadata": [1, 2]}, "metadata"),
-        ({"query_id": "q" * 100_000}, "query_id"),
+        ({"metadata": {(1, 2): 3}}, "metadata"),
+        ({"usage": "text"}, "usage"),
+        ({"query_id": TOO_LONG}, "query_id"),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else None,
 )
@@ -430,7 +437,7 @@ def test_a_limit_is_a_whole_number_of_at_least_one(db: TimescaleDBClient, limit:
             method(limit)
 
 
-@pytest.mark.parametrize("query_id", ["", None, 5, "q" * 100_000])
+@pytest.mark.parametrize("query_id", ["", None, 5, TOO_LONG])
 def test_a_run_needs_a_name(db: TimescaleDBClient, query_id: Any) -> None:
     for attempt in (
         lambda: query_run(query_id),
@@ -442,7 +449,7 @@ def test_a_run_needs_a_name(db: TimescaleDBClient, query_id: Any) -> None:
             attempt()
 
 
-@pytest.mark.parametrize("metadata", ["text", [1, 2], 5])
+@pytest.mark.parametrize("metadata", ["text", [1, 2], 5, {(1, 2): 3}])
 def test_run_metadata_is_a_mapping(db: TimescaleDBClient, metadata: Any) -> None:
     for attempt in (
         lambda: query_run("q", metadata=metadata),
@@ -492,6 +499,15 @@ def test_one_bad_record_does_not_hold_back_the_others(db: TimescaleDBClient) -> 
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", error_message="e" * 1_000_000, success=False))
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", recursion_id=12, error_type=5))  # type: ignore[arg-type]
     assert len(db.get_llm_interactions("q", T0)) == 4
+
+
+def test_metadata_may_be_any_mapping(db: TimescaleDBClient) -> None:
+    db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", metadata=MappingProxyType({"a": [1, T0]})))
+    db.initialize_query_run("q", T0, MappingProxyType({"b": None}))
+    (row,), run = db.get_llm_interactions("q", T0), db.get_query_run_summary("q", T0)
+    assert row["metadata"] == {"a": [1, str(T0)]}
+    assert run is not None
+    assert run["metadata"] == {"b": None}
 
 
 # -- the database -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
@@ -925,6 +926,13 @@ def test_closing_stores_what_was_recorded_and_may_be_repeated(db_url: str) -> No
     db.close()
     with psycopg.connect(db_url) as connection:
         assert connection.execute("SELECT count(*) FROM llm_interactions").fetchone() == (1,)
+
+
+def test_closing_ends_the_writer_thread(db_url: str) -> None:
+    before = set(threading.enumerate())
+    for _ in range(30):  # it may be anywhere in its cycle
+        TimescaleDBClient(db_url).close()
+        assert set(threading.enumerate()) <= before
 
 
 def test_stats_count_what_was_recorded_and_stored(db: TimescaleDBClient) -> None:

@@ -26,7 +26,8 @@ def load() -> list[dict[str, Any]]:
 def replay_server() -> Any:
     """The loopback server that replays them; a context manager with ``base_url``."""
     spec = importlib.util.spec_from_file_location("replay_server", FOLDER / "replay_server.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.ReplayServer([FILE])

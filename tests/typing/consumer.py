@@ -83,7 +83,7 @@ def a_run_is_a_context_manager() -> None:
             assert_type(deeper.depth, int)
             with deeper.recursion():
                 pass
-    assert_type(run.summary(), TokenCacheSummary | None)
+    assert_type(run.summary(), TokenCacheSummary)
     assert_type(run.optimization(), TokenCacheOptimization | None)
     query_run()  # type: ignore[call-arg]
 

@@ -23,8 +23,8 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from tests.support.recorded import ABSENT, FIELDS, FILE, expected_tokens, load
 from rlm_cachetrack.usage import DIALECTS, NO_USAGE, TokenUsage, locate_usage, plain, read_usage
+from tests.support.recorded import ABSENT, FIELDS, FILE, expected_tokens, load
 
 ROOT = Path(__file__).resolve().parents[2]
 

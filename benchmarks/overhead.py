@@ -1,0 +1,150 @@
+"""What recording adds to a call on the calling thread, in microseconds.
+
+The same SDK call over an in-process transport, with and without us, in turns; the difference of the medians is what we
+add. openai's own work on the arguments is on both sides. The sink drops what it gets, so no database is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+from openai import AsyncOpenAI, OpenAI
+
+import rlm_cachetrack
+from rlm_cachetrack import RecordBatch, instrument
+
+BODY = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1_700_000_000,
+    "model": "gpt-5-2025-08-07",
+    "service_tier": "default",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "word " * 100}}],
+    "usage": {
+        "prompt_tokens": 2000,
+        "completion_tokens": 100,
+        "total_tokens": 2100,
+        "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    },
+}
+CHUNKS = 50
+
+
+class Nowhere:
+    """A sink that forgets."""
+
+    def store(self, batch: RecordBatch) -> None:
+        """Forget."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def events() -> bytes:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-5-2025-08-07"}
+    chunks: list[dict[str, Any]] = [
+        {**head, "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}], "usage": None}
+        for _ in range(CHUNKS)
+    ]
+    chunks.append({**head, "choices": [], "usage": BODY["usage"]})
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+PLAIN, STREAM = json.dumps(BODY).encode(), events()
+
+
+def answer(request: httpx2.Request) -> httpx2.Response:
+    if b'"stream":true' in request.content:
+        return httpx2.Response(200, content=STREAM, headers={"content-type": "text/event-stream"})
+    headers = {"content-type": "application/json", "x-request-id": "req_1"}
+    return httpx2.Response(200, content=PLAIN, headers=headers)
+
+
+def in_turns(calls: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    first, second = [], []
+    for _ in range(calls):
+        for call, times in ((one, first), (other, second)):
+            began = time.perf_counter()
+            call()
+            times.append((time.perf_counter() - began) * 1e6)
+    return first, second
+
+
+def row(name: str, without: list[float], with_us: list[float], per: int = 1) -> str:
+    def percentile(times: list[float], rank: int) -> float:
+        return statistics.quantiles(times, n=100)[rank - 1]
+
+    p50 = percentile(with_us, 50) - percentile(without, 50)
+    p99 = percentile(with_us, 99) - percentile(without, 99)
+    ratio = percentile(with_us, 50) / percentile(without, 50)
+    each = f"  ({p50 / per:.2f} a chunk)" if per > 1 else ""
+    base = percentile(without, 50)
+    return f"{name:<44} {base:>9.0f} {p50:>+9.1f} {p99:>+9.1f} {ratio:>7.3f}{each}"
+
+
+async def concurrently(client: AsyncOpenAI, arguments: dict[str, Any]) -> None:
+    await asyncio.gather(*(client.chat.completions.create(**arguments) for _ in range(50)))
+
+
+def in_turns_async(rounds: int, one: Callable[[], Awaitable[None]], other: Callable[[], Awaitable[None]]) -> Any:
+    async def run() -> tuple[list[float], list[float]]:
+        first, second = [], []
+        for _ in range(rounds):
+            for call, times in ((one, first), (other, second)):
+                began = time.perf_counter()
+                await call()
+                times.append((time.perf_counter() - began) * 1e6 / 50)
+        return first, second
+
+    return asyncio.run(run())
+
+
+def main() -> None:
+    transport = httpx2.MockTransport(answer)
+    without = OpenAI(api_key="x", http_client=httpx2.Client(transport=transport))
+    with_us = OpenAI(api_key="x", http_client=httpx2.Client(transport=transport))
+    async_without = AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=transport))
+    async_with_us = AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=transport))
+    instrument(with_us, store=Nowhere())
+    instrument(async_with_us)
+
+    small: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "x" * 4096}]}
+    large: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "x" * 2048}] * 100}
+    asked = {**small, "stream": True, "stream_options": {"include_usage": True}}
+
+    def chat(client: OpenAI, arguments: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: client.chat.completions.create(**arguments)
+
+    def stream(client: OpenAI) -> Callable[[], Any]:
+        return lambda: list(client.chat.completions.create(**asked))
+
+    calls = int(os.environ.get("CALLS", "3000"))
+    in_turns(200, chat(without, small), chat(with_us, small))
+    gc.collect()
+    print(f"{'added on the calling thread, µs':<44} {'SDK p50':>9} {'p50':>9} {'p99':>9} {'ratio':>7}")
+    print(row("chat, 4 KB prompt", *in_turns(calls, chat(without, small), chat(with_us, small))))
+    print(row("chat, 200 KB prompt of 100 messages", *in_turns(calls // 4, chat(without, large), chat(with_us, large))))
+    print(row(f"stream of {CHUNKS} chunks", *in_turns(calls // 4, stream(without), stream(with_us)), per=CHUNKS))
+    both = (
+        lambda: concurrently(async_without, small),
+        lambda: concurrently(async_with_us, small),
+    )
+    print(row("50 concurrent async calls, a call", *in_turns_async(calls // 30, *both)))
+    rlm_cachetrack.uninstrument()
+    rlm_cachetrack.shutdown()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["RLM_CACHETRACK_STATE_DIR"] = folder
+        main()

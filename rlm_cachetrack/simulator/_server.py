@@ -1,0 +1,134 @@
+"""The HTTP server under the simulated endpoint: loopback only, and it ends with all its threads."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ._wire import Outcome
+
+__all__ = ["Serve", "Server"]
+
+_THREAD_NAME = "rlm-cachetrack-simulator"
+Serve = Callable[[str, str, Message, bytes | None], Outcome]  # method, path, headers, body (None: of unknown size)
+
+
+class Server(ThreadingHTTPServer):
+    """One thread a connection, each of them known, so that :meth:`stop` leaves none behind.
+
+    Args:
+        serve: Answers a request. Called from the threads of the connections, like ``failed``.
+        failed: Gets what broke a connection, unless it is the connection's own end.
+        port: 0 takes a free one.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, serve: Serve, failed: Callable[[BaseException], None], port: int) -> None:
+        self.serve, self.failed = serve, failed
+        self.stopping = threading.Event()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._open_lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), _Handler)
+        self._acceptor = threading.Thread(target=self._accept, name=_THREAD_NAME, daemon=True)
+        self._acceptor.start()
+
+    def _accept(self) -> None:
+        self.serve_forever(poll_interval=0.02)  # so long stop() may wait for it
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
+        with self._open_lock:
+            still_open = dict(self._open)
+        for connection in still_open:
+            with suppress(OSError):  # its thread may have closed it meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + 2.0
+        for thread in (self._acceptor, *still_open.values()):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the DNS for this machine's name
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        serve, arguments = self.process_request_thread, (request, client_address)
+        thread = threading.Thread(target=serve, args=arguments, name=_THREAD_NAME, daemon=True)
+        with self._open_lock:
+            self._open[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, ConnectionError):
+            self.failed(error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = _THREAD_NAME, ""
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def _handle(self) -> None:
+        length = self.headers.get("content-length", "")
+        raw = self.rfile.read(int(length)) if length.isdigit() else None
+        if raw is None and self.command == "POST":
+            self.close_connection = True  # a body of unknown size is left unread
+        try:
+            self._send(self.server.serve(self.command, self.path, self.headers, raw))
+        except ConnectionError:
+            self.close_connection = True
+
+    do_GET = do_POST = _handle  # noqa: N815 - the names that http.server looks for
+
+    def _send(self, outcome: Outcome) -> None:
+        self._wait(outcome.wait_s)
+        self.send_response(outcome.status)
+        for name, value in outcome.headers.items():
+            self.send_header(name, value)
+        self.send_header("x-request-id", outcome.request_id)
+        self.send_header("openai-processing-ms", str(round(outcome.wait_s * 1000)))
+        cut = outcome.cut_after
+        if outcome.events is None:
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(outcome.body)))
+            self.end_headers()
+            self.wfile.write(outcome.body if cut is None else outcome.body[: len(outcome.body) // 2])
+        else:
+            self.send_header("content-type", "text/event-stream; charset=utf-8")
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            for number, event in enumerate(outcome.events[:cut]):
+                self._wait(outcome.gap_s if number else 0.0)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+            if cut is None:
+                self.wfile.write(b"0\r\n\r\n")
+        if cut is not None:
+            self.close_connection = True
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0 and self.server.stopping.wait(seconds):
+            raise ConnectionAbortedError("the endpoint closes")
