@@ -160,15 +160,11 @@ class Runtime:
             self.writer.start()
 
     def append_run(self, kind: str, query_id: str, run_id: datetime, **more: Any) -> None:
-        """Take an event of a run in."""
+        """Take an event of a run in. A run begins when its ``run_id`` says, also one that is recorded afterwards."""
+        now = datetime.now(UTC)
+        moment = min(run_id, now) if kind == "run_start" else now
         self.append(
-            {
-                "kind": kind,
-                "query_id": query_id,
-                "run_id": run_id.isoformat(),
-                "time": datetime.now(UTC).isoformat(),
-                **more,
-            }
+            {"kind": kind, "query_id": query_id, "run_id": run_id.isoformat(), "time": moment.isoformat(), **more}
         )
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:

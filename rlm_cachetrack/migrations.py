@@ -135,8 +135,15 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         "timescaledb_licence": engine.timescale_licence,
         "citus": engine.citus,
         "migrations_applied": [f"{e}/{v:04d}_{name}" for (e, v), (name, _) in sorted(applied.items())],
-        "migrations_pending": [script.label for script in pending(connection)],
+        **_outlook(connection),
     }
+
+
+def _outlook(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    try:
+        return {"migrations_pending": [script.label for script in pending(connection)], "schema_error": None}
+    except MigrationError as exc:
+        return {"migrations_pending": [], "schema_error": str(exc)}
 
 
 def _wanted(engine: Engine) -> list[_sql.Script]:

@@ -81,6 +81,9 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
         facts["database"].update(reachable=not unreachable, error=str(exc))
         problems.append(f"database: {exc}")
         code = 3 if unreachable else 1
+    if mismatch := facts["database"].get("schema_error"):
+        problems.append(f"schema: {mismatch}")
+        code = 1
     facts["embedded"] = _embedded_facts(runtime)
     return {"ok": not problems, "problems": problems, **facts}, code
 
@@ -119,7 +122,9 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         lines.append(("", "", f"address from: {database['origin']}"))
         lines.append(("ok", "extension", _extension(database)))
         applied = f"{number(len(database['migrations_applied']))} migrations applied"
-        if pending:
+        if database["schema_error"]:
+            lines.append(("bad", "schema", database["schema_error"]))
+        elif pending:
             lines.append(("note", "schema", f"{applied}, {number(len(pending))} pending: {', '.join(pending)}"))
             lines.append(("", "", f"the next use applies them, or now: `{command('migrate')}`"))
         else:

@@ -72,8 +72,8 @@ def demo(
     print_report(told, report)
     told.print()
     told.print(
-        f"In iteration {MISTAKE_IN} the agent put the time of day at the head of its prompt. The prefix was another then, "
-        "and only the prompt of its sub-agent could come from the cache.\n",
+        f"In iteration {MISTAKE_IN} the agent put the time of day at the head of its prompt. The prefix was another "
+        "then, and only the prompt of its sub-agent could come from the cache.\n",
         style="dim",
     )
     _look_further(told, query_id, db_url)

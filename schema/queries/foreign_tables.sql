@@ -1,7 +1,7 @@
--- foreign_tables: tables that stand where ours would go.
+-- foreign_tables: tables and views that stand where ours would go.
 -- Parameters: none.
 -- Result:     name.
 SELECT name
-FROM unnest(ARRAY['llm_interactions', 'query_run_summaries', 'token_cache_optimization']) AS name
+FROM unnest(ARRAY['cache_usage_hourly', 'llm_interactions', 'query_run_summaries', 'token_cache_optimization']) AS name
 WHERE to_regclass(name) IS NOT NULL
 ORDER BY name;

@@ -130,7 +130,7 @@ class OwnError(Exception):
 
 def test_an_exception_makes_the_run_an_error_and_goes_on(openai: OpenAI, db: TimescaleDBClient) -> None:
     error = OwnError("the user's")
-    with pytest.raises(OwnError) as caught, query_run("q") as run:
+    with pytest.raises(OwnError) as caught, query_run("q") as run:  # noqa: PT012
         ask(openai)
         raise error
     assert caught.value is error

@@ -1,0 +1,295 @@
+"""On TimescaleDB: what becomes a hypertable, the continuous aggregate, and the same numbers as on plain PostgreSQL.
+
+Runs where ``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names a server with TimescaleDB that may create databases. The whole
+suite runs on such a server too: name it in ``RLM_CACHETRACK_TEST_DB_URL``.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from openai import OpenAI
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, instrument, migrations, query_run
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+SERVER = os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL")
+
+pytestmark = pytest.mark.skipif(
+    not SERVER, reason="no TimescaleDB: set RLM_CACHETRACK_TEST_TIMESCALE_URL to the address of a server that has it"
+)
+
+T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def timescale_url() -> Iterator[str]:
+    """An empty database of its own; the extension is left to the migrations."""
+    name = sql.Identifier(f"rlm_timescale_{uuid.uuid4().hex[:12]}")
+    with psycopg.connect(SERVER or "", autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+        yield make_conninfo(SERVER or "", dbname=name.as_string(admin).strip('"'))
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def migrated(timescale_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        migrations.migrate(connection)
+        yield connection
+
+
+def record_two_days(db: TimescaleDBClient) -> None:
+    """Seven calls of two runs, over two days and into the present, two models, every kind of not-known."""
+    prices = {"prompt_token_price": 0.002, "cached_token_price": 0.0005, "completion_token_price": 0.008}
+    late, now = T0 + timedelta(days=1), datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    db.initialize_query_run("a", T0, {"n": 1})
+    for number, (query_id, run_id, moment, fields) in enumerate(
+        [
+            ("a", T0, T0, {"prompt_tokens": 1000, "iteration": 1, "completion_tokens": 10, **prices}),
+            (
+                "a",
+                T0,
+                T0,
+                {"prompt_tokens": 2000, "cached_tokens": 1500, "iteration": 2, "completion_tokens": 5, **prices},
+            ),
+            ("a", T0, late, {"prompt_tokens": 3000, "cached_tokens": 3000, "completion_tokens": 0, **prices}),
+            ("a", T0, late, {"prompt_tokens": 400, "cached_tokens": None, "completion_tokens": 1, **prices}),
+            ("a", T0, late, {"model": "nobody/none", "prompt_tokens": 9}),
+            ("a", T0, late, {"cached_tokens": None, "success": False, "error_type": "APIError"}),
+            ("b", now, now, {"prompt_tokens": 100, "cached_tokens": 50, "completion_tokens": 0, **prices}),
+        ]
+    ):
+        start = moment + timedelta(seconds=number)
+        end = start + timedelta(milliseconds=100 * number)
+        given = {"model": "m", "start_time": start, "end_time": end, **fields}
+        db.record_llm_interaction(
+            LLMInteractionRecord(query_id=query_id, run_id=run_id, interaction_id=str(uuid.UUID(int=number)), **given)
+        )
+    db.complete_query_run("a", T0)
+    db.calculate_and_store_cache_optimization("b", now)
+
+
+def without_clocks(row: Any) -> Any:
+    """What two runs of the same calls must agree on: all but when runs were opened and closed."""
+    if isinstance(row, list):
+        return [without_clocks(item) for item in row]
+    if not isinstance(row, dict):
+        return row
+    return {key: value for key, value in row.items() if key not in ("start_time", "end_time", "duration_ms")}
+
+
+def everything(url: str) -> dict[str, Any]:
+    with TimescaleDBClient(url) as db:
+        record_two_days(db)
+        (now,) = [run["run_id"] for run in db.list_query_runs() if run["query_id"] == "b"]
+        answers: dict[str, Any] = {}
+        for name, run_id in (("a", T0), ("b", now)):
+            answers[f"summary {name}"] = db.get_token_cache_summary(name, run_id)
+            answers[f"optimization {name}"] = db.get_token_cache_optimization(name, run_id)
+            answers[f"calculated {name}"] = db.calculate_and_store_cache_optimization(name, run_id)
+            answers[f"run {name}"] = db.get_query_run_summary(name, run_id)
+            answers[f"calls {name}"] = db.get_llm_interactions(name, run_id)
+        answers["top"] = db.get_top_cache_savings()
+        answers["models"] = db.get_cache_effectiveness_by_model()
+        answers["models of a day"] = db.get_cache_effectiveness_by_model(T0, T0 + timedelta(days=1))
+        answers["runs"] = db.list_query_runs()
+        answers["counted"] = db.count(query_id="a")
+        answers["deleted"] = db.delete(query_id="a")
+        answers["left"] = db.list_query_runs()
+    return {key: without_clocks(value) for key, value in answers.items()}
+
+
+# -- what is made -----------------------------------------------------------------------------------------------------
+
+
+def test_both_growing_tables_are_hypertables(migrated: psycopg.Connection[Any]) -> None:
+    rows = migrated.execute(
+        "SELECT hypertable_name::text, column_name::text, time_interval FROM timescaledb_information.dimensions"
+        " WHERE hypertable_schema = 'public' ORDER BY 1"
+    ).fetchall()
+    assert rows == [
+        ("llm_interactions", "time", timedelta(days=1)),
+        ("token_cache_optimization", "run_id", timedelta(days=360)),  # INTERVAL '1 year' is 12 months of 30 days
+    ]
+
+
+def test_the_engine_is_named(migrated: psycopg.Connection[Any]) -> None:
+    described = migrations.describe(migrated)
+    assert described["engine"].startswith("TimescaleDB ")
+    assert described["timescaledb_licence"] == "timescale"
+    assert described["migrations_applied"] == [
+        "core/0001_initial",
+        "timescale/0001_hypertables",
+        "core/0002_cache_usage_hourly",
+        "timescale/0002_cache_usage_hourly",
+    ] or set(described["migrations_applied"]) == {
+        "core/0001_initial",
+        "timescale/0001_hypertables",
+        "core/0002_cache_usage_hourly",
+        "timescale/0002_cache_usage_hourly",
+    }
+
+
+def test_the_hourly_sums_are_a_real_time_continuous_aggregate(migrated: psycopg.Connection[Any]) -> None:
+    rows = migrated.execute(
+        "SELECT view_name::text, hypertable_name::text, materialized_only FROM timescaledb_information.continuous_aggregates"
+    ).fetchall()
+    assert rows == [("cache_usage_hourly", "llm_interactions", False)]
+    policies = migrated.execute(
+        "SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+    ).fetchone()
+    assert policies == (1,)
+
+
+def test_the_aggregate_has_the_columns_of_the_plain_view(migrated: psycopg.Connection[Any], empty_db_url: str) -> None:
+    columns = (
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 'cache_usage_hourly'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    )
+    with psycopg.connect(empty_db_url, autocommit=True) as plain:
+        plain.execute(migrations._sql.scripts("core")[0].sql)
+        plain.execute(migrations._sql.scripts("core")[1].sql)
+        assert migrated.execute(columns).fetchall() == plain.execute(columns).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("table", "index", "columns"),
+    [
+        ("llm_interactions", "llm_interactions_pkey", "(query_id, run_id, time, interaction_id)"),
+        ("llm_interactions", "idx_llm_cached_tokens", "(cached_tokens DESC, time DESC)"),
+        ("llm_interactions", "idx_llm_total_cost", "(total_cost DESC, time DESC)"),
+        ("token_cache_optimization", "token_cache_optimization_pkey", "(query_id, run_id)"),
+        ("token_cache_optimization", "idx_cache_opt_query_id", "(query_id, time DESC)"),
+        ("token_cache_optimization", "idx_cache_opt_savings", "(cost_savings DESC, time DESC)"),
+    ],
+)
+def test_keys_and_indexes_hold_on_hypertables(
+    migrated: psycopg.Connection[Any], table: str, index: str, columns: str
+) -> None:
+    row = migrated.execute(
+        "SELECT tablename::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname = %s", [index]
+    ).fetchone()
+    assert row is not None
+    assert row[0] == table
+    assert row[1].replace('"time"', "time").endswith(columns)
+
+
+# -- the same numbers -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_calls_give_the_same_numbers_as_on_plain_postgresql(timescale_url: str, db_url: str) -> None:
+    with psycopg.connect(db_url) as plain:
+        if migrations.detect(plain).timescale:
+            pytest.skip("the suite itself runs on TimescaleDB: there is no plain PostgreSQL to compare with")
+    ours, plain_ones = everything(timescale_url), everything(db_url)
+    for key, expected in plain_ones.items():
+        assert ours[key] == expected, key
+
+
+def test_the_numbers_are_right_on_timescale(timescale_url: str) -> None:
+    answers = everything(timescale_url)
+    summary, optimization = answers["summary a"], answers["optimization a"]
+    assert summary["total_interactions"] == 6
+    assert summary["total_prompt_tokens"] == 1000 + 2000 + 3000 + 400 + 9
+    assert summary["total_cached_tokens"] == 4500
+    assert summary["cache_hit_rate"] == pytest.approx(4500 / 6009)
+    # Thousandths of a dollar: 2 + .08; 500 x .002 + 1500 x .0005 + .04 = 1.79; 3000 x .0005 = 1.5; .8 + .008
+    assert summary["total_cost"] == pytest.approx(0.00208 + 0.00179 + 0.0015 + 0.000808)
+    assert optimization["cost_savings"] == pytest.approx(4500 * 0.0015 / 1000)
+    assert [step["iteration"] for step in optimization["cache_evolution"]] == [1, 2, 3, 4, 5, 6]
+    assert answers["counted"] == answers["deleted"] == {"interactions": 6, "runs": 1}
+    assert [run["query_id"] for run in answers["left"]] == ["b"]
+
+
+def test_hours_not_materialized_yet_are_in_the_aggregate(migrated: psycopg.Connection[Any], timescale_url: str) -> None:
+    """Real-time: calls of this hour are there although no refresh has run."""
+    hours = "SELECT sum(total_interactions)::int, sum(cached_tokens)::int FROM cache_usage_hourly"
+    with TimescaleDBClient(timescale_url) as db:
+        record_two_days(db)
+        assert migrated.execute(hours).fetchone() == (7, 4550)
+        migrated.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        assert migrated.execute(hours).fetchone() == (7, 4550)
+        now = datetime.now(UTC)
+        db.record_llm_interaction(LLMInteractionRecord("c", now, "m", prompt_tokens=10, cached_tokens=4))
+        db.flush()
+        assert migrated.execute(hours).fetchone() == (8, 4554)
+
+
+def test_a_call_below_the_watermark_is_in_the_aggregate_once_flushed(
+    migrated: psycopg.Connection[Any], timescale_url: str
+) -> None:
+    """A late call falls into an hour that was materialized already; flush() returns when that hour is right again."""
+    hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
+    with TimescaleDBClient(timescale_url) as db:
+        record_two_days(db)
+        db.flush()
+        migrated.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        db.record_llm_interaction(LLMInteractionRecord("late", T0, "m", start_time=T0, prompt_tokens=10))
+        assert db.flush()
+        assert migrated.execute(hours).fetchone() == (8,)
+
+
+def test_a_call_offered_twice_is_stored_once(timescale_url: str) -> None:
+    record = LLMInteractionRecord("q", T0, "m", start_time=T0, interaction_id=str(uuid.UUID(int=1)))
+    with TimescaleDBClient(timescale_url) as db:
+        db.record_llm_interaction(record)
+        db.flush()
+        db.record_llm_interaction(record)
+        assert len(db.get_llm_interactions("q", T0)) == 1
+
+
+def test_instrumented_calls_arrive(timescale_url: str, endpoint: SimulatedEndpoint) -> None:
+    with TimescaleDBClient(timescale_url) as db, OpenAI(base_url=endpoint.base_url, api_key="sk-test") as openai:
+        instrument(openai, store=db)
+        with query_run("q") as run:
+            for _ in run.iterations(range(2)):
+                openai.chat.completions.create(
+                    model="gpt-5",
+                    messages=[{"role": "user", "content": "x" * 8000}],  # 4 + 2,000 tokens: 1,920 in steps of 128
+                )
+        optimization = run.optimization()
+    assert optimization is not None
+    assert optimization["total_prompt_tokens"] == 2 * 2004
+    assert [step["cached_tokens"] for step in optimization["cache_evolution"]] == [0, 1920]
+
+
+def test_a_database_filled_before_the_extension_came_is_taken_over(timescale_url: str) -> None:
+    """Plain tables with rows become hypertables when the extension is created later."""
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        for script in migrations._sql.scripts("core"):
+            connection.execute(script.sql)
+            connection.execute(migrations._sql.query("migrations_create"))
+            connection.execute(
+                migrations._sql.query("migrations_insert"),
+                {"engine": "core", "version": script.version, "name": script.name, "checksum": script.checksum},
+            )
+        connection.execute(
+            "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens) VALUES ('q', %s, %s, 'm', 5)",
+            [T0, T0],
+        )
+        connection.execute("CREATE EXTENSION timescaledb")
+    with TimescaleDBClient(timescale_url) as db:
+        summary = db.get_token_cache_summary("q", T0)
+        assert summary is not None
+        assert summary["total_prompt_tokens"] == 5
+    with psycopg.connect(timescale_url) as connection:
+        assert connection.execute("SELECT count(*) FROM timescaledb_information.hypertables").fetchone() == (2,)
+
+
+def test_the_schema_that_the_address_names_is_used(timescale_url: str) -> None:
+    """The advice of the error about foreign tables: another schema of the same database."""
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA cachetrack")
+        connection.execute("CREATE TABLE public.llm_interactions (mine INTEGER)")
+    with TimescaleDBClient(make_conninfo(timescale_url, options="-csearch_path=cachetrack")) as db:
+        db.record_llm_interaction(LLMInteractionRecord("q", T0, "m"))
+        assert len(db.list_query_runs()) == 1
