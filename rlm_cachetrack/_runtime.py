@@ -147,6 +147,11 @@ class Runtime:
         store.open()
         return store
 
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody records into it or reads from it."""
+        return bool(self is _default or self.users or self.writer.running or self.outbox.pending)
+
     # -- what others call ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -270,6 +275,7 @@ _lock = threading.RLock()
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _opened: list[Runtime] = []
 _default: Runtime | None = None
+_released: Runtime | None = None
 _warned_embedded = False
 
 
@@ -277,9 +283,12 @@ def open_runtime(settings: Settings, sink: RecordSink | None = None) -> Runtime:
     """The runtime of this store: the one that is open already, or a new one. Starts nothing, does not block."""
     with _lock:
         identity = _store_id(settings, sink)
-        for runtime in _opened:
+        for runtime in list(_opened):
             if not runtime.closed and runtime.store_id == identity and runtime._sink is sink:
-                return runtime
+                if runtime.settings == settings or runtime.in_use:
+                    return runtime
+                runtime.close(0)  # left by an attempt that failed, with another password or price list
+                _opened.remove(runtime)
         runtime = Runtime(settings, sink)
         _opened.append(runtime)
         return runtime
@@ -304,21 +313,29 @@ def use_as_default(runtime: Runtime) -> None:
 def default() -> Runtime:
     """The runtime to use when none is named.
 
-    It is the one in use; else the environment's address; else that of the client that was opened first; else the
-    embedded PostgreSQL.
+    It is the one in use; else the environment's address; else the one that was in use before ``uninstrument``; else
+    that of the client that was opened first; else the embedded PostgreSQL.
     """
     with _lock:
         if _default is not None and not _default.closed:
             return _default
-        settings = load_settings()
-        if settings.db_url is None:
-            for runtime in _opened:
-                if not runtime.closed and runtime.users:
-                    use_as_default(runtime)
-                    return runtime
-        runtime = open_runtime(settings)
+        runtime = choose(load_settings())
         use_as_default(runtime)
         return runtime
+
+
+def choose(settings: Settings) -> Runtime:
+    """The runtime that :func:`default` would use, given these settings; it is not made the one in use."""
+    with _lock:
+        if _default is not None and not _default.closed:
+            return _default
+        if settings.db_url is None:
+            if _released is not None and not _released.closed:
+                return _released
+            for runtime in _opened:
+                if not runtime.closed and runtime.users:
+                    return runtime
+        return open_runtime(settings)
 
 
 def peek_default() -> Runtime | None:
@@ -327,12 +344,10 @@ def peek_default() -> Runtime | None:
 
 
 def release_default() -> None:
-    """Nothing is instrumented any more: another store may be chosen."""
-    global _default
+    """Nothing is instrumented any more: another store may be chosen. The writer goes on storing what is recorded."""
+    global _default, _released
     with _lock:
-        runtime, _default = _default, None
-    if runtime is not None and not runtime.closed and not runtime.users:
-        runtime.flush(runtime.settings.shutdown_timeout_s) if runtime.outbox.pending else None
+        _default, _released = None, _default or _released
 
 
 def warn_if_embedded_is_missing(runtime: Runtime) -> None:
@@ -373,10 +388,10 @@ def shutdown(timeout_s: float | None = None) -> bool:
     Returns:
         Whether all is stored; what is not stays in the journal for the next process.
     """
-    global _default
+    global _default, _released
     with _lock:
         runtimes, _opened[:] = list(_opened), []
-        _default = None
+        _default = _released = None
     done = [
         runtime.close(runtime.settings.shutdown_timeout_s if timeout_s is None else timeout_s) for runtime in runtimes
     ]

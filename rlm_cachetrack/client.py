@@ -14,7 +14,7 @@ from uuid import UUID
 from . import _runtime, context
 from .config import load_settings
 from .errors import CacheTrackError, ConfigError, RecordError, StoreError
-from .records import LLMInteractionRecord, aware, checked_json, checked_query_id, event_of_record, new_id
+from .records import LLMInteractionRecord, aware, checked_json, checked_query_id, clean_text, event_of_record, new_id
 
 if TYPE_CHECKING:
     from . import analytics
@@ -235,7 +235,7 @@ class TimescaleDBClient:
         """The newest runs first; of one query, or of all."""
         from . import analytics
 
-        return analytics.list_runs(self._reader(), _limit(limit), query_id)
+        return analytics.list_runs(self._reader(), _limit(limit), _stored(query_id))
 
     def get_query_run_summary(self, query_id: str, run_id: datetime | str) -> dict[str, Any] | None:
         """When a run began and ended and how, its totals and latency percentiles; None for an unknown one."""
@@ -254,7 +254,7 @@ class TimescaleDBClient:
     ) -> dict[str, int]:
         """How many ``interactions`` and ``runs`` :meth:`delete` with the same arguments would delete."""
         moments = self._moments(run_id, before)
-        return self._reader().query("query_counts", query_id=query_id, **moments)[0]
+        return self._reader().query("query_counts", query_id=_stored(query_id), **moments)[0]
 
     def delete(
         self,
@@ -273,7 +273,7 @@ class TimescaleDBClient:
         Raises:
             ConfigError: Neither a query nor a moment is named.
         """
-        return self._reader().delete(query_id=query_id, **self._moments(run_id, before))
+        return self._reader().delete(query_id=_stored(query_id), **self._moments(run_id, before))
 
     def flush(self, timeout_s: float = _runtime.FLUSH_TIMEOUT_S) -> bool:
         """Wait until everything recorded is stored; whether it is."""
@@ -347,6 +347,10 @@ def unopened(db_url: str | None = None) -> _runtime.Runtime:
 
 def _missing(filling: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in filling.items() if values.get(name) is None}
+
+
+def _stored(query_id: str | None) -> str | None:
+    return None if query_id is None else clean_text(query_id)
 
 
 def _limit(limit: int) -> int:

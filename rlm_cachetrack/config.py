@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -56,7 +56,7 @@ class Settings:
         batch_max_age_s: … or when its oldest record is so many seconds old.
     """
 
-    db_url: str | None
+    db_url: str | None = field(repr=False)  # it may hold a password
     db_url_origin: str
     pricing: Path | None
     data_dir: Path

@@ -127,9 +127,7 @@ def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> _runtime
     if store is None:
         if pricing is None:
             return _runtime.default()
-        if (current := _runtime.peek_default()) is not None:
-            return _with_pricing(current, pricing)
-        return _runtime.open_runtime(load_settings(pricing=pricing))
+        return _with_pricing(_runtime.choose(load_settings(pricing=pricing)), pricing)
     runtime = getattr(store, "runtime", None)  # a TimescaleDBClient
     if isinstance(runtime, _runtime.Runtime):
         return _with_pricing(runtime, pricing) if pricing is not None else runtime

@@ -85,6 +85,8 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
                 continue  # another process was faster
             if script.engine == "core" and script.version == 1:
                 _refuse_foreign_tables(connection)
+            if script.engine == "timescale":
+                connection.execute(_sql.query("timescale_search_path"))
             connection.execute(script.sql)
             connection.execute(
                 _sql.query("migrations_insert"),

@@ -147,6 +147,8 @@ class Writer:
             if not outbox.pending:
                 with self._turn:
                     self._turn.notify_all()
+                if self._stop.is_set():
+                    return  # stop() set the event before it was cleared here
                 outbox.wake.wait(_ADOPT_EVERY_S)
             if not self._hurry.is_set():
                 self._hurry.wait(self._max_age_s)  # let a batch gather

@@ -13,7 +13,7 @@ SELECT
     coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
     coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
     coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
-    coalesce(sum(uncached_prompt_tokens), 0)::bigint AS total_uncached_tokens,
+    coalesce(sum(uncached_prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0)::bigint AS total_uncached_tokens,
     sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
         / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS avg_cache_hit_rate,
     sum(total_cost) AS total_cost,

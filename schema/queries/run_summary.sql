@@ -15,7 +15,7 @@ WITH calls AS (
         coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
         coalesce(sum(coalesce(total_tokens, prompt_tokens + coalesce(completion_tokens, 0))), 0)::bigint AS total_tokens,
         coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
-        coalesce(sum(uncached_prompt_tokens), 0)::bigint AS total_uncached_tokens,
+        coalesce(sum(uncached_prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0)::bigint AS total_uncached_tokens,
         coalesce(sum(cache_write_tokens), 0)::bigint AS total_cache_write_tokens,
         coalesce(sum(reasoning_tokens), 0)::bigint AS total_reasoning_tokens,
         sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision

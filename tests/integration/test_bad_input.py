@@ -491,6 +491,8 @@ def test_text_that_postgresql_refuses_is_stored_all_the_same(db: TimescaleDBClie
     assert row["query_id"] == row["model"] == row["error_message"] == run["query_id"]
     assert row["query_id"][0::2] == "abc"
     assert list(row["metadata"].values()) == [[row["query_id"], None]]
+    assert len(db.list_query_runs(query_id=strange)) == 1
+    assert db.count(query_id=strange) == db.delete(query_id=strange) == {"interactions": 1, "runs": 1}
 
 
 def test_one_bad_record_does_not_hold_back_the_others(db: TimescaleDBClient) -> None:

@@ -14,7 +14,7 @@ import pytest
 import respx
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
-from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run, stats, uninstrument
+from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run, shutdown, stats, uninstrument
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
 
@@ -437,3 +437,4 @@ def test_an_unreachable_database_is_logged_once_and_the_calls_go_on(
     assert len(warnings) == 1
     assert "127.0.0.1" in warnings[0].getMessage()
     assert "hunter2" not in caplog.text
+    shutdown(0.1)

@@ -194,6 +194,15 @@ def test_zero_is_none_cached_and_null_is_not_reported(
     assert row["uncached_prompt_tokens"] == (None if reported is None else uncached)
 
 
+def test_uncached_tokens_are_counted_only_where_the_cache_use_was_reported(db: TimescaleDBClient) -> None:
+    db.record_llm_interaction(call(0, prompt_tokens=100, cached_tokens=None, uncached_prompt_tokens=100))
+    db.record_llm_interaction(call(1, prompt_tokens=50, cached_tokens=20))
+    summary, (model,) = db.get_token_cache_summary("q", T0), db.get_cache_effectiveness_by_model()
+    assert summary is not None
+    assert summary["total_uncached_tokens"] == model["total_uncached_tokens"] == 30
+    assert summary["total_uncached_tokens"] + summary["total_cached_tokens"] == 50  # the prompt tokens that reported
+
+
 def test_a_run_of_unpriced_calls_has_no_cost_instead_of_zero(db: TimescaleDBClient) -> None:
     db.record_llm_interaction(call(0, model="nobody/none", priced=False, prompt_tokens=10, completion_tokens=1))
     summary = db.get_token_cache_summary("q", T0)
@@ -427,9 +436,9 @@ def test_by_model_since_is_inclusive_and_until_exclusive(db: TimescaleDBClient) 
 
 def test_runs_are_listed_newest_first_whatever_makes_them_known(db: TimescaleDBClient) -> None:
     db.record_llm_interaction(call(0, query_id="known by a call", prompt_tokens=100, cached_tokens=25))
-    db.initialize_query_run("started", T0, {"note": 1})
-    db.initialize_query_run("done", T0)
-    db.complete_query_run("done", T0, "error")
+    db.initialize_query_run("started", at(10), {"note": 1})
+    db.initialize_query_run("done", at(20))
+    db.complete_query_run("done", at(20), "error")
     runs = db.list_query_runs()
     assert [run["query_id"] for run in runs] == ["done", "started", "known by a call"]
     done, started, known = runs
@@ -440,10 +449,10 @@ def test_runs_are_listed_newest_first_whatever_makes_them_known(db: TimescaleDBC
     assert known["cache_hit_rate"] == 0.25
     assert known["total_cost"] == pytest.approx((75 * 0.002 + 25 * 0.0005) / 1000)
     assert (started["status"], started["total_interactions"], started["metadata"]) == ("running", 0, {"note": 1})
-    assert started["total_cost"] is None
-    assert done["status"] == "error"
+    assert (started["start_time"], started["end_time"], started["total_cost"]) == (at(10), None, None)
+    assert (done["start_time"], done["status"]) == (at(20), "error")
     assert done["end_time"] is not None
-    assert done["end_time"] >= done["start_time"]
+    assert done["end_time"] > done["start_time"]
     assert [run["query_id"] for run in db.list_query_runs(limit=2)] == ["done", "started"]
 
 

@@ -1,0 +1,198 @@
+"""Arguments and environment: what wins, what is refused, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack.config import Settings, disabled, load_settings, redact
+from rlm_cachetrack.errors import ConfigError
+
+SECRET = "hunter2"
+URL = "postgresql://me:hunter2@db.example:5432/calls"
+
+
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# -- which database ---------------------------------------------------------------------------------------------------
+
+
+def test_an_argument_wins_over_both_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESCALE_DB_URL", "postgresql://third/x")
+    monkeypatch.setenv("RLM_CACHETRACK_DB_URL", "postgresql://second/x")
+    settings = load_settings("postgresql://first/x")
+    assert (settings.db_url, settings.db_url_origin) == ("postgresql://first/x", "the db_url argument")
+    settings = load_settings()
+    assert (settings.db_url, settings.db_url_origin) == ("postgresql://second/x", "RLM_CACHETRACK_DB_URL")
+    monkeypatch.setenv("RLM_CACHETRACK_DB_URL", "")  # as good as not set
+    settings = load_settings()
+    assert (settings.db_url, settings.db_url_origin) == ("postgresql://third/x", "TIMESCALE_DB_URL")
+
+
+def test_nothing_named_means_the_embedded_server() -> None:
+    settings = load_settings()
+    assert settings.db_url is None
+    assert "embedded" in settings.db_url_origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://localhost/x",
+        "postgres://me@localhost/x",
+        "postgresql:///x?host=/var/run/postgresql",
+        "postgresql://one:5432,two:5433/x?target_session_attrs=primary",
+        "postgresql://me:p%40ss@[::1]:5432/x",
+        "host=localhost dbname=x",
+        "dbname = x",
+    ],
+)
+def test_what_libpq_understands_is_taken_as_it_is(url: str) -> None:
+    assert load_settings(f"  {url}\n").db_url == url
+
+
+@pytest.mark.parametrize("url", ["mysql://me:hunter2@h/x", "localhost", "", 5, b"postgresql://h/x"])
+def test_other_addresses_are_refused_with_their_origin_and_what_was_expected(url: Any) -> None:
+    with pytest.raises(ConfigError, match=r"db_url argument.*expected postgresql://") as caught:
+        load_settings(url)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["port", "hunter2", "70000"])
+def test_a_port_that_is_none_is_refused_without_being_quoted(port: str) -> None:
+    """Where somebody forgot the "@host", the port is the password."""
+    with pytest.raises(ConfigError, match="port is not a number") as caught:
+        load_settings(f"postgresql://me:{port}")
+    assert port not in str(caught.value).replace("port is not", "")
+    assert caught.value.__cause__ is None
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    settings = load_settings("postgresql://h/x")
+    assert settings.pool_size == 10
+    assert settings.pricing is None
+    assert settings.outbox_max_bytes == 1 << 30
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_settings().pool_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("pool_size", [0, -1, 1.5, "3", None, True])
+def test_a_pool_size_is_a_whole_number_of_at_least_one(pool_size: Any) -> None:
+    with pytest.raises(ConfigError, match="pool_size"):
+        load_settings(pool_size=pool_size)
+
+
+def test_pricing_is_the_argument_else_the_variable_else_the_file_of_the_working_directory(
+    empty_working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().pricing is None
+    local = empty_working_directory / "rlm_cachetrack.yaml"
+    local.touch()
+    assert load_settings().pricing == local
+    monkeypatch.setenv("RLM_CACHETRACK_PRICING", "~/prices.yaml")
+    assert load_settings().pricing == Path.home() / "prices.yaml"
+    assert load_settings(pricing="mine.yaml").pricing == Path("mine.yaml")
+    assert load_settings(pricing=Path("~/mine.yaml")).pricing == Path.home() / "mine.yaml"
+
+
+@pytest.mark.parametrize("pricing", [5, ["a.yaml"], {}])
+def test_pricing_is_a_path(pricing: Any) -> None:
+    with pytest.raises(ConfigError, match="path of a YAML file"):
+        load_settings(pricing=pricing)
+
+
+def test_folders_come_from_the_environment_and_are_absolute(
+    empty_working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", "state")
+    monkeypatch.setenv("RLM_CACHETRACK_DATA_DIR", "~/data")
+    settings = load_settings()
+    assert settings.state_dir == empty_working_directory / "state"
+    assert settings.data_dir == Path.home() / "data"
+    assert list(empty_working_directory.iterdir()) == []  # looking makes nothing
+
+
+@pytest.mark.parametrize(
+    ("variable", "attribute"),
+    [
+        ("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "shutdown_timeout_s"),
+        ("RLM_CACHETRACK_OUTBOX_MAX_BYTES", "outbox_max_bytes"),
+    ],
+)
+def test_numbers_of_the_environment(variable: str, attribute: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "3")
+    assert getattr(load_settings(), attribute) == 3
+    for wrong in ("-1", "soon", "nan", "inf"):
+        monkeypatch.setenv(variable, wrong)
+        with pytest.raises(ConfigError, match=f"{variable}='{wrong}'"):
+            load_settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1", True), ("true", True), (" YES ", True), ("0", False), ("off", False), ("", False)]
+)
+def test_disabled(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_DISABLED", value)
+    assert disabled() is expected
+
+
+def test_disabled_is_a_yes_or_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert disabled() is False
+    monkeypatch.setenv("RLM_CACHETRACK_DISABLED", "perhaps")
+    with pytest.raises(ConfigError, match="RLM_CACHETRACK_DISABLED='perhaps'"):
+        disabled()
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (URL, "postgresql://me:***@db.example:5432/calls"),
+        ("postgresql://me@h/x", "postgresql://me@h/x"),
+        ("postgresql://h/x", "postgresql://h/x"),
+        ("postgresql://me:hun#ter/2@h/x", "postgresql://me:***@h/x"),
+        ("postgresql://me:hun@ter2@h/x", "postgresql://me:***@h/x"),
+        ("postgresql://:hunter2@h/x", "postgresql://:***@h/x"),
+        ("host=h password=hunter2 dbname=x", "host=h password=*** dbname=x"),
+        ("host=h password = 'hun ter\\'2' dbname=x", "host=h password = *** dbname=x"),
+        (
+            "postgresql://h/x?user=me&password=hunter2&sslmode=disable",
+            "postgresql://h/x?user=me&password=***&sslmode=disable",
+        ),
+        ("PASSWORD=hunter2", "PASSWORD=***"),
+        ("no address here", "no address here"),
+    ],
+)
+def test_redact_hides_passwords_and_nothing_else(text: str, shown: str) -> None:
+    assert redact(text) == shown
+    assert redact(f"cannot reach {text}") == f"cannot reach {shown}"
+    assert redact(shown) == shown
+
+
+def test_redact_hides_each_of_several_addresses() -> None:
+    text = redact(f"{URL} and {URL.replace('hunter2', 'other-secret')}")
+    assert text == "postgresql://me:***@db.example:5432/calls and postgresql://me:***@db.example:5432/calls"
+
+
+def test_settings_do_not_show_a_password_when_printed() -> None:
+    assert SECRET not in repr(load_settings(URL))
+    assert SECRET not in str(load_settings(f"host=h password={SECRET}"))
+    assert load_settings(URL).db_url == URL
+    assert {field.name for field in dataclasses.fields(Settings)} >= {"db_url", "pricing", "pool_size"}

@@ -1,0 +1,125 @@
+"""The public surface: what is exported, that it is documented, and that errors form one family."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import types
+from typing import Any
+
+import pytest
+
+import rlm_cachetrack
+from rlm_cachetrack import errors
+
+PUBLIC = [
+    "CacheTrackError",
+    "ConfigError",
+    "LLMInteractionRecord",
+    "PricingError",
+    "QueryRun",
+    "RecordBatch",
+    "RecordError",
+    "RecordSink",
+    "StoreError",
+    "StoreUnreachableError",
+    "TimescaleDBClient",
+    "__version__",
+    "errors",
+    "flush",
+    "instrument",
+    "query_run",
+    "shutdown",
+    "stats",
+    "uninstrument",
+]
+
+
+def modules() -> list[types.ModuleType]:
+    names = [found.name for found in pkgutil.walk_packages(rlm_cachetrack.__path__, "rlm_cachetrack.")]
+    return [rlm_cachetrack, *(importlib.import_module(name) for name in names if not name.endswith("__main__"))]
+
+
+def is_ours(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "")).startswith("rlm_cachetrack")
+
+
+def test_the_surface_is_what_was_agreed() -> None:
+    """Adding a name is a decision, removing one breaks programs: change the list here with it."""
+    assert sorted(rlm_cachetrack.__all__) == sorted(PUBLIC)
+
+
+def test_everything_that_is_imported_into_the_package_is_exported() -> None:
+    found = {
+        name
+        for name, value in vars(rlm_cachetrack).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert found == set(PUBLIC) - {"__version__", "errors"}
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
+def test_all_names_exist_and_stand_once(module: types.ModuleType) -> None:
+    assert module.__doc__
+    names = getattr(module, "__all__", [])
+    assert len(names) == len(set(names))
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+def public_members() -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name in PUBLIC:
+        thing = getattr(rlm_cachetrack, name)
+        if name in ("__version__", "errors"):
+            continue
+        found.append((name, thing))
+        if inspect.isclass(thing):
+            for attribute, value in inspect.getmembers(thing):
+                if attribute.startswith("_") or not (inspect.isroutine(value) or isinstance(value, property)):
+                    continue
+                if is_ours(value) or (isinstance(value, property) and is_ours(value.fget)):
+                    found.append((f"{name}.{attribute}", value))
+    return found
+
+
+@pytest.mark.parametrize(("name", "thing"), public_members(), ids=[name for name, _ in public_members()])
+def test_everything_public_is_documented_and_typed(name: str, thing: Any) -> None:
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+    if inspect.isfunction(thing):
+        signature = inspect.signature(thing)
+        assert signature.return_annotation is not inspect.Signature.empty, name
+        for parameter in signature.parameters.values():
+            if parameter.name != "self":
+                assert parameter.annotation is not inspect.Parameter.empty, f"{name}({parameter.name})"
+
+
+def test_the_record_describes_its_units() -> None:
+    text = inspect.getdoc(rlm_cachetrack.LLMInteractionRecord) or ""
+    for word in ("USD per 1,000 tokens", "None is not reported", "0 is none"):
+        assert word in text
+    assert dataclasses.is_dataclass(rlm_cachetrack.LLMInteractionRecord)
+
+
+def test_one_except_catches_every_error_of_ours() -> None:
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert issubclass(kind, errors.CacheTrackError)
+        assert inspect.getdoc(kind)
+        assert name in (errors.__doc__ or ""), f"{name} is missing in the picture of the family"
+
+
+def test_the_family_of_errors() -> None:
+    assert issubclass(errors.PricingError, errors.ConfigError)
+    assert issubclass(errors.ConfigError, ValueError)
+    assert issubclass(errors.RecordError, ValueError)
+    for kind in (errors.StoreUnreachableError, errors.MigrationError, errors.QueryError):
+        assert issubclass(kind, errors.StoreError)
+    assert issubclass(errors.EmbeddedError, errors.StoreUnreachableError)
+    assert issubclass(errors.SchemaTooNewError, errors.MigrationError)
+    assert not issubclass(errors.StoreError, ValueError)
+
+
+def test_the_version_is_a_version() -> None:
+    assert [part.isdigit() for part in rlm_cachetrack.__version__.split(".")[:2]] == [True, True]
