@@ -15,14 +15,27 @@ from . import context
 from ._usage_access import locate_usage, plain
 from .records import new_id
 
-__all__ = ["ENDPOINTS", "Call", "EventTaker", "endpoint_of", "provider_of"]
+__all__ = [
+    "RUNNING",
+    "Call",
+    "EventTaker",
+    "Observer",
+    "endpoint_of",
+    "is_counted",
+    "is_stored_response",
+    "provider_of",
+]
 
 ENDPOINTS = {
     "/chat/completions": "chat.completions",
     "/responses": "responses",
+    "/responses/compact": "responses.compact",
     "/completions": "completions",
     "/embeddings": "embeddings",
 }
+_ENDPOINT = re.compile(r"(/chat/completions|/completions|/embeddings|/responses(?:/compact)?)/?(?:\?.*)?$")
+_RESPONSE = re.compile(r"/responses/(?!compact\b|input_tokens\b)[^/?]+(?:/cancel)?/?(?:\?.*)?$")
+RUNNING = frozenset({"queued", "in_progress"})
 
 _MESSAGE_CHARACTERS = 500
 _SECRETS = re.compile(
@@ -68,9 +81,57 @@ class EventTaker(Protocol):
         """Take the event in without blocking on anything slow."""
 
 
+class Observer(Protocol):
+    """What watches one response, plain or streamed: a :class:`Call`, or a look at a stored response."""
+
+    stream: bool
+    done: bool
+    pulling: bool
+
+    def http(self, response: Any) -> None:
+        """The HTTP response is there."""
+
+    def result(self, response: Any) -> None:
+        """The whole response is there."""
+
+    def chunk(self, chunk: Any) -> bool:
+        """A chunk or an event is there; whether it is to be kept from the caller."""
+
+    def stream_ended(self, how: str | None = None) -> None:
+        """No more chunks come."""
+
+    def failed(self, exc: BaseException) -> None:
+        """The caller gets this error."""
+
+
+_MOST_REMEMBERED = 10_000
+_counted: dict[str, None] = {}
+
+
+def remember(response_id: str) -> None:
+    """The usage of a background response is counted; a later retrieval is only a look. The oldest are forgotten."""
+    _counted[response_id] = None
+    if len(_counted) > _MOST_REMEMBERED:
+        _counted.pop(next(iter(_counted)), None)
+
+
+def is_counted(response_id: str) -> bool:
+    """Whether the usage of this background response was counted by this process."""
+    return response_id in _counted
+
+
 def endpoint_of(url: str) -> str | None:
     """Our name of the API behind the path of a request, None for one that is not recorded."""
-    return ENDPOINTS.get(url)
+    api = ENDPOINTS.get(url)
+    if api is None:  # `client.post("chat/completions", …)`, or with a whole address
+        match = _ENDPOINT.search("/" + url)
+        api = None if match is None else ENDPOINTS[match[1]]
+    return api
+
+
+def is_stored_response(url: str) -> bool:
+    """Whether the path is that of one response of the Responses API, to retrieve or cancel it."""
+    return "/responses/" in url and _RESPONSE.search(url) is not None
 
 
 def provider_of(client: Any) -> str:
@@ -101,6 +162,7 @@ class Call:
         "_event_sink",
         "_finish_reasons",
         "_first",
+        "_id",
         "_length",
         "_model",
         "_request_id",
@@ -113,6 +175,7 @@ class Call:
         "hide_usage",
         "messages",
         "metadata",
+        "parked",
         "provider",
         "pulling",
         "requested_model",
@@ -131,7 +194,9 @@ class Call:
         self.hide_usage = False
         self.metadata: dict[str, Any] = {"stream": True} if stream else {}
         self.done = False
+        self.parked = False
         self.pulling = False
+        self._id: str | None = None
         self._first: float | None = None
         self._usage: Any = None
         self._model: str | None = None
@@ -145,18 +210,36 @@ class Call:
 
     # -- what comes back ----------------------------------------------------------------------------------------------
 
-    def headers(self, headers: Any) -> None:
-        """Note the id that the server gave the request."""
+    def http(self, response: Any) -> None:
+        """Note what the HTTP response tells: the id the server gave the request, and how often it was sent."""
+        headers = getattr(response, "headers", None)
         if self._request_id is None and headers is not None:
             self._request_id = headers.get("x-request-id") or headers.get("apim-request-id")
+        sent = getattr(getattr(response, "request", None), "headers", None)
+        retries = None if sent is None else sent.get("x-stainless-retry-count")
+        if retries is not None and retries.isdecimal():
+            self.metadata["attempts"] = int(retries) + 1
 
     def result(self, response: Any) -> None:
-        """Finish with a whole response: an SDK object, or what a server sent instead of one."""
+        """Finish with a whole response: an SDK object, or what a server sent instead of one.
+
+        A response that runs in the background is not finished: it is ``parked``, with an event to keep meanwhile.
+        """
         if self.done:
             return
         self._request_id = getattr(response, "_request_id", None) or self._request_id
         self._read(response)
+        if self.api == "responses" and self._usage is None and _attribute(response, "status") in RUNNING:
+            self.parked = True
+            self.metadata["background"] = True
+            return
         self._finish(self._error_in(response))
+
+    def unfinished_event(self) -> dict[str, Any]:
+        """What is known of a parked call, should nobody see it finish; the finished event replaces it."""
+        event = self._event_with(None)
+        event["metadata"] = {**self.metadata, "usage": "pending"}
+        return event
 
     def chunk(self, chunk: Any) -> bool:
         """Take note of one chunk or event of a stream. Returns whether it is to be kept from the caller."""
@@ -246,7 +329,8 @@ class Call:
         completion = getattr(exc, "completion", None)  # e.g. LengthFinishReasonError: the call was answered and paid
         if completion is not None:
             self._read(completion)
-        self.headers(getattr(getattr(exc, "response", None), "headers", None))
+        response = getattr(exc, "response", None)
+        self.http(response if response is not None else exc)
         status = getattr(exc, "status_code", None)
         if status is not None:
             self.metadata["status_code"] = status
@@ -283,6 +367,8 @@ class Call:
 
     def _read_output(self, response: Any) -> None:
         status = _attribute(response, "status")
+        if status not in RUNNING and _attribute(response, "background") is True:
+            remember(str(_attribute(response, "id")))
         reason = _attribute(_attribute(response, "incomplete_details"), "reason")
         if reason or status:
             self._finish_reasons.append(str(reason or status))
@@ -314,19 +400,26 @@ class Call:
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
+        event = self._event_with(error)
+        if event["usage"] is None and error is None:
+            self.metadata["usage"] = "unknown"
+        event["metadata"] = self.metadata or None
+        self._event_sink.append(event)
+
+    def _event_with(self, error: tuple[str, str] | None) -> dict[str, Any]:
         now = perf_counter()
         event = self._context
         metadata = self.metadata
+        if self._id is None:
+            self._id = new_id()
         usage = plain(self._usage) if self._usage is not None else None
-        if usage is None and error is None:
-            metadata["usage"] = "unknown"
         model = self._model
         if not model:
             model = self.requested_model
         elif model != self.requested_model:
             metadata["requested_model"] = self.requested_model
         event["kind"] = "call"
-        event["interaction_id"] = new_id()
+        event["interaction_id"] = self._id
         event["api"] = self.api
         event["provider"] = self.provider
         event["model"] = model
@@ -349,8 +442,7 @@ class Call:
         if error is not None:
             event["error_type"] = error[0][:200]
             event["error_message"] = redact_message(error[1])
-        event["metadata"] = metadata or None
-        self._event_sink.append(event)
+        return event
 
 
 def _attribute(value: Any, name: str) -> Any:

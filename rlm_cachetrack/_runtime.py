@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +174,7 @@ class Runtime:
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until all that was recorded is stored; whether it is."""
+        _append_what_waits()
         return self.writer.flush(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
@@ -277,6 +278,8 @@ _opened: list[Runtime] = []
 _default: Runtime | None = None
 _released: Runtime | None = None
 _warned_embedded = False
+before_flush: list[Callable[[], None]] = []
+"""Called before a store is flushed: what waits for something else than the writer is appended to the outbox."""
 
 
 def open_runtime(settings: Settings, sink: RecordSink | None = None) -> Runtime:
@@ -373,6 +376,7 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
     Returns:
         True when all is stored; False when the time ran out. Nothing is lost then: it stays in the journal.
     """
+    _append_what_waits()
     with _lock:
         runtimes = [runtime for runtime in _opened if not runtime.closed]
     done = [runtime.flush(timeout_s) for runtime in runtimes if runtime.outbox.pending or runtime.writer.running]
@@ -389,6 +393,7 @@ def shutdown(timeout_s: float | None = None) -> bool:
         Whether all is stored; what is not stays in the journal for the next process.
     """
     global _default, _released
+    _append_what_waits()
     with _lock:
         runtimes, _opened[:] = list(_opened), []
         _default = _released = None
@@ -430,6 +435,14 @@ def _store_id(settings: Settings, sink: RecordSink | None) -> str:
     if settings.db_url is None:
         return f"embedded:{settings.data_dir}"
     return redact(settings.db_url)
+
+
+def _append_what_waits() -> None:
+    for hook in before_flush:
+        try:
+            hook()
+        except Exception as exc:
+            _guard.report("finishing what waits", exc)
 
 
 def _at_exit() -> None:

@@ -12,22 +12,22 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _guard
-from ._calls import Call
+from ._calls import Observer
 
 __all__ = ["watch_raw", "watch_stream"]
 
 
-def watch_stream(stream: Any, call: Call) -> None:
+def watch_stream(stream: Any, call: Observer) -> None:
     """Observe an SDK ``Stream`` or ``AsyncStream`` from now to its end."""
     iterator = stream._iterator
     response = getattr(stream, "response", None)
-    call.headers(getattr(response, "headers", None))
+    call.http(response)
     stream._iterator = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
     _on_close(response, call, deferred=False)
     weakref.finalize(stream, _end, call, "abandoned")
 
 
-def watch_raw(raw: Any, call: Call, *, deferred: bool) -> None:
+def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
     """Observe a raw response.
 
     Args:
@@ -37,7 +37,7 @@ def watch_raw(raw: Any, call: Call, *, deferred: bool) -> None:
             caller parses it, or closes the response.
     """
     response = raw.http_response
-    call.headers(response.headers)
+    call.http(response)
     parse = raw.parse
     if not deferred and not call.stream:
         # The body is here. The SDK keeps what it parsed, so the caller's own `.parse()` costs nothing afterwards, and
@@ -67,7 +67,7 @@ def watch_raw(raw: Any, call: Call, *, deferred: bool) -> None:
     weakref.finalize(raw, _end, call, "abandoned")
 
 
-async def _observe_later(parsed: Any, call: Call) -> Any:
+async def _observe_later(parsed: Any, call: Observer) -> Any:
     call.pulling = True
     try:
         result = await parsed
@@ -80,7 +80,7 @@ async def _observe_later(parsed: Any, call: Call) -> Any:
     return result
 
 
-def _observe(parsed: Any, call: Call) -> None:
+def _observe(parsed: Any, call: Observer) -> None:
     try:
         if hasattr(parsed, "_iterator"):
             watch_stream(parsed, call)
@@ -90,7 +90,7 @@ def _observe(parsed: Any, call: Call) -> None:
         _guard.report("watching a raw response", exc)
 
 
-def _items(iterator: Iterator[Any], call: Call) -> Iterator[Any]:
+def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
     call.pulling = True
     try:
         for item in iterator:
@@ -112,7 +112,7 @@ def _items(iterator: Iterator[Any], call: Call) -> Iterator[Any]:
     _end(call, None)
 
 
-async def _async_items(iterator: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIterator[Any]:
     call.pulling = True
     try:
         async for item in iterator:
@@ -134,7 +134,7 @@ async def _async_items(iterator: AsyncIterator[Any], call: Call) -> AsyncIterato
     _end(call, None)
 
 
-def _on_close(response: Any, call: Call, *, deferred: bool) -> None:
+def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
     """Finish the call when its HTTP response is closed early, whoever closes it.
 
     The SDK and its HTTP library close it too, at the end of the body and before our generator sees that end. Such a
@@ -179,14 +179,14 @@ def _on_close(response: Any, call: Call, *, deferred: bool) -> None:
         response.aclose = observed_aclose
 
 
-def _end(call: Call, how: str | None) -> None:
+def _end(call: Observer, how: str | None) -> None:
     try:
         call.stream_ended(how)
     except Exception as exc:
         _guard.report("finishing a stream", exc)
 
 
-def _fail(call: Call, error: BaseException) -> None:
+def _fail(call: Observer, error: BaseException) -> None:
     try:
         call.failed(error)
     except Exception as exc:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 import wrapt
 
 from . import _guard, _runtime
-from ._calls import Call, endpoint_of, provider_of
+from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
+from ._calls import Call, endpoint_of, is_stored_response, provider_of
 from ._streams import watch_raw, watch_stream
 from .config import disabled, load_settings
 from .errors import ConfigError
@@ -44,6 +45,11 @@ _everyone: _Options | None = None
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
 _providers: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 _without_stream_options: set[str] = set()
+
+
+_runtime.before_flush.append(finish_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork_in_child)
 
 
 def instrument(
@@ -117,6 +123,7 @@ def uninstrument(client: Any = None) -> None:
         while _patched:
             _restore(*_patched.pop())
         _without_stream_options.clear()
+    finish_all()
     _runtime.release_default()
 
 
@@ -228,7 +235,7 @@ def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
     if attempt is None:
         return wrapped(*args, **kwargs)
     try:
-        result = wrapped(*attempt.args, **kwargs)
+        result = wrapped(*(attempt.args or args), **kwargs)
     except BaseException as exc:
         if not attempt.refused(exc):
             attempt.failed(exc)
@@ -253,7 +260,7 @@ async def _async_request(
     if attempt is None:
         return await wrapped(*args, **kwargs)
     try:
-        result = await wrapped(*attempt.args, **kwargs)
+        result = await wrapped(*(attempt.args or args), **kwargs)
     except BaseException as exc:
         if not attempt.refused(exc):
             attempt.failed(exc)
@@ -271,18 +278,18 @@ async def _async_request(
     return result
 
 
-def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | None:
+def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | _Look | None:
     """Look at a request about to be sent; None when it is not ours to record. Never raises."""
     options = vars(client).get(_MARK) or _everyone
     if options is None:
         return None
     try:
-        request = args[1] if len(args) > 1 else kwargs.get("options")
-        api = endpoint_of(request.url)  # type: ignore[union-attr]
-        if api is None or request.method.lower() != "post":  # type: ignore[union-attr]
-            return None
-        body = request.json_data  # type: ignore[union-attr]
-        if not isinstance(body, Mapping):
+        request: Any = args[1] if len(args) > 1 else kwargs.get("options")
+        api = endpoint_of(request.url)
+        if api is None:
+            return _Look(client, request, kwargs) if is_stored_response(request.url) else None
+        body = request.json_data
+        if request.method.lower() != "post" or not isinstance(body, Mapping):
             return None
         return _Attempt(client, api, request, body, args, kwargs, options)
     except Exception as exc:
@@ -293,7 +300,7 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
 class _Attempt:
     """One request on its way: the call under observation, and what was sent in its place."""
 
-    __slots__ = ("address", "args", "call", "raw")
+    __slots__ = ("address", "args", "call", "outbox", "raw")
 
     def __init__(
         self,
@@ -310,8 +317,10 @@ class _Attempt:
         self.raw = headers.get(_RAW_HEADER) if isinstance(headers, Mapping) else None
         self.args = args
         self.address = str(client.base_url)
+        runtime = _runtime.peek_default() or _runtime.default()
+        self.outbox = runtime.outbox
         self.call = Call(
-            _runtime.peek_default() or _runtime.default(),
+            runtime,
             api,
             _provider(client),
             _whole(body, request.extra_json),
@@ -350,12 +359,15 @@ class _Attempt:
     def returned(self, result: Any) -> None:
         """Observe what goes back to the caller. Never raises."""
         try:
+            call = self.call
             if self.raw:
-                watch_raw(result, self.call, deferred=self.raw == "stream")
+                watch_raw(result, call, deferred=self.raw == "stream")
             elif hasattr(result, "_iterator"):
-                watch_stream(result, self.call)
+                watch_stream(result, call)
             else:
-                self.call.result(result)
+                call.result(_parsed(result))
+            if call.parked:
+                park(call, result.parse() if self.raw else result, self.outbox)
         except Exception as exc:
             _guard.report("recording a call", exc)
 
@@ -365,6 +377,50 @@ class _Attempt:
             self.call.failed(exc)
         except Exception as internal:
             _guard.report("recording a failed call", internal)
+
+
+class _Look:
+    """A request for a stored response: no call of a model, but it may show that one in the background is finished."""
+
+    __slots__ = ("args", "client", "raw")
+
+    def __init__(self, client: Any, request: Any, kwargs: Mapping[str, Any]) -> None:
+        headers = request.headers
+        self.client = client
+        self.raw = headers.get(_RAW_HEADER) if isinstance(headers, Mapping) else None
+        self.args: tuple[Any, ...] | None = None
+
+    def refused(self, exc: BaseException) -> bool:
+        """Nothing was added to the request."""
+        return False
+
+    def failed(self, exc: BaseException) -> None:
+        """A look that failed changes nothing."""
+
+    def returned(self, result: Any) -> None:
+        """Observe what goes back to the caller. Never raises."""
+        try:
+            if self.raw == "stream":
+                watch_raw(result, Retrieval(self._call), deferred=True)
+            elif self.raw:
+                settle(result.parse(), self._call)
+            elif hasattr(result, "_iterator"):
+                watch_stream(result, Retrieval(self._call))
+            else:
+                settle(result, self._call)
+        except Exception as exc:
+            _guard.report("looking at a stored response", exc)
+
+    def _call(self) -> Call:
+        runtime = _runtime.peek_default() or _runtime.default()
+        return Call(runtime, "responses", _provider(self.client), {}, stream=False)
+
+
+def _parsed(result: Any) -> Any:
+    """The body of a call that asked for the HTTP response itself (``client.post(…, cast_to=httpx.Response)``)."""
+    if hasattr(result, "iter_bytes") and hasattr(result, "status_code"):
+        return result.json()
+    return result
 
 
 def _whole(body: Mapping[str, Any], extra: Any) -> Mapping[str, Any]:

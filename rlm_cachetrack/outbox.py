@@ -87,6 +87,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._segments: deque[_Segment] = deque()
         self._current: _Segment | None = None
+        self._parked: list[_Segment] = []
         self._memory: deque[bytes] = deque()
         self._memory_size = 0
         self._disk_failed = False
@@ -172,6 +173,34 @@ class Outbox:
         if key not in self._warned:
             self._warned.add(key)
             logger.warning(message, *args)
+
+    def park(self, event: Mapping[str, Any]) -> object:
+        """Keep ``event`` on disk without handing it to the writer, until :meth:`unpark`.
+
+        If this process dies, its successor finds it like any journal and stores it. Returns what to unpark.
+        """
+        line = _encode(event).encode("ascii") + b"\n"
+        with self._lock:
+            current, self._current = self._current, None
+            try:
+                segment = self._open_segment()
+                os.write(segment.fd, line)
+            except OSError:
+                return None  # no disk: it is known to this process alone
+            finally:
+                self._current = current
+            self._segments.remove(segment)
+            self._parked.append(segment)
+            return segment
+
+    def unpark(self, parked: object) -> None:
+        """Forget what :meth:`park` kept: it is finished, and appended as a whole."""
+        with self._lock:
+            if isinstance(parked, _Segment) and parked in self._parked:
+                self._parked.remove(parked)
+                with contextlib.suppress(OSError):
+                    parked.path.unlink()
+                os.close(parked.fd)
 
     # -- the writer's thread -----------------------------------------------------------------------------------------
 
@@ -308,13 +337,17 @@ class Outbox:
                     self._segments.remove(segment)
                     os.close(segment.fd)
             self._current = None
+            for segment in self._parked:
+                os.close(segment.fd)
+            self._parked.clear()
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close the parent's files without touching what is in them."""
-        for segment in self._segments:
+        for segment in (*self._segments, *self._parked):
             with contextlib.suppress(OSError):
                 os.close(segment.fd)
         self._segments.clear()
+        self._parked.clear()
         self._current = None
 
 
