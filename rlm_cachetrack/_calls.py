@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from time import perf_counter, time
 from typing import Any, Protocol
 
-from . import context
+from . import _guard, context
 from ._usage_access import locate_usage, plain
 from .records import new_id
 
@@ -156,31 +156,20 @@ def redact_message(text: str) -> str:
 class Call:
     """One call under observation; exactly one event is made of it, by the first of its ``finish`` methods."""
 
-    __slots__ = (
-        "_began",
-        "_context",
-        "_event_sink",
-        "_finish_reasons",
-        "_first",
-        "_id",
-        "_length",
-        "_model",
-        "_request_id",
-        "_started",
-        "_tier",
-        "_tools",
-        "_usage",
-        "api",
-        "done",
-        "hide_usage",
-        "messages",
-        "metadata",
-        "parked",
-        "provider",
-        "pulling",
-        "requested_model",
-        "stream",
-    )
+    # Defaults stand on the class: what never happens to a call costs it nothing.
+    hide_usage = False
+    done = False
+    parked = False
+    pulling = False
+    _id: str | None = None
+    _first: float | None = None
+    _usage: Any = None
+    _model: str | None = None
+    _tier: str | None = None
+    _request_id: str | None = None
+    _finish_reason: str | None = None
+    _tools: set[tuple[Any, str | None]] | None = None
+    _length: int | None = None
 
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
         self._event_sink = sink
@@ -190,21 +179,8 @@ class Call:
         self.stream = stream
         self.requested_model: str = str(body.get("model") or "unknown")
         turns = body.get("messages") if api == "chat.completions" else body.get("input")
-        self.messages = len(turns) if isinstance(turns, list) else (None if turns is None else 1)
-        self.hide_usage = False
+        self.messages = len(turns) if type(turns) is list else (None if turns is None else 1)
         self.metadata: dict[str, Any] = {"stream": True} if stream else {}
-        self.done = False
-        self.parked = False
-        self.pulling = False
-        self._id: str | None = None
-        self._first: float | None = None
-        self._usage: Any = None
-        self._model: str | None = None
-        self._tier: str | None = None
-        self._request_id: str | None = None
-        self._finish_reasons: list[str] = []
-        self._tools: set[tuple[Any, str | None]] = set()
-        self._length: int | None = None
         self._started = time()
         self._began = perf_counter()
 
@@ -227,13 +203,18 @@ class Call:
         """
         if self.done:
             return
-        self._request_id = getattr(response, "_request_id", None) or self._request_id
-        self._read(response)
-        if self.api == "responses" and self._usage is None and _attribute(response, "status") in RUNNING:
-            self.parked = True
-            self.metadata["background"] = True
-            return
-        self._finish(self._error_in(response))
+        try:
+            self._request_id = _get(response, "_request_id") or self._request_id
+            self._read(response)
+            if self.api == "responses" and self._usage is None and _get(response, "status") in RUNNING:
+                self.parked = True
+                self.metadata["background"] = True
+                return
+            error = self._error_in(response)
+        except Exception as exc:  # an answer of no known shape is a call all the same
+            _guard.report("reading a response", exc)
+            error = None
+        self._finish(error)
 
     def unfinished_event(self) -> dict[str, Any]:
         """What is known of a parked call, should nobody see it finish; the finished event replaces it."""
@@ -243,61 +224,60 @@ class Call:
 
     def chunk(self, chunk: Any) -> bool:
         """Take note of one chunk or event of a stream. Returns whether it is to be kept from the caller."""
-        choices = getattr(chunk, "choices", None)
+        fields = _fields(chunk)
+        choices = fields.get("choices")
         if choices is None:
-            self._event(chunk)
+            self._event(chunk, fields)
             return False
         if self._first is None:
             self._first = perf_counter()
         usage = locate_usage(chunk)
         if usage is not None:
             self._usage = usage
-        if self._model is None or not self._model:
-            self._model = getattr(chunk, "model", None)
-        tier = getattr(chunk, "service_tier", None)
+        if not self._model:
+            self._model = fields.get("model")
+        tier = fields.get("service_tier")
         if tier is not None:
             self._tier = tier
         for choice in choices:
-            self._choice_delta(choice)
+            self._choice_delta(_fields(choice))
         if self.hide_usage:
             if usage is not None:
                 return not choices
             # Asked for usage, the server sends `"usage": null` with every chunk; not asked, it does not.
-            fields = getattr(chunk, "model_fields_set", None)
-            if isinstance(fields, set):
-                fields.discard("usage")
+            sent = getattr(chunk, "__pydantic_fields_set__", None)
+            if type(sent) is set:
+                sent.discard("usage")
         return False
 
-    def _choice_delta(self, choice: Any) -> None:
-        reason = getattr(choice, "finish_reason", None)
+    def _choice_delta(self, choice: Mapping[str, Any]) -> None:
+        reason = choice.get("finish_reason")
         if reason:
-            self._finish_reasons.append(reason)
-        delta = getattr(choice, "delta", None)
+            self._finish_reason = reason
+        delta = choice.get("delta")
         if delta is None:
-            text = getattr(choice, "text", None)
-            if text:
+            if text := choice.get("text"):
                 self._length = (self._length or 0) + len(text)
             return
-        content = getattr(delta, "content", None)
+        fields = _fields(delta)
+        content = fields.get("content")
         if content:
             self._length = (self._length or 0) + len(content)
-        calls = getattr(delta, "tool_calls", None)
-        if calls:
-            for call in calls:
-                # A call begins with its id; the chunks that go on with it have none, or repeat it.
-                self._tools.add((getattr(choice, "index", 0), getattr(call, "id", None) or None))
+        for call in fields.get("tool_calls") or ():
+            # A call begins with its id; the chunks that go on with it have none, or repeat it.
+            self._tool(choice.get("index"), _get(call, "id") or None)
 
-    def _event(self, event: Any) -> None:
+    def _event(self, event: Any, fields: Mapping[str, Any]) -> None:
         """One event of a Responses stream."""
-        kind = getattr(event, "type", None)
-        if not isinstance(kind, str):
+        kind = fields.get("type")
+        if type(kind) is not str:
             usage = locate_usage(event)
             if usage is not None:
                 self._usage = usage
             return
         if self._first is None and kind.endswith(".delta"):
             self._first = perf_counter()
-        response = getattr(event, "response", None)
+        response = fields.get("response")
         if response is not None:
             if kind in ("response.completed", "response.incomplete", "response.failed"):
                 self._read(response)
@@ -305,11 +285,11 @@ class Call:
                 if error is not None:
                     self.metadata["stream_error"] = error
             elif self._model is None:
-                self._model = getattr(response, "model", None)
+                self._model = _get(response, "model")
         elif kind == "error":
             self.metadata["stream_error"] = (
-                str(getattr(event, "code", None) or "error"),
-                str(getattr(event, "message", None) or ""),
+                str(_get(event, "code") or "error"),
+                str(_get(event, "message") or ""),
             )
 
     # -- how it ends --------------------------------------------------------------------------------------------------
@@ -326,15 +306,20 @@ class Call:
         """Finish with the error that the caller gets."""
         if self.done:
             return
-        completion = getattr(exc, "completion", None)  # e.g. LengthFinishReasonError: the call was answered and paid
-        if completion is not None:
-            self._read(completion)
-        response = getattr(exc, "response", None)
-        self.http(response if response is not None else exc)
-        status = getattr(exc, "status_code", None)
-        if status is not None:
-            self.metadata["status_code"] = status
-        self._finish((type(exc).__name__, _message_of(exc)))
+        try:
+            completion = getattr(exc, "completion", None)  # LengthFinishReasonError: the call was answered and paid
+            if completion is not None:
+                self._read(completion)
+            response = getattr(exc, "response", None)
+            self.http(response if response is not None else exc)
+            status = getattr(exc, "status_code", None)
+            if status is not None:
+                self.metadata["status_code"] = status
+            message = _message_of(exc)
+        except Exception as internal:
+            _guard.report("reading an error", internal)
+            message = ""
+        self._finish((type(exc).__name__, message))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -342,61 +327,63 @@ class Call:
         usage = locate_usage(response)
         if usage is not None:
             self._usage = usage
-        self._model = _attribute(response, "model") or self._model
-        self._tier = _attribute(response, "service_tier") or self._tier
+        fields = _fields(response)
+        self._model = fields.get("model") or _get(response, "model") or self._model
+        self._tier = fields.get("service_tier") or _get(response, "service_tier") or self._tier
         if self.api == "responses":
             self._read_output(response)
             return
         length: int | None = None
-        for choice in _attribute(response, "choices") or ():
-            reason = _attribute(choice, "finish_reason")
-            if reason:
-                self._finish_reasons.append(reason)
-            index = _attribute(choice, "index")
-            message = _attribute(choice, "message")
+        for choice in fields.get("choices") or ():
+            parts = _fields(choice)
+            self._finish_reason = parts.get("finish_reason") or self._finish_reason
+            message = parts.get("message")
             if message is None:
-                text = _attribute(choice, "text")
-                length = (length or 0) + (len(text) if isinstance(text, str) else 0)
-                continue
-            content = _attribute(message, "content")
-            length = (length or 0) + (len(content) if isinstance(content, str) else 0)
-            calls = _attribute(message, "tool_calls")
-            self._tools.update((index, str(number)) for number in range(len(calls or ())))
+                content = parts.get("text")
+            else:
+                told = _fields(message)
+                content = told.get("content")
+                for number, _ in enumerate(told.get("tool_calls") or ()):
+                    self._tool(parts.get("index"), str(number))
+            length = (length or 0) + (len(content) if type(content) is str else 0)
         if length is not None:
             self._length = length
 
     def _read_output(self, response: Any) -> None:
-        status = _attribute(response, "status")
-        if status not in RUNNING and _attribute(response, "background") is True:
-            remember(str(_attribute(response, "id")))
-        reason = _attribute(_attribute(response, "incomplete_details"), "reason")
-        if reason or status:
-            self._finish_reasons.append(str(reason or status))
+        status = _get(response, "status")
+        if status not in RUNNING and _get(response, "background") is True:
+            remember(str(_get(response, "id")))
+        reason = _get(_get(response, "incomplete_details"), "reason") or status
+        if reason:
+            self._finish_reason = str(reason)
         length = 0
-        for number, item in enumerate(_attribute(response, "output") or ()):
-            kind = _attribute(item, "type")
+        for number, item in enumerate(_get(response, "output") or ()):
+            fields = _fields(item)
+            kind = fields.get("type")
             if kind == "function_call":
-                self._tools.add((number, "call"))
+                self._tool(number, "call")
             elif kind == "message":
-                for part in _attribute(item, "content") or ():
-                    text = _attribute(part, "text")
-                    length += len(text) if isinstance(text, str) else 0
+                for part in fields.get("content") or ():
+                    text = _fields(part).get("text")
+                    length += len(text) if type(text) is str else 0
         self._length = length
+
+    def _tool(self, index: Any, name: str | None) -> None:
+        if self._tools is None:
+            self._tools = set()
+        self._tools.add((index, name))
 
     def _error_in(self, response: Any) -> tuple[str, str] | None:
         """A server may say 200 and mean failure."""
-        if isinstance(response, str):
-            return (
-                "UnexpectedResponse",
-                f"the server answered with {len(response)} characters that are no JSON",
-            )
-        error = _attribute(response, "error")
+        if type(response) is str:
+            return "UnexpectedResponse", f"the server answered with {len(response)} characters that are no JSON"
+        error = _get(response, "error")
         if not error:
             return None
-        if isinstance(error, str):
+        if type(error) is str:
             return "error", error
-        kind = _attribute(error, "type") or _attribute(error, "code") or "error"
-        return str(kind), str(_attribute(error, "message") or "")
+        kind = _get(error, "type") or _get(error, "code") or "error"
+        return str(kind), str(_get(error, "message") or "")
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
@@ -408,47 +395,69 @@ class Call:
 
     def _event_with(self, error: tuple[str, str] | None) -> dict[str, Any]:
         now = perf_counter()
-        event = self._context
-        metadata = self.metadata
         if self._id is None:
             self._id = new_id()
-        usage = plain(self._usage) if self._usage is not None else None
         model = self._model
         if not model:
             model = self.requested_model
         elif model != self.requested_model:
-            metadata["requested_model"] = self.requested_model
-        event["kind"] = "call"
-        event["interaction_id"] = self._id
-        event["api"] = self.api
-        event["provider"] = self.provider
-        event["model"] = model
-        event["usage"] = usage
-        event["start_time"] = self._started
-        event["end_time"] = self._started + now - self._began
-        event["duration_ms"] = (now - self._began) * 1000
+            self.metadata["requested_model"] = self.requested_model
+        tools = 0
+        if self._tools:
+            # A stream whose server names no ids is one call as far as anyone can tell.
+            tools = sum(1 for _, name in self._tools if name is not None) or len(self._tools)
+        event = {
+            **self._context,
+            "kind": "call",
+            "interaction_id": self._id,
+            "api": self.api,
+            "provider": self.provider,
+            "model": model,
+            "usage": plain(self._usage) if self._usage is not None else None,
+            "start_time": self._started,
+            "end_time": self._started + now - self._began,
+            "duration_ms": (now - self._began) * 1000,
+            "context_messages": self.messages,
+            "response_length": self._length,
+            "request_id": self._request_id,
+            "service_tier": self._tier,
+            "finish_reason": self._finish_reason,
+            "tool_call_count": tools,
+            "has_tool_calls": tools > 0,
+            "success": error is None,
+        }
         if self.stream and self._first is not None:
             event["time_to_first_token_ms"] = (self._first - self._began) * 1000
-        event["context_messages"] = self.messages
-        event["response_length"] = self._length
-        event["request_id"] = self._request_id
-        event["service_tier"] = self._tier
-        event["finish_reason"] = self._finish_reasons[-1] if self._finish_reasons else None
-        # A stream whose server names no ids is one call as far as anyone can tell.
-        tools = sum(1 for _, name in self._tools if name is not None) or len(self._tools)
-        event["tool_call_count"] = tools
-        event["has_tool_calls"] = tools > 0
-        event["success"] = error is None
         if error is not None:
             event["error_type"] = error[0][:200]
             event["error_message"] = redact_message(error[1])
         return event
 
 
-def _attribute(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):
-        return value.get(name)
-    return getattr(value, name, None)
+_NOTHING: dict[str, Any] = {}
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    """The declared fields of an SDK object, or a dict itself: to look things up without `__getattr__` of a model."""
+    if type(value) is dict:
+        return value
+    fields: Mapping[str, Any] = getattr(value, "__dict__", _NOTHING)
+    return fields
+
+
+def _get(value: Any, name: str) -> Any:
+    """One field, declared or extra; None where there is none."""
+    if value is None:
+        return None
+    fields = _fields(value)
+    found = fields.get(name)
+    if found is None and fields is not value:
+        extra = getattr(value, "__pydantic_extra__", None)
+        if extra:
+            return extra.get(name)
+        if not fields and isinstance(value, Mapping):
+            return value.get(name)
+    return found
 
 
 def _message_of(exc: BaseException) -> str:

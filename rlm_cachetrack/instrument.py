@@ -29,6 +29,7 @@ __all__ = ["instrument", "uninstrument"]
 ClientT = TypeVar("ClientT")
 
 _MARK = "_rlm_cachetrack"
+_NO_FIELDS: dict[str, Any] = {}
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
 
@@ -300,7 +301,7 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
 class _Attempt:
     """One request on its way: the call under observation, and what was sent in its place."""
 
-    __slots__ = ("address", "args", "call", "outbox", "raw")
+    __slots__ = ("args", "call", "client", "outbox", "raw")
 
     def __init__(
         self,
@@ -314,9 +315,9 @@ class _Attempt:
     ) -> None:
         stream = bool(kwargs.get("stream"))
         headers = request.headers
-        self.raw = headers.get(_RAW_HEADER) if isinstance(headers, Mapping) else None
+        self.raw = headers.get(_RAW_HEADER) if type(headers) is dict else None
         self.args = args
-        self.address = str(client.base_url)
+        self.client = client
         runtime = _runtime.peek_default() or _runtime.default()
         self.outbox = runtime.outbox
         self.call = Call(
@@ -330,7 +331,7 @@ class _Attempt:
             self._ask_for_usage(api, request, body)
 
     def _ask_for_usage(self, api: str, request: Any, body: Mapping[str, Any]) -> None:
-        if api not in ("chat.completions", "completions") or self.address in _without_stream_options:
+        if api not in ("chat.completions", "completions") or str(self.client.base_url) in _without_stream_options:
             return
         extra = request.extra_json or {}
         if "stream_options" in extra:
@@ -351,7 +352,7 @@ class _Attempt:
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
         if "stream_options" not in text and "include_usage" not in text:
             return False
-        _without_stream_options.add(self.address)
+        _without_stream_options.add(str(self.client.base_url))
         self.call.hide_usage = False
         self.call.metadata["stream_options"] = "refused"
         return True
@@ -360,12 +361,15 @@ class _Attempt:
         """Observe what goes back to the caller. Never raises."""
         try:
             call = self.call
+            fields = getattr(result, "__dict__", _NO_FIELDS)  # no look for what a model lacks: that is slow
             if self.raw:
                 watch_raw(result, call, deferred=self.raw == "stream")
-            elif hasattr(result, "_iterator"):
+            elif "_iterator" in fields:
                 watch_stream(result, call)
+            elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself
+                call.result(result.json())
             else:
-                call.result(_parsed(result))
+                call.result(result)
             if call.parked:
                 park(call, result.parse() if self.raw else result, self.outbox)
         except Exception as exc:
@@ -404,7 +408,7 @@ class _Look:
                 watch_raw(result, Retrieval(self._call), deferred=True)
             elif self.raw:
                 settle(result.parse(), self._call)
-            elif hasattr(result, "_iterator"):
+            elif "_iterator" in getattr(result, "__dict__", _NO_FIELDS):
                 watch_stream(result, Retrieval(self._call))
             else:
                 settle(result, self._call)
@@ -416,21 +420,16 @@ class _Look:
         return Call(runtime, "responses", _provider(self.client), {}, stream=False)
 
 
-def _parsed(result: Any) -> Any:
-    """The body of a call that asked for the HTTP response itself (``client.post(…, cast_to=httpx.Response)``)."""
-    if hasattr(result, "iter_bytes") and hasattr(result, "status_code"):
-        return result.json()
-    return result
-
-
 def _whole(body: Mapping[str, Any], extra: Any) -> Mapping[str, Any]:
     return {**body, **extra} if isinstance(extra, Mapping) and extra else body
 
 
 def _provider(client: Any) -> str:
+    # The property `base_url` copies; the attribute behind it tells whether it was changed.
+    address = vars(client).get("_base_url")
     known = _providers.get(client)
-    if known is not None and known[0] is client.base_url:
+    if known is not None and known[0] is address and address is not None:
         return known[1]
     provider = provider_of(client)
-    _providers[client] = (client.base_url, provider)
+    _providers[client] = (address, provider)
     return provider

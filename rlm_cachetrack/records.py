@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -309,12 +310,18 @@ def new_id() -> str:
     return uuid7(time.time_ns())
 
 
+# A generator of our own: a program that seeds the global one gets the same numbers in each of its processes.
+_random = random.Random()  # noqa: S311 - ids need to be different, not secret
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
+
 def uuid7(unix_ns: int) -> str:
     """A UUIDv7 of the given time; 74 random bits keep processes apart."""
-    random = os.urandom(10).hex()
-    stamp = f"{unix_ns // 1_000_000:012x}"
-    variant = "89ab"[int(random[3], 16) & 3]
-    return f"{stamp[:8]}-{stamp[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
+    bits = _random.getrandbits(74)
+    high = f"{unix_ns // 1_000_000 << 16 | 0x7000 | bits >> 62:016x}"
+    low = f"{1 << 63 | bits & 0x3FFF_FFFF_FFFF_FFFF:016x}"
+    return f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}"
 
 
 def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:
