@@ -16,6 +16,7 @@ from . import errors
 from ._runtime import flush, shutdown, stats
 from ._version import __version__
 from .client import TimescaleDBClient
+from .context import ContextThreadPoolExecutor
 from .errors import (
     CacheTrackError,
     ConfigError,
@@ -26,11 +27,12 @@ from .errors import (
 )
 from .instrument import instrument, uninstrument
 from .records import LLMInteractionRecord, RecordBatch, RecordSink
-from .runs import QueryRun, query_run
+from .runs import QueryRun, active_run, query_run
 
 __all__ = [
     "CacheTrackError",
     "ConfigError",
+    "ContextThreadPoolExecutor",
     "LLMInteractionRecord",
     "PricingError",
     "QueryRun",
@@ -41,6 +43,7 @@ __all__ = [
     "StoreUnreachableError",
     "TimescaleDBClient",
     "__version__",
+    "active_run",
     "errors",
     "flush",
     "instrument",

@@ -12,6 +12,7 @@ from time import perf_counter, time
 from typing import Any, Protocol
 
 from . import _guard, context
+from ._error_text import message_of, safe_message
 from ._usage_access import locate_usage, plain
 from .records import new_id
 
@@ -36,16 +37,6 @@ ENDPOINTS = {
 _ENDPOINT = re.compile(r"(/chat/completions|/completions|/embeddings|/responses(?:/compact)?)/?(?:\?.*)?$")
 _RESPONSE = re.compile(r"/responses/(?!compact\b|input_tokens\b)[^/?]+(?:/cancel)?/?(?:\?.*)?$")
 RUNNING = frozenset({"queued", "in_progress"})
-
-_MESSAGE_CHARACTERS = 500
-_SECRETS = re.compile(
-    r"\b(?:sk|rk|pk|xai|gsk|key|pplx|csk|tgp|fw|hf|or)[-_][\w*.-]{6,}"  # keys as providers write them
-    r"|\bBearer\s+\S+"
-    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token
-    r"|(?<=://)[^/\s@]+@"
-    r"|\b[0-9a-fA-F]{32,}\b",
-    re.IGNORECASE,
-)
 
 _HOSTS = (
     ("api.openai.com", "openai"),
@@ -148,11 +139,6 @@ def provider_of(client: Any) -> str:
     return "unknown"
 
 
-def redact_message(text: str) -> str:
-    """An error's message, trimmed, without anything that looks like a key."""
-    return _SECRETS.sub("***", text[: _MESSAGE_CHARACTERS * 4])[:_MESSAGE_CHARACTERS]
-
-
 class Call:
     """One call under observation; exactly one event is made of it, by the first of its ``finish`` methods."""
 
@@ -174,6 +160,7 @@ class Call:
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
         self._event_sink = sink
         self._context = context.current()
+        self._body = body  # for errors: a server may quote the prompt in its message
         self.api = api
         self.provider = provider
         self.stream = stream
@@ -315,7 +302,7 @@ class Call:
             status = getattr(exc, "status_code", None)
             if status is not None:
                 self.metadata["status_code"] = status
-            message = _message_of(exc)
+            message = message_of(exc)
         except Exception as internal:
             _guard.report("reading an error", internal)
             message = ""
@@ -430,7 +417,7 @@ class Call:
             event["time_to_first_token_ms"] = (self._first - self._began) * 1000
         if error is not None:
             event["error_type"] = error[0][:200]
-            event["error_message"] = redact_message(error[1])
+            event["error_message"] = safe_message(error[1], self._body)
         return event
 
 
@@ -458,15 +445,3 @@ def _get(value: Any, name: str) -> Any:
         if not fields and isinstance(value, Mapping):
             return value.get(name)
     return found
-
-
-def _message_of(exc: BaseException) -> str:
-    body = getattr(exc, "body", None)
-    if isinstance(body, Mapping):
-        error = body.get("error")
-        body = error if isinstance(error, Mapping) else body
-        message = body.get("message")
-        if isinstance(message, str) and message:
-            return message
-    message = getattr(exc, "message", None)
-    return message if isinstance(message, str) else str(exc)

@@ -14,6 +14,7 @@ __all__ = [
     "TokenCacheOptimization",
     "TokenCacheSummary",
     "cache_effectiveness_by_model",
+    "empty_optimization",
     "empty_summary",
     "interactions",
     "list_runs",
@@ -145,6 +146,16 @@ def empty_summary(query_id: str, run_id: datetime) -> TokenCacheSummary:
             summary[name] = 0
     summary.update(query_id=query_id, run_id=run_id, total_cost=None, models=[])
     return cast("TokenCacheSummary", summary)
+
+
+def empty_optimization(query_id: str, run_id: datetime) -> TokenCacheOptimization:
+    """What the cache saved in a run without calls."""
+    found: dict[str, Any] = dict.fromkeys(TokenCacheOptimization.__annotations__)
+    for name in found:
+        if name.startswith(("total_", "interactions_")) or name.endswith(("_interactions", "_savings_tokens")):
+            found[name] = 0
+    found.update(query_id=query_id, run_id=run_id, cache_evolution=[], time=run_id)
+    return cast("TokenCacheOptimization", found)
 
 
 def optimization(store: PostgresStore, query_id: str, run_id: datetime) -> TokenCacheOptimization | None:

@@ -97,7 +97,7 @@ class TimescaleDBClient:
         ``query_run`` says otherwise.
 
         Raises:
-            RecordError: ``query_id`` is empty, ``run_id`` is naive, or a number is none.
+            RecordError: ``query_id`` is empty, ``run_id`` is naive, or a number argument is not a number.
         """
         given: dict[str, Any] = {
             "query_id": None if query_id is None else checked_query_id(query_id),

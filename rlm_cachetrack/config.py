@@ -137,7 +137,7 @@ def _resolve_url(db_url: str | None) -> tuple[str | None, str]:
 
 
 def _check_url(value: object, origin: str) -> str:
-    expected = "expected postgresql://user:password@host:5432/database, or libpq's key=value form"
+    expected = "expected an address such as postgresql://host:5432/database, or libpq's key=value form"
     if not isinstance(value, str):
         raise ConfigError(f"{origin} is a {type(value).__name__}; {expected}")
     text = value.strip()

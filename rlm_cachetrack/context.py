@@ -3,7 +3,7 @@
 A frame is what ``query_run`` or ``run.recursion`` opens. It follows the code that opened it through a context variable,
 so asyncio tasks and ``asyncio.to_thread`` inherit it. A thread that did not inherit one falls back to the process's one
 active run; where there is none, or more than one, to what ``TimescaleDBClient.set_context`` said, and last to the
-query ``adhoc`` and one run a process.
+query ``adhoc`` and one run a process. A :class:`ContextThreadPoolExecutor` carries the context to its threads.
 """
 
 from __future__ import annotations
@@ -11,14 +11,27 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from .records import new_id
 
-__all__ = ["ADHOC", "Frame", "current", "enter", "leave", "new_run_id", "set_manual"]
+__all__ = [
+    "ADHOC",
+    "ContextThreadPoolExecutor",
+    "Frame",
+    "current",
+    "enter",
+    "leave",
+    "new_run_id",
+    "set_manual",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ADHOC = "adhoc"
 
@@ -38,7 +51,19 @@ FIELDS = (
 class Frame:
     """One open run, or one level of recursion in it. ``run_id`` is kept as text, ready for the journal."""
 
-    __slots__ = ("__weakref__", "before", "fixed", "home", "iteration", "outer", "over", "private", "run_id", "shared")
+    __slots__ = (
+        "__weakref__",
+        "before",
+        "fixed",
+        "handle",
+        "home",
+        "iteration",
+        "outer",
+        "over",
+        "private",
+        "run_id",
+        "shared",
+    )
 
     def __init__(
         self,
@@ -74,6 +99,7 @@ class Frame:
             )
         self.fixed = fixed
         self.before: Frame | None = None
+        self.handle: Any = None  # what the user holds: a QueryRun or a Recursion
         self.over = False
         self.private: bool
         self.home = _place()
@@ -237,6 +263,26 @@ def adhoc_run_id() -> str:
         with _lock:
             _adhoc_run_id = _adhoc_run_id or moment
     return _adhoc_run_id
+
+
+class ContextThreadPoolExecutor(ThreadPoolExecutor):
+    """A ``ThreadPoolExecutor`` whose work belongs to the run, iteration and recursion it was submitted in.
+
+    It runs each piece of work (``submit``, ``map``, ``loop.run_in_executor``) in a copy of the context of the code that
+    submitted it, as ``asyncio.to_thread`` does; so other context variables are carried too. Everything else is as in
+    the standard library's: ``with ContextThreadPoolExecutor(max_workers=4) as pool: pool.map(ask, questions)``.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have ``fn(*args, **kwargs)`` run by a thread of the pool, in a copy of the present context.
+
+        Returns:
+            Its future. Does not block.
+
+        Raises:
+            RuntimeError: The pool is shut down.
+        """
+        return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
 def after_fork_in_child() -> None:

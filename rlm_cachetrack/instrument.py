@@ -167,7 +167,11 @@ def _check_client(client: Any) -> None:
     from openai import AsyncOpenAI, OpenAI
 
     if not isinstance(client, (OpenAI, AsyncOpenAI)):
-        what = f"the class {client.__name__}" if isinstance(client, type) else f"a {type(client).__name__}"
+        what = (
+            f"the class {client.__name__}"
+            if isinstance(client, type)
+            else f"an object of the type {type(client).__name__}"
+        )
         raise ConfigError(
             f"instrument() was given {what}; expected a client of the openai package, such as OpenAI(), AsyncOpenAI() "
             "or AzureOpenAI(). With no argument it instruments every client of the process"

@@ -22,6 +22,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,20 @@ _SEGMENT_BYTES = 16 << 20
 _MEMORY_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
 
-_encode_slowly = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
+
+def _in_words(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+_encode_slowly = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=_in_words).encode
 
 
 def _encode(event: Mapping[str, Any]) -> bytes:
     """One line. The encoder that comes with pydantic, and so with openai, takes 1.7 µs; the standard library 6.7."""
     try:
-        return _to_json(event, fallback=str) + b"\n"
+        return _to_json(event, fallback=_in_words) + b"\n"
     except Exception:  # half a surrogate pair, or no pydantic 2: the standard library takes everything
         return _encode_slowly(event).encode("ascii") + b"\n"
 

@@ -49,7 +49,7 @@ class Cost:
     Attributes:
         prompt_token_price: USD per 1,000 tokens, like the three other prices.
         total_cost: What the call cost, in USD.
-        original_cost: What it had cost with nothing cached and nothing written, in USD.
+        original_cost: What it would have cost with nothing cached and nothing written, in USD.
         price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` where the provider returned
             the cost, ``record`` where prices or costs were given by hand, None without a price.
     """

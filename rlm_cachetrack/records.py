@@ -76,7 +76,7 @@ class LLMInteractionRecord:
         cache_write_tokens: Input tokens written to the cache (a part of the uncached ones).
         prompt_token_price: USD per 1,000 tokens, like the three other prices; filled from the price table.
         total_cost: What the call cost in USD; computed where left out.
-        original_cost: What it had cost with nothing cached and nothing written, in USD.
+        original_cost: What it would have cost with nothing cached and nothing written, in USD.
         duration_ms: From the request to the last byte of the response.
         time_to_first_token_ms: From the request to the first chunk of a stream; None for a plain call.
         iteration: Number of the step within the run, from 1.

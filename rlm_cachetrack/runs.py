@@ -18,7 +18,7 @@ from .records import aware, checked_json, checked_query_id
 if TYPE_CHECKING:
     from .analytics import TokenCacheOptimization, TokenCacheSummary
 
-__all__ = ["QueryRun", "Recursion", "query_run"]
+__all__ = ["QueryRun", "Recursion", "active_run", "query_run"]
 
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -78,6 +78,7 @@ class _Level:
 
     def _enter(self, frame: context.Frame) -> None:
         self._frame = frame
+        frame.handle = self
         context.enter(frame)
 
     def _leave(self) -> None:
@@ -254,7 +255,7 @@ class QueryRun(_Level):
     def optimization(self) -> TokenCacheOptimization | None:
         """What the cache saved: the dict of ``get_token_cache_optimization``; None before the run has ended.
 
-        Flushes first; blocks. None with ``RLM_CACHETRACK_DISABLED=1`` too.
+        Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` it is that of a run without calls.
 
         Raises:
             StoreError: The store cannot be read.
@@ -262,7 +263,7 @@ class QueryRun(_Level):
         from . import analytics
 
         if self._disabled:
-            return None
+            return analytics.empty_optimization(self.query_id, self.run_id)
         return analytics.optimization(self._reader(), self.query_id, self.run_id)
 
     def _reader(self) -> Any:
@@ -274,7 +275,9 @@ class QueryRun(_Level):
     @staticmethod
     def _find_runtime() -> _runtime.Runtime | None:
         try:
-            return _runtime.default()
+            runtime = _runtime.default()
+            runtime.check_pricing()
+            return runtime
         except CacheTrackError:
             raise  # a wrong setting: the user can act here
         except Exception as exc:
@@ -311,3 +314,14 @@ def query_run(
         RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` is no mapping.
     """
     return QueryRun(query_id, run_id, metadata)
+
+
+def active_run() -> QueryRun | None:
+    """The run that a call made here and now would belong to, for code that was not handed it.
+
+    Returns:
+        What ``with query_run(...) as run:`` gave, also from within ``run.recursion(...)``, and in a thread that falls
+        back to the process's one active run. None outside any run.
+    """
+    frame = context.active()
+    return None if frame is None else cast("QueryRun", frame.shared.handle)

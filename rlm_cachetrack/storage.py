@@ -333,7 +333,7 @@ def _connect_arguments(url: str) -> Mapping[str, Any]:
 
 def _first_line(exc: BaseException) -> str:
     text = redact(str(exc)).strip()
-    return " ".join(line.strip() for line in text.splitlines()[:3]) or type(exc).__name__
+    return "; ".join(line.strip() for line in text.splitlines()[:3]) or type(exc).__name__
 
 
 def _clean(exc: Exception) -> Exception:

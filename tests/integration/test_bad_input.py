@@ -507,7 +507,8 @@ def test_metadata_may_be_any_mapping(db: TimescaleDBClient) -> None:
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", metadata=MappingProxyType({"a": [1, T0]})))
     db.initialize_query_run("q", T0, MappingProxyType({"b": None}))
     (row,), run = db.get_llm_interactions("q", T0), db.get_query_run_summary("q", T0)
-    assert row["metadata"] == {"a": [1, str(T0)]}
+    number, moment = row["metadata"]["a"]
+    assert (number, datetime.fromisoformat(moment)) == (1, T0)
     assert run is not None
     assert run["metadata"] == {"b": None}
 

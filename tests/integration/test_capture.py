@@ -438,3 +438,12 @@ def test_an_unreachable_database_is_logged_once_and_the_calls_go_on(
     assert "127.0.0.1" in warnings[0].getMessage()
     assert "hunter2" not in caplog.text
     shutdown(0.1)
+
+
+def test_what_a_server_quotes_of_the_prompt_is_not_kept(
+    client: OpenAI, db_url: str, endpoint: SimulatedEndpoint
+) -> None:
+    endpoint.script(Reply(status=400, error=f"Invalid prompt: '{SECRET}' is not allowed", param="messages"))
+    with query_run("q") as run, pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model="gpt-5", messages=MESSAGES)
+    assert one(db_url, run)["error_message"] == "Invalid prompt: '[…]' is not allowed"

@@ -17,6 +17,7 @@ from rlm_cachetrack import errors
 PUBLIC = [
     "CacheTrackError",
     "ConfigError",
+    "ContextThreadPoolExecutor",
     "LLMInteractionRecord",
     "PricingError",
     "QueryRun",
@@ -27,6 +28,7 @@ PUBLIC = [
     "StoreUnreachableError",
     "TimescaleDBClient",
     "__version__",
+    "active_run",
     "errors",
     "flush",
     "instrument",

@@ -1,0 +1,84 @@
+"""What of an error's text may be kept: trimmed, without keys, and without what it quotes of the request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["message_of", "safe_message"]
+
+_MESSAGE_CHARACTERS = 500
+_SECRETS = re.compile(
+    r"\b(?:sk|rk|pk|xai|gsk|key|pplx|csk|tgp|fw|hf|or)[-_][\w*.-]{6,}"  # keys as providers write them
+    r"|\bBearer\s+\S+"
+    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token
+    r"|(?<=://)[^/\s@]+@"
+    r"|\b[0-9a-fA-F]{32,}\b",
+    re.IGNORECASE,
+)
+_WINDOW, _STRIDE = 8, 4
+
+
+def safe_message(message: str, body: Mapping[str, Any]) -> str:
+    """The message as it may be stored.
+
+    Args:
+        message: What the server or the SDK said.
+        body: The request. Time grows with its length; only failed calls come here.
+    """
+    return _without_prompt(_without_keys(message), body)
+
+
+def message_of(exc: BaseException) -> str:
+    """What the server said, rather than the SDK's rendering of the whole body."""
+    body = getattr(exc, "body", None)
+    if isinstance(body, Mapping):
+        error = body.get("error")
+        body = error if isinstance(error, Mapping) else body
+        message = body.get("message")
+        if isinstance(message, str) and message:
+            return message
+    message = getattr(exc, "message", None)
+    return message if isinstance(message, str) else str(exc)
+
+
+def _without_keys(text: str) -> str:
+    """Trimmed, without anything that looks like a key."""
+    return _SECRETS.sub("***", text[: _MESSAGE_CHARACTERS * 4])[:_MESSAGE_CHARACTERS]
+
+
+def _without_prompt(message: str, body: Mapping[str, Any]) -> str:
+    """What is quoted of the request is cut out: runs of 12 characters or more, and some shorter ones."""
+    texts: list[str] = []
+    for name in ("messages", "input", "instructions", "prompt", "user", "metadata", "tools", "text", "response_format"):
+        _collect_texts(body.get(name), texts, 0)
+    place = 0
+    while place + _WINDOW <= len(message):
+        window = message[place : place + _WINDOW]
+        text = next((text for text in texts if window in text), None)
+        if text is None:
+            place += _STRIDE
+            continue
+        start, end = place, place + _WINDOW
+        while start > 0 and message[start - 1 : end] in text:
+            start -= 1
+        while end < len(message) and message[start : end + 1] in text:
+            end += 1
+        message = f"{message[:start]}[…]{message[end:]}"
+        place = start + 3
+    return message
+
+
+def _collect_texts(value: Any, texts: list[str], depth: int) -> None:
+    if type(value) is str:
+        if len(value) >= _WINDOW:
+            texts.append(value)
+    elif depth < 6:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                if name not in ("type", "role", "id"):  # words of the API, not of the prompt
+                    _collect_texts(item, texts, depth + 1)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                _collect_texts(item, texts, depth + 1)
