@@ -264,7 +264,7 @@ class Call:
             return
         if self._first is None and kind.endswith(".delta"):
             self._first = perf_counter()
-        response = fields.get("response")
+        response = _get(event, "response")  # old SDKs lack some kinds of events and keep what is in them as extra
         if response is not None:
             if kind in ("response.completed", "response.incomplete", "response.failed"):
                 self._read(response)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from .records import new_id
@@ -282,7 +283,7 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
         Raises:
             RuntimeError: The pool is shut down.
         """
-        return super().submit(copy_context().run, fn, *args, **kwargs)
+        return super().submit(partial(copy_context().run, fn, *args, **kwargs))
 
 
 def after_fork_in_child() -> None:
