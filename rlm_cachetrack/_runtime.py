@@ -364,6 +364,7 @@ def warn_if_embedded_is_missing(runtime: Runtime) -> None:
         embedded.require()
     except EmbeddedError as exc:
         _warned_embedded = True
+        runtime.writer.told()
         logger.warning("records wait in the outbox %s: %s", runtime.outbox.directory, exc)
 
 

