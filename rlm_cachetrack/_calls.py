@@ -215,7 +215,8 @@ class Call:
         choices = fields.get("choices")
         if choices is None:
             self._event(chunk, fields)
-            return False
+            # Some servers send the usage that we asked for in a chunk with no choices at all instead of an empty list.
+            return self.hide_usage and self._usage is not None and locate_usage(chunk) is not None
         if self._first is None:
             self._first = perf_counter()
         usage = locate_usage(chunk)

@@ -149,10 +149,11 @@ def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
         try:
             if deferred and not was_closed and response.is_stream_consumed:
                 return  # the body was read to its end without the SDK's parser; it is there at the next close
-            if deferred and hasattr(response, "_content"):
-                call.result(response.json())
+            body = _json_of(response) if deferred else None
+            if body is None:
+                call.stream_ended(None if deferred and was_closed else "closed_early")
             else:
-                call.stream_ended("closed_early")
+                call.result(body)
         except Exception as exc:
             _guard.report("finishing a closed response", exc)
 
@@ -177,6 +178,16 @@ def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
                 closed(was_closed)
 
         response.aclose = observed_aclose
+
+
+def _json_of(response: Any) -> Any:
+    """The body that the caller has read, as JSON; None where it was not read, or is none (a stream of events)."""
+    if not hasattr(response, "_content"):
+        return None
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _end(call: Observer, how: str | None) -> None:

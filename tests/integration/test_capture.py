@@ -447,3 +447,33 @@ def test_what_a_server_quotes_of_the_prompt_is_not_kept(
     with query_run("q") as run, pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)
     assert one(db_url, run)["error_message"] == "Invalid prompt: '[…]' is not allowed"
+
+
+def answering(body: bytes, kind: str) -> httpx.Client:
+    """An HTTP client whose server always answers this; a mock, because no well-behaved endpoint would."""
+    return httpx.Client(
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, content=body, headers={"content-type": kind}))
+    )
+
+
+@pytest.mark.parametrize("choices", ['"choices":[],', '"choices":null,', ""])
+def test_the_extra_chunk_is_hidden_however_its_server_words_it(db_url: str, choices: str) -> None:
+    head = '"id":"c","object":"chat.completion.chunk","created":1,"model":"m"'
+    text = f'data: {{{head},"choices":[{{"index":0,"delta":{{"content":"hi"}},"finish_reason":"stop"}}]}}\n\n'
+    usage = f'data: {{{head},{choices}"usage":{{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}}}\n\n'
+    body = (text + usage + "data: [DONE]\n\n").encode()
+    with answering(body, "text/event-stream") as http, query_run_into(db_url) as run:
+        client = instrument(OpenAI(api_key="x", http_client=http), store=db_url)
+        chunks = list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["hi"]
+    assert (one(db_url, run)["prompt_tokens"], one(db_url, run)["completion_tokens"]) == (9, 1)
+
+
+@pytest.mark.parametrize("body", [b"no json at all", b'data: {"x": 1}\n\n'])
+def test_a_streamed_raw_response_that_is_no_json_is_one_record(db_url: str, body: bytes) -> None:
+    with answering(body, "text/plain") as http, query_run_into(db_url) as run:
+        client = instrument(OpenAI(api_key="x", http_client=http), store=db_url)
+        with client.chat.completions.with_streaming_response.create(model="m", messages=MESSAGES) as raw:
+            assert raw.read() == body
+    row = one(db_url, run)
+    assert (row["prompt_tokens"], row["metadata"]["usage"]) == (None, "unknown")

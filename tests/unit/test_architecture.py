@@ -97,6 +97,8 @@ BEYOND: dict[tuple[str, str], str] = {
     ("client", "records"): "record_llm_interaction takes the record",
     ("client", "context"): "set_context applies to the instrumented calls of the process",
     ("client", "config"): "its arguments become Settings",
+    ("integrations", "errors"): "names that the package exports",
+    ("integrations", "runs"): "names that the package exports",
     ("cli", "embedded"): "db status and db stop are about the embedded server itself, with no client open",
     ("cli", "_version"): "--version",
 }

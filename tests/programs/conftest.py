@@ -1,0 +1,98 @@
+"""Programs that people really run, over real HTTP against the simulated endpoint; each module needs its package.
+
+Where a package is not installed its tests are skipped with that reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient, instrument
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+# Long enough to be cached: 4 tokens for its role and 1,500 for 6,000 characters, so 128-token steps from 1,024 to 1,408.
+SYSTEM = "You are brief. " * 400
+
+
+@dataclass
+class Recorder:
+    """What was recorded of the calls that reached the endpoint."""
+
+    endpoint: SimulatedEndpoint
+    db: TimescaleDBClient
+
+    def instrument(self) -> None:
+        """Record every client of the process."""
+        instrument(store=self.db)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every record of every run, in order of time."""
+        found = [
+            row
+            for run in self.db.list_query_runs()
+            for row in self.db.get_llm_interactions(run["query_id"], run["run_id"])
+        ]
+        return sorted(found, key=lambda row: row["time"])
+
+    def check(self, calls: int) -> list[dict[str, Any]]:
+        """Assert that so many calls reached the endpoint and each is one record with the numbers that it counted.
+
+        Returns:
+            The records, in order of time.
+        """
+        rows = self.rows()
+        assert len(self.endpoint.requests) == calls
+        assert sorted(map(read, rows), key=str) == sorted(map(counted, self.endpoint.requests), key=str)
+        return rows
+
+
+def read(row: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of its call."""
+    return {
+        "request_id": row["request_id"],
+        "api": row["api"],
+        "model": row["model"],
+        "stream": bool((row["metadata"] or {}).get("stream")),
+        "prompt_tokens": row["prompt_tokens"],
+        "cached_tokens": row["cached_tokens"],
+        "completion_tokens": row["completion_tokens"],
+        "reasoning_tokens": row["reasoning_tokens"],
+        "tool_calls": row["tool_call_count"],
+        "success": row["success"],
+    }
+
+
+def counted(request: Any) -> dict[str, Any]:
+    """The same, as the endpoint counted it."""
+    return {
+        "request_id": request.request_id,
+        "api": {"chat": "chat.completions"}.get(request.api, request.api),
+        "model": request.model,
+        "stream": request.stream,
+        "prompt_tokens": request.prompt_tokens,
+        "cached_tokens": request.cached_tokens,
+        "completion_tokens": request.completion_tokens,
+        "reasoning_tokens": request.reasoning_tokens,
+        "tool_calls": request.tool_calls,
+        "success": request.status == 200,
+    }
+
+
+@pytest.fixture
+def db(reused_db_url: str) -> Iterator[TimescaleDBClient]:
+    with TimescaleDBClient(reused_db_url) as client:
+        yield client
+
+
+@pytest.fixture
+def recorder(endpoint: SimulatedEndpoint, db: TimescaleDBClient, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Every client of the process is recorded, and finds the endpoint through the environment."""
+    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    recorder = Recorder(endpoint, db)
+    recorder.instrument()
+    return recorder

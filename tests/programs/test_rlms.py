@@ -1,0 +1,273 @@
+"""``rlms`` (recursive language models), un-modified: whose call is whose, though they leave on other threads."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack import ConfigError, RecordError, query_run
+from rlm_cachetrack.integrations.rlm import track
+from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
+from tests.programs.conftest import Recorder
+
+rlm = pytest.importorskip("rlm", reason="the package rlms is not installed")
+
+MODEL = "gpt-5"
+CONTEXT = "a document of some length"
+
+
+@pytest.fixture(autouse=True)
+def threads_share_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local REPL changes the directory of the whole process, and children side by side then lose theirs."""
+    from rlm.environments.local_repl import LocalREPL
+
+    monkeypatch.setattr(LocalREPL, "_temp_cwd", lambda _self: contextlib.nullcontext())
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+
+
+def make(recorder: Recorder, **more: Any) -> Any:
+    backend = {"model_name": MODEL, "base_url": recorder.endpoint.base_url, "api_key": "sk-test"}
+    return rlm.RLM(backend="openai", backend_kwargs=backend, **more)
+
+
+def code(*lines: str) -> Reply:
+    """A turn of the model that runs code in the REPL."""
+    return Reply(text="\n".join(["```repl", *lines, "```"]))
+
+
+def done(answer: str = "42") -> Reply:
+    return code(f"answer['content'] = '{answer}'", "answer['ready'] = True")
+
+
+def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["iteration"], row["current_depth"], row["model_type"]
+
+
+def test_turns_are_iterations_and_llm_queries_one_level_deeper(recorder: Recorder) -> None:
+    recorder.endpoint.script(
+        code("x = llm_query('one')"),
+        Reply(text="sub"),
+        code("x = llm_query_batched(['two', 'three'])"),
+        Reply(text="sub"),
+        Reply(text="sub"),
+        done(),
+    )
+    tracked = track(make(recorder))
+    with query_run("q") as run:
+        assert tracked.completion(CONTEXT).response == "42"
+    rows = recorder.check(calls=6)
+    assert {(row["query_id"], row["run_id"]) for row in rows} == {("q", run.run_id)}
+    assert [place(row) for row in rows] == [
+        (1, 0, None),
+        (1, 1, "sub"),
+        (2, 0, None),
+        (2, 1, "sub"),
+        (2, 1, "sub"),
+        (3, 0, None),
+    ]
+    root = rows[0]["recursion_id"]
+    assert {row["recursion_id"] for row in rows if row["current_depth"] == 0} == {root}
+    assert {row["parent_recursion_id"] for row in rows if row["current_depth"] == 1} == {root}
+    assert rows[1]["recursion_id"] != rows[3]["recursion_id"] == rows[4]["recursion_id"]  # a batch is one level
+
+
+def test_a_child_is_a_level_with_turns_of_its_own(recorder: Recorder) -> None:
+    recorder.endpoint.script(
+        Reply(text="thinking aloud"),
+        code("x = rlm_query('think')"),
+        code("y = llm_query('inner')"),  # the child's first turn
+        Reply(text="sub"),
+        code("y = rlm_query('deeper')"),  # at max_depth: a plain call, which starts no child
+        Reply(text="plain"),
+        done("from the child"),
+        done(),
+    )
+    tracked = track(make(recorder, max_depth=2))
+    with query_run("q"):
+        assert tracked.completion(CONTEXT).response == "42"
+    rows = recorder.check(calls=8)
+    assert [place(row) for row in rows] == [
+        (1, 0, None),
+        (2, 0, None),
+        (1, 1, "sub"),
+        (1, 2, "sub"),
+        (2, 1, "sub"),
+        (2, 2, "sub"),
+        (3, 1, "sub"),
+        (3, 0, None),
+    ]
+    root, child = rows[0]["recursion_id"], rows[2]["recursion_id"]
+    assert [row["parent_recursion_id"] for row in rows] == [None, None, root, child, root, child, root, None]
+    assert len({row["recursion_id"] for row in rows}) == 4
+    assert {row["max_depth"] for row in rows if row["current_depth"]} == {2}
+
+
+def test_children_side_by_side_keep_apart(recorder: Recorder) -> None:
+    same = code("x = llm_query('inner ' + context)", "answer['content'] = 'c'", "answer['ready'] = True")
+    # The inner queries are answered with the same text as the children's turns: whoever asks first, all are alike.
+    recorder.endpoint.script(code("x = rlm_query_batched(['a', 'b', 'c'])"), *[same] * 6, done())
+    tracked = track(make(recorder, max_depth=3))
+    with query_run("q") as run:
+        assert tracked.completion(CONTEXT).response == "42"
+    rows = recorder.check(calls=8)
+    assert {row["run_id"] for row in rows} == {run.run_id}
+    root = rows[0]["recursion_id"]
+    children = [row for row in rows if row["current_depth"] == 1]
+    inner = [row for row in rows if row["current_depth"] == 2]
+    assert [place(row) for row in children] == [(1, 1, "sub")] * 3
+    assert [place(row) for row in inner] == [(1, 2, "sub")] * 3
+    assert {row["parent_recursion_id"] for row in children} == {root}
+    assert {row["parent_recursion_id"] for row in inner} == {row["recursion_id"] for row in children}
+    assert len({row["recursion_id"] for row in children}) == 3
+
+
+def test_completions_in_two_threads_are_each_a_run_of_their_own(recorder: Recorder) -> None:
+    barrier = threading.Barrier(2)
+
+    def wait_for_the_other() -> None:
+        barrier.wait(10)
+
+    turn = code("meet()", "x = llm_query('sub')", "meet()", "answer['content'] = 'c'", "answer['ready'] = True")
+    recorder.endpoint.script(*[turn] * 4)
+    tracked = [
+        track(make(recorder, custom_tools={"meet": wait_for_the_other}), query_id=name) for name in ("left", "right")
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda one: one.completion(CONTEXT).response, tracked))
+    assert answers == ["c", "c"]
+    recorder.check(calls=4)
+    for name in ("left", "right"):
+        (run,) = [run for run in recorder.db.list_query_runs() if run["query_id"] == name]
+        rows = recorder.db.get_llm_interactions(name, run["run_id"])
+        assert [place(row) for row in rows] == [(1, 0, None), (1, 1, "sub")]
+        assert rows[1]["parent_recursion_id"] == rows[0]["recursion_id"]
+        assert run["status"] == "completed"
+
+
+def test_the_answer_when_turns_run_out_belongs_to_the_last(recorder: Recorder) -> None:
+    recorder.endpoint.script(Reply(text="hm"), Reply(text="hm"), Reply(text="all I know"))
+    assert track(make(recorder, max_iterations=2)).completion(CONTEXT).response == "all I know"
+    assert [place(row) for row in recorder.check(calls=3)] == [(1, 0, None), (2, 0, None), (2, 0, None)]
+
+
+def test_outside_any_run_each_completion_is_one_named_as_asked(recorder: Recorder) -> None:
+    recorder.endpoint.script(done("1"), done("2"))
+    tracked = track(make(recorder), query_id="oolong")
+    assert [tracked.completion(CONTEXT).response for _ in range(2)] == ["1", "2"]
+    runs = recorder.db.list_query_runs()
+    assert [(run["query_id"], run["status"], run["total_interactions"]) for run in runs] == [
+        ("oolong", "completed", 1)
+    ] * 2
+    assert [row["iteration"] for row in recorder.rows()] == [1, 1]
+
+
+def test_a_completion_that_fails_is_a_run_that_failed(recorder: Recorder) -> None:
+    recorder.endpoint.script(Reply(status=400, error="no"))
+    tracked = track(make(recorder))
+    with pytest.raises(Exception, match="no"):
+        tracked.completion(CONTEXT)
+    (run,) = recorder.db.list_query_runs()
+    assert (run["query_id"], run["status"]) == ("rlm", "error")
+
+
+def test_iterations_that_the_program_numbers_stand(recorder: Recorder) -> None:
+    recorder.endpoint.script(Reply(text="hm"), done(), code("x = llm_query('sub')"), Reply(text="sub"), done())
+    tracked = track(make(recorder))
+    with query_run("q") as run:
+        for question in run.iterations(["one", "two"]):
+            tracked.completion(question)
+            assert run.iteration == {"one": 1, "two": 2}[question]
+    assert [row["iteration"] for row in recorder.check(calls=5)] == [1, 1, 2, 2, 2]
+
+
+def test_completions_one_after_another_in_a_run_number_from_one_and_leave_it_unnumbered(recorder: Recorder) -> None:
+    recorder.endpoint.script(Reply(text="hm"), done(), Reply(text="hm"), done())
+    tracked = track(make(recorder))
+    with query_run("q") as run:
+        for question in ("one", "two"):
+            tracked.completion(question)
+            assert run.iteration is None
+    assert [row["iteration"] for row in recorder.check(calls=4)] == [1, 2, 1, 2]
+
+
+def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Recorder) -> None:
+    barrier = threading.Barrier(2)
+    meeting = {"meet": lambda: barrier.wait(10)}
+    recorder.endpoint.script(*[code("meet()", "x = llm_query('sub')")] * 4)
+    tracked = [track(make(recorder, custom_tools=meeting, max_iterations=1)) for _ in range(2)]
+    with query_run("q") as run, ThreadPoolExecutor(2) as pool:
+        for one in pool.map(lambda one: one.completion(CONTEXT), tracked):
+            assert one.response
+        assert run.iteration is None
+    rows = recorder.check(calls=6)
+    assert {row["run_id"] for row in rows} == {run.run_id}
+    assert sorted(place(row)[:2] for row in rows) == [(1, 0)] * 4 + [(1, 1)] * 2
+
+
+def test_the_programs_own_callbacks_and_answers_are_as_without(recorder: Recorder) -> None:
+    def run_it(following: bool) -> tuple[Any, ...]:
+        said: list[tuple[Any, ...]] = []
+        recorder.endpoint.script(code("print(rlm_query('think'))"), done("from the child"), done())
+        made = make(
+            recorder,
+            max_depth=2,
+            logger=rlm.logger.RLMLogger(),
+            on_subcall_start=lambda *args: said.append(("start", *args)),
+            on_subcall_complete=lambda depth, model, _seconds, error: said.append(("end", depth, model, error)),
+        )
+        result = (track(made) if following else made).completion(CONTEXT)
+        trajectory = [(each["response"], each["final_answer"]) for each in result.metadata["iterations"]]
+        return result.response, result.usage_summary.to_dict(), trajectory, said
+
+    import rlm.logger
+
+    plain = run_it(following=False)
+    assert run_it(following=True) == plain
+    assert len(plain[3]) == 2
+
+
+def test_an_rlm_that_is_not_tracked_is_recorded_and_left_alone(recorder: Recorder) -> None:
+    track(make(recorder))
+    recorder.endpoint.script(code("x = llm_query('sub')"), Reply(text="sub"), done())
+    with query_run("q"):
+        make(recorder).completion(CONTEXT)
+    assert [place(row) for row in recorder.check(calls=3)] == [(None, 0, None)] * 3
+
+
+def test_a_persistent_rlm_is_followed_from_completion_to_completion(recorder: Recorder) -> None:
+    recorder.endpoint.script(
+        done("1"), code("x = rlm_query_batched(['a', 'b'])"), done("c"), done("c"), code("x = llm_query('s')")
+    )
+    recorder.endpoint.script(Reply(text="sub"), done("2"))
+    with track(make(recorder, persistent=True, max_depth=2)) as tracked, query_run("q"):
+        answers = [tracked.completion(CONTEXT).response for _ in range(2)]
+    rows = recorder.check(calls=7)
+    assert answers == ["1", "2"]
+    assert [place(row)[:2] for row in rows] == [(1, 0), (1, 0), (1, 1), (1, 1), (2, 0), (2, 1), (3, 0)]
+
+
+@pytest.mark.parametrize("thing", [object(), "RLM", None])
+def test_what_is_no_rlm_is_refused_where_the_user_stands(thing: Any) -> None:
+    with pytest.raises(ConfigError, match="expected an RLM of the package rlms"):
+        track(thing)
+
+
+def test_a_name_that_cannot_be_is_refused_where_the_user_stands(recorder: Recorder) -> None:
+    with pytest.raises(RecordError, match="query_id"):
+        track(make(recorder), query_id="")
+
+
+def test_tracking_again_changes_only_the_name(recorder: Recorder, endpoint: SimulatedEndpoint) -> None:
+    made = make(recorder)
+    before = dict(vars(made))
+    assert track(track(made), query_id="second") is made
+    assert vars(made) == before
+    endpoint.script(done())
+    made.completion(CONTEXT)
+    assert [(row["query_id"], *place(row)) for row in recorder.check(calls=1)] == [("second", 1, 0, None)]
