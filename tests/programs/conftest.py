@@ -14,7 +14,7 @@ import pytest
 from rlm_cachetrack import TimescaleDBClient, instrument
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
-# Long enough to be cached: 4 tokens for its role and 1,500 for 6,000 characters, so 128-token steps from 1,024 to 1,408.
+# Long enough to be cached: 4 tokens for its role and 1,500 for 6,000 characters, so hits are steps of 128 up to 1,408.
 SYSTEM = "You are brief. " * 400
 
 
