@@ -25,11 +25,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from rlm_cachetrack import ConfigError, QueryRun, active_run, query_run
 
@@ -71,9 +71,9 @@ class _Place:
 
 _here: ContextVar[_Place | None] = ContextVar("rlm_cachetrack_rlm", default=None)
 _lock = threading.Lock()
-_tracked: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-_places: WeakKeyDictionary[Any, list[_Place]] = WeakKeyDictionary()
-_numbering: WeakKeyDictionary[QueryRun, tuple[int, int | None]] = WeakKeyDictionary()
+_tracked: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_places: weakref.WeakKeyDictionary[Any, list[_Place]] = weakref.WeakKeyDictionary()
+_numbering: weakref.WeakKeyDictionary[QueryRun, tuple[int, int | None]] = weakref.WeakKeyDictionary()
 
 
 def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
@@ -181,13 +181,15 @@ def _follow_server(lm_handler: Any, place: _Place) -> None:
     """Have the threads that answer ``llm_query`` stand one level below the turn that asked."""
     # Each completion has a server of its own; socketserver's ThreadingMixIn starts a thread a request with this method.
     server: Any = getattr(lm_handler, "_server", None)
-    answer = getattr(server, "process_request_thread", None)
+    answer = getattr(type(server), "process_request_thread", None)
     if answer is None or "process_request_thread" in vars(server):
         return
+    # rlms drops its server without closing it, so nothing here may keep the socket open.
+    serving = weakref.ref(server)
 
     def below(*args: Any) -> None:
         with place.deeper():
-            answer(*args)
+            answer(serving(), *args)
 
     server.process_request_thread = lambda *args: place.context.copy().run(below, *args)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,18 +19,25 @@ from tests.programs.conftest import Recorder
 
 rlm = pytest.importorskip("rlm", reason="the package rlms is not installed")
 
+# rlms leaves its servers and clients to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 MODEL = "gpt-5"
 CONTEXT = "a document of some length"
 
 
 @pytest.fixture(autouse=True)
-def threads_share_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def threads_share_the_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The local REPL changes the directory of the whole process, and children side by side then lose theirs."""
     from rlm.environments.local_repl import LocalREPL
 
     monkeypatch.setattr(LocalREPL, "_temp_cwd", lambda _self: contextlib.nullcontext())
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
+    yield
+    gc.collect()
 
 
 def make(recorder: Recorder, **more: Any) -> Any:
