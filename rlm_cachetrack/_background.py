@@ -26,7 +26,7 @@ def park(call: Call, response: Any, outbox: Any) -> None:
     response_id = str(getattr(response, "id", None))
     with _lock:
         replaced = _parked.pop(response_id, None)  # the same id twice: two calls all the same
-        _parked[response_id] = (call, outbox, outbox.park(call.unfinished_event()))
+        _parked[response_id] = (call, outbox, outbox.park(call.unfinished_line()))
         if replaced is None and len(_parked) > _MOST_PARKED:
             replaced = _parked.popitem(last=False)[1]
     if replaced is not None:
@@ -78,7 +78,7 @@ def after_fork_in_child() -> None:
 def _store_unfinished(call: Call, outbox: Any, parked: object) -> None:
     if not call.done:
         call.done = True
-        outbox.append(call.unfinished_event())
+        outbox.append(call.unfinished_line())
     outbox.unpark(parked)
 
 

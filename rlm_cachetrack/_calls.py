@@ -12,9 +12,9 @@ from time import perf_counter, time
 from typing import Any, Protocol
 
 from . import _guard, context
+from ._call_line import encode, next_number
 from ._error_text import message_of, safe_message
-from ._usage_access import locate_usage, plain
-from .records import new_id
+from ._usage_access import locate_usage
 
 __all__ = [
     "RUNNING",
@@ -68,8 +68,8 @@ _HOSTS = (
 class EventTaker(Protocol):
     """Where the event of a finished call goes."""
 
-    def append(self, event: Mapping[str, Any]) -> None:
-        """Take the event in without blocking on anything slow."""
+    def append(self, event: bytes) -> None:
+        """Take the line in without blocking on anything slow."""
 
 
 class Observer(Protocol):
@@ -147,7 +147,7 @@ class Call:
     done = False
     parked = False
     pulling = False
-    _id: str | None = None
+    _number: int | None = None
     _first: float | None = None
     _usage: Any = None
     _model: str | None = None
@@ -159,7 +159,7 @@ class Call:
 
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
         self._event_sink = sink
-        self._context = context.current()
+        self._place = context.line()
         self._body = body  # for errors: a server may quote the prompt in its message
         self.api = api
         self.provider = provider
@@ -203,14 +203,35 @@ class Call:
             error = None
         self._finish(error)
 
-    def unfinished_event(self) -> dict[str, Any]:
-        """What is known of a parked call, should nobody see it finish; the finished event replaces it."""
-        event = self._event_with(None)
-        event["metadata"] = {**self.metadata, "usage": "pending"}
-        return event
+    def unfinished_line(self) -> bytes:
+        """What is known of a parked call, should nobody see it finish; the finished line replaces it."""
+        return self._line(None, {**self.metadata, "usage": "pending"})
 
     def chunk(self, chunk: Any) -> bool:
         """Take note of one chunk or event of a stream. Returns whether it is to be kept from the caller."""
+        if self._first is not None:
+            # Nearly every chunk is one more piece of text: for those this is all, the others are read whole.
+            try:
+                fields = chunk.__dict__
+                choices = fields.get("choices")
+                if choices is None:
+                    if fields["type"].endswith(".delta") and not self.hide_usage:
+                        return False
+                elif len(choices) == 1 and fields["usage"] is None:
+                    choice = choices[0].__dict__
+                    text = choice["delta"].__dict__["content"]
+                    if text and choice["finish_reason"] is None:
+                        extra = chunk.__pydantic_extra__
+                        if not extra or ("usage" not in extra and "x_groq" not in extra):
+                            self._length = (self._length or 0) + len(text)
+                            if self.hide_usage:
+                                chunk.__pydantic_fields_set__.discard("usage")
+                            return False
+            except (AttributeError, KeyError, TypeError):
+                pass
+        return self._whole_chunk(chunk)
+
+    def _whole_chunk(self, chunk: Any) -> bool:
         fields = _fields(chunk)
         choices = fields.get("choices")
         if choices is None:
@@ -317,7 +338,7 @@ class Call:
             self._usage = usage
         fields = _fields(response)
         self._model = fields.get("model") or _get(response, "model") or self._model
-        self._tier = fields.get("service_tier") or _get(response, "service_tier") or self._tier
+        self._tier = _get(response, "service_tier") or self._tier
         if self.api == "responses":
             self._read_output(response)
             return
@@ -375,51 +396,41 @@ class Call:
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
-        event = self._event_with(error)
-        if event["usage"] is None and error is None:
+        if self._usage is None and error is None:
             self.metadata["usage"] = "unknown"
-        event["metadata"] = self.metadata or None
-        self._event_sink.append(event)
+        self._event_sink.append(self._line(error, self.metadata))
 
-    def _event_with(self, error: tuple[str, str] | None) -> dict[str, Any]:
-        now = perf_counter()
-        if self._id is None:
-            self._id = new_id()
-        model = self._model
-        if not model:
-            model = self.requested_model
-        elif model != self.requested_model:
-            self.metadata["requested_model"] = self.requested_model
+    def _line(self, error: tuple[str, str] | None, metadata: Mapping[str, Any]) -> bytes:
+        began, first = self._began, self._first
+        if self._number is None:
+            self._number = next_number()
         tools = 0
         if self._tools:
             # A stream whose server names no ids is one call as far as anyone can tell.
             tools = sum(1 for _, name in self._tools if name is not None) or len(self._tools)
-        event = {
-            **self._context,
-            "kind": "call",
-            "interaction_id": self._id,
-            "api": self.api,
-            "provider": self.provider,
-            "model": model,
-            "usage": plain(self._usage) if self._usage is not None else None,
-            "start_time": self._started,
-            "end_time": self._started + now - self._began,
-            "duration_ms": (now - self._began) * 1000,
-            "context_messages": self.messages,
-            "response_length": self._length,
-            "request_id": self._request_id,
-            "service_tier": self._tier,
-            "finish_reason": self._finish_reason,
-            "tool_call_count": tools,
-            "has_tool_calls": tools > 0,
-            "success": error is None,
-        }
-        if self.stream and self._first is not None:
-            event["time_to_first_token_ms"] = (self._first - self._began) * 1000
-        if error is not None:
-            event["error_type"] = error[0][:200]
-            event["error_message"] = safe_message(error[1], self._body)
-        return event
+        return encode(
+            self._place,
+            (
+                self._number,
+                self.api,
+                self.provider,
+                self._model or None,
+                self.requested_model,
+                self._started,
+                (perf_counter() - began) * 1000,
+                (first - began) * 1000 if first is not None and self.stream else None,
+                self.messages,
+                self._length,
+                self._request_id,
+                self._tier,
+                self._finish_reason,
+                tools,
+                None if error is None else error[0][:200],
+                None if error is None else safe_message(error[1], self._body),
+                metadata or None,
+            ),
+            self._usage,
+        )
 
 
 _NOTHING: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import _guard, context
 from .config import Settings, load_settings, redact
 from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
-from .outbox import Outbox
+from .outbox import Outbox, survey
 from .records import RecordSink
 from .writer import Writer
 
@@ -158,8 +158,8 @@ class Runtime:
         """Start the writer, and with it the adoption of journals that dead processes left. Does not block."""
         self.writer.start()
 
-    def append(self, event: Mapping[str, Any]) -> None:
-        """Take an event in: one write to the journal. Never raises for a disk or database that fails."""
+    def append(self, event: Mapping[str, Any] | bytes) -> None:
+        """Take an event, or the line of one, in: one copy into the journal. Never raises for a disk that refuses."""
         self.outbox.append(event)
         if not self.writer.running:
             self.writer.start()
@@ -229,7 +229,7 @@ class Runtime:
         own, others = {"files": 0, "bytes": 0}, {"files": 0, "bytes": 0}
         for journal in folder.parent.glob("*/*.jsonl"):
             with contextlib.suppress(OSError):  # stored and removed at this moment
-                if size := journal.stat().st_size:
+                if size := survey(journal)[1]:
                     counts = own if journal.parent == folder else others
                     counts["files"] += 1
                     counts["bytes"] += size

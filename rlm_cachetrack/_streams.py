@@ -7,6 +7,7 @@ ways a stream can end are three: its generator ends, its HTTP response is closed
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,6 +17,26 @@ from ._calls import Observer
 
 __all__ = ["watch_raw", "watch_stream"]
 
+# What is watched and alive. `weakref.finalize` would do the same for five times the price.
+_watched: dict[weakref.ref[Any], Observer] = {}
+
+
+def _watch_for_collection(watched: Any, call: Observer) -> None:
+    _watched[weakref.ref(watched, _collected)] = call
+
+
+def _collected(reference: weakref.ref[Any]) -> None:
+    call = _watched.pop(reference, None)
+    if call is not None and not call.done:
+        _end(call, "abandoned")
+
+
+@atexit.register
+def _all_collected() -> None:
+    """The interpreter ends: no stream that is still open is read further. Runs before the runtime's last flush."""
+    for reference in list(_watched):
+        _collected(reference)
+
 
 def watch_stream(stream: Any, call: Observer) -> None:
     """Observe an SDK ``Stream`` or ``AsyncStream`` from now to its end."""
@@ -24,7 +45,7 @@ def watch_stream(stream: Any, call: Observer) -> None:
     call.http(response)
     stream._iterator = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
     _on_close(response, call, deferred=False)
-    weakref.finalize(stream, _end, call, "abandoned")
+    _watch_for_collection(stream, call)
 
 
 def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
@@ -64,7 +85,7 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
 
     raw.parse = observed_parse
     _on_close(response, call, deferred=deferred)
-    weakref.finalize(raw, _end, call, "abandoned")
+    _watch_for_collection(raw, call)
 
 
 async def _observe_later(parsed: Any, call: Observer) -> Any:

@@ -8,6 +8,7 @@ query ``adhoc`` and one run a process. A :class:`ContextThreadPoolExecutor` carr
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import weakref
@@ -27,6 +28,7 @@ __all__ = [
     "current",
     "enter",
     "leave",
+    "line",
     "new_run_id",
     "set_manual",
 ]
@@ -59,6 +61,7 @@ class Frame:
         "handle",
         "home",
         "iteration",
+        "line",
         "outer",
         "over",
         "private",
@@ -102,6 +105,7 @@ class Frame:
         self.before: Frame | None = None
         self.handle: Any = None  # what the user holds: a QueryRun or a Recursion
         self.over = False
+        self.line: tuple[int | None, bytes] | None = None  # for an iteration, what `line()` gives
         self.private: bool
         self.home = _place()
         # A level that was opened in a thread that did not inherit its run is that thread's own business.
@@ -123,6 +127,7 @@ _open: list[Frame] = []
 _fallback: Frame | None = None
 _manual: Mapping[str, Any] | None = None
 _adhoc_run_id: str | None = None
+_adhoc_line: bytes | None = None
 _last_run_id = datetime.min.replace(tzinfo=UTC)
 
 
@@ -256,6 +261,29 @@ def current() -> dict[str, Any]:
     return values
 
 
+def line() -> bytes:
+    """What :func:`current` gives, as JSON for the journal; encoded once a run and iteration."""
+    if _manual:
+        return _encoded(current())
+    frame = _frame.get()
+    if frame is None or frame.over:
+        frame = active()
+    if frame is None:
+        global _adhoc_line
+        if _adhoc_line is None:
+            _adhoc_line = _encoded(current())
+        return _adhoc_line
+    iteration = get_iteration(frame)
+    known = frame.line
+    if known is None or known[0] != iteration:
+        frame.line = known = (iteration, _encoded({**frame.fixed, "iteration": iteration}))
+    return known[1]
+
+
+def _encoded(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":"), default=str).encode("ascii")
+
+
 def adhoc_run_id() -> str:
     """The run of this process's calls outside any run, as ISO 8601 text."""
     global _adhoc_run_id
@@ -288,9 +316,9 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
 
 def after_fork_in_child() -> None:
     """A forked worker is a process of its own: new locks, an ad-hoc run, and only the runs that it was forked in."""
-    global _lock, _adhoc_run_id
+    global _lock, _adhoc_run_id, _adhoc_line
     _lock = threading.Lock()
-    _adhoc_run_id = None
+    _adhoc_run_id = _adhoc_line = None
     mine: list[Frame] = []
     frame = inherited()
     while frame is not None:

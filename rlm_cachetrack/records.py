@@ -316,11 +316,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
 
-def uuid7(unix_ns: int) -> str:
-    """A UUIDv7 of the given time; 74 random bits keep processes apart."""
-    bits = _random.getrandbits(74)
-    high = f"{unix_ns // 1_000_000 << 16 | 0x7000 | bits >> 62:016x}"
-    low = f"{1 << 63 | bits & 0x3FFF_FFFF_FFFF_FFFF:016x}"
+def uuid7(unix_ns: int, number: int | None = None) -> str:
+    """A UUIDv7 of the given time.
+
+    Args:
+        unix_ns: Nanoseconds since 1970; its 12 bits below the millisecond are kept too, so ids sort as calls began.
+        number: The 62 bits that tell ids of the same moment apart; None: random ones.
+    """
+    milliseconds, rest = divmod(unix_ns, 1_000_000)
+    bits = _random.getrandbits(62) if number is None else number & 0x3FFF_FFFF_FFFF_FFFF
+    high = f"{milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000:016x}"
+    low = f"{1 << 63 | bits:016x}"
     return f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}"
 
 
