@@ -89,6 +89,8 @@ class Retrieval:
         self._make_call = make_call
         self.stream = True
         self.pulling = False
+        self.hide_usage = False
+        self.length: int | None = None
         self.done = False
 
     def http(self, response: Any) -> None:

@@ -78,6 +78,8 @@ class Observer(Protocol):
     stream: bool
     done: bool
     pulling: bool
+    hide_usage: bool
+    length: int | None
 
     def http(self, response: Any) -> None:
         """The HTTP response is there."""
@@ -155,7 +157,7 @@ class Call:
     _request_id: str | None = None
     _finish_reason: str | None = None
     _tools: set[tuple[Any, str | None]] | None = None
-    _length: int | None = None
+    length: int | None = None
 
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
         self._event_sink = sink
@@ -209,32 +211,11 @@ class Call:
 
     def chunk(self, chunk: Any) -> bool:
         """Take note of one chunk or event of a stream. Returns whether it is to be kept from the caller."""
-        if self._first is not None:
-            # Nearly every chunk is one more piece of text: for those this is all, the others are read whole.
-            try:
-                fields = chunk.__dict__
-                choices = fields.get("choices")
-                if choices is None:
-                    if fields["type"].endswith(".delta") and not self.hide_usage:
-                        return False
-                elif len(choices) == 1 and fields["usage"] is None:
-                    choice = choices[0].__dict__
-                    text = choice["delta"].__dict__["content"]
-                    if text and choice["finish_reason"] is None:
-                        extra = chunk.__pydantic_extra__
-                        if not extra or ("usage" not in extra and "x_groq" not in extra):
-                            self._length = (self._length or 0) + len(text)
-                            if self.hide_usage:
-                                chunk.__pydantic_fields_set__.discard("usage")
-                            return False
-            except (AttributeError, KeyError, TypeError):
-                pass
-        return self._whole_chunk(chunk)
-
-    def _whole_chunk(self, chunk: Any) -> bool:
         fields = _fields(chunk)
         choices = fields.get("choices")
         if choices is None:
+            if self._first is not None and not self.hide_usage and str(fields.get("type")).endswith(".delta"):
+                return False  # one more piece
             self._event(chunk, fields)
             # Some servers send the usage that we asked for in a chunk with no choices at all instead of an empty list.
             return self.hide_usage and self._usage is not None and locate_usage(chunk) is not None
@@ -266,12 +247,12 @@ class Call:
         delta = choice.get("delta")
         if delta is None:
             if text := choice.get("text"):
-                self._length = (self._length or 0) + len(text)
+                self.length = (self.length or 0) + len(text)
             return
         fields = _fields(delta)
         content = fields.get("content")
         if content:
-            self._length = (self._length or 0) + len(content)
+            self.length = (self.length or 0) + len(content)
         for call in fields.get("tool_calls") or ():
             # A call begins with its id; the chunks that go on with it have none, or repeat it.
             self._tool(choice.get("index"), _get(call, "id") or None)
@@ -356,7 +337,7 @@ class Call:
                     self._tool(parts.get("index"), str(number))
             length = (length or 0) + (len(content) if type(content) is str else 0)
         if length is not None:
-            self._length = length
+            self.length = length
 
     def _read_output(self, response: Any) -> None:
         status = _get(response, "status")
@@ -375,7 +356,7 @@ class Call:
                 for part in fields.get("content") or ():
                     text = _fields(part).get("text")
                     length += len(text) if type(text) is str else 0
-        self._length = length
+        self.length = length
 
     def _tool(self, index: Any, name: str | None) -> None:
         if self._tools is None:
@@ -420,7 +401,7 @@ class Call:
                 (perf_counter() - began) * 1000,
                 (first - began) * 1000 if first is not None and self.stream else None,
                 self.messages,
-                self._length,
+                self.length,
                 self._request_id,
                 self._tier,
                 self._finish_reason,

@@ -161,7 +161,7 @@ class Runtime:
     def append(self, event: Mapping[str, Any] | bytes) -> None:
         """Take an event, or the line of one, in: one copy into the journal. Never raises for a disk that refuses."""
         self.outbox.append(event)
-        if not self.writer.running:
+        if not self.writer.started:
             self.writer.start()
 
     def append_run(self, kind: str, query_id: str, run_id: datetime, **more: Any) -> None:

@@ -17,6 +17,8 @@ from ._calls import Observer
 
 __all__ = ["watch_raw", "watch_stream"]
 
+_OTHER_SHAPES = (AttributeError, KeyError, TypeError, ValueError)
+
 # What is watched and alive. `weakref.finalize` would do the same for five times the price.
 _watched: dict[weakref.ref[Any], Observer] = {}
 
@@ -112,14 +114,37 @@ def _observe(parsed: Any, call: Observer) -> None:
 
 
 def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
+    see, hide, length = call.chunk, call.hide_usage, call.length
     call.pulling = True
     try:
         for item in iterator:
+            if length is not None:
+                # Nearly every chunk of a chat is one more piece of text. To call a function for each would cost as much
+                # again, so it is read here; what is not just that goes the long way.
+                text = None
+                try:
+                    fields = item.__dict__
+                    if fields["usage"] is None:
+                        (choice,) = fields["choices"]
+                        parts = choice.__dict__
+                        if parts["finish_reason"] is None and (text := parts["delta"].__dict__["content"]):
+                            length += len(text)
+                            if hide:
+                                item.__pydantic_fields_set__.discard("usage")
+                except _OTHER_SHAPES:
+                    text = None
+                if text:
+                    call.length = length
+                    call.pulling = False
+                    yield item
+                    call.pulling = True
+                    continue
             try:
-                hidden = call.chunk(item)
+                hidden = see(item)
             except Exception as exc:
                 hidden = False
                 _guard.report("reading a chunk", exc)
+            length = call.length
             if not hidden:
                 call.pulling = False
                 yield item
@@ -134,14 +159,37 @@ def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
 
 
 async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIterator[Any]:
+    see, hide, length = call.chunk, call.hide_usage, call.length
     call.pulling = True
     try:
         async for item in iterator:
+            if length is not None:
+                # Nearly every chunk of a chat is one more piece of text. To call a function for each would cost as much
+                # again, so it is read here; what is not just that goes the long way.
+                text = None
+                try:
+                    fields = item.__dict__
+                    if fields["usage"] is None:
+                        (choice,) = fields["choices"]
+                        parts = choice.__dict__
+                        if parts["finish_reason"] is None and (text := parts["delta"].__dict__["content"]):
+                            length += len(text)
+                            if hide:
+                                item.__pydantic_fields_set__.discard("usage")
+                except _OTHER_SHAPES:
+                    text = None
+                if text:
+                    call.length = length
+                    call.pulling = False
+                    yield item
+                    call.pulling = True
+                    continue
             try:
-                hidden = call.chunk(item)
+                hidden = see(item)
             except Exception as exc:
                 hidden = False
                 _guard.report("reading a chunk", exc)
+            length = call.length
             if not hidden:
                 call.pulling = False
                 yield item

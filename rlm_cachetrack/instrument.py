@@ -44,7 +44,8 @@ _lock = threading.RLock()
 _patched: list[tuple[Any, Any]] = []
 _everyone: _Options | None = None
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
-_providers: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
+_providers: dict[int, tuple[Any, type, str]] = {}
+_MOST_PROVIDERS = 1000
 _without_stream_options: set[str] = set()
 
 
@@ -294,7 +295,9 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
         if api is None:
             return _Look(client, request, kwargs) if is_stored_response(request.url) else None
         body = request.json_data
-        if request.method.lower() != "post" or not isinstance(body, Mapping):
+        if type(body) is not dict and not isinstance(body, Mapping):
+            return None
+        if request.method != "post" and request.method.lower() != "post":
             return None
         return _Attempt(client, api, request, body, args, kwargs, options)
     except Exception as exc:
@@ -425,15 +428,18 @@ class _Look:
 
 
 def _whole(body: Mapping[str, Any], extra: Any) -> Mapping[str, Any]:
-    return {**body, **extra} if isinstance(extra, Mapping) and extra else body
+    return {**body, **extra} if extra and isinstance(extra, Mapping) else body
 
 
 def _provider(client: Any) -> str:
-    # The property `base_url` copies; the attribute behind it tells whether it was changed.
+    # The property `base_url` copies; the attribute behind it tells whether it was changed. By the id of the address,
+    # which the entry keeps alive: a weak reference to the client would cost more than all the rest.
     address = vars(client).get("_base_url")
-    known = _providers.get(client)
-    if known is not None and known[0] is address and address is not None:
-        return known[1]
+    known = _providers.get(id(address))
+    if known is not None and known[0] is address and known[1] is type(client) and address is not None:
+        return known[2]
     provider = provider_of(client)
-    _providers[client] = (address, provider)
+    if len(_providers) >= _MOST_PROVIDERS:  # a program that makes a client a request
+        _providers.clear()
+    _providers[id(address)] = (address, type(client), provider)
     return provider

@@ -54,6 +54,7 @@ class Writer:
         max_age_s: float = 0.2,
     ) -> None:
         self.stored = 0
+        self.started = False  # what every call looks at; `running` asks the thread
         self.last_error: BaseException | None = None
         self._outbox = outbox
         self._open_sink = open_sink
@@ -77,6 +78,7 @@ class Writer:
             if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
                 self._thread.start()
+                self.started = True
 
     def told(self) -> None:
         """The user was told already that records wait, and why; a second warning would say it again."""
@@ -130,14 +132,17 @@ class Writer:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._cycle()
-            except Exception as exc:
-                _guard.report("storing records", exc)
-                self._pause()
-            with self._turn:
-                self._turn.notify_all()
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._cycle()
+                except Exception as exc:
+                    _guard.report("storing records", exc)
+                    self._pause()
+                with self._turn:
+                    self._turn.notify_all()
+        finally:
+            self.started = False
 
     def _cycle(self) -> None:
         outbox = self._outbox
