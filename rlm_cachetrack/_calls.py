@@ -160,7 +160,7 @@ class Call:
     length: int | None = None
 
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
-        self._event_sink = sink
+        self.sink = sink
         self._place = context.line()
         self._body = body  # for errors: a server may quote the prompt in its message
         self.api = api
@@ -190,7 +190,7 @@ class Call:
 
         A response that runs in the background is not finished: it is ``parked``, with an event to keep meanwhile.
         """
-        if self.done:
+        if self.done or (self.api == "chat.completions" and self._chat_result(response)):
             return
         try:
             self._request_id = _get(response, "_request_id") or self._request_id
@@ -204,6 +204,59 @@ class Call:
             _guard.report("reading a response", exc)
             error = None
         self._finish(error)
+
+    def _chat_result(self, response: Any) -> bool:
+        """Finish with a chat completion as nearly all are: one choice that is text, usage where it belongs.
+
+        The same as the long way, in one piece: behind the SDK's work every function that is entered costs a
+        microsecond, and ten behind a prompt of 200 KB. Returns whether it was one.
+        """
+        try:
+            fields = response.__dict__
+            usage = fields["usage"]
+            (choice,) = fields["choices"]
+            parts = choice.__dict__
+            message = parts["message"].__dict__
+            text, extra = message["content"], response.__pydantic_extra__
+            if (
+                usage is None
+                or type(text) is not str
+                or message["tool_calls"] is not None
+                or (extra and ("error" in extra or "service_tier" in extra))
+                or self._number is not None
+                or self._request_id is not None
+            ):
+                return False
+            model, requested = fields["model"], self.requested_model
+            ended = perf_counter()
+            line = encode(
+                self._place,
+                (
+                    next_number(),
+                    "chat.completions",
+                    self.provider,
+                    model or None,
+                    requested,
+                    self._started,
+                    (ended - self._began) * 1000,
+                    None,
+                    self.messages,
+                    len(text),
+                    fields.get("_request_id"),
+                    fields.get("service_tier"),
+                    parts["finish_reason"],
+                    0,
+                    None,
+                    None,
+                    self.metadata or None,
+                ),
+                usage,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return False
+        self.done = True
+        self.sink.append(line)
+        return True
 
     def unfinished_line(self) -> bytes:
         """What is known of a parked call, should nobody see it finish; the finished line replaces it."""
@@ -379,7 +432,7 @@ class Call:
         self.done = True
         if self._usage is None and error is None:
             self.metadata["usage"] = "unknown"
-        self._event_sink.append(self._line(error, self.metadata))
+        self.sink.append(self._line(error, self.metadata))
 
     def _line(self, error: tuple[str, str] | None, metadata: Mapping[str, Any]) -> bytes:
         began, first = self._began, self._first

@@ -266,7 +266,9 @@ def line() -> bytes:
     if _manual:
         return _encoded(current())
     frame = _frame.get()
-    if frame is None or frame.over:
+    if frame is None:
+        frame = _fallback
+    elif frame.over:
         frame = active()
     if frame is None:
         global _adhoc_line

@@ -244,7 +244,7 @@ def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
         result = wrapped(*(attempt.args or args), **kwargs)
     except BaseException as exc:
         if not attempt.refused(exc):
-            attempt.failed(exc)
+            attempt.raised(exc)
             raise
     else:
         attempt.returned(result)
@@ -253,7 +253,7 @@ def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
     try:
         result = wrapped(*args, **kwargs)
     except BaseException as exc:
-        attempt.failed(exc)
+        attempt.raised(exc)
         raise
     attempt.returned(result)
     return result
@@ -269,7 +269,7 @@ async def _async_request(
         result = await wrapped(*(attempt.args or args), **kwargs)
     except BaseException as exc:
         if not attempt.refused(exc):
-            attempt.failed(exc)
+            attempt.raised(exc)
             raise
     else:
         attempt.returned(result)
@@ -278,7 +278,7 @@ async def _async_request(
     try:
         result = await wrapped(*args, **kwargs)
     except BaseException as exc:
-        attempt.failed(exc)
+        attempt.raised(exc)
         raise
     attempt.returned(result)
     return result
@@ -286,7 +286,7 @@ async def _async_request(
 
 def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | _Look | None:
     """Look at a request about to be sent; None when it is not ours to record. Never raises."""
-    options = vars(client).get(_MARK) or _everyone
+    options = client.__dict__.get(_MARK) or _everyone
     if options is None:
         return None
     try:
@@ -299,93 +299,94 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
             return None
         if request.method != "post" and request.method.lower() != "post":
             return None
-        return _Attempt(client, api, request, body, args, kwargs, options)
+        if extra := request.extra_json:
+            body = _whole(body, extra)
+        runtime = _runtime.peek_default() or _runtime.default()
+        stream = bool(kwargs.get("stream"))
+        attempt = _Attempt(runtime, api, _provider(client), body, stream=stream)
+        headers = request.headers
+        if type(headers) is dict:
+            attempt.raw = headers.get(_RAW_HEADER)
+        if stream and options.stream_usage and attempt.raw != "stream" and len(args) > 1:
+            attempt.ask_for_usage(client, args)
+        return attempt
     except Exception as exc:
         _guard.report("looking at a request", exc)
         return None
 
 
-class _Attempt:
-    """One request on its way: the call under observation, and what was sent in its place."""
+class _Attempt(Call):
+    """One request on its way: a call under observation, and what was sent in its place.
 
-    __slots__ = ("args", "call", "client", "outbox", "raw")
+    Attributes:
+        raw: The SDK's word for a raw response: ``true``, ``stream``, or None.
+        args: What to send instead of what the caller asked for; None: just that.
+    """
 
-    def __init__(
-        self,
-        client: Any,
-        api: str,
-        request: Any,
-        body: Mapping[str, Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        options: _Options,
-    ) -> None:
-        stream = bool(kwargs.get("stream"))
-        headers = request.headers
-        self.raw = headers.get(_RAW_HEADER) if type(headers) is dict else None
-        self.args = args
-        self.client = client
-        runtime = _runtime.peek_default() or _runtime.default()
-        self.outbox = runtime.outbox
-        self.call = Call(
-            runtime,
-            api,
-            _provider(client),
-            _whole(body, request.extra_json),
-            stream=stream,
-        )
-        if stream and options.stream_usage and self.raw != "stream" and len(args) > 1:
-            self._ask_for_usage(api, request, body)
+    raw: str | None = None
+    args: tuple[Any, ...] | None = None
+    _address: str | None = None
 
-    def _ask_for_usage(self, api: str, request: Any, body: Mapping[str, Any]) -> None:
-        if api not in ("chat.completions", "completions") or str(self.client.base_url) in _without_stream_options:
+    @property
+    def outbox(self) -> Any:
+        """Where the call is kept while it runs in the background."""
+        return self.sink.outbox  # type: ignore[attr-defined]
+
+    def ask_for_usage(self, client: Any, args: tuple[Any, ...]) -> None:
+        """Have a chat stream end with its usage, unless the caller said what to send."""
+        request, address = args[1], str(client.base_url)
+        if self.api not in ("chat.completions", "completions") or address in _without_stream_options:
             return
         extra = request.extra_json or {}
         if "stream_options" in extra:
             return
+        body = request.json_data
         given = body.get("stream_options")
         given = given if isinstance(given, Mapping) else {}
         if given.get("include_usage"):
             return
         asking = request.model_copy() if hasattr(request, "model_copy") else request.copy()
         asking.json_data = {**body, "stream_options": {**given, "include_usage": True}}
-        self.args = (self.args[0], asking, *self.args[2:])
-        self.call.hide_usage = True
+        self.args = (args[0], asking, *args[2:])
+        self.hide_usage = True
+        self._address = address
 
     def refused(self, exc: BaseException) -> bool:
         """Whether the server refused what we added; it was not billed, and the request may be sent as it was."""
-        if not self.call.hide_usage or getattr(exc, "status_code", None) not in (400, 422):
+        if self._address is None or getattr(exc, "status_code", None) not in (400, 422):
             return False
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
         if "stream_options" not in text and "include_usage" not in text:
             return False
-        _without_stream_options.add(str(self.client.base_url))
-        self.call.hide_usage = False
-        self.call.metadata["stream_options"] = "refused"
+        _without_stream_options.add(self._address)
+        self.hide_usage = False
+        self.metadata["stream_options"] = "refused"
         return True
 
     def returned(self, result: Any) -> None:
         """Observe what goes back to the caller. Never raises."""
         try:
-            call = self.call
-            fields = getattr(result, "__dict__", _NO_FIELDS)  # no look for what a model lacks: that is slow
             if self.raw:
-                watch_raw(result, call, deferred=self.raw == "stream")
-            elif "_iterator" in fields:
-                watch_stream(result, call)
-            elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself
-                call.result(result.json())
+                watch_raw(result, self, deferred=self.raw == "stream")
             else:
-                call.result(result)
-            if call.parked:
-                park(call, result.parse() if self.raw else result, self.outbox)
+                fields = getattr(result, "__dict__", _NO_FIELDS)  # no look for what a model lacks: that is slow
+                if "choices" in fields:
+                    self.result(result)
+                elif "_iterator" in fields:
+                    watch_stream(result, self)
+                elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself
+                    self.result(result.json())
+                else:
+                    self.result(result)
+            if self.parked:
+                park(self, result.parse() if self.raw else result, self.outbox)
         except Exception as exc:
             _guard.report("recording a call", exc)
 
-    def failed(self, exc: BaseException) -> None:
+    def raised(self, exc: BaseException) -> None:
         """Record the error that goes to the caller. Never raises."""
         try:
-            self.call.failed(exc)
+            self.failed(exc)
         except Exception as internal:
             _guard.report("recording a failed call", internal)
 
@@ -405,7 +406,7 @@ class _Look:
         """Nothing was added to the request."""
         return False
 
-    def failed(self, exc: BaseException) -> None:
+    def raised(self, exc: BaseException) -> None:
         """A look that failed changes nothing."""
 
     def returned(self, result: Any) -> None:

@@ -1,0 +1,65 @@
+"""Process CPU that recording adds to a call, everything included: calling thread, writer's thread, driver.
+
+Blocks of calls of a 4 KB chat over an in-process transport, with and without us in turns; a block with us ends when all
+of it is committed to a real PostgreSQL (the embedded one, a process of its own that is not counted). CPU time of this
+process, user and system. Two paces: one call after the other as fast as they go, and 100 calls/s, where batches are small.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import httpx2
+from openai import OpenAI
+from overhead import answer
+
+import rlm_cachetrack
+from rlm_cachetrack import instrument
+
+CALLS = int(os.environ.get("CALLS", "2000"))
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+
+
+def block(client: OpenAI, calls: int, pause_s: float) -> float:
+    """CPU microseconds a call, the storing of what was recorded included."""
+    small: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "x" * 4096}]}
+    began = time.process_time()
+    for _ in range(calls):
+        client.chat.completions.create(**small)
+        if pause_s:
+            time.sleep(pause_s)
+    if not rlm_cachetrack.flush(60):
+        raise SystemExit("the store did not take the records")
+    return (time.process_time() - began) / calls * 1e6
+
+
+def main() -> None:
+    """Print the table."""
+    transport = httpx2.MockTransport(answer)
+    with (
+        OpenAI(api_key="x", http_client=httpx2.Client(transport=transport)) as without,
+        OpenAI(api_key="x", http_client=httpx2.Client(transport=transport)) as with_us,
+    ):
+        instrument(with_us)
+        block(with_us, 200, 0)
+        block(without, 200, 0)
+        print("| pace | SDK alone, µs CPU a call | added by us | ratio |")
+        print("|---|---:|---:|---:|")
+        for name, calls, pause in (("as fast as they go", CALLS, 0.0), ("100 calls/s", CALLS // 10, 0.01)):
+            pairs = [(block(without, calls, pause), block(with_us, calls, pause)) for _ in range(ROUNDS)]
+            alone = statistics.median(a for a, _ in pairs)
+            added = statistics.median(b - a for a, b in pairs)
+            print(f"| {name} | {alone:.0f} | {added:+.0f} | {(alone + added) / alone:.3f} |")
+        rlm_cachetrack.uninstrument()
+    rlm_cachetrack.shutdown()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["RLM_CACHETRACK_STATE_DIR"] = folder
+        os.environ["RLM_CACHETRACK_DATA_DIR"] = folder + "/data"
+        main()
