@@ -112,7 +112,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         **line["in"],
         **values,
         "kind": "call",
-        "interaction_id": uuid7(int(start * 1e9), number),
+        "interaction_id": uuid7(round(start * 1e6) * 1000, number),
         "usage": line["usage"],
         "end_time": start + values["duration_ms"] / 1000,
         "has_tool_calls": tools > 0,

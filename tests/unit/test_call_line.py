@@ -1,0 +1,158 @@
+"""A finished call as one line of the journal, and back with every name."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from typing import Any
+
+import pytest
+from openai.types import CompletionUsage
+from openai.types.completion_usage import PromptTokensDetails
+
+from rlm_cachetrack import _call_line
+
+START = 1_767_225_600.25  # 2026-01-01 00:00:00.25 UTC
+PLACE = b'{"query_id":"q","run_id":"2026-01-01T00:00:00+00:00","iteration":3}'
+
+
+def line(usage: Any = None, **changed: Any) -> bytes:
+    values: dict[str, Any] = {
+        **dict.fromkeys(_call_line.FIELDS),
+        "number": 7,
+        "api": "chat.completions",
+        "provider": "openai",
+        "model": "gpt-5-2025-08-07",
+        "requested_model": "gpt-5-2025-08-07",
+        "start_time": START,
+        "duration_ms": 1500.0,
+        "tool_call_count": 0,
+        **changed,
+    }
+    return _call_line.encode(PLACE, tuple(values[name] for name in _call_line.FIELDS), usage)
+
+
+def event(usage: Any = None, **changed: Any) -> dict[str, Any]:
+    return _call_line.expand(json.loads(line(usage, **changed)))
+
+
+def test_a_line_comes_back_with_its_run_its_names_and_what_follows_from_them() -> None:
+    got = event(finish_reason="stop", tool_call_count=2)
+
+    assert got["kind"] == "call"
+    assert (got["query_id"], got["run_id"], got["iteration"]) == ("q", "2026-01-01T00:00:00+00:00", 3)
+    assert (got["model"], got["finish_reason"]) == ("gpt-5-2025-08-07", "stop")
+    assert (got["start_time"], got["end_time"]) == (START, START + 1.5)
+    assert (got["has_tool_calls"], got["tool_call_count"]) == (True, 2)
+    assert got["success"] is True
+    assert got["metadata"] is None
+
+
+def test_it_is_one_line_whatever_the_text_in_it() -> None:
+    hostile = 'a\nb\r\n"c"\x00\u2028\ud83d'  # the last is half of a pair
+
+    encoded = line(error_type="E", error_message=hostile)
+
+    assert encoded.count(b"\n") == 1
+    assert encoded.endswith(b"\n")
+    assert _call_line.expand(json.loads(encoded))["error_message"] == hostile
+
+
+def test_a_call_with_an_error_failed() -> None:
+    assert event(error_type="RateLimitError", error_message="")["success"] is False
+
+
+def test_the_model_that_was_served_stands_and_the_one_asked_for_is_kept() -> None:
+    got = event(requested_model="gpt-5", metadata={"stream": True})
+
+    assert got["model"] == "gpt-5-2025-08-07"
+    assert got["metadata"] == {"stream": True, "requested_model": "gpt-5"}
+
+
+def test_a_call_without_an_answer_has_the_model_that_was_asked_for() -> None:
+    got = event(model=None, requested_model="gpt-5")
+
+    assert (got["model"], got["metadata"]) == ("gpt-5", None)
+
+
+def test_the_usage_is_what_the_server_sent_with_its_nulls_and_its_own_fields() -> None:
+    usage = CompletionUsage.model_validate(
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 2,
+            "total_tokens": 12,
+            "prompt_tokens_details": None,
+            "cost": 0.25,
+            "cost_details": {"upstream": [1, None]},
+        }
+    )
+
+    assert event(usage)["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "total_tokens": 12,
+        "prompt_tokens_details": None,
+        "cost": 0.25,
+        "cost_details": {"upstream": [1, None]},
+    }
+
+
+def test_fields_the_server_did_not_send_are_not_made_up() -> None:
+    details = PromptTokensDetails.model_validate({"cached_tokens": 8})
+    usage = CompletionUsage(prompt_tokens=10, completion_tokens=2, total_tokens=12, prompt_tokens_details=details)
+
+    assert event(usage)["usage"]["prompt_tokens_details"] == {"cached_tokens": 8}
+    assert "completion_tokens_details" not in event(usage)["usage"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_usage_whose_fields_have_other_types_than_the_sdk_declares_is_kept_silently() -> None:
+    usage = CompletionUsage.construct(prompt_tokens="10", completion_tokens=None, total_tokens=[12])
+
+    assert event(usage)["usage"] == {"prompt_tokens": "10", "completion_tokens": None, "total_tokens": [12]}
+
+
+def test_a_usage_that_is_a_plain_dict_is_kept() -> None:
+    assert event({"prompt_tokens": 10, "x": {"y": 1}})["usage"] == {"prompt_tokens": 10, "x": {"y": 1}}
+
+
+def test_half_a_pair_in_a_usage_loses_nothing_else() -> None:
+    usage = CompletionUsage.construct(prompt_tokens=10, completion_tokens=2, total_tokens=12, note="\ud83d")
+
+    assert event(usage)["usage"]["prompt_tokens"] == 10
+
+
+def test_ids_are_uuids_of_version_7_that_sort_as_calls_began() -> None:
+    ids = [event(start_time=START + step, number=number)["interaction_id"] for step, number in ((0, 9), (1e-5, 1))]
+
+    assert [uuid.UUID(each).version for each in ids] == [7, 7]
+    assert [uuid.UUID(each).variant for each in ids] == [uuid.RFC_4122] * 2
+    assert int(uuid.UUID(ids[0]).hex[:12], 16) == 1_767_225_600_250  # milliseconds since 1970
+    assert ids[0] < ids[1]
+
+
+def test_calls_of_the_same_moment_have_different_ids() -> None:
+    numbers = [_call_line.next_number() for _ in range(1000)]
+
+    assert len({event(number=number)["interaction_id"] for number in numbers}) == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_has_numbers_of_its_own() -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, str(_call_line.next_number()).encode())
+        os._exit(0)
+    os.close(writing)
+    theirs = int(os.read(reading, 100))
+    os.close(reading)
+    os.waitpid(child, 0)
+
+    assert abs(theirs - _call_line.next_number()) > 1_000_000
+
+
+def test_a_line_of_something_else_is_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        _call_line.expand({"call": [1, 2], "usage": None, "in": {}})
