@@ -15,16 +15,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from . import _guard
 from .pricing import Cost, PriceBook
 from .records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
 from .records import clean_text as _text
 from .usage import TokenUsage, read_usage
 
-__all__ = ["Rows"]
+__all__ = ["Built", "Rows"]
 
 _TEXT = frozenset(
     {
@@ -56,6 +55,18 @@ _COST_FIELDS = (
 )
 
 
+class Built(NamedTuple):
+    """What became of some events.
+
+    Attributes:
+        batch: For a sink.
+        unreadable: Events that are in no batch, and why.
+    """
+
+    batch: RecordBatch
+    unreadable: Sequence[tuple[Mapping[str, Any], Exception]]
+
+
 class Rows:
     """Builds batches; keeps what is constant between calls (prices by model) warm.
 
@@ -65,10 +76,10 @@ class Rows:
 
     def __init__(self, prices: PriceBook) -> None:
         self._prices = prices
-        self.invalid = 0
 
-    def build(self, events: Sequence[Mapping[str, Any]]) -> RecordBatch:
-        """Turn events into a batch. An event that cannot be understood is reported, counted and left out."""
+    def build(self, events: Sequence[Mapping[str, Any]]) -> Built:
+        """Turn events into a batch; an event that cannot be understood is left out of it and told."""
+        unreadable: list[tuple[Mapping[str, Any], Exception]] = []
         interactions: list[tuple[Any, ...]] = []
         starts: list[RunStart] = []
         ends: list[RunEnd] = []
@@ -87,9 +98,8 @@ class Rows:
                 else:
                     raise ValueError(f"an event of the unknown kind {kind!r}")
             except Exception as exc:  # one event that we cannot read must not hold back the others
-                self.invalid += 1
-                _guard.report("reading an event of the outbox", exc)
-        return RecordBatch(interactions, starts, ends, optimizations)
+                unreadable.append((event, exc))
+        return Built(RecordBatch(interactions, starts, ends, optimizations), unreadable)
 
     def _interaction(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
         values = dict(event)

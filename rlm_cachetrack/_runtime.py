@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _guard, context
 from .config import Settings, load_settings, redact
+from .dead_letters import DeadLetters
 from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
 from .outbox import Outbox, survey
 from .records import RecordSink
@@ -70,10 +71,12 @@ class Runtime:
         settings = self.settings
         folder = settings.state_dir / "outbox" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
         self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes)
+        self.dead_letters = DeadLetters(folder)
         self.writer = Writer(
             self.outbox,
             self._open_sink,
             self.rows,
+            self.dead_letters,
             max_records=settings.batch_max_records,
             max_bytes=settings.batch_max_bytes,
             max_age_s=settings.batch_max_age_s,
@@ -247,8 +250,8 @@ class Runtime:
         """Counts since the start of the process; see :func:`stats`."""
         outbox = self.outbox
         dropped = dict(outbox.dropped)
-        if self._rows is not None and self._rows.invalid:
-            dropped["invalid"] = self._rows.invalid
+        if self.dead_letters.dropped:
+            dropped["dead_letters_full"] = self.dead_letters.dropped
         return {
             "recorded": outbox.appended,
             "stored": outbox.acked,
@@ -256,7 +259,7 @@ class Runtime:
             "adopted": outbox.adopted,
             "dropped": dropped,
             "internal_errors": _guard.count(),
-            "last_error": None if self.writer.last_error is None else str(self.writer.last_error),
+            **self.writer.stats(),
             "store": redact(self.store_id),
         }
 
@@ -375,7 +378,8 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         timeout_s: The longest to wait, in seconds.
 
     Returns:
-        True when all is stored; False when the time ran out. Nothing is lost then: it stays in the journal.
+        True when nothing waits any more: all is stored, but for records that the store refuses for what is in them
+        (``stats()["dead_letters"]``). False when the time ran out. Nothing is lost then: it stays in the journal.
     """
     _append_what_waits()
     with _lock:
@@ -410,7 +414,9 @@ def stats() -> dict[str, Any]:
     Returns:
         ``recorded`` (events taken in), ``stored``, ``pending`` (in the journal, adopted ones included), ``adopted``
         (found in journals of dead processes), ``dropped`` (by reason; empty when nothing was lost),
-        ``internal_errors``, ``last_error`` (why storing fails, None when it works) and ``store``.
+        ``internal_errors``, ``dead_letters`` (records that can never be stored, set aside by this process),
+        ``last_error`` (why storing fails, None when it works), ``failing_since`` (an aware datetime, None likewise) and
+        ``store``.
     """
     runtime = peek_default()
     if runtime is None:
@@ -424,7 +430,9 @@ def stats() -> dict[str, Any]:
             "adopted": 0,
             "dropped": {},
             "internal_errors": _guard.count(),
+            "dead_letters": 0,
             "last_error": None,
+            "failing_since": None,
             "store": None,
         }
     return runtime.stats()

@@ -230,7 +230,9 @@ class RecordSink(Protocol):
     """Where records end. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
 
     Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
-    the outbox and it is offered again, so storing must be idempotent by ``interaction_id``.
+    the outbox and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
+    :class:`~rlm_cachetrack.errors.RecordRefusedError` the record at fault is found, by offering parts of the batch, and
+    set aside.
     """
 
     def store(self, batch: RecordBatch) -> None:
@@ -238,6 +240,14 @@ class RecordSink(Protocol):
 
     def close(self) -> None:
         """Release what is held; called once."""
+
+
+@runtime_checkable
+class ProbingSink(RecordSink, Protocol):
+    """A sink that can tell whether it is at fault itself, when it refused every record it was offered."""
+
+    def probe(self) -> None:
+        """Raise what a harmless record would be refused with; leave nothing behind. May block."""
 
 
 def aware(value: object, name: str) -> datetime:
