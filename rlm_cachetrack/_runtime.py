@@ -13,15 +13,15 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from . import _guard, context
 from .config import Settings, load_settings, redact
-from .dead_letters import DeadLetters
+from .dead_letters import DeadLetters, offer_again
 from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
-from .outbox import Outbox, survey
+from .outbox import Outbox, journals, survey
 from .records import RecordSink
 from .writer import Writer
 
@@ -246,6 +246,39 @@ class Runtime:
             "waiting_for_other_stores": others,
         }
 
+    def waiting(self) -> dict[str, Any]:
+        """What waits in journals, of every process. Reads the files, blocks for that; starts and changes nothing.
+
+        Returns:
+            ``outbox`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:
+            an aware datetime or None), ``events``, ``bytes``, ``left_over_events`` (of dead processes),
+            ``dead_letters`` (how many), and ``for_other_stores`` (``files`` and ``bytes``).
+        """
+        found = journals(self.outbox.directory)
+        return {
+            "outbox": str(self.outbox.directory),
+            "journals": [
+                {
+                    "file": journal.path.name,
+                    "pid": journal.pid,
+                    "live": journal.live,
+                    "events": journal.events,
+                    "bytes": journal.bytes,
+                    "oldest": _moment(journal.oldest),
+                }
+                for journal in found
+            ],
+            "events": sum(journal.events for journal in found),
+            "bytes": sum(journal.bytes for journal in found),
+            "left_over_events": sum(journal.events for journal in found if not journal.live),
+            "dead_letters": len(self.dead_letters.read()),
+            "for_other_stores": self.local_facts()["waiting_for_other_stores"],
+        }
+
+    def offer_again(self, ids: Collection[str]) -> int:
+        """Put dead letters back into the outbox, to be stored like fresh records; returns how many."""
+        return offer_again(self.dead_letters, self.append, ids)
+
     def stats(self) -> dict[str, Any]:
         """Counts since the start of the process; see :func:`stats`."""
         outbox = self.outbox
@@ -444,6 +477,15 @@ def _store_id(settings: Settings, sink: RecordSink | None) -> str:
     if settings.db_url is None:
         return f"embedded:{settings.data_dir}"
     return redact(settings.db_url)
+
+
+def _moment(value: str | float | None) -> datetime | None:
+    try:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _append_what_waits() -> None:

@@ -43,7 +43,7 @@ try:
 except ImportError:  # openai before 1.40 had none
     _from_json = None  # type: ignore[assignment]
 
-__all__ = ["Batch", "Outbox", "survey"]
+__all__ = ["Batch", "Journal", "Outbox", "journals", "survey"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
@@ -110,6 +110,50 @@ class Batch:
     size: int = 0
     marks: list[tuple[_Segment, int]] = field(default_factory=list)
     memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A journal file, seen from outside.
+
+    Attributes:
+        pid: Of the process that wrote it.
+        live: Whether a process holds it; a left-over one is taken over by the next process that starts.
+        events: How many are in it; of a live one, some may be stored already.
+        oldest: When the first of them happened, ISO 8601 or seconds since the epoch; None where it does not say.
+    """
+
+    path: Path
+    pid: int | None
+    live: bool
+    events: int
+    bytes: int
+    oldest: str | float | None
+
+
+def journals(directory: Path) -> list[Journal]:
+    """The journals in a folder that hold anything, the oldest file first. Reads them all, changes nothing."""
+    found = []
+    for path in sorted(directory.glob(f"*{_SUFFIX}"), key=_modified):
+        with contextlib.suppress(OSError):  # stored and removed at this moment
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                segment = _Segment(path, fd, own=False, size=_end_of_lines(fd))
+                if segment.size:
+                    pid = path.name.partition("-")[0]
+                    found.append(
+                        Journal(
+                            path,
+                            int(pid) if pid.isdigit() else None,
+                            _is_held(fd),
+                            _count_lines(segment),
+                            segment.size,
+                            _oldest(segment),
+                        )
+                    )
+            finally:
+                os.close(fd)
+    return found
 
 
 class Outbox:
@@ -465,6 +509,38 @@ def _lock_file(fd: int) -> None:
     except ImportError:  # Windows: without guarantees; a journal is then adopted only when it can be opened alone
         return
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(fd: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        # Shared, and let go of at once when the file is closed: an owner's lock is exclusive.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _oldest(segment: _Segment) -> str | float | None:
+    line = os.pread(segment.fd, min(_READ_BYTES, segment.size), 0).lstrip(b"\0").partition(b"\n")[0]
+    try:
+        event = _decode(line)
+        if "call" in event:
+            event = expand(event)
+        moment = event.get("start_time") or event.get("time")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return moment if isinstance(moment, (str, float, int)) else None
 
 
 def _take_over(path: Path) -> _Segment | None:
