@@ -283,11 +283,12 @@ class Runtime:
         """Counts since the start of the process; see :func:`stats`."""
         outbox = self.outbox
         dropped = dict(outbox.dropped)
+        unreadable = outbox.dropped["torn"] + outbox.dropped["corrupt"]
         if self.dead_letters.dropped:
             dropped["dead_letters_full"] = self.dead_letters.dropped
         return {
             "recorded": outbox.appended,
-            "stored": outbox.acked,
+            "stored": outbox.acked + outbox.adopted_acked - self.dead_letters.written - unreadable,
             "pending": outbox.pending,
             "adopted": outbox.adopted,
             "dropped": dropped,
@@ -445,8 +446,8 @@ def stats() -> dict[str, Any]:
     """Counts of this process. Does not block.
 
     Returns:
-        ``recorded`` (events taken in), ``stored``, ``pending`` (in the journal, adopted ones included), ``adopted``
-        (found in journals of dead processes), ``dropped`` (by reason; empty when nothing was lost),
+        ``recorded`` (events taken in), ``adopted`` (found in journals of dead processes), ``stored`` and ``pending``
+        (in the journal) of both, ``dropped`` (by reason; empty when nothing was lost),
         ``internal_errors``, ``dead_letters`` (records that can never be stored, set aside by this process),
         ``last_error`` (why storing fails, None when it works), ``failing_since`` (an aware datetime, None likewise) and
         ``store``.

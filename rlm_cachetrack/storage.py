@@ -31,6 +31,17 @@ __all__ = ["PostgresStore"]
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30.0
+# A server whose machine is gone says no goodbye: without these a statement waits for it for two hours (keepalive) or a
+# quarter of an hour (unacknowledged data), and the records behind it too.
+# Source: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-KEEPALIVES, read 2026-11-23.
+_CONNECTION_DEFAULTS: Mapping[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "application_name": "rlm_cachetrack",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 _TYPES: dict[str, str] = {
     "time": "timestamptz",
@@ -370,16 +381,12 @@ def _translated(exc: Exception, address: str, state: str | None) -> StoreError:
 
 def _connect_arguments(url: str, *, writes: bool = False) -> Mapping[str, Any]:
     given = conninfo.conninfo_to_dict(url)
-    arguments: dict[str, Any] = {}
+    arguments = {name: value for name, value in _CONNECTION_DEFAULTS.items() if name not in given}
     chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
     if not chosen and (writes or "," in str(given.get("host", ""))):
         # Of several servers, or of one that was demoted, it is the primary that we need: reads are to see what was
         # written, and to look at the schema may mean to change it.
         arguments["target_session_attrs"] = "read-write"
-    if "connect_timeout" not in given:
-        arguments["connect_timeout"] = CONNECT_TIMEOUT_S
-    if "application_name" not in given:
-        arguments["application_name"] = "rlm_cachetrack"
     return arguments
 
 
