@@ -43,13 +43,22 @@ NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 def lines(count: int) -> Iterator[bytes]:
     """Journal lines as capture writes them: agents' runs of 50 calls, four models, cached prompts."""
     rng = random.Random(7)
-    models = (("gpt-5", "gpt-5-2025-08-07"), ("gpt-5-mini", "gpt-5-mini-2025-08-07"), ("gpt-4.1", None), ("gpt-4o", None))
+    models = (
+        ("gpt-5", "gpt-5-2025-08-07"),
+        ("gpt-5-mini", "gpt-5-mini-2025-08-07"),
+        ("gpt-4.1", None),
+        ("gpt-4o", None),
+    )
     place = b""
     for number in range(count):
         if number % 10 == 0:
             run = datetime.fromtimestamp(START + number // 50 * 60, UTC)
             iteration = number % 50 // 10 + 1
-            values = {"query_id": f"benchmark-{number // 50 % 20:03}", "run_id": run.isoformat(), "iteration": iteration}
+            values = {
+                "query_id": f"benchmark-{number // 50 % 20:03}",
+                "run_id": run.isoformat(),
+                "iteration": iteration,
+            }
             place = _encoded(values)
         requested, served = models[number % 4]
         prompt = rng.randrange(800, 12_000)
@@ -142,13 +151,6 @@ def raw_copy(connection: psycopg.Connection[Any], blocks: list[bytes]) -> float:
         with connection.cursor().copy(statement) as copy:
             copy.write(block)
     return time.perf_counter() - began
-
-
-def ingest(url: str, events: list[dict[str, Any]]) -> float:
-    with pipeline(url) as runtime:
-        began = time.perf_counter()
-        runtime.writer.ship_all(iter([events[start : start + 20_000] for start in range(0, len(events), 20_000)]))
-        return time.perf_counter() - began
 
 
 def drain(url: str, journal: list[bytes]) -> float:

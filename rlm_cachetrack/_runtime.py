@@ -91,7 +91,7 @@ class Runtime:
                 from ._rows import Rows
                 from .pricing import PriceBook
 
-                self._rows = Rows(PriceBook.load(self.settings.pricing))
+                self._rows = Rows(PriceBook.load(self.settings.pricing), packed=self._sink is None)
             return self._rows
 
     def check_pricing(self) -> None:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +23,11 @@ from psycopg.types.json import Jsonb, set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import _sql
+from ._binary import HEADER, TRAILER, pack_row
 from ._sqlstates import Meaning, meaning_of
 from .config import redact
 from .errors import ConfigError, QueryError, RecordRefusedError, StoreError, StoreUnreachableError
-from .records import COLUMNS, RecordBatch, RunKey, new_id
+from .records import COLUMNS, PackedRows, RecordBatch, RunKey, new_id
 
 __all__ = ["PostgresStore"]
 
@@ -42,31 +44,6 @@ _CONNECTION_DEFAULTS: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-
-_TYPES: dict[str, str] = {
-    "time": "timestamptz",
-    "interaction_id": "uuid",
-    "run_id": "timestamptz",
-    "start_time": "timestamptz",
-    "end_time": "timestamptz",
-    "has_tool_calls": "bool",
-    "success": "bool",
-    "metadata": "jsonb",
-    "usage": "jsonb",
-}
-_FLOATS = ("price", "cost", "_ms")
-_INTEGERS = ("tokens", "messages", "length", "count", "index", "depth", "iteration")
-
-
-def _column_type(name: str) -> str:
-    if name in _TYPES:
-        return _TYPES[name]
-    if name.endswith(_FLOATS):
-        return "float8"
-    return "int4" if name.endswith(_INTEGERS) else "text"
-
-
-COLUMN_TYPES: tuple[str, ...] = tuple(_column_type(name) for name in COLUMNS)
 
 
 class _SchemaError(QueryError):
@@ -321,8 +298,8 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
         )
     finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
     finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
-    if batch.interactions:
-        _copy(cursor, batch.interactions)
+    if batch.calls:
+        _copy(cursor, batch)
         cursor.execute(_sql.query("staging_runs"))
         cursor.execute(_sql.query("staging_late_runs"))
         finalized.update((row[0], row[1]) for row in cursor.fetchall())
@@ -339,18 +316,24 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
         cursor.execute(_sql.query("store_run_totals"), runs)
 
 
-def _copy(cursor: psycopg.Cursor[Any], rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    cursor.execute(_named("staging_create", columns))
-    with cursor.copy(_named("staging_copy", columns)) as copy:
-        copy.set_types(COLUMN_TYPES)
-        for row in rows:
-            copy.write_row(row)
-    cursor.execute(_named("staging_merge", columns))
+def _copy(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
+    cursor.execute(_named("staging_create", COLUMNS))
+    for packed in (*batch.packed, *_packed(batch.interactions)):
+        with cursor.copy(_named("staging_copy", packed.columns)) as copy:
+            copy.write(b"".join((HEADER, *packed.rows, TRAILER)))
+    cursor.execute(_named("staging_merge", COLUMNS))
 
 
-def _named(name: str, columns: sql.Composable) -> sql.Composed:
-    return sql.SQL(_sql.query(name)).format(columns=columns)
+def _packed(interactions: Sequence[tuple[Any, ...]]) -> list[PackedRows]:
+    try:
+        return [PackedRows(COLUMNS, [pack_row(row) for row in interactions])] if interactions else []
+    except Exception as exc:
+        raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
+
+
+@cache
+def _named(name: str, columns: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns)))
 
 
 def _dumps(value: Any) -> str:

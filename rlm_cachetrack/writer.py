@@ -11,23 +11,24 @@ and no record is given up for that.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _guard
 from .dead_letters import DeadLetter, DeadLetters
 from .errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
-from .outbox import Batch, Outbox
+from .outbox import Batch, Outbox, named
 from .records import ProbingSink, RecordSink
 
 if TYPE_CHECKING:
     from tenacity import Retrying
 
-    from ._rows import Rows
+    from ._rows import Built, Rows
 
 __all__ = ["Writer"]
 
@@ -43,6 +44,59 @@ _SMALLEST_BATCH = 100
 
 class _Stopped(Exception):  # noqa: N818 - not an error
     """The writer is to end; what it was at stays in the outbox."""
+
+
+class _Prepared(NamedTuple):
+    """A batch, and the rows made of it."""
+
+    batch: Batch
+    built: Built
+
+
+class _Ahead:
+    """Makes the rows of the next batch on a thread of its own, while the server is at work on the one before.
+
+    The thread runs only while there is a backlog, so that it costs a program that records now and then nothing.
+    """
+
+    def __init__(self, prepare: Callable[[Batch], _Prepared]) -> None:
+        self._prepare = prepare
+        self._batch: Batch | None = None
+        self._thread: threading.Thread | None = None
+        self._result: _Prepared | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """Start on ``batch``. Does not block."""
+        self._batch = batch
+        if batch.lines:
+            self._thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
+            self._thread.start()
+
+    def _run(self, batch: Batch) -> None:
+        with contextlib.suppress(Exception):  # take() then does it over, where an error has somebody to go to
+            self._result = self._prepare(batch)
+
+    def take(self) -> _Prepared | None:
+        """What :meth:`begin` began, None where nothing was. Blocks until it is done."""
+        batch = self._batch
+        if batch is None:
+            return None
+        result = self._finished()
+        return self._prepare(batch) if result is None else result
+
+    def drop(self) -> None:
+        """Give it up. Blocks until it is done."""
+        self._finished()
+
+    def _finished(self) -> _Prepared | None:
+        if self._thread is not None:
+            self._thread.join()
+        result, self._batch, self._thread, self._result = self._result, None, None, None
+        return result
+
+
+def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
+    return DeadLetter.of(event, f"it cannot be read: {type(exc).__name__}: {exc}")
 
 
 class Writer:
@@ -85,6 +139,7 @@ class Writer:
         self._hurry = threading.Event()
         self._stop = threading.Event()
         self._turn = threading.Condition()
+        self._ahead = _Ahead(self._prepare)
         self._flushing = 0
         self._refusals = 0
         self._warned = False
@@ -197,20 +252,31 @@ class Writer:
             self._wait_for_events()
         if self._stop.is_set():
             raise _Stopped
-        batch = outbox.read(max(self._max_records >> self._refusals, _SMALLEST_BATCH), self._max_bytes)
-        if not (batch.own or batch.adopted):
-            return
         try:
-            stored = self._ship(batch.events) if batch.events else 0
+            self._open_sink()  # before the work of building rows that nobody would take
+            prepared = self._ahead.take() or self._prepare(self._next_batch())
+            batch = prepared.batch
+            if not batch.lines:
+                return
+            if outbox.pending > len(batch.lines) and not batch.memory:  # memory is read from its beginning each time
+                self._ahead.begin(self._next_batch())
+            stored = self._ship(prepared)
         except _Stopped:
             raise
         except Exception as exc:
-            self._keep(batch, exc)
+            self._keep(exc)
             if not isinstance(exc, CacheTrackError):
                 _guard.report("storing records", exc)
             raise
-        self._outbox.ack(batch)
+        outbox.ack(batch)
         self._note_success(stored)
+
+    def _next_batch(self) -> Batch:
+        limit = max(self._max_records >> self._refusals, _SMALLEST_BATCH)
+        return self._outbox.read(limit, self._max_bytes)
+
+    def _prepare(self, batch: Batch) -> _Prepared:
+        return _Prepared(batch, self._make_rows().build(self._outbox.decode(batch.lines)))
 
     def _adopt(self) -> None:
         if time.monotonic() >= self._next_adoption:
@@ -233,22 +299,21 @@ class Writer:
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
-    def _ship(self, events: Sequence[Mapping[str, Any]]) -> int:
+    def _ship(self, prepared: _Prepared) -> int:
         """Store these events, all but the dead letters; returns how many calls were stored."""
-        rows = self._make_rows()
-        batch, unreadable = rows.build(events)
-        letters = [DeadLetter.of(event, f"it cannot be read: {exc!r}") for event, exc in unreadable]
+        batch, unreadable = prepared.built
+        letters = [_unreadable(*event) for event in unreadable]
         try:
             if len(batch):
                 self._open_sink().store(batch)
-            stored = len(batch.interactions)
+            stored = batch.calls
         except RecordRefusedError:
             letters = []
-            stored = self._ship_halves(events, letters)
+            stored = self._ship_halves(list(self._outbox.decode(prepared.batch.lines)), letters)
         self._dead_letters.write(letters)
         return stored
 
-    def _ship_halves(self, events: Sequence[Mapping[str, Any]], letters: list[DeadLetter]) -> int:
+    def _ship_halves(self, events: list[dict[str, Any]], letters: list[DeadLetter]) -> int:
         """The same for a batch that was refused: what is refused alone goes to ``letters``.
 
         Every part is a transaction of its own. A process that dies here has stored some of them; the batch was not
@@ -273,11 +338,11 @@ class Writer:
                 if not works and isinstance(sink, ProbingSink):
                     sink.probe()
                 works = True
-                letters.append(DeadLetter.of(part[0], exc))
+                letters.append(DeadLetter.of(named(part[0]), exc))
             else:
-                works = works or len(batch.interactions) > 0
-                stored += len(batch.interactions)
-                letters += [DeadLetter.of(event, f"it cannot be read: {exc!r}") for event, exc in unreadable]
+                works = works or batch.calls > 0
+                stored += batch.calls
+                letters += [_unreadable(*event) for event in unreadable]
         return stored
 
     def _note_success(self, stored: int) -> None:
@@ -291,8 +356,9 @@ class Writer:
             away = "" if since is None else f" after {(datetime.now(UTC) - since).total_seconds():.0f} s"
             logger.info("the store is back%s; records are being stored again", away)
 
-    def _keep(self, batch: Batch, exc: Exception) -> None:
-        self._outbox.rewind(batch)
+    def _keep(self, exc: Exception) -> None:
+        self._ahead.drop()
+        self._outbox.rewind()
         if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
             # It may be the size: a limit of time a statement, or of memory. A smaller one may pass.
             self._refusals = min(self._refusals + 1, 16)
