@@ -33,6 +33,7 @@ __all__ = ["PostgresStore"]
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30.0
+_ROWS_A_WRITE = 200
 # A server whose machine is gone says no goodbye: without these a statement waits for it for two hours (keepalive) or a
 # quarter of an hour (unacknowledged data), and the records behind it too.
 # Source: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-KEEPALIVES, read 2026-11-23.
@@ -320,7 +321,10 @@ def _copy(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
     cursor.execute(_named("staging_create", COLUMNS))
     for packed in (*batch.packed, *_packed(batch.interactions)):
         with cursor.copy(_named("staging_copy", packed.columns)) as copy:
-            copy.write(b"".join((HEADER, *packed.rows, TRAILER)))
+            copy.write(HEADER)
+            for start in range(0, len(packed.rows), _ROWS_A_WRITE):  # not all at once: that would be a second copy
+                copy.write(b"".join(packed.rows[start : start + _ROWS_A_WRITE]))
+            copy.write(TRAILER)
     cursor.execute(_named("staging_merge", COLUMNS))
 
 
