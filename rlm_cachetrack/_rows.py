@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from . import _guard
+from ._binary import pack_row
+from ._packing import PACKED_COLUMNS, Packer
+from .outbox import named
 from .pricing import Cost, PriceBook
-from .records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
+from .records import COLUMNS, PackedRows, RecordBatch, RunEnd, RunKey, RunStart
 from .records import clean_text as _text
 from .usage import TokenUsage, read_usage
 
-__all__ = ["Rows"]
+__all__ = ["Built", "Rows"]
 
 _TEXT = frozenset(
     {
@@ -56,28 +59,72 @@ _COST_FIELDS = (
 )
 
 
+# A thread that computes keeps the interpreter's lock for 5 ms at a time while others wait for it: the caller's, and the
+# one that sends the batch before. So it stops for a moment after so many events. Not for 0 seconds: it would have the
+# lock back before another has woken up.
+_STRETCH = 32
+_BREATH_S = 1e-5
+
+
+class Built(NamedTuple):
+    """What became of some events.
+
+    Attributes:
+        batch: For a sink.
+        unreadable: Events that are in no batch, and why.
+    """
+
+    batch: RecordBatch
+    unreadable: Sequence[tuple[Mapping[str, Any], Exception]]
+
+
 class Rows:
     """Builds batches; keeps what is constant between calls (prices by model) warm.
 
     Args:
         prices: What tokens cost.
+        packed: For a sink that takes :class:`~rlm_cachetrack.records.PackedRows`; others get tuples.
     """
 
-    def __init__(self, prices: PriceBook) -> None:
+    def __init__(self, prices: PriceBook, *, packed: bool = False) -> None:
         self._prices = prices
-        self.invalid = 0
+        self._packed = packed
+        self._packer = Packer(prices)
 
-    def build(self, events: Sequence[Mapping[str, Any]]) -> RecordBatch:
-        """Turn events into a batch. An event that cannot be understood is reported, counted and left out."""
+    def build(self, events: Iterable[Mapping[str, Any]]) -> Built:
+        """Turn events into a batch; one that cannot be understood is left out of it and told.
+
+        Args:
+            events: As :meth:`~rlm_cachetrack.outbox.Outbox.decode` gives them.
+        """
+        usual: list[bytes] = []
+        others: list[bytes] = []
         interactions: list[tuple[Any, ...]] = []
         starts: list[RunStart] = []
         ends: list[RunEnd] = []
         optimizations: list[RunKey] = []
-        for event in events:
+        unreadable: list[tuple[Mapping[str, Any], Exception]] = []
+        pack = self._packer.pack if self._packed else _never
+        for number, event in enumerate(events, 1):
+            if not number % _STRETCH:
+                time.sleep(_BREATH_S)
+            if "call" in event:
+                try:
+                    row = pack(event)
+                except Exception:
+                    row = None  # what is the matter with it is for the careful way to say
+                if row is not None:
+                    usual.append(row)
+                    continue
             try:
+                event = named(event)
                 kind = event["kind"]
                 if kind in ("call", "record"):
-                    interactions.append(self._interaction(event))
+                    interaction = self._interaction(event)
+                    if self._packed:
+                        others.append(pack_row(interaction))
+                    else:
+                        interactions.append(interaction)
                 elif kind == "run_start":
                     starts.append(RunStart(*_run(event), _moment(event["time"]), _clean_mapping(event.get("metadata"))))
                 elif kind == "run_end":
@@ -87,9 +134,9 @@ class Rows:
                 else:
                     raise ValueError(f"an event of the unknown kind {kind!r}")
             except Exception as exc:  # one event that we cannot read must not hold back the others
-                self.invalid += 1
-                _guard.report("reading an event of the outbox", exc)
-        return RecordBatch(interactions, starts, ends, optimizations)
+                unreadable.append((event, exc))
+        packed = [PackedRows(*some) for some in ((PACKED_COLUMNS, usual), (COLUMNS, others)) if some[1]]
+        return Built(RecordBatch(interactions, starts, ends, optimizations, packed), unreadable)
 
     def _interaction(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
         values = dict(event)
@@ -135,6 +182,10 @@ class Rows:
         )
         given = Cost(**{name: values.get(name) for name in (*_COST_FIELDS, "price_source")})
         return self._prices.complete(given, usage, **_priced_by(values))
+
+
+def _never(_: Mapping[str, Any]) -> bytes | None:
+    return None
 
 
 def _fill_from_usage(values: dict[str, Any], usage: TokenUsage) -> None:

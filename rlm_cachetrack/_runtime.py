@@ -13,14 +13,15 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from . import _guard, context
 from .config import Settings, load_settings, redact
+from .dead_letters import DeadLetters, offer_again
 from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
-from .outbox import Outbox, survey
+from .outbox import Outbox, journals, survey
 from .records import RecordSink
 from .writer import Writer
 
@@ -70,10 +71,12 @@ class Runtime:
         settings = self.settings
         folder = settings.state_dir / "outbox" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
         self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes)
+        self.dead_letters = DeadLetters(folder)
         self.writer = Writer(
             self.outbox,
             self._open_sink,
             self.rows,
+            self.dead_letters,
             max_records=settings.batch_max_records,
             max_bytes=settings.batch_max_bytes,
             max_age_s=settings.batch_max_age_s,
@@ -88,7 +91,7 @@ class Runtime:
                 from ._rows import Rows
                 from .pricing import PriceBook
 
-                self._rows = Rows(PriceBook.load(self.settings.pricing))
+                self._rows = Rows(PriceBook.load(self.settings.pricing), packed=self._sink is None)
             return self._rows
 
     def check_pricing(self) -> None:
@@ -243,20 +246,54 @@ class Runtime:
             "waiting_for_other_stores": others,
         }
 
+    def waiting(self) -> dict[str, Any]:
+        """What waits in journals, of every process. Reads the files, blocks for that; starts and changes nothing.
+
+        Returns:
+            ``outbox`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:
+            an aware datetime or None), ``events``, ``bytes``, ``left_over_events`` (of dead processes),
+            ``dead_letters`` (how many), and ``for_other_stores`` (``files`` and ``bytes``).
+        """
+        found = journals(self.outbox.directory)
+        return {
+            "outbox": str(self.outbox.directory),
+            "journals": [
+                {
+                    "file": journal.path.name,
+                    "pid": journal.pid,
+                    "live": journal.live,
+                    "events": journal.events,
+                    "bytes": journal.bytes,
+                    "oldest": _moment(journal.oldest),
+                }
+                for journal in found
+            ],
+            "events": sum(journal.events for journal in found),
+            "bytes": sum(journal.bytes for journal in found),
+            "left_over_events": sum(journal.events for journal in found if not journal.live),
+            "dead_letters": len(self.dead_letters.read()),
+            "for_other_stores": self.local_facts()["waiting_for_other_stores"],
+        }
+
+    def offer_again(self, ids: Collection[str]) -> int:
+        """Put dead letters back into the outbox, to be stored like fresh records; returns how many."""
+        return offer_again(self.dead_letters, self.append, ids)
+
     def stats(self) -> dict[str, Any]:
         """Counts since the start of the process; see :func:`stats`."""
         outbox = self.outbox
         dropped = dict(outbox.dropped)
-        if self._rows is not None and self._rows.invalid:
-            dropped["invalid"] = self._rows.invalid
+        unreadable = outbox.dropped["torn"] + outbox.dropped["corrupt"]
+        if self.dead_letters.dropped:
+            dropped["dead_letters_full"] = self.dead_letters.dropped
         return {
             "recorded": outbox.appended,
-            "stored": outbox.acked,
+            "stored": outbox.acked + outbox.adopted_acked - self.dead_letters.written - unreadable,
             "pending": outbox.pending,
             "adopted": outbox.adopted,
             "dropped": dropped,
             "internal_errors": _guard.count(),
-            "last_error": None if self.writer.last_error is None else str(self.writer.last_error),
+            **self.writer.stats(),
             "store": redact(self.store_id),
         }
 
@@ -375,7 +412,8 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         timeout_s: The longest to wait, in seconds.
 
     Returns:
-        True when all is stored; False when the time ran out. Nothing is lost then: it stays in the journal.
+        True when nothing waits any more: all is stored, but for records that the store refuses for what is in them
+        (``stats()["dead_letters"]``). False when the time ran out. Nothing is lost then: it stays in the journal.
     """
     _append_what_waits()
     with _lock:
@@ -408,9 +446,11 @@ def stats() -> dict[str, Any]:
     """Counts of this process. Does not block.
 
     Returns:
-        ``recorded`` (events taken in), ``stored``, ``pending`` (in the journal, adopted ones included), ``adopted``
-        (found in journals of dead processes), ``dropped`` (by reason; empty when nothing was lost),
-        ``internal_errors``, ``last_error`` (why storing fails, None when it works) and ``store``.
+        ``recorded`` (events taken in), ``adopted`` (found in journals of dead processes), ``stored`` and ``pending``
+        (in the journal) of both, ``dropped`` (by reason; empty when nothing was lost),
+        ``internal_errors``, ``dead_letters`` (records that can never be stored, set aside by this process),
+        ``last_error`` (why storing fails, None when it works), ``failing_since`` (an aware datetime, None likewise) and
+        ``store``.
     """
     runtime = peek_default()
     if runtime is None:
@@ -424,7 +464,9 @@ def stats() -> dict[str, Any]:
             "adopted": 0,
             "dropped": {},
             "internal_errors": _guard.count(),
+            "dead_letters": 0,
             "last_error": None,
+            "failing_since": None,
             "store": None,
         }
     return runtime.stats()
@@ -436,6 +478,15 @@ def _store_id(settings: Settings, sink: RecordSink | None) -> str:
     if settings.db_url is None:
         return f"embedded:{settings.data_dir}"
     return redact(settings.db_url)
+
+
+def _moment(value: str | float | None) -> datetime | None:
+    try:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _append_what_waits() -> None:

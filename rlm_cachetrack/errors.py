@@ -12,6 +12,7 @@
     │   ├── MigrationError           the schema cannot be brought up to date
     │   │   └── SchemaTooNewError    the database was migrated by a newer release
     │   └── QueryError               the server refused a statement
+    │       └── RecordRefusedError       because of a record in it: without that record, the others can be stored
     └── InternalError            a defect of ours; raised in tests only, counted elsewhere
 
 No message holds a password: addresses pass through :func:`rlm_cachetrack.config.redact` first.
@@ -28,6 +29,7 @@ __all__ = [
     "PricingError",
     "QueryError",
     "RecordError",
+    "RecordRefusedError",
     "SchemaTooNewError",
     "StoreError",
     "StoreUnreachableError",
@@ -72,6 +74,14 @@ class SchemaTooNewError(MigrationError):
 
 class QueryError(StoreError):
     """The server refused a statement."""
+
+
+class RecordRefusedError(QueryError):
+    """A record cannot be stored as it is, however often it is offered; the others of its batch can be.
+
+    A :class:`~rlm_cachetrack.records.RecordSink` raises it to have the record found, set aside and listed by
+    ``rlm-cachetrack outbox dead-letters``. After any other error the whole batch is kept and offered again.
+    """
 
 
 class InternalError(CacheTrackError):

@@ -26,7 +26,7 @@ import os
 import threading
 import uuid
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +43,7 @@ try:
 except ImportError:  # openai before 1.40 had none
     _from_json = None  # type: ignore[assignment]
 
-__all__ = ["Batch", "Outbox", "survey"]
+__all__ = ["Batch", "Journal", "Outbox", "journals", "named", "survey"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
@@ -78,6 +78,15 @@ def _decode(line: bytes) -> Any:
         return json.loads(line)
 
 
+def named(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An event with every name, where it may be the line of a finished call.
+
+    Raises:
+        KeyError, ValueError, TypeError: The line is damaged.
+    """
+    return expand(event) if "call" in event else event
+
+
 @dataclass(slots=True)
 class _Segment:
     """One journal file; ``read`` is how far it has been handed to the writer, ``acked`` how far it is stored.
@@ -97,19 +106,63 @@ class _Segment:
 
 @dataclass(slots=True)
 class Batch:
-    """Events read from the journal, not yet acknowledged.
+    """Lines read from the journal, not yet acknowledged.
 
     Attributes:
-        events: In the order of their appends.
-        own: How many of them this process appended itself, torn or corrupt lines included.
+        lines: In the order of their appends, as they stand there; :meth:`Outbox.decode` makes events of them.
+        own: How many of them this process appended itself.
     """
 
-    events: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
     own: int = 0
     adopted: int = 0
     size: int = 0
     marks: list[tuple[_Segment, int]] = field(default_factory=list)
     memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A journal file, seen from outside.
+
+    Attributes:
+        pid: Of the process that wrote it.
+        live: Whether a process holds it; a left-over one is taken over by the next process that starts.
+        events: How many are in it; of a live one, some may be stored already.
+        oldest: When the first of them happened, ISO 8601 or seconds since the epoch; None where it does not say.
+    """
+
+    path: Path
+    pid: int | None
+    live: bool
+    events: int
+    bytes: int
+    oldest: str | float | None
+
+
+def journals(directory: Path) -> list[Journal]:
+    """The journals in a folder that hold anything, the oldest file first. Reads them all, changes nothing."""
+    found = []
+    for path in sorted(directory.glob(f"*{_SUFFIX}"), key=_modified):
+        with contextlib.suppress(OSError):  # stored and removed at this moment
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                segment = _Segment(path, fd, own=False, size=_end_of_lines(fd))
+                if segment.size:
+                    pid = path.name.partition("-")[0]
+                    found.append(
+                        Journal(
+                            path,
+                            int(pid) if pid.isdigit() else None,
+                            _is_held(fd),
+                            _count_lines(segment),
+                            segment.size,
+                            _oldest(segment),
+                        )
+                    )
+            finally:
+                os.close(fd)
+    return found
 
 
 class Outbox:
@@ -307,12 +360,12 @@ class Outbox:
         with self._lock:
             segments = [(segment, segment.size) for segment in self._segments]
         for segment, size in segments:
-            while segment.read < size and len(batch.events) < max_records and batch.size < max_bytes:
+            while segment.read < size and len(batch.lines) < max_records and batch.size < max_bytes:
                 self._read_segment(segment, size, batch, max_records, max_bytes)
         with self._lock:
-            while batch.memory < len(self._memory) and len(batch.events) < max_records:
+            while batch.memory < len(self._memory) and len(batch.lines) < max_records:
                 batch.own += 1
-                self._take_line(self._memory[batch.memory], batch)
+                batch.lines.append(self._memory[batch.memory])
                 batch.memory += 1
         return batch
 
@@ -332,32 +385,36 @@ class Outbox:
                 segment.read = size
                 batch.marks.append((segment, size))
                 return
-        start = 0
-        while start < end and len(batch.events) < max_records:
-            stop = block.find(b"\n", start, end) + 1 or end
-            if segment.own:
-                batch.own += 1
-            else:
-                batch.adopted += 1
-            self._take_line(block[start:stop], batch)
-            start = stop
-        segment.read += start
-        batch.size += start
+        lines = block[:end].splitlines(keepends=True)
+        if len(lines) > (wanted := max_records - len(batch.lines)):
+            del lines[wanted:]
+            end = sum(map(len, lines))
+        batch.lines += lines
+        if segment.own:
+            batch.own += len(lines)
+        else:
+            batch.adopted += len(lines)
+        segment.read += end
+        batch.size += end
         batch.marks.append((segment, segment.read))
 
-    def _take_line(self, line: bytes, batch: Batch) -> None:
-        try:
-            event = _decode(line)
-            if not isinstance(event, dict):
-                raise TypeError(type(event).__name__)
-            if "call" in event:
-                event = expand(event)
-        except (ValueError, TypeError, KeyError):
-            if line.startswith(b"\0"):
-                return  # the rest of a stored line: its process died while the journal was being cleared
-            self.dropped["torn" if not line.endswith(b"\n") else "corrupt"] += 1
-            return
-        batch.events.append(event)
+    def decode(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        """The events of lines that were read; those that are none are counted in :attr:`dropped`.
+
+        A finished call comes as its line holds it, with ``call``, ``usage`` and ``in``; :func:`named` gives the names.
+        """
+        for line in lines:
+            try:
+                event = _from_json(line)
+            except Exception:
+                try:
+                    event = json.loads(line)
+                except (ValueError, RecursionError):
+                    event = None
+            if type(event) is dict:
+                yield event
+            elif not line.startswith(b"\0"):  # else the rest of a stored line: its process died clearing the journal
+                self.dropped["corrupt" if line.endswith(b"\n") else "torn"] += 1
 
     def ack(self, batch: Batch) -> None:
         """The batch is stored: forget it, and free the disk it took."""
@@ -372,10 +429,11 @@ class Outbox:
             if self._disk_failed and not self._memory:
                 self._disk_failed = False  # try the disk again; if it still refuses, memory takes over again
 
-    def rewind(self, batch: Batch) -> None:
-        """The batch could not be stored: offer it again at the next :meth:`read`."""
-        for segment, _ in batch.marks:
-            segment.read = segment.acked
+    def rewind(self) -> None:
+        """What was read could not be stored: offer all that is not acknowledged again at the next :meth:`read`."""
+        with self._lock:
+            for segment in self._segments:
+                segment.read = segment.acked
 
     def _free(self) -> None:
         for segment in list(self._segments):
@@ -465,6 +523,38 @@ def _lock_file(fd: int) -> None:
     except ImportError:  # Windows: without guarantees; a journal is then adopted only when it can be opened alone
         return
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(fd: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        # Shared, and let go of at once when the file is closed: an owner's lock is exclusive.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _oldest(segment: _Segment) -> str | float | None:
+    line = os.pread(segment.fd, min(_READ_BYTES, segment.size), 0).lstrip(b"\0").partition(b"\n")[0]
+    try:
+        event = _decode(line)
+        if "call" in event:
+            event = expand(event)
+        moment = event.get("start_time") or event.get("time")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return moment if isinstance(moment, (str, float, int)) else None
 
 
 def _take_over(path: Path) -> _Segment | None:

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from ._pricing_yaml import ModelEntry, PricingFile
     from .usage import TokenUsage
 
-__all__ = ["BASE_TIER", "UNPRICED", "Cost", "PriceBook", "Rates", "canonical_provider", "snapshot_names"]
+__all__ = [
+    "BASE_TIER",
+    "UNPRICED",
+    "Cost",
+    "PriceBook",
+    "Rates",
+    "Schedule",
+    "amounts",
+    "canonical_provider",
+    "snapshot_names",
+]
 
 # prompt, cached, cache_write, completion in USD per 1,000 tokens; None where not known.
 _Prices = tuple[float | None, float | None, float | None, float | None]
@@ -118,19 +128,24 @@ class PriceBook:
             at: When (UTC where naive); None is now.
             prompt_tokens: All input tokens, by which long-context prices are chosen.
         """
-        key = (provider, model, service_tier)
-        try:
-            schedule = self._schedules[key]
-        except KeyError:
-            if len(self._schedules) >= _MAX_SCHEDULES:
-                self._schedules.clear()
-            schedule = self._schedules[key] = self._find(model, provider, service_tier)
+        schedule = self.schedule(model=model, provider=provider, service_tier=service_tier)
         if schedule is None:
             return None
         period = schedule.always or schedule.at(at)
         if period is None:
             return None
         return period.rates[bisect_left(period.starts, prompt_tokens or 0)]
+
+    def schedule(self, *, model: str, provider: str | None = None, service_tier: str | None = None) -> Schedule | None:
+        """The prices of a model over time and by size of the prompt, or None; arguments as in `rates`."""
+        key = (provider, model, service_tier)
+        try:
+            return self._schedules[key]
+        except KeyError:
+            if len(self._schedules) >= _MAX_SCHEDULES:
+                self._schedules.clear()
+            schedule = self._schedules[key] = self._find(model, provider, service_tier)
+            return schedule
 
     def cost(
         self,
@@ -219,13 +234,22 @@ class PriceBook:
 
 
 def _amounts(usage: TokenUsage, prices: _Prices) -> tuple[float | None, float | None]:
-    """Total and original cost in USD; None where input is not reported or tokens used have no price."""
-    prompt = usage.prompt_tokens
+    return amounts(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.cache_write_tokens, prices)
+
+
+def amounts(
+    prompt: int | None, completion: int | None, cached: int | None, written: int | None, prices: _Prices
+) -> tuple[float | None, float | None]:
+    """Total and original cost in USD; None where input is not reported or tokens used have no price.
+
+    The counts are those of a :class:`~rlm_cachetrack.usage.TokenUsage`, the prices those of :class:`Rates`: prompt,
+    cached, written, completion.
+    """
     if prompt is None:
         return None, None
-    cached = usage.cached_tokens or 0
-    written = usage.cache_write_tokens or 0
-    completion = usage.completion_tokens or 0  # embeddings report none
+    cached = cached or 0
+    written = written or 0
+    completion = completion or 0  # embeddings report none
     plain = max(prompt - cached - written, 0)
     prompt_price, cached_price, write_price, completion_price = prices
     if prompt_price is None or cached_price is None or write_price is None or completion_price is None:

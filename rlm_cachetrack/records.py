@@ -206,6 +206,19 @@ class RunEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Rows as a store of ours takes them, ready for the wire.
+
+    Attributes:
+        columns: Names, in the order of the fields.
+        rows: Each encoded for PostgreSQL's binary COPY.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordBatch:
     """What a sink stores at once: whole, or not at all.
 
@@ -214,15 +227,22 @@ class RecordBatch:
         run_starts: Runs that began; known ones stay as they are.
         run_ends: Runs that ended, whose optimization is to be stored after the interactions.
         optimizations: Runs whose optimization is to be computed again.
+        packed: More interactions; for the PostgreSQL store only, another sink never sees any.
     """
 
     interactions: Sequence[tuple[Any, ...]] = ()
     run_starts: Sequence[RunStart] = ()
     run_ends: Sequence[RunEnd] = ()
     optimizations: Sequence[RunKey] = ()
+    packed: Sequence[PackedRows] = ()
+
+    @property
+    def calls(self) -> int:
+        """How many calls are in it."""
+        return len(self.interactions) + sum(len(some.rows) for some in self.packed)
 
     def __len__(self) -> int:
-        return len(self.interactions) + len(self.run_starts) + len(self.run_ends) + len(self.optimizations)
+        return self.calls + len(self.run_starts) + len(self.run_ends) + len(self.optimizations)
 
 
 @runtime_checkable
@@ -230,7 +250,9 @@ class RecordSink(Protocol):
     """Where records end. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
 
     Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
-    the outbox and it is offered again, so storing must be idempotent by ``interaction_id``.
+    the outbox and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
+    :class:`~rlm_cachetrack.errors.RecordRefusedError` the record at fault is found, by offering parts of the batch, and
+    set aside.
     """
 
     def store(self, batch: RecordBatch) -> None:
@@ -238,6 +260,14 @@ class RecordSink(Protocol):
 
     def close(self) -> None:
         """Release what is held; called once."""
+
+
+@runtime_checkable
+class ProbingSink(RecordSink, Protocol):
+    """A sink that can tell whether it is at fault itself, when it refused every record it was offered."""
+
+    def probe(self) -> None:
+        """Raise what a harmless record would be refused with; leave nothing behind. May block."""
 
 
 def aware(value: object, name: str) -> datetime:
@@ -323,11 +353,16 @@ def uuid7(unix_ns: int, number: int | None = None) -> str:
         unix_ns: Nanoseconds since 1970; its 12 bits below the millisecond are kept too, so ids sort as calls began.
         number: The 62 bits that tell ids of the same moment apart; None: random ones.
     """
-    milliseconds, rest = divmod(unix_ns, 1_000_000)
-    bits = _random.getrandbits(62) if number is None else number & 0x3FFF_FFFF_FFFF_FFFF
-    high = f"{milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000:016x}"
-    low = f"{1 << 63 | bits:016x}"
+    bits = _random.getrandbits(62) if number is None else number
+    halves = uuid7_halves(unix_ns, bits)
+    high, low = f"{halves[0]:016x}", f"{halves[1]:016x}"
     return f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}"
+
+
+def uuid7_halves(unix_ns: int, number: int) -> tuple[int, int]:
+    """The same as two numbers of 64 bits."""
+    milliseconds, rest = divmod(unix_ns, 1_000_000)
+    return milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000, 1 << 63 | number & 0x3FFF_FFFF_FFFF_FFFF
 
 
 def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import conninfo, sql
@@ -20,39 +23,32 @@ from psycopg.types.json import Jsonb, set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import _sql
+from ._binary import HEADER, TRAILER, pack_row
+from ._sqlstates import Meaning, meaning_of
 from .config import redact
-from .errors import ConfigError, QueryError, StoreError, StoreUnreachableError
-from .records import COLUMNS, RecordBatch, RunKey
+from .errors import ConfigError, QueryError, RecordRefusedError, StoreError, StoreUnreachableError
+from .records import COLUMNS, PackedRows, RecordBatch, RunKey, new_id
 
 __all__ = ["PostgresStore"]
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30.0
-
-_TYPES: dict[str, str] = {
-    "time": "timestamptz",
-    "interaction_id": "uuid",
-    "run_id": "timestamptz",
-    "start_time": "timestamptz",
-    "end_time": "timestamptz",
-    "has_tool_calls": "bool",
-    "success": "bool",
-    "metadata": "jsonb",
-    "usage": "jsonb",
+_ROWS_A_WRITE = 200
+# A server whose machine is gone says no goodbye: without these a statement waits for it for two hours (keepalive) or a
+# quarter of an hour (unacknowledged data), and the records behind it too.
+# Source: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-KEEPALIVES, read 2026-11-23.
+_CONNECTION_DEFAULTS: Mapping[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "application_name": "rlm_cachetrack",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
-_FLOATS = ("price", "cost", "_ms")
-_INTEGERS = ("tokens", "messages", "length", "count", "index", "depth", "iteration")
 
 
-def _column_type(name: str) -> str:
-    if name in _TYPES:
-        return _TYPES[name]
-    if name.endswith(_FLOATS):
-        return "float8"
-    return "int4" if name.endswith(_INTEGERS) else "text"
-
-
-COLUMN_TYPES: tuple[str, ...] = tuple(_column_type(name) for name in COLUMNS)
+class _SchemaError(QueryError):
+    """A table or column is not as this release made it: worth another look, and a migration."""
 
 
 class PostgresStore:
@@ -127,12 +123,12 @@ class PostgresStore:
             self._pool = None
         self._url = None
 
-    def _connect(self, url: str) -> psycopg.Connection[Any]:
+    def _connect(self, url: str, *, writes: bool = False) -> psycopg.Connection[Any]:
         connection = psycopg.connect(
             url,
             autocommit=True,
             prepare_threshold=None,  # a statement prepared on one server connection is unknown on the next of a pooler
-            **_connect_arguments(url),
+            **_connect_arguments(url, writes=writes),
         )
         set_json_dumps(_dumps, connection)
         return connection
@@ -143,14 +139,12 @@ class PostgresStore:
         address = redact(url or self._url or "")
         try:
             yield
-        except psycopg.ProgrammingError as exc:
-            if exc.sqlstate is None and self._url is None:  # libpq could not make sense of the address
+        except (psycopg.Error, PoolTimeout, PoolClosed) as exc:
+            state = getattr(exc, "sqlstate", None)
+            if isinstance(exc, psycopg.ProgrammingError) and state is None and self._url is None:
+                # libpq could not make sense of the address
                 raise ConfigError(f"the database address is not usable: {_first_line(exc)}") from _clean(exc)
-            raise QueryError(f"{address} refused a statement: {_first_line(exc)}") from _clean(exc)
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as exc:
-            raise StoreUnreachableError(f"cannot reach {address}: {_first_line(exc)}") from _clean(exc)
-        except psycopg.Error as exc:
-            raise QueryError(f"{address} refused a statement: {_first_line(exc)}") from _clean(exc)
+            raise _translated(exc, address, state) from _clean(exc)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -159,17 +153,44 @@ class PostgresStore:
 
         Raises:
             StoreUnreachableError: Nothing was stored; offer the batch again.
-            QueryError: The server refused a record; nothing was stored.
+            RecordRefusedError: The server refused a record of the batch; nothing was stored.
+            QueryError: The server refused the batch for a reason that does not lie in it; nothing was stored.
         """
+        with self._writing() as connection, connection.transaction(), connection.cursor() as cursor:
+            _write(cursor, batch)
+
+    def probe(self) -> None:
+        """Store one harmless call and take it back, to tell a store that refuses a record from one that refuses all.
+
+        Blocks. Leaves nothing behind.
+
+        Raises:
+            StoreError: The store takes no call at all now.
+        """
+        now = datetime.now(UTC)
+        known = {"time": now, "run_id": now, "interaction_id": UUID(new_id()), "success": True}
+        row = tuple(
+            known.get(name, "rlm-cachetrack-probe" if name in ("query_id", "model") else None) for name in COLUMNS
+        )
+        with (
+            self._writing() as connection,
+            connection.transaction(force_rollback=True),
+            connection.cursor() as cursor,
+        ):
+            _write(cursor, RecordBatch([row]))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[psycopg.Connection[Any]]:
+        """The writer's connection; after an error that a new connection may mend, the next call makes one."""
         self.open()
         try:
             with self._errors():
                 if self._writer is None or self._writer.closed:
-                    self._writer = self._connect(self._open_url())
-                with self._writer.transaction(), self._writer.cursor() as cursor:
-                    _write(cursor, batch)
-        except StoreUnreachableError:
-            # The next attempt resolves the address anew, looks at the schema anew, and so survives a failover.
+                    self._writer = self._connect(self._open_url(), writes=True)
+                yield self._writer
+        except (StoreUnreachableError, _SchemaError):
+            # The next attempt resolves the address anew, looks at the schema anew, and so survives a failover, and a
+            # database that was replaced by an empty one.
             with self._lock:
                 self._drop_connections()
             raise
@@ -278,8 +299,8 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
         )
     finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
     finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
-    if batch.interactions:
-        _copy(cursor, batch.interactions)
+    if batch.calls:
+        _copy(cursor, batch)
         cursor.execute(_sql.query("staging_runs"))
         cursor.execute(_sql.query("staging_late_runs"))
         finalized.update((row[0], row[1]) for row in cursor.fetchall())
@@ -296,18 +317,27 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
         cursor.execute(_sql.query("store_run_totals"), runs)
 
 
-def _copy(cursor: psycopg.Cursor[Any], rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    cursor.execute(_named("staging_create", columns))
-    with cursor.copy(_named("staging_copy", columns)) as copy:
-        copy.set_types(COLUMN_TYPES)
-        for row in rows:
-            copy.write_row(row)
-    cursor.execute(_named("staging_merge", columns))
+def _copy(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
+    cursor.execute(_named("staging_create", COLUMNS))
+    for packed in (*batch.packed, *_packed(batch.interactions)):
+        with cursor.copy(_named("staging_copy", packed.columns)) as copy:
+            copy.write(HEADER)
+            for start in range(0, len(packed.rows), _ROWS_A_WRITE):  # not all at once: that would be a second copy
+                copy.write(b"".join(packed.rows[start : start + _ROWS_A_WRITE]))
+            copy.write(TRAILER)
+    cursor.execute(_named("staging_merge", COLUMNS))
 
 
-def _named(name: str, columns: sql.Composable) -> sql.Composed:
-    return sql.SQL(_sql.query(name)).format(columns=columns)
+def _packed(interactions: Sequence[tuple[Any, ...]]) -> list[PackedRows]:
+    try:
+        return [PackedRows(COLUMNS, [pack_row(row) for row in interactions])] if interactions else []
+    except Exception as exc:
+        raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
+
+
+@cache
+def _named(name: str, columns: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns)))
 
 
 def _dumps(value: Any) -> str:
@@ -321,13 +351,29 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _connect_arguments(url: str) -> Mapping[str, Any]:
+def _translated(exc: Exception, address: str, state: str | None) -> StoreError:
+    said = _first_line(exc)
+    if not isinstance(exc, psycopg.Error):
+        return StoreUnreachableError(f"cannot reach {address}: {said}")
+    meaning = meaning_of(exc, state)
+    if meaning is Meaning.UNREACHABLE:
+        return StoreUnreachableError(f"cannot reach {address}: {said}")
+    if meaning is Meaning.READ_ONLY:
+        return StoreUnreachableError(f"{address} is read-only now: {said}")
+    refused = f"{address} refused a statement: {said}" + (f" (SQLSTATE {state})" if state else "")
+    if meaning is Meaning.BAD_RECORD:
+        return RecordRefusedError(refused)
+    return _SchemaError(refused) if meaning is Meaning.SCHEMA else QueryError(refused)
+
+
+def _connect_arguments(url: str, *, writes: bool = False) -> Mapping[str, Any]:
     given = conninfo.conninfo_to_dict(url)
-    arguments: dict[str, Any] = {}
-    if "connect_timeout" not in given:
-        arguments["connect_timeout"] = CONNECT_TIMEOUT_S
-    if "application_name" not in given:
-        arguments["application_name"] = "rlm_cachetrack"
+    arguments = {name: value for name, value in _CONNECTION_DEFAULTS.items() if name not in given}
+    chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
+    if not chosen and (writes or "," in str(given.get("host", ""))):
+        # Of several servers, or of one that was demoted, it is the primary that we need: reads are to see what was
+        # written, and to look at the schema may mean to change it.
+        arguments["target_session_attrs"] = "read-write"
     return arguments
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ._dialects import DIALECTS, Dialect, Path, get_path
+from ._dialects import DIALECTS, Dialect, Path, get_path, has_path
 from ._usage_access import locate_usage, plain
 
-__all__ = ["DIALECTS", "NO_USAGE", "Dialect", "TokenUsage", "locate_usage", "plain", "read_usage"]
+__all__ = ["DIALECTS", "NO_USAGE", "Dialect", "TokenUsage", "locate_usage", "plain", "read_usage", "simple_counts"]
 
 _INT4_MAX = 2**31 - 1
 
@@ -108,6 +108,89 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
         anomaly=",".join(dict.fromkeys(flags)) or None,
         dialect=row.name,
     )
+
+
+_Simple = tuple[int, int, int, int | None, int | None, int | None]
+
+
+class _Plan(NamedTuple):
+    """Where the six counts stand in usages of one shape; a path of one key, or of two, or None."""
+
+    prompt: str
+    completion: str
+    total: str
+    cached: Path | None
+    write: Path | None
+    reasoning: Path | None
+
+
+_plans: dict[tuple[Any, ...], _Plan | None] = {}
+
+
+def simple_counts(raw: Mapping[str, Any], provider: str | None) -> _Simple | None:
+    """The counts of a usage in which nothing has to be settled, several times faster than :func:`read_usage`.
+
+    Args:
+        raw: As there, plain dicts throughout.
+        provider: As there.
+
+    Returns:
+        Prompt, completion, total, cached, written and reasoning tokens as :func:`read_usage` gives them; None where it
+        takes :func:`read_usage` to tell: counts that do not add up or that no dialect has, a cost that the provider
+        states, an anomaly.
+    """
+    # The keys alone decide which dialect reads it; values only decide whether something is to be settled.
+    shape = (provider, *[key if type(value) is not dict else (key, *value) for key, value in raw.items()])
+    try:
+        plan = _plans[shape]
+    except KeyError:
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        plan = _plans[shape] = _plan(raw, provider)
+    if plan is None:
+        return None
+    prompt_at, completion_at, total_at, cached_at, write_at, reasoning_at = plan
+    prompt, completion, total = raw[prompt_at], raw[completion_at], raw[total_at]
+    cached = write = reasoning = None
+    if cached_at is not None:
+        cached = raw[cached_at[0]] if len(cached_at) == 1 else raw[cached_at[0]][cached_at[1]]
+    if write_at is not None:
+        write = raw[write_at[0]] if len(write_at) == 1 else raw[write_at[0]][write_at[1]]
+    if reasoning_at is not None:
+        reasoning = raw[reasoning_at[0]] if len(reasoning_at) == 1 else raw[reasoning_at[0]][reasoning_at[1]]
+    if (
+        type(prompt) is int
+        and type(completion) is int
+        and type(total) is int
+        and prompt >= 0
+        and completion >= 0
+        and total == prompt + completion
+        and total <= _INT4_MAX
+        and (cached is None or (type(cached) is int and 0 <= cached <= prompt))
+        and (write is None or (type(write) is int and 0 <= write <= prompt - (cached or 0)))
+        and (reasoning is None or (type(reasoning) is int and 0 <= reasoning <= completion))
+    ):
+        return prompt, completion, total, cached, write, reasoning
+    return None
+
+
+_MAX_PLANS = 1_000
+
+
+def _plan(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
+    row = _choose(raw, provider)
+    if row is None or (row.cost is not None and has_path(raw, row.cost)):
+        return None
+    found: list[Path | None] = []
+    for paths in (row.prompt, row.completion, row.total, row.cached, row.cache_write, row.reasoning):
+        present = [path for path in paths if has_path(raw, path)]
+        if len(present) > 1 or any(len(path) > 2 for path in present):
+            return None  # several spellings: their values decide
+        found.append(present[0] if present else None)
+    prompt, completion, total, cached, write, reasoning = found
+    if prompt is None or completion is None or total is None or len(prompt) + len(completion) + len(total) != 3:
+        return None
+    return _Plan(prompt[0], completion[0], total[0], cached, write, reasoning)
 
 
 @dataclass(slots=True)

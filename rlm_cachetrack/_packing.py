@@ -1,0 +1,267 @@
+"""Journal lines of finished calls, straight to rows of the binary COPY format: the writer's hot path.
+
+One call in one pass: no dict with names, no datetimes, no dataclasses; what calls have in common (their run, their
+model and its prices, the shape of their usage) is encoded once and remembered. Only the usual call goes this way.
+Whatever is unusual (a failure, a usage that has to be settled) is left to :mod:`rlm_cachetrack._rows`, which reads
+everything; where both can, they store the same row.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from ._binary import NULL, micros_of_epoch, pack_fields
+from .pricing import PriceBook, Rates, Schedule, amounts
+from .records import COLUMNS, clean_text, uuid7_halves
+from .usage import simple_counts
+
+try:
+    from pydantic_core import to_json as _to_json
+except ImportError:  # openai with pydantic 1
+    _to_json = None  # type: ignore[assignment]
+
+__all__ = ["PACKED_COLUMNS", "Packer"]
+
+_PLACE = (
+    "query_id",
+    "run_id",
+    "iteration",
+    "model_type",
+    "model_index",
+    "recursion_id",
+    "parent_recursion_id",
+    "current_depth",
+    "max_depth",
+)
+_KIND = ("model", "api", "provider", "service_tier", "finish_reason", "metadata")
+_PRICES = (
+    "prompt_token_price",
+    "cached_token_price",
+    "cache_write_token_price",
+    "completion_token_price",
+    "price_source",
+)
+_ALWAYS = (
+    "time",
+    "interaction_id",
+    "start_time",
+    "end_time",
+    "duration_ms",
+    "success",
+    "has_tool_calls",
+    "tool_call_count",
+)
+_NUMBERS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "uncached_prompt_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "context_messages",
+    "response_length",
+    "total_cost",
+    "original_cost",
+    "time_to_first_token_ms",
+)
+_LAST = ("request_id", "usage")
+_OFTEN = (*_PLACE, *_KIND, *_PRICES, *_ALWAYS, *_NUMBERS, *_LAST)
+_NEVER = tuple(name for name in COLUMNS if name not in _OFTEN)
+
+PACKED_COLUMNS: tuple[str, ...] = (*_NEVER, *_OFTEN)
+"""The columns of a row that :class:`Packer` wrote, in its order."""
+
+_START = struct.pack("!h", len(PACKED_COLUMNS)) + NULL * len(_NEVER)
+# Each field: its length, then the value; a length of -1 is NULL.
+_always = struct.Struct("!iq iQQ iq iq id i? i? ii").pack
+_numbers: dict[tuple[bool, bool], Callable[..., bytes]] = {
+    (written, first): struct.Struct(
+        f"!ii ii ii ii ii {'ii' if written else 'i'} ii ii ii id id {'id' if first else 'i'}"
+    ).pack
+    for written in (False, True)
+    for first in (False, True)
+}
+_plain_numbers = _numbers[False, False]
+_size = struct.Struct("!i").pack
+_UNPRICED = NULL * len(_PRICES)
+_MOST = 10_000  # of what is remembered; names come from servers
+
+
+class _Kind(NamedTuple):
+    """What calls of one model, provider, tier and finish reason have in common."""
+
+    fields: bytes
+    schedule: Schedule | None
+
+
+class Packer:
+    """Packs calls; keeps what they have in common.
+
+    Args:
+        prices: What tokens cost.
+    """
+
+    def __init__(self, prices: PriceBook) -> None:
+        self._book = prices
+        self._places: dict[tuple[Any, ...], bytes] = {}
+        self._kinds: dict[tuple[Any, ...], _Kind] = {}
+        self._rates: dict[int, tuple[bytes, Rates]] = {}
+
+    def pack(self, line: Mapping[str, Any]) -> bytes | None:
+        """One row, or None where the call is not a usual one.
+
+        Args:
+            line: What the journal holds of a finished call, decoded.
+
+        Raises:
+            Exception: The line is damaged.
+        """
+        (
+            number,
+            api,
+            provider,
+            model,
+            requested,
+            start,
+            duration,
+            first,
+            messages,
+            length,
+            request_id,
+            tier,
+            finish,
+            tools,
+            error_type,
+            _,
+            metadata,
+        ) = line["call"]
+        usage = line["usage"]
+        if error_type is not None or metadata or type(usage) is not dict or type(start) is not float:
+            return None
+        counts = simple_counts(usage, provider)
+        if counts is None:
+            return None
+        prompt, completion, total, cached, written, reasoning = counts
+        place = self._place(line["in"])
+        kind = self._kinds.get((model, requested, provider, api, tier, finish))
+        if kind is None:
+            kind = self._new_kind(model, requested, provider, api, tier, finish)
+        prices, cost, original = self._price(kind.schedule, start, prompt, completion, cached, written)
+
+        began = micros_of_epoch(start)
+        high, low = uuid7_halves(round(start * 1e6) * 1000, number)
+        ended = micros_of_epoch(start + duration / 1000)
+        always = _always(
+            8, began, 16, high, low, 8, began, 8, ended, 8, duration, 1, True, 1, tools > 0, 4, tools
+        )  # fmt: skip
+        if cached is None or reasoning is None or messages is None or length is None or cost is None:
+            uncached = None if cached is None else prompt - cached
+            counted = (prompt, completion, total, cached, uncached, written, reasoning, messages, length)
+            numbers = pack_fields(_NUMBERS, (*counted, cost, original, first))
+        elif written is None and first is None:  # the usual numbers
+            numbers = _plain_numbers(
+                4, prompt, 4, completion, 4, total, 4, cached, 4, prompt - cached, -1, 4, reasoning,
+                4, messages, 4, length, 8, cost, 8, original, -1,
+            )  # fmt: skip
+        else:
+            pack = _numbers[written is not None, first is not None]
+            numbers = pack(
+                4, prompt, 4, completion, 4, total, 4, cached, 4, prompt - cached,
+                *((-1,) if written is None else (4, written)), 4, reasoning,
+                4, messages, 4, length, 8, cost, 8, original, *((-1,) if first is None else (8, first)),
+            )  # fmt: skip
+        usage_json: bytes = _to_json(usage, inf_nan_mode="null")
+        if b"\\u0000" in usage_json:
+            return None
+        if request_id is None:
+            request = NULL
+        else:
+            data = clean_text(request_id).encode()
+            request = _size(len(data)) + data
+        return b"".join(
+            (
+                _START,
+                place,
+                kind.fields,
+                prices,
+                always,
+                numbers,
+                request,
+                _size(len(usage_json) + 1),
+                b"\1",
+                usage_json,
+            )
+        )
+
+    def _place(self, values: Mapping[str, Any]) -> bytes:
+        key = tuple(values.items())
+        known = self._places.get(key)
+        if known is None:
+            if strange := values.keys() - set(_PLACE):
+                raise ValueError(f"a call's place with {', '.join(sorted(strange))}")
+            named = {**values, "query_id": clean_text(values["query_id"])}
+            for name in ("model_type", "recursion_id", "parent_recursion_id"):
+                if named.get(name) is not None:
+                    named[name] = clean_text(named[name])
+            named["run_id"] = datetime.fromisoformat(values["run_id"])
+            known = pack_fields(_PLACE, [named.get(name) for name in _PLACE])
+            _remember(self._places, key, known)
+        return known
+
+    def _new_kind(self, model: Any, requested: Any, provider: Any, api: Any, tier: Any, finish: Any) -> _Kind:
+        served = requested if model is None else model
+        metadata = None if served == requested else _rendered({"requested_model": requested})
+        texts = [None if value is None else clean_text(value) for value in (served, api, provider, tier, finish)]
+        kind = _Kind(
+            pack_fields(_KIND, (*texts, metadata)),
+            self._book.schedule(model=served, provider=provider, service_tier=tier),
+        )
+        _remember(self._kinds, (model, requested, provider, api, tier, finish), kind)
+        return kind
+
+    def _price(
+        self,
+        schedule: Schedule | None,
+        start: float,
+        prompt: int,
+        completion: int,
+        cached: int | None,
+        written: int | None,
+    ) -> tuple[bytes, float | None, float | None]:
+        """The fields of :data:`_PRICES`, the total and the original cost."""
+        period = None
+        if schedule is not None:
+            period = schedule.always or schedule.at(datetime.fromtimestamp(start, UTC))
+        if period is None:
+            return _UNPRICED, None, None
+        rates = period.rates[bisect_left(period.starts, prompt)]
+        known = self._rates.get(id(rates))
+        if known is None or known[1] is not rates:
+            prices = (rates.prompt, rates.cached, rates.cache_write, rates.completion, rates.source)
+            known = (pack_fields(_PRICES, prices), rates)  # kept, so that its id stays its own
+            _remember(self._rates, id(rates), known)
+        if not rates.by_tokens_alone:
+            return known[0], None, None
+        total, original = amounts(
+            prompt, completion, cached, written, (rates.prompt, rates.cached, rates.cache_write, rates.completion)
+        )
+        return known[0], total, original
+
+
+def _rendered(metadata: Mapping[str, Any]) -> str:
+    text = json.dumps(metadata, separators=(",", ":"))
+    if "\\u0000" in text or "\\ud" in text:
+        raise ValueError("what JSONB refuses")
+    return text
+
+
+def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(known) >= _MOST:
+        known.clear()
+    known[key] = value

@@ -1,0 +1,242 @@
+"""``outbox``: what waits to be stored, storing it now, and the records that cannot be stored."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..errors import ConfigError, StoreUnreachableError
+from ._arguments import AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
+from ._output import Column, clean, moment, number, print_json, print_line, size, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from ..client import TimescaleDBClient
+
+__all__ = ["outbox_app"]
+
+_PROGRESS_S = 0.2
+_SHOWN = 20
+
+outbox_app = typer.Typer(no_args_is_help=True, help="Records that wait to be stored, and those that cannot be.")
+
+TimeoutS = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up when nothing was stored for so long."),
+]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Only these; all where none is named.", show_default=False),
+]
+
+
+@outbox_app.command()
+def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """Say what waits in journals, by process. Needs no database, starts nothing."""
+    from ..client import unopened
+
+    facts = unopened(db_url).waiting()
+    if as_json:
+        print_json(facts)
+        return
+    console = stdout()
+    if facts["journals"]:
+        columns = (
+            Column("process", numeric=True),
+            Column("state"),
+            Column("events", numeric=True),
+            Column("size", numeric=True),
+            Column("oldest (UTC)", optional=1),
+        )
+        rows = [
+            [
+                str(journal["pid"] or "?"),
+                "live" if journal["live"] else "left over",
+                number(journal["events"]),
+                size(journal["bytes"]),
+                moment(journal["oldest"]),
+            ]
+            for journal in facts["journals"]
+        ]
+        console.print(table(columns, rows, console.width))
+        console.print()
+    for name, text in _summary(facts):
+        print_line(console, name, text, indent=14)
+
+
+def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    waiting = f"{_counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
+    lines = [("waiting", waiting)]
+    if facts["left_over_events"]:
+        lines.append(("", f"the next use stores what dead processes left, or now: `{command('outbox', 'drain')}`"))
+    if facts["dead_letters"]:
+        listing = command("outbox", "dead-letters")
+        lines.append(("dead letters", f"{_counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}`"))
+    else:
+        lines.append(("dead letters", "none"))
+    lines.append(("folder", facts["outbox"]))
+    if facts["for_other_stores"]["files"]:
+        others = facts["for_other_stores"]
+        lines.append(("other", f"{_counted(others['files'], 'journal')} ({size(others['bytes'])}) of other databases"))
+    return lines
+
+
+# -- drain ----------------------------------------------------------------------------------------
+
+
+@outbox_app.command()
+def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """Store now what dead processes left in their journals.
+
+    Exit code 0 when nothing is left, 1 when some records could not be stored, 3 when the database cannot be reached.
+    Journals of processes that are alive are theirs to store.
+    """
+    began = time.monotonic()
+    with open_client(db_url) as client:
+        done = _store_all(client, timeout_s, quiet=as_json)
+        counts = client.stats()
+    facts = {
+        "stored": counts["adopted"] + counts["recorded"] - counts["pending"] - counts["dead_letters"],
+        "pending": counts["pending"],
+        "dead_letters": counts["dead_letters"],
+        "seconds": time.monotonic() - began,
+        "error": counts["last_error"],
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        _say(facts)
+    if not done:
+        stderr().print(f"{_counted(facts['pending'], 'event')} still in the outbox: {facts['error']}", soft_wrap=True)
+    raise typer.Exit(0 if done and not facts["dead_letters"] else 1)
+
+
+def _store_all(client: TimescaleDBClient, timeout_s: float, *, quiet: bool) -> bool:
+    """Flush, with a bar where somebody looks on; whether nothing waits any more."""
+    columns = (TextColumn("storing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr(), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task("storing", total=None)
+        before, since = -1, time.monotonic()
+        while not client.flush(_PROGRESS_S):
+            counts = client.stats()
+            total = counts["recorded"] + counts["adopted"]
+            done = total - counts["pending"]
+            progress.update(task, total=total, completed=done)
+            if done != before:
+                before, since = done, time.monotonic()
+            elif time.monotonic() - since > timeout_s:
+                return False
+    return True
+
+
+def _say(facts: dict[str, Any]) -> None:
+    console = stdout()
+    if not (facts["stored"] or facts["pending"] or facts["dead_letters"]):
+        console.print("Nothing was left to store.")
+        return
+    console.print(f"Stored {_counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
+    if facts["dead_letters"]:
+        listing = command("outbox", "dead-letters")
+        console.print(
+            f"{_counted(facts['dead_letters'], 'record')} cannot be stored and {_were(facts['dead_letters'])} set "
+            f"aside: `{listing}` shows why.",
+            soft_wrap=True,
+        )
+
+
+# -- dead letters ---------------------------------------------------------------------------------
+
+
+@outbox_app.command("dead-letters")
+def dead_letters(
+    ids: Ids = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Offer them to the database again.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete them.")] = False,
+    export: Annotated[bool, typer.Option("--export", help="Print them whole, one line of JSON each.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """List the records that the database refuses, with its reasons; --retry, --discard or --export them."""
+    from ..client import unopened
+
+    if retry + discard + export > 1:
+        raise ConfigError("--retry, --discard and --export exclude each other")
+    runtime = unopened(db_url)
+    letters = runtime.dead_letters.read()
+    if ids:
+        letters = [letter for letter in letters if letter.id in ids]
+        if missing := set(ids) - {letter.id for letter in letters}:
+            raise NotFound(f"no dead letter has the id {', '.join(sorted(missing))}")
+    chosen = [letter.id for letter in letters]
+    if export:
+        for letter in letters:
+            sys.stdout.write(json.dumps(asdict(letter), default=str) + "\n")
+    elif retry:
+        _retry(db_url, chosen, as_json=as_json)
+    elif discard:
+        if chosen and not yes:
+            confirm(f"Delete {_counted(len(chosen), 'record')} for good?")
+        gone = runtime.dead_letters.remove(chosen)
+        if as_json:
+            print_json({"discarded": gone})
+        else:
+            stdout().print(f"Deleted {_counted(gone, 'record')}.")
+    elif as_json:
+        print_json([asdict(letter) for letter in letters])
+    else:
+        _list(letters)
+
+
+def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
+    from ..client import unopened
+
+    with open_client(db_url) as client:
+        offered = unopened(db_url).offer_again(ids)
+        if not client.flush():
+            raise StoreUnreachableError(f"they wait in the outbox now: {client.stats()['last_error']}")
+        left = {letter.id for letter in unopened(db_url).dead_letters.read()}
+    refused = len(left & set(ids))
+    if as_json:
+        print_json({"offered": offered, "stored": offered - refused, "refused": refused})
+    else:
+        console = stdout()
+        console.print(f"Stored {_counted(offered - refused, 'record')}.")
+        if refused:
+            console.print(f"{_counted(refused, 'record')} {_were(refused)} refused again and set aside.")
+    raise typer.Exit(1 if refused else 0)
+
+
+def _list(letters: list[Any]) -> None:
+    console = stdout()
+    if not letters:
+        console.print("There are no dead letters: every record could be stored.")
+        return
+    for letter in letters[:_SHOWN]:
+        event = letter.event
+        what = f"{event.get('kind')} of query {event.get('query_id')!r}"
+        if event.get("model"):
+            what += f", model {event['model']}"
+        console.print(clean(letter.id), style="bold", soft_wrap=True)
+        print_line(console, "  set aside", moment(datetime.fromisoformat(letter.time).astimezone(UTC)), indent=14)
+        print_line(console, "  what", what, indent=14)
+        print_line(console, "  why", letter.reason, indent=14)
+    if len(letters) > _SHOWN:
+        console.print(f"… and {number(len(letters) - _SHOWN)} more: `{command('outbox', 'dead-letters', '--json')}`")
+    console.print()
+    console.print(f"`{command('outbox', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

@@ -1,0 +1,207 @@
+"""Records that can never be stored as they are: set aside in a file beside the journals, with the reason.
+
+One line of JSON each: ``id``, ``time``, ``reason`` and the ``event`` as it stood in the journal, which holds neither
+prompt text nor secrets. The file is shared by all processes of a store and outlives them; ``rlm-cachetrack outbox
+dead-letters`` lists it, offers its records again, or discards them.
+
+A record is set aside before it is acknowledged to the outbox. A process that is killed in between does so again, so a
+line may stand there twice: :meth:`DeadLetters.read` gives each record once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+__all__ = ["DeadLetter", "DeadLetters"]
+
+logger = logging.getLogger("rlm_cachetrack")
+
+FILE_NAME = "dead-letters.ndjson"  # not *.jsonl: it would be taken for a journal
+MAX_BYTES = 64 << 20
+_MAX_REASON = 1000
+_MAX_WAITING = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that was set aside.
+
+    Attributes:
+        id: Of the record: its ``interaction_id``, or a digest of an event that has none.
+        time: When it was set aside, in UTC, ISO 8601.
+        reason: What the server said, without secrets.
+        event: As it stood in the journal.
+    """
+
+    id: str
+    time: str
+    reason: str
+    event: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any], reason: object) -> DeadLetter:
+        """An event that is given up now."""
+        return cls(_identity(event), datetime.now(UTC).isoformat(), str(reason)[:_MAX_REASON], event)
+
+
+class DeadLetters:
+    """The file of one store.
+
+    Args:
+        directory: Of the store's journals.
+        max_bytes: How large the file may grow; what comes later is dropped and counted.
+    """
+
+    def __init__(self, directory: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.path = directory / FILE_NAME
+        self.written = 0
+        self.dropped = 0
+        self._max_bytes = max_bytes
+        self._waiting: list[DeadLetter] = []
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def write(self, letters: Iterable[DeadLetter]) -> None:
+        """Set records aside. Blocks for one write; never raises.
+
+        Where the file cannot be written they wait in memory, a thousand at most, and are tried again with the next.
+        """
+        with self._lock:
+            fresh = list(letters)
+            waiting = [*self._waiting, *fresh]
+            if not waiting:
+                return
+            try:
+                self._append(waiting)
+                self._waiting = []
+            except OSError as exc:
+                self._waiting = waiting[:_MAX_WAITING]
+                self.dropped += len(waiting) - len(self._waiting)
+                self._warn("disk", "%s cannot be written (%s): refused records wait in memory", self.path, exc.strerror)
+            if fresh:
+                self.written += len(fresh)
+                self._warn(
+                    "refused",
+                    "a record cannot be stored and is set aside, see `rlm-cachetrack outbox dead-letters`: %s",
+                    fresh[0].reason,
+                )
+
+    def read(self) -> list[DeadLetter]:
+        """What is set aside, each record once, in the order in which it came. Blocks for reading the file."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        found: dict[str, DeadLetter] = {}
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError):  # a line torn by a power cut or a full disk
+                letter = DeadLetter(**json.loads(line))
+                found.setdefault(letter.id, letter)
+        return list(found.values())
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Forget these records, and return how many there were. Blocks for rewriting the file."""
+        with self._locked() as fd:
+            if fd is None:
+                return 0
+            before = self.read()
+            kept = [letter for letter in before if letter.id not in ids]
+            if not kept:
+                self.path.unlink()
+            elif len(kept) < len(before):
+                fresh = self.path.with_suffix(".new")
+                fresh.touch(0o600)
+                fresh.write_bytes(b"".join(map(_line, kept)))
+                fresh.replace(self.path)
+        return len(before) - len(kept)
+
+    def _append(self, letters: list[DeadLetter]) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._locked(create=True) as fd:
+            assert fd is not None  # noqa: S101 (for mypy: it was created)
+            size = os.fstat(fd).st_size
+            block = bytearray()
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                block += b"\n"  # after a torn line
+            for letter in letters:
+                line = _line(letter)
+                if size + len(block) + len(line) > self._max_bytes:
+                    self.dropped += 1
+                    self._warn("full", "%s is full: records that cannot be stored are dropped from now on", self.path)
+                else:
+                    block += line
+            written = os.write(fd, block)
+            if written != len(block):
+                os.ftruncate(fd, size)
+                raise OSError(28, "only a part of it could be written")
+
+    @contextlib.contextmanager
+    def _locked(self, *, create: bool = False) -> Iterator[int | None]:
+        """The file, opened, and locked against other processes; None where there is none."""
+        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
+        while True:
+            try:
+                fd = os.open(self.path, flags, 0o600)
+            except FileNotFoundError:
+                if create:
+                    raise
+                yield None
+                return
+            try:
+                _lock_file(fd)
+                # Somebody may have put another file in its place between our opening and our lock.
+                if self._is_current(fd):
+                    yield fd
+                    return
+            finally:
+                os.close(fd)
+
+    def _is_current(self, fd: int) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.stat().st_ino == os.fstat(fd).st_ino
+        return False
+
+    def _warn(self, key: str, message: str, *args: object) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            logger.warning(message, *args)
+
+
+def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], object], ids: Collection[str]) -> int:
+    """Append the records of these ids to an outbox again, then forget them here; returns how many.
+
+    In this order, so that none is lost if the process dies in between; one that is stored already is stored once.
+    """
+    chosen = [letter for letter in letters.read() if letter.id in ids]
+    for letter in chosen:
+        append(letter.event)
+    return letters.remove({letter.id for letter in chosen})
+
+
+def _line(letter: DeadLetter) -> bytes:
+    return json.dumps(asdict(letter), separators=(",", ":"), default=str).encode("ascii") + b"\n"
+
+
+def _identity(event: Mapping[str, Any]) -> str:
+    given = event.get("interaction_id")
+    if isinstance(given, str) and given:
+        return given
+    return hashlib.sha256(json.dumps(event, sort_keys=True, default=str).encode("ascii")).hexdigest()[:32]
+
+
+def _lock_file(fd: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: without guarantees
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX)

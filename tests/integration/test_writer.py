@@ -1,0 +1,414 @@
+"""The writer over a real PostgreSQL: bad records are set aside, bad times waited out, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from rlm_cachetrack import RecordBatch, _runtime, embedded, writer
+from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.errors import QueryError, RecordRefusedError
+from rlm_cachetrack.records import COLUMNS, new_id
+
+RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
+
+
+def call(**more: Any) -> dict[str, Any]:
+    """The event of a call, as capture leaves it in the journal."""
+    return {
+        "kind": "call",
+        "interaction_id": new_id(),
+        "query_id": "q",
+        "run_id": RUN.isoformat(),
+        "model": "gpt-5",
+        "start_time": RUN.timestamp(),
+        "end_time": RUN.timestamp() + 1,
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+        "success": True,
+        **more,
+    }
+
+
+@contextmanager
+def pipeline(url: str, sink: Any = None) -> Iterator[_runtime.Runtime]:
+    runtime = _runtime.open_runtime(load_settings(url), sink)
+    try:
+        yield runtime
+    finally:
+        runtime.close(0.1)
+
+
+def sql(url: str, *statements: str) -> list[Any]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def stored(url: str) -> list[str]:
+    """The models of the calls that are stored: each test names its calls by them."""
+    return [row[0] for row in sql(url, "SELECT model FROM llm_interactions ORDER BY model")]
+
+
+def in_time(condition: Any, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+# -- records that cannot be stored ------------------------------------------------------------------------------------
+
+
+def refuse_model(name: str) -> str:
+    return f"ALTER TABLE llm_interactions ADD CONSTRAINT no_such_model CHECK (model <> '{name}') NOT VALID"
+
+
+def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        bad = call(model="bad")
+        for number in range(500):
+            runtime.outbox.append(call(model=f"good-{number:03}"))
+            if number == 321:
+                runtime.outbox.append(bad)
+        assert runtime.flush(30)
+        counts = runtime.stats()
+    assert stored(db_url) == [f"good-{number:03}" for number in range(500)]
+    [letter] = runtime.dead_letters.read()
+    assert letter.id == bad["interaction_id"]
+    assert letter.event == bad
+    assert "no_such_model" in letter.reason
+    assert "23514" in letter.reason  # check_violation
+    assert (counts["dead_letters"], counts["pending"], counts["dropped"]) == (1, 0, {})
+    assert counts["last_error"] is None
+    assert stat.S_IMODE(runtime.dead_letters.path.stat().st_mode) == 0o600
+    assert runtime.dead_letters.path.parent == runtime.outbox.directory
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        # Incompressible, and so longer than an index row may be: 54000.
+        ({"query_id": os.urandom(4000).hex()}, "54000"),
+        ({"kind": "nonsense"}, "nonsense"),
+        ({"interaction_id": "not a uuid"}, "UUID"),
+        ({"run_id": "yesterday"}, "isoformat"),
+        ({"kind": "run_end", "time": None}, "TypeError"),
+    ],
+)
+def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
+    reused_db_url: str, damage: Mapping[str, Any], reason: str
+) -> None:
+    with pipeline(reused_db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+        runtime.outbox.append(call(model="d", **damage))
+        runtime.outbox.append(call(model="e"))
+        assert runtime.flush(20)
+        assert [reason in letter.reason for letter in runtime.dead_letters.read()] == [True]
+    assert stored(reused_db_url) == ["a", "b", "c", "e"]
+
+
+def test_a_bad_record_that_comes_alone_is_set_aside(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        assert len(runtime.dead_letters.read()) == 1
+        runtime.outbox.append(call(model="good"))
+        assert runtime.flush(20)
+    assert stored(db_url) == ["good"]
+
+
+def test_a_run_with_a_bad_record_is_completed_by_its_others(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.append_run("run_start", "q", RUN)
+        for model in ("gpt-5", "bad", "gpt-5"):
+            runtime.outbox.append(call(model=model))
+        runtime.append_run("run_end", "q", RUN, status="completed")
+        assert runtime.flush(20)
+    assert sql(db_url, "SELECT status, total_interactions FROM query_run_summaries") == [("completed", 2)]
+
+
+def test_a_store_that_refuses_every_record_is_waited_for_and_no_record_given_up(db_url: str) -> None:
+    sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    with pipeline(db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+        assert not runtime.flush(1)
+        assert runtime.dead_letters.read() == []
+        assert "closed" in runtime.stats()["last_error"]
+        sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
+        assert runtime.flush(20)
+    assert stored(db_url) == ["a", "b", "c"]
+
+
+def test_a_missing_permission_is_waited_for_and_no_record_given_up(db_url: str) -> None:
+    sql(
+        db_url,
+        "DROP ROLE IF EXISTS rlm_clerk",
+        "CREATE ROLE rlm_clerk LOGIN",
+        "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO rlm_clerk",
+        "REVOKE INSERT ON llm_interactions FROM rlm_clerk",
+    )
+    try:
+        with pipeline(make_conninfo(db_url, user="rlm_clerk")) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert not runtime.flush(1)
+            assert runtime.dead_letters.read() == []
+            assert "permission denied" in runtime.stats()["last_error"]
+            sql(db_url, "GRANT INSERT ON llm_interactions TO rlm_clerk")
+            assert runtime.flush(20)
+        assert stored(db_url) == ["a"]
+    finally:
+        sql(db_url, "DROP OWNED BY rlm_clerk", "DROP ROLE rlm_clerk")
+
+
+def test_a_process_killed_after_setting_a_record_aside_leaves_it_listed_once_and_the_rest_stored_once(
+    db_url: str,
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    program = """
+import os, signal, sys
+from rlm_cachetrack import _runtime, outbox
+from rlm_cachetrack.config import load_settings
+from tests.integration.test_writer import call
+outbox.Outbox.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)  # all is done but the acknowledgement
+runtime = _runtime.open_runtime(load_settings(sys.argv[1]))
+for model in ("a", "bad", "b", "c"):
+    runtime.outbox.append(call(model=model))
+runtime.flush(30)
+"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program, db_url], timeout=60, check=False)
+        assert done.returncode == -signal.SIGKILL
+    with pipeline(db_url) as runtime:
+        before = runtime.dead_letters.path.read_text()
+        assert runtime.flush(30)
+        # Each of the two dead processes had one bad record; the second adopted that of the first, so that by now it
+        # was set aside three times.
+        assert before.count('"model":"bad"') >= 2
+        assert runtime.dead_letters.path.read_text().count('"model":"bad"') >= 4
+        assert len(runtime.dead_letters.read()) == 2
+    assert stored(db_url) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.dead_letters.path.mkdir(parents=True)  # not even root can write to it
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert stored(db_url) == ["a", "b"]
+        assert "wait in memory" in caplog.text
+        runtime.dead_letters.path.rmdir()
+        runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        assert len(runtime.dead_letters.read()) == 2  # also the one that waited
+
+
+# -- a sink of the user's ---------------------------------------------------------------------------------------------
+
+
+class Choosy:
+    """Refuses the model ``bad``, and batches of more than ``limit`` calls."""
+
+    def __init__(self, limit: int = 10**9) -> None:
+        self.limit = limit
+        self.models: list[str] = []
+
+    def store(self, batch: RecordBatch) -> None:
+        models = [row[COLUMNS.index("model")] for row in batch.interactions]
+        if len(models) > self.limit:
+            raise QueryError("too many at once")
+        if "bad" in models:
+            raise RecordRefusedError("I do not like it")
+        self.models += models
+
+    def close(self) -> None: ...
+
+
+def test_a_sink_may_refuse_a_record_and_gets_the_others() -> None:
+    sink = Choosy()
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
+    assert sorted(sink.models) == ["a", "b"]
+
+
+def test_a_batch_that_is_too_much_for_the_store_is_offered_in_smaller_ones() -> None:
+    sink = Choosy(limit=200)
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for _ in range(1000):
+            runtime.outbox.append(call())
+        assert runtime.flush(30)
+    assert len(sink.models) == 1000
+
+
+# -- stores that come and go ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Path]:
+    """The folder of a server of these tests' own, which may stop and start it."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        embedded.ensure_running(folder)
+        yield folder
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_url(own_server: Path) -> Iterator[str]:
+    url = embedded.ensure_running(own_server)
+    yield url
+    embedded.ensure_running(own_server)
+    sql(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+
+def test_an_outage_is_one_warning_and_one_info_and_loses_nothing(
+    own_server: Path, own_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rlm_cachetrack")
+    with pipeline(own_url) as runtime:
+        runtime.outbox.append(call(model="before"))
+        assert runtime.flush(20)
+        embedded.stop(own_server)
+        for number in range(50):
+            runtime.outbox.append(call(model=f"while-{number:02}"))
+        for _ in range(3):
+            assert not runtime.flush(0.6)  # long enough for more than one attempt each
+        assert runtime.stats()["pending"] == 50
+        assert runtime.stats()["failing_since"] is not None
+        assert len(caplog.records) == 1
+        assert embedded.ensure_running(own_server) == own_url
+        assert runtime.flush(30)
+        runtime.outbox.append(call(model="zafter"))
+        assert runtime.flush(20)
+        assert runtime.stats()["failing_since"] is None
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "the store is back after" in caplog.text
+    assert stored(own_url) == ["before", *(f"while-{number:02}" for number in range(50)), "zafter"]
+
+
+def test_connections_that_the_server_cuts_lose_and_double_nothing(db_url: str) -> None:
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with pipeline(db_url) as runtime:
+        for number in range(400):
+            runtime.outbox.append(call(model=f"{number:03}"))
+            if number == 0:
+                runtime.start()
+            if number % 40 == 20:
+                sql(db_url, cut)
+        assert runtime.flush(30)
+    assert stored(db_url) == [f"{number:03}" for number in range(400)]
+
+
+def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="old"))
+        assert runtime.flush(20)
+        name = psycopg.conninfo.conninfo_to_dict(db_url)["dbname"]
+        server = make_conninfo(db_url, dbname="postgres")
+        sql(server, f'DROP DATABASE "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
+        runtime.outbox.append(call(model="new"))
+        assert runtime.flush(20)
+    assert stored(db_url) == ["new"]
+
+
+def test_a_schema_that_vanishes_under_an_open_connection_is_made_again(db_url: str) -> None:
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="old"))
+        assert runtime.flush(20)
+        sql(db_url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        runtime.outbox.append(call(model="new"))
+        assert runtime.flush(20)
+        assert runtime.dead_letters.read() == []
+    assert stored(db_url) == ["new"]
+
+
+def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path, own_url: str) -> None:
+    with pipeline(own_url) as runtime:
+        runtime.outbox.append(call(model="a"))
+        assert runtime.flush(20)
+        sql(own_url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+        assert in_time(lambda: sql(own_url, "SHOW default_transaction_read_only") == [("on",)])
+        runtime.outbox.append(call(model="b"))
+        assert not runtime.flush(1)
+        assert "read-only" in runtime.stats()["last_error"]
+        assert runtime.dead_letters.read() == []
+        sql(
+            own_url,
+            "SET default_transaction_read_only = off",
+            "ALTER SYSTEM RESET default_transaction_read_only",
+            "SELECT pg_reload_conf()",
+        )
+        assert runtime.flush(20)
+    assert stored(own_url) == ["a", "b"]
+
+
+# -- pauses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least half a minute after every failure."""
+    monkeypatch.setattr(writer, "_FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(writer, "_LONGEST_PAUSE_S", 60.0)
+
+
+@pytest.mark.usefixtures("long_pauses")
+def test_a_flush_ends_the_pause_after_a_failure(own_server: Path, own_url: str) -> None:
+    with pipeline(own_url) as runtime:
+        embedded.stop(own_server)
+        runtime.append(call(model="a"))
+        assert in_time(lambda: runtime.stats()["last_error"])
+        embedded.ensure_running(own_server)
+        assert runtime.flush(15)
+    assert stored(own_url) == ["a"]
+
+
+@pytest.mark.usefixtures("long_pauses")
+def test_stopping_ends_the_pause_after_a_failure() -> None:
+    with pipeline("postgresql://someone@127.0.0.1:1/nowhere") as runtime:
+        runtime.append(call())
+        assert in_time(lambda: runtime.stats()["last_error"])
+        began = time.monotonic()
+        assert runtime.close(0.1) is False
+        assert time.monotonic() - began < 5
+        assert not runtime.writer.running
+    [journal] = runtime.outbox.directory.glob("*.jsonl")
+    assert [json.loads(line)["model"] for line in journal.read_text().splitlines()] == ["gpt-5"]
