@@ -21,9 +21,7 @@ rlm = pytest.importorskip("rlm", reason="the package rlms is not installed")
 logger = pytest.importorskip("rlm.logger", reason="the package rlms is not installed")
 
 # rlms leaves its servers and clients to the garbage collector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 MODEL = "gpt-5"
 CONTEXT = "a document of some length"
