@@ -27,9 +27,7 @@ class Logfire:
         self._each_client = each_client
         self._exporter = testing.TestExporter()
         processor = export.SimpleSpanProcessor(self._exporter)
-        logfire.configure(
-            send_to_logfire=False, console=False, metrics=False, additional_span_processors=[processor]
-        )
+        logfire.configure(send_to_logfire=False, console=False, metrics=False, additional_span_processors=[processor])
         self._off: list[AbstractContextManager[None]] = []
 
     def on(self, clients: Clients) -> None:

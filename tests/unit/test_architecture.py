@@ -79,6 +79,7 @@ HALVES = {
     "_calls": "instrument",
     "_streams": "instrument",
     "_background": "instrument",
+    "_beside": "instrument",
     "_error_text": "instrument",
 }
 
@@ -113,7 +114,7 @@ DEMO_IMPORTS = {"instrument", "runs", "simulator"}
 # Who may know a library from elsewhere. None: anybody.
 OUTSIDE: dict[str, set[str]] = {
     "openai": {"instrument", "_streams", *DEMO},
-    "wrapt": {"instrument", "_streams"},
+    "wrapt": {"instrument", "_streams", "_beside"},
     "psycopg": {"storage", "migrations"},
     "psycopg_pool": {"storage"},
     "genai_prices": {"_price_table"},
