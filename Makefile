@@ -4,11 +4,11 @@
 # only when pyproject.toml changes. Nothing is installed outside it.
 #
 #   make test PYTHON=/opt/python3.12/bin/python3     choose the interpreter (when .venv is made)
-#   make test ARGS='tests/unit -k usage'             hand arguments on (demo, test, bench)
+#   make test ARGS='tests/unit -k usage'             hand arguments on (demo, test, nox, bench)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types check fmt bench build clean distclean
+.PHONY: help demo test nox lint types check fmt bench build clean distclean
 
 PYTHON ?=
 ARGS ?=
@@ -34,6 +34,9 @@ demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL and 
 
 test: $(dev)  ## run the whole test suite
 	@$(python) -m pytest $(ARGS)
+
+nox: $(dev)  ## the tests of capture on each SDK and Python, and beside other packages; ARGS=-l lists them
+	@$(python) -m nox $(ARGS)
 
 lint: $(dev)  ## check style and layout (ruff)
 	@$(python) -m ruff check .

@@ -8,6 +8,7 @@ the instance, which its ``copy()`` and ``with_options()`` hand on.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import wrapt
 
 from . import _guard, _runtime
 from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
+from ._beside import clients_with_their_own, has_ours, observed, take_off
 from ._calls import Call, endpoint_of, is_stored_response, provider_of
 from ._streams import watch_raw, watch_stream
 from .config import disabled, load_settings
@@ -41,7 +43,7 @@ class _Options:
 
 
 _lock = threading.RLock()
-_patched: list[tuple[Any, Any]] = []
+_observed: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 _everyone: _Options | None = None
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
 _providers: dict[int, tuple[Any, type, str]] = {}
@@ -99,8 +101,11 @@ def instrument(
         options = _Options(stream_usage=stream_usage)
         if client is None:
             _everyone = options
+            for each in clients_with_their_own(_kinds()):
+                _observe_instance(each)
         else:
             _mark(client, options)
+            _observe_instance(client)
     _runtime.warn_if_embedded_is_missing(runtime)
     runtime.start()
     return cast("ClientT", client)
@@ -122,8 +127,12 @@ def uninstrument(client: Any = None) -> None:
         _everyone = None
         for marked in list(_marked):
             _unmark(marked)
-        while _patched:
-            _restore(*_patched.pop())
+        for kind in _kinds() if "openai" in sys.modules else ():
+            take_off(kind, _OURS)
+        while _observed:
+            marked, (theirs, ours) = _observed.popitem()
+            if vars(marked).get("request") is ours:
+                marked.request = theirs
         _without_stream_options.clear()
     finish_all()
     _runtime.release_default()
@@ -210,30 +219,26 @@ def _unmark(client: Any) -> None:
 # -- patching ----------------------------------------------------------------------
 
 
-def _patch() -> None:
-    if _patched:
-        return
+def _kinds() -> tuple[type[Any], type[Any]]:
     from openai import AsyncOpenAI, OpenAI
 
-    patches: tuple[tuple[Any, Callable[..., Any]], ...] = ((OpenAI, _request), (AsyncOpenAI, _async_request))
-    for kind, wrapper in patches:
-        # The method is inherited: our attribute on the subclass hides it, and to restore is to delete.
-        before = vars(kind).get("request")
-        kind.request = wrapt.FunctionWrapper(kind.request, wrapper)
-        _patched.append((kind, before))
+    return OpenAI, AsyncOpenAI
 
 
-def _restore(kind: Any, before: Any) -> None:
-    present = vars(kind).get("request")
-    if not isinstance(present, wrapt.FunctionWrapper) or present._self_wrapper not in (
-        _request,
-        _async_request,
-    ):
-        return  # somebody wrapped it after us; ours stays underneath and passes everything through
-    if before is None:
-        delattr(kind, "request")
-    else:
-        kind.request = before
+def _patch() -> None:
+    for kind, wrapper in zip(_kinds(), _OURS, strict=True):
+        if not has_ours(kind.request, _OURS):
+            # The method is inherited: our attribute on the subclass hides it, and to restore is to delete.
+            kind.request = wrapt.FunctionWrapper(kind.request, wrapper)
+
+
+def _observe_instance(client: Any) -> None:
+    """Where somebody replaced ``request`` on this very client, and ours is not below theirs, wrap theirs."""
+    theirs = vars(client).get("request")
+    if theirs is not None and not has_ours(theirs, _OURS):
+        wrapper = _OURS[0] if isinstance(client, _kinds()[0]) else _OURS[1]
+        client.request = observed(theirs, client, wrapper)
+        _observed[client] = (theirs, client.request)
 
 
 def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -282,6 +287,9 @@ async def _async_request(
         raise
     attempt.returned(result)
     return result
+
+
+_OURS = (_request, _async_request)
 
 
 def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | _Look | None:

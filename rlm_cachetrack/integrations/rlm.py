@@ -74,6 +74,7 @@ _lock = threading.Lock()
 _tracked: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _places: weakref.WeakKeyDictionary[Any, list[_Place]] = weakref.WeakKeyDictionary()
 _numbering: weakref.WeakKeyDictionary[QueryRun, tuple[int, int | None]] = weakref.WeakKeyDictionary()
+_ours: weakref.WeakSet[QueryRun] = weakref.WeakSet()  # the runs that were opened here, for completions outside any
 
 
 def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
@@ -202,8 +203,10 @@ def _root(rlm: Any, query_id: str) -> Iterator[_Place]:
     """Open what the completion of a tracked RLM belongs to, for as long as it lasts."""
     run = active_run()
     outer = _here.get()
-    if run is None:
-        with query_run(query_id) as run:
+    if run is None or (outer is None and run in _ours):  # ours, seen from another thread, is another completion's
+        run = query_run(query_id)
+        _ours.add(run)
+        with run:
             yield _Place(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=True)
     elif outer is not None:  # a tool of a tracked RLM that asks another one
         with outer.deeper() as level:

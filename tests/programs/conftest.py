@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rlm_cachetrack import TimescaleDBClient, instrument
-from rlm_cachetrack.simulator import SimulatedEndpoint
+from rlm_cachetrack.simulator import SimulatedEndpoint, SimulatedRequest
 
 # Long enough to be cached: 4 tokens for its role and 1,500 for 6,000 characters, so hits are steps of 128 up to 1,408.
 SYSTEM = "You are brief. " * 400
@@ -38,15 +38,22 @@ class Recorder:
         ]
         return sorted(found, key=lambda row: row["time"])
 
+    def check_only(self, requests: list[SimulatedRequest]) -> None:
+        """Assert that these requests are one record each, with the numbers that the endpoint counted."""
+        known = {request.request_id for request in requests}
+        rows = [row for row in self.rows() if row["request_id"] in known]
+        assert sorted(map(read, rows), key=str) == sorted(map(counted, requests), key=str)
+
     def check(self, calls: int) -> list[dict[str, Any]]:
         """Assert that so many calls reached the endpoint and each is one record with the numbers that it counted.
 
         Returns:
             The records, in order of time.
         """
-        rows = self.rows()
         assert len(self.endpoint.requests) == calls
-        assert sorted(map(read, rows), key=str) == sorted(map(counted, self.endpoint.requests), key=str)
+        rows = self.rows()
+        assert len(rows) == calls
+        self.check_only(self.endpoint.requests)
         return rows
 
 
@@ -89,10 +96,15 @@ def db(reused_db_url: str) -> Iterator[TimescaleDBClient]:
 
 
 @pytest.fixture
-def recorder(endpoint: SimulatedEndpoint, db: TimescaleDBClient, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Every client of the process is recorded, and finds the endpoint through the environment."""
+def idle_recorder(endpoint: SimulatedEndpoint, db: TimescaleDBClient, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Clients find the endpoint through the environment; nothing is recorded yet."""
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-    recorder = Recorder(endpoint, db)
-    recorder.instrument()
-    return recorder
+    return Recorder(endpoint, db)
+
+
+@pytest.fixture
+def recorder(idle_recorder: Recorder) -> Recorder:
+    """Every client of the process is recorded, and finds the endpoint through the environment."""
+    idle_recorder.instrument()
+    return idle_recorder

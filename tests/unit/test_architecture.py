@@ -84,6 +84,7 @@ HALVES = {
     "_calls": "instrument",
     "_streams": "instrument",
     "_background": "instrument",
+    "_beside": "instrument",
     "_error_text": "instrument",
 }
 
@@ -120,7 +121,7 @@ DEMO_IMPORTS = {"instrument", "runs", "simulator"}
 # Who may know a library from elsewhere. None: anybody.
 OUTSIDE: dict[str, set[str]] = {
     "openai": {"instrument", "_streams", *DEMO},
-    "wrapt": {"instrument", "_streams"},
+    "wrapt": {"instrument", "_streams", "_beside"},
     "psycopg": {"storage", "_sqlstates", "migrations"},
     "psycopg_pool": {"storage"},
     "tenacity": {"writer"},

@@ -1,0 +1,208 @@
+"""What must hold beside any other instrumentation of the SDK; ``test_beside_*.py`` each bring one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from rlm_cachetrack import uninstrument
+from rlm_cachetrack.simulator import Reply
+from tests.programs.conftest import SYSTEM, Recorder
+
+MODEL = "gpt-4.1"  # it does not reason, so that the same answer is the same number of tokens
+MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is it?"}]
+ENDINGS = ("Completions", "Embeddings", "Responses")
+TEXT = "one two three four five"
+
+
+@dataclass
+class Clients:
+    sync: OpenAI
+    asynchronous: AsyncOpenAI
+
+
+class Theirs(Protocol):
+    """The other instrumentation."""
+
+    removable: bool
+
+    def on(self, clients: Clients) -> None: ...
+
+    def off(self) -> None: ...
+
+    def spans(self) -> int:
+        """How many it has made so far."""
+
+
+@pytest.fixture
+async def clients(idle_recorder: Recorder) -> AsyncIterator[Clients]:
+    with OpenAI(max_retries=0) as sync:
+        async with AsyncOpenAI(max_retries=0) as asynchronous:
+            yield Clients(sync, asynchronous)
+
+
+# -- the ways to call, each with all that the caller sees of the answer -----------------------------------------------
+
+Surface = Callable[[Clients], Awaitable[list[Any]]]
+
+
+def seen(thing: Any) -> Any:
+    """What a caller can see of an answer or a part of it, without what differs from call to call."""
+
+    def same(value: Any) -> Any:
+        if isinstance(value, dict):
+            varying = ("id", "item_id", "created", "created_at", "prompt_cache_key")
+            return {name: same(one) for name, one in value.items() if name not in varying}
+        return [same(one) for one in value] if isinstance(value, list) else value
+
+    return type(thing).__name__, same(thing.to_dict())
+
+
+async def chat_plain(clients: Clients) -> list[Any]:
+    return [seen(clients.sync.chat.completions.create(model=MODEL, messages=MESSAGES))]
+
+
+async def chat_raw(clients: Clients) -> list[Any]:
+    raw = clients.sync.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES)
+    return [type(raw).__name__, raw.status_code, seen(raw.parse())]
+
+
+async def chat_stream(clients: Clients) -> list[Any]:
+    stream = clients.sync.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    return [isinstance(stream, openai.Stream), *[seen(chunk) for chunk in stream]]
+
+
+async def chat_stream_with_usage(clients: Clients) -> list[Any]:
+    stream = clients.sync.chat.completions.create(
+        model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    )
+    with stream:
+        return [seen(chunk) for chunk in stream]
+
+
+async def chat_async(clients: Clients) -> list[Any]:
+    return [seen(await clients.asynchronous.chat.completions.create(model=MODEL, messages=MESSAGES))]
+
+
+async def chat_async_stream(clients: Clients) -> list[Any]:
+    stream = await clients.asynchronous.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    return [isinstance(stream, openai.AsyncStream), *[seen(chunk) async for chunk in stream]]
+
+
+async def responses_plain(clients: Clients) -> list[Any]:
+    return [seen(clients.sync.responses.create(model=MODEL, input=MESSAGES))]
+
+
+async def responses_stream(clients: Clients) -> list[Any]:
+    stream = clients.sync.responses.create(model=MODEL, input=MESSAGES, stream=True)
+    return [isinstance(stream, openai.Stream), *[seen(event) for event in stream]]
+
+
+async def responses_async(clients: Clients) -> list[Any]:
+    return [seen(await clients.asynchronous.responses.create(model=MODEL, input=MESSAGES))]
+
+
+async def responses_async_stream(clients: Clients) -> list[Any]:
+    stream = await clients.asynchronous.responses.create(model=MODEL, input=MESSAGES, stream=True)
+    return [isinstance(stream, openai.AsyncStream), *[seen(event) async for event in stream]]
+
+
+CHAT = [chat_plain, chat_raw, chat_stream, chat_stream_with_usage, chat_async, chat_async_stream]
+RESPONSES = [responses_plain, responses_stream, responses_async, responses_async_stream]
+
+
+class BesideTests:
+    """Whoever came first, and whoever leaves first; ``theirs`` is a fixture of the subclass's module."""
+
+    @pytest.mark.parametrize("leaves_first", ["ours", "theirs"])
+    @pytest.mark.parametrize("came_first", ["ours", "theirs"])
+    @pytest.mark.parametrize("surface", [*CHAT, *RESPONSES], ids=lambda surface: surface.__name__)
+    async def test_one_record_of_ours_their_spans_and_the_same_answer(
+        self,
+        idle_recorder: Recorder,
+        theirs: Theirs,
+        clients: Clients,
+        surface: Surface,
+        came_first: str,
+        leaves_first: str,
+    ) -> None:
+        recorder = idle_recorder
+        if leaves_first == "theirs" and not theirs.removable:
+            pytest.skip("there is no way to take it off")
+
+        async def call(recorded: bool) -> tuple[list[Any], int]:
+            """What the caller saw, and how many spans were made."""
+            requests, spans = len(recorder.endpoint.requests), theirs.spans()
+            recorder.endpoint.script(Reply(text=TEXT, cold=True))
+            answer = await surface(clients)
+            (request,) = recorder.endpoint.requests[requests:]
+            if recorded:
+                recorder.check_only([request])
+            else:
+                assert request.request_id not in {row["request_id"] for row in recorder.rows()}
+            return answer, theirs.spans() - spans
+
+        alone, _ = await call(recorded=False)
+        if came_first == "ours":
+            recorder.instrument()
+            assert (await call(recorded=True))[0] == alone
+            theirs.on(clients)
+        else:
+            theirs.on(clients)
+            recorder.instrument()
+        beside, spans = await call(recorded=True)
+        if leaves_first == "ours":
+            uninstrument()
+            assert await call(recorded=False) == (beside, spans)
+            if not theirs.removable:
+                return
+            theirs.off()
+        else:
+            theirs.off()
+            recorder.instrument()  # what they put back may not have been ours; saying it again is always allowed
+            assert await call(recorded=True) == (alone, 0)
+            uninstrument()
+        assert await call(recorded=False) == (alone, 0)
+        assert spans > 0 or surface in self.without_spans
+        recorder.instrument()
+        assert (await call(recorded=True))[0] == alone
+
+    without_spans: tuple[Surface, ...] = ()  # the calls that they do not follow
+
+    async def test_instrumenting_again_and_again_beside_them_makes_no_second_record(
+        self, idle_recorder: Recorder, theirs: Theirs, clients: Clients
+    ) -> None:
+        for _ in range(3):
+            idle_recorder.instrument()
+            theirs.on(clients)
+            uninstrument()
+        idle_recorder.instrument()
+        await chat_plain(clients)
+        await chat_async(clients)
+        idle_recorder.check(calls=2)
+
+
+@contextmanager
+def sdk_restored() -> Iterator[None]:
+    """Whatever was done to the SDK's classes inside is undone."""
+    resources = ("chat.completions", "completions", "embeddings", "responses")
+    modules = [importlib.import_module(f"openai.resources.{name}") for name in resources]
+    classes = [kind for module in modules for name, kind in vars(module).items() if name.endswith(ENDINGS)]
+    classes += [OpenAI, AsyncOpenAI, openai.Stream, openai.AsyncStream]
+    before = {kind: dict(vars(kind)) for kind in classes}
+    try:
+        yield
+    finally:
+        for kind, attributes in before.items():
+            for name in set(vars(kind)) | set(attributes):
+                if name not in attributes:
+                    delattr(kind, name)
+                elif vars(kind).get(name) is not attributes[name]:
+                    setattr(kind, name, attributes[name])
