@@ -430,7 +430,7 @@ class Call:
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
-        if self._usage is None and error is None:
+        if self._usage is None and (error is None or self.pulling):  # a stream that broke ran for a while, too
             self.metadata["usage"] = "unknown"
         self.sink.append(self._line(error, self.metadata))
 
