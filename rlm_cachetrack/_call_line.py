@@ -106,6 +106,11 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         values["model"] = requested
     elif values["model"] != requested:
         metadata = {**(metadata or {}), "requested_model": requested}
+    # Of a server that nobody is known by the host is kept, too: it comes with the name, which costs the call nothing.
+    provider, _, host = (values["provider"] or "").partition("@")
+    if host:
+        values["provider"] = provider
+        metadata = {**(metadata or {}), "host": host}
     values["metadata"] = metadata
     tools = values["tool_call_count"]
     return {

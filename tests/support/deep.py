@@ -27,7 +27,8 @@ def describe(value: Any, depth: int = 0) -> Any:
     if value is None or type(value) in (bool, int, float, bytes):
         return value
     if type(value) is str:
-        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", value)
+        value = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", value)
+        return re.sub(r"cancel scope [0-9a-f]+", "cancel scope AT", value)
     if isinstance(value, enum.Enum):
         return (_kind(value), value.name)
     if isinstance(value, BaseException):

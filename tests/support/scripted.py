@@ -175,7 +175,7 @@ class ScriptedServer:
         if fault == "error chunk":
             pieces = [*pieces[:2], b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"]
         elif fault == "error event":
-            event = {"type": "error", "sequence_number": 2, **ERROR}
+            event = {**ERROR, "type": "error", "sequence_number": 2}
             pieces = [*pieces[:2], b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"]
         elif fault == "broken chunk":
             pieces = [*pieces[:2], b'data: {"id": \n\n']

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 
 from rlm_cachetrack import instrument, stats
@@ -50,7 +51,9 @@ def ids(ways: list[Any]) -> list[Any]:
     return [pytest.param(*way, id="-".join(way).replace(" ", "_")) for way in ways]
 
 
-def compare(server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str, fault: str, **options: Any) -> Any:
+def compare(
+    server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str, fault: str, **options: Any
+) -> Any:
     """Call with and without us; the same must come of it, and one record. Returns outcome and record."""
     surface = BY_NAME[name]
     require(surface, form, mode)
@@ -252,9 +255,10 @@ def test_a_message_is_trimmed_and_holds_no_key(server: ScriptedServer, sink: Mem
     surface = BY_NAME["chat.completions.create"]
     key = "sk-proj-0123456789abcdefghij"
     arguments = {**surface.arguments, "user": key + " " + "x" * 5000}
-    with client_of(server, "sync") as client, pytest.raises(Exception, match="cannot read"):
+    with client_of(server, "sync") as client:
         instrument(client, store=sink)
-        client.chat.completions.create(**arguments, extra_headers={"x-fault": "quotes the request"})
+        with pytest.raises(openai.BadRequestError, match="cannot read"):
+            client.chat.completions.create(**arguments, extra_headers={"x-fault": "quotes the request"})
     message = sink.row["error_message"]
     assert message.startswith("cannot read ")
     assert len(message) <= 500

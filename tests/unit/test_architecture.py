@@ -79,6 +79,7 @@ HALVES = {
     "_calls": "instrument",
     "_streams": "instrument",
     "_background": "instrument",
+    "_attempts": "instrument",
     "_error_text": "instrument",
 }
 
