@@ -23,7 +23,7 @@ _parked: OrderedDict[str, tuple[Call, Any, object]] = OrderedDict()
 
 def park(call: Call, response: Any, outbox: Any) -> None:
     """Keep the record of a response that still runs until it is seen finished."""
-    response_id = str(getattr(response, "id", None))
+    response_id = str(_get(response, "id"))
     with _lock:
         replaced = _parked.pop(response_id, None)  # the same id twice: two calls all the same
         _parked[response_id] = (call, outbox, outbox.park(call.unfinished_line()))
@@ -40,14 +40,14 @@ def settle(response: Any, make_call: Any) -> None:
         response: The SDK's Response.
         make_call: Gives a new Call for a background response that another process began.
     """
-    status = getattr(response, "status", None)
+    status = _get(response, "status")
     if status is None or status in RUNNING:
         return
-    response_id = str(getattr(response, "id", None))
+    response_id = str(_get(response, "id"))
     with _lock:
         waiting = _parked.pop(response_id, None)
     if waiting is None:
-        if is_counted(response_id) or getattr(response, "background", None) is not True:
+        if is_counted(response_id) or _get(response, "background") is not True:
             return  # counted when it was created
         call = make_call()
         call.metadata["background"] = True
@@ -82,12 +82,17 @@ def _store_unfinished(call: Call, outbox: Any, parked: object) -> None:
     outbox.unpark(parked)
 
 
+def _get(value: Any, name: str) -> Any:
+    """A field of an SDK object, or of the JSON that a caller has read without the SDK."""
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+
 class Retrieval:
     """Watches a retrieved stream in the place of a Call: it may show that a background response is finished."""
 
-    def __init__(self, make_call: Any) -> None:
+    def __init__(self, make_call: Any, *, stream: bool) -> None:
         self._make_call = make_call
-        self.stream = True
+        self.stream = stream
         self.pulling = False
         self.hide_usage = False
         self.length: int | None = None
@@ -98,7 +103,7 @@ class Retrieval:
 
     def chunk(self, event: Any) -> bool:
         """Look for the event that ends the response; nothing is kept from the caller."""
-        response = getattr(event, "response", None)
+        response = _get(event, "response")
         if response is not None:
             settle(response, self._make_call)
         return False

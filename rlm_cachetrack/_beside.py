@@ -35,20 +35,20 @@ def has_ours(method: Any, ours: tuple[Wrapper, ...]) -> bool:
     return False
 
 
-def take_off(kind: type[Any], ours: tuple[Wrapper, ...]) -> None:
-    """Remove our wrapper from a class of the SDK, if it is the outermost.
+def take_off(kind: type[Any], name: str, ours: tuple[Wrapper, ...]) -> None:
+    """Remove our wrapper from a method of a class of the SDK, if it is the outermost.
 
     One that somebody wrapped after us stays underneath, and passes everything through.
     """
-    present = vars(kind).get("request")
+    present = vars(kind).get(name)
     # Bound: how logfire puts back what it found.
     if not isinstance(present, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)) or not has_ours(present, ours):
         return
     before = present.__wrapped__
-    if before is getattr(super(kind, kind), "request", None):
-        del kind.request  # it was inherited
+    if before is getattr(super(kind, kind), name, None):
+        delattr(kind, name)  # it was inherited
     else:
-        kind.request = before
+        setattr(kind, name, before)
 
 
 def observed(method: Callable[..., Any], client: Any, wrapper: Wrapper) -> Callable[..., Any]:

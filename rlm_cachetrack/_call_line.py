@@ -22,7 +22,7 @@ except ImportError:  # openai with pydantic 1
 from ._usage_access import plain
 from .records import uuid7
 
-__all__ = ["encode", "expand", "next_number"]
+__all__ = ["encode", "expand", "next_number", "told_apart"]
 
 FIELDS = (
     "number",
@@ -101,12 +101,9 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(zip(FIELDS, line["call"], strict=True))
     number, start = values.pop("number"), values["start_time"]
-    requested, metadata = values.pop("requested_model"), values["metadata"] or None
-    if values["model"] is None:
-        values["model"] = requested
-    elif values["model"] != requested:
-        metadata = {**(metadata or {}), "requested_model": requested}
-    values["metadata"] = metadata
+    values["model"], values["provider"], values["metadata"] = told_apart(
+        values["model"], values.pop("requested_model"), values["provider"], values["metadata"]
+    )
     tools = values["tool_call_count"]
     return {
         **line["in"],
@@ -118,3 +115,21 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         "has_tool_calls": tools > 0,
         "success": values["error_type"] is None,
     }
+
+
+def told_apart(
+    model: str | None, requested: str, provider: str | None, metadata: Mapping[str, Any] | None
+) -> tuple[str, str | None, Mapping[str, Any] | None]:
+    """The model that was served, the provider, and the metadata: with the model asked for where it is another.
+
+    Of a server that nobody is known by the host is kept, too: in a line it comes with the provider, which costs the
+    call nothing.
+    """
+    more: dict[str, Any] = {}
+    if model is None:
+        model = requested
+    elif model != requested:
+        more["requested_model"] = requested
+    if provider is not None and "@" in provider:
+        provider, _, more["host"] = provider.partition("@")
+    return model, provider, {**(metadata or {}), **more} if more else metadata or None

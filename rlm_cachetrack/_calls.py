@@ -128,7 +128,7 @@ def is_stored_response(url: str) -> bool:
 
 
 def provider_of(client: Any) -> str:
-    """Who serves a client, from its class and base address; ``unknown`` for an address nobody is known by."""
+    """Who serves a client, from its class and base address; ``unknown@host`` for an address nobody is known by."""
     kind = type(client).__name__
     if "Azure" in kind:
         return "azure"
@@ -138,7 +138,8 @@ def provider_of(client: Any) -> str:
     for part, provider in _HOSTS:
         if part in host:
             return provider
-    return "unknown"
+    place = getattr(client.base_url, "netloc", b"")  # host and port, without a name and password
+    return f"unknown@{place.decode('ascii', 'replace')}" if place else "unknown"
 
 
 class Call:
@@ -149,6 +150,8 @@ class Call:
     done = False
     parked = False
     pulling = False
+    _begun: Any = None
+    _broken: tuple[str, str] | None = None
     _number: int | None = None
     _first: float | None = None
     _usage: Any = None
@@ -162,7 +165,7 @@ class Call:
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
         self.sink = sink
         self._place = context.line()
-        self._body = body  # for errors: a server may quote the prompt in its message
+        self.body = body  # for errors: a server may quote the prompt in its message
         self.api = api
         self.provider = provider
         self.stream = stream
@@ -190,14 +193,13 @@ class Call:
 
         A response that runs in the background is not finished: it is ``parked``, with an event to keep meanwhile.
         """
-        if self.done or (self.api == "chat.completions" and self._chat_result(response)):
+        if self.done or (self.api == "chat.completions" and self._chat_result(response)) or self.parked:
             return
         try:
             self._request_id = _get(response, "_request_id") or self._request_id
             self._read(response)
             if self.api == "responses" and self._usage is None and _get(response, "status") in RUNNING:
-                self.parked = True
-                self.metadata["background"] = True
+                self._park(response)
                 return
             error = self._error_in(response)
         except Exception as exc:  # an answer of no known shape is a call all the same
@@ -258,9 +260,17 @@ class Call:
         self.sink.append(line)
         return True
 
+    def _park(self, response: Any) -> None:
+        self.parked = True
+        self.metadata["background"] = True
+        self.keep(response)
+
+    def keep(self, response: Any) -> None:
+        """The response goes on at the server: keep the call until it is seen finished."""
+
     def unfinished_line(self) -> bytes:
         """What is known of a parked call, should nobody see it finish; the finished line replaces it."""
-        return self._line(None, {**self.metadata, "usage": "pending"})
+        return self._line(self._broken, {**self.metadata, "usage": "pending"})
 
     def chunk(self, chunk: Any) -> bool:
         """Take note of one chunk or event of a stream. Returns whether it is to be kept from the caller."""
@@ -312,7 +322,7 @@ class Call:
 
     def _event(self, event: Any, fields: Mapping[str, Any]) -> None:
         """One event of a Responses stream."""
-        kind = fields.get("type")
+        kind = fields.get("type") or _get(event, "type")  # in a chat stream an error has no field for it
         if type(kind) is not str:
             usage = locate_usage(event)
             if usage is not None:
@@ -327,8 +337,11 @@ class Call:
                 error = self._error_in(response)
                 if error is not None:
                     self.metadata["stream_error"] = error
+                self._begun = None
             elif self._model is None:
                 self._model = _get(response, "model")
+                if _get(response, "background") is True:
+                    self._begun = response
         elif kind == "error":
             self.metadata["stream_error"] = (
                 str(_get(event, "code") or "error"),
@@ -339,15 +352,18 @@ class Call:
 
     def stream_ended(self, how: str | None = None) -> None:
         """Finish a stream: read to its end, or ``closed_early``, or ``abandoned``."""
-        if self.done:
+        if self.done or self.parked:
             return
         if how is not None:
             self.metadata["ended"] = how
+            if self._begun is not None:  # it goes on at the server, and may be retrieved
+                self._park(self._begun)
+                return
         self._finish(self.metadata.pop("stream_error", None))
 
     def failed(self, exc: BaseException) -> None:
         """Finish with the error that the caller gets."""
-        if self.done:
+        if self.done or self.parked:
             return
         try:
             completion = getattr(exc, "completion", None)  # LengthFinishReasonError: the call was answered and paid
@@ -362,6 +378,10 @@ class Call:
         except Exception as internal:
             _guard.report("reading an error", internal)
             message = ""
+        if self._begun is not None:
+            self._broken = (type(exc).__name__, message)
+            self._park(self._begun)
+            return
         self._finish((type(exc).__name__, message))
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -430,7 +450,7 @@ class Call:
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
-        if self._usage is None and error is None:
+        if self._usage is None and (error is None or self.pulling):  # a stream that broke ran for a while, too
             self.metadata["usage"] = "unknown"
         self.sink.append(self._line(error, self.metadata))
 
@@ -460,7 +480,7 @@ class Call:
                 self._finish_reason,
                 tools,
                 None if error is None else error[0][:200],
-                None if error is None else safe_message(error[1], self._body),
+                None if error is None else safe_message(error[1], self.body),
                 metadata or None,
             ),
             self._usage,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ._binary import NULL, micros_of_epoch, pack_fields
+from ._call_line import told_apart
 from .pricing import PriceBook, Rates, Schedule, amounts
 from .records import COLUMNS, clean_text, uuid7_halves
 from .usage import simple_counts
@@ -89,6 +90,7 @@ _numbers: dict[tuple[bool, bool], Callable[..., bytes]] = {
 }
 _plain_numbers = _numbers[False, False]
 _size = struct.Struct("!i").pack
+_STREAMED = {"stream": True}
 _UNPRICED = NULL * len(_PRICES)
 _MOST = 10_000  # of what is remembered; names come from servers
 
@@ -142,16 +144,20 @@ class Packer:
             metadata,
         ) = line["call"]
         usage = line["usage"]
-        if error_type is not None or metadata or type(usage) is not dict or type(start) is not float:
+        if error_type is not None or type(usage) is not dict or type(start) is not float:
             return None
-        counts = simple_counts(usage, provider)
+        if metadata and metadata != _STREAMED:
+            return None
+        counts = simple_counts(usage, None if provider is None else provider.partition("@")[0])
         if counts is None:
             return None
         prompt, completion, total, cached, written, reasoning = counts
         place = self._place(line["in"])
-        kind = self._kinds.get((model, requested, provider, api, tier, finish))
+        key = (model, requested, provider, api, tier, finish, bool(metadata))
+        kind = self._kinds.get(key)
         if kind is None:
-            kind = self._new_kind(model, requested, provider, api, tier, finish)
+            kind = self._new_kind(*key)
+            _remember(self._kinds, key, kind)
         prices, cost, original = self._price(kind.schedule, start, prompt, completion, cached, written)
 
         began = micros_of_epoch(start)
@@ -214,16 +220,15 @@ class Packer:
             _remember(self._places, key, known)
         return known
 
-    def _new_kind(self, model: Any, requested: Any, provider: Any, api: Any, tier: Any, finish: Any) -> _Kind:
-        served = requested if model is None else model
-        metadata = None if served == requested else _rendered({"requested_model": requested})
-        texts = [None if value is None else clean_text(value) for value in (served, api, provider, tier, finish)]
-        kind = _Kind(
-            pack_fields(_KIND, (*texts, metadata)),
-            self._book.schedule(model=served, provider=provider, service_tier=tier),
+    def _new_kind(
+        self, model: Any, requested: Any, provider: Any, api: Any, tier: Any, finish: Any, streamed: bool
+    ) -> _Kind:
+        model, provider, metadata = told_apart(model, requested, provider, _STREAMED if streamed else None)
+        texts = [None if value is None else clean_text(value) for value in (model, api, provider, tier, finish)]
+        return _Kind(
+            pack_fields(_KIND, (*texts, None if metadata is None else _rendered(metadata))),
+            self._book.schedule(model=model, provider=provider, service_tier=tier),
         )
-        _remember(self._kinds, (model, requested, provider, api, tier, finish), kind)
-        return kind
 
     def _price(
         self,

@@ -8,6 +8,7 @@ ways a stream can end are three: its generator ends, its HTTP response is closed
 from __future__ import annotations
 
 import atexit
+import json
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -105,8 +106,10 @@ async def _observe_later(parsed: Any, call: Observer) -> Any:
 
 def _observe(parsed: Any, call: Observer) -> None:
     try:
-        if hasattr(parsed, "_iterator"):
-            watch_stream(parsed, call)
+        iterator = getattr(parsed, "_iterator", None)
+        if iterator is not None:
+            if _code_of(iterator) not in _OURS:  # the SDK keeps what it parsed, and gives it again
+                watch_stream(parsed, call)
         else:
             call.result(parsed)
     except Exception as exc:
@@ -196,11 +199,21 @@ async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIte
                 call.pulling = True
     except GeneratorExit:
         _end(call, "closed_early")
+        close = getattr(iterator, "aclose", None)
+        if close is not None:  # without us it would be the SDK's own generator that is closed here
+            await close()
         raise
     except BaseException as exc:
         _fail(call, exc)
         raise
     _end(call, None)
+
+
+def _code_of(iterator: Any) -> Any:
+    return getattr(iterator, "gi_code", None) or getattr(iterator, "ag_code", None)
+
+
+_OURS = (_items.__code__, _async_items.__code__)
 
 
 def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
@@ -218,11 +231,10 @@ def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
         try:
             if deferred and not was_closed and response.is_stream_consumed:
                 return  # the body was read to its end without the SDK's parser; it is there at the next close
-            body = _json_of(response) if deferred else None
-            if body is None:
-                call.stream_ended(None if deferred and was_closed else "closed_early")
+            if deferred and hasattr(response, "_content"):
+                _read_by_the_caller(response, call)
             else:
-                call.result(body)
+                call.stream_ended(None if deferred and was_closed else "closed_early")
         except Exception as exc:
             _guard.report("finishing a closed response", exc)
 
@@ -249,14 +261,28 @@ def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
         response.aclose = observed_aclose
 
 
-def _json_of(response: Any) -> Any:
-    """The body that the caller has read, as JSON; None where it was not read, or is none (a stream of events)."""
-    if not hasattr(response, "_content"):
-        return None
+def _read_by_the_caller(response: Any, call: Observer) -> None:
+    """The caller has read the whole body without the SDK's parser: understand it as far as it is JSON or events."""
     try:
-        return response.json()
+        body = response.json()
     except ValueError:
-        return None
+        call.stream = False  # nobody saw when the first token came
+        for event in _events_in(response.content):
+            call.chunk(event)
+        call.stream_ended()
+    else:
+        call.result(body)
+
+
+def _events_in(body: bytes) -> Iterator[dict[str, Any]]:
+    for line in body.splitlines():
+        if line.startswith(b"data:"):
+            try:
+                event = json.loads(line[5:])
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
 
 
 def _end(call: Observer, how: str | None) -> None:

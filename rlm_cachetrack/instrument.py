@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import wrapt
 
 from . import _guard, _runtime
+from ._attempts import PAUSES, paused, sent
 from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
 from ._beside import clients_with_their_own, has_ours, observed, take_off
 from ._calls import Call, endpoint_of, is_stored_response, provider_of
@@ -128,7 +129,8 @@ def uninstrument(client: Any = None) -> None:
         for marked in list(_marked):
             _unmark(marked)
         for kind in _kinds() if "openai" in sys.modules else ():
-            take_off(kind, _OURS)
+            for name in ("request", *PAUSES):
+                take_off(kind, name, (*_OURS, paused))
         while _observed:
             marked, (theirs, ours) = _observed.popitem()
             if vars(marked).get("request") is ours:
@@ -227,9 +229,10 @@ def _kinds() -> tuple[type[Any], type[Any]]:
 
 def _patch() -> None:
     for kind, wrapper in zip(_kinds(), _OURS, strict=True):
-        if not has_ours(kind.request, _OURS):
-            # The method is inherited: our attribute on the subclass hides it, and to restore is to delete.
-            kind.request = wrapt.FunctionWrapper(kind.request, wrapper)
+        for name, ours in (("request", wrapper), *((name, paused) for name in PAUSES if hasattr(kind, name))):
+            if not has_ours(getattr(kind, name), (*_OURS, paused)):
+                # The method is inherited: our attribute on the subclass hides it, and to restore is to delete.
+                setattr(kind, name, wrapt.FunctionWrapper(getattr(kind, name), ours))
 
 
 def _observe_instance(client: Any) -> None:
@@ -260,7 +263,7 @@ def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
     except BaseException as exc:
         attempt.raised(exc)
         raise
-    attempt.returned(result)
+    attempt.accepted(result)
     return result
 
 
@@ -285,7 +288,7 @@ async def _async_request(
     except BaseException as exc:
         attempt.raised(exc)
         raise
-    attempt.returned(result)
+    attempt.accepted(result)
     return result
 
 
@@ -312,6 +315,8 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
         runtime = _runtime.peek_default() or _runtime.default()
         stream = bool(kwargs.get("stream"))
         attempt = _Attempt(runtime, api, _provider(client), body, stream=stream)
+        if extra:
+            attempt.sent_as = id(request.json_data)
         headers = request.headers
         if type(headers) is dict:
             attempt.raw = headers.get(_RAW_HEADER)
@@ -329,16 +334,17 @@ class _Attempt(Call):
     Attributes:
         raw: The SDK's word for a raw response: ``true``, ``stream``, or None.
         args: What to send instead of what the caller asked for; None: just that.
+        sent_as: The id of the body that the SDK sends, where it is not the call's.
     """
 
     raw: str | None = None
     args: tuple[Any, ...] | None = None
+    sent_as: int | None = None
     _address: str | None = None
 
-    @property
-    def outbox(self) -> Any:
-        """Where the call is kept while it runs in the background."""
-        return self.sink.outbox  # type: ignore[attr-defined]
+    def keep(self, response: Any) -> None:
+        """Keep a call that runs in the background until it is seen finished."""
+        park(self, response, self.sink.outbox)  # type: ignore[attr-defined]
 
     def ask_for_usage(self, client: Any, args: tuple[Any, ...]) -> None:
         """Have a chat stream end with its usage, unless the caller said what to send."""
@@ -366,14 +372,21 @@ class _Attempt(Call):
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
         if "stream_options" not in text and "include_usage" not in text:
             return False
-        _without_stream_options.add(self._address)
         self.hide_usage = False
         self.metadata["stream_options"] = "refused"
         return True
 
+    def accepted(self, result: Any) -> None:
+        """Without our addition the server answers, so it was that: it is not asked again. Never raises."""
+        if self._address is not None:
+            _without_stream_options.add(self._address)
+        self.returned(result)
+
     def returned(self, result: Any) -> None:
         """Observe what goes back to the caller. Never raises."""
         try:
+            if sent:
+                self._count_attempts()
             if self.raw:
                 watch_raw(result, self, deferred=self.raw == "stream")
             else:
@@ -383,30 +396,38 @@ class _Attempt(Call):
                 elif "_iterator" in fields:
                     watch_stream(result, self)
                 elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself
-                    self.result(result.json())
+                    self.result(_body_of(result))
                 else:
                     self.result(result)
-            if self.parked:
-                park(self, result.parse() if self.raw else result, self.outbox)
         except Exception as exc:
             _guard.report("recording a call", exc)
 
     def raised(self, exc: BaseException) -> None:
         """Record the error that goes to the caller. Never raises."""
         try:
+            if sent:
+                self._count_attempts()
             self.failed(exc)
         except Exception as internal:
             _guard.report("recording a failed call", internal)
+
+    def _count_attempts(self) -> None:
+        if self.args is not None:
+            self.sent_as = id(self.args[1].json_data)
+        attempts = sent.pop(self.sent_as or id(self.body), None)
+        if attempts is not None:
+            self.metadata["attempts"] = attempts
 
 
 class _Look:
     """A request for a stored response: no call of a model, but it may show that one in the background is finished."""
 
-    __slots__ = ("args", "client", "raw")
+    __slots__ = ("args", "client", "raw", "stream")
 
     def __init__(self, client: Any, request: Any, kwargs: Mapping[str, Any]) -> None:
         headers = request.headers
         self.client = client
+        self.stream = bool(kwargs.get("stream"))
         self.raw = headers.get(_RAW_HEADER) if isinstance(headers, Mapping) else None
         self.args: tuple[Any, ...] | None = None
 
@@ -417,15 +438,16 @@ class _Look:
     def raised(self, exc: BaseException) -> None:
         """A look that failed changes nothing."""
 
+    def accepted(self, result: Any) -> None:
+        """Nothing was added to the request."""
+
     def returned(self, result: Any) -> None:
         """Observe what goes back to the caller. Never raises."""
         try:
-            if self.raw == "stream":
-                watch_raw(result, Retrieval(self._call), deferred=True)
-            elif self.raw:
-                settle(result.parse(), self._call)
+            if self.raw:
+                watch_raw(result, Retrieval(self._call, stream=self.stream), deferred=self.raw == "stream")
             elif "_iterator" in getattr(result, "__dict__", _NO_FIELDS):
-                watch_stream(result, Retrieval(self._call))
+                watch_stream(result, Retrieval(self._call, stream=True))
             else:
                 settle(result, self._call)
         except Exception as exc:
@@ -434,6 +456,13 @@ class _Look:
     def _call(self) -> Call:
         runtime = _runtime.peek_default() or _runtime.default()
         return Call(runtime, "responses", _provider(self.client), {}, stream=False)
+
+
+def _body_of(response: Any) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
 
 
 def _whole(body: Mapping[str, Any], extra: Any) -> Mapping[str, Any]:

@@ -43,7 +43,9 @@ def one(db_url: str, run: Any) -> dict[str, Any]:
     return row
 
 
-def test_a_plain_chat_call_is_recorded_with_usage_timing_and_identity(client: OpenAI, db_url: str) -> None:
+def test_a_plain_chat_call_is_recorded_with_usage_timing_and_identity(
+    client: OpenAI, db_url: str, endpoint: SimulatedEndpoint
+) -> None:
     with query_run("q") as run:
         answer = client.chat.completions.create(model="gpt-5", messages=MESSAGES)
     row = one(db_url, run)
@@ -54,7 +56,8 @@ def test_a_plain_chat_call_is_recorded_with_usage_timing_and_identity(client: Op
     assert row["cached_tokens"] == 0
     assert row["uncached_prompt_tokens"] == answer.usage.prompt_tokens
     assert row["model"] == answer.model == "gpt-5-2025-08-07"
-    assert row["metadata"] == {"requested_model": "gpt-5"}
+    host = endpoint.base_url.removeprefix("http://").removesuffix("/v1")
+    assert (row["provider"], row["metadata"]) == ("unknown", {"requested_model": "gpt-5", "host": host})
     assert row["finish_reason"] == answer.choices[0].finish_reason
     assert row["request_id"] == answer._request_id
     assert row["api"] == "chat.completions"

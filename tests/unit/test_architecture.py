@@ -84,6 +84,7 @@ HALVES = {
     "_calls": "instrument",
     "_streams": "instrument",
     "_background": "instrument",
+    "_attempts": "instrument",
     "_beside": "instrument",
     "_error_text": "instrument",
 }
@@ -96,6 +97,7 @@ BEYOND: dict[tuple[str, str], str] = {
     ("instrument", "errors"): "the design has it raise ConfigError",
     ("instrument", "config"): "RLM_CACHETRACK_DISABLED turns it off, and its arguments become Settings",
     ("instrument", "_call_line"): "writes a finished call as a line, in the cheapest way",
+    ("writer", "_call_line"): "reads such a line without naming what is in it",
     ("outbox", "_call_line"): "gives the names of such a line back",
     ("instrument", "_usage_access"): "copies the raw usage object, uninterpreted",
     ("storage", "config"): "no address leaves it without redact",

@@ -1,0 +1,90 @@
+"""Every surface, form and mode, with us and without: the same values, and exactly one record with the right numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from rlm_cachetrack import instrument, stats
+from tests.support.memory import MemorySink
+from tests.support.scripted import REQUEST_ID, TEXT, ScriptedServer
+from tests.surfaces.calls import (
+    MODES,
+    SURFACES,
+    TESTED,
+    TOKENS,
+    Surface,
+    call,
+    cells,
+    client_of,
+    lacking,
+    require,
+    with_and_without,
+)
+
+
+@pytest.mark.parametrize(("surface", "mode", "form"), cells())
+def test_a_call_gives_what_it_gives_without_us_and_is_one_record(
+    server: ScriptedServer, sink: MemorySink, surface: Surface, mode: str, form: str
+) -> None:
+    require(surface, form, mode)
+    with_us, without = with_and_without(
+        server,
+        mode,
+        lambda: client_of(server, mode),
+        lambda client: instrument(client, store=sink),
+        lambda client: call(client, surface, form),
+    )
+    assert without[0] == "returned"
+    assert with_us == without
+    assert stats()["recorded"] == 1  # it is finished without a look at the store
+    row = sink.row
+    assert {name: row[name] for name in TOKENS} == surface.tokens
+    assert row["usage"] == surface.usage
+    assert (row["success"], row["error_type"], row["error_message"]) == (True, None, None)
+    assert row["api"] == surface.api
+    assert row["request_id"] == (None if surface.method == "post" else REQUEST_ID)  # a plain dict tells no id
+    streamed = form in ("stream", "raw stream", "streaming response stream", "events")
+    assert ((row["metadata"] or {}).get("stream") is True) == streamed
+    assert (row["time_to_first_token_ms"] is not None) == streamed
+    assert row["duration_ms"] > 0
+    if surface.api not in ("embeddings", "responses.compact"):
+        assert row["response_length"] == len(TEXT)
+        assert row["finish_reason"] == ("completed" if surface.api == "responses" else "stop")
+
+
+@pytest.mark.skipif(openai.__version__ not in TESTED, reason="the table says what the tested versions have")
+@pytest.mark.parametrize("mode", MODES)
+def test_this_sdk_has_what_the_table_says(mode: str) -> None:
+    def number(version: str) -> tuple[int, ...]:
+        return tuple(map(int, version.split(".")))
+
+    installed = number(openai.__version__)
+    has = {(s.name, form): lacking(s, form, mode) is None for s in SURFACES for form in s.forms}
+    said = {
+        (s.name, form): installed >= number(s.raw_since if form not in ("plain", "stream", "events") else s.since)
+        for s in SURFACES
+        for form in s.forms
+    }
+    assert has == said
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("given", [{"include_usage": True}, {"include_usage": False}, {}])
+@pytest.mark.parametrize("name", ["chat.completions.create", "completions.create"])
+def test_a_caller_who_says_something_of_usage_gets_what_was_asked_for(
+    server: ScriptedServer, sink: MemorySink, name: str, given: Any, mode: str
+) -> None:
+    base = next(surface for surface in SURFACES if surface.name == name)
+    surface = Surface(**{**vars(base), "arguments": {**base.arguments, "stream_options": given}})
+    with_us, without = with_and_without(
+        server,
+        mode,
+        lambda: client_of(server, mode),
+        lambda client: instrument(client, store=sink),
+        lambda client: call(client, surface, "stream"),
+    )
+    assert with_us == without
+    assert sink.row["total_tokens"] == surface.tokens["total_tokens"]

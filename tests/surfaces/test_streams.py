@@ -1,0 +1,436 @@
+"""However a stream ends, it is one record, made at that moment; the caller sees what is to be seen without us."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack import instrument, stats
+from tests.support.deep import describe
+from tests.support.memory import MemorySink
+from tests.support.scripted import TEXT, ScriptedServer
+from tests.surfaces.calls import (
+    BY_NAME,
+    MODES,
+    TOKENS,
+    Act,
+    call,
+    client_of,
+    entering,
+    first,
+    items,
+    require,
+    run,
+    settled,
+    with_and_without,
+)
+
+APIS = ("chat.completions.create", "responses.create", "completions.create")
+
+
+class Moments:
+    """How many records there were, at the moments that an act names."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def look(self) -> None:
+        self.seen.append(stats()["recorded"])
+
+
+def compare(
+    server: ScriptedServer, sink: MemorySink, mode: str, act: Act, moments: Moments | None = None, **options: Any
+) -> Any:
+    """Do it with and without us; the same must come of it. Returns the outcome and the only record."""
+    made: list[int] = []
+
+    def prepare(client: Any) -> None:
+        made.append(len(moments.seen) if moments else 0)
+        instrument(client, store=sink, **options)
+
+    with_us, without = with_and_without(server, mode, lambda: client_of(server, mode), prepare, act)
+    assert with_us == without
+    if moments is not None:
+        del moments.seen[: made[0]]  # those of the run without us
+    return with_us, sink.row
+
+
+async def opened(client: Any, name: str, fault: str = "") -> Any:
+    """A stream, just begun."""
+    surface = BY_NAME[name]
+    method = getattr(surface.resource(client), surface.method)
+    return await settled(method(**surface.arguments, stream=True, extra_headers={"x-fault": fault}))
+
+
+def check_unknown(row: dict[str, Any], ended: str | None) -> None:
+    """The record of a stream that ended before its usage came."""
+    assert all(row[name] is None for name in TOKENS)
+    assert (row["total_cost"], row["original_cost"]) == (None, None)
+    assert row["metadata"]["usage"] == "unknown"
+    assert row["metadata"].get("ended") == ended
+    assert (row["success"], row["error_type"]) == (True, None)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+def test_a_stream_read_to_its_end_is_recorded_with_its_last_item(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str
+) -> None:
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        stream = await opened(client, name)
+        moments.look()
+        seen = [describe(await first(stream))]
+        moments.look()
+        seen += [describe(item) for item in await items(stream)]
+        moments.look()
+        await settled(stream.close())
+        return [*seen, stream.response.is_closed]
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == [0, 0, 1]
+    assert {column: row[column] for column in TOKENS} == BY_NAME[name].tokens
+    assert "ended" not in row["metadata"]
+    assert 0 < row["time_to_first_token_ms"] <= row["duration_ms"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+@pytest.mark.parametrize("how", ["close()", "response.close()", "leaving its with", "before its first item"])
+def test_a_stream_closed_early_is_recorded_when_it_is_closed(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str, how: str
+) -> None:
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        stream = await opened(client, name)
+        seen = []
+        if how == "leaving its with":
+            async with entering(stream) as same:
+                assert same is stream
+                seen += [describe(await first(stream)), describe(await first(stream))]
+                moments.look()
+        elif how == "response.close()":
+            seen += [describe(await first(stream))]
+            moments.look()
+            response = stream.response
+            await settled(getattr(response, "close" if mode == "sync" else "aclose")())
+        else:
+            if how == "close()":
+                seen += [describe(await first(stream))]
+            moments.look()
+            await settled(stream.close())
+        moments.look()
+        await settled(stream.close())
+        moments.look()
+        return [*seen, describe(stream.response)]
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == [0, 1, 1]
+    check_unknown(row, "closed_early")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+@pytest.mark.parametrize("read", [0, 1, 2])
+def test_a_stream_that_nobody_holds_any_more_is_recorded_when_it_is_collected(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str, read: int
+) -> None:
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        stream = await opened(client, name)
+        seen = [describe(await first(stream)) for _ in range(read)]
+        response = stream.response
+        moments.look()
+        del stream
+        gc.collect()
+        moments.look()
+        await settled(getattr(response, "close" if mode == "sync" else "aclose")())
+        moments.look()
+        return seen
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == [0, 1, 1]
+    assert row["metadata"]["ended"] in ("abandoned", "closed_early")
+    check_unknown(row, row["metadata"]["ended"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+def test_an_exception_of_the_caller_inside_a_with_passes_and_the_call_is_no_failure(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        async with entering(await opened(client, name)) as stream:
+            await first(stream)
+            raise LookupError("the caller's own")
+
+    (outcome, raised), row = compare(server, sink, mode, act)
+    assert (outcome, raised["type"]) == ("raised", "builtins.LookupError")
+    check_unknown(row, "closed_early")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+def test_a_loop_left_early_and_a_stream_closed_after_it_are_one_record(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        stream = await opened(client, name)
+        if mode == "sync":
+            for _item in stream:
+                break
+        else:
+            async for _item in stream:
+                break
+        rest = len(await items(stream)) if mode == "sync" else 0
+        await settled(stream.close())
+        return [rest, stream.response.is_closed]
+
+    _, row = compare(server, sink, mode, act)
+    assert row["success"] is True
+
+
+@pytest.mark.parametrize("name", APIS)
+@pytest.mark.parametrize("fault", ["hold", "hold stream"])
+def test_a_cancelled_task_is_one_failure(server: ScriptedServer, sink: MemorySink, name: str, fault: str) -> None:
+    """Cancelled while it waits for the answer, or for the next item of a stream."""
+
+    async def act(client: Any) -> Any:
+        waiting = asyncio.Event()
+
+        async def read() -> None:
+            stream = await opened(client, name, fault)
+            for _ in range(2):
+                await first(stream)
+            waiting.set()
+            await first(stream)
+
+        task = asyncio.create_task(read())
+        if fault == "hold stream":
+            await waiting.wait()  # the task goes on to the item that does not come before this one does
+        else:
+            await asyncio.to_thread(server.held.wait, 10)
+        task.cancel()
+        await task
+
+    (outcome, raised), row = compare(server, sink, "async", act)
+    assert (outcome, raised["type"]) == ("raised", "asyncio.exceptions.CancelledError")
+    assert (row["success"], row["error_type"]) == (False, "CancelledError")
+    assert all(row[column] is None for column in TOKENS)
+    assert row["duration_ms"] > 0
+
+
+def test_a_task_cancelled_between_two_items_closes_its_stream_early(server: ScriptedServer, sink: MemorySink) -> None:
+    async def act(client: Any) -> Any:
+        reading = asyncio.Event()
+
+        async def read() -> None:
+            async with await opened(client, "chat.completions.create") as stream:
+                await first(stream)
+                reading.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(read())
+        await reading.wait()
+        task.cancel()
+        await task
+
+    _, row = compare(server, sink, "async", act)
+    check_unknown(row, "closed_early")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["chat.completions.stream", "beta.chat.completions.stream", "responses.stream"])
+@pytest.mark.parametrize("left", ["inside", "by an exception", "not entered"])
+def test_a_helper_left_early_is_at_most_one_record(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str, left: str
+) -> None:
+    surface = BY_NAME[name]
+    require(surface, "events", mode)
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        manager = getattr(surface.resource(client), surface.method)(**surface.arguments)
+        if left == "not entered":
+            for waiting in vars(manager).values():
+                if asyncio.iscoroutine(waiting):
+                    waiting.close()  # Python warns of one that nobody awaits
+            return [describe(manager)]
+        async with entering(manager) as stream:
+            seen = [describe(await first(stream))]
+            if left == "by an exception":
+                raise LookupError("the caller's own")
+            moments.look()
+        moments.look()
+        return seen
+
+    if left == "not entered":
+        with_us, without = with_and_without(
+            server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
+        )
+        assert with_us == without
+        assert sink.rows == []
+        return
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == ([0, 1] if left == "inside" else [])
+    check_unknown(row, "closed_early")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["chat.completions.create", "completions.create"])
+@pytest.mark.parametrize("form", ["stream", "raw stream"])
+def test_a_server_that_sends_no_usage_leaves_the_tokens_unknown(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str, form: str
+) -> None:
+    _, row = compare(server, sink, mode, lambda client: call(client, BY_NAME[name], form, {"x-fault": "no usage"}))
+    check_unknown(row, None)
+    assert row["response_length"] == len(TEXT)
+
+
+# -- asking for usage -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", ["stream", "raw stream"])
+@pytest.mark.parametrize("fault", ["stream_options", "stream_options 422"])
+@pytest.mark.parametrize("name", ["chat.completions.create", "completions.create"])
+def test_a_server_that_refuses_stream_options_answers_all_the_same(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str, form: str, fault: str
+) -> None:
+    surface = BY_NAME[name]
+
+    def once(client: Any) -> Any:
+        return call(client, surface, form, {"x-fault": fault})
+
+    outcomes = []
+    for prepare in (lambda client: client, lambda client: instrument(client, store=sink)):
+        server.rewind()
+
+        async def twice(prepare: Callable[[Any], Any] = prepare) -> Any:
+            async with entering(client_of(server, mode)) as client:
+                prepare(client)
+                return [await once(client), await once(client)]
+
+        outcomes.append(run(mode, twice()))
+    assert outcomes[0] == outcomes[1]
+    # Asked once, refused, sent again as the caller wrote it; from then on the server is not asked any more.
+    assert [bool(seen.body.get("stream_options")) for seen in server.requests] == [True, False, False]
+    for row in sink.rows:
+        check_unknown(row, None)
+    assert [row["metadata"].get("stream_options") for row in sink.rows] == ["refused", None]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_refusal_that_only_quotes_our_addition_is_the_callers_own_and_changes_nothing(
+    server: ScriptedServer, sink: MemorySink, mode: str
+) -> None:
+    """The server objects to something else and repeats the whole request: the next stream is asked for its usage."""
+    surface = BY_NAME["chat.completions.create"]
+
+    async def act() -> Any:
+        async with entering(client_of(server, mode)) as client:
+            instrument(client, store=sink)
+            with pytest.raises(Exception, match="cannot read"):
+                await call(client, surface, "stream", {"x-fault": "quotes the request"})
+            await call(client, surface, "stream")
+
+    run(mode, act())
+    failed, fine = sink.rows
+    assert (failed["success"], fine["success"]) == (False, True)
+    assert fine["prompt_tokens"] == 1200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_client_may_opt_out_of_being_asked(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
+    surface = BY_NAME["chat.completions.create"]
+
+    async def act() -> Any:
+        async with entering(client_of(server, mode)) as client, entering(client_of(server, mode)) as other:
+            instrument(client, store=sink, stream_usage=False)
+            instrument(other)
+            for each in (client, client.with_options(timeout=5), other):
+                await call(each, surface, "stream")
+
+    run(mode, act())
+    assert ["stream_options" in seen.body for seen in server.requests] == [False, False, True]
+    first_row, copied, asked = sink.rows
+    check_unknown(first_row, None)
+    check_unknown(copied, None)
+    assert asked["prompt_tokens"] == 1200
+
+
+# -- raw streams that are not parsed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["iter_lines", "iter_bytes", "read", "nothing"])
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_a_streaming_response_that_the_caller_reads_in_its_own_way_is_one_record(
+    server: ScriptedServer, sink: MemorySink, mode: str, how: str, stream: bool
+) -> None:
+    """It is the caller's stream: nothing is added to it, and what was read whole is understood."""
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        resource = client.chat.completions.with_streaming_response
+        arguments = {**BY_NAME["chat.completions.create"].arguments, **({"stream": True} if stream else {})}
+        async with entering(resource.create(**arguments)) as response:
+            seen = []
+            if how == "read":
+                seen.append(await settled(response.read()))
+            elif how != "nothing":
+                seen.append(await items(getattr(response, how)()))
+            moments.look()
+        moments.look()
+        return seen
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen[-1] == 1
+    assert "stream_options" not in server.requests[-1].body
+    assert row["success"] is True
+    if how == "read" and not stream:
+        assert {column: row[column] for column in TOKENS} == BY_NAME["chat.completions.create"].tokens
+    else:
+        check_unknown(row, "closed_early" if how == "nothing" else None)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_streaming_response_of_events_that_was_read_whole_gives_its_usage(
+    server: ScriptedServer, sink: MemorySink, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        resource = client.responses.with_streaming_response
+        async with entering(resource.create(**BY_NAME["responses.create"].arguments, stream=True)) as response:
+            return await settled(response.read())
+
+    _, row = compare(server, sink, mode, act)
+    assert {column: row[column] for column in TOKENS} == BY_NAME["responses.create"].tokens
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_raw_stream_that_nobody_parses_is_recorded_when_it_is_collected(
+    server: ScriptedServer, sink: MemorySink, mode: str
+) -> None:
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        arguments = BY_NAME["chat.completions.create"].arguments
+        raw = await settled(client.chat.completions.with_raw_response.create(**arguments, stream=True))
+        response = raw.http_response
+        moments.look()
+        del raw
+        gc.collect()
+        moments.look()
+        await settled(getattr(response, "close" if mode == "sync" else "aclose")())
+        return []
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == [0, 1]
+    check_unknown(row, "abandoned")
