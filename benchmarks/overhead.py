@@ -1,8 +1,8 @@
 """What recording adds to a call on the calling thread, in microseconds.
 
-The same SDK call over an in-process transport, with and without us, in turns; the difference of the percentiles is what
-we add. openai's own work on the arguments is on both sides. "idle": the writer waits for its sink, the journal grows.
-"draining": the writer reads, prices and forgets at the same time; both threads want the one interpreter lock.
+The same SDK call over an in-process transport, with and without us, in random order; the difference of the percentiles
+is what we add. openai's own work on the arguments is on both sides. "idle": the writer waits for its sink, the journal
+grows. "draining": the writer reads, prices and forgets at the same time; both threads want the one interpreter lock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import gc
 import json
 import os
+import random
 import statistics
 import tempfile
 import threading
@@ -40,6 +41,7 @@ BODY = {
     },
 }
 CHUNKS = 50
+RANDOM = random.Random(1)
 
 
 class Nowhere:
@@ -78,8 +80,10 @@ def answer(request: httpx2.Request) -> httpx2.Response:
 
 def in_turns(calls: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
     first, second = [], []
+    both = [(one, first), (other, second)]
     for _ in range(calls):
-        for call, times in ((one, first), (other, second)):
+        RANDOM.shuffle(both)  # the second of two finds warmer caches
+        for call, times in both:
             began = time.perf_counter()
             call()
             times.append((time.perf_counter() - began) * 1e6)
@@ -92,10 +96,9 @@ def row(name: str, without: list[float], with_us: list[float], per: int = 1) -> 
 
     p50 = percentile(with_us, 50) - percentile(without, 50)
     p99 = percentile(with_us, 99) - percentile(without, 99)
-    ratio = percentile(with_us, 50) / percentile(without, 50)
-    each = f"  ({p50 / per:.2f} a chunk)" if per > 1 else ""
+    each = f" ({p50 / per:.2f} a chunk)" if per > 1 else ""
     base = percentile(without, 50)
-    return f"{name:<50} {base:>9.0f} {p50:>+9.1f} {p99:>+9.1f} {ratio:>7.3f}{each}"
+    return f"| {name} | {base:.0f} | {p50:+.1f}{each} | {p99:+.1f} | {(base + p50) / base:.3f} |"
 
 
 async def concurrently(client: AsyncOpenAI, arguments: dict[str, Any]) -> None:
@@ -105,8 +108,10 @@ async def concurrently(client: AsyncOpenAI, arguments: dict[str, Any]) -> None:
 def in_turns_async(rounds: int, one: Callable[[], Awaitable[None]], other: Callable[[], Awaitable[None]]) -> Any:
     async def run() -> tuple[list[float], list[float]]:
         first, second = [], []
+        both = [(one, first), (other, second)]
         for _ in range(rounds):
-            for call, times in ((one, first), (other, second)):
+            RANDOM.shuffle(both)
+            for call, times in both:
                 began = time.perf_counter()
                 await call()
                 times.append((time.perf_counter() - began) * 1e6 / 50)
@@ -137,7 +142,8 @@ def main() -> None:
 
     calls = int(os.environ.get("CALLS", "3000"))
     in_turns(200, chat(without, small), chat(with_us, small))
-    print(f"{'added on the calling thread, µs':<50} {'SDK p50':>9} {'p50':>9} {'p99':>9} {'ratio':>7}")
+    print("| µs on the calling thread | SDK alone, p50 | added, p50 | added, p99 | ratio |")
+    print("|---|---:|---:|---:|---:|")
     for state in ("idle", "draining"):
         if state == "draining":
             sink.open.set()

@@ -1,7 +1,7 @@
 """Run every benchmark of this folder, or those named: `make bench`, `make bench ARGS='import_time'`.
 
 A benchmark is a file with a `main()` that measures, prints one Markdown table, and takes no argument. Each runs in a
-process of its own, so that none is warmed by another.
+process of its own, so that none is warmed by another. When all ran, docs/benchmarks.md is written anew.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+_HEAD = """# Benchmarks
+
+What `make bench` printed last, on {day}: {where}. Figures of another machine differ; ratios to the run
+without us, or to raw COPY, less so. How each is measured stands at the top of its file in `benchmarks/`."""
 
 
 def benchmarks() -> dict[str, Path]:
@@ -42,12 +48,23 @@ def main() -> int:
     names = parser.parse_args().names or list(found)
     if unknown := [name for name in names if name not in found]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(found)}")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
-    failed = []
+    where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    print(where)
+    page, failed = [_HEAD.format(day=datetime.now(UTC).date(), where=where)], []
     for name in names:
-        print(f"\n## {name}\n\n{_heading(found[name])}\n", flush=True)
-        if subprocess.run([sys.executable, found[name]]).returncode:
+        heading = f"\n## {name}\n\n{_heading(found[name])}\n"
+        print(heading, flush=True)
+        lines = []
+        with subprocess.Popen([sys.executable, found[name]], stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                lines.append(line)
+        page += [heading, "".join(lines)]
+        if process.returncode:
             failed.append(name)
+    if names == list(found) and not failed:
+        PAGE.write_text("\n".join(page), encoding="utf-8")
+        print(f"\nwritten: {PAGE.relative_to(HERE.parent)}")
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
