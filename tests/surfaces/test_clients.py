@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import openai
@@ -183,6 +184,9 @@ def module(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def test_the_module_itself_gives_the_same_and_is_one_record(
     server: ScriptedServer, sink: MemorySink, module: Any, name: str, form: str
 ) -> None:
+    if not hasattr(module, name.partition(".")[0]) or isinstance(getattr(module, name.partition(".")[0]), ModuleType):
+        pytest.skip(f"openai {openai.__version__} has no openai.{name}")
+
     class Module:
         """The module where a client is expected; it has no end of its own."""
 

@@ -72,7 +72,7 @@ def compare(
 def check_failure(row: dict[str, Any], raised: dict[str, Any]) -> None:
     """The record of a call that raised."""
     assert (row["success"], row["error_type"]) == (False, raised["type"].rpartition(".")[2])
-    assert row["error_message"]
+    assert row["error_message"] is not None  # a timeout of old versions has no words
     assert row["duration_ms"] > 0
     assert all(row[name] is None for name in TOKENS)
     assert (row["total_cost"], row["original_cost"]) == (None, None)
