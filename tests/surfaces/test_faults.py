@@ -178,6 +178,19 @@ def test_a_helper_whose_stream_breaks_raises_the_same_and_is_one_failure(
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", ["stream", "raw stream"])
+@pytest.mark.parametrize("fault", ["usage in an error", "usage behind an error"])
+def test_a_usage_that_comes_with_an_error_or_after_it_is_not_seen(
+    server: ScriptedServer, sink: MemorySink, form: str, mode: str, fault: str
+) -> None:
+    """A limit: the SDK stops reading at the error."""
+    (outcome, raised), row = compare(server, sink, "chat.completions.create", form, mode, fault)
+    assert (outcome, raised["type"]) == ("raised", "openai.APIError")
+    check_failure(row, raised)
+    assert row["metadata"]["usage"] == "unknown"
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["chat.completions.create", "responses.create"])
 def test_an_error_event_that_the_sdk_hands_on_makes_the_call_a_failure(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
