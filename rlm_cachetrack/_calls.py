@@ -324,6 +324,8 @@ class Call:
         """One event of a Responses stream."""
         kind = fields.get("type") or _get(event, "type")  # in a chat stream an error has no field for it
         if type(kind) is not str:
+            if _get(event, "event") == "error":  # openai 1.66 hands it on as it came
+                self._stream_error(_get(event, "data"))
             usage = locate_usage(event)
             if usage is not None:
                 self._usage = usage
@@ -343,10 +345,10 @@ class Call:
                 if _get(response, "background") is True:
                     self._begun = response
         elif kind == "error":
-            self.metadata["stream_error"] = (
-                str(_get(event, "code") or "error"),
-                str(_get(event, "message") or ""),
-            )
+            self._stream_error(event)
+
+    def _stream_error(self, error: Any) -> None:
+        self.metadata["stream_error"] = (str(_get(error, "code") or "error"), str(_get(error, "message") or ""))
 
     # -- how it ends --------------------------------------------------------------------------------------------------
 

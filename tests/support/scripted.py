@@ -70,6 +70,8 @@ class ScriptedServer:
     Attributes:
         requests: Every request since :meth:`rewind`.
         usage: Sent in the place of the usual one, in the API that is asked; None: the usual one.
+        usage_at: Where a chat stream has its usage: in a chunk of its own where it was asked for (None), or in the last
+            chunk, asked for or not: as ``x_groq`` (Groq) or in ``choices[0]`` (Moonshot).
         salt: A part of the ids of stored responses, which are otherwise the same in every run.
         held: Set while a request waits, for a fault that holds it; it goes on when its connection ends.
     """
@@ -77,6 +79,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.requests: list[Seen] = []
         self.usage: Json | None = None
+        self.usage_at: str | None = None
         self.salt = ""
         self.held = threading.Event()
         self.release = threading.Event()
@@ -174,6 +177,11 @@ class ScriptedServer:
     def _streamed(self, pieces: list[bytes], fault: str, end: bytes) -> Reply:
         if fault == "error chunk":
             pieces = [*pieces[:2], b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"]
+        elif fault == "usage behind an error":
+            error = b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"
+            pieces = [*pieces[:2], error, *pieces[2:]]
+        elif fault == "usage in an error":
+            pieces = [*pieces[:2], b"data: " + json.dumps({"error": ERROR, "usage": CHAT}).encode() + b"\n\n"]
         elif fault == "error event":
             event = {**ERROR, "type": "error", "sequence_number": 2}
             pieces = [*pieces[:2], b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"]
@@ -217,13 +225,19 @@ class ScriptedServer:
 
         def chunk(said: Json, reason: str | None = None) -> bytes:
             choice = {"index": 0, **({"delta": said} if chat else {"text": said.get("content", "")})}
-            return _sse({**head, "choices": [{**choice, "logprobs": None, "finish_reason": reason}], **null})
+            choice |= {"logprobs": None, "finish_reason": reason}
+            more = {}
+            if reason and self.usage_at == "choices[0]":
+                choice["usage"] = self.usage
+            elif reason and self.usage_at == "x_groq":
+                more["x_groq"] = {"id": "req_1", "usage": self.usage}
+            return _sse({**head, "choices": [choice], **null, **more})
 
         yield chunk({"role": "assistant", "content": "", "refusal": None} if chat else {})
         yield chunk({"content": TEXT[:5]})
         yield chunk({"content": TEXT[5:]})
         yield chunk({}, "stop")
-        if asked:
+        if asked and self.usage_at is None:
             yield _sse({**head, "choices": [], "usage": self.usage or (CHAT if chat else LEGACY)})
 
     def _embeddings(self, body: Json) -> Json:

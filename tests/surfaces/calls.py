@@ -7,6 +7,7 @@ sync, so that the code under test sees what a user's does.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -119,9 +120,15 @@ BY_NAME = {surface.name: surface for surface in SURFACES}
 assert len(TEXT) == 8
 
 
+@functools.cache
+def _unused(mode: str) -> Any:
+    """A client to look at."""
+    return (OpenAI if mode == "sync" else AsyncOpenAI)(api_key="x", base_url="http://127.0.0.1:1")
+
+
 def lacking(surface: Surface, form: str, mode: str) -> str | None:
     """Why this SDK cannot be called so; None where it can."""
-    client: Any = (OpenAI if mode == "sync" else AsyncOpenAI)(api_key="x", base_url="http://127.0.0.1:1")
+    client = _unused(mode)
     reason = f"openai {openai.__version__} has no "
     try:
         resource = surface.resource(client)

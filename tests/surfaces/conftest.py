@@ -23,7 +23,7 @@ def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
     _scripted.rewind()
     _scripted.salt = uuid.uuid4().hex
     yield _scripted
-    _scripted.usage = None
+    _scripted.usage = _scripted.usage_at = None
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import openai
@@ -114,14 +115,19 @@ DERIVED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "stream", "raw"])
-@pytest.mark.parametrize("derived", DERIVED)
-@pytest.mark.parametrize("kind", ["OpenAI", "AzureOpenAI", "BedrockOpenAI"])
+@pytest.mark.parametrize(
+    ("kind", "derived"),
+    [
+        pytest.param(kind, derived, id=f"{kind}-{derived}")
+        for kind in ("OpenAI", "AzureOpenAI", "BedrockOpenAI")
+        for derived in DERIVED
+        if (kind, derived) != ("BedrockOpenAI", "with another key")  # another key is another way to sign in there
+    ],
+)
 def test_a_client_derived_from_an_instrumented_one_is_recorded(
     server: ScriptedServer, sink: MemorySink, kind: str, derived: str, form: str, mode: str
 ) -> None:
     make, provider = KINDS[kind]
-    if kind == "BedrockOpenAI" and derived == "with another key":
-        pytest.skip("another key is another way to sign in, which Bedrock's client takes apart")
     with_us, without = with_and_without(
         server,
         mode,
@@ -183,6 +189,9 @@ def module(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def test_the_module_itself_gives_the_same_and_is_one_record(
     server: ScriptedServer, sink: MemorySink, module: Any, name: str, form: str
 ) -> None:
+    if not hasattr(module, name.partition(".")[0]) or isinstance(getattr(module, name.partition(".")[0]), ModuleType):
+        pytest.skip(f"openai {openai.__version__} has no openai.{name}")
+
     class Module:
         """The module where a client is expected; it has no end of its own."""
 

@@ -1,0 +1,221 @@
+"""Writes ``docs/coverage.md`` from the tests: what they are collected as is what is covered.
+
+    python -m tests.surfaces.coverage_page            write the page
+    python -m tests.surfaces.coverage_page --check    exit 1 where the page is out of date
+
+Nothing is run here; the tests themselves say whether a cell holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack.usage import DIALECTS
+from tests.surfaces.calls import MODES, SURFACES, TESTED
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "coverage.md"
+FORMS = ("plain", "stream", "raw", "raw stream", "streaming response", "streaming response stream", "events")
+FOLDER = "tests/surfaces"
+OTHER_TESTS = ("tests/unit/test_usage.py", "tests/integration/test_corpus.py")
+CHAPTERS = {
+    "test_matrix.py": "Usage that the caller speaks of",
+    "test_streams.py": "How streams end",
+    "test_faults.py": "Failures and retries",
+    "test_background.py": "Responses in the background, stored responses",
+    "test_clients.py": "Clients",
+    "test_provider.py": "Provider",
+    "test_not_covered.py": "What passes through",
+}
+
+HEAD = f"""\
+# Coverage contract
+
+What is recorded, in which way of calling, and the test that proves it. Made from the tests by
+`python -m tests.surfaces.coverage_page`; a test fails while this page is out of date. Do not edit it by hand.
+
+A call that is covered is **one record with the numbers the server sent**, and its caller gets what it gets without us: the tests
+make each call twice, with and without, over real HTTP, and compare results (types, fields that were sent, extra fields,
+headers, request ids, closed or not), errors (type, text, fields, causes) and what the server was asked. They are run on
+openai {", ".join(TESTED[:-1])} and {TESTED[-1]}; an SDK that lacks a way of calling skips its tests and says so.
+
+**Forms**: *plain*; *stream* (`stream=True`); *raw* (`with_raw_response`); *streaming response* (`with_streaming_response`);
+*events* (the `.stream()` helpers).
+"""
+
+NOT_COVERED = """\
+## Not covered
+
+| what | what happens |
+|---|---|
+| Realtime, Live and Responses over a websocket (`responses.connect`) | not recorded: they do not go through the SDK's HTTP request |
+| images, audio, video, moderations | not recorded: they have no prompt cache |
+| `decisions` | not recorded |
+| Batch API, Assistants (threads), Agents sessions, fine-tuning, evals | not recorded: the model is called by the server, later |
+| `responses.input_tokens`, stored chat completions | not recorded: no model is called |
+| a stream that sends its usage in an error event, or behind one | one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error |
+| `with_streaming_response` of a chat stream whose caller does not ask for usage | one record without tokens, `metadata.usage = "unknown"`: its bytes are the caller's, so nothing is added to the request |
+| the same, read as lines, bytes or text without `.parse()` | one record without tokens, `metadata.usage = "unknown"`; what was read whole with `.read()` is understood |
+| the bytes of `with_raw_response` of a chat stream (`.http_response`) | hold the extra chunk with the usage that we asked for; the parsed stream does not. Opt out with `instrument(client, stream_usage=False)` |
+| the count of attempts of a call that was sent through a client whose retries are its HTTP library's | not known; the duration covers them |
+"""
+
+
+class Collected:
+    """A pytest plugin that keeps what was collected."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Called by pytest."""
+        self.items = list(session.items)
+
+
+def collect() -> list[Any]:
+    """The tests that cover the SDK, in the order of the files."""
+    collected = Collected()
+    names = [f"{FOLDER}/test_matrix.py", *(f"{FOLDER}/{name}" for name in CHAPTERS), f"{FOLDER}/test_dialects.py"]
+    paths = [str(ROOT / name) for name in (*dict.fromkeys(names), *OTHER_TESTS)]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        arguments = ["--collect-only", "-q", "--assert=plain", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *paths]
+        if (code := pytest.main(arguments, plugins=[collected])) != 0:
+            sys.exit(f"the tests cannot be collected ({code}):\n{said.getvalue()}")
+    return collected.items
+
+
+def page(items: list[Any]) -> str:
+    """The whole page."""
+    return "\n".join([HEAD, surfaces(items), dialects(items), *chapters(items), NOT_COVERED])
+
+
+def surfaces(items: list[Any]) -> str:
+    """Surface, sync/async, form, with the test of each cell."""
+    cells = {}
+    for item in items:
+        parameters = _parameters(item)
+        if _file(item) == "test_matrix.py" and "surface" in parameters:
+            cells[parameters["surface"].name, parameters["mode"], parameters["form"]] = item.callspec.id
+            test = item.originalname
+    lines = [
+        "## Surfaces",
+        "",
+        f"`{FOLDER}/test_matrix.py::{test}[…]` proves each cell; what stands in the cell goes into the brackets.",
+        "",
+        f"| surface | from openai | | {' | '.join(FORMS)} |",
+        "|---" * (3 + len(FORMS)) + "|",
+    ]
+    for surface in SURFACES:
+        for mode in MODES:
+            row = [cells.get((surface.name, mode, form)) for form in FORMS]
+            told = [f"`{cell}`" if cell else "-" for cell in row]
+            since = surface.since if surface.raw_since == surface.since else f"{surface.since}, raw {surface.raw_since}"
+            name = f"`{surface.name}`" if mode == MODES[0] else ""
+            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(told)} |")
+    lines += ["", '"From openai": the first of the tested versions that has it. "-": the SDK has no such call.', ""]
+    return "\n".join(lines)
+
+
+def dialects(items: list[Any]) -> str:
+    """Dialect, API, sync/async, plain/stream, with the tests of each row."""
+    found: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
+    unit, places, corpus = set(), [], []
+    for item in items:
+        parameters, name = _parameters(item), _file(item)
+        if name == "test_dialects.py" and "form" in parameters:
+            example = item.callspec.id.removesuffix(f"-{parameters['mode']}-{parameters['form']}")
+            key = parameters["reading"].dialect, example, parameters["name"]
+            found[key].add((parameters["mode"], parameters["form"]))
+            test = item.originalname
+        elif name == "test_dialects.py":
+            places.append(f"`{item.callspec.id}`")
+        elif item.originalname == "test_each_dialect_is_read":
+            unit.add(item.callspec.id)
+        elif name in ("test_corpus.py", "test_usage.py") and "recorded" in item.name:
+            corpus.append(f"`{_path(item)}::{item.originalname}`")
+    lines = [
+        "## Dialects",
+        "",
+        "How a provider words its usage ([dialects.md](dialects.md)), sent by a server and read back through the SDK:",
+        f"`{FOLDER}/test_dialects.py::{test}[EXAMPLE-MODE-FORM]`. The reading alone:",
+        "`tests/unit/test_usage.py::test_each_dialect_is_read[EXAMPLE]`.",
+        "",
+        "| dialect | example | through | sync plain | sync stream | async plain | async stream | the reading alone |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    order = [row.name for row in DIALECTS]
+    for (dialect, example, api), ways in sorted(found.items(), key=lambda pair: order.index(pair[0][0])):
+        cells = ["✓" if (mode, form) in ways else "-" for mode in MODES for form in ("plain", "stream")]
+        alone = "✓" if example in unit else "-"
+        lines.append(f"| `{dialect}` | {example} | `{api}` | {' | '.join(cells)} | {alone} |")
+    lines += [
+        "",
+        "Where a stream has its usage elsewhere: `test_a_usage_is_found_where_a_stream_has_it` with "
+        + ", ".join(places)
+        + ".",
+        "What real providers sent, where the recordings are at hand: " + ", ".join(dict.fromkeys(corpus)) + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def chapters(items: list[Any]) -> list[str]:
+    """The behaviours that are no cell of a table: each test, as what it says, with the parameters it runs over."""
+    out = []
+    for file, title in CHAPTERS.items():
+        tests: dict[str, dict[str, dict[str, None]]] = {}
+        counts: dict[str, int] = defaultdict(int)
+        for item in items:
+            if _file(item) != file or "surface" in _parameters(item):
+                continue
+            counts[item.originalname] += 1
+            over = tests.setdefault(item.originalname, {})
+            for name, value in _parameters(item).items():
+                over.setdefault(name, {})[_short(value)] = None
+        lines = [f"## {title}", "", f"`{FOLDER}/{file}`", "", "| test | over | cases |", "|---|---|---|"]
+        for test, over in tests.items():
+            told = "; ".join(f"{name}: {', '.join(values)}" for name, values in over.items() if name != "mode")
+            modes = "sync and async" if "mode" in over else ""
+            lines.append(f"| `{test}` | {'. '.join(filter(None, (modes, told)))} | {counts[test]} |")
+        out.append("\n".join([*lines, ""]))
+    return out
+
+
+def _parameters(item: Any) -> dict[str, Any]:
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return f"`{text if len(text) < 70 else type(value).__name__}`"
+
+
+def _file(item: Any) -> str:
+    return str(item.path.name)
+
+
+def _path(item: Any) -> str:
+    return str(item.path.relative_to(ROOT).as_posix())
+
+
+def main() -> int:
+    """Write the page, or with ``--check`` compare it. Returns the exit code."""
+    text = page(collect())
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(text, encoding="utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
+        return 0
+    print("docs/coverage.md is not what the tests say: python -m tests.surfaces.coverage_page")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

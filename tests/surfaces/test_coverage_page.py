@@ -1,0 +1,37 @@
+"""The page in the docs says what the tests say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from rlm_cachetrack.usage import DIALECTS
+from tests.surfaces.calls import MODES, SURFACES
+from tests.surfaces.coverage_page import PAGE, ROOT
+
+
+def test_the_coverage_page_is_up_to_date() -> None:
+    """Collected in a process of its own, since here only a part of the tests may have been chosen."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "tests.surfaces.coverage_page", "--check"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_surface_form_and_dialect_is_in_the_page_and_what_is_left_out_is_named() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for surface in SURFACES:
+        for form in surface.forms:
+            for mode in MODES:
+                assert f"`{surface.name}-{mode}-{form.replace(' ', '_')}`" in text
+    for dialect in DIALECTS:
+        assert f"| `{dialect.name}` |" in text
+    left_out = text.partition("## Not covered")[2]
+    for name in ("Realtime", "websocket", "images", "audio", "`decisions`", "error event"):
+        assert name in left_out
