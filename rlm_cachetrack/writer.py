@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -307,6 +308,8 @@ class Writer:
     def _ship(self, prepared: _Prepared) -> int:
         """Store these events, all but the dead letters; returns how many calls were stored."""
         batch, unreadable = prepared.built
+        if prepared.batch.adopted or self.failing_since is not None:
+            batch = replace(batch, offered_before=True)
         letters = [_unreadable(*event) for event in unreadable]
         try:
             if len(batch):
@@ -334,7 +337,7 @@ class Writer:
             batch, unreadable = rows.build(part)
             try:
                 if len(batch):
-                    sink.store(batch)
+                    sink.store(replace(batch, offered_before=True))
             except RecordRefusedError as exc:
                 if len(part) > 1:
                     middle = len(part) // 2
