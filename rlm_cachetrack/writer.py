@@ -70,8 +70,10 @@ class _Ahead:
         """Start on ``batch``. Does not block."""
         self._batch = batch
         if batch.lines:
-            self._thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no new threads once the interpreter ends: take() does it then
+                thread.start()
+                self._thread = thread
 
     def _run(self, batch: Batch) -> None:
         with contextlib.suppress(Exception):  # take() then does it over, where an error has somebody to go to

@@ -434,6 +434,49 @@ def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path,
     assert stored(own_url) == ["a", "b"]
 
 
+def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path, own_url: str) -> None:
+    other = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
+    other.chmod(0o711)
+    try:
+        primary = embedded.ensure_running(other)
+        hosts = [str(psycopg.conninfo.conninfo_to_dict(url)["host"]) for url in (own_url, primary)]
+        sql(own_url, "ALTER DATABASE rlm_cachetrack SET default_transaction_read_only = on")
+        with pipeline(make_conninfo(own_url, host=",".join(hosts))) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert runtime.flush(20)
+            # Failover: what was the primary takes no more writes, the other does.
+            sql(
+                own_url,
+                "SET default_transaction_read_only = off",
+                "ALTER DATABASE rlm_cachetrack RESET default_transaction_read_only",
+            )
+            embedded.stop(other)
+            runtime.outbox.append(call(model="b"))
+            assert runtime.flush(20)
+        assert stored(own_url) == ["b"]
+        assert stored(embedded.ensure_running(other)) == ["a"]
+    finally:
+        embedded.stop(other)
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
+    reused_db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline(reused_db_url) as runtime:
+        runtime.outbox.append(call(model="first"))
+        assert runtime.flush(20)  # the writer runs
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")  # Python 3.12 and newer
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for number in range(12_000):
+            runtime.outbox.append(call(model=f"{number:05}"))
+        assert runtime.flush(30)
+    assert len(stored(reused_db_url)) == 12_001
+
+
 # -- pauses -----------------------------------------------------------------------------------------------------------
 
 

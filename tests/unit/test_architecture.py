@@ -92,7 +92,6 @@ HALVES = {
 # Beyond the table, each with what forces it. One that is no longer used fails the suite.
 BEYOND: dict[tuple[str, str], str] = {
     ("writer", "errors"): "tells a store that failed (retry) from a defect of ours",
-    ("writer", "_call_line"): "packs such a line without giving it names first",
     ("writer", "_binary"): "makes rows ready for the wire while the server is at work on others",
     ("storage", "_binary"): "writes them",
     ("instrument", "errors"): "the design has it raise ConfigError",
