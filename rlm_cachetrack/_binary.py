@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from .records import COLUMNS
+from .records import COLUMNS, PackedRows
 
 __all__ = [
     "COLUMN_TYPES",
@@ -25,6 +25,7 @@ __all__ = [
     "micros_of_epoch",
     "pack_fields",
     "pack_row",
+    "pack_rows",
 ]
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -79,6 +80,11 @@ def micros_of_epoch(seconds: float) -> int:
     return int(whole) * 1_000_000 + round(fraction * 1e6) - _EPOCH_MICROS
 
 
+def datetime_of_micros(micros: int) -> datetime:
+    """The datetime, in UTC, of microseconds since 2000."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
 def _text(value: str) -> bytes:
     data = value.encode()
     return _size(len(data)) + data
@@ -104,6 +110,7 @@ _FIELDS: dict[str, Callable[[Any], bytes]] = {
 }
 _PACKERS: dict[str, Callable[[Any], bytes]] = {name: _FIELDS[kind] for name, kind in COLUMN_TYPES.items()}
 _COLUMN_PACKERS = tuple(_PACKERS[name] for name in COLUMNS)
+_QUERY_ID, _RUN_ID, _TIME = map(COLUMNS.index, ("query_id", "run_id", "time"))
 _COUNT = struct.pack("!h", len(COLUMNS))
 
 
@@ -122,3 +129,15 @@ def pack_row(row: Sequence[Any]) -> bytes:
     """
     fields = [NULL if value is None else pack(value) for pack, value in zip(_COLUMN_PACKERS, row, strict=True)]
     return _COUNT + b"".join(fields)
+
+
+def pack_rows(rows: Iterable[Sequence[Any]]) -> PackedRows:
+    """Rows in the order of :data:`~rlm_cachetrack.records.COLUMNS`, packed; raises like :func:`pack_row`."""
+    packed: list[bytes] = []
+    runs: dict[tuple[str, datetime], datetime] = {}
+    for row in rows:
+        packed.append(pack_row(row))
+        run, time = (row[_QUERY_ID], row[_RUN_ID]), row[_TIME]
+        if run not in runs or time < runs[run]:
+            runs[run] = time
+    return PackedRows(COLUMNS, packed, runs)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ._binary import NULL, micros_of_epoch, pack_fields
-from ._call_line import told_apart
+from ._binary import NULL, datetime_of_micros, micros_of_epoch, pack_fields
+from ._call_line import FIELDS, told_apart
 from .pricing import PriceBook, Rates, Schedule, amounts
 from .records import COLUMNS, clean_text, uuid7_halves
 from .usage import simple_counts
@@ -26,7 +26,7 @@ try:
 except ImportError:  # openai with pydantic 1
     _to_json = None  # type: ignore[assignment]
 
-__all__ = ["PACKED_COLUMNS", "Packer"]
+__all__ = ["PACKED_COLUMNS", "USABLE", "Packer"]
 
 _PLACE = (
     "query_id",
@@ -75,6 +75,28 @@ _LAST = ("request_id", "usage")
 _OFTEN = (*_PLACE, *_KIND, *_PRICES, *_ALWAYS, *_NUMBERS, *_LAST)
 _NEVER = tuple(name for name in COLUMNS if name not in _OFTEN)
 
+_EXPECTED = (
+    "number",
+    "api",
+    "provider",
+    "model",
+    "requested_model",
+    "start_time",
+    "duration_ms",
+    "time_to_first_token_ms",
+    "context_messages",
+    "response_length",
+    "request_id",
+    "service_tier",
+    "finish_reason",
+    "tool_call_count",
+    "error_type",
+    "error_message",
+    "metadata",
+)
+USABLE = FIELDS == _EXPECTED and _to_json is not None
+"""Whether lines are what :meth:`Packer.pack` was written for; a test holds that they are."""
+
 PACKED_COLUMNS: tuple[str, ...] = (*_NEVER, *_OFTEN)
 """The columns of a row that :class:`Packer` wrote, in its order."""
 
@@ -111,9 +133,10 @@ class Packer:
 
     def __init__(self, prices: PriceBook) -> None:
         self._book = prices
-        self._places: dict[tuple[Any, ...], bytes] = {}
+        self._places: dict[tuple[Any, ...], tuple[bytes, tuple[str, datetime]]] = {}
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
         self._rates: dict[int, tuple[bytes, Rates]] = {}
+        self._runs: dict[tuple[str, datetime], int] = {}
 
     def pack(self, line: Mapping[str, Any]) -> bytes | None:
         """One row, or None where the call is not a usual one.
@@ -152,7 +175,7 @@ class Packer:
         if counts is None:
             return None
         prompt, completion, total, cached, written, reasoning = counts
-        place = self._place(line["in"])
+        place, run = self._place(line["in"])
         key = (model, requested, provider, api, tier, finish, bool(metadata))
         kind = self._kinds.get(key)
         if kind is None:
@@ -190,7 +213,7 @@ class Packer:
         else:
             data = clean_text(request_id).encode()
             request = _size(len(data)) + data
-        return b"".join(
+        row = b"".join(
             (
                 _START,
                 place,
@@ -204,8 +227,17 @@ class Packer:
                 usage_json,
             )
         )
+        runs = self._runs
+        if run not in runs or began < runs[run]:
+            runs[run] = began
+        return row
 
-    def _place(self, values: Mapping[str, Any]) -> bytes:
+    def take_runs(self) -> dict[tuple[str, datetime], datetime]:
+        """The runs of the calls packed since the last time, and when the first of each began."""
+        runs, self._runs = self._runs, {}
+        return {run: datetime_of_micros(began) for run, began in runs.items()}
+
+    def _place(self, values: Mapping[str, Any]) -> tuple[bytes, tuple[str, datetime]]:
         key = tuple(values.items())
         known = self._places.get(key)
         if known is None:
@@ -216,7 +248,7 @@ class Packer:
                 if named.get(name) is not None:
                     named[name] = clean_text(named[name])
             named["run_id"] = datetime.fromisoformat(values["run_id"])
-            known = pack_fields(_PLACE, [named.get(name) for name in _PLACE])
+            known = pack_fields(_PLACE, [named.get(name) for name in _PLACE]), (named["query_id"], named["run_id"])
             _remember(self._places, key, known)
         return known
 

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ._binary import pack_row
-from ._packing import PACKED_COLUMNS, Packer
+from ._binary import pack_row, pack_rows
+from ._packing import PACKED_COLUMNS, USABLE, Packer
 from .outbox import named
 from .pricing import Cost, PriceBook
 from .records import COLUMNS, PackedRows, RecordBatch, RunEnd, RunKey, RunStart
@@ -98,13 +98,12 @@ class Rows:
             events: As :meth:`~rlm_cachetrack.outbox.Outbox.decode` gives them.
         """
         usual: list[bytes] = []
-        others: list[bytes] = []
         interactions: list[tuple[Any, ...]] = []
         starts: list[RunStart] = []
         ends: list[RunEnd] = []
         optimizations: list[RunKey] = []
         unreadable: list[tuple[Mapping[str, Any], Exception]] = []
-        pack = self._packer.pack if self._packed else _never
+        pack = self._packer.pack if self._packed and USABLE else _never
         for number, event in enumerate(events, 1):
             if not number % _STRETCH:
                 time.sleep(_BREATH_S)
@@ -122,9 +121,8 @@ class Rows:
                 if kind in ("call", "record"):
                     interaction = self._interaction(event)
                     if self._packed:
-                        others.append(pack_row(interaction))
-                    else:
-                        interactions.append(interaction)
+                        pack_row(interaction)  # what cannot be packed is to be known now
+                    interactions.append(interaction)
                 elif kind == "run_start":
                     starts.append(RunStart(*_run(event), _moment(event["time"]), _clean_mapping(event.get("metadata"))))
                 elif kind == "run_end":
@@ -135,7 +133,12 @@ class Rows:
                     raise ValueError(f"an event of the unknown kind {kind!r}")
             except Exception as exc:  # one event that we cannot read must not hold back the others
                 unreadable.append((event, exc))
-        packed = [PackedRows(*some) for some in ((PACKED_COLUMNS, usual), (COLUMNS, others)) if some[1]]
+        packed = []
+        if usual:
+            packed.append(PackedRows(PACKED_COLUMNS, usual, self._packer.take_runs()))
+        if self._packed and interactions:
+            packed.append(pack_rows(interactions))
+            interactions = []
         return Built(RecordBatch(interactions, starts, ends, optimizations, packed), unreadable)
 
     def _interaction(self, event: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -212,10 +212,12 @@ class PackedRows:
     Attributes:
         columns: Names, in the order of the fields.
         rows: Each encoded for PostgreSQL's binary COPY.
+        runs: The runs that they belong to, and when the first of their calls began.
     """
 
     columns: tuple[str, ...]
     rows: Sequence[bytes]
+    runs: Mapping[tuple[str, datetime], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,8 @@ class RecordBatch:
         run_ends: Runs that ended, whose optimization is to be stored after the interactions.
         optimizations: Runs whose optimization is to be computed again.
         packed: More interactions; for the PostgreSQL store only, another sink never sees any.
+        offered_before: Some of it may be stored already: it comes from the journal of a dead process, or an attempt to
+            store it failed.
     """
 
     interactions: Sequence[tuple[Any, ...]] = ()
@@ -235,6 +239,7 @@ class RecordBatch:
     run_ends: Sequence[RunEnd] = ()
     optimizations: Sequence[RunKey] = ()
     packed: Sequence[PackedRows] = ()
+    offered_before: bool = False
 
     @property
     def calls(self) -> int:

@@ -1,4 +1,9 @@
-"""The PostgreSQL store: the only connections, binary COPY through a staging table, driver errors translated.
+"""The PostgreSQL store: the only connections, binary COPY that stores each call once, driver errors translated.
+
+A batch is one transaction. What was never offered before is copied straight into the table, whose key makes that
+transaction fail if a call is there already. Then, and from the start for whatever may have been stored before (the
+journal of a dead process, a batch whose attempt failed), the way is through a temporary table that the transaction
+drops at its end, and ``INSERT … ON CONFLICT DO NOTHING``.
 
 Nothing above this module knows the driver. Every error that leaves it is a
 :class:`~rlm_cachetrack.errors.StoreError` that names the server without its password, with the driver's error as cause.
@@ -23,7 +28,7 @@ from psycopg.types.json import Jsonb, set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import _sql
-from ._binary import HEADER, TRAILER, pack_row
+from ._binary import HEADER, TRAILER, pack_rows
 from ._sqlstates import Meaning, meaning_of
 from .config import redact
 from .errors import ConfigError, QueryError, RecordRefusedError, StoreError, StoreUnreachableError
@@ -75,6 +80,7 @@ class PostgresStore:
         self._pool: ConnectionPool[psycopg.Connection[dict[str, Any]]] | None = None
         self._writer: psycopg.Connection[Any] | None = None
         self._closed = False
+        self._straight = True
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -156,8 +162,18 @@ class PostgresStore:
             RecordRefusedError: The server refused a record of the batch; nothing was stored.
             QueryError: The server refused the batch for a reason that does not lie in it; nothing was stored.
         """
-        with self._writing() as connection, connection.transaction(), connection.cursor() as cursor:
-            _write(cursor, batch)
+        with self._writing() as connection:
+            if self._straight and batch.calls and not batch.offered_before:
+                try:
+                    with connection.transaction(), connection.cursor() as cursor:
+                        _write(cursor, batch, _copy_straight)
+                    return
+                except psycopg.errors.UniqueViolation:
+                    pass  # some of it is stored already, who knows why; the careful way stores the rest
+                except psycopg.errors.FeatureNotSupported:
+                    self._straight = False  # such as COPY into a table with row-level security
+            with connection.transaction(), connection.cursor() as cursor:
+                _write(cursor, batch, _copy_through_staging)
 
     def probe(self) -> None:
         """Store one harmless call and take it back, to tell a store that refuses a record from one that refuses all.
@@ -177,7 +193,7 @@ class PostgresStore:
             connection.transaction(force_rollback=True),
             connection.cursor() as cursor,
         ):
-            _write(cursor, RecordBatch([row]))
+            _write(cursor, RecordBatch([row]), _copy_through_staging)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[psycopg.Connection[Any]]:
@@ -205,7 +221,7 @@ class PostgresStore:
             connection.transaction(),
             connection.cursor() as cursor,
         ):
-            _write(cursor, batch)
+            _write(cursor, batch, _copy_through_staging)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -286,7 +302,10 @@ class PostgresStore:
 _inherited: list[object] = []
 
 
-def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
+_Copy = Callable[["psycopg.Cursor[Any]", Sequence[PackedRows]], None]
+
+
+def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch, copy: _Copy) -> None:
     for start in batch.run_starts:
         cursor.execute(
             _sql.query("store_run_start"),
@@ -300,9 +319,19 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
     finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
     finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
     if batch.calls:
-        _copy(cursor, batch)
-        cursor.execute(_sql.query("staging_runs"))
-        cursor.execute(_sql.query("staging_late_runs"))
+        packed = (*batch.packed, *_packed(batch.interactions))
+        copy(cursor, packed)
+        first_calls: dict[tuple[str, datetime], datetime] = {}
+        for some in packed:
+            for run, time in some.runs.items():
+                first_calls[run] = min(time, first_calls.get(run, time))
+        listed = {
+            "query_ids": [run[0] for run in first_calls],
+            "run_ids": [run[1] for run in first_calls],
+            "times": list(first_calls.values()),
+        }
+        cursor.execute(_sql.query("staging_runs"), listed)
+        cursor.execute(_sql.query("staging_late_runs"), listed)
         finalized.update((row[0], row[1]) for row in cursor.fetchall())
     for end in batch.run_ends:
         cursor.execute(
@@ -317,20 +346,34 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
         cursor.execute(_sql.query("store_run_totals"), runs)
 
 
-def _copy(cursor: psycopg.Cursor[Any], batch: RecordBatch) -> None:
+def _copy_straight(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
+    """Into the table itself: two thirds of the server's work of the other way, and no catalog entries come and go.
+
+    Fails as a whole where one of the calls is there already.
+    """
+    for some in packed:
+        _send(cursor, "copy_interactions", some)
+
+
+def _copy_through_staging(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
+    """Into a table of this transaction, and from there what is not stored yet."""
     cursor.execute(_named("staging_create", COLUMNS))
-    for packed in (*batch.packed, *_packed(batch.interactions)):
-        with cursor.copy(_named("staging_copy", packed.columns)) as copy:
-            copy.write(HEADER)
-            for start in range(0, len(packed.rows), _ROWS_A_WRITE):  # not all at once: that would be a second copy
-                copy.write(b"".join(packed.rows[start : start + _ROWS_A_WRITE]))
-            copy.write(TRAILER)
+    for some in packed:
+        _send(cursor, "staging_copy", some)
     cursor.execute(_named("staging_merge", COLUMNS))
+
+
+def _send(cursor: psycopg.Cursor[Any], name: str, packed: PackedRows) -> None:
+    with cursor.copy(_named(name, packed.columns)) as copy:
+        copy.write(HEADER)
+        for start in range(0, len(packed.rows), _ROWS_A_WRITE):  # not all at once: that would be a second copy
+            copy.write(b"".join(packed.rows[start : start + _ROWS_A_WRITE]))
+        copy.write(TRAILER)
 
 
 def _packed(interactions: Sequence[tuple[Any, ...]]) -> list[PackedRows]:
     try:
-        return [PackedRows(COLUMNS, [pack_row(row) for row in interactions])] if interactions else []
+        return [pack_rows(interactions)] if interactions else []
     except Exception as exc:
         raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
 

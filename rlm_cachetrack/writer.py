@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,8 +70,10 @@ class _Ahead:
         """Start on ``batch``. Does not block."""
         self._batch = batch
         if batch.lines:
-            self._thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no new threads once the interpreter ends: take() does it then
+                thread.start()
+                self._thread = thread
 
     def _run(self, batch: Batch) -> None:
         with contextlib.suppress(Exception):  # take() then does it over, where an error has somebody to go to
@@ -307,6 +310,8 @@ class Writer:
     def _ship(self, prepared: _Prepared) -> int:
         """Store these events, all but the dead letters; returns how many calls were stored."""
         batch, unreadable = prepared.built
+        if prepared.batch.adopted or self.failing_since is not None:
+            batch = replace(batch, offered_before=True)
         letters = [_unreadable(*event) for event in unreadable]
         try:
             if len(batch):
@@ -334,7 +339,7 @@ class Writer:
             batch, unreadable = rows.build(part)
             try:
                 if len(batch):
-                    sink.store(batch)
+                    sink.store(replace(batch, offered_before=True))
             except RecordRefusedError as exc:
                 if len(part) > 1:
                     middle = len(part) // 2

@@ -23,9 +23,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from rlm_cachetrack import RecordBatch, _runtime, embedded, writer
+from rlm_cachetrack import RecordBatch, _runtime, embedded, storage, writer
 from rlm_cachetrack.config import load_settings
-from rlm_cachetrack.errors import QueryError, RecordRefusedError
+from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
 from rlm_cachetrack.records import COLUMNS, new_id
 
 RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
@@ -111,6 +111,7 @@ def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored
     [
         # Incompressible, and so longer than an index row may be: 54000.
         ({"query_id": os.urandom(4000).hex()}, "54000"),
+        ({"model_index": 2**40}, "it cannot be read"),  # an INTEGER of PostgreSQL has 32 bits
         ({"kind": "nonsense"}, "nonsense"),
         ({"interaction_id": "not a uuid"}, "UUID"),
         ({"run_id": "yesterday"}, "isoformat"),
@@ -230,6 +231,59 @@ def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
         runtime.outbox.append(call(model="bad"))
         assert runtime.flush(20)
         assert len(runtime.dead_letters.read()) == 2  # also the one that waited
+
+
+# -- calls that are there already -------------------------------------------------------------------------------------
+
+
+def test_a_call_that_is_offered_twice_is_stored_once_and_its_neighbours_with_it(db_url: str) -> None:
+    twice, thrice = call(model="twice"), call(model="thrice")
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(twice)
+        assert runtime.flush(20)
+        for event in (call(model="a"), twice, thrice, thrice, call(model="b"), thrice):
+            runtime.outbox.append(event)
+        assert runtime.flush(20)
+        assert runtime.dead_letters.read() == []
+    assert stored(db_url) == ["a", "b", "thrice", "twice"]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_stored_again(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = threading.Event()
+    store = storage.PostgresStore.store
+
+    def store_and_lose(self: storage.PostgresStore, batch: RecordBatch) -> None:
+        store(self, batch)
+        if not lost.is_set():
+            lost.set()
+            raise StoreUnreachableError("the answer to COMMIT was lost")
+
+    monkeypatch.setattr(storage.PostgresStore, "store", store_and_lose)  # a moment that no real server can be held at
+    with pipeline(db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+    assert lost.is_set()
+    assert stored(db_url) == ["a", "b", "c"]
+
+
+def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
+    sql(
+        db_url,
+        "DROP ROLE IF EXISTS rlm_tenant",
+        "CREATE ROLE rlm_tenant LOGIN",
+        "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO rlm_tenant",
+        "ALTER TABLE llm_interactions ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY everything ON llm_interactions TO rlm_tenant USING (true)",
+    )
+    try:
+        with pipeline(make_conninfo(db_url, user="rlm_tenant")) as runtime:
+            for model in ("a", "b"):
+                runtime.outbox.append(call(model=model))
+                assert runtime.flush(20)
+        assert stored(db_url) == ["a", "b"]
+    finally:
+        sql(db_url, "DROP OWNED BY rlm_tenant", "DROP ROLE rlm_tenant")
 
 
 # -- a sink of the user's ---------------------------------------------------------------------------------------------
@@ -378,6 +432,49 @@ def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path,
         )
         assert runtime.flush(20)
     assert stored(own_url) == ["a", "b"]
+
+
+def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path, own_url: str) -> None:
+    other = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
+    other.chmod(0o711)
+    try:
+        primary = embedded.ensure_running(other)
+        hosts = [str(psycopg.conninfo.conninfo_to_dict(url)["host"]) for url in (own_url, primary)]
+        sql(own_url, "ALTER DATABASE rlm_cachetrack SET default_transaction_read_only = on")
+        with pipeline(make_conninfo(own_url, host=",".join(hosts))) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert runtime.flush(20)
+            # Failover: what was the primary takes no more writes, the other does.
+            sql(
+                own_url,
+                "SET default_transaction_read_only = off",
+                "ALTER DATABASE rlm_cachetrack RESET default_transaction_read_only",
+            )
+            embedded.stop(other)
+            runtime.outbox.append(call(model="b"))
+            assert runtime.flush(20)
+        assert stored(own_url) == ["b"]
+        assert stored(embedded.ensure_running(other)) == ["a"]
+    finally:
+        embedded.stop(other)
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
+    reused_db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline(reused_db_url) as runtime:
+        runtime.outbox.append(call(model="first"))
+        assert runtime.flush(20)  # the writer runs
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")  # Python 3.12 and newer
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for number in range(12_000):
+            runtime.outbox.append(call(model=f"{number:05}"))
+        assert runtime.flush(30)
+    assert len(stored(reused_db_url)) == 12_001
 
 
 # -- pauses -----------------------------------------------------------------------------------------------------------
