@@ -24,7 +24,7 @@ nox.options.error_on_missing_interpreters = False  # also under CI
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
 
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 # The oldest that we take, the last of each major version, and the newest there is.
 SDKS = {
