@@ -12,12 +12,12 @@ import json
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from .records import new_id
 
@@ -25,6 +25,7 @@ __all__ = [
     "ADHOC",
     "ContextThreadPoolExecutor",
     "Frame",
+    "carried",
     "current",
     "enter",
     "leave",
@@ -183,6 +184,34 @@ def leave(frame: Frame) -> None:
     if _frame.get() is frame:
         _frame.set(frame.before)
         _frame.set(inherited())
+
+
+def carried(generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Drive ``generator`` so that what it enters, leaves and numbers is its own, whoever steps it and in what thread.
+
+    A generator runs in the context of whoever asks for its next item: a web server that streams one steps it from
+    thread to thread, and two side by side would see each other's runs.
+    """
+    kept: tuple[Any, Any] | None = None
+    step: Callable[[Any], Any] = generator.send
+    given: Any = None
+    while True:
+        outside = _frame.get(), _iterations.get()
+        if kept is not None:
+            _frame.set(kept[0])
+            _iterations.set(kept[1])
+        try:
+            item = step(given)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        finally:
+            kept = _frame.get(), _iterations.get()
+            _frame.set(outside[0])
+            _iterations.set(outside[1])
+        try:
+            step, given = generator.send, (yield item)
+        except BaseException as exc:  # also GeneratorExit: it is for the generator to see
+            step, given = generator.throw, exc
 
 
 def _choose_fallback() -> None:

@@ -196,7 +196,10 @@ class QueryRun(_Level):
         self.__exit__(kind, exc, traceback)
 
     def __call__(self, function: FunctionT) -> FunctionT:
-        """Use it as a decorator: each call of ``function`` is a run of its own."""
+        """Use it as a decorator: each call of ``function`` is a run of its own.
+
+        A generator stays in its run whichever thread asks for the next item, as a web server does that streams it.
+        """
 
         def fresh() -> QueryRun:
             return QueryRun(self.query_id, self._given_run_id, self._metadata)
@@ -221,10 +224,13 @@ class QueryRun(_Level):
             return cast("FunctionT", coroutine)
         if inspect.isgeneratorfunction(function):
 
-            @functools.wraps(function)
-            def generator(*args: Any, **kwargs: Any) -> Any:
+            def items(*args: Any, **kwargs: Any) -> Any:
                 with fresh():
                     return (yield from function(*args, **kwargs))
+
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                return (yield from context.carried(items(*args, **kwargs)))
 
             return cast("FunctionT", generator)
 

@@ -17,7 +17,15 @@ from uuid import UUID
 
 import pytest
 
-from rlm_cachetrack import CacheTrackError, ConfigError, RecordError, context, query_run
+from rlm_cachetrack import (
+    CacheTrackError,
+    ConfigError,
+    ContextThreadPoolExecutor,
+    RecordError,
+    active_run,
+    context,
+    query_run,
+)
 
 T = TypeVar("T")
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -348,6 +356,101 @@ def test_a_thread_with_a_copied_context_stays_in_its_run() -> None:
             assert in_a_thread(lambda: copied.run(here)) == ("q", None)
 
 
+def test_a_thread_started_before_the_run_falls_back_to_it_for_as_long_as_it_lasts() -> None:
+    with Elsewhere() as early:
+        assert early.do(here) == ("adhoc", None)
+        with query_run("first") as run:
+            run.iteration = 1
+            assert early.do(here) == ("first", 1)
+            with query_run("second"):
+                assert early.do(here) == ("second", None)
+            assert early.do(here) == ("first", 1)
+        assert early.do(here) == ("adhoc", None)
+
+
+# -- the executor that carries the context ----------------------------------------------------------------------------
+
+
+def test_the_executor_carries_run_iteration_and_recursion_to_threads_that_are_there_already() -> None:
+    def all_of_it() -> tuple[Any, ...]:
+        values = context.current()
+        return tuple(values.get(name) for name in ("query_id", "run_id", "iteration", "current_depth", "recursion_id"))
+
+    with ContextThreadPoolExecutor(1) as pool, Elsewhere() as other:
+        assert pool.submit(here).result() == ("adhoc", None)  # its one thread is started
+        beside = query_run("beside")
+        other.do(beside.__enter__)  # two runs at a time: nothing to fall back to
+        with query_run("q") as run:
+            for _ in run.iterations("ab"):
+                with run.recursion():
+                    assert pool.submit(all_of_it).result() == all_of_it()
+            assert in_a_thread(here) == ("adhoc", None)
+        other.do(lambda: beside.__exit__(None, None, None))
+
+
+def test_work_belongs_to_where_it_was_submitted_not_to_where_the_program_is_when_it_runs() -> None:
+    go = threading.Event()
+
+    def later() -> tuple[str, int | None]:
+        assert go.wait(10)
+        return here()
+
+    with ContextThreadPoolExecutor(4) as pool:
+        with query_run("first") as run:
+            futures = [pool.submit(later) for _ in run.iterations("ab")]
+        with query_run("second"):
+            futures.append(pool.submit(later))
+            go.set()
+            assert [future.result() for future in futures] == [("first", 1), ("first", 2), ("second", None)]
+
+
+def test_the_executor_maps_and_leaves_nothing_in_its_threads() -> None:
+    def numbered(number: int) -> tuple[str, int | None]:
+        run = active_run()
+        assert run is not None
+        run.iteration = number
+        return here()
+
+    with ContextThreadPoolExecutor(1) as pool:
+        with query_run("q") as run:
+            assert list(pool.map(numbered, [3, 4])) == [("q", 3), ("q", 4)]
+            run.iteration = 7
+            assert pool.submit(here).result() == ("q", 7)
+        assert pool.submit(here).result() == ("adhoc", None)
+
+
+def test_the_executor_is_the_standard_one_otherwise() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    variable.set("set")
+
+    def fails() -> None:
+        raise KeyError("as it was")
+
+    with ContextThreadPoolExecutor(max_workers=2, thread_name_prefix="ours") as pool:
+        assert isinstance(pool, ThreadPoolExecutor)
+        assert pool.submit(variable.get).result() == "set"
+        assert pool.submit(lambda: threading.current_thread().name).result().startswith("ours")
+        assert pool.submit(dict, fn=1, self=2).result() == {"fn": 1, "self": 2}
+        with pytest.raises(KeyError, match="as it was"):
+            pool.submit(fails).result()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(here)
+
+
+async def test_the_executor_serves_an_event_loop_too() -> None:
+    loop = asyncio.get_running_loop()
+    with ContextThreadPoolExecutor(2) as pool:
+
+        async def one(name: str) -> tuple[str, int | None]:
+            async with query_run(name) as run:
+                run.iteration = len(name)
+                await arrived.wait()  # both runs are open
+                return await loop.run_in_executor(pool, here)
+
+        arrived = asyncio.Barrier(2)
+        assert await asyncio.gather(one("a"), one("bb")) == [("a", 1), ("bb", 2)]
+
+
 # -- asyncio ----------------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +502,51 @@ async def test_to_thread_inherits_and_an_executor_falls_back() -> None:
         assert await asyncio.get_running_loop().run_in_executor(None, here) == ("outer", 1)
         async with query_run("inner"):
             assert await asyncio.to_thread(here) == ("inner", None)
+
+
+async def test_nested_runs_in_gathered_tasks_and_their_threads_do_not_mix() -> None:
+    arrived = asyncio.Barrier(2)
+
+    async def one(name: str) -> list[tuple[str, int | None]]:
+        seen = []
+        async with query_run(f"{name}-outer") as outer:
+            outer.iteration = 1
+            await arrived.wait()
+            async with query_run(f"{name}-inner"), asyncio.TaskGroup() as group:
+                await arrived.wait()
+                seen.append(await group.create_task(asyncio.to_thread(here)))
+            await arrived.wait()
+            seen.append(await asyncio.to_thread(here))
+        return seen
+
+    async with query_run("whole"):
+        assert await asyncio.gather(one("a"), one("b")) == [
+            [("a-inner", None), ("a-outer", 1)],
+            [("b-inner", None), ("b-outer", 1)],
+        ]
+        assert here() == ("whole", None)
+
+
+async def test_a_task_that_was_there_before_the_run_falls_back_to_it() -> None:
+    asked, told = asyncio.Queue[None](), asyncio.Queue[Any]()
+
+    async def worker() -> None:
+        while True:
+            await asked.get()
+            await told.put(here())
+
+    async def ask() -> Any:
+        await asked.put(None)
+        return await told.get()
+
+    task = asyncio.create_task(worker())
+    async with query_run("q") as run:
+        run.iteration = 2
+        assert await ask() == ("q", 2)
+    assert await ask() == ("adhoc", None)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def test_a_task_made_in_a_run_belongs_to_it_after_the_run_has_ended() -> None:
@@ -491,6 +639,52 @@ def test_two_decorated_generators_side_by_side_leave_nothing_behind() -> None:
     first.close()
     second.close()
     assert here() == ("adhoc", None)
+
+
+def test_a_decorated_generator_stays_in_its_run_in_whatever_thread_it_is_stepped() -> None:
+    @query_run("q")
+    def work() -> Iterator[tuple[Any, ...]]:
+        run = active_run()
+        assert run is not None
+        yield context.current()["run_id"], *here()
+        for _ in run.iterations("ab"):
+            yield context.current()["run_id"], *here()
+            with run.recursion() as level:
+                assert level.depth == 1
+                yield context.current()["run_id"], *here()
+        yield context.current()["run_id"], *here()
+
+    with Elsewhere() as one, Elsewhere() as two:
+        first, second = work(), work()
+        told: dict[Any, list[tuple[Any, ...]]] = {first: [], second: []}
+        for number in range(6):
+            for generator in (first, second):
+                told[generator].append((one, two)[number % 2].do(functools.partial(next, generator)))
+            # With two runs open nothing falls back to one, and the threads keep neither.
+            assert one.do(here) == two.do(here) == in_a_thread(here) == ("adhoc", None)
+        for generator in (first, second):
+            assert len({run_id for run_id, *_ in told[generator]}) == 1
+            assert [place for _, *place in told[generator]] == [["q", number] for number in (None, 1, 1, 2, 2, 2)]
+            assert one.do(functools.partial(next, generator, "over")) == "over"
+        assert one.do(here) == two.do(here) == here() == ("adhoc", None)
+
+
+def test_a_decorated_generator_is_nested_in_the_run_that_began_it() -> None:
+    @query_run("inner")
+    def work() -> Iterator[tuple[str, int | None]]:
+        yield here()
+        yield here()
+
+    with query_run("outer") as outer:
+        outer.iteration = 1
+        generator = work()
+        assert next(generator) == ("inner", None)
+        assert here() == ("outer", 1)
+        outer.iteration = 2
+        assert next(generator) == ("inner", None)
+        assert here() == ("outer", 2)
+        assert list(generator) == []
+        assert here() == ("outer", 2)
 
 
 def test_a_decorated_generator_that_is_abandoned_ends_its_run() -> None:
