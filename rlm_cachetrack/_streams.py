@@ -47,7 +47,7 @@ def watch_stream(stream: Any, call: Observer) -> None:
     response = getattr(stream, "response", None)
     call.http(response)
     stream._iterator = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
-    _on_close(response, call, deferred=False)
+    _on_close(response, call, None)
     _watch_for_collection(stream, call)
 
 
@@ -72,7 +72,11 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
             call.failed(exc)
         return
 
+    body = _Body() if deferred else None
+
     def observed_parse(*args: Any, **kwargs: Any) -> Any:
+        if body is not None:
+            body.drop()  # the SDK reads it
         call.pulling = True  # reading the body to its end closes the response; that is no early close
         try:
             parsed = parse(*args, **kwargs)
@@ -87,7 +91,9 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
         return parsed
 
     raw.parse = observed_parse
-    _on_close(response, call, deferred=deferred)
+    if body is not None:
+        body.watch(response, call)
+    _on_close(response, call, body)
     _watch_for_collection(raw, call)
 
 
@@ -216,7 +222,102 @@ def _code_of(iterator: Any) -> Any:
 _OURS = (_items.__code__, _async_items.__code__)
 
 
-def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
+class _Body:
+    """What a caller reads of a response in its own way: kept so that its usage is found, and how far it came.
+
+    Attributes:
+        pulling: The response is being read from at this moment.
+        complete: It was read to its end.
+    """
+
+    _MOST = 16 << 20
+
+    def __init__(self) -> None:
+        self.pulling = False
+        self.complete = False
+        self._pieces: list[bytes] | None = []
+        self._size = 0
+
+    def watch(self, response: Any, call: Observer) -> None:
+        """Stand where all reading of a response goes through, undecoded, and where lines and text are read from."""
+        iter_raw, aiter_raw = response.iter_raw, response.aiter_raw
+        iter_bytes, aiter_bytes = response.iter_bytes, response.aiter_bytes
+
+        def observed_iter_raw(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+            self.pulling = True
+            try:
+                for piece in iter_raw(*args, **kwargs):
+                    self.pulling = False
+                    yield piece
+                    self.pulling = True
+                self.complete = True
+            except GeneratorExit:
+                raise
+            except BaseException as exc:
+                self._failed(exc, call)
+                raise
+            finally:
+                self.pulling = False
+
+        async def observed_aiter_raw(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+            pieces = aiter_raw(*args, **kwargs)
+            self.pulling = True
+            try:
+                async for piece in pieces:
+                    self.pulling = False
+                    yield piece
+                    self.pulling = True
+                self.complete = True
+            except GeneratorExit:
+                await pieces.aclose()
+                raise
+            except BaseException as exc:
+                self._failed(exc, call)
+                raise
+            finally:
+                self.pulling = False
+
+        def observed_iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+            for piece in iter_bytes(*args, **kwargs):
+                self._keep(piece)
+                yield piece
+
+        async def observed_aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+            pieces = aiter_bytes(*args, **kwargs)
+            try:
+                async for piece in pieces:
+                    self._keep(piece)
+                    yield piece
+            except GeneratorExit:
+                await pieces.aclose()
+                raise
+
+        response.iter_raw, response.aiter_raw = observed_iter_raw, observed_aiter_raw
+        response.iter_bytes, response.aiter_bytes = observed_iter_bytes, observed_aiter_bytes
+
+    def _failed(self, exc: BaseException, call: Observer) -> None:
+        if not call.pulling:  # else the SDK reads, and says it in its own words
+            _fail(call, exc)
+
+    def _keep(self, piece: bytes) -> None:
+        if self._pieces is not None:
+            self._size += len(piece)
+            if self._size > self._MOST:
+                self._pieces = None
+            else:
+                self._pieces.append(piece)
+
+    def drop(self) -> None:
+        """Keep nothing, now and later."""
+        self._pieces = None
+
+    def read(self, response: Any) -> bytes | None:
+        """What was read, as far as it was; None where nothing was."""
+        whole: bytes | None = getattr(response, "_content", None)
+        return whole if whole is not None else b"".join(self._pieces or ()) or None
+
+
+def _on_close(response: Any, call: Observer, body: _Body | None) -> None:
     """Finish the call when its HTTP response is closed early, whoever closes it.
 
     The SDK and its HTTP library close it too, at the end of the body and before our generator sees that end. Such a
@@ -225,16 +326,16 @@ def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
     if response is None:
         return
 
-    def closed(was_closed: bool) -> None:
-        if call.pulling or call.done:
-            return
+    def closed() -> None:
+        if call.pulling or call.done or (body is not None and body.pulling):
+            return  # a body that the caller reads to its end is looked at when the caller closes it
         try:
-            if deferred and not was_closed and response.is_stream_consumed:
-                return  # the body was read to its end without the SDK's parser; it is there at the next close
-            if deferred and hasattr(response, "_content"):
-                _read_by_the_caller(response, call)
+            how = None if body is not None and body.complete else "closed_early"
+            read = None if body is None else body.read(response)
+            if read is None:
+                call.stream_ended(how)
             else:
-                call.stream_ended(None if deferred and was_closed else "closed_early")
+                _read_by_the_caller(read, call, how)
         except Exception as exc:
             _guard.report("finishing a closed response", exc)
 
@@ -242,36 +343,34 @@ def _on_close(response: Any, call: Observer, *, deferred: bool) -> None:
     if close is not None:
 
         def observed_close() -> None:
-            was_closed = bool(response.is_closed)
             try:
                 close()
             finally:
-                closed(was_closed)
+                closed()
 
         response.close = observed_close
     if aclose is not None:
 
         async def observed_aclose() -> None:
-            was_closed = bool(response.is_closed)
             try:
                 await aclose()
             finally:
-                closed(was_closed)
+                closed()
 
         response.aclose = observed_aclose
 
 
-def _read_by_the_caller(response: Any, call: Observer) -> None:
-    """The caller has read the whole body without the SDK's parser: understand it as far as it is JSON or events."""
+def _read_by_the_caller(body: bytes, call: Observer, how: str | None) -> None:
+    """The caller has read the body without the SDK's parser: understand it as far as it is JSON or events."""
     try:
-        body = response.json()
+        document = json.loads(body)
     except ValueError:
         call.stream = False  # nobody saw when the first token came
-        for event in _events_in(response.content):
+        for event in _events_in(body):
             call.chunk(event)
-        call.stream_ended()
+        call.stream_ended(how)
     else:
-        call.result(body)
+        call.result(document)
 
 
 def _events_in(body: bytes) -> Iterator[dict[str, Any]]:

@@ -41,31 +41,42 @@ HEAD = f"""\
 What is recorded, in which way of calling, and the test that proves it. Made from the tests by
 `python -m tests.surfaces.coverage_page`; a test fails while this page is out of date. Do not edit it by hand.
 
-A call that is covered is **one record with the numbers the server sent**, and its caller gets what it gets without us: the tests
-make each call twice, with and without, over real HTTP, and compare results (types, fields that were sent, extra fields,
-headers, request ids, closed or not), errors (type, text, fields, causes) and what the server was asked. They are run on
-openai {", ".join(TESTED[:-1])} and {TESTED[-1]}; an SDK that lacks a way of calling skips its tests and says so.
+A call that is covered is **one record with the numbers the server sent**, and its caller gets what it gets without us:
+the tests make each call twice, with and without, over real HTTP, and compare results (types, fields that were sent,
+extra fields, headers, request ids, closed or not), errors (type, text, fields, causes) and what the server was asked.
+They are run on openai {", ".join(TESTED[:-1])} and {TESTED[-1]};
+an SDK that lacks a way of calling skips its tests and says so.
 
-**Forms**: *plain*; *stream* (`stream=True`); *raw* (`with_raw_response`); *streaming response* (`with_streaming_response`);
-*events* (the `.stream()` helpers).
+**Forms**: *plain*; *stream* (`stream=True`); *raw* (`with_raw_response`); *streaming response*
+(`with_streaming_response`); *events* (the `.stream()` helpers).
 """
 
-NOT_COVERED = """\
-## Not covered
-
-| what | what happens |
-|---|---|
-| Realtime, Live and Responses over a websocket (`responses.connect`) | not recorded: they do not go through the SDK's HTTP request |
-| images, audio, video, moderations | not recorded: they have no prompt cache |
-| `decisions` | not recorded |
-| Batch API, Assistants (threads), Agents sessions, fine-tuning, evals | not recorded: the model is called by the server, later |
-| `responses.input_tokens`, stored chat completions | not recorded: no model is called |
-| a stream that sends its usage in an error event, or behind one | one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error |
-| `with_streaming_response` of a chat stream whose caller does not ask for usage | one record without tokens, `metadata.usage = "unknown"`: its bytes are the caller's, so nothing is added to the request |
-| the same, read as lines, bytes or text without `.parse()` | one record without tokens, `metadata.usage = "unknown"`; what was read whole with `.read()` is understood |
-| the bytes of `with_raw_response` of a chat stream (`.http_response`) | hold the extra chunk with the usage that we asked for; the parsed stream does not. Opt out with `instrument(client, stream_usage=False)` |
-| the count of attempts of a call that was sent through a client whose retries are its HTTP library's | not known; the duration covers them |
-"""
+UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
+NOT_COVERED = {
+    "Realtime, Live, and Responses over a websocket (`responses.connect`)": (
+        "not recorded: they do not go through the SDK's HTTP request"
+    ),
+    "images, audio, video, moderations": "not recorded: they have no prompt cache",
+    "`decisions`": "not recorded",
+    "Batch API, Assistants (threads), Agents sessions, fine-tuning, evals": (
+        "not recorded: the server calls the model, later"
+    ),
+    "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
+    "a stream that sends its usage in an error event, or behind one": (
+        'one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error'
+    ),
+    "`with_streaming_response` of a chat stream whose caller does not ask for usage": (
+        f"{UNKNOWN}: its bytes are the caller's, so nothing is added to the request"
+    ),
+    "a `with_streaming_response` whose bytes are read undecoded (`iter_raw`), or that has more than 16 MiB of them": (
+        f"{UNKNOWN}, unless it is parsed by the SDK"
+    ),
+    "the bytes of a chat stream's `with_raw_response` (`.http_response`)": (
+        "hold the extra chunk with the usage that we asked for, which the parsed stream does not; "
+        "`instrument(client, stream_usage=False)` opts out"
+    ),
+    "retries made by the HTTP library, or by the caller": "the first are not counted, the second are their own calls",
+}
 
 
 class Collected:
@@ -93,7 +104,9 @@ def collect() -> list[Any]:
 
 def page(items: list[Any]) -> str:
     """The whole page."""
-    return "\n".join([HEAD, surfaces(items), dialects(items), *chapters(items), NOT_COVERED])
+    left_out = [f"| {what} | {happens} |" for what, happens in NOT_COVERED.items()]
+    last = "\n".join(["## Not covered", "", "| what | what happens |", "|---|---|", *left_out, ""])
+    return "\n".join([HEAD, surfaces(items), dialects(items), *chapters(items), last])
 
 
 def surfaces(items: list[Any]) -> str:
@@ -116,7 +129,9 @@ def surfaces(items: list[Any]) -> str:
         for mode in MODES:
             row = [cells.get((surface.name, mode, form)) for form in FORMS]
             told = [f"`{cell}`" if cell else "-" for cell in row]
-            since = surface.since if surface.raw_since == surface.since else f"{surface.since}, raw {surface.raw_since}"
+            since = surface.since
+            if surface.raw_since != since and "raw" in surface.forms:
+                since += f", raw {surface.raw_since}"
             name = f"`{surface.name}`" if mode == MODES[0] else ""
             lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(told)} |")
     lines += ["", '"From openai": the first of the tested versions that has it. "-": the SDK has no such call.', ""]

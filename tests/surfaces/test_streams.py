@@ -12,7 +12,7 @@ import pytest
 from rlm_cachetrack import instrument, stats
 from tests.support.deep import describe
 from tests.support.memory import MemorySink
-from tests.support.scripted import TEXT, ScriptedServer
+from tests.support.scripted import MODEL, TEXT, ScriptedServer
 from tests.surfaces.calls import (
     BY_NAME,
     MODES,
@@ -369,49 +369,96 @@ def test_one_client_may_opt_out_of_being_asked(server: ScriptedServer, sink: Mem
 # -- raw streams that are not parsed ----------------------------------------------------------------------------------
 
 
+OWN_WAYS = ("iter_lines", "iter_bytes", "iter_text", "read", "text", "json")
+
+
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("how", ["iter_lines", "iter_bytes", "read", "nothing"])
-@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@pytest.mark.parametrize("how", OWN_WAYS)
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [
+        pytest.param("chat.completions.create", False, id="a chat"),
+        pytest.param("chat.completions.create", True, id="a chat's stream"),
+        pytest.param("responses.create", True, id="a response's stream"),
+    ],
+)
 def test_a_streaming_response_that_the_caller_reads_in_its_own_way_is_one_record(
-    server: ScriptedServer, sink: MemorySink, mode: str, how: str, stream: bool
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str, how: str, stream: bool
 ) -> None:
-    """It is the caller's stream: nothing is added to it, and what was read whole is understood."""
+    """It is the caller's, so nothing is added to it; what it holds is understood."""
+    if how == "json" and stream:
+        how = "read"  # events are no JSON
+    surface = BY_NAME[name]
     moments = Moments()
 
     async def act(client: Any) -> Any:
-        resource = client.chat.completions.with_streaming_response
-        arguments = {**BY_NAME["chat.completions.create"].arguments, **({"stream": True} if stream else {})}
-        async with entering(resource.create(**arguments)) as response:
-            seen = []
-            if how == "read":
-                seen.append(await settled(response.read()))
-            elif how != "nothing":
-                seen.append(await items(getattr(response, how)()))
+        method = getattr(surface.resource(client).with_streaming_response, surface.method)
+        async with entering(method(**surface.arguments, **({"stream": True} if stream else {}))) as response:
+            read = getattr(response, how)()
+            seen = await items(read) if how.startswith("iter") else await settled(read)
             moments.look()
+        moments.look()
+        return [seen, describe(response)]
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == [0, 1]
+    assert "stream_options" not in server.requests[-1].body
+    if stream and name == "chat.completions.create":  # nobody asked for the usage
+        check_unknown(row, None)
+    else:
+        assert {column: row[column] for column in TOKENS} == surface.tokens
+    assert (row["success"], row["response_length"]) == (True, len(TEXT))
+    assert row["time_to_first_token_ms"] is None  # nobody saw it
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["nothing", "a line", "raw bytes"])
+def test_a_streaming_response_that_is_not_read_to_its_end_is_one_record(
+    server: ScriptedServer, sink: MemorySink, mode: str, how: str
+) -> None:
+    surface = BY_NAME["chat.completions.create"]
+    moments = Moments()
+
+    async def act(client: Any) -> Any:
+        method = client.chat.completions.with_streaming_response.create
+        async with entering(method(**surface.arguments, stream=True)) as response:
+            if how == "raw bytes":
+                raw = response.http_response
+                return [len(await items(raw.iter_raw() if mode == "sync" else raw.aiter_raw())) > 0]
+            lines = response.iter_lines()
+            seen = [await first(lines)] if how == "a line" else []
+            if mode == "async":
+                await lines.aclose()
+            else:
+                lines.close()
         moments.look()
         return seen
 
     _, row = compare(server, sink, mode, act, moments)
-    assert moments.seen[-1] == 1
-    assert "stream_options" not in server.requests[-1].body
-    assert row["success"] is True
-    if how == "read" and not stream:
-        assert {column: row[column] for column in TOKENS} == BY_NAME["chat.completions.create"].tokens
-    else:
-        check_unknown(row, "closed_early" if how == "nothing" else None)
+    assert moments.seen == ([] if how == "raw bytes" else [1])
+    check_unknown(row, None if how == "raw bytes" else "closed_early")
+    assert row["model"] == (MODEL if how == "a line" else "gpt-5")
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_streaming_response_of_events_that_was_read_whole_gives_its_usage(
-    server: ScriptedServer, sink: MemorySink, mode: str
+@pytest.mark.parametrize("how", ["iter_lines", "read"])
+@pytest.mark.parametrize("fault", ["cut stream", "cut body"])
+def test_a_streaming_response_that_breaks_in_the_hands_of_the_caller_is_one_failure(
+    server: ScriptedServer, sink: MemorySink, mode: str, how: str, fault: str
 ) -> None:
-    async def act(client: Any) -> Any:
-        resource = client.responses.with_streaming_response
-        async with entering(resource.create(**BY_NAME["responses.create"].arguments, stream=True)) as response:
-            return await settled(response.read())
+    surface = BY_NAME["chat.completions.create"]
+    stream = {"stream": True} if fault == "cut stream" else {}
 
-    _, row = compare(server, sink, mode, act)
-    assert {column: row[column] for column in TOKENS} == BY_NAME["responses.create"].tokens
+    async def act(client: Any) -> Any:
+        method = client.chat.completions.with_streaming_response.create
+        async with entering(method(**surface.arguments, **stream, extra_headers={"x-fault": fault})) as response:
+            read = getattr(response, how)()
+            return await items(read) if how == "iter_lines" else await settled(read)
+
+    (outcome, raised), row = compare(server, sink, mode, act)
+    assert outcome == "raised"
+    assert (row["success"], row["error_type"]) == (False, raised["type"].rpartition(".")[2])
+    assert all(row[column] is None for column in TOKENS)
 
 
 @pytest.mark.parametrize("mode", MODES)
