@@ -8,12 +8,12 @@ ways a stream can end are three: its generator ends, its HTTP response is closed
 from __future__ import annotations
 
 import atexit
-import json
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _guard
+from ._bodies import Body, understand
 from ._calls import Observer
 
 __all__ = ["watch_raw", "watch_stream"]
@@ -72,7 +72,7 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
             call.failed(exc)
         return
 
-    body = _Body() if deferred else None
+    body = Body() if deferred else None
 
     def observed_parse(*args: Any, **kwargs: Any) -> Any:
         if body is not None:
@@ -136,7 +136,12 @@ def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
                     if fields["usage"] is None:
                         (choice,) = fields["choices"]
                         parts = choice.__dict__
-                        if parts["finish_reason"] is None and (text := parts["delta"].__dict__["content"]):
+                        delta = parts["delta"].__dict__
+                        if (
+                            parts["finish_reason"] is None
+                            and delta["tool_calls"] is None
+                            and (text := delta["content"])
+                        ):
                             length += len(text)
                             if hide:
                                 item.__pydantic_fields_set__.discard("usage")
@@ -181,7 +186,12 @@ async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIte
                     if fields["usage"] is None:
                         (choice,) = fields["choices"]
                         parts = choice.__dict__
-                        if parts["finish_reason"] is None and (text := parts["delta"].__dict__["content"]):
+                        delta = parts["delta"].__dict__
+                        if (
+                            parts["finish_reason"] is None
+                            and delta["tool_calls"] is None
+                            and (text := delta["content"])
+                        ):
                             length += len(text)
                             if hide:
                                 item.__pydantic_fields_set__.discard("usage")
@@ -222,102 +232,7 @@ def _code_of(iterator: Any) -> Any:
 _OURS = (_items.__code__, _async_items.__code__)
 
 
-class _Body:
-    """What a caller reads of a response in its own way: kept so that its usage is found, and how far it came.
-
-    Attributes:
-        pulling: The response is being read from at this moment.
-        complete: It was read to its end.
-    """
-
-    _MOST = 16 << 20
-
-    def __init__(self) -> None:
-        self.pulling = False
-        self.complete = False
-        self._pieces: list[bytes] | None = []
-        self._size = 0
-
-    def watch(self, response: Any, call: Observer) -> None:
-        """Stand where all reading of a response goes through, undecoded, and where lines and text are read from."""
-        iter_raw, aiter_raw = response.iter_raw, response.aiter_raw
-        iter_bytes, aiter_bytes = response.iter_bytes, response.aiter_bytes
-
-        def observed_iter_raw(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-            self.pulling = True
-            try:
-                for piece in iter_raw(*args, **kwargs):
-                    self.pulling = False
-                    yield piece
-                    self.pulling = True
-                self.complete = True
-            except GeneratorExit:
-                raise
-            except BaseException as exc:
-                self._failed(exc, call)
-                raise
-            finally:
-                self.pulling = False
-
-        async def observed_aiter_raw(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-            pieces = aiter_raw(*args, **kwargs)
-            self.pulling = True
-            try:
-                async for piece in pieces:
-                    self.pulling = False
-                    yield piece
-                    self.pulling = True
-                self.complete = True
-            except GeneratorExit:
-                await pieces.aclose()
-                raise
-            except BaseException as exc:
-                self._failed(exc, call)
-                raise
-            finally:
-                self.pulling = False
-
-        def observed_iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-            for piece in iter_bytes(*args, **kwargs):
-                self._keep(piece)
-                yield piece
-
-        async def observed_aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-            pieces = aiter_bytes(*args, **kwargs)
-            try:
-                async for piece in pieces:
-                    self._keep(piece)
-                    yield piece
-            except GeneratorExit:
-                await pieces.aclose()
-                raise
-
-        response.iter_raw, response.aiter_raw = observed_iter_raw, observed_aiter_raw
-        response.iter_bytes, response.aiter_bytes = observed_iter_bytes, observed_aiter_bytes
-
-    def _failed(self, exc: BaseException, call: Observer) -> None:
-        if not call.pulling:  # else the SDK reads, and says it in its own words
-            _fail(call, exc)
-
-    def _keep(self, piece: bytes) -> None:
-        if self._pieces is not None:
-            self._size += len(piece)
-            if self._size > self._MOST:
-                self._pieces = None
-            else:
-                self._pieces.append(piece)
-
-    def drop(self) -> None:
-        """Keep nothing, now and later."""
-        self._pieces = None
-
-    def read(self, response: Any) -> bytes | None:
-        """What was read, as far as it was; None where nothing was."""
-        whole: bytes | None = getattr(response, "_content", None)
-        return whole if whole is not None else b"".join(self._pieces or ()) or None
-
-
-def _on_close(response: Any, call: Observer, body: _Body | None) -> None:
+def _on_close(response: Any, call: Observer, body: Body | None) -> None:
     """Finish the call when its HTTP response is closed early, whoever closes it.
 
     The SDK and its HTTP library close it too, at the end of the body and before our generator sees that end. Such a
@@ -335,7 +250,7 @@ def _on_close(response: Any, call: Observer, body: _Body | None) -> None:
             if read is None:
                 call.stream_ended(how)
             else:
-                _read_by_the_caller(read, call, how)
+                understand(read, call, how)
         except Exception as exc:
             _guard.report("finishing a closed response", exc)
 
@@ -358,30 +273,6 @@ def _on_close(response: Any, call: Observer, body: _Body | None) -> None:
                 closed()
 
         response.aclose = observed_aclose
-
-
-def _read_by_the_caller(body: bytes, call: Observer, how: str | None) -> None:
-    """The caller has read the body without the SDK's parser: understand it as far as it is JSON or events."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        call.stream = False  # nobody saw when the first token came
-        for event in _events_in(body):
-            call.chunk(event)
-        call.stream_ended(how)
-    else:
-        call.result(document)
-
-
-def _events_in(body: bytes) -> Iterator[dict[str, Any]]:
-    for line in body.splitlines():
-        if line.startswith(b"data:"):
-            try:
-                event = json.loads(line[5:])
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield event
 
 
 def _end(call: Observer, how: str | None) -> None:

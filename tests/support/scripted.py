@@ -191,6 +191,11 @@ class ScriptedServer:
             return Reply(pieces=pieces[:2], cut=True, kind="text/event-stream")
         elif fault == "hold stream":
             return Reply(pieces=pieces, hold_after=2, kind="text/event-stream")
+        elif fault == "text with a call":
+            call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            both = json.loads(pieces[2].removeprefix(b"data: "))
+            both["choices"][0]["delta"]["tool_calls"] = [call]
+            pieces = [*pieces[:2], _sse(both), *pieces[3:]]
         elif fault == "no usage":
             pieces = [piece for piece in pieces if b'"usage": {' not in piece]
         return Reply(pieces=[*pieces, end] if end else pieces, kind="text/event-stream")

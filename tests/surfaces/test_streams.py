@@ -294,6 +294,15 @@ def test_a_server_that_sends_no_usage_leaves_the_tokens_unknown(
     assert row["response_length"] == len(TEXT)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tool_call_beside_text_is_counted(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
+    surface = BY_NAME["chat.completions.create"]
+    _, row = compare(
+        server, sink, mode, lambda client: call(client, surface, "stream", {"x-fault": "text with a call"})
+    )
+    assert (row["has_tool_calls"], row["tool_call_count"], row["response_length"]) == (True, 1, len(TEXT))
+
+
 # -- asking for usage -------------------------------------------------------------------------------------------------
 
 
@@ -459,6 +468,24 @@ def test_a_streaming_response_that_breaks_in_the_hands_of_the_caller_is_one_fail
     assert outcome == "raised"
     assert (row["success"], row["error_type"]) == (False, raised["type"].rpartition(".")[2])
     assert all(row[column] is None for column in TOKENS)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["iter_lines", "iter_bytes"])
+def test_a_body_that_is_asked_for_twice_is_refused_as_without_us_and_the_call_is_no_failure(
+    server: ScriptedServer, sink: MemorySink, mode: str, how: str
+) -> None:
+    surface = BY_NAME["chat.completions.create"]
+
+    async def act(client: Any) -> Any:
+        async with entering(client.chat.completions.with_streaming_response.create(**surface.arguments)) as response:
+            await items(getattr(response, how)())
+            return await items(getattr(response, how)())
+
+    (outcome, raised), row = compare(server, sink, mode, act)
+    assert (outcome, raised["type"].rpartition(".")[2]) == ("raised", "StreamConsumed")
+    assert {column: row[column] for column in TOKENS} == surface.tokens
+    assert row["success"] is True
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -86,6 +86,7 @@ HALVES = {
     "_background": "instrument",
     "_attempts": "instrument",
     "_beside": "instrument",
+    "_bodies": "instrument",
     "_error_text": "instrument",
 }
 
