@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "coverage.md"
 FORMS = ("plain", "stream", "raw", "raw stream", "streaming response", "streaming response stream", "events")
 FOLDER = "tests/surfaces"
+_MOST_VALUES = 16
 OTHER_TESTS = ("tests/unit/test_usage.py", "tests/integration/test_corpus.py")
 CHAPTERS = {
     "test_matrix.py": "Usage that the caller speaks of",
@@ -196,7 +197,7 @@ def chapters(items: list[Any]) -> list[str]:
                 over.setdefault(name, {})[_short(value)] = None
         lines = [f"## {title}", "", f"`{FOLDER}/{file}`", "", "| test | over | cases |", "|---|---|---|"]
         for test, over in tests.items():
-            told = "; ".join(f"{name}: {', '.join(values)}" for name, values in over.items() if name != "mode")
+            told = "; ".join(f"{name}: {_few(list(values))}" for name, values in over.items() if name != "mode")
             modes = "sync and async" if "mode" in over else ""
             lines.append(f"| `{test}` | {'. '.join(filter(None, (modes, told)))} | {counts[test]} |")
         out.append("\n".join([*lines, ""]))
@@ -205,6 +206,10 @@ def chapters(items: list[Any]) -> list[str]:
 
 def _parameters(item: Any) -> dict[str, Any]:
     return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+
+
+def _few(values: list[str]) -> str:
+    return ", ".join(values) if len(values) <= _MOST_VALUES else f"{len(values)} of them"
 
 
 def _short(value: object) -> str:

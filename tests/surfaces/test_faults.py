@@ -10,9 +10,10 @@ import openai
 import pytest
 
 from rlm_cachetrack import instrument, stats
+from tests.support.deep import describe
 from tests.support.memory import MemorySink
 from tests.support.scripted import MODEL, ScriptedServer
-from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, client_of, require, with_and_without
+from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, client_of, require, settled, with_and_without
 
 STATUSES = {
     "400": "BadRequestError",
@@ -249,6 +250,27 @@ def test_retries_of_the_sdk_are_one_record_with_their_count(
     assert len(server.requests) == 3
     assert row["metadata"]["attempts"] == 3
     assert (row["success"], row["prompt_tokens"]) == (True, 1200)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_retries_are_counted_for_a_body_that_the_caller_added_to(
+    server: ScriptedServer, sink: MemorySink, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        arguments = BY_NAME["chat.completions.create"].arguments
+        added: Any = {"extra_body": {"top_k": 5}, "extra_headers": {"x-fault": "retry:1"}}
+        return describe(await settled(client.chat.completions.create(**arguments, **added)))
+
+    with_us, without = with_and_without(
+        server,
+        mode,
+        lambda: client_of(server, mode, max_retries=2),
+        lambda client: instrument(client, store=sink),
+        act,
+    )
+    assert with_us == without
+    assert server.requests[-1].body["top_k"] == 5
+    assert sink.row["metadata"]["attempts"] == 2
 
 
 @pytest.mark.parametrize("mode", MODES)

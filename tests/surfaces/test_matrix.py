@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import openai
 import pytest
 
 from rlm_cachetrack import instrument, stats
+from tests.support.deep import describe
 from tests.support.memory import MemorySink
 from tests.support.scripted import REQUEST_ID, TEXT, ScriptedServer
 from tests.surfaces.calls import (
+    BY_NAME,
     MODES,
     SURFACES,
     TESTED,
@@ -21,6 +24,7 @@ from tests.surfaces.calls import (
     client_of,
     lacking,
     require,
+    settled,
     with_and_without,
 )
 
@@ -88,3 +92,26 @@ def test_a_caller_who_says_something_of_usage_gets_what_was_asked_for(
     )
     assert with_us == without
     assert sink.row["total_tokens"] == surface.tokens["total_tokens"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", ["", "html 200"])
+def test_a_caller_who_asks_for_the_http_response_itself_gets_it_and_it_is_one_record(
+    server: ScriptedServer, sink: MemorySink, fault: str, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        kind = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]).Response
+        arguments = {"path": "/chat/completions", "body": BY_NAME["post"].arguments["body"]}
+        options: Any = {"headers": {"x-fault": fault}}
+        return describe(await settled(client.post(**arguments, cast_to=kind, options=options)))
+
+    with_us, without = with_and_without(
+        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
+    )
+    assert without[0] == "returned"
+    assert with_us == without
+    row = sink.row
+    if fault:
+        assert (row["success"], row["error_type"], row["prompt_tokens"]) == (False, "UnexpectedResponse", None)
+    else:
+        assert {name: row[name] for name in TOKENS} == BY_NAME["post"].tokens
