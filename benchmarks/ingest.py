@@ -39,7 +39,7 @@ from rlm_cachetrack.records import COLUMNS
 
 RECORDS = int(os.environ.get("RECORDS", "100000"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
-BATCH = int(os.environ.get("BATCH", "5000"))
+BATCH = int(os.environ.get("BATCH", "2500"))
 START = datetime(2026, 1, 10, 9, tzinfo=UTC).timestamp()
 TABLE = sql.Identifier("llm_interactions")
 NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))

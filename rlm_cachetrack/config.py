@@ -64,7 +64,7 @@ class Settings:
     pool_size: int = 10
     shutdown_timeout_s: float = 5.0
     outbox_max_bytes: int = 1 << 30
-    batch_max_records: int = 5_000
+    batch_max_records: int = 2_500
     batch_max_bytes: int = 8 << 20
     batch_max_age_s: float = 0.2
 

@@ -123,7 +123,7 @@ class Writer:
         rows: Callable[[], Rows],
         dead_letters: DeadLetters,
         *,
-        max_records: int = 5_000,
+        max_records: int = 2_500,
         max_bytes: int = 8 << 20,
         max_age_s: float = 0.2,
     ) -> None:

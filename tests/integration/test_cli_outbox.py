@@ -126,7 +126,10 @@ def test_drain_without_a_database_is_exit_code_3() -> None:
     assert "geheim" not in result.stderr
 
 
-def test_drain_into_a_store_that_takes_nothing_gives_up_and_keeps_the_records(db_url: str) -> None:
+def test_drain_into_a_store_that_takes_nothing_gives_up_and_keeps_the_records(
+    db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "0.2")
     sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
     died_with(db_url, "a")
     result = cli("outbox", "drain", "--timeout", "0.5", "--json", "--db-url", db_url)
