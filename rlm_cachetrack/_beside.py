@@ -17,7 +17,7 @@ from typing import Any
 
 import wrapt
 
-__all__ = ["clients_with_their_own", "has_ours", "observed", "take_off"]
+__all__ = ["clients_with_their_own", "has_ours", "observed", "take_off", "take_off_instance"]
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -33,6 +33,13 @@ def has_ours(method: Any, ours: tuple[Wrapper, ...]) -> bool:
             return True
         method = getattr(method, "__wrapped__", None)
     return False
+
+
+def take_off_instance(client: Any) -> None:
+    """Put back what was on the instance before :func:`observed`, unless somebody wrapped it again."""
+    present = vars(client).get("request")
+    if getattr(present, "_rlm_cachetrack_itself", None) is present is not None:
+        client.request = present.__wrapped__
 
 
 def take_off(kind: type[Any], name: str, ours: tuple[Wrapper, ...]) -> None:
@@ -59,6 +66,7 @@ def observed(method: Callable[..., Any], client: Any, wrapper: Wrapper) -> Calla
         return wrapper(method, client, args, kwargs)
 
     request._self_wrapper = wrapper  # type: ignore[attr-defined]
+    request._rlm_cachetrack_itself = request  # type: ignore[attr-defined]  # wraps() copies attributes: this one then lies
     return request
 
 

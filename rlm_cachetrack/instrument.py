@@ -20,7 +20,7 @@ import wrapt
 from . import _guard, _runtime
 from ._attempts import PAUSES, paused, sent
 from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
-from ._beside import clients_with_their_own, has_ours, observed, take_off
+from ._beside import clients_with_their_own, has_ours, observed, take_off, take_off_instance
 from ._calls import Call, endpoint_of, is_stored_response, provider_of
 from ._streams import watch_raw, watch_stream
 from .config import disabled, load_settings
@@ -44,7 +44,7 @@ class _Options:
 
 
 _lock = threading.RLock()
-_observed: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+_observed: weakref.WeakSet[Any] = weakref.WeakSet()
 _everyone: _Options | None = None
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
 _providers: dict[int, tuple[Any, type, str]] = {}
@@ -132,9 +132,7 @@ def uninstrument(client: Any = None) -> None:
             for name in ("request", *PAUSES):
                 take_off(kind, name, (*_OURS, paused))
         while _observed:
-            marked, (theirs, ours) = _observed.popitem()
-            if vars(marked).get("request") is ours:
-                marked.request = theirs
+            take_off_instance(_observed.pop())
         _without_stream_options.clear()
     finish_all()
     _runtime.release_default()
@@ -241,7 +239,7 @@ def _observe_instance(client: Any) -> None:
     if theirs is not None and not has_ours(theirs, _OURS):
         wrapper = _OURS[0] if isinstance(client, _kinds()[0]) else _OURS[1]
         client.request = observed(theirs, client, wrapper)
-        _observed[client] = (theirs, client.request)
+        _observed.add(client)
 
 
 def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

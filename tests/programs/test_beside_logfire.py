@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from openai import OpenAI
 
 from rlm_cachetrack import instrument, uninstrument
 from tests.programs import beside
@@ -73,3 +76,25 @@ class TestBesideLogfire(beside.BesideTests):
             await surface(clients)
         assert len(idle_recorder.rows()) == 4
         assert theirs.spans() >= 6
+
+
+async def test_a_client_of_theirs_is_as_it_was_after_us_and_is_not_kept(
+    idle_recorder: Recorder, clients: Clients
+) -> None:
+    theirs = Logfire(each_client=True)
+    theirs.on(clients)
+    before = dict(vars(clients.sync))
+    idle_recorder.instrument()
+    assert vars(clients.sync)["request"] is not before["request"]
+    uninstrument()
+    assert dict(vars(clients.sync)) == before
+    theirs.off()
+
+    with OpenAI() as dropped:
+        logfire.instrument_openai(dropped)
+        idle_recorder.instrument()
+        instrument(dropped)
+    gone = weakref.ref(dropped)
+    del dropped
+    gc.collect()
+    assert gone() is None
