@@ -41,12 +41,9 @@ def work(endpoint: str, notes: int) -> int:
 
 def main(endpoint: str, notes_file: str) -> None:
     """Fork workers for every line of standard input."""
-    import openai
-    import openai.resources.chat
+    import openai.resources.chat  # noqa: F401 - once here, not in every worker
 
-    import rlm_cachetrack
-
-    assert (openai, rlm_cachetrack)
+    import rlm_cachetrack  # noqa: F401
     notes = os.open(notes_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for line in sys.stdin:
         pids = []
