@@ -44,6 +44,7 @@ def main(endpoint: str, notes_file: str) -> None:
     import openai.resources.chat  # noqa: F401 - once here, not in every worker
 
     import rlm_cachetrack  # noqa: F401
+
     notes = os.open(notes_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for line in sys.stdin:
         pids = []

@@ -56,6 +56,10 @@ def numbers(outbox: Outbox, most: int = 1_000_000) -> list[Any]:
     return found
 
 
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
 def leave_behind(folder: Path, text: bytes, name: str = "1-dead.jsonl") -> Path:
     """The journal of a process that is gone."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +68,7 @@ def leave_behind(folder: Path, text: bytes, name: str = "1-dead.jsonl") -> Path:
     return path
 
 
-# -- the bound -----------------------------------------------------------------------------------------------------------
+# -- the bound -------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_outbox_drops_counts_and_says_so_once_and_takes_records_again_when_there_is_room(
@@ -429,3 +433,25 @@ def test_logging_is_quiet_when_all_is_well(outbox: Outbox, caplog: pytest.LogCap
         outbox.append({"number": number})
     assert numbers(outbox) == list(range(100))
     assert caplog.records == []
+
+
+def test_thousands_of_left_over_journals_are_adopted_with_few_open_files(folder: Path, outbox: Outbox) -> None:
+    for number in range(300):
+        leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number:04}.jsonl")
+    open_before = open_files()
+    found: list[Any] = []
+    while outbox.adopt():
+        assert open_files() <= open_before + 64
+        found += numbers(outbox)
+    assert sorted(found) == list(range(300))
+    assert not outbox.more_to_adopt
+    assert open_files() == open_before
+
+
+def test_what_a_process_left_that_was_killed_making_a_journal_is_removed_after_an_hour(
+    folder: Path, outbox: Outbox
+) -> None:
+    old, fresh = (leave_behind(folder, b"", f"{pid}-0123.new") for pid in (1, 2))
+    os.utime(old, (1, 1))
+    outbox.adopt()
+    assert list(folder.iterdir()) == [fresh]
