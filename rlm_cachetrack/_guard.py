@@ -13,6 +13,7 @@ A test suite sets :data:`on_failure` and fails the test that caused one.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
@@ -48,6 +49,15 @@ def report(where: str, exc: BaseException) -> None:
             where,
             exc_info=exc,
         )
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def count() -> int:

@@ -17,6 +17,8 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from . import _forking
+
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
@@ -173,7 +175,8 @@ class BuiltInTable:
 
     @cached_property
     def _providers(self) -> dict[str, Provider]:
-        from genai_prices.data import providers
+        with _forking.gate:
+            from genai_prices.data import providers
 
         return {provider.id: provider for provider in providers}
 

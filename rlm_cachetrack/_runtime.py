@@ -11,13 +11,15 @@ import contextlib
 import hashlib
 import logging
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import _guard, context
+from . import _forking, _guard, context
 from .config import Settings, load_settings, redact
 from .dead_letters import DeadLetters, offer_again
 from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
@@ -88,8 +90,9 @@ class Runtime:
         """What turns events into rows. Reads the pricing file at the first call."""
         with self._lock:
             if self._rows is None:
-                from ._rows import Rows
-                from .pricing import PriceBook
+                with _forking.gate:
+                    from ._rows import Rows
+                    from .pricing import PriceBook
 
                 self._rows = Rows(PriceBook.load(self.settings.pricing), packed=self._sink is None)
             return self._rows
@@ -113,8 +116,9 @@ class Runtime:
             if self._sink is not None:
                 raise ConfigError(f"the store is a {type(self._sink).__name__}: it takes records but cannot be read")
             if self._store is None:
-                from . import migrations
-                from .storage import PostgresStore
+                with _forking.gate:
+                    from . import migrations
+                    from .storage import PostgresStore
 
                 self._store = PostgresStore(self._resolve_url, migrations.migrate, pool_size=self.settings.pool_size)
             return self._store
@@ -139,7 +143,8 @@ class Runtime:
     def _resolve_url(self) -> str:
         if self.settings.db_url is not None:
             return self.settings.db_url
-        from . import embedded
+        with _forking.gate:
+            from . import embedded
 
         return embedded.ensure_running(self.settings.data_dir)
 
@@ -159,13 +164,18 @@ class Runtime:
 
     def start(self) -> None:
         """Start the writer, and with it the adoption of journals that dead processes left. Does not block."""
-        self.writer.start()
+        if not _ended:
+            self.writer.start()
+            _flush_at_the_end_of_a_worker()
 
     def append(self, event: Mapping[str, Any] | bytes) -> None:
         """Take an event, or the line of one, in: one copy into the journal. Never raises for a disk that refuses."""
+        if self.closed and not _ended:  # the call was in flight while the store was closed
+            open_runtime(self.settings, self._sink).append(event)
+            return
         self.outbox.append(event)
         if not self.writer.started:
-            self.writer.start()
+            self.start()
 
     def append_run(self, kind: str, query_id: str, run_id: datetime, **more: Any) -> None:
         """Take an event of a run in. A run begins when its ``run_id`` says, also one that is recorded afterwards."""
@@ -186,10 +196,11 @@ class Runtime:
             if self.closed:
                 return True
             self.closed = True
+        deadline = time.monotonic() + timeout_s
         stored = self.writer.stop(timeout_s)
         self.outbox.close()
         if self._store is not None:
-            self._store.close()
+            self._store.close(min(2.0, max(0.1, deadline - time.monotonic())))
         if self._sink is not None:
             try:
                 self._sink.close()
@@ -283,7 +294,7 @@ class Runtime:
         """Counts since the start of the process; see :func:`stats`."""
         outbox = self.outbox
         dropped = dict(outbox.dropped)
-        unreadable = outbox.dropped["torn"] + outbox.dropped["corrupt"]
+        unreadable = sum(outbox.dropped[reason] for reason in ("torn", "corrupt", "cut"))
         if self.dead_letters.dropped:
             dropped["dead_letters_full"] = self.dead_letters.dropped
         return {
@@ -314,6 +325,9 @@ _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _opened: list[Runtime] = []
 _default: Runtime | None = None
 _released: Runtime | None = None
+_again: tuple[Settings, RecordSink | None] | None = None  # what was in use before shutdown()
+_ended = False
+_worker = 0
 _warned_embedded = False
 before_flush: list[Callable[[], None]] = []
 """Called before a store is flushed: what waits for something else than the writer is appended to the outbox."""
@@ -359,7 +373,7 @@ def default() -> Runtime:
     with _lock:
         if _default is not None and not _default.closed:
             return _default
-        runtime = choose(load_settings())
+        runtime = open_runtime(*_again) if _again is not None else choose(load_settings())
         use_as_default(runtime)
         return runtime
 
@@ -385,9 +399,10 @@ def peek_default() -> Runtime | None:
 
 def release_default() -> None:
     """Nothing is instrumented any more: another store may be chosen. The writer goes on storing what is recorded."""
-    global _default, _released
+    global _default, _released, _again
     with _lock:
         _default, _released = None, _default or _released
+        _again = None
 
 
 def warn_if_embedded_is_missing(runtime: Runtime) -> None:
@@ -423,7 +438,7 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
 
 
 def shutdown(timeout_s: float | None = None) -> bool:
-    """Flush, and close every store of this process. Recording again opens them again.
+    """Flush, and close every store of this process. Recording again opens the one in use again.
 
     Args:
         timeout_s: The longest to wait a store, in seconds; by default the settings' ``shutdown_timeout_s`` (5).
@@ -431,9 +446,11 @@ def shutdown(timeout_s: float | None = None) -> bool:
     Returns:
         Whether all is stored; what is not stays in the journal for the next process.
     """
-    global _default, _released
+    global _default, _released, _again
     _append_what_waits()
     with _lock:
+        if _default is not None:
+            _again = (_default.settings, _default._sink)
         runtimes, _opened[:] = list(_opened), []
         _default = _released = None
     done = [
@@ -498,17 +515,50 @@ def _append_what_waits() -> None:
 
 
 def _at_exit() -> None:
+    global _ended
+    _ended = True  # what daemon threads record from now on may be left to the next process
     try:
         shutdown()
     except CacheTrackError as exc:
         logger.warning("at exit: %s", exc)
+    except KeyboardInterrupt:
+        logger.info("at exit: interrupted; what is not stored stays in the outbox")
     except Exception as exc:
         _guard.report("shutting down", exc)
 
 
+def _flush_at_the_end_of_a_worker() -> None:
+    """The children of ``multiprocessing`` that are forked leave without ``atexit``, but call finalizers of its own."""
+    global _worker
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None or _worker == os.getpid():
+        return
+    _worker = os.getpid()
+    from multiprocessing import util
+
+    util.Finalize(None, _at_exit, exitpriority=0)
+
+
+_fork = threading.local()
+
+
+def _before_fork() -> None:
+    # In one order, so that two threads that fork do not wait for each other.
+    _fork.held = sorted((runtime.outbox for runtime in list(_runtimes)), key=id)
+    for outbox in _fork.held:
+        outbox.hold()
+
+
+def _after_fork_in_parent() -> None:
+    while _fork.held:
+        _fork.held.pop().let_go()
+
+
 def _after_fork_in_child() -> None:
-    global _lock
+    global _lock, _ended
     _lock = threading.RLock()
+    _ended = False  # forked by a thread while the interpreter left
+    _after_fork_in_parent()
     context.after_fork_in_child()
     for runtime in list(_runtimes):
         runtime.after_fork_in_child()
@@ -516,4 +566,4 @@ def _after_fork_in_child() -> None:
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -24,6 +24,7 @@ import logging
 import mmap
 import os
 import threading
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -52,6 +53,9 @@ _SEGMENT_BYTES = 4 << 20
 _REUSED_BYTES = 1 << 20
 _MEMORY_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
+# Each is an open file, of which a process may have 1,024 in all.
+_MOST_ADOPTED = 64
+_FORGOTTEN_S = 3600.0
 
 
 def _in_words(value: object) -> object:
@@ -181,6 +185,7 @@ class Outbox:
         self.acked = 0
         self.adopted = 0
         self.adopted_acked = 0
+        self.more_to_adopt = False
         self.dropped: Counter[str] = Counter()
         # Reentrant: a finalizer run by the garbage collector inside an append may append itself.
         self._lock = threading.RLock()
@@ -189,6 +194,7 @@ class Outbox:
         self._parked: list[_Segment] = []
         self._memory: deque[bytes] = deque()
         self._memory_size = 0
+        self._memory_lent = 0  # read, and not acknowledged yet
         self._disk_failed = False
         self._bytes = 0
         self._warned: set[str] = set()
@@ -288,6 +294,8 @@ class Outbox:
             fresh.rename(path)
         except OSError:
             os.close(fd)
+            with contextlib.suppress(OSError):
+                fresh.unlink()
             raise
         return path, fd
 
@@ -333,26 +341,63 @@ class Outbox:
         return self.appended - self.acked + self.adopted - self.adopted_acked
 
     def adopt(self) -> int:
-        """Take over the journals of dead processes. Returns how many events were found in them."""
+        """Take over the journals of dead processes. Returns how many events were found in them.
+
+        Not all at once where there are many: :attr:`more_to_adopt` then says that another call will find more, once
+        these are stored. What waits in memory is written to the disk if that takes it again.
+        """
         found = 0
-        try:
-            paths = sorted(self.directory.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime)
-        except OSError:
-            return 0
         with self._lock:
+            if not self._memory_lent:
+                self._save_memory()
             known = {segment.path for segment in self._segments}
+            room = _MOST_ADOPTED - sum(not segment.own for segment in self._segments)
+        try:
+            paths = sorted(self.directory.glob(f"*{_SUFFIX}"), key=_modified)
+        except OSError:
+            paths = []
+        self.more_to_adopt = False
         for path in paths:
             if path in known:
                 continue
-            segment = _take_over(path)
-            if segment is None:
-                continue
+            if room <= 0:
+                self.more_to_adopt = True
+                break
+            # Under the lock, for which a fork waits: a file that is open but not in the list would stay open, and so
+            # locked, in the child.
             with self._lock:
-                lines = _count_lines(segment)
+                adopted = _take_over(path)
+                if adopted is None:
+                    continue
+                segment, lines = adopted
+                self._segments.append(segment)
+                if not segment.size:
+                    self._discard(segment)
+                    continue
                 found += lines
                 self.adopted += lines
-                self._segments.append(segment)
+                room -= 1
+        self._remove_forgotten()
         return found
+
+    def _remove_forgotten(self) -> None:
+        """Files of processes that were killed while they made a journal. They are empty."""
+        for path in self.directory.glob("*-*.new"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+                    path.unlink()
+
+    def _save_memory(self) -> None:
+        """Write what waits in memory to the disk, as far as that takes it. The caller holds the lock."""
+        with contextlib.suppress(OSError):
+            while self._memory and self._bytes + len(self._memory[0]) <= self.max_bytes:
+                segment = self._open_segment(max(len(self._memory[0]), min(_SEGMENT_BYTES, self.max_bytes)))
+                while self._memory and segment.size + (length := len(self._memory[0])) <= segment.room:
+                    segment.map[segment.size : segment.size + length] = self._memory.popleft()  # type: ignore[index]
+                    segment.size += length
+                    self._bytes += length
+                    self._memory_size -= length
+            self._disk_failed = False
 
     def read(self, max_records: int, max_bytes: int) -> Batch:
         """The next events, at most so many; an empty batch when nothing waits. Reading again gives the following."""
@@ -367,6 +412,7 @@ class Outbox:
                 batch.own += 1
                 batch.lines.append(self._memory[batch.memory])
                 batch.memory += 1
+            self._memory_lent += batch.memory
         return batch
 
     def _read_segment(self, segment: _Segment, size: int, batch: Batch, max_records: int, max_bytes: int) -> None:
@@ -408,7 +454,8 @@ class Outbox:
                 event = _from_json(line)
             except Exception:
                 try:
-                    event = json.loads(line)
+                    # NUL before a line: an append that was broken off before it, or lines that were being cleared.
+                    event = json.loads(line.lstrip(b"\0"))
                 except (ValueError, RecursionError):
                     event = None
             if type(event) is dict:
@@ -421,11 +468,15 @@ class Outbox:
         with self._lock:
             for segment, position in batch.marks:
                 segment.acked = max(segment.acked, position)
-            for _ in range(batch.memory):
+            for _ in range(min(batch.memory, len(self._memory))):  # fewer, if the outbox was closed meanwhile
                 self._memory_size -= len(self._memory.popleft())
+            self._memory_lent = max(0, self._memory_lent - batch.memory)
             self.acked += batch.own
             self.adopted_acked += batch.adopted
-            self._free()
+            if not self._free() and not self._memory and (cut := self.pending):
+                # All that there is was read, so nothing may be pending: somebody cut a journal.
+                self.dropped["cut"] += max(0, cut)
+                self.acked, self.adopted_acked = self.appended, self.adopted
             if self._disk_failed and not self._memory:
                 self._disk_failed = False  # try the disk again; if it still refuses, memory takes over again
 
@@ -434,10 +485,14 @@ class Outbox:
         with self._lock:
             for segment in self._segments:
                 segment.read = segment.acked
+            self._memory_lent = 0
 
-    def _free(self) -> None:
+    def _free(self) -> bool:
+        """Give back what is stored; whether a journal has something that is not."""
+        waiting = False
         for segment in list(self._segments):
             if segment.acked < segment.size:
+                waiting = True
                 continue
             if segment is self._current and segment.size <= _REUSED_BYTES:
                 # Cleared and used again: its pages are at hand. NUL first, so that no line is found there twice.
@@ -448,6 +503,7 @@ class Outbox:
             if segment.own:
                 self._bytes -= segment.size
             self._discard(segment)
+        return waiting
 
     def _discard(self, segment: _Segment) -> None:
         self._segments.remove(segment)
@@ -458,8 +514,17 @@ class Outbox:
         _let_go(segment)
 
     def close(self) -> None:
-        """Let go of the journals; what is not stored stays on disk for the next process. Empty ones are removed."""
+        """Let go of the journals; what is not stored stays on disk for the next process. Empty ones are removed.
+
+        What waits in memory, for want of a disk, is lost with the process if the disk still refuses it.
+        """
         with self._lock:
+            if self._memory:
+                self._save_memory()
+            if lost := len(self._memory):
+                self.dropped["disk"] += lost
+                self._memory.clear()
+                logger.warning("%d records are lost: neither the store nor the disk of the outbox took them", lost)
             for segment in list(self._segments):
                 if segment.acked >= segment.size:
                     self._discard(segment)
@@ -471,6 +536,14 @@ class Outbox:
             for segment in self._parked:
                 os.close(segment.fd)
             self._parked.clear()
+
+    def hold(self) -> None:
+        """A fork begins: let no other thread be in the midst of opening, closing or adopting a journal."""
+        self._lock.acquire()
+
+    def let_go(self) -> None:
+        """The parent goes on after the fork."""
+        self._lock.release()
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close the parent's files without touching what is in them."""
@@ -557,7 +630,8 @@ def _oldest(segment: _Segment) -> str | float | None:
     return moment if isinstance(moment, (str, float, int)) else None
 
 
-def _take_over(path: Path) -> _Segment | None:
+def _take_over(path: Path) -> tuple[_Segment, int] | None:
+    """A left-over journal and the number of its lines; None where it is held, gone, another user's, or unreadable."""
     try:
         fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     except OSError:
@@ -567,11 +641,11 @@ def _take_over(path: Path) -> _Segment | None:
         # Its owner, or another adopter, may have removed it between our look and our lock.
         if os.fstat(fd).st_nlink == 0:
             raise OSError("gone")
+        segment = _Segment(path, fd, own=False, size=_end_of_lines(fd))
+        return segment, _count_lines(segment)
     except OSError:
         os.close(fd)
         return None
-    size = _end_of_lines(fd)
-    return _Segment(path, fd, own=False, size=size)
 
 
 def _end_of_lines(fd: int) -> int:

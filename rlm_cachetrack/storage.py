@@ -106,11 +106,17 @@ class PostgresStore:
         """The server's address without its password, or where it will come from while it is not known."""
         return redact(self._url) if self._url is not None else "(not connected yet)"
 
-    def close(self) -> None:
-        """Close every connection. Does not wait for statements of other threads."""
-        with self._lock:
-            self._closed = True
-            self._drop_connections()
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Close every connection. Does not wait for statements of other threads, nor longer than it is told.
+
+        A connection that another thread is just making, to a server that does not answer, is left to it.
+        """
+        self._closed = True
+        if self._lock.acquire(timeout=timeout_s):
+            try:
+                self._drop_connections(timeout_s)
+            finally:
+                self._lock.release()
 
     def forget_after_fork(self) -> None:
         """In a forked child: let go of the parent's connections without a word to the server."""
@@ -119,13 +125,13 @@ class PostgresStore:
         self._writer = self._pool = self._url = None
         self._lock = threading.RLock()
 
-    def _drop_connections(self) -> None:
+    def _drop_connections(self, timeout_s: float = 2.0) -> None:
         if self._writer is not None:
             with contextlib.suppress(psycopg.Error):
                 self._writer.close()
             self._writer = None
         if self._pool is not None:
-            self._pool.close(timeout=2.0)
+            self._pool.close(timeout=timeout_s)
             self._pool = None
         self._url = None
 

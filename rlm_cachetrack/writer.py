@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _guard
+from . import _forking, _guard
 from .dead_letters import DeadLetter, DeadLetters
 from .errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
 from .outbox import Batch, Outbox, named
@@ -41,6 +41,7 @@ _LONGEST_PAUSE_S = 30.0
 # While somebody waits in flush(), who has little time: so often.
 _FLUSH_PAUSE_S = 0.5
 _SMALLEST_BATCH = 100
+_LAST_MOMENT_S = 0.1
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
@@ -147,16 +148,23 @@ class Writer:
         self._flushing = 0
         self._refusals = 0
         self._warned = False
-        self._adopted_once = False
+        # Adoptions are numbered, so that flush() can wait for one that began after it.
+        self._wanted_adoption = 0
+        self._last_adoption = 0
         self._next_adoption = 0.0
 
     def start(self) -> None:
-        """Start the thread if it does not run. Does not block."""
+        """Start the thread if it does not run. Does not block.
+
+        Where the system allows no more threads (or the interpreter ends), what is recorded stays in the outbox.
+        """
         with self._start_lock:
             if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
-                self._thread.start()
-                self.started = True
+                thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+                    self.started = True
 
     def told(self) -> None:
         """The user was told already that records wait, and why; a second warning would say it again."""
@@ -168,8 +176,9 @@ class Writer:
         return self._thread is not None and self._thread.is_alive()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was appended before, and all that was adopted, is stored or set aside as a dead letter.
+        """Wait until all that was appended before is stored or set aside as a dead letter.
 
+        So is what processes have left that are dead by now, such as workers that the caller has just waited for.
         A writer that pauses after a failure tries again at once, and every half second until the time is up.
 
         Args:
@@ -178,40 +187,55 @@ class Writer:
         Returns:
             Whether nothing of it waits any more.
         """
+        adoption = 0
+        if timeout_s > 0:  # else it is only asked whether
+            with self._turn:
+                self._wanted_adoption += 1
+                adoption = self._wanted_adoption
+        return self._wait_until_stored(timeout_s, adoption)
+
+    def _wait_until_stored(self, timeout_s: float, adoption: int) -> bool:
         deadline = time.monotonic() + timeout_s
         appended = self._outbox.appended
         self.start()
         with self._turn:
             self._flushing += 1
             try:
-                while not self._is_stored(appended):
+                while not self._is_stored(appended, adoption):
                     self._hurry.set()
                     self._outbox.wake.set()
                     self._turn.notify_all()
                     left = deadline - time.monotonic()
                     if left <= 0 or not self.running:
-                        return self._is_stored(appended)
+                        return self._is_stored(appended, adoption)
                     self._turn.wait(min(left, 0.5))
             finally:
                 self._flushing -= 1
         return True
 
-    def _is_stored(self, appended: int) -> bool:
+    def _is_stored(self, appended: int, adoption: int) -> bool:
         outbox = self._outbox
-        return outbox.acked >= appended and self._adopted_once and outbox.adopted_acked >= outbox.adopted
+        return (
+            outbox.acked >= appended
+            and self._last_adoption >= adoption
+            and not outbox.more_to_adopt
+            and outbox.adopted_acked >= outbox.adopted
+        )
 
     def stop(self, timeout_s: float) -> bool:
-        """Flush, then end the thread. What is not stored in time stays in the outbox. Returns whether all is stored."""
-        stored = True
-        if self._outbox.pending or self.running:
-            stored = self.flush(timeout_s) if self._outbox.pending else True
+        """Flush, then end the thread. What is not stored in time stays in the outbox. Returns whether all is stored.
+
+        Blocks for ``timeout_s``, and up to a tenth of a second for the thread to end.
+        """
+        deadline = time.monotonic() + timeout_s
+        stored = self._wait_until_stored(timeout_s, 0) if self._outbox.pending else True
         self._stop.set()
         self._hurry.set()
         self._outbox.wake.set()
         with self._turn:
             self._turn.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1.0)
+            self._thread.join(max(_LAST_MOMENT_S, min(1.0, deadline - time.monotonic())))
         return stored
 
     # -- the thread --------------------------------------------------------------------------------------------------
@@ -234,7 +258,8 @@ class Writer:
 
     def _retrying(self) -> Retrying:
         # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
-        from tenacity import Retrying, retry_if_not_exception_type, wait_random_exponential
+        with _forking.gate:
+            from tenacity import Retrying, retry_if_not_exception_type, wait_random_exponential
 
         # Random, so that the processes of a cluster do not all knock on a recovering server at once.
         pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_S * 2, max=_LONGEST_PAUSE_S, min=_FIRST_PAUSE_S / 2)
@@ -258,6 +283,8 @@ class Writer:
         self._adopt()
         if not outbox.pending:
             self._wait_for_events()
+            if not outbox.pending:
+                return  # woken for something else; no reason to ask for the store
         if outbox.pending < self._max_records and not self._hurry.is_set():
             self._hurry.wait(self._max_age_s)  # let a batch gather
         if self._stop.is_set():
@@ -267,6 +294,7 @@ class Writer:
             prepared = self._ahead.take() or self._prepare(self._next_batch())
             batch = prepared.batch
             if not batch.lines:
+                outbox.ack(batch)  # for what is in no journal any more
                 return
             if outbox.pending > len(batch.lines) and not batch.memory:  # memory is read from its beginning each time
                 self._ahead.begin(self._next_batch())
@@ -289,9 +317,11 @@ class Writer:
         return _Prepared(batch, self._make_rows().build(self._outbox.decode(batch.lines)))
 
     def _adopt(self) -> None:
-        if time.monotonic() >= self._next_adoption:
+        wanted = self._wanted_adoption
+        due = time.monotonic() >= self._next_adoption
+        if due or self._last_adoption < wanted or self._outbox.more_to_adopt:
             self._outbox.adopt()
-            self._adopted_once = True
+            self._last_adoption = wanted
             self._next_adoption = time.monotonic() + _ADOPT_EVERY_S
 
     def _wait_for_events(self) -> None:

@@ -30,6 +30,7 @@ BELOW_RUNTIME = {
     "fingerprint",
     "context",
     "_guard",
+    "_forking",
     "outbox",
     "dead_letters",
     "writer",
@@ -48,6 +49,7 @@ TABLE: dict[str, set[str]] = {
     "fingerprint": set(),
     "context": {"records", "errors"},
     "_guard": set(),
+    "_forking": set(),
     "_call_line": {"records", "_usage_access"},
     "outbox": {"records", "_guard"},
     "dead_letters": set(),
@@ -92,6 +94,8 @@ HALVES = {
 
 # Beyond the table, each with what forces it. One that is no longer used fails the suite.
 BEYOND: dict[tuple[str, str], str] = {
+    ("writer", "_forking"): "a fork waits for what the writer's thread imports",
+    ("pricing", "_forking"): "the same: genai-prices takes half a second",
     ("writer", "errors"): "tells a store that failed (retry) from a defect of ours",
     ("writer", "_binary"): "makes rows ready for the wire while the server is at work on others",
     ("storage", "_binary"): "writes them",

@@ -1,0 +1,56 @@
+"""A server that may be stopped and killed, and what the processes of a test are told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from rlm_cachetrack import embedded
+
+
+@pytest.fixture(scope="session")
+def stoppable_server() -> Iterator[Path]:
+    """The data folder of an embedded server that the suite's other tests do not need."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def stoppable_url(stoppable_server: Path) -> Iterator[str]:
+    """Its address; it runs, and its database is empty."""
+    url = embedded.ensure_running(stoppable_server)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return url
+
+
+def environment_for(url: str, tmp_path: Path) -> dict[str, str]:
+    """What a process of a user's is told, and nothing else of this machine's."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "RLM_CACHETRACK_DB_URL": url,
+        "RLM_CACHETRACK_STATE_DIR": str(tmp_path / "state"),
+        "RLM_CACHETRACK_DATA_DIR": str(tmp_path / "no-embedded-here"),
+    }
+
+
+def stored_requests(url: str) -> Counter[str]:
+    """How often each request is stored, by its id."""
+    with psycopg.connect(url) as connection:
+        return Counter(row[0] for row in connection.execute("SELECT request_id FROM llm_interactions"))

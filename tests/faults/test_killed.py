@@ -1,0 +1,49 @@
+"""``kill -9`` at random moments: what returned is stored after the next start, once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.simulator import SimulatedEndpoint
+from tests.faults.conftest import environment_for, stored_requests
+from tests.faults.load import Load
+
+PROCESSES = 4
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.faults)])
+def test_calls_that_returned_before_kill_9_are_stored_by_the_next_start_and_none_twice(
+    db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path, rounds: int
+) -> None:
+    seed = random.randrange(1 << 30)
+    rng = random.Random(seed)
+    print(f"seed {seed}")  # shown when it fails
+    with Load(endpoint.base_url, environment_for(db_url, tmp_path), tmp_path / "returned") as load:
+        for _ in range(rounds):
+            pids = load.start(PROCESSES)
+            # Counted from the fork: also in the midst of adopting what the round before left, and before any call.
+            timers = [threading.Timer(rng.uniform(0.05, 1.0), os.kill, (pid, signal.SIGKILL)) for pid in pids]
+            for timer in timers:
+                timer.start()
+            assert load.wait() == [-signal.SIGKILL] * PROCESSES, load.errors()
+            for timer in timers:
+                timer.join()
+        returned, said = load.returned(), load.errors()
+    with TimescaleDBClient(db_url) as next_start:
+        assert next_start.flush(120)
+        # A record that was torn by the kill belongs to a call that had not returned.
+        assert next_start.stats()["dead_letters"] == 0
+    stored = stored_requests(db_url)
+    assert len(returned) > rounds * PROCESSES
+    assert [request for request in returned if stored[request] != 1] == []
+    assert max(stored.values()) == 1
+    assert set(stored) <= {request.request_id for request in endpoint.requests}
+    assert said == ""
+    assert list((tmp_path / "state").rglob("*.jsonl")) == []

@@ -1,0 +1,457 @@
+"""The journal under a full, torn, vanished or forbidden disk: bounded, counted, said once, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack.outbox import Outbox, _allocate, _Segment
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from rlm_cachetrack.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]))
+for number in range(int(sys.argv[2])):
+    outbox.append({"number": number, "pid": os.getpid()})
+print("ready", flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "outbox" / "store"
+
+
+@pytest.fixture
+def outbox(folder: Path) -> Iterator[Outbox]:
+    outbox = Outbox(folder)
+    yield outbox
+    outbox.close()
+
+
+def numbers(outbox: Outbox, most: int = 1_000_000) -> list[Any]:
+    """What the next reads give, acknowledged."""
+    found: list[Any] = []
+    while batch := outbox.read(most, 1 << 20):
+        if not batch.lines:
+            outbox.ack(batch)
+            break
+        found += [event["number"] for event in outbox.decode(batch.lines)]
+        outbox.ack(batch)
+    return found
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def leave_behind(folder: Path, text: bytes, name: str = "1-dead.jsonl") -> Path:
+    """The journal of a process that is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(text)
+    return path
+
+
+# -- the bound -------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_outbox_drops_counts_and_says_so_once_and_takes_records_again_when_there_is_room(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = len(b'{"number":0}\n')
+    outbox = Outbox(folder, max_bytes=5 * line)
+    assert [outbox.append({"number": number}) for number in range(8)] == [True] * 5 + [False] * 3
+    assert outbox.dropped == {"outbox_full": 3}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the outbox is full (65 bytes)" in caplog.text
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 5 * line
+    assert numbers(outbox) == [0, 1, 2, 3, 4]
+    assert outbox.append({"number": 9})
+    assert numbers(outbox) == [9]
+    assert (outbox.pending, len(caplog.records)) == (0, 1)
+    outbox.close()
+
+
+def test_a_full_outbox_of_many_journals_stays_within_its_bound(folder: Path) -> None:
+    bound = 9 << 20  # two journals of 4 MiB, and a rest
+    outbox = Outbox(folder, max_bytes=bound)
+    text = "x" * 100_000
+    while outbox.append({"number": 1, "text": text}):
+        pass
+    used = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    assert bound - 200_000 < used <= bound + (4 << 20)  # the journal that is open is allocated whole
+    assert len(numbers(outbox)) == outbox.appended
+    outbox.close()
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_stored_gives_its_disk_back(outbox: Outbox, folder: Path) -> None:
+    text = "x" * 100_000
+    for number in range(100):  # 10 MB: three journals
+        outbox.append({"number": number, "text": text})
+    assert len(list(folder.iterdir())) == 3
+    assert numbers(outbox, 60) == list(range(100))
+    assert len(list(folder.iterdir())) <= 1
+    assert outbox.pending == 0
+
+
+def test_a_record_larger_than_a_journal_is_kept(outbox: Outbox) -> None:
+    text = "x" * (5 << 20)
+    outbox.append({"number": 1, "text": text})
+    outbox.append({"number": 2})
+    assert numbers(outbox) == [1, 2]
+
+
+# -- left-over journals ----------------------------------------------------------------------------------------------
+
+
+def test_a_torn_last_record_is_counted_and_holds_back_no_other(folder: Path, outbox: Outbox) -> None:
+    torn = leave_behind(folder, b'{"number":1}\n{"number":2}\n{"numb' + bytes(4096))
+    outbox.append({"number": 3})
+    assert outbox.adopt() == 3
+    assert sorted(numbers(outbox)) == [1, 2, 3]
+    assert (outbox.dropped, outbox.pending) == ({"torn": 1}, 0)
+    assert not torn.exists()
+
+
+def test_a_record_behind_a_gap_is_not_lost(folder: Path, outbox: Outbox) -> None:
+    # An append that an exception broke off between taking its place and filling it; or a journal half cleared.
+    leave_behind(folder, b'{"number":1}\n' + bytes(40) + b'{"number":2}\n' + bytes(9) + b'ber":9}\n{"number":3}\n')
+    assert outbox.adopt() == 4
+    assert numbers(outbox) == [1, 2, 3]
+    assert (outbox.dropped, outbox.pending) == ({}, 0)
+
+
+def test_an_empty_journal_and_a_blank_one_are_removed(folder: Path, outbox: Outbox) -> None:
+    leave_behind(folder, b"", "1-empty.jsonl")
+    leave_behind(folder, bytes(1 << 16), "1-blank.jsonl")
+    assert outbox.adopt() == 0
+    assert numbers(outbox) == []
+    assert list(folder.iterdir()) == []
+
+
+def test_a_journal_is_adopted_when_its_process_is_gone_whatever_its_pid_says(folder: Path, outbox: Outbox) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, folder, "3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        assert outbox.adopt() == 0  # it lives
+        # A pid is used again: here by this very process, which lives.
+        [path] = folder.glob("*.jsonl")
+        path.rename(folder / f"{os.getpid()}-{path.name}")
+        assert outbox.adopt() == 0
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert outbox.adopt() == 3
+    assert numbers(outbox) == [0, 1, 2]
+
+
+def test_of_two_that_adopt_at_once_one_gets_each_journal(folder: Path) -> None:
+    for number in range(40):
+        leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number:03}.jsonl")
+    outboxes = [Outbox(folder) for _ in range(4)]
+    begin = threading.Barrier(len(outboxes))
+    found: list[list[Any]] = [[] for _ in outboxes]
+
+    def work(place: int) -> None:
+        begin.wait()
+        outboxes[place].adopt()
+        found[place] = numbers(outboxes[place], 7)
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(outboxes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(number for each in found for number in each) == list(range(40))
+    assert list(folder.iterdir()) == []
+    for outbox in outboxes:
+        outbox.close()
+
+
+def test_a_journal_that_vanishes_while_others_are_adopted_is_no_hindrance(
+    folder: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number}.jsonl")
+    look = Path.stat
+
+    def stat_after_another_process_was_faster(path: Path, **more: Any) -> os.stat_result:
+        if path.name == "1-1.jsonl":
+            path.unlink(missing_ok=True)
+        return look(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat_after_another_process_was_faster)
+    assert outbox.adopt() == 2
+    assert numbers(outbox) == [0, 2]
+
+
+def test_what_is_no_journal_is_left_alone(folder: Path, outbox: Outbox) -> None:
+    leave_behind(folder, b"notes\n", "README.txt")
+    (folder / "a-folder.jsonl").mkdir()
+    (folder / "dangling.jsonl").symlink_to(folder / "nowhere")
+    assert outbox.adopt() == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["README.txt", "a-folder.jsonl", "dangling.jsonl"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user's")
+def test_the_journal_of_another_user_is_left_to_him(folder: Path) -> None:
+    theirs = leave_behind(folder, b'{"number":1}\n')
+    theirs.chmod(0o600)
+    for parent in (folder, *folder.parents):
+        if str(parent).startswith("/tmp/") and parent.owner() == "root":
+            parent.chmod(0o777)
+    program = """
+import os, sys
+from pathlib import Path
+import rlm_cachetrack.outbox as outbox
+os.setuid(65534)
+box = outbox.Outbox(Path(sys.argv[1]))
+box.append({"number": 2})
+assert box.adopt() == 0, "it was another user's"
+batch = box.read(10, 1000)
+assert batch.lines == [b'{"number":2}\\n'], batch
+box.ack(batch)
+box.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert theirs.read_bytes() == b'{"number":1}\n'
+
+
+def test_the_journals_of_another_store_are_left_to_it(tmp_path: Path, db_url: str) -> None:
+    from rlm_cachetrack import TimescaleDBClient
+
+    other = leave_behind(tmp_path / "state" / "outbox" / "0123456789abcdef", b'{"kind":"call"}\n')
+    with TimescaleDBClient(db_url) as db:
+        assert db.flush(20)
+        assert db.stats()["adopted"] == 0
+    assert other.read_bytes() == b'{"kind":"call"}\n'
+
+
+# -- a disk that refuses ---------------------------------------------------------------------------------------------
+
+
+def impossible_folders(tmp_path: Path) -> list[Path]:
+    (tmp_path / "file").write_text("")
+    return [tmp_path / "file" / "state", Path("/proc/no-such-folder/state"), Path("/dev/null/state")]
+
+
+def test_a_folder_that_cannot_be_made_is_said_once_and_records_wait_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in impossible_folders(tmp_path):
+        caplog.clear()
+        outbox = Outbox(folder)
+        assert outbox.adopt() == 0
+        assert all(outbox.append({"number": number}) for number in range(100))
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "records wait in memory and are lost if this process dies" in caplog.text
+        assert numbers(outbox, 7) == list(range(100))
+        assert outbox.pending == 0
+        outbox.close()
+        assert len(caplog.records) == 1
+
+
+def test_memory_is_bounded_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outbox = Outbox(impossible_folders(tmp_path)[0])
+    text = "x" * 100_000
+    kept = sum(outbox.append({"number": number, "text": text}) for number in range(300))
+    assert 16_000_000 < kept * 100_000 < 17_000_000
+    assert outbox.dropped == {"memory_full": 300 - kept}
+    assert len(caplog.records) == 2
+    assert numbers(outbox) == list(range(kept))
+    outbox.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with room for one journal and a half."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", place], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("a small disk cannot be mounted here: that takes root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_becomes_full_loses_nothing_and_is_used_again_when_it_has_room(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(small_disk / "outbox")
+    text = "x" * 10_000
+    for number in range(1000):  # 10 MB onto a disk of 6: 4 MiB on it, the rest in memory
+        assert outbox.append({"number": number, "text": text})
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "No space left on device" in caplog.text
+    assert outbox.dropped == {}
+    assert numbers(outbox, 100) == list(range(1000))
+    assert outbox.append({"number": 1000})
+    assert len(list((small_disk / "outbox").iterdir())) == 1
+    assert numbers(outbox) == [1000]
+    outbox.close()
+
+
+def test_records_in_memory_go_to_disk_as_soon_as_it_takes_them(small_disk: Path) -> None:
+    hog = small_disk / "hog"
+    hog.write_bytes(bytes(5 << 20))
+    outbox = Outbox(small_disk / "outbox")
+    for number in range(10):
+        outbox.append({"number": number})
+    assert list((small_disk / "outbox").iterdir()) == []
+    hog.unlink()
+    outbox.adopt()  # what the writer does every half minute, also while the database is away
+    outbox.append({"number": 10})
+    outbox.close()  # the process ends, nothing was stored
+    successor = Outbox(small_disk / "outbox")
+    assert successor.adopt() == 11
+    assert numbers(successor) == list(range(11))
+    successor.close()
+
+
+def test_what_is_lost_at_the_end_for_want_of_a_disk_is_said_with_its_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(impossible_folders(tmp_path)[0])
+    for number in range(7):
+        outbox.append({"number": number})
+    outbox.close()
+    assert "7 records are lost" in caplog.records[-1].getMessage()
+    assert outbox.dropped == {"disk": 7}
+
+
+def test_a_limit_on_the_size_of_files_does_not_kill_the_program(folder: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from rlm_cachetrack.outbox import Outbox
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+outbox = Outbox(Path(sys.argv[1]))
+assert all(outbox.append({"number": number}) for number in range(100))
+batch = outbox.read(1000, 1 << 20)
+assert len(batch.lines) == 100
+"""
+    done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be written") == 1
+
+
+def test_a_folder_deleted_under_us_loses_nothing_while_the_process_lives(folder: Path, outbox: Outbox) -> None:
+    outbox.append({"number": 1})
+    shutil.rmtree(folder)
+    outbox.append({"number": 2})
+    assert numbers(outbox) == [1, 2]
+    text = "x" * (1 << 20)
+    for number in range(6):  # beyond the journal that is open: the folder is made again
+        outbox.append({"number": number, "text": text})
+    assert len(list(folder.iterdir())) >= 1
+    assert numbers(outbox) == list(range(6))
+    assert outbox.pending == 0
+
+
+def test_a_left_over_journal_cut_by_somebody_does_not_keep_flush_waiting(folder: Path, outbox: Outbox) -> None:
+    path = leave_behind(folder, b'{"number":1}\n{"number":2}\n')
+    assert outbox.adopt() == 2
+    os.truncate(path, 0)
+    assert numbers(outbox) == []
+    assert outbox.pending == 0
+    assert outbox.dropped == {"cut": 2}
+
+
+def test_without_fallocate_the_room_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, start: int, length: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with (tmp_path / "file").open("w+b") as file:
+        _allocate(file.fileno(), 300_000)
+        assert os.fstat(file.fileno()).st_size == 300_000
+
+
+# -- what is in it, and who may read it ------------------------------------------------------------------------------
+
+
+def test_journals_are_for_their_owner_alone_also_under_a_lax_umask(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        outbox = Outbox(folder)
+        outbox.append({"number": 1})
+        parked = outbox.park({"number": 2})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    outbox.unpark(parked)
+    assert numbers(outbox) == [1]
+    outbox.close()
+
+
+def test_a_journal_can_be_read_as_lines_of_json(folder: Path, outbox: Outbox) -> None:
+    outbox.append({"number": 1, "text": "zwei\nZeilen\r\u2028\x85"})
+    [path] = folder.iterdir()
+    [line] = path.read_bytes().rstrip(b"\0").splitlines()
+    assert json.loads(line) == {"number": 1, "text": "zwei\nZeilen\r\u2028\x85"}
+    assert numbers(outbox) == [1]
+
+
+def test_a_broken_off_append_leaves_the_count_right(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control-C while a journal is being opened: the call does not return, and nothing waits for ever."""
+
+    def interrupted(segment_room: int) -> _Segment:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "_open_segment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            outbox.append({"number": 1})
+    assert outbox.append({"number": 2})
+    assert outbox.pending == 1
+    assert numbers(outbox) == [2]
+
+
+def test_logging_is_quiet_when_all_is_well(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for number in range(100):
+        outbox.append({"number": number})
+    assert numbers(outbox) == list(range(100))
+    assert caplog.records == []
+
+
+def test_thousands_of_left_over_journals_are_adopted_with_few_open_files(folder: Path, outbox: Outbox) -> None:
+    for number in range(300):
+        leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number:04}.jsonl")
+    open_before = open_files()
+    found: list[Any] = []
+    while outbox.adopt():
+        assert open_files() <= open_before + 64
+        found += numbers(outbox)
+    assert sorted(found) == list(range(300))
+    assert not outbox.more_to_adopt
+    assert open_files() == open_before
+
+
+def test_what_a_process_left_that_was_killed_making_a_journal_is_removed_after_an_hour(
+    folder: Path, outbox: Outbox
+) -> None:
+    old, fresh = (leave_behind(folder, b"", f"{pid}-0123.new") for pid in (1, 2))
+    os.utime(old, (1, 1))
+    outbox.adopt()
+    assert list(folder.iterdir()) == [fresh]

@@ -1,0 +1,444 @@
+"""How processes begin, fork and end. Real processes, the real SDK over real HTTP, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
+from tests.faults.conftest import environment_for, stored_requests
+
+BEGIN = """
+import faulthandler, os, signal, sys, threading, time
+from openai import OpenAI
+import rlm_cachetrack
+from rlm_cachetrack import flush, instrument, query_run, stats
+faulthandler.dump_traceback_later(50, exit=True)
+def connect():
+    return instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0, timeout=20))
+client = connect()
+def call(client=client):
+    return client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
+"""
+
+
+@pytest.fixture
+def environment(db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path) -> dict[str, str]:
+    return {**environment_for(db_url, tmp_path), "ENDPOINT": endpoint.base_url}
+
+
+def begin(body: str, environment: dict[str, str], tmp_path: Path) -> subprocess.Popen[str]:
+    """A program of a user's; from a file, as spawned children read it again."""
+    program = tmp_path / "program.py"
+    program.write_text(BEGIN + textwrap.dedent(body))
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(program)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(body: str, environment: dict[str, str], tmp_path: Path) -> tuple[int, str, str]:
+    """The exit code of a program, and what it said."""
+    with begin(body, environment, tmp_path) as process:
+        said, errors = process.communicate(timeout=60)
+    return process.returncode, said, errors
+
+
+def await_line(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == line + "\n", process.communicate()
+
+
+def journals(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "state").rglob("*.jsonl"))
+
+
+def stored(db_url: str) -> int:
+    """How many calls are stored now; none of them twice."""
+    counts = stored_requests(db_url)
+    assert set(counts.values()) <= {1}
+    return len(counts)
+
+
+def stored_by_the_next_start(db_url: str) -> int:
+    with TimescaleDBClient(db_url) as db:
+        assert db.flush(30)
+    return stored(db_url)
+
+
+# -- the end of a program --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("sys.exit(3)", 3),
+        ("raise SystemExit('over')", 1),
+        ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(4)); os.kill(os.getpid(), signal.SIGTERM)", 4),
+        ("threading.Thread(target=lambda: [time.sleep(0.2), call(), call()]).start()", 0),
+    ],
+    ids=["sys.exit", "SystemExit", "SIGTERM handled", "a thread goes on"],
+)
+def test_a_program_that_ends_in_order_has_stored_its_calls(
+    environment: dict[str, str], db_url: str, tmp_path: Path, end: str, code: int
+) -> None:
+    returned, _, errors = run(f"call(); call()\n{end}\n", environment, tmp_path)
+    assert (returned, errors) == (code, "over\n" if "over" in end else "")
+    assert stored(db_url) == (4 if "Thread" in end else 2)
+    assert journals(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_ends_a_program_at_once_leaves_its_calls_to_the_next(
+    environment: dict[str, str], db_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    body = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+    with begin(
+        body + "[call() for _ in range(5)]\nprint('called', flush=True)\ntime.sleep(60)", environment, tmp_path
+    ) as p:
+        await_line(p, "called")
+        p.send_signal(number)
+        assert p.communicate(timeout=20)[1] == ""
+    assert p.returncode == -number
+    assert stored_by_the_next_start(db_url) == 5
+
+
+def test_control_c_in_a_call_is_recorded_as_that_and_the_rest_is_stored(
+    environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
+) -> None:
+    endpoint.script(Reply(), Reply(delay_s=30))
+    with begin("call(); flush(20)\nprint('called', flush=True)\ncall()\n", environment, tmp_path) as process:
+        await_line(process, "called")
+        while len(endpoint.requests) < 2:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=20)[1]
+    assert process.returncode == -signal.SIGINT
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert "rlm_cachetrack-writer" not in errors
+    with TimescaleDBClient(db_url) as db:
+        [run] = db.list_query_runs()
+        calls = db.get_llm_interactions(run["query_id"], run["run_id"])
+    assert [(each["success"], each["error_type"]) for each in calls] == [(True, None), (False, "KeyboardInterrupt")]
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"postgresql://someone:hunter2@127.0.0.1:{server.getsockname()[1]}/nowhere"
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 1.5])
+def test_leaving_the_interpreter_waits_for_a_database_that_hangs_no_longer_than_allowed(
+    environment: dict[str, str], silent_server: str, tmp_path: Path, timeout_s: float
+) -> None:
+    environment = {
+        **environment,
+        "RLM_CACHETRACK_DB_URL": silent_server,
+        "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": str(timeout_s),
+    }
+    body = """
+    [call() for _ in range(3)]
+    flush(0.5)
+    print("called", flush=True)
+    """
+    with begin(body, environment, tmp_path) as process:
+        await_line(process, "called")
+        began = time.monotonic()
+        errors = process.communicate(timeout=30)[1]
+        took = time.monotonic() - began
+    assert process.returncode == 0
+    assert timeout_s <= took + 0.1
+    assert took < timeout_s + 1.0  # the interpreter itself takes some of it
+    assert "Traceback" not in errors
+    assert "hunter2" not in errors
+    assert sum(path.read_bytes().count(b"\n") for path in journals(tmp_path)) == 3
+
+
+def test_a_second_control_c_while_leaving_leaves_at_once(
+    environment: dict[str, str], silent_server: str, tmp_path: Path
+) -> None:
+    environment = {**environment, "RLM_CACHETRACK_DB_URL": silent_server, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "40"}
+    body = "import atexit\ncall()\natexit.register(print, 'leaving', flush=True)\n"  # runs before ours
+    with begin(body, environment, tmp_path) as process:
+        await_line(process, "leaving")
+        time.sleep(0.3)  # nothing tells that the wait has begun
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert len(journals(tmp_path)) == 1
+
+
+def test_daemon_threads_that_call_while_the_interpreter_leaves_lose_nothing(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    body = """
+    import atexit
+    notes = os.open("returned", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    def on():
+        with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
+            instrument(own)
+            while True:
+                os.write(notes, (call(own)._request_id + "\\n").encode())
+    for _ in range(3):
+        threading.Thread(target=on, daemon=True).start()
+    import rlm_cachetrack._runtime
+    atexit.unregister(rlm_cachetrack._runtime._at_exit)
+    atexit.register(time.sleep, 0.5)  # runs after ours: they go on calling
+    atexit.register(rlm_cachetrack._runtime._at_exit)
+    time.sleep(0.5)
+    """
+    program = body.replace('"returned"', repr(str(tmp_path / "returned")))
+    returncode, _, errors = run(program, environment, tmp_path)
+    assert (returncode, errors) == (0, "")
+    returned = (tmp_path / "returned").read_text().split()
+    assert len(returned) > 50
+    assert stored_by_the_next_start(db_url) >= len(returned)
+    assert set(returned) <= set(stored_requests(db_url))
+
+
+def test_calls_after_shutdown_go_to_the_store_that_was_named(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    named = environment.pop("RLM_CACHETRACK_DB_URL")
+    body = f"""
+    rlm_cachetrack.uninstrument()
+    client = instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x"), store={named!r})
+    call(client)
+    assert rlm_cachetrack.shutdown()
+    call(client)
+    """
+    assert run(body, {**environment, "RLM_CACHETRACK_DISABLED": "0"}, tmp_path)[::2] == (0, "")
+    assert stored(db_url) == 2
+
+
+def test_a_call_in_flight_over_a_shutdown_is_stored(environment: dict[str, str], db_url: str, tmp_path: Path) -> None:
+    body = """
+    stream = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hi"}], stream=True)
+    next(stream)
+    assert rlm_cachetrack.shutdown()
+    list(stream)
+    assert flush(20)
+    os._exit(0)
+    """
+    assert run(body, environment, tmp_path)[::2] == (0, "")
+    assert stored(db_url) == 1
+
+
+# -- forks -----------------------------------------------------------------------------------------------------------
+
+
+def test_workers_forked_after_instrument_record_whatever_becomes_of_them(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    """A pre-fork server: the application is loaded once, workers are forked, killed, and replaced."""
+    body = """
+    call()
+    ends = [lambda: flush(20), lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(0), lambda: sys.exit(0)]
+    def work(end):
+        with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
+            instrument(own)
+            for _ in range(10):
+                call(own)
+            end()
+    for _ in range(2):  # the second generation adopts what the first has left
+        for end in ends:
+            if os.fork() == 0:
+                try:
+                    work(end)
+                finally:
+                    sys.stderr.flush()
+                    os._exit(0)
+        for _ in ends:
+            os.wait()
+    call()
+    assert flush(20)
+    print("done")
+    """
+    assert run(body, environment, tmp_path) == (0, "done\n", "")
+    assert stored(db_url) == 2 + 2 * 4 * 10
+    assert journals(tmp_path) == []
+
+
+def test_a_fork_while_the_writer_imports_and_stores_hangs_neither_process(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    # Left-over records make the writer of a server that starts import all that it needs and store at once.
+    run("for _ in range(20): call()\nos._exit(0)", environment, tmp_path)
+    body = """
+    pids = []
+    for number in range(25):  # over the second and a half that the writer's start takes
+        pid = os.fork()
+        if pid == 0:
+            import psycopg, genai_prices  # as the worker itself may
+            with query_run("forked"):
+                pass
+            done = flush(30)
+            sys.stderr.flush()
+            os._exit(0 if done else 1)
+        pids.append(pid)
+        time.sleep(0.06)
+    print([os.waitpid(pid, 0)[1] for pid in pids] == [0] * 25)
+    """
+    assert run(body, environment, tmp_path) == (0, "True\n", "")
+    assert stored(db_url) == 20
+
+
+def test_a_fork_in_the_midst_of_batches_and_from_threads_doubles_and_loses_nothing(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    body = """
+    failed = []
+    def on(number):
+        with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
+            instrument(own)
+            for count in range(30):
+                call(own)
+                if count % 10 == 5:
+                    pid = os.fork()
+                    if pid == 0:
+                        with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as mine:
+                            call(instrument(mine))
+                            os._exit(0 if number == 0 or flush(30) else 1)
+                    failed.append(os.waitpid(pid, 0)[1])
+    threads = [threading.Thread(target=on, args=(number,)) for number in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    print(failed == [0] * 12, flush(30))
+    """
+    assert run(body, environment, tmp_path) == (0, "True True\n", "")
+    assert stored(db_url) == 4 * 30 + 4 * 3
+
+
+def test_a_daemon_that_forks_twice_and_closes_every_file_records(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    body = """
+    call()
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.dup2(write, 250)
+            os.closerange(3, 250)
+            with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
+                instrument(own)
+                call(own); call(own)
+                os.write(250, b"1" if flush(20) else b"0")
+        os._exit(0)
+    os.wait()
+    os.close(write)
+    print(os.read(read, 1), flush=True)
+    os._exit(0)
+    """
+    assert run(body, environment, tmp_path) == (0, "b'1'\n", "")
+    assert stored_by_the_next_start(db_url) == 3
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_parent_reads_what_its_multiprocessing_children_recorded(
+    environment: dict[str, str], db_url: str, tmp_path: Path, method: str
+) -> None:
+    body = f"""
+    import multiprocessing
+    def work(number):
+        with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
+            instrument(own)
+            call(own); call(own)
+            if number == 2:
+                os._exit(0)
+    if __name__ == "__main__":
+        context = multiprocessing.get_context("{method}")
+        children = [context.Process(target=work, args=(number,)) for number in range(3)]
+        [child.start() for child in children]
+        [child.join() for child in children]
+        with rlm_cachetrack.TimescaleDBClient() as db:
+            print(sum(run["total_interactions"] for run in db.list_query_runs()))
+    """
+    assert run(body, environment, tmp_path) == (0, "6\n", "")
+    assert stored(db_url) == 6
+    assert journals(tmp_path) == []
+
+
+# -- programs that live long -----------------------------------------------------------------------------------------
+
+
+def test_an_asyncio_program_and_its_cancelled_calls(
+    environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
+) -> None:
+    endpoint.script(*[Reply(delay_s=20)] * 2)
+    body = """
+    import asyncio
+    from openai import AsyncOpenAI
+    async def main():
+        async with AsyncOpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as client:
+            instrument(client)
+            def ask():
+                return client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
+            slow = [asyncio.create_task(ask()) for _ in range(2)]
+            await asyncio.sleep(1)
+            for task in slow:
+                task.cancel()
+            results = await asyncio.gather(*slow, return_exceptions=True)
+            await asyncio.gather(*[ask() for _ in range(10)])
+            print([type(result).__name__ for result in results], flush=True)
+    asyncio.run(main())
+    """
+    assert run(body, environment, tmp_path) == (0, "['CancelledError', 'CancelledError']\n", "")
+    with TimescaleDBClient(db_url) as db:
+        [adhoc] = db.list_query_runs()
+        calls = db.get_llm_interactions(adhoc["query_id"], adhoc["run_id"])
+    assert sorted(str(call["error_type"]) for call in calls) == ["CancelledError"] * 2 + ["None"] * 10
+
+
+def test_a_notebook_that_is_interrupted_run_again_and_killed(
+    environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
+) -> None:
+    """One interpreter for a long time, cells run by ``exec``; tests/programs/test_jupyter.py has the real one."""
+    body = """
+    cells = [
+        "client = connect()",
+        "call(client)",
+        "client = connect(); instrument(client)",  # the cell is run again
+        "call(client)",
+        "call(client)",  # interrupted
+        "call(client); told = flush(20)",
+        "run = query_run('notebook').__enter__(); call(client)",  # and never left
+    ]
+    namespace = globals()
+    for number, cell in enumerate(cells):
+        print(number, flush=True)
+        try:
+            exec(cell, namespace)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    print(told, flush=True)
+    time.sleep(60)
+    """
+    endpoint.script(Reply(), Reply(), Reply(delay_s=30))
+    with begin(body, environment, tmp_path) as process:
+        for number in range(5):
+            await_line(process, str(number))
+        while len(endpoint.requests) < 3:
+            threading.Event().wait(0.01)
+        process.send_signal(signal.SIGINT)
+        for line in ("interrupted", "5", "6", "True"):
+            await_line(process, line)
+        process.kill()  # restart of the kernel
+        assert "Traceback" not in process.communicate()[1]
+    assert stored_by_the_next_start(db_url) == 5  # the interrupted one has no id, which counts as one
