@@ -123,7 +123,7 @@ class Schedule:
     Args:
         always: The one period there is; None where prices change, …
         resolve: … and this tells those of a moment in UTC, …
-        days: … which can differ only from these days on, …
+        days: … which can differ only from these days (ordinals) on, …
         times: … and only from these times of a day on. None: at any moment, so that nothing is remembered.
     """
 
@@ -133,14 +133,19 @@ class Schedule:
         self,
         always: Period | None,
         resolve: Callable[[datetime], Period | None] | None = None,
-        days: Iterable[date] = (),
+        days: Iterable[int] = (),
         times: Iterable[time] | None = (),
     ) -> None:
         self.always = always
         self._resolve = resolve
-        self._days = sorted(day.toordinal() for day in days)
-        self._times = None if times is None else sorted(times)
+        self._days = sorted(set(days))
+        self._times = None if times is None else sorted(set(times))
         self._periods: dict[tuple[int, int], Period | None] = {}
+
+    @property
+    def changes(self) -> tuple[list[int], list[time] | None]:
+        """The days (as ordinals) and the times of a day (UTC; None: any) at which prices may change."""
+        return self._days, self._times
 
     def at(self, moment: datetime | None) -> Period | None:
         if self._resolve is None:
@@ -172,6 +177,18 @@ class BuiltInTable:
             if hit is not None:
                 return self._schedule(*hit, tier)
         return None
+
+    def knows(self, model: str, provider: str | None) -> bool:
+        """Whether a provider, or where none is named anyone, is listed with prices of a model."""
+        if self.find(model, provider, BASE_TIER) is not None or self.find(model, None, BASE_TIER) is not None:
+            return True
+        if provider is not None:
+            return False
+        return any(self.find(model, other, BASE_TIER) is not None for other in self._providers)
+
+    def names(self) -> list[str]:
+        """The names of all models that are listed. Blocks for half a second the first time."""
+        return sorted({model.id for provider in self._providers.values() for model in provider.models})
 
     @cached_property
     def _providers(self) -> dict[str, Provider]:
@@ -227,13 +244,13 @@ class BuiltInTable:
         return Schedule(None, resolve, *_changes(constraints))
 
 
-def _changes(constraints: Iterable[Any]) -> tuple[list[date], list[time] | None]:
-    """The days and the times of day (UTC) at which constraints of genai-prices can begin or cease to hold."""
-    days: list[date] = []
+def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
+    """The days (ordinals) and times of day (UTC) at which constraints of genai-prices can begin or cease to hold."""
+    days: list[int] = []
     times: list[time] = []
     for constraint in constraints:
         if hasattr(constraint, "start_date"):
-            days.append(constraint.start_date)
+            days.append(constraint.start_date.toordinal())
         elif hasattr(constraint, "start_time"):
             for moment in (constraint.start_time, constraint.end_time):
                 aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

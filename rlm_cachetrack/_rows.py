@@ -87,7 +87,7 @@ class Rows:
     """
 
     def __init__(self, prices: PriceBook, *, packed: bool = False) -> None:
-        self._prices = prices
+        self.prices = self._prices = prices
         self._packed = packed
         self._packer = Packer(prices)
 

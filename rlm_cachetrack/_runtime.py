@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from . import _forking, _guard, context
 from .config import Settings, load_settings, redact
 from .dead_letters import DeadLetters, offer_again
-from .errors import CacheTrackError, ConfigError, EmbeddedError, StoreUnreachableError
+from .errors import CacheTrackError, ConfigError, EmbeddedError, PricingError, StoreUnreachableError
 from .outbox import Outbox, journals, survey
 from .records import RecordSink
 from .writer import Writer
 
 if TYPE_CHECKING:
     from ._rows import Rows
+    from .pricing import PriceBook
     from .storage import PostgresStore
 
 __all__ = [
@@ -65,6 +66,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._store: PostgresStore | None = None
         self._rows: Rows | None = None
+        self._book: PriceBook | None = None
         self._pid = os.getpid()
         self._make_pipeline()
         _runtimes.add(self)
@@ -87,15 +89,34 @@ class Runtime:
     # -- parts, made when they are needed ------------------------------------------------------------------------------
 
     def rows(self) -> Rows:
-        """What turns events into rows. Reads the pricing file at the first call."""
+        """What turns events into rows. Reads the pricing file at the first call, and again when it has changed."""
         with self._lock:
-            if self._rows is None:
+            book = self.price_book()
+            if self._rows is None or book is not self._rows.prices:
                 with _forking.gate:
                     from ._rows import Rows
+
+                self._rows = Rows(book, packed=self._sink is None)
+            return self._rows
+
+    def price_book(self) -> PriceBook:
+        """What tokens cost now. A pricing file that was changed and has a mistake is told of; the old prices stay.
+
+        Raises:
+            PricingError: The file cannot be used, and none was read before.
+        """
+        with self._lock:
+            if self._book is None:
+                with _forking.gate:
                     from .pricing import PriceBook
 
-                self._rows = Rows(PriceBook.load(self.settings.pricing), packed=self._sink is None)
-            return self._rows
+                self._book = PriceBook.load(self.settings.pricing)
+                return self._book
+            try:
+                self._book = self._book.refreshed()
+            except PricingError as exc:
+                logger.warning("the changed pricing file is not used, the prices read before stay:\n%s", exc)
+            return self._book
 
     def check_pricing(self) -> None:
         """Read the pricing file now, where the user can act.
@@ -104,7 +125,7 @@ class Runtime:
             PricingError: The file cannot be used.
         """
         if self.settings.pricing is not None:
-            self.rows()
+            self.price_book()
 
     def store(self) -> PostgresStore:
         """The PostgreSQL store, not necessarily connected.
@@ -219,11 +240,19 @@ class Runtime:
             return migrations.migrate(connection)
 
     def describe_store(self) -> dict[str, Any]:
-        """What is connected: ``address`` (redacted), engine, extensions, migrations. Blocks; never migrates."""
+        """What is connected: ``address`` (redacted), engine, extensions, migrations, and ``unpriced_models``.
+
+        Blocks; never migrates. ``unpriced_models`` are the models of calls without a cost: each ``model``,
+        ``provider``, ``service_tier``, ``interactions``, ``last_time``.
+        """
         from . import migrations
 
-        with self.store().connection() as connection:
-            return {"address": redact(self._resolve_url()), **migrations.describe(connection)}
+        store = self.store()
+        with store.connection() as connection:
+            facts = {"address": redact(self._resolve_url()), **migrations.describe(connection)}
+            known = facts["migrations_applied"] and not facts["schema_error"]
+            facts["unpriced_models"] = store.look(connection, "unpriced_models") if known else []
+            return facts
 
     def local_facts(self) -> dict[str, Any]:
         """What can be said without the database: prices, and what waits in journals. Reads files, blocks for that.

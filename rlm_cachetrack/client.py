@@ -13,14 +13,14 @@ from uuid import UUID
 
 from . import _runtime, context
 from .config import load_settings
-from .errors import CacheTrackError, ConfigError, RecordError, StoreError
+from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError
 from .records import LLMInteractionRecord, aware, checked_json, checked_query_id, clean_text, event_of_record, new_id
 
 if TYPE_CHECKING:
     from . import analytics
     from .storage import PostgresStore
 
-__all__ = ["TimescaleDBClient", "unopened"]
+__all__ = ["ReadingClient", "TimescaleDBClient", "unopened"]
 
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
@@ -56,8 +56,9 @@ class TimescaleDBClient:
                 f"this process already prices with {self._runtime.settings.pricing or 'the built-in table'}; "
                 f"pricing={os.fspath(pricing)!r} would be a second price list for the same store"
             )
+        self.pricing_error: PricingError | None = None
         try:
-            self._runtime.check_pricing()
+            self._check_pricing()
             self._runtime.store().open()
         except CacheTrackError:
             # The next attempt may name another password or price list for the same store.
@@ -65,7 +66,8 @@ class TimescaleDBClient:
                 self._runtime.close(0)
             raise
         self._runtime.users += 1
-        self._runtime.start()
+        if self.pricing_error is None:
+            self._runtime.start()
         self._context: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -311,8 +313,13 @@ class TimescaleDBClient:
         if self._closed:
             raise StoreError("this TimescaleDBClient is closed")
 
+    def _check_pricing(self) -> None:
+        self._runtime.check_pricing()
+
     def _reader(self) -> PostgresStore:
         self._check_open()
+        if self.pricing_error is not None:  # what waits in journals cannot be priced, and so not be stored, for now
+            return self._runtime.store()
         return self._runtime.reader()
 
     def _current(self) -> dict[str, Any]:
@@ -330,6 +337,20 @@ class TimescaleDBClient:
             "run_id": None if run_id is None else aware(run_id, "run_id"),
             "before": None if before is None else aware(before, "before"),
         }
+
+
+class ReadingClient(TimescaleDBClient):
+    """A client that a mistake in the pricing file does not stop: it reads what is stored, and stores nothing.
+
+    Attributes:
+        pricing_error: The mistake; None where there is none, and then it is like any client.
+    """
+
+    def _check_pricing(self) -> None:
+        try:
+            super()._check_pricing()
+        except PricingError as exc:
+            self.pricing_error = exc
 
 
 # -- for the command line ----------------------------------------------------------------------------------------------

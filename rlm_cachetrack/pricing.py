@@ -16,16 +16,17 @@ from __future__ import annotations
 import math
 import os
 from bisect import bisect_left
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._price_layers import ALWAYS, Layer, discounted, layered
 from ._price_table import BASE_TIER, BuiltInTable, Period, Rates, Schedule, canonical_provider, snapshot_names
 
 if TYPE_CHECKING:
-    from ._pricing_yaml import ModelEntry, PricingFile
+    from ._pricing_rules import Bands, PricingFile
     from .usage import TokenUsage
 
 __all__ = [
@@ -33,10 +34,13 @@ __all__ = [
     "UNPRICED",
     "Cost",
     "PriceBook",
+    "Quote",
     "Rates",
     "Schedule",
     "amounts",
     "canonical_provider",
+    "example",
+    "schema_path",
     "snapshot_names",
 ]
 
@@ -46,10 +50,14 @@ _Prices = tuple[float | None, float | None, float | None, float | None]
 # How providers say that nothing special was served. Source: https://console.groq.com/docs/service-tiers,
 # https://openrouter.ai/docs/guides/features/service-tiers; 2026-11-23.
 _BASE_TIERS = frozenset({"", BASE_TIER, "auto", "standard", "standard_only", "on_demand"})
+TIERS = (BASE_TIER, "flex", "priority", "batch", "scale", "performance", "ultrafast")
+"""The service tiers that a price may be known of."""
 # Source: https://openrouter.ai/docs/client-sdks/python/components/responsesrequestservicetier; 2026-11-23.
 _TIER_ALIASES = {"fast": "priority"}
 # Model names come from servers, so what is remembered of them must not grow for ever.
 _MAX_SCHEDULES = 10_000
+# Of a file: when it was changed, its size, and which file it is: an editor replaces it by another of the same name.
+_Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,16 @@ class Cost:
     price_source: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The prices of a model for calls of one service tier and of prompts of more than ``above`` tokens."""
+
+    model: str
+    service_tier: str
+    above: int
+    rates: Rates
+
+
 UNPRICED = Cost()
 """The cost of a call of which no price is known."""
 
@@ -82,7 +100,8 @@ class PriceBook:
 
     def __init__(self, file: PricingFile | None = None) -> None:
         self._file = file
-        self._yaml: Mapping[str, ModelEntry] = file.models if file else {}
+        self._path: Path | None = None
+        self._seen: _Stamp = None
         self._table = BuiltInTable()
         self._schedules: dict[tuple[str | None, str, str | None], Schedule | None] = {}
 
@@ -98,16 +117,32 @@ class PriceBook:
         """
         if pricing is None:
             return cls()
-        from ._pricing_yaml import read_pricing  # PyYAML is 20 ms that only a pricing file needs
+        from ._pricing_file import read_pricing  # PyYAML is 20 ms that only a pricing file needs
 
-        return cls(read_pricing(pricing))
+        path = Path(pricing).expanduser()
+        seen = _stamp(path)  # before it is read: a change in between is then seen, and only read once too often
+        book = cls(read_pricing(path))
+        book._path, book._seen = path, seen
+        return book
+
+    def refreshed(self) -> PriceBook:
+        """This book, or a new one where the file has changed since. Blocks for a look at the file.
+
+        Raises:
+            PricingError: The changed file cannot be used; once a change, so that it is not told again and again. This
+                book stays good.
+        """
+        if self._path is None or (stamp := _stamp(self._path)) == self._seen:
+            return self
+        self._seen = stamp
+        return PriceBook.load(self._path)
 
     def describe(self) -> str:
         """Where prices come from, for ``doctor``; loads nothing."""
         table = f"genai-prices {version('genai-prices')}"
         if self._file is None:
             return f"built-in {table}"
-        count = len(self._yaml)
+        count = len(self._file.patterns)
         return f"{self._file.name} ({count} model{'' if count == 1 else 's'}, {self._file.sha8}) over {table}"
 
     def rates(
@@ -146,6 +181,23 @@ class PriceBook:
                 self._schedules.clear()
             schedule = self._schedules[key] = self._find(model, provider, service_tier)
             return schedule
+
+    def quotes(self, model: str, provider: str | None = None, at: datetime | None = None) -> list[Quote]:
+        """What a model costs at every tier and size of prompt that has a price; arguments as in `rates`."""
+        found = []
+        for tier in TIERS:
+            schedule = self.schedule(model=model, provider=provider, service_tier=tier)
+            period = None if schedule is None else schedule.always or schedule.at(at)
+            if period is not None:
+                found += [
+                    Quote(model, tier, above, rates)
+                    for above, rates in zip((0, *period.starts), period.rates, strict=True)
+                ]
+        return found
+
+    def named_models(self) -> list[str]:
+        """The names, prefixes and expressions that the file prices, in its order."""
+        return [] if self._file is None else [pattern.name for pattern in self._file.patterns]
 
     def cost(
         self,
@@ -214,23 +266,64 @@ class PriceBook:
         tier = (service_tier or "").strip().lower()
         tier = BASE_TIER if tier in _BASE_TIERS else _TIER_ALIASES.get(tier, tier)
         wanted = canonical_provider(provider)
-        for name in snapshot_names(model):
-            entry = self._yaml.get(name)
-            # An entry for one provider also serves calls of which nobody knows the provider.
-            if entry is None or entry.provider not in (None, wanted or entry.provider):
-                continue
-            if entry.alias is None:
-                return self._from_yaml(entry, tier)
-            # The user says whose prices hold: where this provider lists none, the name alone is enough.
-            return self._table.find(entry.alias, wanted, tier) or self._table.find(entry.alias, None, tier)
-        return self._table.find(model, wanted, tier)
+        if self._file is None:
+            return self._table.find(model, wanted, tier)
+        schedule = layered(self._layers(model, wanted, tier, ()))
+        return discounted(schedule, self._file.discounts.get(wanted or "", ()), f"yaml:{self._file.sha8}")
 
-    def _from_yaml(self, entry: ModelEntry, tier: str) -> Schedule | None:
-        # A tier that the entry does not list is unknown: its base price would be a guess, often off by half.
-        prices = entry.prices.get(tier)
-        if prices is None or self._file is None:
-            return None
-        return Schedule(Period((), (Rates(*prices, f"yaml:{self._file.sha8}"),)))
+    def _layers(self, model: str, wanted: str | None, tier: str, through: tuple[str, ...]) -> list[Layer]:
+        """What the file and under it the table say of a model, the closest first.
+
+        Args:
+            model: Its name.
+            wanted: The provider, canonical.
+            tier: The service tier, ours.
+            through: The names of the patterns through which aliases led here.
+        """
+        layers: list[Layer] = []
+        rules = () if self._file is None else self._file.candidates(model, wanted, through, any_provider=bool(through))
+        for rule in rules:
+            if rule.alias is None:
+                # A tier that the entry does not list is unknown: its base price would be a guess, often off by half.
+                bands = rule.prices.get(tier)
+                schedule = None if bands is None else self._priced(bands)
+            else:
+                schedule = layered(self._layers(rule.alias, wanted, tier, (*through, rule.name)))
+            layers.append(Layer(rule.span, schedule))
+            if rule.span == ALWAYS:
+                return layers
+        below = self._table.find(model, wanted, tier)
+        if below is None and through:
+            # The user says whose prices hold: where this provider lists none, the name alone is enough.
+            below = self._table.find(model, None, tier)
+        layers.append(Layer(ALWAYS, below))
+        return layers
+
+    def _priced(self, bands: Bands) -> Schedule:
+        source = "" if self._file is None else f"yaml:{self._file.sha8}"
+        return Schedule(Period(bands.starts, tuple(Rates(*prices, source) for prices in bands.prices)))
+
+
+def example() -> str:
+    """A pricing file to begin with: every key of it is explained, and most of it is commented out."""
+    return _data("pricing.example.yaml").read_text(encoding="utf-8")
+
+
+def schema_path() -> Path:
+    """Where the JSON Schema of the pricing file is installed, for editors."""
+    return _data("pricing.schema.json")
+
+
+def _data(name: str) -> Path:
+    return Path(__file__).with_name(name)
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _amounts(usage: TokenUsage, prices: _Prices) -> tuple[float | None, float | None]:

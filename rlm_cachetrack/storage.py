@@ -279,6 +279,12 @@ class PostgresStore:
         with self._errors(url), self._connect(url) as connection:
             yield connection
 
+    def look(self, connection: psycopg.Connection[Any], name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Like :meth:`query`, over a connection of :meth:`connection`, and so without a look at the schema first."""
+        with self._errors(), connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(_sql.query(name), parameters).fetchall()
+        return [{key: _plain(value) for key, value in row.items()} for row in rows]
+
     def _open_url(self) -> str:
         if self._url is None:  # dropped by another thread that lost the connection, between our open() and now
             self.open()

@@ -27,6 +27,7 @@ from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
 from .demo import demo
 from .outbox import outbox_app
+from .prices import prices_app
 from .reading import models, runs, show, top
 
 __all__ = ["app", "main"]
@@ -78,6 +79,7 @@ for read in (demo, runs, show, top, models):
     app.command(rich_help_panel="Look")(read)
 for keep in (doctor, migrate, delete, prune):
     app.command(rich_help_panel="Keep house")(keep)
+app.add_typer(prices_app, name="prices", rich_help_panel="Look")
 app.add_typer(outbox_app, name="outbox", rich_help_panel="Keep house")
 app.add_typer(embedded_app, name="db", rich_help_panel="Keep house")
 

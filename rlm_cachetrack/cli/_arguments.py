@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError
-from ._output import clean, moment, number, stderr
+from ._output import clean, clean_lines, moment, number, stderr
 
 if TYPE_CHECKING:
     from ..analytics import RunListing
@@ -80,10 +80,18 @@ OptionalQueryId = Annotated[
 
 
 def open_client(db_url: str | None) -> TimescaleDBClient:
-    """Connect; brings the schema up to date and adopts left-over journals."""
-    from ..client import TimescaleDBClient
+    """Connect; brings the schema up to date and adopts left-over journals.
 
-    return TimescaleDBClient(db_url)
+    A mistake in the pricing file is told, and stops nothing: what is stored has its prices.
+    """
+    from ..client import ReadingClient
+
+    client = ReadingClient(db_url)
+    if client.pricing_error is not None:
+        told = stderr()
+        told.print(f"{PROGRAM}: {clean_lines(str(client.pricing_error))}", soft_wrap=True)
+        told.print("Until that is mended, what is not stored yet waits.", style="dim")
+    return client
 
 
 def when(text: str | None, option: str) -> datetime | None:

@@ -132,6 +132,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     lines.append(
         ("bad", "prices", facts["pricing_error"]) if facts["pricing_error"] else ("ok", "prices", facts["pricing"])
     )
+    lines += _unpriced_lines(database.get("unpriced_models") or [])
     lines += _outbox_lines(facts)
     if facts["embedded"] is not None:
         # In use, its address stands above.
@@ -161,6 +162,21 @@ def _extension(database: dict[str, Any]) -> str:
     if database["citus"]:
         return f"Citus {database['citus']}"
     return "no TimescaleDB: plain tables"
+
+
+def _unpriced_lines(unpriced: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """The models whose calls have no cost, and what to do about them."""
+    lines: list[tuple[str, str, str]] = []
+    for row in unpriced:
+        count = row["interactions"]
+        said = [row["provider"] or "unknown", *([row["service_tier"]] if row["service_tier"] else [])]
+        calls = f"{number(count)} call{'' if count == 1 else 's'} without a price"
+        head = ("", "") if lines else ("note", "unpriced")
+        lines.append((*head, f"{row['model']} ({', '.join(said)}): {calls}"))
+    if lines:
+        then = f"name their prices in a file (`{command('prices', 'init')}`), then `{command('reprice')}`"
+        lines.append(("", "", then))
+    return lines
 
 
 def _outbox_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:

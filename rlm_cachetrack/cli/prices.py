@@ -1,0 +1,186 @@
+"""``prices``: what a model costs and where that comes from; checks a pricing file, and begins one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..config import DEFAULT_PRICING_FILE, load_settings
+from ..errors import ConfigError, PricingError
+from ._arguments import AsJson, NotFound, command, when
+from ._output import NONE, Column, clean, clean_lines, number, print_json, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from ..pricing import PriceBook, Quote
+
+__all__ = ["prices_app"]
+
+
+class _Prices(TyperGroup):
+    """``prices gpt-5`` is ``prices show gpt-5``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+prices_app = typer.Typer(
+    cls=_Prices,
+    help="What a model costs, and where that comes from; check a pricing file, or begin one.",
+)
+
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--pricing",
+        metavar="FILE",
+        show_default=False,
+        help=f"A pricing file. Default: RLM_CACHETRACK_PRICING, else {DEFAULT_PRICING_FILE} if it is there.",
+    ),
+]
+
+
+@prices_app.command()
+def show(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Default: those of the pricing file.", show_default=False),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Who serves it.", show_default=False)
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option("--tier", metavar="TIER", help="Only this service tier.", show_default=False)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="WHEN", help="Then, not now: 2026-01-31 (UTC), 7d.", show_default=False),
+    ] = None,
+    pricing: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what models cost now (USD per 1M tokens), and where that comes from. The default of `prices`."""
+    from ..pricing import PriceBook
+
+    book = PriceBook.load(load_settings(pricing=pricing).pricing)
+    moment_of = when(at, "--at")
+    names = list(dict.fromkeys(models or book.named_models()))
+    quotes = {
+        name: [quote for quote in book.quotes(name, provider, moment_of) if tier is None or quote.service_tier == tier]
+        for name in names
+    }
+    if as_json:
+        print_json({"source": book.describe(), "per_tokens": 1_000_000, "models": _facts(quotes)})
+    else:
+        _print(book, quotes, asked=bool(models))
+    if models and not all(quotes.values()):
+        unknown = ", ".join(name for name, found in quotes.items() if not found)
+        raise NotFound(
+            f"no price is known of {unknown}: its calls have no cost (NULL). "
+            f"A pricing file can name one: `{command('prices', 'init')}`"
+        )
+
+
+def _facts(quotes: dict[str, list[Quote]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": name,
+            "prices": [
+                {
+                    "service_tier": quote.service_tier,
+                    "above_prompt_tokens": quote.above,
+                    **dict(zip(_NAMES, _per_million(quote), strict=True)),
+                    "price_source": quote.rates.source,
+                }
+                for quote in found
+            ],
+        }
+        for name, found in quotes.items()
+    ]
+
+
+_NAMES = ("prompt", "cached", "cache_write", "completion")
+
+
+def _per_million(quote: Quote) -> list[float]:
+    rates = quote.rates
+    return [round(price * 1_000, 9) for price in (rates.prompt, rates.cached, rates.cache_write, rates.completion)]
+
+
+def _print(book: PriceBook, quotes: dict[str, list[Quote]], *, asked: bool) -> None:
+    console = stdout()
+    if not quotes:
+        console.print(f"Prices: {book.describe()}. `{command('prices', 'gpt-5')}` shows those of a model.")
+        return
+    columns = [
+        Column("Model", flexible=True, style="bold"),
+        Column("Tier"),
+        Column("Prompt of more than", numeric=True, optional=1),
+        Column("Prompt", numeric=True),
+        Column("Cached", numeric=True),
+        Column("Written", numeric=True),
+        Column("Completion", numeric=True),
+        Column("Price from", optional=2),
+    ]
+    rows = []
+    for name, found in quotes.items():
+        for quote in found:
+            above = number(quote.above) if quote.above else ""
+            prices = [f"${price:g}" for price in _per_million(quote)]
+            rows.append((clean(name), quote.service_tier, above, *prices, quote.rates.source))
+        if not found:
+            kind = "(see the file)" if name.endswith("*") or name.startswith("/") else NONE
+            rows.append((clean(name), kind, "", NONE, NONE, NONE, NONE, ""))
+    console.print(table(columns, rows, console.width))
+    console.print(f"USD per 1M tokens, by {book.describe()}", style="dim", soft_wrap=True)
+
+
+@prices_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A pricing file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a pricing file: every mistake with its line, and exit code 1; 0 where there is none."""
+    from ..pricing import PriceBook
+
+    try:
+        book, mistakes = PriceBook.load(file), []
+    except PricingError as exc:
+        book, mistakes = None, str(exc).splitlines()
+    if as_json:
+        print_json({"ok": not mistakes, "mistakes": mistakes, "file": str(file)})
+    elif book is not None:
+        stdout().print(f"In order: {book.describe()}", soft_wrap=True)
+    else:
+        stderr().print(clean_lines("\n".join(mistakes)), soft_wrap=True)
+        stderr().print(f"{number(len(mistakes))} mistake{'' if len(mistakes) == 1 else 's'}.", style="red")
+    raise typer.Exit(0 if book is not None else 1)
+
+
+@prices_app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="What to write; - is the standard output.")] = Path(
+        DEFAULT_PRICING_FILE
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.", show_default=False)] = False,
+) -> None:
+    """Write a pricing file to begin with, explained by comments."""
+    from ..pricing import example, schema_path
+
+    text = f"# yaml-language-server: $schema={schema_path().as_uri()}\n{example()}"
+    if str(file) == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{file} is there already; --force replaces it") from None
+    except OSError as exc:
+        raise ConfigError(f"{file} cannot be written: {exc.strerror}") from exc
+    stdout().print(f"Wrote {file}. Its prices hold for what runs in this folder, or where it is named.", soft_wrap=True)
