@@ -118,6 +118,18 @@ class Runtime:
                 logger.warning("the changed pricing file is not used, the prices read before stay:\n%s", exc)
             return self._book
 
+    def priced_by(self, pricing: str | os.PathLike[str] | None) -> PriceBook:
+        """The prices of a file over the built-in ones, None: those that this store records with.
+
+        Raises:
+            PricingError: The file cannot be used.
+        """
+        if pricing is None:
+            return self.price_book()
+        from .pricing import PriceBook
+
+        return PriceBook.load(pricing)
+
     def check_pricing(self) -> None:
         """Read the pricing file now, where the user can act.
 

@@ -11,6 +11,7 @@
     │   │   └── EmbeddedError        the embedded PostgreSQL is missing or does not start
     │   ├── MigrationError           the schema cannot be brought up to date
     │   │   └── SchemaTooNewError    the database was migrated by a newer release
+    │   ├── NotStoredError           what was asked for is not there
     │   └── QueryError               the server refused a statement
     │       └── RecordRefusedError       because of a record in it: without that record, the others can be stored
     └── InternalError            a defect of ours; raised in tests only, counted elsewhere
@@ -26,6 +27,7 @@ __all__ = [
     "EmbeddedError",
     "InternalError",
     "MigrationError",
+    "NotStoredError",
     "PricingError",
     "QueryError",
     "RecordError",
@@ -70,6 +72,10 @@ class MigrationError(StoreError):
 
 class SchemaTooNewError(MigrationError):
     """The database was migrated by a newer release of this library."""
+
+
+class NotStoredError(StoreError):
+    """What was asked for is not in the store."""
 
 
 class QueryError(StoreError):

@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import _forking
 from ._price_layers import ALWAYS, Layer, discounted, layered
 from ._price_table import BASE_TIER, BuiltInTable, Period, Rates, Schedule, canonical_provider, snapshot_names
 
@@ -33,6 +34,7 @@ __all__ = [
     "BASE_TIER",
     "UNPRICED",
     "Cost",
+    "Period",
     "PriceBook",
     "Quote",
     "Rates",
@@ -117,7 +119,8 @@ class PriceBook:
         """
         if pricing is None:
             return cls()
-        from ._pricing_file import read_pricing  # PyYAML is 20 ms that only a pricing file needs
+        with _forking.gate:
+            from ._pricing_file import read_pricing  # PyYAML and pydantic are 50 ms that only a pricing file needs
 
         path = Path(pricing).expanduser()
         seen = _stamp(path)  # before it is read: a change in between is then seen, and only read once too often

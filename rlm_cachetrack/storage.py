@@ -34,7 +34,7 @@ from .config import redact
 from .errors import ConfigError, QueryError, RecordRefusedError, StoreError, StoreUnreachableError
 from .records import COLUMNS, PackedRows, RecordBatch, RunKey, new_id
 
-__all__ = ["PostgresStore"]
+__all__ = ["PostgresStore", "Session"]
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30.0
@@ -273,6 +273,15 @@ class PostgresStore:
         return {"interactions": interactions, "runs": runs}
 
     @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A connection of its own for work of several steps; the schema is up to date. Blocks to connect."""
+        self.open()
+        url = self._open_url()
+        with self._errors(url), self._connect(url, writes=True) as connection:
+            connection.row_factory = dict_row
+            yield Session(connection)
+
+    @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection of its own, in autocommit mode, without a look at the schema first. Blocks to connect."""
         url = self._resolve_url()
@@ -309,6 +318,28 @@ class PostgresStore:
                     open=True,
                 )
             return self._pool
+
+
+class Session:
+    """A connection that runs named queries, each on its own or several in a transaction. Not for several threads."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Run ``schema/queries/<name>.sql``; rows as dicts, moments in UTC. Blocks."""
+        rows = self._connection.execute(_sql.query(name), parameters).fetchall()
+        return [{key: _plain(value) for key, value in row.items()} for row in rows]
+
+    def run(self, name: str, **parameters: Any) -> int:
+        """Run one without a result; the count of rows that it touched. Blocks."""
+        return self._connection.execute(_sql.query(name), parameters).rowcount
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is run within is done whole or not at all."""
+        with self._connection.transaction():
+            yield
 
 
 _inherited: list[object] = []

@@ -29,6 +29,7 @@ from .demo import demo
 from .outbox import outbox_app
 from .prices import prices_app
 from .reading import models, runs, show, top
+from .repricing import reprice
 
 __all__ = ["app", "main"]
 
@@ -77,7 +78,7 @@ app = typer.Typer(
 )
 for read in (demo, runs, show, top, models):
     app.command(rich_help_panel="Look")(read)
-for keep in (doctor, migrate, delete, prune):
+for keep in (doctor, migrate, reprice, delete, prune):
     app.command(rich_help_panel="Keep house")(keep)
 app.add_typer(prices_app, name="prices", rich_help_panel="Look")
 app.add_typer(outbox_app, name="outbox", rich_help_panel="Keep house")

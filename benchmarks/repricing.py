@@ -1,0 +1,109 @@
+"""How long 1,000,000 stored calls take to be re-priced, and to be undone. Target: at most 60 s.
+
+A throw-away embedded PostgreSQL with its defaults (``RLM_CACHETRACK_BENCH_URL`` names another server, on which a
+database is made). The calls are of four models in 10,000 ended runs over 30 days; every one of them changes. The time
+includes the difference by model that is shown first, keeping what the calls had, and summing the runs up again.
+``ROWS=100000`` is a smaller run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from rlm_cachetrack import TimescaleDBClient, embedded, migrations
+
+ROWS = int(os.environ.get("ROWS", "1000000"))
+TARGET_S = 60
+PRICES = "version: 1\nper: 1M\nmodels:\n" + "".join(
+    f"  model-{number}: {{prompt: {number + 2}, cached: 0.2, completion: 9, tiers: {{flex: 0.5}}}}\n"
+    for number in range(4)
+)
+FILL = """
+INSERT INTO llm_interactions (
+    time, query_id, run_id, model, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+    uncached_prompt_tokens, prompt_token_price, cached_token_price, cache_write_token_price, completion_token_price,
+    total_cost, original_cost, duration_ms, iteration, provider, api, service_tier, price_source, usage
+)
+SELECT
+    run + (n %% 100) * INTERVAL '2 seconds', 'query-' || n / 100 %% 50, run, 'model-' || n %% 4, 4000 + n %% 977, 300,
+    4300 + n %% 977, n %% 3000, 4000 + n %% 977 - n %% 3000, 0.001, 0.0001, 0.001, 0.004,
+    ((4000 + n %% 977 - n %% 3000) * 0.001 + (n %% 3000) * 0.0001 + 300 * 0.004) / 1000,
+    ((4000 + n %% 977) * 0.001 + 300 * 0.004) / 1000,
+    900, n %% 100 + 1, 'openai', 'chat', CASE WHEN n %% 10 = 0 THEN 'flex' ELSE 'default' END, 'yaml:00000000',
+    '{"prompt_tokens": 4000, "completion_tokens": 300}'
+FROM (
+    SELECT n, '2026-03-01Z'::timestamptz + (n / 100) * INTERVAL '30 days' / (%(rows)s / 100) AS run
+    FROM generate_series(0, %(rows)s - 1) AS n
+) AS calls
+"""
+RUNS = """
+INSERT INTO query_run_summaries (query_id, run_id, start_time, end_time, status, total_interactions, total_cost)
+SELECT query_id, run_id, run_id, max(time), 'completed', count(*), sum(total_cost)
+FROM llm_interactions GROUP BY query_id, run_id
+"""
+
+
+def measure(url: str, prices: Path) -> None:
+    """Fill the database, re-price, undo; print a table."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        migrations.migrate(connection)
+        begun = time.perf_counter()
+        connection.execute(FILL, {"rows": ROWS})
+        connection.execute(RUNS)
+        runs = connection.execute("SELECT query_id, run_id FROM query_run_summaries ORDER BY 1, 2").fetchall()
+        statement = (Path(migrations._sql.schema_dir()) / "queries" / "store_optimization.sql").read_text()
+        connection.execute(statement, {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]})
+        connection.execute("VACUUM ANALYZE llm_interactions")
+        print(f"filled {ROWS:,} calls of {len(runs):,} runs in {time.perf_counter() - begun:.0f} s", flush=True)
+    with TimescaleDBClient(url) as client:
+        taken = []
+        begun = time.perf_counter()
+        client.reprice(prices, dry_run=True)
+        taken.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        change = client.reprice(prices)["change"]
+        taken.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        client.undo_repricing()
+        taken.append(time.perf_counter() - begun)
+    if change is None or change["changed_interactions"] != ROWS:
+        raise SystemExit(f"expected {ROWS} calls to change: {change}")
+    print(f"\n| {ROWS:,} calls, s | difference only | difference and change | undo | target |")
+    print("|---|--:|--:|--:|--:|")
+    print(f"| seconds | {taken[0]:.1f} | {taken[1]:.1f} | {taken[2]:.1f} | ≤ {TARGET_S} |")
+
+
+def main() -> None:
+    """Make a server or a database, measure, and take it away again."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # not under a folder that root's server cannot enter
+    folder.chmod(0o711)
+    os.environ["RLM_CACHETRACK_STATE_DIR"] = str(folder / "state")
+    prices = folder / "prices.yaml"
+    prices.write_text(PRICES, encoding="utf-8")
+    server = os.environ.get("RLM_CACHETRACK_BENCH_URL")
+    try:
+        base = server or embedded.ensure_running(folder)
+        name = f"rlm_bench_{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(base, autocommit=True) as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            try:
+                measure(make_conninfo(base, dbname=name), prices)
+            finally:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    finally:
+        if server is None:
+            embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

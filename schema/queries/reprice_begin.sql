@@ -1,0 +1,9 @@
+-- reprice_begin: note that a re-pricing begins.
+-- Parameters: pricing TEXT; since, until, model, query_id as in reprice_groups; rates JSONB as in reprice_difference;
+--             total_interactions BIGINT: how many calls it will look at.
+-- Result:     change_id BIGINT.
+INSERT INTO price_changes (pricing, since, until, model, query_id, rates, total_interactions)
+VALUES (
+    %(pricing)s, %(since)s, %(until)s, %(model)s, %(query_id)s, %(rates)s::jsonb, %(total_interactions)s
+)
+RETURNING change_id;

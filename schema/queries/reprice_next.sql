@@ -1,0 +1,24 @@
+-- reprice_next: where the next batch of a re-pricing ends.
+-- Parameters: after_time TIMESTAMPTZ, after_id UUID: the last call of the batch before, NULL for none; size BIGINT; since,
+--             until, model, query_id as in reprice_groups.
+-- Result:     one row: interactions BIGINT, first_time, last_time TIMESTAMPTZ, last_id UUID (NULL where none is left).
+WITH next AS (
+    SELECT time, interaction_id
+    FROM llm_interactions
+    WHERE (%(after_time)s::timestamptz IS NULL OR time >= %(after_time)s::timestamptz)
+      AND (%(after_time)s::timestamptz IS NULL
+           OR (time, interaction_id) > (%(after_time)s::timestamptz, %(after_id)s::uuid))
+      AND (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
+      AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
+      AND (%(model)s::text IS NULL OR model = %(model)s::text)
+      AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+      AND (price_source IS NULL OR price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%')
+    ORDER BY time, interaction_id
+    LIMIT %(size)s
+)
+SELECT
+    count(*) AS interactions,
+    min(time) AS first_time,
+    max(time) AS last_time,
+    (SELECT interaction_id FROM next ORDER BY time DESC, interaction_id DESC LIMIT 1) AS last_id
+FROM next;

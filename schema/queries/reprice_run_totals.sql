@@ -1,0 +1,6 @@
+-- reprice_run_totals: the same for the totals of runs that have ended.
+-- Parameters: none.
+-- Result:     none.
+UPDATE query_run_summaries AS r SET total_cost = s.total_cost
+FROM rlm_cachetrack_resummed AS s
+WHERE r.query_id = s.query_id AND r.run_id = s.run_id AND r.total_interactions IS NOT NULL;

@@ -1,0 +1,7 @@
+-- reprice_status: note how far a re-pricing is.
+-- Parameters: change_id BIGINT; status TEXT.
+-- Result:     none.
+UPDATE price_changes SET
+    status = %(status)s,
+    finished_at = CASE WHEN %(status)s IN ('done', 'undone') THEN now() END
+WHERE change_id = %(change_id)s;
