@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from . import _runtime, context
+from ._client_planning import Planning
 from .config import load_settings
 from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError
 from .records import LLMInteractionRecord, aware, checked_json, checked_query_id, clean_text, event_of_record, new_id
 
 if TYPE_CHECKING:
-    from . import analytics, repricing
+    from . import analytics
     from .storage import PostgresStore
 
 __all__ = ["ReadingClient", "TimescaleDBClient", "unopened"]
@@ -25,7 +26,7 @@ __all__ = ["ReadingClient", "TimescaleDBClient", "unopened"]
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
 
-class TimescaleDBClient:
+class TimescaleDBClient(Planning):
     """Records by hand, and reads what was recorded. A context manager; safe for several threads.
 
     Opening it connects, brings the schema up to date, and adopts the journals of dead processes. Its methods block; in
@@ -244,86 +245,6 @@ class TimescaleDBClient:
         from . import analytics
 
         return analytics.run_summary(self._reader(), *self._key(query_id, run_id))
-
-    # -- prices of what is stored --------------------------------------------------------------------------------------
-
-    def reprice(
-        self,
-        pricing: str | os.PathLike[str] | None = None,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        model: str | None = None,
-        query_id: str | None = None,
-        dry_run: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> repricing.Repricing:
-        """Give calls that are stored other prices, and sum their runs up again. Blocks: some 20 s a million calls.
-
-        Calls whose prices were given by hand keep them; a cost that a provider returned stays. What is stopped is
-        continued when the same is asked for again.
-
-        Args:
-            pricing: A pricing YAML laid over the built-in prices; None: the prices that this client records with.
-            since: Only calls from this moment on; None: from the first.
-            until: Only calls before this moment; None: to the last.
-            model: Only calls of this model.
-            query_id: Only calls of this query.
-            dry_run: Only say what would change.
-            progress: Called after every batch with how many calls are done and how many there are.
-
-        Returns:
-            ``difference`` (by model; empty where a stopped one was continued) and ``change`` (None for a dry run).
-
-        Raises:
-            PricingError: The file cannot be used.
-            ConfigError: Another re-pricing was stopped before its end.
-        """
-        from . import repricing
-
-        store, book = self._reader(), self._runtime.priced_by(pricing)
-        which = repricing.scope(
-            None if since is None else aware(since, "since"),
-            None if until is None else aware(until, "until"),
-            model,
-            _stored(query_id),
-        )
-        difference = repricing.difference(store, book, which)
-        change = None if dry_run else repricing.apply(store, book, which, progress=progress)
-        return {"difference": difference, "change": change}
-
-    def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
-        """Continue the re-pricing, or the undoing of one, that was stopped.
-
-        Raises:
-            NotStoredError: None was.
-        """
-        from . import repricing
-
-        return repricing.resume(self._reader(), progress=progress)
-
-    def undo_repricing(
-        self, change_id: int | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> repricing.PriceChange:
-        """Give calls back what they had before a re-pricing: every price and cost as it was. Blocks.
-
-        Args:
-            change_id: Which; None: the newest that is not undone.
-            progress: As for :meth:`reprice`.
-
-        Raises:
-            NotStoredError: There is no such re-pricing.
-            ConfigError: A newer one is to be undone first.
-        """
-        from . import repricing
-
-        return repricing.undo(self._reader(), change_id, progress=progress)
-
-    def list_price_changes(self, limit: int = 100) -> list[repricing.PriceChange]:
-        """The re-pricings, newest first."""
-        from . import repricing
-
-        return repricing.changes(self._reader(), _limit(limit))
 
     # -- keeping house -------------------------------------------------------------------------------------------------
 

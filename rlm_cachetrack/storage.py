@@ -326,12 +326,12 @@ class Session:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
-    def rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+    def rows(self, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Run ``schema/queries/<name>.sql``; rows as dicts, moments in UTC. Blocks."""
         rows = self._connection.execute(_sql.query(name), parameters).fetchall()
         return [{key: _plain(value) for key, value in row.items()} for row in rows]
 
-    def run(self, name: str, **parameters: Any) -> int:
+    def run(self, name: str, /, **parameters: Any) -> int:
         """Run one without a result; the count of rows that it touched. Blocks."""
         return self._connection.execute(_sql.query(name), parameters).rowcount
 

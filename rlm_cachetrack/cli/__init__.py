@@ -27,6 +27,7 @@ from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
 from .demo import demo
 from .outbox import outbox_app
+from .planning import budget_app, forecast, reconcile, what_if
 from .prices import prices_app
 from .reading import models, runs, show, top
 from .repricing import reprice
@@ -78,6 +79,9 @@ app = typer.Typer(
 )
 for read in (demo, runs, show, top, models):
     app.command(rich_help_panel="Look")(read)
+for plan in (forecast, what_if, reconcile):
+    app.command(rich_help_panel="Plan")(plan)
+app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
 for keep in (doctor, migrate, reprice, delete, prune):
     app.command(rich_help_panel="Keep house")(keep)
 app.add_typer(prices_app, name="prices", rich_help_panel="Look")

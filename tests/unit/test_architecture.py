@@ -19,7 +19,7 @@ import rlm_cachetrack
 ROOT = "rlm_cachetrack"
 PACKAGE = Path(rlm_cachetrack.__file__).resolve().parent
 
-ANALYTICS = {"analytics", "repricing", "forecast", "reconcile", "explain", "transfer"}
+ANALYTICS = {"analytics", "repricing", "what_if", "forecast", "budgets", "reconcile", "explain", "transfer"}
 STORE = {"_sql", "storage", "migrations"}
 BELOW_RUNTIME = {
     "errors",
@@ -87,6 +87,8 @@ HALVES = {
     "_rows": "writer",
     "_packing": "writer",
     "_sqlstates": "storage",
+    "_openai_exports": "reconcile",
+    "_client_planning": "client",
     "_embedded_os": "embedded",
     "_calls": "instrument",
     "_streams": "instrument",
@@ -120,6 +122,7 @@ BEYOND: dict[tuple[str, str], str] = {
     ("client", "records"): "record_llm_interaction takes the record",
     ("client", "context"): "set_context applies to the instrumented calls of the process",
     ("client", "config"): "its arguments become Settings",
+    ("client", "pricing"): "names the type of the prices that it hands on",
     ("integrations", "errors"): "names that the package exports",
     ("integrations", "runs"): "names that the package exports",
     ("cli", "embedded"): "db status and db stop are about the embedded server itself, with no client open",

@@ -1,0 +1,321 @@
+"""``what-if``, ``forecast``, ``budget``, ``reconcile``: what it would cost, will, may, and did."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..errors import ConfigError
+from ._arguments import AsJson, DbUrl, open_client, when
+from ._output import NONE, Column, clean, number, percentage, print_json, print_line, rate, stdout, table, usd
+from .prices import File
+from .reading import Since, Until
+
+if TYPE_CHECKING:
+    from ..budgets import BudgetCheck
+    from ..forecast import Forecast
+    from ..what_if import WhatIf
+
+__all__ = ["budget_app", "forecast", "reconcile", "what_if"]
+
+_INDENT = 14
+HitRate = Annotated[
+    str | None,
+    typer.Option("--hit-rate", metavar="SHARE", help="Of the input from the cache: 0.8 or 80%.", show_default=False),
+]
+OfModel = Annotated[
+    str | None, typer.Option("--of-model", metavar="NAME", help="Only calls of this model.", show_default=False)
+]
+
+
+def share(text: str | None, option: str) -> float | None:
+    """A share from 0 to 1, as a fraction or with a percent sign.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{option} {text!r}: expected a share such as 0.8 or 80%")
+    return value
+
+
+def what_if(
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="By this model instead.", show_default=False)
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Whose prices of --model.", show_default=False)
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option("--tier", metavar="TIER", help="At this service tier instead.", show_default=False)
+    ] = None,
+    hit_rate: HitRate = None,
+    pricing: File = None,
+    since: Since = None,
+    until: Until = None,
+    of_model: OfModel = None,
+    query: Annotated[
+        str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Say what the calls would have cost: another model, tier, price list or hit rate."""
+    with open_client(db_url) as client:
+        found = client.what_if(
+            model=model,
+            provider=provider,
+            tier=tier,
+            hit_rate=share(hit_rate, "--hit-rate"),
+            pricing=pricing,
+            since=when(since, "--since"),
+            until=when(until, "--until"),
+            of_model=of_model,
+            query_id=query,
+        )
+    if as_json:
+        print_json(found)
+    else:
+        _print_what_if(stdout(), found)
+
+
+def _print_what_if(console: Console, found: WhatIf) -> None:
+    if not found["compared_interactions"]:
+        console.print("No call of these is stored whose cost is known on both sides.")
+        return
+    columns = [
+        Column("Model", flexible=True, style="bold"),
+        Column("Calls", numeric=True),
+        Column("Cost", numeric=True),
+        Column("Would be", numeric=True),
+        Column("Difference", numeric=True),
+        Column("Hit rate", numeric=True, optional=2),
+        Column("Would be", numeric=True, optional=1),
+    ]
+    rows = [
+        (
+            clean(row["model"]),
+            number(row["compared_interactions"]),
+            usd(row["actual_cost"]),
+            usd(row["what_if_cost"]),
+            usd((row["what_if_cost"] or 0) - (row["actual_cost"] or 0)),
+            rate(row["cached_tokens"] / row["prompt_tokens"] if row["prompt_tokens"] else None),
+            rate(row["what_if_cached_tokens"] / row["prompt_tokens"] if row["prompt_tokens"] else None),
+        )
+        for row in found["by_model"]
+        if row["compared_interactions"]
+    ]
+    whole = ("all", number(found["compared_interactions"]), usd(found["actual_cost"]), usd(found["what_if_cost"]))
+    more = (usd(found["cost_difference"]), rate(found["hit_rate"]), rate(found["what_if_hit_rate"]))
+    console.print(table(columns, [*rows, (*whole, *more)] if len(rows) > 1 else rows, console.width))
+    left_out = found["total_interactions"] - found["compared_interactions"]
+    if left_out:
+        console.print(f"{number(left_out)} calls without a cost on one of the sides are left out.", style="dim")
+    _print_assumptions(console, found["assumptions"])
+
+
+def _print_assumptions(console: Console, assumptions: list[str]) -> None:
+    for index, text in enumerate(assumptions):
+        print_line(console, "" if index else "assuming", text, indent=_INDENT)
+
+
+def forecast(
+    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="How many, from today on.")] = 30,
+    hit_rate: HitRate = None,
+    of_model: OfModel = None,
+    confidence: Annotated[float, typer.Option("--confidence", help="Of the interval, between 0 and 1.")] = 0.8,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Foretell what the next days will cost, with an interval, from the days before."""
+    with open_client(db_url) as client:
+        found = client.forecast_cost(
+            days, model=of_model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence
+        )
+    if as_json:
+        print_json(_dates(found))
+    else:
+        _print_forecast(stdout(), found)
+
+
+def _print_forecast(console: Console, found: Forecast) -> None:
+    if found["reason"] is not None:
+        console.print(f"No forecast: {found['reason']}.", soft_wrap=True)
+        return
+
+    def line(name: str, text: str) -> None:
+        print_line(console, name, text, indent=_INDENT)
+
+    line("expected", f"{usd(found['expected_cost'])} in {number(found['days'])} days")
+    line("", f"{usd(found['low'])} to {usd(found['high'])} in {found['confidence']:.0%} of cases")
+    if found["at_hit_rate"] is not None:
+        line("", f"{usd(found['expected_cost_at_hit_rate'])} at a hit rate of {rate(found['at_hit_rate'])}")
+    split = found["split"]
+    if split is not None:
+        per_day = f"{number(split['interactions'])} calls and {number(split['prompt_tokens'])} prompt tokens a day"
+        line("volume", per_day)
+        line("hit rate", f"{rate(split['hit_rate'])}, which takes {rate(split['savings_rate'])} off")
+        line("price", f"{usd(split['price'])} per 1M prompt tokens without the cache, completions included")
+        effects = [split["volume_effect"], split["hit_rate_effect"], split["price_effect"]]
+        if split["cost_change"] is not None and None not in effects:
+            parts = zip(("volume", "hit rate", "price"), effects, strict=True)
+            said = ", ".join(f"{name} {usd(effect)}" for name, effect in parts)
+            line(
+                "change", f"{usd(split['cost_change'])} a day from the first half of the history to the second: {said}"
+            )
+    line(
+        "history", f"{found['history_days']} days, {found['history_from']} to {found['history_to']}; {found['method']}"
+    )
+    _print_assumptions(console, found["assumptions"])
+
+
+budget_app = typer.Typer(no_args_is_help=True, help="What may be spent: set, check (exit code 1 when exceeded), list.")
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Which budget.")]
+
+
+@budget_app.command("set")
+def set_(
+    amount: Annotated[float, typer.Argument(metavar="USD", show_default=False, help="How much.")],
+    per: Annotated[str, typer.Option("--per", help="day, week (from Monday) or month, in UTC.")] = "month",
+    name: Name = "default",
+    of_model: OfModel = None,
+    db_url: DbUrl = None,
+) -> None:
+    """Set a budget, or change it."""
+    with open_client(db_url) as client:
+        client.set_budget(amount, per, name, of_model)
+    stdout().print(f"Budget {clean(name)}: {usd(amount)} a {per}{f' for {clean(of_model)}' if of_model else ''}.")
+
+
+@budget_app.command()
+def check(
+    name: Name = "default",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail also when it is expected to be exceeded.", show_default=False)
+    ] = False,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Check a budget: exit code 1 when it is exceeded, or there is none; when it runs out."""
+    with open_client(db_url) as client:
+        found = client.check_budget(name)
+    if as_json:
+        print_json(_dates(found))
+    else:
+        _print_check(stdout(), found)
+    failing = ("exceeded", "will be exceeded") if strict else ("exceeded",)
+    raise typer.Exit(1 if found["status"] in failing else 0)
+
+
+def _print_check(console: Console, found: BudgetCheck) -> None:
+    def line(name: str, text: str) -> None:
+        print_line(console, name, text, indent=_INDENT)
+
+    of = f" for {found['model']}" if found["model"] else ""
+    line("budget", f"{found['name']}: {usd(found['amount_usd'])} a {found['period']}{of}")
+    line("spent", f"{usd(found['spent'])} since {found['period_from']}, {usd(found['left'])} left")
+    if found["expected_cost"] is not None:
+        line("expected", f"{usd(found['expected_cost'])} by the end of {found['period_to']}")
+    if found["reason"]:
+        line("no forecast", found["reason"])
+    out = {"exceeded": "it was used up on", "will be exceeded": "it runs out on"}.get(found["status"])
+    line("status", found["status"] + (f": {out} {found['runs_out']}" if out else ""))
+
+
+@budget_app.command("list")
+def list_(as_json: AsJson = False, db_url: DbUrl = None) -> None:
+    """List the budgets."""
+    with open_client(db_url) as client:
+        found = client.list_budgets()
+    if as_json:
+        print_json(found)
+        return
+    console = stdout()
+    if not found:
+        console.print("No budget is set.")
+        return
+    columns = [Column("Budget", flexible=True, style="bold"), Column("USD", numeric=True), Column("A"), Column("Model")]
+    rows = [(clean(b["name"]), usd(b["amount_usd"]), b["period"], clean(b["model"] or "all")) for b in found]
+    console.print(table(columns, rows, console.width))
+
+
+@budget_app.command()
+def remove(name: Name = "default", db_url: DbUrl = None) -> None:
+    """Forget a budget."""
+    with open_client(db_url) as client:
+        client.remove_budget(name)
+    stdout().print(f"Budget {clean(name)} is removed.")
+
+
+def reconcile(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="OpenAI's export of costs or usage, CSV or JSON.")
+    ],
+    at_least: Annotated[
+        str | None,
+        typer.Option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.", show_default=False),
+    ] = None,
+    provider: Annotated[str, typer.Option("--provider", help="Whose calls to compare.")] = "openai",
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Compare with a provider's export, by day, model and tier: coverage, and what is unexplained."""
+    least = share(at_least, "--at-least")
+    with open_client(db_url) as client:
+        found = client.reconcile(file, provider=provider)
+    if as_json:
+        print_json(_dates(found))
+    else:
+        console = stdout()
+        columns = [
+            Column("Day", style="cyan"),
+            Column("Model", flexible=True, style="bold"),
+            Column("Tier", optional=2),
+            Column("Exported", numeric=True),
+            Column("Recorded", numeric=True),
+            Column("Covered", numeric=True),
+            Column("Unexplained", numeric=True),
+            Column("Requests", numeric=True, optional=3),
+            Column("Recorded", numeric=True, optional=3),
+        ]
+        rows = [
+            (
+                row["day"].isoformat(),
+                clean(row["model"] or "all"),
+                clean(row["service_tier"] or NONE),
+                usd(row["exported_cost"]),
+                usd(row["recorded_cost"]),
+                percentage(row["coverage_percentage"]),
+                usd(row["unexplained_cost"]),
+                number(row["exported_requests"] or None),
+                number(row["recorded_requests"]),
+            )
+            for row in found["rows"]
+        ]
+        console.print(table(columns, rows, console.width))
+        covered, by = percentage(found["coverage_percentage"]), "cost" if found["kind"] == "costs" else "tokens"
+        print_line(console, "covered", f"{covered} by {by}", indent=_INDENT)
+        print_line(console, "unexplained", usd(found["unexplained_cost"]), indent=_INDENT)
+        for text in found["notes"]:
+            print_line(console, "", text, indent=_INDENT)
+    if least is not None and (found["coverage_percentage"] or 0.0) < 100 * least:
+        raise typer.Exit(1)
+
+
+def _dates(value: Any) -> Any:
+    """Days as text; moments are left to the printer."""
+    if isinstance(value, dict):
+        return {key: _dates(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_dates(item) for item in value]
+    return value.isoformat() if type(value) is date else value

@@ -1,0 +1,13 @@
+-- what_if_kinds: the kinds of calls that a question is about.
+-- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; model, query_id TEXT; NULL for any.
+-- Result:     a row a model, provider and service tier: first_time, last_time TIMESTAMPTZ, interactions BIGINT.
+SELECT
+    model, provider, service_tier, min(time) AS first_time, max(time) AS last_time, count(*) AS interactions
+FROM llm_interactions
+WHERE (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
+  AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
+  AND (%(model)s::text IS NULL OR model = %(model)s::text)
+  AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+  AND prompt_tokens IS NOT NULL
+GROUP BY model, provider, service_tier
+ORDER BY model, provider, service_tier;
