@@ -3,7 +3,7 @@
 A throw-away embedded PostgreSQL with its defaults (``RLM_CACHETRACK_BENCH_URL`` names another server, on which a
 database is made). The calls are of four models in 10,000 ended runs over 30 days; every one of them changes. The time
 includes the difference by model that is shown first, keeping what the calls had, and summing the runs up again.
-``ROWS=100000`` is a smaller run.
+``ROWS=100000`` is a smaller run; ``COMPRESS=1`` compresses every chunk first, on a server with TimescaleDB.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ def measure(url: str, prices: Path) -> None:
         runs = connection.execute("SELECT query_id, run_id FROM query_run_summaries ORDER BY 1, 2").fetchall()
         statement = (Path(migrations._sql.schema_dir()) / "queries" / "store_optimization.sql").read_text()
         connection.execute(statement, {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]})
+        if os.environ.get("COMPRESS"):
+            connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
+            connection.execute("SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c")
         connection.execute("VACUUM ANALYZE llm_interactions")
         print(f"filled {ROWS:,} calls of {len(runs):,} runs in {time.perf_counter() - begun:.0f} s", flush=True)
     with TimescaleDBClient(url) as client:

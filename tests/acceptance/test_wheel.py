@@ -103,6 +103,12 @@ def test_the_wheel_carries_every_file_of_schema_as_it_is(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in carried} >= {"migrations", "queries", "timescale"}
 
 
+def test_the_wheel_carries_the_schema_and_the_example_of_the_pricing_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert json.loads(archive.read("rlm_cachetrack/pricing.schema.json"))["title"] == "Prices of rlm_cachetrack"
+        assert b"our-own-model" in archive.read("rlm_cachetrack/pricing.example.yaml")
+
+
 def test_the_wheel_carries_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
