@@ -32,8 +32,9 @@ help:  ## list the targets
 demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL and show what the prompt cache saved
 	@$(venv)/bin/rlm-cachetrack demo $(ARGS)
 
+# Three at once, also on two cores: tests wait for processes and servers more than they work. `-n0` for a debugger.
 test: $(dev)  ## run the whole test suite
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 nox: $(dev)  ## the tests of capture on each SDK and Python, and beside other packages; ARGS=-l lists them
 	@$(python) -m nox $(ARGS)
