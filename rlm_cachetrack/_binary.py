@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -131,13 +131,14 @@ def pack_row(row: Sequence[Any]) -> bytes:
     return _COUNT + b"".join(fields)
 
 
-def pack_rows(rows: Iterable[Sequence[Any]]) -> PackedRows:
+def pack_rows(rows: Collection[Sequence[Any]]) -> PackedRows:
     """Rows in the order of :data:`~rlm_cachetrack.records.COLUMNS`, packed; raises like :func:`pack_row`."""
     packed: list[bytes] = []
-    runs: dict[tuple[str, datetime], datetime] = {}
+    runs: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
     for row in rows:
         packed.append(pack_row(row))
         run, time = (row[_QUERY_ID], row[_RUN_ID]), row[_TIME]
-        if run not in runs or time < runs[run]:
-            runs[run] = time
-    return PackedRows(COLUMNS, packed, runs)
+        first, last = runs.get(run, (time, time))
+        runs[run] = (min(first, time), max(last, time))
+    hours = {row[_TIME].astimezone(UTC).replace(minute=0, second=0, microsecond=0) for row in rows}
+    return PackedRows(COLUMNS, packed, runs, hours)

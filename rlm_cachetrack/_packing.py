@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ._binary import NULL, datetime_of_micros, micros_of_epoch, pack_fields
 from ._call_line import FIELDS, told_apart
 from .pricing import PriceBook, Rates, Schedule, amounts
-from .records import COLUMNS, clean_text, uuid7_halves
+from .records import COLUMNS, PackedRows, clean_text, uuid7_halves
 from .usage import simple_counts
 
 try:
@@ -114,6 +114,7 @@ _plain_numbers = _numbers[False, False]
 _size = struct.Struct("!i").pack
 _STREAMED = {"stream": True}
 _UNPRICED = NULL * len(_PRICES)
+_HOUR = 3_600_000_000  # microseconds
 _MOST = 10_000  # of what is remembered; names come from servers
 
 
@@ -136,7 +137,9 @@ class Packer:
         self._places: dict[tuple[Any, ...], tuple[bytes, tuple[str, datetime]]] = {}
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
         self._rates: dict[int, tuple[bytes, Rates]] = {}
-        self._runs: dict[tuple[str, datetime], int] = {}
+        self._firsts: dict[tuple[str, datetime], int] = {}
+        self._lasts: dict[tuple[str, datetime], int] = {}
+        self._hours: set[int] = set()
 
     def pack(self, line: Mapping[str, Any]) -> bytes | None:
         """One row, or None where the call is not a usual one.
@@ -227,15 +230,26 @@ class Packer:
                 usage_json,
             )
         )
-        runs = self._runs
-        if run not in runs or began < runs[run]:
-            runs[run] = began
+        firsts, lasts = self._firsts, self._lasts
+        if run not in firsts:
+            firsts[run] = lasts[run] = began
+        elif began > lasts[run]:
+            lasts[run] = began
+        elif began < firsts[run]:
+            firsts[run] = began
+        self._hours.add(began // _HOUR)
         return row
 
-    def take_runs(self) -> dict[tuple[str, datetime], datetime]:
-        """The runs of the calls packed since the last time, and when the first of each began."""
-        runs, self._runs = self._runs, {}
-        return {run: datetime_of_micros(began) for run, began in runs.items()}
+    def take(self, rows: Sequence[bytes]) -> PackedRows:
+        """The rows packed since the last time, with the runs and the hours of their calls."""
+        firsts, lasts, hours = self._firsts, self._lasts, self._hours
+        self._firsts, self._lasts, self._hours = {}, {}, set()
+        return PackedRows(
+            PACKED_COLUMNS,
+            rows,
+            {run: (datetime_of_micros(began), datetime_of_micros(lasts[run])) for run, began in firsts.items()},
+            [datetime_of_micros(hour * _HOUR) for hour in hours],
+        )
 
     def _place(self, values: Mapping[str, Any]) -> tuple[bytes, tuple[str, datetime]]:
         key = tuple(values.items())

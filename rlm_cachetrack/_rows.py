@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from ._binary import pack_row, pack_rows
-from ._packing import PACKED_COLUMNS, USABLE, Packer
+from ._packing import USABLE, Packer
 from .outbox import named
 from .pricing import Cost, PriceBook
-from .records import COLUMNS, PackedRows, RecordBatch, RunEnd, RunKey, RunStart
+from .records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
 from .records import clean_text as _text
 from .usage import TokenUsage, read_usage
 
@@ -135,7 +135,7 @@ class Rows:
                 unreadable.append((event, exc))
         packed = []
         if usual:
-            packed.append(PackedRows(PACKED_COLUMNS, usual, self._packer.take_runs()))
+            packed.append(self._packer.take(usual))
         if self._packed and interactions:
             packed.append(pack_rows(interactions))
             interactions = []

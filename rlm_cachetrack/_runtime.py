@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import _forking, _guard, context
@@ -252,19 +252,34 @@ class Runtime:
             return migrations.migrate(connection)
 
     def describe_store(self) -> dict[str, Any]:
-        """What is connected: ``address`` (redacted), engine, extensions, migrations, and ``unpriced_models``.
+        """What is connected: ``address`` (redacted), engine, extensions, migrations, policies, and ``unpriced_models``.
 
         Blocks; never migrates. ``unpriced_models`` are the models of calls without a cost: each ``model``,
         ``provider``, ``service_tier``, ``interactions``, ``last_time``.
         """
-        from . import migrations
+        from . import migrations, policies
 
         store = self.store()
         with store.connection() as connection:
             facts = {"address": redact(self._resolve_url()), **migrations.describe(connection)}
+            facts["policies"] = policies.describe(connection)
             known = facts["migrations_applied"] and not facts["schema_error"]
             facts["unpriced_models"] = store.look(connection, "unpriced_models") if known else []
             return facts
+
+    def change_policies(self, **ages: timedelta | None) -> dict[str, Any] | None:
+        """Set ``columnstore_after`` and ``retention_after``, those that are given; how calls are kept then. Blocks.
+
+        Raises:
+            ConfigError: The server has no policies, or an age is too short.
+        """
+        from . import migrations, policies
+
+        with self.store().connection() as connection:
+            if ages:
+                migrations.migrate(connection)
+                policies.change(connection, **ages)
+            return policies.describe(connection)
 
     def local_facts(self) -> dict[str, Any]:
         """What can be said without the database: prices, and what waits in journals. Reads files, blocks for that.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, TypedDict, TypeVar, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
+from .errors import ConfigError
 from .storage import PostgresStore
 
 __all__ = [
@@ -13,19 +14,26 @@ __all__ = [
     "RunListing",
     "TokenCacheOptimization",
     "TokenCacheSummary",
+    "UsageBucket",
     "cache_effectiveness_by_model",
+    "cache_evolution",
     "empty_optimization",
     "empty_summary",
     "interactions",
+    "interactions_page",
     "list_runs",
     "optimization",
     "run_summary",
     "token_cache_summary",
     "top_cache_savings",
+    "usage_over_time",
 ]
 
 
 RowT = TypeVar("RowT")
+
+_HOUR = timedelta(hours=1)
+_UNITS = ("hour", "day", "week", "month")
 
 
 class TokenCacheSummary(TypedDict):
@@ -114,6 +122,29 @@ class ModelEffectiveness(TypedDict):
     avg_time_to_first_token_ms: float | None
 
 
+class UsageBucket(TypedDict):
+    """One hour, day, week or month. Costs: USD over the priced calls; ``cache_hit_rate`` is weighted by tokens."""
+
+    bucket: datetime
+    total_interactions: int
+    interactions_with_cache: int
+    interactions_without_cache: int
+    interactions_not_reported: int
+    failed_interactions: int
+    unpriced_interactions: int
+    total_prompt_tokens: int
+    total_completion_tokens: int
+    total_cached_tokens: int
+    total_uncached_tokens: int
+    cache_hit_rate: float | None
+    total_cost: float | None
+    original_cost: float | None
+    cost_savings: float | None
+    avg_cost_per_interaction: float | None
+    avg_duration_ms: float | None
+    avg_time_to_first_token_ms: float | None
+
+
 class RunListing(TypedDict):
     """One line of the list of runs."""
 
@@ -135,7 +166,7 @@ class RunListing(TypedDict):
 
 def token_cache_summary(store: PostgresStore, query_id: str, run_id: datetime) -> TokenCacheSummary | None:
     """The totals of one run; None for an unknown one."""
-    return _first(store.query("run_summary", query_id=query_id, run_id=run_id), TokenCacheSummary)
+    return _first(store.query("run_summary", **_of_run(store, query_id, run_id)), TokenCacheSummary)
 
 
 def empty_summary(query_id: str, run_id: datetime) -> TokenCacheSummary:
@@ -173,15 +204,52 @@ def cache_effectiveness_by_model(
     store: PostgresStore, since: datetime | None, until: datetime | None
 ) -> list[ModelEffectiveness]:
     """How well the cache worked, by model, for calls with ``since <= time < until``."""
-    rows = store.query("cache_effectiveness_by_model", since=since, until=until)
+    rows = store.query("cache_effectiveness_by_model", **_whole_hours(since, until))
     return _all(rows, ModelEffectiveness)
 
 
 def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> list[dict[str, Any]]:
     """Every call of one run, in order of time, keyed by column."""
-    rows = store.query("interactions_of_run", query_id=query_id, run_id=run_id)
+    rows = store.query("interactions_of_run", **_of_run(store, query_id, run_id))
     # Text, as record_llm_interaction returns it.
     return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]
+
+
+def interactions_page(
+    store: PostgresStore,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+    model: str | None = None,
+) -> list[dict[str, Any]]:
+    """Calls of all runs, newest first, keyed by column.
+
+    Args:
+        store: Where to look.
+        limit: The most to return.
+        before: ``time`` and ``interaction_id`` of the last call of the page before; None for the first page.
+        model: Only calls of this model.
+    """
+    moment, interaction_id = before or (None, None)
+    rows = store.query("interactions_page", before_time=moment, before_id=interaction_id, model=model, limit=limit)
+    return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]
+
+
+def cache_evolution(store: PostgresStore, query_id: str, run_id: datetime) -> list[CacheEvolutionStep]:
+    """How the hit rate went over the iterations of a run, from its calls; also while it goes on."""
+    return _all(store.query("evolution", **_of_run(store, query_id, run_id)), CacheEvolutionStep)
+
+
+def usage_over_time(
+    store: PostgresStore,
+    unit: Literal["hour", "day", "week", "month"] = "hour",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+) -> list[UsageBucket]:
+    """Calls, tokens, cost and hit rate by hour, day, week or month of UTC, for calls with ``since <= time < until``."""
+    if unit not in _UNITS:
+        raise ConfigError(f"unit={unit!r}: expected one of {', '.join(_UNITS)}")
+    return _all(store.query("usage_over_time", unit=unit, model=model, **_whole_hours(since, until)), UsageBucket)
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> list[RunListing]:
@@ -191,8 +259,35 @@ def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> 
 
 def run_summary(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
     """When a run began and ended and how, its totals and latencies; None for an unknown one."""
-    rows = store.query("query_run_summary", query_id=query_id, run_id=run_id)
+    rows = store.query("query_run_summary", **_of_run(store, query_id, run_id))
     return rows[0] if rows else None
+
+
+def _of_run(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any]:
+    """The parameters of a query about one run: its key, and the time its calls lie in.
+
+    They are asked for first, because a query whose plan knows the time does not even look at other days' chunks.
+    """
+    rows = store.query("run_bounds", query_id=query_id, run_id=run_id)
+    bounds = rows[0] if rows else {"first_call": None, "last_call": None}
+    return {"query_id": query_id, "run_id": run_id, **bounds}
+
+
+def _whole_hours(since: datetime | None, until: datetime | None) -> dict[str, datetime | None]:
+    """The parameters of a query over time: its bounds, and the whole hours between them."""
+    first, last = since, until
+    if since is not None:
+        first = _hour(since)
+        first = first if first == since else first + _HOUR
+    if until is not None:
+        last = _hour(until)
+        if first is not None and first > last:
+            first = last = max(until, since or until)
+    return {"since": since, "until": until, "first_hour": first, "last_hour": last}
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def _optimization(row: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,13 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
         SchemaTooNewError: The database was migrated by a newer release.
         MigrationError: A released script was edited, or tables of the same name are not ours.
     """
+    try:
+        return _migrate(connection)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MigrationError(_not_allowed(connection, exc)) from exc
+
+
+def _migrate(connection: psycopg.Connection[Any]) -> list[str]:
     applied: list[str] = []
     if not _applied(connection):
         _create_extension_if_missing(connection)
@@ -99,6 +106,22 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
             )
         applied.append(script.label)
     return applied
+
+
+def _not_allowed(connection: psycopg.Connection[Any], exc: psycopg.Error) -> str:
+    role = connection.info.user
+    said = f"{exc.diag.message_primary or exc}"
+    try:
+        labels = ", ".join(script.label for script in pending(connection))
+    except psycopg.errors.InsufficientPrivilege:
+        return (
+            f"role {role!r} may not look at the tables: {said}. Run schema/roles.sql as their owner and make the role "
+            "a member of rlm_cachetrack_writer or rlm_cachetrack_reader; nothing was changed"
+        )
+    return (
+        f"role {role!r} may not bring the schema up to date: {said}. Pending: {labels}. "
+        "Run `rlm-cachetrack migrate` as the owner of the tables; nothing was changed"
+    )
 
 
 def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:

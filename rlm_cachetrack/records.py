@@ -11,7 +11,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
@@ -212,12 +212,14 @@ class PackedRows:
     Attributes:
         columns: Names, in the order of the fields.
         rows: Each encoded for PostgreSQL's binary COPY.
-        runs: The runs that they belong to, and when the first of their calls began.
+        runs: The runs that they belong to, and when the first and the last of their calls began.
+        hours: The beginnings of the hours (UTC) in which calls began.
     """
 
     columns: tuple[str, ...]
     rows: Sequence[bytes]
-    runs: Mapping[tuple[str, datetime], datetime]
+    runs: Mapping[tuple[str, datetime], tuple[datetime, datetime]]
+    hours: Collection[datetime]
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,7 +248,7 @@ def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | 
             session.run("reprice_collect_runs", change_id=change_id)
             session.run("reprice_status", change_id=change_id, status="summing")
             return None
-        session.run("decompress_freely")
+        session.run("timescale_unbounded_dml")
         times = {"first_time": span["first_time"], "last_time": span["last_time"]}
         rates = json.dumps(state["rates"])
         session.run("reprice_stage", rates=rates, last_id=span["last_id"], **times, **after, **which)
@@ -272,7 +272,7 @@ def _undo_batch(session: Session, change_id: int) -> int:
             return 0
         (span,) = session.rows("reprice_undo_span", change_id=change_id, batch=batch)
         if span["first_time"] is not None:
-            session.run("decompress_freely")
+            session.run("timescale_unbounded_dml")
             session.run("reprice_undo", change_id=change_id, batch=batch, **span)
         count = session.run("reprice_undone", change_id=change_id, batch=batch)
         session.run("reprice_retreat", change_id=change_id)
@@ -292,8 +292,8 @@ def _sum_runs(session: Session, change_id: int) -> None:
 
 def _finish(session: Session, change_id: int, status: str) -> None:
     state = session.rows("reprice_lock", change_id=change_id)[0]
-    if state["first_time"] is not None and session.rows("hourly_is_stored")[0]["stored"]:
-        session.run("hourly_refresh", first_time=state["first_time"], last_time=state["last_time"])
+    if state["first_time"] is not None:
+        session.refresh_hours(state["first_time"], state["last_time"])
     session.run("reprice_status", change_id=change_id, status=status)
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import _sql
 from ._binary import HEADER, TRAILER, pack_rows
+from ._hourly import HourlyAggregate
 from ._sqlstates import Meaning, meaning_of
 from .config import redact
 from .errors import ConfigError, QueryError, RecordRefusedError, StoreError, StoreUnreachableError
@@ -79,6 +80,7 @@ class PostgresStore:
         self._url: str | None = None
         self._pool: ConnectionPool[psycopg.Connection[dict[str, Any]]] | None = None
         self._writer: psycopg.Connection[Any] | None = None
+        self._hourly: HourlyAggregate | None = None
         self._closed = False
         self._straight = True
 
@@ -99,6 +101,7 @@ class PostgresStore:
             url = self._resolve_url()
             with self._errors(url), self._connect(url) as connection:
                 self._prepare(connection)
+                self._hourly = HourlyAggregate.find(connection)
             self._url = url
 
     @property
@@ -169,17 +172,28 @@ class PostgresStore:
             QueryError: The server refused the batch for a reason that does not lie in it; nothing was stored.
         """
         with self._writing() as connection:
-            if self._straight and batch.calls and not batch.offered_before:
-                try:
-                    with connection.transaction(), connection.cursor() as cursor:
-                        _write(cursor, batch, _copy_straight)
-                    return
-                except psycopg.errors.UniqueViolation:
-                    pass  # some of it is stored already, who knows why; the careful way stores the rest
-                except psycopg.errors.FeatureNotSupported:
-                    self._straight = False  # such as COPY into a table with row-level security
+            calls = _packed(batch)
+            if not self._store_straight(connection, batch, calls):
+                with connection.transaction(), connection.cursor() as cursor:
+                    _write(cursor, batch, calls, _copy_through_staging, self._hourly)
+            if self._hourly is not None:
+                self._hourly.refresh(connection, sorted({hour for some in calls for hour in some.hours}))
+
+    def _store_straight(
+        self, connection: psycopg.Connection[Any], batch: RecordBatch, calls: Sequence[PackedRows]
+    ) -> bool:
+        """Store a batch of calls that were never offered before the fast way, where that does; whether it did."""
+        if not self._straight or not calls or batch.offered_before:
+            return False
+        try:
             with connection.transaction(), connection.cursor() as cursor:
-                _write(cursor, batch, _copy_through_staging)
+                _write(cursor, batch, calls, _copy_straight, self._hourly)
+        except psycopg.errors.UniqueViolation:
+            return False  # some of it is stored already, who knows why; the careful way stores the rest
+        except psycopg.errors.FeatureNotSupported:
+            self._straight = False  # such as COPY into a table with row-level security
+            return False
+        return True
 
     def probe(self) -> None:
         """Store one harmless call and take it back, to tell a store that refuses a record from one that refuses all.
@@ -199,7 +213,8 @@ class PostgresStore:
             connection.transaction(force_rollback=True),
             connection.cursor() as cursor,
         ):
-            _write(cursor, RecordBatch([row]), _copy_through_staging)
+            batch = RecordBatch([row])
+            _write(cursor, batch, _packed(batch), _copy_through_staging, self._hourly)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[psycopg.Connection[Any]]:
@@ -227,7 +242,7 @@ class PostgresStore:
             connection.transaction(),
             connection.cursor() as cursor,
         ):
-            _write(cursor, batch, _copy_through_staging)
+            _write(cursor, batch, _packed(batch), _copy_through_staging, self._hourly)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -262,15 +277,16 @@ class PostgresStore:
             raise ConfigError("delete needs a query_id or a moment: it never empties the store")
         parameters = {"query_id": query_id, "run_id": run_id, "before": before}
         self.open()
-        with (
-            self._errors(),
-            self._read_pool().connection(READ_TIMEOUT_S) as connection,
-            connection.transaction(),
-        ):
-            interactions = connection.execute(_sql.query("delete_interactions"), parameters).rowcount
-            connection.execute(_sql.query("delete_optimizations"), parameters)
-            runs = connection.execute(_sql.query("delete_runs"), parameters).rowcount
-        return {"interactions": interactions, "runs": runs}
+        with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+            with connection.transaction(), connection.cursor() as cursor:
+                if self._hourly is not None:
+                    self._hourly.prepare(cursor)
+                gone = cursor.execute(_sql.query("delete_interactions"), parameters).fetchone() or {}
+                cursor.execute(_sql.query("delete_optimizations"), parameters)
+                runs = cursor.execute(_sql.query("delete_runs"), parameters).rowcount
+            if self._hourly is not None:
+                self._hourly.refresh(connection, gone["hours"])
+        return {"interactions": gone["interactions"], "runs": runs}
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -335,6 +351,14 @@ class Session:
         """Run one without a result; the count of rows that it touched. Blocks."""
         return self._connection.execute(_sql.query(name), parameters).rowcount
 
+    def refresh_hours(self, first: datetime, last: datetime) -> None:
+        """Make the hourly sums right from one moment to another, after the commit. Blocks; see :mod:`._hourly`."""
+        hourly = HourlyAggregate.find(self._connection)
+        if hourly is not None:
+            hour = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            count = (last - hour) // timedelta(hours=1) + 1
+            hourly.refresh(self._connection, [hour + timedelta(hours=number) for number in range(count)])
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """What is run within is done whole or not at all."""
@@ -348,7 +372,20 @@ _inherited: list[object] = []
 _Copy = Callable[["psycopg.Cursor[Any]", Sequence[PackedRows]], None]
 
 
-def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch, copy: _Copy) -> None:
+def _values(row: Any) -> Sequence[Any]:
+    """A row's values, whatever the connection makes rows of."""
+    return list(row.values()) if isinstance(row, dict) else list(row)
+
+
+def _write(
+    cursor: psycopg.Cursor[Any],
+    batch: RecordBatch,
+    calls: Sequence[PackedRows],
+    copy: _Copy,
+    hourly: HourlyAggregate | None,
+) -> None:
+    if hourly is not None:
+        hourly.prepare(cursor)
     for start in batch.run_starts:
         cursor.execute(
             _sql.query("store_run_start"),
@@ -361,17 +398,19 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch, copy: _Copy) -> None
         )
     finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
     finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
-    if batch.calls:
-        packed = (*batch.packed, *_packed(batch.interactions))
-        copy(cursor, packed)
-        first_calls: dict[tuple[str, datetime], datetime] = {}
-        for some in packed:
-            for run, time in some.runs.items():
-                first_calls[run] = min(time, first_calls.get(run, time))
+    if calls:
+        copy(cursor, calls)
+        bounds: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
+        for some in calls:
+            for run, (first, last) in some.runs.items():
+                known = bounds.get(run)
+                bounds[run] = (first, last) if known is None else (min(first, known[0]), max(last, known[1]))
+        runs_of_calls = sorted(bounds)  # in one order everywhere, as below
         listed = {
-            "query_ids": [run[0] for run in first_calls],
-            "run_ids": [run[1] for run in first_calls],
-            "times": list(first_calls.values()),
+            "query_ids": [run[0] for run in runs_of_calls],
+            "run_ids": [run[1] for run in runs_of_calls],
+            "first_calls": [bounds[run][0] for run in runs_of_calls],
+            "last_calls": [bounds[run][1] for run in runs_of_calls],
         }
         cursor.execute(_sql.query("staging_runs"), listed)
         cursor.execute(_sql.query("staging_late_runs"), listed)
@@ -384,7 +423,9 @@ def _write(cursor: psycopg.Cursor[Any], batch: RecordBatch, copy: _Copy) -> None
     if finalized:
         # In one order everywhere, so that two writers that finish the same runs wait for each other, never deadlock.
         keys = sorted(finalized)
-        runs = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
+        runs: dict[str, Any] = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
+        row = cursor.execute(_sql.query("runs_bounds"), runs).fetchone()
+        runs["first_call"], runs["last_call"] = _values(row)
         cursor.execute(_sql.query("store_optimization"), runs)
         cursor.execute(_sql.query("store_run_totals"), runs)
 
@@ -414,9 +455,9 @@ def _send(cursor: psycopg.Cursor[Any], name: str, packed: PackedRows) -> None:
         copy.write(TRAILER)
 
 
-def _packed(interactions: Sequence[tuple[Any, ...]]) -> list[PackedRows]:
+def _packed(batch: RecordBatch) -> list[PackedRows]:
     try:
-        return [pack_rows(interactions)] if interactions else []
+        return [*batch.packed, *([pack_rows(batch.interactions)] if batch.interactions else [])]
     except Exception as exc:
         raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
 
@@ -465,7 +506,10 @@ def _connect_arguments(url: str, *, writes: bool = False) -> Mapping[str, Any]:
 
 def _first_line(exc: BaseException) -> str:
     text = redact(str(exc)).strip()
-    return "; ".join(line.strip() for line in text.splitlines()[:3]) or type(exc).__name__
+    said = "; ".join(line.strip() for line in text.splitlines()[:3]) or type(exc).__name__
+    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
+        said += " (schema/roles.sql has the rights that a writer and a reader need)"
+    return said
 
 
 def _clean(exc: Exception) -> Exception:

@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 import rlm_cachetrack
 from rlm_cachetrack import _guard, _runtime, context, embedded, migrations
 from rlm_cachetrack.simulator import SimulatedEndpoint
+from tests.support import clusters
 
 
 def _url(base: str, database: str) -> str:
@@ -46,6 +47,32 @@ def server_url() -> Iterator[str]:
     finally:
         embedded.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+TIMESCALE_SERVER = os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL")
+NO_TIMESCALE = (
+    "no TimescaleDB: no installed PostgreSQL has timescaledb.control in its share directory; install the extension, "
+    "name a folder of programs in RLM_CACHETRACK_TEST_PG_BIN, or a server in RLM_CACHETRACK_TEST_TIMESCALE_URL"
+)
+
+
+@pytest.fixture(scope="session")
+def timescale_server_url() -> Iterator[str]:
+    """A server with TimescaleDB: the one that is named, else a cluster that is started for this run of the suite."""
+    if TIMESCALE_SERVER:
+        yield TIMESCALE_SERVER
+        return
+    programs = clusters.installation_with("timescaledb")
+    if programs is None:
+        pytest.skip(NO_TIMESCALE)
+    with clusters.cluster(programs, "timescaledb", timescaledb__max_background_workers="16") as url:
+        yield url
+
+
+@pytest.fixture
+def timescale_url(timescale_server_url: str) -> Iterator[str]:
+    """The address of an empty database on a server with TimescaleDB; the extension is left to the migrations."""
+    yield from _database(timescale_server_url, "template0")
 
 
 @pytest.fixture(scope="session")

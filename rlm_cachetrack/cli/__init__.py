@@ -28,6 +28,7 @@ from .deleting import delete, prune
 from .demo import demo
 from .outbox import outbox_app
 from .planning import budget_app, forecast, reconcile, what_if
+from .policy import policy
 from .prices import prices_app
 from .reading import models, runs, show, top
 from .repricing import reprice
@@ -82,7 +83,7 @@ for read in (demo, runs, show, top, models):
 for plan in (forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
-for keep in (doctor, migrate, reprice, delete, prune):
+for keep in (doctor, migrate, policy, reprice, delete, prune):
     app.command(rich_help_panel="Keep house")(keep)
 app.add_typer(prices_app, name="prices", rich_help_panel="Look")
 app.add_typer(outbox_app, name="outbox", rich_help_panel="Keep house")

@@ -25,6 +25,7 @@ __all__ = [
     "NotFound",
     "QueryId",
     "Yes",
+    "age",
     "chosen_run",
     "command",
     "confirm",
@@ -112,6 +113,23 @@ def when(text: str | None, option: str) -> datetime | None:
             f"{option} {text!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
             "or how long ago, such as 7d or 24h"
         ) from None
+
+
+def age(text: str, option: str) -> timedelta | None:
+    """How old: as 7d, 24h, 2w; None for ``off``.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text.strip().lower() == "off":
+        return None
+    found = _RELATIVE.fullmatch(text.strip().lower())
+    try:
+        if found:
+            return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        pass
+    raise ConfigError(f"{option} {text!r}: expected an age such as 7d, 24h or 2w, or off")
 
 
 def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[datetime, int]:

@@ -17,6 +17,7 @@ from ..config import disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
 from ._output import moment, number, print_json, print_line, size, stdout
+from .policy import policy_facts, policy_lines
 
 if TYPE_CHECKING:
     from ..embedded import EmbeddedStatus
@@ -44,7 +45,8 @@ def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Check what is connected: server, extension, schema, prices, journals, versions."""
     facts, code = _examine(db_url)
     if as_json:
-        print_json(facts)
+        database = facts["database"]
+        print_json({**facts, "database": {**database, "policies": policy_facts(database.get("policies"))}})
     else:
         _print_facts(stdout(), facts)
     raise typer.Exit(code)
@@ -129,6 +131,8 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
             lines.append(("", "", f"the next use applies them, or now: `{command('migrate')}`"))
         else:
             lines.append(("ok", "schema", f"up to date, {applied}"))
+        for name, text in policy_lines(database["policies"]):
+            lines.append(("note" if name == "limits" else "ok", name, text))
     lines.append(
         ("bad", "prices", facts["pricing_error"]) if facts["pricing_error"] else ("ok", "prices", facts["pricing"])
     )
@@ -157,6 +161,8 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
 
 
 def _extension(database: dict[str, Any]) -> str:
+    if database["timescaledb"] and database["timescaledb_licence"] == "apache":
+        return f"TimescaleDB {database['timescaledb']}, licence: apache (views instead of continuous aggregates)"
     if database["timescaledb"]:
         return f"TimescaleDB {database['timescaledb']}, licence: {database['timescaledb_licence']}"
     if database["citus"]:

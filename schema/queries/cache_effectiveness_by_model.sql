@@ -1,29 +1,79 @@
 -- cache_effectiveness_by_model: how well the cache worked, by model.
--- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; NULL for no bound.
+-- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; NULL for no bound. first_hour, last_hour
+--             TIMESTAMPTZ: the whole hours between them are first_hour <= hour < last_hour, NULL for no bound; they are
+--             read from cache_usage_hourly, the parts of hours before and after from the calls. Where there is no whole
+--             hour, both are until.
 -- Result:     a row a model, most prompt tokens first. avg_cache_hit_rate: 0-1, weighted by tokens over the calls that
 --             reported, NULL when none did. *_cost, cost_savings: USD over the priced calls.
+WITH parts AS (
+    SELECT
+        model,
+        total_interactions, interactions_with_cache, interactions_without_cache, interactions_not_reported,
+        failed_interactions, unpriced_interactions, prompt_tokens, reported_prompt_tokens, completion_tokens,
+        total_tokens, cached_tokens, uncached_prompt_tokens, cache_write_tokens, reasoning_tokens,
+        total_cost, original_cost, compared_cost, timed_interactions, duration_ms, streamed_interactions,
+        time_to_first_token_ms, priced_interactions, rated_cached_tokens, reported_uncached_tokens
+    FROM cache_usage_hourly
+    WHERE bucket >= coalesce(%(first_hour)s::timestamptz, '-infinity')
+      AND bucket < coalesce(%(last_hour)s::timestamptz, 'infinity')
+    UNION ALL
+    SELECT
+        model,
+        count(*) AS total_interactions,
+        count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+        count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+        count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+        count(*) FILTER (WHERE NOT success) AS failed_interactions,
+        count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+        sum(prompt_tokens::bigint) AS prompt_tokens,
+        sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+        sum(completion_tokens::bigint) AS completion_tokens,
+        sum(total_tokens::bigint) AS total_tokens,
+        sum(cached_tokens::bigint) AS cached_tokens,
+        sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+        sum(cache_write_tokens::bigint) AS cache_write_tokens,
+        sum(reasoning_tokens::bigint) AS reasoning_tokens,
+        sum(total_cost) AS total_cost,
+        sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+        sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+        count(duration_ms) AS timed_interactions,
+        sum(duration_ms) AS duration_ms,
+        count(time_to_first_token_ms) AS streamed_interactions,
+        sum(time_to_first_token_ms) AS time_to_first_token_ms,
+        count(total_cost) AS priced_interactions,
+        sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
+        sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
+    FROM llm_interactions
+    WHERE (
+        time >= coalesce(%(since)s::timestamptz, '-infinity')
+        AND time < coalesce(%(first_hour)s::timestamptz, '-infinity')
+    ) OR (
+        time >= coalesce(%(last_hour)s::timestamptz, 'infinity')
+        AND time < coalesce(%(until)s::timestamptz, 'infinity')
+    )
+    GROUP BY model
+)
 SELECT
     model,
-    count(*) AS total_interactions,
-    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
-    count(*) FILTER (WHERE NOT success) AS failed_interactions,
-    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(total_interactions)::bigint AS total_interactions,
+    sum(interactions_with_cache)::bigint AS interactions_with_cache,
+    sum(interactions_without_cache)::bigint AS interactions_without_cache,
+    sum(interactions_not_reported)::bigint AS interactions_not_reported,
+    sum(failed_interactions)::bigint AS failed_interactions,
+    sum(unpriced_interactions)::bigint AS unpriced_interactions,
     coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
     coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
     coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
-    coalesce(sum(uncached_prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0)::bigint AS total_uncached_tokens,
-    sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
-        / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS avg_cache_hit_rate,
+    coalesce(sum(reported_uncached_tokens), 0)::bigint AS total_uncached_tokens,
+    sum(rated_cached_tokens)::double precision / nullif(sum(reported_prompt_tokens), 0)::double precision
+        AS avg_cache_hit_rate,
     sum(total_cost) AS total_cost,
-    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-    sum(original_cost - total_cost) AS cost_savings,
-    avg(total_cost) AS avg_cost_per_interaction,
-    avg(duration_ms) AS avg_duration_ms,
-    avg(time_to_first_token_ms) AS avg_time_to_first_token_ms
-FROM llm_interactions
-WHERE (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
-  AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
+    sum(original_cost) AS original_cost,
+    sum(original_cost) - sum(compared_cost) AS cost_savings,
+    sum(total_cost) / nullif(sum(priced_interactions), 0)::double precision AS avg_cost_per_interaction,
+    sum(duration_ms) / nullif(sum(timed_interactions), 0)::double precision AS avg_duration_ms,
+    sum(time_to_first_token_ms) / nullif(sum(streamed_interactions), 0)::double precision
+        AS avg_time_to_first_token_ms
+FROM parts
 GROUP BY model
 ORDER BY total_prompt_tokens DESC, model;

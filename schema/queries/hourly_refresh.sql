@@ -1,8 +1,7 @@
--- hourly_refresh: bring the hours of some calls up to date. Not within a transaction.
--- Parameters: first_time, last_time TIMESTAMPTZ: of the calls.
+-- hourly_refresh: materialize some hours anew, as the owner of cache_usage_hourly. TimescaleDB only; in no transaction.
+-- Parameters: first, until TIMESTAMPTZ: whole hours, first <= hour < until; {functions} is the schema of TimescaleDB's
+--             functions, filled in by the store.
 -- Result:     none.
-CALL refresh_continuous_aggregate(
-    'cache_usage_hourly',
-    date_trunc('hour', %(first_time)s::timestamptz, 'UTC'),
-    date_trunc('hour', %(last_time)s::timestamptz, 'UTC') + INTERVAL '1 hour'
+CALL {functions}.refresh_continuous_aggregate(
+    'cache_usage_hourly', %(first)s::timestamptz, %(until)s::timestamptz
 );

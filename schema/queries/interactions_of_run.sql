@@ -1,7 +1,10 @@
 -- interactions_of_run: every call of one run.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
+--             no bound.
 -- Result:     the columns of llm_interactions, a row a call, in order of time.
 SELECT *
 FROM llm_interactions
 WHERE query_id = %(query_id)s AND run_id = %(run_id)s
+  AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
+  AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
 ORDER BY time, interaction_id;

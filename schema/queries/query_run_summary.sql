@@ -1,5 +1,6 @@
 -- query_run_summary: one run: when, how it ended, its totals and latencies.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
+--             no bound.
 -- Result:     one row, or none for an unknown run. Totals are counted from the calls. *_ms: milliseconds over the calls
 --             that have a duration. total_cost: USD over the priced calls.
 SELECT
@@ -25,5 +26,7 @@ CROSS JOIN LATERAL (
         percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_ms) AS p99_duration_ms
     FROM llm_interactions AS i
     WHERE i.query_id = s.query_id AND i.run_id = s.run_id
+      AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
+      AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
 ) AS c
 WHERE s.query_id = %(query_id)s AND s.run_id = %(run_id)s;

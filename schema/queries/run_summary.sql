@@ -1,5 +1,6 @@
 -- run_summary: the totals of one run, from its calls.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
+--             no bound.
 -- Result:     one row, or none for an unknown run. *_tokens: sums. cache_hit_rate: 0-1, over the calls that reported
 --             their cache use, NULL when none did. *_percentage: 0-100. *_cost: USD over the priced calls, NULL when
 --             none is. *_ms: milliseconds.
@@ -31,6 +32,8 @@ WITH calls AS (
         array_agg(DISTINCT model ORDER BY model) AS models
     FROM llm_interactions
     WHERE query_id = %(query_id)s AND run_id = %(run_id)s
+      AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
+      AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
 )
 SELECT
     %(query_id)s::text AS query_id,

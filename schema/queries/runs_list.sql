@@ -4,7 +4,7 @@
 --             and the sums are counted from the calls, so a run in progress shows them too. total_cost: USD over the
 --             priced calls. cache_hit_rate: 0-1 over the calls that reported.
 WITH newest AS (
-    SELECT query_id, run_id, start_time, end_time, status, metadata
+    SELECT query_id, run_id, start_time, end_time, status, metadata, first_call_time, last_call_time
     FROM query_run_summaries
     WHERE %(query_id)s::text IS NULL OR query_id = %(query_id)s::text
     ORDER BY start_time DESC, query_id, run_id DESC
@@ -28,5 +28,6 @@ CROSS JOIN LATERAL (
         sum(original_cost - total_cost) AS cost_savings
     FROM llm_interactions AS i
     WHERE i.query_id = n.query_id AND i.run_id = n.run_id
+      AND i.time >= coalesce(n.first_call_time, '-infinity') AND i.time <= coalesce(n.last_call_time, 'infinity')
 ) AS c
 ORDER BY n.start_time DESC, n.query_id, n.run_id DESC;

@@ -1,8 +1,16 @@
--- staging_runs: make sure that every run a staged call belongs to is listed.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[], times TIMESTAMPTZ[] (of the first staged call of each run).
+-- staging_runs: make sure that every run a stored call belongs to is listed, with the times of its first and last call.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[], first_calls, last_calls TIMESTAMPTZ[]: the runs, element by element,
+--             and the times of the first and the last of their calls in this batch.
 -- Result:     none.
-INSERT INTO query_run_summaries (query_id, run_id, start_time)
-SELECT query_id, run_id, least(run_id, first_call)
-FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[], %(times)s::timestamptz[]) AS s (query_id, run_id, first_call)
+INSERT INTO query_run_summaries AS s (query_id, run_id, start_time, first_call_time, last_call_time)
+SELECT query_id, run_id, least(run_id, first_call), first_call, last_call
+FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[], %(first_calls)s::timestamptz[], %(last_calls)s::timestamptz[])
+     AS c (query_id, run_id, first_call, last_call)
 ORDER BY query_id, run_id
-ON CONFLICT (query_id, run_id) DO NOTHING;
+ON CONFLICT (query_id, run_id) DO UPDATE SET
+    first_call_time = least(s.first_call_time, excluded.first_call_time),
+    last_call_time = greatest(s.last_call_time, excluded.last_call_time)
+WHERE s.first_call_time IS NULL
+   OR s.last_call_time IS NULL
+   OR excluded.first_call_time < s.first_call_time
+   OR excluded.last_call_time > s.last_call_time;

@@ -1,5 +1,6 @@
 -- store_optimization: compute what the cache saved in some runs, and store it; computing again gives the same row.
 -- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
+--             first_call, last_call TIMESTAMPTZ: as runs_bounds gives them for all of these runs, NULL for no bound.
 -- Result:     none. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}] in order of iteration;
 --             calls without an iteration are numbered in order of time, after those that have one.
 --             original_cost, cached_cost, cost_savings: USD over the calls whose both costs are known.
@@ -17,6 +18,8 @@ calls AS (
         ) AS iteration
     FROM runs AS r
     JOIN llm_interactions AS c ON c.query_id = r.query_id AND c.run_id = r.run_id
+     AND c.time >= coalesce(%(first_call)s::timestamptz, '-infinity')
+     AND c.time <= coalesce(%(last_call)s::timestamptz, 'infinity')
     WINDOW run AS (PARTITION BY c.query_id, c.run_id)
 ),
 steps AS (

@@ -1,5 +1,6 @@
 -- store_run_totals: write the totals and latency percentiles of ended runs beside their start and end.
 -- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
+--             first_call, last_call TIMESTAMPTZ: as runs_bounds gives them for all of these runs, NULL for no bound.
 -- Result:     none. *_cost: USD over the priced calls. *_ms: milliseconds.
 UPDATE query_run_summaries AS s SET
     total_interactions = t.total_interactions,
@@ -33,6 +34,8 @@ FROM (
         FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[]) AS u (query_id, run_id)
     ) AS r
     LEFT JOIN llm_interactions AS c ON c.query_id = r.query_id AND c.run_id = r.run_id
+     AND c.time >= coalesce(%(first_call)s::timestamptz, '-infinity')
+     AND c.time <= coalesce(%(last_call)s::timestamptz, 'infinity')
     GROUP BY r.query_id, r.run_id
 ) AS t
 WHERE s.query_id = t.query_id AND s.run_id = t.run_id;

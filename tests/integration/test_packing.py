@@ -127,9 +127,11 @@ def test_a_usual_call_is_packed_with_its_tokens_times_and_cost(prices: PriceBook
     assert (number("iteration", "!i"), number("success", "!?"), number("has_tool_calls", "!?")) == (3, True, False)
     assert found["interaction_id"] == UUID(named(decoded(written))["interaction_id"]).bytes
     assert (found["error_type"], found["error_message"], found["context_tokens"]) == (None, None, None)
-    [(run, first)] = packer.take_runs().items()
+    taken = packer.take([row])
+    [(run, (first, last))] = taken.runs.items()
     assert run == ("q", datetime(2026, 1, 10, 9, tzinfo=UTC))
-    assert first == datetime(2026, 1, 10, 9, 0, 0, 123_456, tzinfo=UTC)
+    assert first == last == datetime(2026, 1, 10, 9, 0, 0, 123_456, tzinfo=UTC)
+    assert taken.hours == [datetime(2026, 1, 10, 9, tzinfo=UTC)]
 
 
 UNUSUAL: list[dict[str, Any]] = [

@@ -20,7 +20,7 @@ ROOT = "rlm_cachetrack"
 PACKAGE = Path(rlm_cachetrack.__file__).resolve().parent
 
 ANALYTICS = {"analytics", "repricing", "what_if", "forecast", "budgets", "reconcile", "explain", "transfer"}
-STORE = {"_sql", "storage", "migrations"}
+STORE = {"_sql", "storage", "migrations", "policies"}
 BELOW_RUNTIME = {
     "errors",
     "config",
@@ -58,6 +58,7 @@ TABLE: dict[str, set[str]] = {
     "_sql": {"records", "errors"},
     "storage": {"records", "errors", "_sql"},
     "migrations": {"records", "errors", "_sql", "storage"},
+    "policies": {"errors", "_sql", "migrations"},
     "embedded": {"config", "errors"},
     "_runtime": BELOW_RUNTIME,
     "instrument": {"context", "records", "_runtime", "_guard"},
@@ -90,6 +91,7 @@ HALVES = {
     "_openai_exports": "reconcile",
     "_client_planning": "client",
     "_embedded_os": "embedded",
+    "_hourly": "storage",
     "_calls": "instrument",
     "_streams": "instrument",
     "_background": "instrument",
@@ -138,7 +140,7 @@ DEMO_IMPORTS = {"instrument", "runs", "simulator"}
 OUTSIDE: dict[str, set[str]] = {
     "openai": {"instrument", "_streams", *DEMO},
     "wrapt": {"instrument", "_streams", "_beside"},
-    "psycopg": {"storage", "_sqlstates", "migrations"},
+    "psycopg": {"storage", "_hourly", "_sqlstates", "migrations", "policies"},
     "psycopg_pool": {"storage"},
     "tenacity": {"writer"},
     "genai_prices": {"_price_table"},

@@ -1,0 +1,92 @@
+"""``policy``: how long calls stay in rows, and how long at all."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ._arguments import AsJson, DbUrl, Yes, age, confirm
+from ._output import number, print_json, stdout
+
+__all__ = ["policy", "policy_facts", "policy_lines"]
+
+
+def policy(
+    columnstore_after: Annotated[
+        str | None,
+        typer.Option(
+            "--columnstore-after", metavar="AGE", help="Move older calls to the columnstore; off.", show_default=False
+        ),
+    ] = None,
+    retain: Annotated[
+        str | None,
+        typer.Option("--retain", metavar="AGE", help="Delete older calls, by whole days; off.", show_default=False),
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Show or change compression and retention (TimescaleDB). Ages: 7d, 24h, 12w, off."""
+    from ..client import unopened
+
+    ages: dict[str, timedelta | None] = {}
+    if columnstore_after is not None:
+        ages["columnstore_after"] = age(columnstore_after, "--columnstore-after")
+    if retain is not None:
+        ages["retention_after"] = age(retain, "--retain")
+    if ages.get("retention_after") is not None and not yes:
+        confirm(f"Delete calls older than {in_words(ages['retention_after'])}, now and from now on?")
+    found = unopened(db_url).change_policies(**ages)
+    if as_json:
+        print_json(policy_facts(found))
+        return
+    for name, text in policy_lines(found) or [("calls", "in a plain table: there are no policies without TimescaleDB")]:
+        stdout().print(f"{name:<10} {text}", soft_wrap=True)
+
+
+def policy_facts(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """As JSON: ages in seconds."""
+    if found is None:
+        return None
+    return {key: value.total_seconds() if isinstance(value, timedelta) else value for key, value in found.items()}
+
+
+def policy_lines(found: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """For people; none where calls are in a plain table."""
+    if found is None:
+        return []
+    chunks, packed = found["chunks"], found["columnstore_chunks"]
+    lines = [
+        (
+            "chunks",
+            f"{number(chunks)} of {in_words(found['chunk_interval'])}"
+            + (f", {number(packed)} of them in the columnstore" if packed else ""),
+        )
+    ]
+    if found["limits"] is None:
+        after = found["columnstore_after"]
+        if after is None:
+            lines.append(("compress", "off"))
+        else:
+            lines.append(("compress", f"to the columnstore after {in_words(after)}, segments by {found['segment_by']}"))
+        kept = found["retention_after"]
+        lines.append(("retention", "off: nothing is deleted" if kept is None else f"{in_words(kept)}, then deleted"))
+    every = found["hourly_every"]
+    hourly = f"cache_usage_hourly is a {found['hourly']}"
+    lines.append(("hourly", hourly + (f", refreshed every {in_words(every)}" if every else "")))
+    if found["limits"] is not None:
+        lines.append(("limits", found["limits"]))
+    return lines
+
+
+def in_words(span: timedelta | None) -> str:
+    """A span: ``7 days``, ``15 minutes``."""
+    if span is None:
+        return "ever"
+    for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
+        if span >= unit and not span % unit:
+            count = span // unit
+            return f"{number(count)} {name}{'' if count == 1 else 's'}"
+    return str(span)

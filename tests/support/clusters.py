@@ -1,0 +1,119 @@
+"""Throw-away PostgreSQL clusters with an extension, from whatever PostgreSQL is installed on this machine.
+
+An installation serves where its share directory holds the extension's control file. Looked at: the folders named in
+``RLM_CACHETRACK_TEST_PG_BIN`` (separated as in PATH), those of PATH, and where distributions put PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["cluster", "installation_with"]
+
+# Looked at when the tests are collected: a test's own environment is emptied.
+_NAMED = os.environ.get("RLM_CACHETRACK_TEST_PG_BIN", "")
+_PLACES = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "opt/homebrew/opt/postgresql@*/bin",
+    "usr/local/pgsql/bin",
+)
+_SETTINGS = {
+    "fsync": "off",  # thrown away
+    "listen_addresses": "127.0.0.1",
+    "max_worker_processes": "24",
+    "timescaledb.telemetry_level": "off",
+}
+
+
+def installation_with(extension: str) -> Path | None:
+    """The folder of programs of the newest PostgreSQL that has this extension, None where there is none."""
+    named = [Path(entry) for entry in _NAMED.split(os.pathsep) if entry]
+    usual = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
+    distributed = sorted((path for place in _PLACES for path in Path("/").glob(place)), key=_version, reverse=True)
+    for folder in (*named, *usual, *distributed):
+        pg_config = folder / "pg_config"
+        if not (pg_config.is_file() and (folder / "initdb").is_file()):
+            continue
+        said = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True)
+        if said.returncode == 0 and Path(said.stdout.strip(), "extension", f"{extension}.control").is_file():
+            return folder
+    return None
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in "".join(c if c.isdigit() else " " for c in str(folder)).split())
+
+
+@contextlib.contextmanager
+def cluster(programs: Path, extension: str, **settings: str) -> Iterator[str]:
+    """The address of a new cluster that has the extension preloaded; it is stopped and removed afterwards.
+
+    Args:
+        programs: The folder with ``initdb`` and ``pg_ctl``.
+        extension: For ``shared_preload_libraries``.
+        settings: Further settings, with ``__`` for a dot.
+    """
+    # Not pytest's tmp_path: root's is closed to others, and PostgreSQL does not run as root.
+    folder = Path(tempfile.mkdtemp(prefix="rlmpg-", dir="/tmp"))
+    owner = _account()
+    if owner is not None:
+        shutil.chown(folder, owner)
+    data, port = folder / "data", _free_port()
+    given = {
+        **{name: value for name, value in _SETTINGS.items() if "." not in name or name.startswith(extension)},
+        "port": str(port),
+        "unix_socket_directories": str(folder),
+        "shared_preload_libraries": extension,
+        **{name.replace("__", "."): value for name, value in settings.items()},
+    }
+
+    def run(program: str, *arguments: str) -> None:
+        with (folder / "out").open("ab") as out:
+            done = subprocess.run(
+                [programs / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                user=owner,
+                extra_groups=None if owner is None else [],
+                cwd="/",
+            )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed:\n{(folder / 'out').read_text()}")
+
+    try:
+        run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
+        with (data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in given.items())
+        run("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _account() -> str | None:
+    """Whom to run the server as, where we are root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise RuntimeError("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
