@@ -29,6 +29,7 @@ SYSTEM_USER = "rlm_cachetrack"
 PORT = 5432  # names the socket; there is no TCP
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 POLL_S = 0.05
+_BEING_WRITTEN_S = 3.0
 OR_SET_URL = "or set RLM_CACHETRACK_DB_URL to the address of a PostgreSQL"
 ELSEWHERE = f"Set RLM_CACHETRACK_DATA_DIR to another folder, {OR_SET_URL}"
 
@@ -100,6 +101,18 @@ def read_postmaster(cluster: Path) -> Postmaster | None:
         socket_dir=Path(os.fsdecode(lines[4])),
         state=lines[7].decode(errors="replace").strip() or "starting",
     )
+
+
+def is_being_written(cluster: Path) -> bool:
+    """Whether somebody may be at writing ``postmaster.pid``: a server makes it, and fills it a moment later.
+
+    To take that file for a left-over one, and remove it, would let two servers at the same data.
+    """
+    lock_file = cluster / "postmaster.pid"
+    try:
+        return read_postmaster(cluster) is None and abs(time.time() - lock_file.stat().st_mtime) < _BEING_WRITTEN_S
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def is_postmaster(pid: int, cluster: Path) -> bool:

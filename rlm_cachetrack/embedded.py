@@ -230,6 +230,9 @@ def _settle(cluster: Path, deadline: float) -> Postmaster | None:
         server = system.read_postmaster(cluster)
         if server is not None and server.accepts(cluster):
             return server
+        if server is None and system.is_being_written(cluster):
+            time.sleep(POLL_S)
+            continue
         if server is None or not system.is_postmaster(server.pid, cluster):
             return None
         if server.state == "ready" and not (server.socket_dir / system.SOCKET_NAME).exists():

@@ -367,6 +367,21 @@ def test_a_stale_pid_file_does_not_keep_the_server_from_starting(
     assert sql(embedded.ensure_running(shared), "SELECT 1") == 1
 
 
+def test_a_pid_file_that_a_server_has_just_made_is_not_taken_for_a_left_over_one(shared: Path) -> None:
+    cluster = socket_dir(embedded.ensure_running(shared))
+    embedded.stop(shared)
+    lock_file = cluster / "postmaster.pid"
+    lock_file.touch()
+    os.chown(lock_file, cluster.stat().st_uid, cluster.stat().st_gid)
+
+    starter = python(ENSURE, shared)
+    with pytest.raises(subprocess.TimeoutExpired):
+        starter.wait(timeout=1.5)
+    assert lock_file.read_bytes() == b""
+
+    assert sql(finished(starter), "SELECT 1") == 1  # nobody filled it for some seconds
+
+
 def test_a_copied_cluster_is_not_taken_for_the_running_one(home: Path, made: Path) -> None:
     embedded.ensure_running(made)
     copied = home / "copied"
