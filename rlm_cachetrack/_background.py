@@ -41,7 +41,7 @@ def settle(response: Any, make_call: Any) -> None:
         make_call: Gives a new Call for a background response that another process began.
     """
     status = _get(response, "status")
-    if status is None or status in RUNNING:
+    if status is None or str(status) in RUNNING:
         return
     response_id = str(_get(response, "id"))
     with _lock:

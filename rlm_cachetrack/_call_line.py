@@ -130,6 +130,9 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(zip(FIELDS, line["call"], strict=True))
     number, start = values.pop("number"), values["start_time"]
+    for name in ("model", "request_id", "service_tier", "finish_reason"):
+        if type(values[name]) is not str:  # the SDK does not check what a server sends
+            values[name] = None
     values["model"], values["provider"], values["metadata"] = told_apart(
         values["model"], values.pop("requested_model"), values["provider"], values["metadata"]
     )

@@ -7,7 +7,7 @@ thread, so it only reads attributes and hands one event to the runtime; numbers 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter, time
 from typing import Any, Protocol
 
@@ -159,7 +159,7 @@ class Call:
     _tier: str | None = None
     _request_id: str | None = None
     _finish_reason: str | None = None
-    _tools: set[tuple[Any, str | None]] | None = None
+    _tools: set[tuple[str, str | None]] | None = None
     length: int | None = None
 
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
@@ -198,7 +198,7 @@ class Call:
         try:
             self._request_id = _get(response, "_request_id") or self._request_id
             self._read(response)
-            if self.api == "responses" and self._usage is None and _get(response, "status") in RUNNING:
+            if self.api == "responses" and self._usage is None and str(_get(response, "status")) in RUNNING:
                 self._park(response)
                 return
             error = self._error_in(response)
@@ -292,7 +292,7 @@ class Call:
         tier = fields.get("service_tier")
         if tier is not None:
             self._tier = tier
-        for choice in choices:
+        for choice in _list(choices):
             self._choice_delta(_fields(choice))
         if self.hide_usage:
             if usage is not None:
@@ -309,14 +309,14 @@ class Call:
             self._finish_reason = reason
         delta = choice.get("delta")
         if delta is None:
-            if text := choice.get("text"):
+            if type(text := choice.get("text")) is str:
                 self.length = (self.length or 0) + len(text)
             return
         fields = _fields(delta)
         content = fields.get("content")
-        if content:
+        if type(content) is str and content:
             self.length = (self.length or 0) + len(content)
-        for call in fields.get("tool_calls") or ():
+        for call in _list(fields.get("tool_calls")):
             # A call begins with its id; the chunks that go on with it have none, or repeat it.
             self._tool(choice.get("index"), _get(call, "id") or None)
 
@@ -399,7 +399,7 @@ class Call:
             self._read_output(response)
             return
         length: int | None = None
-        for choice in fields.get("choices") or ():
+        for choice in _list(fields.get("choices")):
             parts = _fields(choice)
             self._finish_reason = parts.get("finish_reason") or self._finish_reason
             message = parts.get("message")
@@ -408,7 +408,7 @@ class Call:
             else:
                 told = _fields(message)
                 content = told.get("content")
-                for number, _ in enumerate(told.get("tool_calls") or ()):
+                for number, _ in enumerate(_list(told.get("tool_calls"))):
                     self._tool(parts.get("index"), str(number))
             length = (length or 0) + (len(content) if type(content) is str else 0)
         if length is not None:
@@ -416,19 +416,19 @@ class Call:
 
     def _read_output(self, response: Any) -> None:
         status = _get(response, "status")
-        if status not in RUNNING and _get(response, "background") is True:
+        if str(status) not in RUNNING and _get(response, "background") is True:
             remember(str(_get(response, "id")))
         reason = _get(_get(response, "incomplete_details"), "reason") or status
         if reason:
             self._finish_reason = str(reason)
         length = 0
-        for number, item in enumerate(_get(response, "output") or ()):
+        for number, item in enumerate(_list(_get(response, "output"))):
             fields = _fields(item)
             kind = fields.get("type")
             if kind == "function_call":
                 self._tool(number, "call")
             elif kind == "message":
-                for part in fields.get("content") or ():
+                for part in _list(fields.get("content")):
                     text = _fields(part).get("text")
                     length += len(text) if type(text) is str else 0
         self.length = length
@@ -436,7 +436,7 @@ class Call:
     def _tool(self, index: Any, name: str | None) -> None:
         if self._tools is None:
             self._tools = set()
-        self._tools.add((index, name))
+        self._tools.add((str(index), None if name is None else str(name)))
 
     def _error_in(self, response: Any) -> tuple[str, str] | None:
         """A server may say 200 and mean failure."""
@@ -487,6 +487,11 @@ class Call:
             ),
             self._usage,
         )
+
+
+def _list(value: Any) -> Sequence[Any]:
+    """A list as the server should have sent one, else nothing: what it sends is not checked by the SDK."""
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 _NOTHING: dict[str, Any] = {}

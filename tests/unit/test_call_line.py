@@ -76,6 +76,14 @@ def test_a_call_without_an_answer_has_the_model_that_was_asked_for() -> None:
     assert (got["model"], got["metadata"]) == ("gpt-5", None)
 
 
+@pytest.mark.parametrize("sent", [7, True, 1e300, ["gpt-5"], {"name": "gpt-5"}])
+def test_what_a_server_sends_in_the_place_of_a_text_is_left_out(sent: Any) -> None:
+    got = event(model=sent, requested_model="gpt-5", request_id=sent, service_tier=sent, finish_reason=sent)
+
+    assert got["model"] == "gpt-5"
+    assert (got["request_id"], got["service_tier"], got["finish_reason"]) == (None, None, None)
+
+
 def test_the_usage_is_what_the_server_sent_with_its_nulls_and_its_own_fields() -> None:
     usage = CompletionUsage.model_validate(
         {

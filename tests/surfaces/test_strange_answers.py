@@ -1,0 +1,93 @@
+"""Servers send what they like, and the SDK does not check it: the caller gets the same as without us, and one record.
+
+Over an in-process transport: the scripted server says sensible things only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from rlm_cachetrack import instrument
+from tests.support.memory import MemorySink
+from tests.surfaces.calls import MODES, entering, run
+
+httpx = pytest.importorskip("httpx2", reason="openai before 3 uses httpx, whose mocks are another module's")
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+MESSAGE = {"role": "assistant", "content": "ok"}
+
+
+def chat(**changed: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": "stop", "message": MESSAGE}
+    return {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE} | (
+        changed
+    )
+
+
+def with_message(**changed: Any) -> dict[str, Any]:
+    return chat(choices=[{"index": {"a": 1}, "finish_reason": 7, "message": {**MESSAGE, **changed}}])
+
+
+ANSWERS = {
+    "choices is a number": chat(choices=5),
+    "choices is an object": chat(choices={"a": 1}),
+    "a choice is a text": chat(choices=["ok"]),
+    "model is a number": chat(model=7),
+    "model is a list": chat(model=["m"]),
+    "tier is an object": chat(service_tier={"name": "flex"}),
+    "content is a number": with_message(content=7),
+    "tool calls is a number": with_message(tool_calls=3),
+    "a tool call's id is an object": with_message(tool_calls=[{"id": {"a": 1}, "type": "function"}]),
+    "it is a list": [chat()],
+    "it is a number": 7,
+    "it is nothing": None,
+}
+
+
+async def ask(body: Any, mode: str, sink: MemorySink | None) -> tuple[str, str]:
+    def answer(request: Any) -> Any:
+        return httpx.Response(200, content=json.dumps(body), headers={"content-type": "application/json"})
+
+    transport = httpx.MockTransport(answer)
+    asynchronous = mode == "async"
+    http = httpx.AsyncClient(transport=transport) if asynchronous else httpx.Client(transport=transport)
+    kind: Any = AsyncOpenAI if asynchronous else OpenAI
+    async with entering(kind(api_key="k", base_url="http://server/v1", max_retries=0, http_client=http)) as client:
+        if sink is not None:
+            instrument(client, store=sink)
+        made = client.chat.completions.create(model="asked", messages=[{"role": "user", "content": "hi"}])
+        answered = await made if asynchronous else made
+        return type(answered).__name__, repr(answered)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
+def test_a_strange_answer_is_the_same_as_without_us_and_one_record(body: Any, mode: str, sink: MemorySink) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def act() -> None:
+        seen.append(await ask(body, mode, None))
+        seen.append(await ask(body, mode, sink))
+
+    run(mode, act())
+    assert seen[0] == seen[1]
+    row = sink.row
+    assert row["model"] == ("m" if isinstance(body, dict) and body["model"] == "m" else "asked")
+    if isinstance(body, dict):
+        assert (row["prompt_tokens"], row["total_tokens"]) == (10, 12)
+    else:
+        assert (row["prompt_tokens"], row["metadata"]["usage"]) == (None, "unknown")
+
+
+def test_a_stored_response_whose_status_is_no_text_is_one_record(sink: MemorySink) -> None:
+    body = {"id": "r", "object": "response", "status": {"a": 1}, "model": "m", "output": 7, "background": True}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=body))
+    with OpenAI(api_key="k", base_url="http://server/v1", http_client=httpx.Client(transport=transport)) as client:
+        instrument(client, store=sink)
+        client.responses.create(model="asked", input="hi")
+
+    assert sink.row["model"] == "m"
