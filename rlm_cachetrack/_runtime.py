@@ -286,8 +286,8 @@ class Runtime:
 
         Returns:
             ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
-            ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files`` and ``bytes`` of journals;
-            those of processes that are alive are among them).
+            ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files``, ``events`` and ``bytes``
+            of journals; those of processes that are alive are among them), and ``dead_letters`` (how many).
         """
         from .pricing import PriceBook
 
@@ -296,12 +296,14 @@ class Runtime:
         except ConfigError as exc:
             pricing, mistake = None, str(exc)
         folder = self.outbox.directory
-        own, others = {"files": 0, "bytes": 0}, {"files": 0, "bytes": 0}
+        own, others = ({"files": 0, "events": 0, "bytes": 0} for _ in range(2))
         for journal in folder.parent.glob("*/*.jsonl"):
             with contextlib.suppress(OSError):  # stored and removed at this moment
-                if size := survey(journal)[1]:
+                events, size = survey(journal)
+                if size:
                     counts = own if journal.parent == folder else others
                     counts["files"] += 1
+                    counts["events"] += events
                     counts["bytes"] += size
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         return {
@@ -311,6 +313,7 @@ class Runtime:
             "outbox_writable": os.access(existing, os.W_OK | os.X_OK),
             "waiting": own,
             "waiting_for_other_stores": others,
+            "dead_letters": len(self.dead_letters.read()),
         }
 
     def waiting(self) -> dict[str, Any]:
@@ -319,7 +322,7 @@ class Runtime:
         Returns:
             ``outbox`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:
             an aware datetime or None), ``events``, ``bytes``, ``left_over_events`` (of dead processes),
-            ``dead_letters`` (how many), and ``for_other_stores`` (``files`` and ``bytes``).
+            ``dead_letters`` (how many), and ``for_other_stores`` (``files``, ``events`` and ``bytes``).
         """
         found = journals(self.outbox.directory)
         return {
@@ -480,7 +483,7 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
     """Wait until everything recorded by this process, and every journal it adopted, is stored.
 
     Args:
-        timeout_s: The longest to wait, in seconds.
+        timeout_s: The longest to wait, in seconds, for all stores together.
 
     Returns:
         True when nothing waits any more: all is stored, but for records that the store refuses for what is in them
@@ -489,7 +492,12 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
     _append_what_waits()
     with _lock:
         runtimes = [runtime for runtime in _opened if not runtime.closed]
-    done = [runtime.flush(timeout_s) for runtime in runtimes if runtime.outbox.pending or runtime.writer.running]
+    deadline = time.monotonic() + timeout_s
+    done = [
+        runtime.flush(max(0.0, deadline - time.monotonic()))
+        for runtime in runtimes
+        if runtime.outbox.pending or runtime.writer.running
+    ]
     return all(done)
 
 
@@ -497,7 +505,8 @@ def shutdown(timeout_s: float | None = None) -> bool:
     """Flush, and close every store of this process. Recording again opens the one in use again.
 
     Args:
-        timeout_s: The longest to wait a store, in seconds; by default the settings' ``shutdown_timeout_s`` (5).
+        timeout_s: The longest to wait, in seconds, for all stores together: their writers work side by side. By default
+            the settings' ``shutdown_timeout_s`` (5).
 
     Returns:
         Whether all is stored; what is not stays in the journal for the next process.
@@ -509,9 +518,11 @@ def shutdown(timeout_s: float | None = None) -> bool:
             _again = (_default.settings, _default._sink)
         runtimes, _opened[:] = list(_opened), []
         _default = _released = None
-    done = [
-        runtime.close(runtime.settings.shutdown_timeout_s if timeout_s is None else timeout_s) for runtime in runtimes
-    ]
+    began = time.monotonic()
+    done = []
+    for runtime in runtimes:
+        allowed = runtime.settings.shutdown_timeout_s if timeout_s is None else timeout_s
+        done.append(runtime.close(max(0.0, began + allowed - time.monotonic())))
     return all(done)
 
 

@@ -51,6 +51,7 @@ logger = logging.getLogger("rlm_cachetrack")
 _SUFFIX = ".jsonl"
 _SEGMENT_BYTES = 4 << 20
 _REUSED_BYTES = 1 << 20
+_BLANK = bytes(1 << 16)
 _MEMORY_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
 # Each is an open file, of which a process may have 1,024 in all.
@@ -95,6 +96,8 @@ def named(event: Mapping[str, Any]) -> Mapping[str, Any]:
 class _Segment:
     """One journal file; ``read`` is how far it has been handed to the writer, ``acked`` how far it is stored.
 
+    Of what is stored, ``blank`` bytes are cleared.
+
     ``size`` is where the next line goes; ``room`` is what was allocated. Only the current one is mapped.
     """
 
@@ -106,6 +109,7 @@ class _Segment:
     size: int = 0
     read: int = 0
     acked: int = 0
+    blank: int = 0
 
 
 @dataclass(slots=True)
@@ -189,6 +193,10 @@ class Outbox:
         self.dropped: Counter[str] = Counter()
         # Reentrant: a finalizer run by the garbage collector inside an append may append itself.
         self._lock = threading.RLock()
+        # For what the writer's thread does with files: a fork and close() wait for it, an append does not. Where both
+        # are taken, this one comes first.
+        self._files = threading.RLock()
+        self._closed = False
         self._segments: deque[_Segment] = deque()
         self._current: _Segment | None = None
         self._parked: list[_Segment] = []
@@ -317,10 +325,15 @@ class Outbox:
         with self._lock:
             try:
                 path, fd = self._new_file()
-                os.write(fd, line)
             except OSError:
                 return None  # no disk: it is known to this process alone
             segment = _Segment(path, fd, own=True, size=len(line))
+            try:
+                if os.write(fd, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                _remove(segment)
+                return None
             self._parked.append(segment)
         return segment
 
@@ -348,6 +361,8 @@ class Outbox:
         """
         found = 0
         with self._lock:
+            if self._closed:
+                return 0  # what this one left is for others now
             if not self._memory_lent:
                 self._save_memory()
             known = {segment.path for segment in self._segments}
@@ -363,19 +378,20 @@ class Outbox:
             if room <= 0:
                 self.more_to_adopt = True
                 break
-            # Under the lock, for which a fork waits: a file that is open but not in the list would stay open, and so
+            # Under a lock for which a fork waits: a file that is open but not in the list would stay open, and so
             # locked, in the child.
-            with self._lock:
-                adopted = _take_over(path)
+            with self._files:
+                adopted = None if self._closed else _take_over(path)
                 if adopted is None:
                     continue
                 segment, lines = adopted
-                self._segments.append(segment)
                 if not segment.size:
-                    self._discard(segment)
+                    _remove(segment)
                     continue
+                with self._lock:
+                    self._segments.append(segment)
+                    self.adopted += lines
                 found += lines
-                self.adopted += lines
                 room -= 1
         self._remove_forgotten()
         return found
@@ -402,11 +418,12 @@ class Outbox:
     def read(self, max_records: int, max_bytes: int) -> Batch:
         """The next events, at most so many; an empty batch when nothing waits. Reading again gives the following."""
         batch = Batch()
-        with self._lock:
-            segments = [(segment, segment.size) for segment in self._segments]
-        for segment, size in segments:
-            while segment.read < size and len(batch.lines) < max_records and batch.size < max_bytes:
-                self._read_segment(segment, size, batch, max_records, max_bytes)
+        with self._files:  # close() must not close what is being read
+            with self._lock:
+                segments = [(segment, segment.size) for segment in self._segments]
+            for segment, size in segments:
+                while segment.read < size and len(batch.lines) < max_records and batch.size < max_bytes:
+                    self._read_segment(segment, size, batch, max_records, max_bytes)
         with self._lock:
             while batch.memory < len(self._memory) and len(batch.lines) < max_records:
                 batch.own += 1
@@ -465,20 +482,31 @@ class Outbox:
 
     def ack(self, batch: Batch) -> None:
         """The batch is stored: forget it, and free the disk it took."""
-        with self._lock:
+        with self._files:
             for segment, position in batch.marks:
-                segment.acked = max(segment.acked, position)
-            for _ in range(min(batch.memory, len(self._memory))):  # fewer, if the outbox was closed meanwhile
-                self._memory_size -= len(self._memory.popleft())
-            self._memory_lent = max(0, self._memory_lent - batch.memory)
-            self.acked += batch.own
-            self.adopted_acked += batch.adopted
-            if not self._free() and not self._memory and (cut := self.pending):
-                # All that there is was read, so nothing may be pending: somebody cut a journal.
-                self.dropped["cut"] += max(0, cut)
-                self.acked, self.adopted_acked = self.appended, self.adopted
-            if self._disk_failed and not self._memory:
-                self._disk_failed = False  # try the disk again; if it still refuses, memory takes over again
+                _blank(segment, position)
+            with self._lock:
+                stored = self._forget(batch)
+            for segment in stored:
+                _remove(segment)
+
+    def _forget(self, batch: Batch) -> list[_Segment]:
+        """Take note that it is stored; which journals are not needed any more. The caller holds the lock."""
+        for segment, position in batch.marks:
+            segment.acked = max(segment.acked, position)
+        for _ in range(min(batch.memory, len(self._memory))):  # fewer, if the outbox was closed meanwhile
+            self._memory_size -= len(self._memory.popleft())
+        self._memory_lent = max(0, self._memory_lent - batch.memory)
+        self.acked += batch.own
+        self.adopted_acked += batch.adopted
+        stored, waiting = self._free()
+        if not (waiting or self._memory or self._closed) and (cut := self.pending):
+            # All that there is was read, so nothing may be pending: somebody cut a journal.
+            self.dropped["cut"] += max(0, cut)
+            self.acked, self.adopted_acked = self.appended, self.adopted
+        if self._disk_failed and not self._memory:
+            self._disk_failed = False  # try the disk again; if it still refuses, memory takes over again
+        return stored
 
     def rewind(self) -> None:
         """What was read could not be stored: offer all that is not acknowledged again at the next :meth:`read`."""
@@ -487,51 +515,44 @@ class Outbox:
                 segment.read = segment.acked
             self._memory_lent = 0
 
-    def _free(self) -> bool:
-        """Give back what is stored; whether a journal has something that is not."""
-        waiting = False
+    def _free(self) -> tuple[list[_Segment], bool]:
+        """The journals of which all is stored, out of the list now; and whether others have something that is not."""
+        stored, waiting = [], False
         for segment in list(self._segments):
             if segment.acked < segment.size:
                 waiting = True
                 continue
-            if segment is self._current and segment.size <= _REUSED_BYTES:
-                # Cleared and used again: its pages are at hand. NUL first, so that no line is found there twice.
-                segment.map[: segment.size] = bytes(segment.size)  # type: ignore[index]
-                self._bytes -= segment.size
-                segment.size = segment.read = segment.acked = 0
-                continue
             if segment.own:
                 self._bytes -= segment.size
-            self._discard(segment)
-        return waiting
-
-    def _discard(self, segment: _Segment) -> None:
-        self._segments.remove(segment)
-        if segment is self._current:
-            self._current = None
-        with contextlib.suppress(OSError):
-            segment.path.unlink()
-        _let_go(segment)
+            if segment is self._current:
+                if segment.size <= _REUSED_BYTES:  # used again: its pages are at hand, and blank
+                    segment.size = segment.read = segment.acked = segment.blank = 0
+                    continue
+                self._current = None
+            self._segments.remove(segment)
+            stored.append(segment)
+        return stored, waiting
 
     def close(self) -> None:
         """Let go of the journals; what is not stored stays on disk for the next process. Empty ones are removed.
 
         What waits in memory, for want of a disk, is lost with the process if the disk still refuses it.
         """
-        with self._lock:
+        with self._files, self._lock:
+            self._closed = True
             if self._memory:
                 self._save_memory()
             if lost := len(self._memory):
                 self.dropped["disk"] += lost
                 self._memory.clear()
                 logger.warning("%d records are lost: neither the store nor the disk of the outbox took them", lost)
-            for segment in list(self._segments):
+            for segment in self._segments:
                 if segment.acked >= segment.size:
-                    self._discard(segment)
+                    _remove(segment)
                 else:
-                    self._segments.remove(segment)
                     _seal(segment)
                     os.close(segment.fd)
+            self._segments.clear()
             self._current = None
             for segment in self._parked:
                 os.close(segment.fd)
@@ -539,11 +560,13 @@ class Outbox:
 
     def hold(self) -> None:
         """A fork begins: let no other thread be in the midst of opening, closing or adopting a journal."""
+        self._files.acquire()
         self._lock.acquire()
 
     def let_go(self) -> None:
         """The parent goes on after the fork."""
         self._lock.release()
+        self._files.release()
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close the parent's files without touching what is in them."""
@@ -581,6 +604,24 @@ def _seal(segment: _Segment) -> None:
         segment.room = 0
         with contextlib.suppress(OSError):
             os.ftruncate(segment.fd, segment.size)
+
+
+def _blank(segment: _Segment, end: int) -> None:
+    """Clear what is stored of the journal that may be used again, so that no line is found there twice.
+
+    Piece by piece: a copy keeps the interpreter's lock.
+    """
+    with contextlib.suppress(TypeError, ValueError):  # another thread has sealed it, or is just doing so
+        while segment.blank < min(end, _REUSED_BYTES):
+            until = min(segment.blank + len(_BLANK), end)
+            segment.map[segment.blank : until] = _BLANK[: until - segment.blank]  # type: ignore[index]
+            segment.blank = until
+
+
+def _remove(segment: _Segment) -> None:
+    with contextlib.suppress(OSError):
+        segment.path.unlink()
+    _let_go(segment)
 
 
 def _let_go(segment: _Segment) -> None:
@@ -666,11 +707,13 @@ def survey(path: Path) -> tuple[int, int]:
         OSError: It cannot be read, or is gone.
     """
     lines = size = 0
+    last = b"\n"
     with path.open("rb") as journal:
         while block := journal.read(_READ_BYTES):
             lines += block.count(b"\n")
             size += len(block) - block.count(b"\0")
-    return lines, size
+            last = block.rstrip(b"\0")[-1:] or last
+    return lines + (last != b"\n"), size
 
 
 def _count_lines(segment: _Segment) -> int:

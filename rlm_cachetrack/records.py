@@ -389,6 +389,9 @@ def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> 
         elif isinstance(value, Mapping):
             value = dict(value)
         event[name] = value
+    if event["time"] is None and event["start_time"] is None and event["end_time"] is None:
+        # Now, and not when it is stored: offered a second time it must be the same row.
+        event["time"] = datetime.now(UTC).isoformat()
     return event
 
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -39,6 +41,7 @@ __all__ = ["PostgresStore", "Session"]
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30.0
+_POOL = "rlm_cachetrack"
 _ROWS_A_WRITE = 200
 # A server whose machine is gone says no goodbye: without these a statement waits for it for two hours (keepalive) or a
 # quarter of an hour (unacknowledged data), and the records behind it too.
@@ -171,6 +174,17 @@ class PostgresStore:
             RecordRefusedError: The server refused a record of the batch; nothing was stored.
             QueryError: The server refused the batch for a reason that does not lie in it; nothing was stored.
         """
+        connected = self._writer is not None
+        try:
+            self._store(batch)
+        except StoreUnreachableError:
+            if not connected:
+                raise
+            # A connection that was idle may be gone for no more than that: a server, a pooler or a firewall let go of
+            # it. Only a server that cannot be connected to anew is unreachable. The batch may be stored already.
+            self._store(replace(batch, offered_before=True))
+
+    def _store(self, batch: RecordBatch) -> None:
         with self._writing() as connection:
             calls = _packed(batch)
             if not self._store_straight(connection, batch, calls):
@@ -330,7 +344,7 @@ class PostgresStore:
                         **_connect_arguments(url),
                     },
                     check=ConnectionPool.check_connection,
-                    name="rlm_cachetrack",
+                    name=_POOL,
                     open=True,
                 )
             return self._pool
@@ -365,6 +379,13 @@ class Session:
         with self._connection.transaction():
             yield
 
+
+def _is_others(record: logging.LogRecord) -> bool:
+    return not (isinstance(record.args, tuple) and _POOL in record.args)
+
+
+# The pool logs each failed attempt to connect, several a second. Who reads is told by the error, who records by us.
+logging.getLogger("psycopg.pool").addFilter(_is_others)
 
 _inherited: list[object] = []
 

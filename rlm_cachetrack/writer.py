@@ -280,6 +280,8 @@ class Writer:
 
     def _cycle(self) -> None:
         outbox = self._outbox
+        if self._stop.is_set():
+            raise _Stopped
         self._adopt()
         if not outbox.pending:
             self._wait_for_events()
@@ -407,7 +409,7 @@ class Writer:
         # As text: the error itself holds the whole batch by its traceback.
         self.last_error = str(exc) or type(exc).__name__
         self.failing_since = self.failing_since or datetime.now(UTC)
-        if not self._warned:
+        if not self._warned and not self._stop.is_set():  # else its connection was taken away from it, no wonder
             self._warned = True
             logger.warning(
                 "records wait in the outbox %s because they cannot be stored: %s", self._outbox.directory, exc

@@ -195,13 +195,21 @@ def _outbox_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     else:
         lines.append(("ok", "outbox", "nothing waits to be stored"))
     lines.append(("", "", facts["outbox"]))
+    if count := facts["dead_letters"]:
+        were = "record was refused and is" if count == 1 else "records were refused and are"
+        lines.append(
+            ("note", "dead letters", f"{number(count)} {were} not stored: `{command('outbox', 'dead-letters')}`")
+        )
     if others["files"]:
         lines.append(("note", "", f"{_journals(others)} wait for other databases"))
     return lines
 
 
 def _journals(counts: dict[str, int]) -> str:
-    return f"{number(counts['files'])} journal{'' if counts['files'] == 1 else 's'} ({size(counts['bytes'])})"
+    events = f"{number(counts['events'])} event{'' if counts['events'] == 1 else 's'}"
+    return (
+        f"{events} in {number(counts['files'])} journal{'' if counts['files'] == 1 else 's'} ({size(counts['bytes'])})"
+    )
 
 
 def _print_lines(console: Console, lines: list[tuple[str, str, str]]) -> None:

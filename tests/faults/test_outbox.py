@@ -186,6 +186,42 @@ def test_of_two_that_adopt_at_once_one_gets_each_journal(folder: Path) -> None:
         outbox.close()
 
 
+def test_an_append_does_not_wait_for_the_files_of_others(
+    folder: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_behind(folder, b'{"number":1}\n')
+    reading, appended = threading.Event(), threading.Event()
+
+    def read_from_a_slow_disk(segment: _Segment) -> int:
+        reading.set()
+        waited.append(appended.wait(10))
+        return 1
+
+    waited: list[bool] = []
+    monkeypatch.setattr("rlm_cachetrack.outbox._count_lines", read_from_a_slow_disk)
+    adopting = threading.Thread(target=outbox.adopt)
+    adopting.start()
+    assert reading.wait(10)
+    outbox.append({"number": 2})
+    appended.set()
+    adopting.join()
+    assert waited == [True]
+    assert sorted(numbers(outbox)) == [1, 2]
+
+
+def test_a_closed_outbox_does_not_take_back_what_it_left(folder: Path) -> None:
+    closed, successor = Outbox(folder), Outbox(folder)
+    closed.append({"number": 1})
+    lent = closed.read(10, 1 << 20)
+    closed.close()
+    assert closed.adopt() == 0
+    closed.ack(lent)  # its last batch went on for longer than it was waited for
+    assert closed.dropped == {}
+    assert successor.adopt() == 1
+    assert numbers(successor) == [1]
+    successor.close()
+
+
 def test_a_journal_that_vanishes_while_others_are_adopted_is_no_hindrance(
     folder: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +343,14 @@ def test_a_disk_that_becomes_full_loses_nothing_and_is_used_again_when_it_has_ro
     assert outbox.append({"number": 1000})
     assert len(list((small_disk / "outbox").iterdir())) == 1
     assert numbers(outbox) == [1000]
+    outbox.close()
+
+
+def test_what_is_parked_on_a_full_disk_leaves_nothing_there(small_disk: Path) -> None:
+    outbox = Outbox(small_disk / "outbox")
+    files = open_files()
+    assert outbox.park({"number": 1, "text": "x" * (7 << 20)}) is None
+    assert (list((small_disk / "outbox").iterdir()), open_files()) == ([], files)
     outbox.close()
 
 

@@ -408,7 +408,8 @@ def test_doctor_tells_what_is_connected(db_url: str, monkeypatch: pytest.MonkeyP
     assert "core/0001_initial" in facts["database"]["migrations_applied"]
     assert facts["database"]["migrations_pending"] == []
     assert "genai-prices" in facts["pricing"]
-    assert facts["waiting"] == {"files": 0, "bytes": 0}
+    assert facts["waiting"] == {"files": 0, "events": 0, "bytes": 0}
+    assert facts["dead_letters"] == 0
     assert set(facts["versions"]) >= {"rlm_cachetrack", "python", "openai", "psycopg"}
     text = cli("doctor")
     assert text.exit_code == 0
@@ -430,9 +431,9 @@ def test_doctor_counts_what_waits_in_journals(db_url: str, tmp_path: Path) -> No
         journal.parent.mkdir(parents=True, exist_ok=True)
         journal.write_bytes(content)
     facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
-    assert facts["waiting"] == {"files": 1, "bytes": 1500}
-    assert facts["waiting_for_other_stores"] == {"files": 1, "bytes": 7}
-    assert "1 journal (1.5 kB) not stored yet" in cli("doctor", "--db-url", db_url).stdout
+    assert facts["waiting"] == {"files": 1, "events": 1, "bytes": 1500}
+    assert facts["waiting_for_other_stores"] == {"files": 1, "events": 1, "bytes": 7}
+    assert "1 event in 1 journal (1.5 kB) not stored yet" in cli("doctor", "--db-url", db_url).stdout
     for journal in folder.parent.glob("*/*.jsonl"):
         journal.unlink()
 

@@ -172,6 +172,12 @@ def test_dead_letters_are_listed_with_their_reasons(refusing: str) -> None:
     assert "2 records cannot be stored" in cli("outbox", "status", "--db-url", refusing).stdout
 
 
+def test_doctor_tells_of_dead_letters_and_where_to_look(refusing: str) -> None:
+    assert json.loads(cli("doctor", "--json", "--db-url", refusing).stdout)["dead_letters"] == 2
+    told = " ".join(cli("doctor", "--db-url", refusing).stdout.split())
+    assert "2 records were refused and are not stored: `rlm-cachetrack outbox dead-letters`" in told
+
+
 def test_dead_letters_offered_again_are_stored_once_the_cause_is_gone(refusing: str) -> None:
     again = cli("outbox", "dead-letters", "--retry", "--db-url", refusing)
     assert again.exit_code == 1

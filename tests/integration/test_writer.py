@@ -23,7 +23,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from rlm_cachetrack import RecordBatch, _runtime, embedded, storage, writer
+from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient, _runtime, embedded, storage, writer
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
 from rlm_cachetrack.records import COLUMNS, new_id
@@ -267,6 +267,26 @@ def test_a_commit_whose_answer_was_lost_is_not_stored_again(db_url: str, monkeyp
     assert stored(db_url) == ["a", "b", "c"]
 
 
+def test_a_record_without_any_time_whose_commit_was_not_answered_is_stored_once(
+    db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = storage.PostgresStore.store
+    offered: list[int] = []
+
+    def lose_the_first_answer(self: storage.PostgresStore, batch: RecordBatch) -> None:
+        store(self, batch)
+        offered.append(len(batch))
+        if len(offered) == 1:
+            raise StoreUnreachableError("the answer to COMMIT was lost")
+
+    monkeypatch.setattr(storage.PostgresStore, "store", lose_the_first_answer)
+    with TimescaleDBClient(db_url) as db:
+        db.record_llm_interaction(LLMInteractionRecord(query_id="q", run_id=RUN, model="a"))
+        assert db.flush(20)
+    assert offered == [1, 1]
+    assert stored(db_url) == ["a"]
+
+
 def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
     sql(
         db_url,
@@ -389,6 +409,48 @@ def test_connections_that_the_server_cuts_lose_and_double_nothing(db_url: str) -
                 sql(db_url, cut)
         assert runtime.flush(30)
     assert stored(db_url) == [f"{number:03}" for number in range(400)]
+
+
+def test_an_idle_connection_that_is_cut_is_made_again_without_a_word(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pipeline(db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+            assert runtime.flush(20)
+            cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+            with psycopg.connect(db_url, autocommit=True) as connection:
+                assert connection.execute(cut, ["rlm_cachetrack"]).fetchall() == [(True,)]
+    assert stored(db_url) == ["a", "b", "c"]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
+def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_the_next_of_this_process(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with psycopg.connect(db_url) as other:
+        other.execute("LOCK TABLE llm_interactions IN ACCESS EXCLUSIVE MODE")
+        with pipeline(db_url) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert not runtime.flush(0.5)
+            thread = runtime.writer._thread
+        assert thread is not None
+        thread.join(20)
+    with pipeline(db_url) as runtime:
+        assert runtime.flush(20)
+    assert stored(db_url) == ["a"]
+    assert "closed" not in caplog.text
+
+
+def test_several_stores_that_hang_are_waited_for_together(own_server: Path, own_url: str) -> None:
+    embedded.stop(own_server)
+    for name in ("one", "two", "three"):
+        runtime = _runtime.open_runtime(load_settings(make_conninfo(own_url, dbname=name)))
+        runtime.append(call(model=name))
+    for wait in (_runtime.flush, _runtime.shutdown):
+        began = time.monotonic()
+        assert not wait(0.6)
+        assert 0.5 < time.monotonic() - began < 1.2
 
 
 def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:
