@@ -1,0 +1,103 @@
+"""A real gunicorn that forks its workers after the application was loaded, kills one, replaces it, and is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.simulator import SimulatedEndpoint
+from tests.faults.conftest import environment_for, stored_requests
+
+pytest.importorskip("gunicorn", reason="the package gunicorn is not installed")
+
+APPLICATION = """
+import os
+from openai import OpenAI
+from rlm_cachetrack import instrument
+instrument()  # once, in the master: the workers are forked from here
+client = OpenAI(max_retries=0)
+def app(environ, start_response):
+    answer = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {answer._request_id}".encode()]
+"""
+
+
+@pytest.fixture
+def environment(reused_db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "application.py").write_text(APPLICATION)
+    return {
+        **environment_for(reused_db_url, tmp_path),
+        "OPENAI_BASE_URL": endpoint.base_url,
+        "OPENAI_API_KEY": "x",
+        "PYTHONPATH": str(tmp_path),
+    }
+
+
+class Server:
+    """The running server, seen from a visitor."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self._url = f"http://127.0.0.1:{port}/"
+
+    def visit(self) -> tuple[int, str]:
+        """The worker that answered, and the id of its request to the model; waits for a server that starts."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(self._url, timeout=20) as answer:
+                    pid, request = answer.read().decode().split()
+                    return int(pid), request
+            except (OSError, urllib.error.URLError):
+                assert time.monotonic() < deadline
+                assert self.process.poll() is None
+                time.sleep(0.05)  # nothing tells when it listens
+
+
+@pytest.fixture(params=["sync", "gthread"])
+def server(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["--preload", "--workers", "2", "--worker-class", request.param, "--graceful-timeout", "10"]
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, "application:app"]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
+    try:
+        yield Server(process, port)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_the_workers_of_gunicorn_record_is_stored_also_of_one_that_was_killed(
+    server: Server, reused_db_url: str, tmp_path: Path
+) -> None:
+    requests, workers = [], set()
+    while len(requests) < 40 or len(workers) < 2:
+        pid, request = server.visit()
+        workers.add(pid)
+        requests.append(request)
+    os.kill(pid, signal.SIGKILL)  # the one that has just answered
+    while len(workers) < 3:
+        pid, request = server.visit()
+        workers.add(pid)
+        requests.append(request)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    with TimescaleDBClient(reused_db_url) as next_start:
+        assert next_start.flush(20)
+    assert stored_requests(reused_db_url) == dict.fromkeys(requests, 1)
+    assert "Traceback" not in (tmp_path / "said").read_text()
+    assert list((tmp_path / "state").rglob("*.jsonl")) == []
