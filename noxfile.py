@@ -45,8 +45,8 @@ PROGRAMS = {
     "instructor": (["instructor>=1.17"], "tests/programs/test_instructor.py"),
     "pydantic_ai": (["pydantic-ai-slim[openai]>=2.68"], "tests/programs/test_pydantic_ai.py"),
     "fastapi": (["fastapi>=0.165", "uvicorn>=0.54"], "tests/programs/test_fastapi.py"),
-    "gunicorn": (["gunicorn>=23"], "tests/programs/test_gunicorn.py"),
-    "celery": (["celery>=5.5"], "tests/programs/test_celery.py"),
+    "gunicorn": (["gunicorn>=27.0"], "tests/programs/test_gunicorn.py"),
+    "celery": (["celery>=5.7"], "tests/programs/test_celery.py"),
 }
 BESIDE = {
     # Its 2.4b0 needs a module that opentelemetry-util-genai has only before 1.2b0, and does not say so.
