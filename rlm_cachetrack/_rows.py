@@ -96,6 +96,9 @@ class Rows:
 
         Args:
             events: As :meth:`~rlm_cachetrack.outbox.Outbox.decode` gives them.
+
+        Raises:
+            ImportError, MemoryError, OSError: The machine lacks something; nothing is wrong with the events.
         """
         usual: list[bytes] = []
         interactions: list[tuple[Any, ...]] = []
@@ -131,6 +134,8 @@ class Rows:
                     optimizations.append(RunKey(*_run(event)))
                 else:
                     raise ValueError(f"an event of the unknown kind {kind!r}")
+            except (ImportError, MemoryError, OSError):
+                raise  # the machine's trouble (no memory, no file may be opened), not the event's: it passes
             except Exception as exc:  # one event that we cannot read must not hold back the others
                 unreadable.append((event, exc))
         packed = []
@@ -220,7 +225,10 @@ def _moment(value: Any) -> datetime:
         return value
     if isinstance(value, str):
         return datetime.fromisoformat(value)
-    return datetime.fromtimestamp(value, UTC)
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except OSError as exc:  # so says the C library of some systems
+        raise ValueError(f"{value!r} is no moment: {exc}") from exc
 
 
 def _json(value: Any) -> str:

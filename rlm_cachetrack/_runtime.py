@@ -231,6 +231,7 @@ class Runtime:
             self.closed = True
         deadline = time.monotonic() + timeout_s
         stored = self.writer.stop(timeout_s)
+        self.dead_letters.close()
         self.outbox.close()
         if self._store is not None:
             self._store.close(min(2.0, max(0.1, deadline - time.monotonic())))

@@ -96,6 +96,15 @@ class DeadLetters:
                     fresh[0].reason,
                 )
 
+    def close(self) -> None:
+        """The process ends: try once more to write what waits in memory, else say that it is lost. Never raises."""
+        self.write(())
+        with self._lock:
+            if lost := len(self._waiting):
+                self._waiting = []
+                self.dropped += lost
+                logger.warning("%s cannot be written; refused records that are lost for that: %d", self.path, lost)
+
     def read(self) -> list[DeadLetter]:
         """What is set aside, each record once, in the order in which it came. Blocks for reading the file."""
         try:

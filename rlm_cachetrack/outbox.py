@@ -249,7 +249,7 @@ class Outbox:
             self._drop("outbox_full", f"the outbox is full ({self.max_bytes} bytes)")
             return False
         try:
-            segment = self._open_segment(max(length, min(_SEGMENT_BYTES, self.max_bytes)))
+            segment = self._open_segment(max(length, min(_SEGMENT_BYTES, self.max_bytes - self._bytes)))
         except OSError as exc:
             self._disk_failed = True
             self._warn(
@@ -292,7 +292,8 @@ class Outbox:
         return segment
 
     def _new_file(self) -> tuple[Path, int]:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         path = self.directory / (name + _SUFFIX)
         fresh = self.directory / (name + ".new")
@@ -407,7 +408,8 @@ class Outbox:
         """Write what waits in memory to the disk, as far as that takes it. The caller holds the lock."""
         with contextlib.suppress(OSError):
             while self._memory and self._bytes + len(self._memory[0]) <= self.max_bytes:
-                segment = self._open_segment(max(len(self._memory[0]), min(_SEGMENT_BYTES, self.max_bytes)))
+                room = min(_SEGMENT_BYTES, self.max_bytes - self._bytes)
+                segment = self._open_segment(max(len(self._memory[0]), room))
                 while self._memory and segment.size + (length := len(self._memory[0])) <= segment.room:
                     segment.map[segment.size : segment.size + length] = self._memory.popleft()  # type: ignore[index]
                     segment.size += length

@@ -508,6 +508,8 @@ def _translated(exc: Exception, address: str, state: str | None) -> StoreError:
         return StoreUnreachableError(f"cannot reach {address}: {said}")
     if meaning is Meaning.READ_ONLY:
         return StoreUnreachableError(f"{address} is read-only now: {said}")
+    if state is not None and state.startswith("23"):
+        said = redact(exc.diag.message_primary or said)  # the detail is the whole row, which is no matter for a log
     refused = f"{address} refused a statement: {said}" + (f" (SQLSTATE {state})" if state else "")
     if meaning is Meaning.BAD_RECORD:
         return RecordRefusedError(refused)

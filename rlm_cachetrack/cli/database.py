@@ -197,9 +197,7 @@ def _outbox_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     lines.append(("", "", facts["outbox"]))
     if count := facts["dead_letters"]:
         were = "record was refused and is" if count == 1 else "records were refused and are"
-        lines.append(
-            ("note", "dead letters", f"{number(count)} {were} not stored: `{command('outbox', 'dead-letters')}`")
-        )
+        lines.append(("note", "", f"{number(count)} {were} not stored: `{command('outbox', 'dead-letters')}`"))
     if others["files"]:
         lines.append(("note", "", f"{_journals(others)} wait for other databases"))
     return lines

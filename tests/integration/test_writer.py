@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from psycopg.conninfo import make_conninfo
 from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient, _runtime, embedded, storage, writer
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
+from rlm_cachetrack.pricing import PriceBook
 from rlm_cachetrack.records import COLUMNS, new_id
 
 RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
@@ -100,6 +102,7 @@ def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored
     assert letter.event == bad
     assert "no_such_model" in letter.reason
     assert "23514" in letter.reason  # check_violation
+    assert bad["interaction_id"] not in letter.reason  # nor anything else of the row: the reason goes to the log, too
     assert (counts["dead_letters"], counts["pending"], counts["dropped"]) == (1, 0, {})
     assert counts["last_error"] is None
     assert stat.S_IMODE(runtime.dead_letters.path.stat().st_mode) == 0o600
@@ -129,6 +132,34 @@ def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
         assert runtime.flush(20)
         assert [reason in letter.reason for letter in runtime.dead_letters.read()] == [True]
     assert stored(reused_db_url) == ["a", "b", "c", "e"]
+
+
+@pytest.mark.parametrize(
+    "trouble", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), ModuleNotFoundError("No module named 'x'")]
+)
+def test_trouble_of_the_machine_is_waited_out_and_no_record_given_up(
+    reused_db_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    internal_errors: list[tuple[str, BaseException]],
+    trouble: Exception,
+) -> None:
+    cost, failed = PriceBook.cost, threading.Event()
+
+    def fail_once(*arguments: Any, **more: Any) -> Any:
+        if failed.is_set():
+            return cost(*arguments, **more)
+        failed.set()
+        raise trouble
+
+    monkeypatch.setattr(PriceBook, "cost", fail_once)  # where it comes from does not matter; this one is early
+    with pipeline(reused_db_url) as runtime:
+        for model in ("a", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert runtime.dead_letters.read() == []
+    assert [error for _, error in internal_errors] == [trouble]
+    internal_errors.clear()
+    assert stored(reused_db_url) == ["a", "b"]
 
 
 def test_a_bad_record_that_comes_alone_is_set_aside(db_url: str) -> None:
@@ -231,6 +262,28 @@ def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
         runtime.outbox.append(call(model="bad"))
         assert runtime.flush(20)
         assert len(runtime.dead_letters.read()) == 2  # also the one that waited
+
+
+def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_be_lost(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    for disk_is_back in (True, False):
+        caplog.clear()
+        with pipeline(db_url) as runtime:
+            runtime.dead_letters.path.mkdir(parents=True)
+            runtime.outbox.append(call(model="bad"))
+            assert runtime.flush(20)
+            if disk_is_back:
+                runtime.dead_letters.path.rmdir()
+        lost = [record.getMessage() for record in caplog.records if "lost" in record.getMessage()]
+        if disk_is_back:
+            assert (len(runtime.dead_letters.read()), lost) == (1, [])
+            runtime.dead_letters.path.unlink()
+        else:
+            assert len(lost) == 1
+            assert lost[0].endswith("refused records that are lost for that: 1")
+            assert runtime.stats()["dropped"] == {"dead_letters_full": 1}
 
 
 # -- calls that are there already -------------------------------------------------------------------------------------
