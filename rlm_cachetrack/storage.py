@@ -519,6 +519,8 @@ def _translated(exc: Exception, address: str, state: str | None) -> StoreError:
 def _connect_arguments(url: str, *, writes: bool = False) -> Mapping[str, Any]:
     given = conninfo.conninfo_to_dict(url)
     arguments = {name: value for name, value in _CONNECTION_DEFAULTS.items() if name not in given}
+    # What COPY sends is UTF-8, whatever PGCLIENTENCODING says; of a database in SQL_ASCII the driver would give bytes.
+    arguments["client_encoding"] = "UTF8"
     chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
     if not chosen and (writes or "," in str(given.get("host", ""))):
         # Of several servers, or of one that was demoted, it is the primary that we need: reads are to see what was

@@ -340,6 +340,25 @@ def test_a_record_without_any_time_whose_commit_was_not_answered_is_stored_once(
     assert stored(db_url) == ["a"]
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "UTF8"])
+def test_text_is_stored_as_it_is_whatever_the_encoding_of_database_and_environment(
+    server_url: str, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "WIN1252")
+    name = f"rlm_test_{encoding.lower()}"
+    locale = "TEMPLATE template0 LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
+    sql(server_url, f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name} ENCODING '{encoding}' {locale}")
+    url = make_conninfo(server_url, dbname=name)
+    try:
+        with TimescaleDBClient(url) as db:
+            db.record_llm_interaction(LLMInteractionRecord(query_id="naïve", run_id=RUN, model="modèle"))
+            assert db.flush(20)
+            [row] = db.get_llm_interactions("naïve", RUN)
+        assert (row["query_id"], row["model"]) == ("naïve", "modèle")
+    finally:
+        sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
     sql(
         db_url,
