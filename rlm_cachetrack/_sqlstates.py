@@ -35,8 +35,12 @@ _SESSION = ("08", "25", "26", "28", "3D", "53300", "57P")
 # 3F: no such schema. 42: no such table or column, or one of another type.
 _SCHEMA = ("3F", "42")
 # 22: data exception. 23: a constraint. 44: WITH CHECK OPTION. 54: larger than an index row, a JSONB or the stack can
-# hold. P0: a trigger raised it. 21: a subquery of a trigger or a rule gave more rows than one.
-_RECORD = ("21", "22", "23", "44", "54", "P0")
+# hold. P0, 09, 27, 38, 39: a trigger raised it, in PL/pgSQL or another language. 21: a subquery of a trigger or a rule
+# gave more rows than one.
+_RECORD = ("09", "21", "22", "23", "27", "38", "39", "44", "54", "P0")
+# A trigger may also raise a code of its own, which the SQL standard lets begin with 5 to 9 or I to Z. Those are not its
+# own: PostgreSQL's classes among them, and TimescaleDB's.
+_NOT_OWN = ("53", "54", "55", "57", "58", "72", "P0", "XX", "TS")
 
 
 def meaning_of(exc: psycopg.Error, sqlstate: str | None) -> Meaning:
@@ -65,7 +69,8 @@ def meaning_of(exc: psycopg.Error, sqlstate: str | None) -> Meaning:
     ):
         if sqlstate.startswith(beginnings):
             return meaning
-    return Meaning.WAIT
+    own = sqlstate[0] in "56789IJKLMNOPQRSTUVWXYZ" and not sqlstate.startswith(_NOT_OWN)
+    return Meaning.BAD_RECORD if own else Meaning.WAIT
 
 
 def _without_state(exc: psycopg.Error) -> Meaning:

@@ -134,6 +134,21 @@ def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
     assert stored(reused_db_url) == ["a", "b", "c", "e"]
 
 
+def test_a_record_that_a_trigger_refuses_in_its_own_words_is_set_aside(db_url: str) -> None:
+    sql(
+        db_url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF new.model = 'bad' THEN RAISE 'not today' USING ERRCODE = 'MY001'; END IF; RETURN new; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    with pipeline(db_url) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert ["not today" in letter.reason for letter in runtime.dead_letters.read()] == [True]
+    assert stored(db_url) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "trouble", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), ModuleNotFoundError("No module named 'x'")]
 )

@@ -32,6 +32,7 @@ from rlm_cachetrack._sqlstates import Meaning, meaning_of
         (errors.CheckViolation, Meaning.BAD_RECORD),
         (errors.ProgramLimitExceeded, Meaning.BAD_RECORD),
         (errors.RaiseException, Meaning.BAD_RECORD),
+        (errors.ExternalRoutineException, Meaning.BAD_RECORD),
         (errors.DiskFull, Meaning.WAIT),
         (errors.OutOfMemory, Meaning.WAIT),
         (errors.SerializationFailure, Meaning.WAIT),
@@ -45,6 +46,14 @@ from rlm_cachetrack._sqlstates import Meaning, meaning_of
 )
 def test_an_error_of_the_server_is_judged_by_its_sqlstate(error: type[psycopg.Error], meaning: Meaning) -> None:
     assert meaning_of(error(), error.sqlstate) is meaning
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "meaning"),
+    [("MY001", Meaning.BAD_RECORD), ("60000", Meaning.BAD_RECORD), ("TS200", Meaning.WAIT), ("HV000", Meaning.WAIT)],
+)
+def test_a_code_that_nobody_but_a_trigger_raises_means_the_record(sqlstate: str, meaning: Meaning) -> None:
+    assert meaning_of(psycopg.Error(), sqlstate) is meaning
 
 
 @pytest.mark.parametrize(
