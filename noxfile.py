@@ -46,6 +46,7 @@ PROGRAMS = {
     "pydantic_ai": (["pydantic-ai-slim[openai]>=2.68"], "tests/programs/test_pydantic_ai.py"),
     "fastapi": (["fastapi>=0.165", "uvicorn>=0.54"], "tests/programs/test_fastapi.py"),
     "gunicorn": (["gunicorn>=27.0"], "tests/programs/test_gunicorn.py"),
+    "jupyter": (["ipykernel>=7.4", "jupyter-client>=8.10"], "tests/programs/test_jupyter.py"),
     "celery": (["celery>=5.7"], "tests/programs/test_celery.py"),
 }
 BESIDE = {
