@@ -236,6 +236,13 @@ class Writer:
             self._turn.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(_LAST_MOMENT_S, min(1.0, deadline - time.monotonic())))
+        if not stored and not self._warned:  # it waited for something, and so could not say what is wrong
+            self._warned = True
+            logger.warning(
+                "records wait in the outbox %s because they were not stored within %g s; the next use stores them",
+                self._outbox.directory,
+                timeout_s,
+            )
         return stored
 
     # -- the thread --------------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_leaving_the_interpreter_waits_for_a_database_that_hangs_no_longer_than_
         took = time.monotonic() - began
     assert process.returncode == 0
     assert timeout_s <= took + 0.1
-    assert took < timeout_s + 1.0  # the interpreter itself takes some of it
+    assert took < timeout_s + 5.0  # the interpreter takes some of it, on a busy machine seconds; a connection has ten
     assert "Traceback" not in errors
     assert "hunter2" not in errors
     assert sum(path.read_bytes().count(b"\n") for path in journals(tmp_path)) == 3
