@@ -148,7 +148,7 @@ class Planning:
         )
         return what_if.what_if(
             self._reader(),
-            self._prices(pricing),
+            lambda: self._prices(pricing),
             which,
             model=model,
             provider=provider,
@@ -170,9 +170,7 @@ class Planning:
         """
         from . import forecast
 
-        return forecast.forecast_cost(
-            self._reader(), self._prices(None), days, model=model, hit_rate=hit_rate, confidence=confidence
-        )
+        return forecast.forecast_cost(self._reader(), days, model=model, hit_rate=hit_rate, confidence=confidence)
 
     def set_budget(
         self, amount_usd: float, period: str = "month", name: str = "default", model: str | None = None
@@ -218,7 +216,7 @@ class Planning:
         """
         from . import reconcile
 
-        return reconcile.reconcile(self._reader(), self._prices(None), path, provider)
+        return reconcile.reconcile(self._reader(), lambda: self._prices(None), path, provider)
 
     def _prices(self, pricing: str | os.PathLike[str] | None) -> PriceBook:
         if self.pricing_error is not None and pricing is None:

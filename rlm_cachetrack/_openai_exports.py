@@ -1,7 +1,7 @@
 """OpenAI's exports of usage and of costs, as CSV and in the Usage API's JSON shape, to lines by day, model and tier.
 
-Source: https://platform.openai.com/docs/api-reference/usage (buckets of results), and the columns of the dashboard's
-exports; read 2026-11-23.
+Source: https://platform.openai.com/docs/api-reference/usage (buckets of results), the columns of the dashboard's
+exports, and line items that users of the Costs API have seen; read 2026-11-23.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -20,6 +21,12 @@ from typing import Any
 from .errors import ConfigError
 
 __all__ = ["Line", "read_export"]
+
+# A line item is a model and what of it, a tier before it: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache writes",
+# "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Or what else is billed: "web search calls".
+_LINE_ITEM = re.compile(
+    r"(?:(?P<tier>[a-z]+)(?: api)? \| )?(?P<model>.+?)(?: (?:text|audio|image))?, .+", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,9 @@ class Line:
         service_tier: ``default``, ``flex``, …, ``batch``; None where the export is not by tier.
         cost: USD, in an export of costs.
         requests: How many, in an export of usage, like the three after it.
-        prompt_tokens: Input, cached included.
+        prompt_tokens: Input, cached and written included.
         cached_tokens: Input read from the cache.
+        cache_write_tokens: Input written to the cache.
         completion_tokens: Output.
     """
 
@@ -44,6 +52,7 @@ class Line:
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     completion_tokens: int = 0
 
 
@@ -118,14 +127,16 @@ def _line(where: str, values: Mapping[str, Any], costs: bool) -> Line | None:
         if currency != "usd":
             raise ConfigError(f"{where}: the amount is in {currency}; expected usd")
         item = _text(values.get("line_item"))
-        # A line item is a model and what of it, such as "gpt-5-2025-08-07, cached input"; or what else is billed.
-        return Line(day, None if item is None else item.partition(", ")[0], cost=_number(where, amount.get("value")))
+        told = _LINE_ITEM.fullmatch(item or "")
+        tier = (told["tier"] or "default").lower() if told else None
+        return Line(day, told["model"] if told else item, tier, cost=_number(where, amount.get("value")))
     counts = {
         name: int(_number(where, values.get(key) or 0))
         for name, key in (
             ("requests", "num_model_requests"),
             ("prompt_tokens", "input_tokens"),
             ("cached_tokens", "input_cached_tokens"),
+            ("cache_write_tokens", "input_cache_write_tokens"),
             ("completion_tokens", "output_tokens"),
         )
     }

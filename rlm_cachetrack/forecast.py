@@ -18,7 +18,6 @@ from .repricing import scope
 from .what_if import what_if
 
 if TYPE_CHECKING:
-    from .pricing import PriceBook
     from .storage import PostgresStore
 
 __all__ = ["LEAST_DAYS", "DayForecast", "Forecast", "Split", "forecast_cost", "history", "outlook"]
@@ -158,7 +157,6 @@ def outlook(days: Sequence[Day]) -> Outlook | None:
 
 def forecast_cost(
     store: PostgresStore,
-    book: PriceBook,
     days: int = 30,
     *,
     model: str | None = None,
@@ -170,7 +168,6 @@ def forecast_cost(
 
     Args:
         store: Where the calls are.
-        book: Prices, for their name.
         days: How many days.
         model: Only calls of this model.
         hit_rate: Also: what it would be with this share (0-1) of the input from the cache.
@@ -224,7 +221,7 @@ def forecast_cost(
     answer["assumptions"] = _assumptions(past, expected)
     if hit_rate is not None:
         which = scope(datetime.combine(past[0].day, time(0), UTC), datetime.combine(today, time(0), UTC), model)
-        other = what_if(store, book, which, hit_rate=hit_rate)
+        other = what_if(store, None, which, hit_rate=hit_rate)
         if other["actual_cost"]:
             answer["expected_cost_at_hit_rate"] = total * (other["what_if_cost"] or 0.0) / other["actual_cost"]
             answer["assumptions"] += other["assumptions"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, TypedDict
@@ -76,13 +76,16 @@ class _Sum:
 
 
 def reconcile(
-    store: PostgresStore, book: PriceBook, path: str | os.PathLike[str], provider: str = "openai"
+    store: PostgresStore,
+    book: Callable[[], PriceBook],
+    path: str | os.PathLike[str],
+    provider: str = "openai",
 ) -> Reconciliation:
     """Compare an export of a provider with what is recorded in its days. Blocks for the file and a query.
 
     Args:
         store: Where the calls are.
-        book: Prices, by which the tokens of an export of usage get a cost.
+        book: Gives the prices by which the tokens of an export of usage get a cost; an export of costs needs none.
         path: OpenAI's export of costs or usage, CSV or the Usage API's JSON.
         provider: Whose calls it is about; calls of which nobody knows the provider are compared, too.
 
@@ -94,26 +97,35 @@ def reconcile(
         raise ConfigError(f"{os.fspath(path)}: has no usage and no cost in it")
     kind = "usage" if lines[0].cost is None else "costs"
     by_model = any(line.model is not None for line in lines)
-    by_tier = any(line.service_tier is not None for line in lines)
+    tiers = _named_tiers(lines, kind)
     begin, end = min(line.day for line in lines), max(line.day for line in lines)
-    exported = _exported(lines, book, provider, by_tier)
-    recorded = _recorded(store, begin, end, provider, by_model, by_tier)
+    exported = _exported(lines, book, provider, tiers)
+    recorded = _recorded(store, begin, end, provider, by_model, tiers if kind == "costs" else None, bool(tiers))
     rows = [_row(key, exported.get(key), recorded.get(key, _Sum()), kind) for key in sorted(
         exported.keys() | recorded.keys(), key=lambda key: (key[0], key[1] or "", key[2] or "")
     )]  # fmt: skip
-    return _whole(kind, begin, end, rows, by_model, by_tier)
+    return _whole(kind, begin, end, rows, by_model, bool(tiers))
 
 
-def _tier(name: str | None, by_tier: bool) -> str | None:
+def _named_tiers(lines: Iterable[Line], kind: str) -> frozenset[str]:
+    """The tiers that the export tells apart; none where it does not."""
+    named = frozenset(line.service_tier for line in lines if line.service_tier is not None)
+    return frozenset() if kind == "costs" and named <= {"default"} else named
+
+
+def _tier(name: str | None, by_tier: bool, named: frozenset[str] | None = None) -> str | None:
+    """The tier to compare by; one that is not ``named`` is billed among the default ones."""
     if not by_tier:
         return None
-    return "default" if name in _SAME_AS_DEFAULT else name
+    return "default" if name in _SAME_AS_DEFAULT or (named is not None and name not in named) else name
 
 
-def _exported(lines: Iterable[Line], book: PriceBook, provider: str, by_tier: bool) -> dict[_Key, _Sum]:
+def _exported(
+    lines: Iterable[Line], book: Callable[[], PriceBook], provider: str, tiers: frozenset[str]
+) -> dict[_Key, _Sum]:
     found: dict[_Key, _Sum] = {}
     for line in lines:
-        total = found.setdefault((line.day, line.model, _tier(line.service_tier, by_tier)), _Sum())
+        total = found.setdefault((line.day, line.model, _tier(line.service_tier, bool(tiers))), _Sum())
         total.requests += line.requests
         total.prompt += line.prompt_tokens
         total.cached += line.cached_tokens
@@ -124,19 +136,28 @@ def _exported(lines: Iterable[Line], book: PriceBook, provider: str, by_tier: bo
         noon = datetime.combine(line.day, time(12), UTC)
         rates = None
         if line.model is not None:
-            rates = book.rates(model=line.model, provider=provider, service_tier=line.service_tier, at=noon)
+            rates = book().rates(model=line.model, provider=provider, service_tier=line.service_tier, at=noon)
         if rates is None:
             total.priced = False
             continue
-        plain = line.prompt_tokens - line.cached_tokens
+        plain = max(line.prompt_tokens - line.cached_tokens - line.cache_write_tokens, 0)
         total.cost += (
-            plain * rates.prompt + line.cached_tokens * rates.cached + line.completion_tokens * rates.completion
+            plain * rates.prompt
+            + line.cached_tokens * rates.cached
+            + line.cache_write_tokens * rates.cache_write
+            + line.completion_tokens * rates.completion
         ) / 1000
     return found
 
 
 def _recorded(
-    store: PostgresStore, begin: date, end: date, provider: str, by_model: bool, by_tier: bool
+    store: PostgresStore,
+    begin: date,
+    end: date,
+    provider: str,
+    by_model: bool,
+    named: frozenset[str] | None,
+    by_tier: bool,
 ) -> dict[_Key, _Sum]:
     found: dict[_Key, _Sum] = {}
     rows = store.query(
@@ -146,7 +167,7 @@ def _recorded(
         providers=[provider],
     )
     for row in rows:
-        key = (row["day"].date(), row["model"] if by_model else None, _tier(row["service_tier"], by_tier))
+        key = (row["day"].date(), row["model"] if by_model else None, _tier(row["service_tier"], by_tier, named))
         total = found.setdefault(key, _Sum())
         total.cost += row["total_cost"]
         total.requests += row["interactions"]
@@ -193,6 +214,8 @@ def _whole(
         notes.append("the export is not by model: days are compared as a whole")
     if not by_tier:
         notes.append("the export is not by service tier: tiers are compared together")
+    elif kind == "costs":
+        notes.append("tiers that the export does not name are compared with default")
     if kind == "usage":
         notes.append("an export of usage has no costs: its tokens are priced by the price list, at the base price")
         if len(priced) < len(rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -51,7 +51,7 @@ class WhatIf(TypedDict):
 
 def what_if(
     store: PostgresStore,
-    book: PriceBook,
+    prices: Callable[[], PriceBook] | None,
     which: Mapping[str, Any],
     *,
     model: str | None = None,
@@ -65,13 +65,13 @@ def what_if(
 
     Args:
         store: Where the calls are.
-        book: Prices.
+        prices: Gives the prices; not asked, and may be None, where only the hit rate is another.
         which: The calls, as :func:`rlm_cachetrack.repricing.scope` gives it.
         model: Made by this model instead.
         provider: Whose prices of ``model`` to take; None: those of each call's provider, else of its vendor.
         tier: At this service tier instead.
         hit_rate: With this share of the input from the cache, 0-1.
-        other_prices: ``book`` is another price list than the one the calls were priced with.
+        other_prices: ``prices`` is another price list than the one the calls were priced with.
         now: The day whose prices hold for another model, tier or list; None: today.
 
     Raises:
@@ -87,7 +87,8 @@ def what_if(
     moment = now or datetime.now(UTC)
     rates: list[dict[str, Any]] = []
     unknown: set[str] = set()
-    if not own:
+    book = None if own or prices is None else prices()
+    if book is not None:
         for kind in store.query("what_if_kinds", **which):
             schedule = _schedule(book, kind, model, provider, tier)
             period = None if schedule is None else schedule.always or schedule.at(moment)
@@ -104,7 +105,7 @@ def what_if(
         if unknown and not rates:
             raise ConfigError(f"no price is known of {', '.join(sorted(unknown))}: a pricing file can name one")
     rows: list[Any] = store.query("what_if", rates=json.dumps(rates), own=own, hit_rate=hit_rate, **which)
-    return _answer(rows, _assumptions(model, provider, tier, hit_rate, own, moment, book, unknown))
+    return _answer(rows, _assumptions(model, provider, tier, hit_rate, moment, book, unknown))
 
 
 def _schedule(
@@ -124,9 +125,8 @@ def _assumptions(
     provider: str | None,
     tier: str | None,
     hit_rate: float | None,
-    own: bool,
     moment: datetime,
-    book: PriceBook,
+    book: PriceBook | None,
     unknown: set[str],
 ) -> list[str]:
     said = []
@@ -137,11 +137,11 @@ def _assumptions(
         )
         if provider is None:
             said.append("the prices are those of each call's provider, else of the model's vendor")
-    if tier is None and not own:
+    if tier is None and book is not None:
         said.append("each call is served at the tier that served it")
     if tier is not None:
         said.append(f"every call could have been served at {tier}")
-    if own:
+    if book is None:
         said.append("each call has the prices it was stored with")
     else:
         said.append(f"the prices are those of {moment:%Y-%m-%d}, by {book.describe()}")

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from ..config import DEFAULT_PRICING_FILE, load_settings
 from ..errors import ConfigError, PricingError
 from ._arguments import AsJson, NotFound, command, when
-from ._output import NONE, Column, clean, clean_lines, number, print_json, stderr, stdout, table
+from ._output import NONE, Column, clean, clean_lines, number, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
     from ..pricing import PriceBook, Quote
@@ -77,7 +77,7 @@ def show(
     if as_json:
         print_json({"source": book.describe(), "per_tokens": 1_000_000, "models": _facts(quotes)})
     else:
-        _print(book, quotes, asked=bool(models))
+        _print(book, quotes)
     if models and not all(quotes.values()):
         unknown = ", ".join(name for name, found in quotes.items() if not found)
         raise NotFound(
@@ -112,7 +112,7 @@ def _per_million(quote: Quote) -> list[float]:
     return [round(price * 1_000, 9) for price in (rates.prompt, rates.cached, rates.cache_write, rates.completion)]
 
 
-def _print(book: PriceBook, quotes: dict[str, list[Quote]], *, asked: bool) -> None:
+def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     console = stdout()
     if not quotes:
         console.print(f"Prices: {book.describe()}. `{command('prices', 'gpt-5')}` shows those of a model.")
@@ -120,24 +120,28 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]], *, asked: bool) -> N
     columns = [
         Column("Model", flexible=True, style="bold"),
         Column("Tier"),
-        Column("Prompt of more than", numeric=True, optional=1),
+        Column("Above", numeric=True),
         Column("Prompt", numeric=True),
         Column("Cached", numeric=True),
         Column("Written", numeric=True),
         Column("Completion", numeric=True),
-        Column("Price from", optional=2),
     ]
     rows = []
+    sources: dict[str, dict[str, None]] = {}
     for name, found in quotes.items():
         for quote in found:
             above = number(quote.above) if quote.above else ""
             prices = [f"${price:g}" for price in _per_million(quote)]
-            rows.append((clean(name), quote.service_tier, above, *prices, quote.rates.source))
+            rows.append((clean(name), quote.service_tier, above, *prices))
+            sources.setdefault(quote.rates.source, {})[name] = None
         if not found:
             kind = "(see the file)" if name.endswith("*") or name.startswith("/") else NONE
-            rows.append((clean(name), kind, "", NONE, NONE, NONE, NONE, ""))
+            rows.append((clean(name), kind, "", NONE, NONE, NONE, NONE))
     console.print(table(columns, rows, console.width))
-    console.print(f"USD per 1M tokens, by {book.describe()}", style="dim", soft_wrap=True)
+    for source, priced in sources.items():
+        print_line(console, "from", f"{source}: {', '.join(priced)}", indent=6)
+    told = "; above: the whole call, where its prompt has more tokens" if any(row[2] for row in rows) else ""
+    console.print(f"USD per 1M tokens{told}. Prices: {book.describe()}", style="dim", soft_wrap=True)
 
 
 @prices_app.command()

@@ -99,7 +99,8 @@ def _print_difference(console: Console, difference: list[ModelDifference]) -> No
     changing = [row for row in difference if row["changed_interactions"]]
     total = sum(row["total_interactions"] for row in difference)
     if not changing:
-        console.print(f"Nothing changes: {number(total)} calls have these prices already.")
+        priced = f"{number(total)} calls have these prices already" if total else "no such call is stored"
+        console.print(f"Nothing changes: {priced}.")
         return
     columns = [
         Column("Model", flexible=True, style="bold"),

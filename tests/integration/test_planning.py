@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, budgets, forecast
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError, NotStoredError
-from rlm_cachetrack.pricing import PriceBook
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
 PRICES = """\
@@ -132,20 +131,20 @@ def days(db: TimescaleDBClient, cost_of: Callable[[int], float], count: int, fir
             db.record_llm_interaction(call(first + timedelta(days=number, hours=12), tokens, **more))
 
 
-def told(db: TimescaleDBClient, prices: Path, now: datetime, **more: Any) -> forecast.Forecast:
-    return forecast.forecast_cost(db._reader(), PriceBook.load(prices), now=now, **more)
+def told(db: TimescaleDBClient, now: datetime, **more: Any) -> forecast.Forecast:
+    return forecast.forecast_cost(db._reader(), now=now, **more)
 
 
 def test_with_less_than_three_days_it_says_so(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
-        assert told(db, prices, T0)["reason"] == (
+        assert told(db, T0)["reason"] == (
             "there are 0 whole days of history before today: it takes 3 to say more than a guess"
         )
         days(db, lambda _: 1.0, 3)
-        two = told(db, prices, T0 + timedelta(days=2, hours=5))
+        two = told(db, T0 + timedelta(days=2, hours=5))
         assert (two["history_days"], two["expected_cost"], two["by_day"]) == (2, None, [])
         assert two["reason"] is not None
-        three = told(db, prices, T0 + timedelta(days=3))
+        three = told(db, T0 + timedelta(days=3))
         assert three["reason"] is None
         assert three["expected_cost"] == pytest.approx(30.0)
 
@@ -153,7 +152,7 @@ def test_with_less_than_three_days_it_says_so(db_url: str, prices: Path) -> None
 def test_a_few_days_give_their_mean_with_an_interval_by_hand(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda number: (1.0, 2.0, 3.0)[number], 3)
-        found = told(db, prices, T0 + timedelta(days=3), days=10, confidence=0.8)
+        found = told(db, T0 + timedelta(days=3), days=10, confidence=0.8)
     assert found["method"] == "the mean of the days"
     assert found["expected_cost"] == pytest.approx(20.0)
     # The deviation is 1; of ten days and of a mean over three: sqrt(10 + 100/3) = 6.583. t(0.9; 2) is 1.886.
@@ -167,7 +166,7 @@ def test_two_weeks_show_the_weekdays(db_url: str, prices: Path) -> None:
 
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, cost, 14)
-        found = told(db, prices, T0 + timedelta(days=14, hours=9), days=7)
+        found = told(db, T0 + timedelta(days=14, hours=9), days=7)
     assert found["method"] == "the mean of each weekday"
     assert [day["expected_cost"] for day in found["by_day"]] == [pytest.approx(c) for c in (4, 4, 4, 4, 4, 0.5, 0.5)]
     assert found["expected_cost"] == pytest.approx(21.0)
@@ -177,7 +176,7 @@ def test_two_weeks_show_the_weekdays(db_url: str, prices: Path) -> None:
 def test_days_without_calls_count_as_nothing_and_today_does_not_count(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda number: (3.0, 0.0, 0.0, 99.0)[number], 4)
-        found = told(db, prices, T0 + timedelta(days=3, hours=20), days=1)
+        found = told(db, T0 + timedelta(days=3, hours=20), days=1)
     assert found["history_days"] == 3
     assert found["expected_cost"] == pytest.approx(1.0)
 
@@ -202,7 +201,7 @@ def test_a_change_is_split_into_volume_hit_rate_and_price_without_a_rest(db_url:
         days(db, lambda _: 1.0, 2)  # 100,000 tokens a day
         # Twice the tokens, half of them from the cache: 100,000 x 10 + 100,000 x 1 = 1.1, 2 without it
         days(db, lambda _: 2.0, 2, T0 + timedelta(days=2), cached_tokens=100_000)
-        split = told(db, prices, T0 + timedelta(days=4), days=1)["split"]
+        split = told(db, T0 + timedelta(days=4), days=1)["split"]
     assert split is not None
     assert split["cost_change"] == pytest.approx(0.1)
     weight = 0.1 / math.log(1.1)
@@ -216,7 +215,7 @@ def test_a_change_is_split_into_volume_hit_rate_and_price_without_a_rest(db_url:
 def test_what_it_would_be_at_another_hit_rate(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda _: 1.0, 5)
-        found = told(db, prices, T0 + timedelta(days=5), days=10, hit_rate=0.5)
+        found = told(db, T0 + timedelta(days=5), days=10, hit_rate=0.5)
     # Half of it at a tenth of the price
     assert found["expected_cost_at_hit_rate"] == pytest.approx(10 * 0.55)
 
@@ -396,6 +395,65 @@ def test_costs_that_are_not_by_line_item_are_compared_by_day(db_url: str, prices
     assert (row["model"], row["service_tier"]) == (None, None)
     assert row["coverage_percentage"] == pytest.approx(50.0)
     assert "the export is not by model: days are compared as a whole" in found["notes"]
+
+
+def test_costs_whose_line_items_name_a_tier_are_compared_by_tier(db_url: str, prices: Path, tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    items = {
+        "big, input": 0.02,
+        "big, cached input": 0.008,
+        "big text, output": 0.02,
+        "priority | big, input, long context": 0.3,
+        "priority | big, cache writes": 0.1,
+    }
+    results = [{"amount": {"value": cost, "currency": "usd"}, "line_item": item} for item, cost in items.items()]
+    path.write_text(json.dumps({"data": [{"start_time": DAY, "results": results}]}))
+    with TimescaleDBClient(db_url, pricing=prices) as db:
+        db.record_llm_interaction(call(T0, 10_000, 500, cached_tokens=8_000))  # 0.048
+        db.record_llm_interaction(call(T0, 1_000, service_tier="flex"))  # 0.005, which the export does not tell apart
+        db.record_llm_interaction(call(T0, 1_000, service_tier="priority", total_cost=0.4))
+        found = db.reconcile(path)
+    default, priority = found["rows"]
+    assert (default["model"], default["service_tier"]) == ("big", "default")
+    assert default["unexplained_cost"] == pytest.approx(-0.005, abs=1e-9)  # 0.048 - (0.048 + 0.005)
+    assert (priority["model"], priority["service_tier"]) == ("big", "priority")
+    assert priority["exported_cost"] == pytest.approx(0.4, abs=1e-9)
+    assert priority["unexplained_cost"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_written_tokens_of_a_usage_export_cost_their_premium(db_url: str, prices: Path, tmp_path: Path) -> None:
+    path = tmp_path / "usage.json"
+    result = {"model": "big", "num_model_requests": 1, "input_tokens": 10_000, "output_tokens": 500}
+    result |= {"input_cached_tokens": 2_000, "input_cache_write_tokens": 4_000}
+    path.write_text(json.dumps({"data": [{"start_time": DAY, "results": [result]}]}))
+    with TimescaleDBClient(db_url, pricing=prices) as db:
+        db.record_llm_interaction(call(T0, 10_000, 500, cached_tokens=2_000, cache_write_tokens=4_000))
+        (row,) = db.reconcile(path)["rows"]
+    # 4,000 x 10 + 2,000 x 1 + 4,000 x 12.5 + 500 x 40
+    assert row["exported_cost"] == pytest.approx(0.112, abs=1e-9)
+    assert row["unexplained_cost"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_mistake_in_the_pricing_file_does_not_stop_plans_that_need_no_price(
+    db_url: str, prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = tmp_path / "costs.csv"
+    costs.write_text(COSTS_CSV)
+    now = datetime.now(UTC)
+    with TimescaleDBClient(db_url, pricing=prices) as db:
+        for days in range(1, 5):
+            db.record_llm_interaction(call(now - timedelta(days=days), 10_000, cached_tokens=5_000))
+        assert db.flush()
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\nper: 1M\nmodels:\n  big: {prompt: x, completion: 1}\n")
+    monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(bad))
+    plans = (("forecast", "--hit-rate", "90%"), ("what-if", "--hit-rate", "90%"), ("reconcile", str(costs)))
+    for arguments in plans:
+        done = cli(*arguments, "--db-url", db_url)
+        assert done.exit_code == 0, (arguments, done.output)
+        assert "bad.yaml:4: models.big.prompt: is x" in done.stderr
+    asks_for_prices = cli("what-if", "--tier", "flex", "--db-url", db_url)
+    assert asks_for_prices.exit_code == 2
 
 
 @pytest.mark.parametrize(

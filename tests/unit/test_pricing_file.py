@@ -393,10 +393,11 @@ def test_prices_shows_what_a_model_costs_and_where_that_comes_from(tmp_path: Pat
     result = cli("prices", "house", "gpt-5.4", "--provider", "openai", "--at", "2026-11-01", "--pricing", str(path))
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
-    source = next(row[-1] for row in rows if row[:2] == ["house", "default"])
-    assert re.fullmatch("yaml:[0-9a-f]{8}", source)
-    assert ["house", "default", "$3", "$0.3", "$3", "$12", source] in rows
-    assert ["house", "batch", "$1.5", "$0.15", "$1.5", "$6", source] in rows
+    assert ["house", "default", "$3", "$0.3", "$3", "$12"] in rows
+    assert ["house", "batch", "$1.5", "$0.15", "$1.5", "$6"] in rows
+    told = re.search(r"^from +(yaml:[0-9a-f]{8}): house$", result.stdout, re.MULTILINE)
+    assert told
+    assert re.search(r"^from +genai-prices:[0-9.]+: gpt-5\.4$", result.stdout, re.MULTILINE)
     long = next(row for row in rows if row[:3] == ["gpt-5.4", "default", "272,000"])
     assert (long[3], long[4], long[6]) == ("$5", "$0.5", "$22.5")
     facts = json.loads(cli("prices", "--json", "--pricing", str(path)).stdout)
@@ -408,8 +409,19 @@ def test_prices_shows_what_a_model_costs_and_where_that_comes_from(tmp_path: Pat
         "cached": 0.3,
         "cache_write": 3.0,
         "completion": 12.0,
-        "price_source": source,
+        "price_source": told[1],
     }
+
+
+def test_prices_tells_bands_apart_and_where_they_come_from_on_a_narrow_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(
+        "version: 1\nper: 1M\nmodels:\n"
+        "  house: {prompt: 1, cached: 0.125, completion: 10, above: {272000: {prompt: 2, completion: 15}}}\n"
+    )
+    shown = CliRunner().invoke(app, ["prices", "house", "--pricing", str(path)], env={"COLUMNS": "60"}).stdout
+    assert "272,000" in shown
+    assert re.search(r"from +yaml:[0-9a-f]{8}: house", shown)
 
 
 def test_prices_of_an_unknown_model_is_exit_code_1_and_says_what_to_do() -> None:
