@@ -29,7 +29,6 @@ SYSTEM_USER = "rlm_cachetrack"
 PORT = 5432  # names the socket; there is no TCP
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 POLL_S = 0.05
-_BEING_WRITTEN_S = 3.0
 OR_SET_URL = "or set RLM_CACHETRACK_DB_URL to the address of a PostgreSQL"
 ELSEWHERE = f"Set RLM_CACHETRACK_DATA_DIR to another folder, {OR_SET_URL}"
 
@@ -103,28 +102,43 @@ def read_postmaster(cluster: Path) -> Postmaster | None:
     )
 
 
-def is_being_written(cluster: Path) -> bool:
-    """Whether somebody may be at writing ``postmaster.pid``: a server makes it, and fills it a moment later.
-
-    To take that file for a left-over one, and remove it, would let two servers at the same data.
-    """
-    lock_file = cluster / "postmaster.pid"
-    try:
-        return read_postmaster(cluster) is None and abs(time.time() - lock_file.stat().st_mtime) < _BEING_WRITTEN_S
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
 def is_postmaster(pid: int, cluster: Path) -> bool:
     """Whether ``pid`` is the server of ``cluster``, and no other program that was given its number since."""
-    data_option = b"\0-D\0" + os.fsencode(cluster) + b"\0"
-    if Path("/proc/self/cmdline").exists():
+    if _PROC.exists():
         try:
-            return data_option in Path(f"/proc/{pid}/cmdline").read_bytes()
+            return _data_option(cluster) in (_PROC / str(pid) / "cmdline").read_bytes()
         except OSError:
             return False
     ps = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
-    return data_option.strip(b"\0").replace(b"\0", b" ") in ps.stdout
+    return _as_ps_shows_it(cluster) in ps.stdout
+
+
+def is_being_started(cluster: Path) -> bool:
+    """Whether a ``pg_ctl`` or a server of ``cluster`` is alive, also one that has not written its pid file yet.
+
+    A starter that was killed leaves them at work. Two servers that find the same left-over pid file may both start:
+    each removes what it takes for the left-over one ("race condition" in CreateLockFile() of PostgreSQL's miscinit.c).
+    """
+    if not _PROC.exists():
+        ps = subprocess.run(["ps", "-axww", "-o", "command="], capture_output=True, check=False)
+        return _as_ps_shows_it(cluster) in ps.stdout
+    option = _data_option(cluster)
+    for process in _PROC.glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            if option in process.read_bytes():
+                return True
+    return False
+
+
+_PROC = Path("/proc") if Path("/proc/self/cmdline").exists() else Path("/no proc file system")
+
+
+def _data_option(cluster: Path) -> bytes:
+    return b"\0-D\0" + os.fsencode(cluster) + b"\0"
+
+
+def _as_ps_shows_it(cluster: Path) -> bytes:
+    return _data_option(cluster).strip(b"\0").replace(b"\0", b" ")
 
 
 def remove_misleading(lock_file: Path) -> None:

@@ -230,11 +230,16 @@ def _settle(cluster: Path, deadline: float) -> Postmaster | None:
         server = system.read_postmaster(cluster)
         if server is not None and server.accepts(cluster):
             return server
-        if server is None and system.is_being_written(cluster):
+        if server is None or not system.is_postmaster(server.pid, cluster):
+            if not system.is_being_started(cluster):
+                return None
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"another process has not done starting the embedded PostgreSQL in {cluster}; its log is "
+                    f"{cluster / LOG_FILE}"
+                )
             time.sleep(POLL_S)
             continue
-        if server is None or not system.is_postmaster(server.pid, cluster):
-            return None
         if server.state == "ready" and not (server.socket_dir / system.SOCKET_NAME).exists():
             # A cleaner of temporary files, say. Others may be connected still, so it is not ours to restart.
             raise EmbeddedError(

@@ -367,19 +367,28 @@ def test_a_stale_pid_file_does_not_keep_the_server_from_starting(
     assert sql(embedded.ensure_running(shared), "SELECT 1") == 1
 
 
-def test_a_pid_file_that_a_server_has_just_made_is_not_taken_for_a_left_over_one(shared: Path) -> None:
+@pytest.mark.parametrize("left_over", ["the dead server's", "an empty one", "none"])
+def test_a_server_that_a_killed_starter_left_on_its_way_up_is_waited_for(shared: Path, left_over: str) -> None:
+    """It is not up, and there is no sign of it but its process: here a program of its name, held before it began."""
     cluster = socket_dir(embedded.ensure_running(shared))
+    text = (cluster / "postmaster.pid").read_text()
     embedded.stop(shared)
-    lock_file = cluster / "postmaster.pid"
-    lock_file.touch()
-    os.chown(lock_file, cluster.stat().st_uid, cluster.stat().st_gid)
+    if left_over != "none":
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+        (cluster / "postmaster.pid").write_text(
+            f"{dead.pid}\n" + text.partition("\n")[2] if left_over == "the dead server's" else ""
+        )
+        os.chown(cluster / "postmaster.pid", cluster.stat().st_uid, cluster.stat().st_gid)
+    on_its_way = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "-D", str(cluster), ""])
 
     starter = python(ENSURE, shared)
     with pytest.raises(subprocess.TimeoutExpired):
         starter.wait(timeout=1.5)
-    assert lock_file.read_bytes() == b""
+    on_its_way.kill()
+    on_its_way.wait()
 
-    assert sql(finished(starter), "SELECT 1") == 1  # nobody filled it for some seconds
+    assert sql(finished(starter), "SELECT 1") == 1
 
 
 def test_a_copied_cluster_is_not_taken_for_the_running_one(home: Path, made: Path) -> None:
@@ -396,14 +405,17 @@ def test_a_copied_cluster_is_not_taken_for_the_running_one(home: Path, made: Pat
 def test_repeated_kills_of_server_and_starters_never_lose_the_database(made: Path) -> None:
     url = embedded.ensure_running(made)
     sql(url, "CREATE TABLE kept (n int)")
+    pid_file = embedded.status(made).data_dir / "postmaster.pid"
     for n in range(10):
         sql(embedded.ensure_running(made), f"INSERT INTO kept VALUES ({n})")
         pid = embedded.status(made).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        while embedded.status(made).running:  # until the kernel has done it
+            pass
         starter = python(ENSURE, made, start_new_session=True)
-        while not any(made.glob("postgres-*/postmaster.pid")):
-            assert starter.poll() is None
+        while not pid_file.exists() or pid_file.read_bytes().startswith(b"%d\n" % pid):
+            assert starter.poll() is None  # until the next server has begun
         os.killpg(starter.pid, signal.SIGKILL)
         starter.communicate()
     assert sql(embedded.ensure_running(made), "SELECT count(*) FROM kept") == 10
