@@ -42,11 +42,10 @@ def expanded(sql: str, variables: dict[str, list[str]]) -> str:
     """The text that Grafana sends."""
     first, last = (f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in (FROM, TO))
     sql = re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 BETWEEN {first} AND {last}", sql)
-    for name, values in variables.items():
-        text = quoted(values)
-        sql = sql.replace(f"${{{name}:sqlstring}}", text)
-    assert "$" not in sql, sql
-    return sql
+    assert set(re.findall(r"\$\S*", sql)) <= {f"${{{name}:sqlstring}})" for name in variables} | {
+        f"${{{name}:sqlstring}}{end}" for name in variables for end in ("", "::timestamptz")
+    }
+    return re.sub(r"\$\{(\w+):sqlstring\}", lambda found: quoted(variables[found[1]]), sql)
 
 
 def run(url: str, sql: str, **variables: list[str]) -> list[dict[str, Any]]:

@@ -12,10 +12,12 @@ import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
+_CHOSEN = os.environ.get("RLM_CACHETRACK_TEST_CHROMIUM")
+
 
 def executable() -> str | None:
     """Where it is, None where there is none."""
-    return os.environ.get("RLM_CACHETRACK_TEST_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    return _CHOSEN or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 @contextmanager
