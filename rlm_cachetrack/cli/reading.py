@@ -122,7 +122,7 @@ def runs(
 
 def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Show what the cache did in one run: totals, savings, and a bar per iteration."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("reading the run"):
         run_id, count = chosen_run(client, query_id, run)
         report = read_report(client, query_id, run_id)
     if as_json:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import ConfigError
 from ._arguments import DbUrl, NotFound, QueryId, chosen_run, open_client
-from ._output import clean, stderr
+from ._output import clean, patiently, stderr
 
 __all__ = ["report"]
 
@@ -32,7 +32,7 @@ def report(
     """Tell others what the cache did in a run: as one web page, or as Markdown."""
     from ..web import report as reports
 
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("reading the run"):
         run_id, _ = chosen_run(client, query_id, run)
         found = reports.read(client.reader(), query_id, run_id)
     if found is None:

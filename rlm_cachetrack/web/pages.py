@@ -165,7 +165,7 @@ class Pages:
         @router.get("/forecast")
         def forecast(request: Request, days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = "") -> Any:
             found = reading.forecast(days, model or None)
-            known = {row["model"] for row in reading.usage(span_of("90d", None, None))["models"] if row["model"]}
+            known = {row["model"] for row in reading.usage(span_of("7d", None, None))["models"] if row["model"]}
             return self.show(
                 request,
                 "forecast.html",

@@ -201,10 +201,12 @@ def test_stored_openai_responses_are_read_and_priced(reused_db_url: str, tmp_pat
 
 
 def test_batch_output_files_are_read(reused_db_url: str, tmp_path: Path) -> None:
-    """The Batch API costs half: the price list says so, or has no such tier, and then there is no price."""
+    """The Batch API costs half of USD 1.25 / 0.125 / 10 for 1M prompt / cached / completion tokens."""
+    # The built-in price list knows this tier only since the autumn of 2026.
+    body = {**CHAT, "created": 1_795_200_000}
     good = {"id": "batch_req_1", "custom_id": "q-1", "error": None}
     lines = [
-        {**good, "response": {"status_code": 200, "request_id": "req_1", "body": CHAT}},
+        {**good, "response": {"status_code": 200, "request_id": "req_1", "body": body}},
         {**good, "custom_id": "q-2", "response": {"status_code": 400, "body": {"error": {"message": "SECRET"}}}},
         {**good, "custom_id": "q-3", "response": None, "error": {"code": "batch_expired", "message": "SECRET"}},
     ]
@@ -221,6 +223,7 @@ def test_batch_output_files_are_read(reused_db_url: str, tmp_path: Path) -> None
     assert run["query_id"] == "batch_out"
     assert (call["service_tier"], call["request_id"], call["metadata"]["custom_id"]) == ("batch", "req_1", "q-1")
     assert call["duration_ms"] is None
+    assert call["total_cost"] == pytest.approx((976 * 1.25 + 1024 * 0.125 + 100 * 10) / 2e6, abs=1e-12)
 
 
 SPEND = {
