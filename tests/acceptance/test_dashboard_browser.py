@@ -17,8 +17,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded
+from rlm_cachetrack.cli import app
 from tests.conftest import _database
 from tests.support.browser import chromium
 from tests.support.web import BEGUN, HOSTILE, record, served, store_runs
@@ -163,6 +165,21 @@ def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address
         until(page, f"{drawn} === 2", 2.0)
         db.delete(query_id="seen-live")
     assert page.problems == []
+
+
+def test_a_report_opens_from_its_file_alone(page: Any, stored: str, tmp_path: Path) -> None:
+    for name in ("bench", HOSTILE):
+        file = tmp_path / "report.html"
+        result = CliRunner().invoke(app, ["report", name, "--html", str(file), "--db-url", stored])
+        assert result.exit_code == 0, result.stderr
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.context.set_offline(True)
+        open_page(page, file.as_uri())
+        assert page.locator("figure.chart").count() == 3
+        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
+        assert page.title() != "owned"
+        assert page.problems == []
 
 
 def test_it_works_with_the_keyboard_alone(page: Any, address: str) -> None:
