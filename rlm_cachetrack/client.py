@@ -401,7 +401,7 @@ class DashboardStore:
         """What the next days will cost; see :meth:`TimescaleDBClient.forecast_cost`. Blocks."""
         from . import forecast
 
-        return forecast.forecast_cost(self.store, self._runtime.price_book(), days, model=model)
+        return forecast.forecast_cost(self.store, days, model=model)
 
     def budgets(self) -> list[budgets.BudgetCheck]:
         """How every budget stands; see :meth:`TimescaleDBClient.check_budget`. Blocks."""
