@@ -8,7 +8,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test nox lint types check fmt bench build clean distclean
+.PHONY: help demo test nox lint types check fmt docs bench build clean distclean
 
 PYTHON ?=
 ARGS ?=
@@ -52,6 +52,11 @@ fmt: $(dev)  ## lay the code out and mend what can be mended (ruff)
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
+docs: $(dev)  ## build the documentation's site in site/; ARGS=pictures makes its pictures anew first
+	@test '$(ARGS)' != pictures || RLM_CACHETRACK_PICTURES=docs/pictures $(python) -m pytest -q \
+		tests/acceptance/test_dashboard_browser.py -k pictures_of
+	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict
+
 bench: $(dev)  ## measure; ARGS=import_time for one benchmark
 	@$(python) benchmarks/run.py $(ARGS)
 
@@ -59,7 +64,7 @@ build: $(dev)  ## make the sdist and the wheel in dist/
 	@$(python) -m build --no-isolation --outdir dist
 
 clean:  ## remove what was built, and the tools' caches
-	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './$(venv)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove .venv

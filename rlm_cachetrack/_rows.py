@@ -4,6 +4,7 @@ An event is one line of the journal, a dict with a ``kind``:
 
 * ``call``: an instrumented call; ``usage`` is what the server sent, tokens and costs are derived from it;
 * ``record``: a record made by hand; its tokens, prices and costs stand, what is left out is filled in;
+* ``stored``: a row that comes from a store, complete as it is: nothing is filled in;
 * ``run_start``, ``run_end``, ``optimization``: of a run.
 
 Moments are ISO 8601 text, or seconds since the epoch for the clock readings of a call.
@@ -121,7 +122,7 @@ class Rows:
             try:
                 event = named(event)
                 kind = event["kind"]
-                if kind in ("call", "record"):
+                if kind in ("call", "record", "stored"):
                     interaction = self._interaction(event)
                     if self._packed:
                         pack_row(interaction)  # what cannot be packed is to be known now
@@ -157,8 +158,10 @@ class Rows:
         if values["kind"] == "call":
             _fill_from_usage(values, usage)
             cost = self._prices.cost(usage, **_priced_by(values))
-        else:
+        elif values["kind"] == "record":
             cost = self._complete(values)
+        else:
+            cost = _given(values)
         for name in (*_COST_FIELDS, "price_source"):
             values[name] = getattr(cost, name)
         for name in _TEXT:
@@ -188,8 +191,11 @@ class Rows:
             cache_write_tokens=values.get("cache_write_tokens"),
             reasoning_tokens=values.get("reasoning_tokens"),
         )
-        given = Cost(**{name: values.get(name) for name in (*_COST_FIELDS, "price_source")})
-        return self._prices.complete(given, usage, **_priced_by(values))
+        return self._prices.complete(_given(values), usage, **_priced_by(values))
+
+
+def _given(values: Mapping[str, Any]) -> Cost:
+    return Cost(**{name: values.get(name) for name in (*_COST_FIELDS, "price_source")})
 
 
 def _never(_: Mapping[str, Any]) -> bytes | None:

@@ -15,14 +15,22 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import _forking, _guard, context
 from .config import Settings, load_settings, redact
 from .dead_letters import DeadLetters, offer_again
-from .errors import CacheTrackError, ConfigError, EmbeddedError, PricingError, StoreUnreachableError
+from .errors import (
+    CacheTrackError,
+    ConfigError,
+    EmbeddedError,
+    PricingError,
+    RecordRefusedError,
+    StoreUnreachableError,
+)
 from .outbox import Outbox, journals, survey
 from .records import RecordSink
 from .writer import Writer
@@ -242,6 +250,28 @@ class Runtime:
                 _guard.report("closing the sink", exc)
         _runtimes.discard(self)
         return stored
+
+    def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Store events now, past the outbox: for what is in a file and can be offered again. Blocks.
+
+        Returns:
+            By their index the events that cannot be stored, and why.
+
+        Raises:
+            StoreError: The store failed; nothing, or a first part, was stored.
+        """
+        built = self.rows().build(events)
+        unreadable = {id(event) for event, _ in built.unreadable}
+        refused = {index: "it cannot be read" for index, event in enumerate(events) if id(event) in unreadable}
+        try:
+            self.store().store(replace(built.batch, offered_before=True))
+            return refused
+        except RecordRefusedError as exc:
+            if len(events) == 1:
+                return {0: str(exc)}
+        half = len(events) // 2
+        refused = self.import_events(events[:half])
+        return refused | {half + index: reason for index, reason in self.import_events(events[half:]).items()}
 
     # -- for doctor and migrate ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast
 
 from .errors import ConfigError
 from .storage import PostgresStore
+from .tables import Facts, Table
 
 __all__ = [
     "CacheEvolutionStep",
@@ -195,24 +196,24 @@ def optimization(store: PostgresStore, query_id: str, run_id: datetime) -> Token
     return _first([_optimization(row) for row in rows], TokenCacheOptimization)
 
 
-def top_cache_savings(store: PostgresStore, limit: int) -> list[TokenCacheOptimization]:
+def top_cache_savings(store: PostgresStore, limit: int) -> Table[TokenCacheOptimization]:
     """The runs in which the cache saved most, by cost."""
     return _all([_optimization(row) for row in store.query("top_cache_savings", limit=limit)], TokenCacheOptimization)
 
 
 def cache_effectiveness_by_model(
     store: PostgresStore, since: datetime | None, until: datetime | None
-) -> list[ModelEffectiveness]:
+) -> Table[ModelEffectiveness]:
     """How well the cache worked, by model, for calls with ``since <= time < until``."""
     rows = store.query("cache_effectiveness_by_model", **_whole_hours(since, until))
     return _all(rows, ModelEffectiveness)
 
 
-def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> list[dict[str, Any]]:
+def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table[dict[str, Any]]:
     """Every call of one run, in order of time, keyed by column."""
     rows = store.query("interactions_of_run", **_of_run(store, query_id, run_id))
     # Text, as record_llm_interaction returns it.
-    return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]
+    return Table({**row, "interaction_id": str(row["interaction_id"])} for row in rows)
 
 
 def interactions_page(
@@ -220,7 +221,7 @@ def interactions_page(
     limit: int,
     before: tuple[datetime, str] | None = None,
     model: str | None = None,
-) -> list[dict[str, Any]]:
+) -> Table[dict[str, Any]]:
     """Calls of all runs, newest first, keyed by column.
 
     Args:
@@ -231,10 +232,10 @@ def interactions_page(
     """
     moment, interaction_id = before or (None, None)
     rows = store.query("interactions_page", before_time=moment, before_id=interaction_id, model=model, limit=limit)
-    return [{**row, "interaction_id": str(row["interaction_id"])} for row in rows]
+    return Table({**row, "interaction_id": str(row["interaction_id"])} for row in rows)
 
 
-def cache_evolution(store: PostgresStore, query_id: str, run_id: datetime) -> list[CacheEvolutionStep]:
+def cache_evolution(store: PostgresStore, query_id: str, run_id: datetime) -> Table[CacheEvolutionStep]:
     """How the hit rate went over the iterations of a run, from its calls; also while it goes on."""
     return _all(store.query("evolution", **_of_run(store, query_id, run_id)), CacheEvolutionStep)
 
@@ -245,14 +246,14 @@ def usage_over_time(
     since: datetime | None = None,
     until: datetime | None = None,
     model: str | None = None,
-) -> list[UsageBucket]:
+) -> Table[UsageBucket]:
     """Calls, tokens, cost and hit rate by hour, day, week or month of UTC, for calls with ``since <= time < until``."""
     if unit not in _UNITS:
         raise ConfigError(f"unit={unit!r}: expected one of {', '.join(_UNITS)}")
     return _all(store.query("usage_over_time", unit=unit, model=model, **_whole_hours(since, until)), UsageBucket)
 
 
-def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> list[RunListing]:
+def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> Table[RunListing]:
     """The newest runs, of one query or of all."""
     return _all(store.query("runs_list", limit=limit, query_id=query_id), RunListing)
 
@@ -260,7 +261,7 @@ def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> 
 def run_summary(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
     """When a run began and ended and how, its totals and latencies; None for an unknown one."""
     rows = store.query("query_run_summary", **_of_run(store, query_id, run_id))
-    return rows[0] if rows else None
+    return Facts(rows[0]) if rows else None
 
 
 def _of_run(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any]:
@@ -307,8 +308,8 @@ def _optimization(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first(rows: list[dict[str, Any]], kind: type[RowT]) -> RowT | None:
-    return cast("RowT", rows[0]) if rows else None
+    return cast("RowT", Facts(rows[0])) if rows else None
 
 
-def _all(rows: list[dict[str, Any]], kind: type[RowT]) -> list[RowT]:
-    return cast("list[RowT]", rows)
+def _all(rows: list[dict[str, Any]], kind: type[RowT]) -> Table[RowT]:
+    return Table(cast("list[RowT]", rows), columns=tuple(kind.__annotations__))

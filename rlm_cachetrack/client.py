@@ -18,10 +18,10 @@ from .errors import CacheTrackError, ConfigError, PricingError, RecordError, Sto
 from .records import LLMInteractionRecord, aware, checked_json, checked_query_id, clean_text, event_of_record, new_id
 
 if TYPE_CHECKING:
-    from . import analytics
+    from . import analytics, budgets, forecast, tables
     from .storage import PostgresStore
 
-__all__ = ["ReadingClient", "TimescaleDBClient", "unopened"]
+__all__ = ["DashboardStore", "ReadingClient", "TimescaleDBClient", "unopened"]
 
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
@@ -78,6 +78,14 @@ class TimescaleDBClient(Planning):
         """The pipeline behind this client; for ``instrument(store=client)``."""
         self._check_open()
         return self._runtime
+
+    def reader(self) -> PostgresStore:
+        """The store that reads go to, holding all that was recorded before. Blocks until it does.
+
+        Raises:
+            StoreUnreachableError: It could not be stored in time.
+        """
+        return self._reader()
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
@@ -207,7 +215,7 @@ class TimescaleDBClient(Planning):
 
         return analytics.optimization(self._reader(), *self._key(query_id, run_id))
 
-    def get_top_cache_savings(self, limit: int = 10) -> list[analytics.TokenCacheOptimization]:
+    def get_top_cache_savings(self, limit: int = 10) -> tables.Table[analytics.TokenCacheOptimization]:
         """The runs in which the cache saved most, highest ``cost_savings`` (USD) first."""
         from . import analytics
 
@@ -215,7 +223,7 @@ class TimescaleDBClient(Planning):
 
     def get_cache_effectiveness_by_model(
         self, since: datetime | None = None, until: datetime | None = None
-    ) -> list[analytics.ModelEffectiveness]:
+    ) -> tables.Table[analytics.ModelEffectiveness]:
         """How well the cache worked, by model.
 
         Args:
@@ -228,13 +236,13 @@ class TimescaleDBClient(Planning):
         last = None if until is None else aware(until, "until")
         return analytics.cache_effectiveness_by_model(self._reader(), first, last)
 
-    def get_llm_interactions(self, query_id: str, run_id: datetime | str) -> list[dict[str, Any]]:
+    def get_llm_interactions(self, query_id: str, run_id: datetime | str) -> tables.Table[dict[str, Any]]:
         """Every call of one run, in order of time, keyed by the columns of ``llm_interactions``."""
         from . import analytics
 
         return analytics.interactions(self._reader(), *self._key(query_id, run_id))
 
-    def list_query_runs(self, limit: int = 100, query_id: str | None = None) -> list[analytics.RunListing]:
+    def list_query_runs(self, limit: int = 100, query_id: str | None = None) -> tables.Table[analytics.RunListing]:
         """The newest runs first; of one query, or of all."""
         from . import analytics
 
@@ -365,6 +373,46 @@ def unopened(db_url: str | None = None) -> _runtime.Runtime:
         ConfigError: ``db_url`` or a setting of the environment is unusable.
     """  # noqa: D205
     return _runtime.open_runtime(load_settings(db_url))
+
+
+class DashboardStore:
+    """What the dashboard reads from: a store that is neither written to nor waits for what is recorded here.
+
+    Does not block until it is asked something.
+
+    Args:
+        db_url: As of :class:`TimescaleDBClient`.
+        timeout_s: The longest that a query waits for a connection, so that a page can soon say that there is none.
+
+    Attributes:
+        store: Where calls and runs are.
+    """
+
+    def __init__(self, db_url: str | None = None, *, timeout_s: float = 3.0) -> None:
+        self._runtime = unopened(db_url)
+        self.store = self._runtime.store()
+        self.store.read_timeout_s = timeout_s
+
+    def health(self) -> dict[str, Any]:
+        """``outbox``: what waits in journals of this machine; ``database``: what is connected. Blocks."""
+        return {"outbox": self._runtime.waiting(), "database": self._runtime.describe_store()}
+
+    def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:
+        """What the next days will cost; see :meth:`TimescaleDBClient.forecast_cost`. Blocks."""
+        from . import forecast
+
+        return forecast.forecast_cost(self.store, days, model=model)
+
+    def budgets(self) -> list[budgets.BudgetCheck]:
+        """How every budget stands; see :meth:`TimescaleDBClient.check_budget`. Blocks."""
+        from . import budgets
+
+        return [budgets.check_budget(self.store, budget["name"]) for budget in budgets.budgets(self.store)]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if not self._runtime.in_use:
+            self._runtime.close(0)
 
 
 def _missing(filling: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from . import _guard, _runtime, context
 from .config import disabled
 from .errors import CacheTrackError, RecordError, StoreError
 from .records import aware, checked_json, checked_query_id
+from .tables import facts_as_html
 
 if TYPE_CHECKING:
     from .analytics import TokenCacheOptimization, TokenCacheSummary
@@ -168,6 +169,23 @@ class QueryRun(_Level):
         if self._run_id is None:
             raise CacheTrackError("the run has not begun: run_id is set on entering `with query_run(...) as run:`")
         return self._run_id
+
+    def __repr__(self) -> str:
+        if self._run_id is None:
+            return f"<QueryRun {self.query_id!r}, not begun>"
+        if self._frame is None:
+            return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, not begun>"
+        over = "over" if self._frame.over else "open"
+        return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, {over}>"
+
+    def _repr_html_(self) -> str | None:
+        """The totals, for a notebook; blocks like :meth:`summary`. None where there are none: the plain repr then."""
+        if self._frame is None:
+            return None
+        try:
+            return facts_as_html(self.summary())
+        except CacheTrackError:
+            return None
 
     def __enter__(self) -> Self:
         self._check_closed()

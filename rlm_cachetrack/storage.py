@@ -86,6 +86,8 @@ class PostgresStore:
         self._hourly: HourlyAggregate | None = None
         self._closed = False
         self._straight = True
+        self.read_timeout_s = READ_TIMEOUT_S
+        """The longest that a query waits for a connection."""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -269,13 +271,33 @@ class PostgresStore:
         """
         self.open()
         try:
-            with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+            with self._errors(), self._read_pool().connection(self.read_timeout_s) as connection:
                 rows = connection.execute(_sql.query(name), parameters).fetchall()
         except StoreUnreachableError:
             with self._lock:
                 self._drop_connections()
             raise
         return [{key: _plain(value) for key, value in row.items()} for row in rows]
+
+    def stream(self, name: str, size: int, /, **parameters: Any) -> Iterator[list[dict[str, Any]]]:
+        """Run ``schema/queries/<name>.sql`` and yield its rows, ``size`` at a time, over a connection of its own.
+
+        Neither side ever holds all of them. Blocks for each part.
+
+        Raises:
+            StoreUnreachableError: No connection could be had, or it was lost.
+            QueryError: The server refused the statement.
+        """
+        self.open()
+        with (
+            self._errors(),
+            self._connect(self._open_url()) as connection,
+            connection.transaction(),
+            connection.cursor("rlm_cachetrack_stream", row_factory=dict_row) as cursor,
+        ):
+            cursor.execute(_sql.query(name), parameters)
+            while rows := cursor.fetchmany(size):
+                yield [{key: _plain(value) for key, value in row.items()} for row in rows]
 
     def delete(
         self, *, query_id: str | None = None, run_id: datetime | None = None, before: datetime | None = None

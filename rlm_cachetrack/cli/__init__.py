@@ -23,6 +23,7 @@ from ..config import redact
 from ..errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
 from ._arguments import PROGRAM, NotFound, in_words_of_the_command_line
 from ._output import clean_lines, stderr
+from .dashboard import dashboard
 from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
 from .demo import demo
@@ -30,8 +31,10 @@ from .outbox import outbox_app
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
 from .prices import prices_app
-from .reading import models, runs, show, top
+from .reading import models, runs, show, top, usage
+from .reporting import report
 from .repricing import reprice
+from .transferring import export, import_
 
 __all__ = ["app", "main"]
 
@@ -78,7 +81,7 @@ app = typer.Typer(
     help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
 )
-for read in (demo, runs, show, top, models):
+for read in (demo, runs, show, top, models, usage, report, dashboard):
     app.command(rich_help_panel="Look")(read)
 for plan in (forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
@@ -86,6 +89,8 @@ app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
 for keep in (doctor, migrate, policy, reprice, delete, prune):
     app.command(rich_help_panel="Keep house")(keep)
 app.add_typer(prices_app, name="prices", rich_help_panel="Look")
+app.command(rich_help_panel="Move")(export)
+app.command("import", rich_help_panel="Move")(import_)
 app.add_typer(outbox_app, name="outbox", rich_help_panel="Keep house")
 app.add_typer(embedded_app, name="db", rich_help_panel="Keep house")
 

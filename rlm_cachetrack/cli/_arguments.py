@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..client import TimescaleDBClient
 
 __all__ = [
+    "AsCsv",
     "AsJson",
     "DbUrl",
     "NotFound",
@@ -70,6 +71,7 @@ DbUrl = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)]
 QueryId = Annotated[
     str, typer.Argument(metavar="QUERY_ID", callback=_query_id, help="As `runs` lists it.", show_default=False)

@@ -6,19 +6,24 @@ Query ids, model names and statuses come from outside. They never reach the term
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
 import math
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ..wording import NONE, clean, clean_lines, duration, moment, number, percentage, rate, size, usd
 
 __all__ = [
     "NONE",
@@ -28,7 +33,9 @@ __all__ = [
     "duration",
     "moment",
     "number",
+    "patiently",
     "percentage",
+    "print_csv",
     "print_json",
     "print_line",
     "rate",
@@ -40,11 +47,9 @@ __all__ = [
     "usd",
 ]
 
-NONE = "–"  # noqa: RUF001
-"""Shown for NULL: not known, not reported. Never for 0."""
-
 _GAP = 2
 _NARROWEST = 8
+_PATIENCE_S = 2.0
 
 
 # -- where to -------------------------------------------------------------------------------------
@@ -69,6 +74,40 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()  # a closed pipe shows here, where it is handled, not at exit
 
 
+def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV to stdout, the names of the columns first; nested values as JSON, NULL as nothing.
+
+    Args:
+        rows: Keyed by column, all alike.
+        columns: Where there may be no row to tell.
+    """
+    names = list(rows[0]) if rows else list(columns)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = (_plain(row[name]) for name in names)
+        writer.writerow([json.dumps(v, default=str) if isinstance(v, (dict, list)) else v for v in values])
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def patiently(words: str) -> Iterator[None]:
+    """Say on stderr what takes so long, where somebody looks on and it takes longer than two seconds."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    status = stderr().status(f"{words} …")
+    timer = threading.Timer(_PATIENCE_S, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -79,90 +118,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no word for it
     return value
-
-
-# -- words and numbers ----------------------------------------------------------------------------
-
-
-def clean(text: object) -> str:
-    r"""``text`` on one line, with everything that is not printable made visible, as ``\x1b``."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
-
-
-def clean_lines(text: str) -> str:
-    """Like :func:`clean`, but the line breaks stay: of messages of ours, in which foreign text is quoted."""
-    return "\n".join(map(clean, text.split("\n")))
-
-
-def number(value: float | None) -> str:
-    """A whole number with thousands separators."""
-    return NONE if value is None else f"{value:,.0f}"
-
-
-def rate(value: float | None) -> str:
-    """A fraction 0-1 as a percentage; neither 0 nor 100 % unless it is."""
-    if value is None or not math.isfinite(value):
-        return NONE
-    if 0 < value < 0.001:
-        return "<0.1 %"
-    return ">99.9 %" if 0.999 < value < 1 else f"{value:.1%}".replace("%", " %")
-
-
-def percentage(value: float | None) -> str:
-    """A percentage 0-100, like :func:`rate`."""
-    return rate(None if value is None else value / 100)
-
-
-def usd(value: float | None) -> str:
-    """US dollars: cents from one dollar on, below it at least three digits that mean something."""
-    if value is None or not math.isfinite(value):
-        return NONE
-    amount, sign = abs(value), "-" if value < 0 else ""
-    if amount == 0:
-        return "$0"
-    if amount >= 1:
-        return f"{sign}${amount:,.2f}"
-    digits = max(4, 2 - math.floor(math.log10(amount)))
-    if digits > 10:
-        return f"{sign}${amount:.1e}"
-    text = f"{amount:.{digits}f}"
-    while len(text) > 6 and text.endswith("0"):  # $0.00000450: the first four decimals stay, for the look of columns
-        text = text[:-1]
-    return f"{sign}${text}"
-
-
-def duration(milliseconds: float | None) -> str:
-    """A time span, from ``0.4 ms`` to ``3 h 02 min``."""
-    if milliseconds is None or not math.isfinite(milliseconds):
-        return NONE
-    if milliseconds < 999.5:
-        return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1000
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {left:02} s"
-    return f"{minutes // 60:,} h {minutes % 60:02} min"
-
-
-def size(count: float) -> str:
-    """Bytes, from ``17 bytes`` to ``1.2 GB``."""
-    if count < 1000:
-        return f"{count:.0f} byte{'' if count == 1 else 's'}"
-    for unit in ("kB", "MB"):
-        count /= 1000
-        if count < 999.95:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1000:,.1f} GB"
-
-
-def moment(value: datetime | None, *, full: bool = False) -> str:
-    """A moment in UTC, to the second or in full, in one word that ``--run`` takes."""
-    if value is None:
-        return NONE
-    text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds" if full else "seconds")
-    return f"{text}Z"
 
 
 # -- lines and tables ---------------------------------------------------------------------------------------
@@ -199,6 +154,7 @@ class Column:
         optional: Left out where the terminal is too narrow, the highest number first; 0 stays.
         flexible: Shortened with an ellipsis where the terminal is too narrow.
         style: Of its cells.
+        least: Columns that may be left out go before this flexible one gets narrower than that.
     """
 
     title: str
@@ -206,6 +162,7 @@ class Column:
     optional: int = 0
     flexible: bool = False
     style: str = ""
+    least: int = 18
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
@@ -222,7 +179,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
         return width - fixed - _GAP * (len(shown) - 1)
 
     wanted = max((natural[index] for index, column in enumerate(columns) if column.flexible), default=0)
-    while room() < min(wanted, 18) and (spare := [index for index in shown if columns[index].optional]):
+    least = max((column.least for column in columns if column.flexible), default=0)
+    while room() < min(wanted, least) and (spare := [index for index in shown if columns[index].optional]):
         shown.remove(max(spare, key=lambda index: columns[index].optional))
     flexible = max(min(wanted, room()), _NARROWEST)
 

@@ -15,8 +15,9 @@ from ._output import NONE, clean, duration, moment, number, percentage, rate, us
 
 if TYPE_CHECKING:
     from ..client import TimescaleDBClient
+    from ..usage_views import Usage
 
-__all__ = ["print_report", "read_report"]
+__all__ = ["print_report", "read_report", "usage_chart"]
 
 _WIDEST = 100
 _LONGEST_EVOLUTION = 40
@@ -201,6 +202,43 @@ def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
             continue
         filled = round(length * share)
         if 0 < share < 1:  # neither empty nor full unless it is
+            filled = min(max(filled, 1), length - 1)
+        grid.add_row(*text, Text.assemble((full * filled, "green"), (rest * (length - filled), "dim")))
+    return grid
+
+
+def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
+    """Hit rate and cost over time: a line a bucket, with a bar for the rate."""
+    full, rest = ("█", "░") if unicode else ("#", ".")
+    rows = usage["buckets"]
+    left_out = max(len(rows) - _LONGEST_EVOLUTION, 0)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    heads = ("From (UTC)", "Calls", "Prompt", "Cost", "Saved", "Hit rate")
+    texts = [
+        (
+            moment(row["bucket"]).removesuffix(":00Z"),
+            number(row["total_interactions"]),
+            number(row["total_prompt_tokens"]),
+            usd(row["total_cost"]),
+            usd(row["cost_savings"]),
+            rate(row["cache_hit_rate"]),
+        )
+        for row in rows[left_out:]
+    ]
+    for place, head in enumerate(heads):
+        grid.add_column(head, justify="right" if place else "left", no_wrap=True)
+    grid.add_column("", no_wrap=True)
+    taken = sum(max(len(text[place]) for text in (*texts, heads)) for place in range(len(heads)))
+    length = max(8, min(40, width - taken - 2 * len(heads)))
+    if left_out:
+        grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; --json has them", style="dim"))
+    for row, text in zip(rows[left_out:], texts, strict=True):
+        share = row["cache_hit_rate"]
+        if share is None:
+            grid.add_row(*text, "")
+            continue
+        filled = round(length * share)
+        if 0 < share < 1:
             filled = min(max(filled, 1), length - 1)
         grid.add_row(*text, Text.assemble((full * filled, "green"), (rest * (length - filled), "dim")))
     return grid

@@ -11,7 +11,20 @@ from rich.console import Console
 
 from ..errors import ConfigError
 from ._arguments import AsJson, DbUrl, open_client, when
-from ._output import NONE, Column, clean, number, percentage, print_json, print_line, rate, stdout, table, usd
+from ._output import (
+    NONE,
+    Column,
+    clean,
+    number,
+    patiently,
+    percentage,
+    print_json,
+    print_line,
+    rate,
+    stdout,
+    table,
+    usd,
+)
 from .prices import File
 from .reading import Since, Until
 
@@ -71,7 +84,7 @@ def what_if(
     db_url: DbUrl = None,
 ) -> None:
     """Say what the calls would have cost: another model, tier, price list or hit rate."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.what_if(
             model=model,
             provider=provider,
@@ -138,7 +151,7 @@ def forecast(
     db_url: DbUrl = None,
 ) -> None:
     """Foretell what the next days will cost, with an interval, from the days before."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.forecast_cost(
             days, model=of_model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence
         )
@@ -192,7 +205,7 @@ def set_(
     db_url: DbUrl = None,
 ) -> None:
     """Set a budget, or change it."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         client.set_budget(amount, per, name, of_model)
     stdout().print(f"Budget {clean(name)}: {usd(amount)} a {per}{f' for {clean(of_model)}' if of_model else ''}.")
 
@@ -207,7 +220,7 @@ def check(
     db_url: DbUrl = None,
 ) -> None:
     """Check a budget: exit code 1 when it is exceeded, or there is none; when it runs out."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.check_budget(name)
     if as_json:
         print_json(_dates(found))
@@ -235,7 +248,7 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
 @budget_app.command("list")
 def list_(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """List the budgets."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.list_budgets()
     if as_json:
         print_json(found)
@@ -252,7 +265,7 @@ def list_(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 @budget_app.command()
 def remove(name: Name = "default", db_url: DbUrl = None) -> None:
     """Forget a budget."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         client.remove_budget(name)
     stdout().print(f"Budget {clean(name)} is removed.")
 
@@ -271,7 +284,7 @@ def reconcile(
 ) -> None:
     """Compare with a provider's export, by day, model and tier: coverage, and what is unexplained."""
     least = share(at_least, "--at-least")
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.reconcile(file, provider=provider)
     if as_json:
         print_json(_dates(found))

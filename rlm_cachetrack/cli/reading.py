@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
-from ..errors import ConfigError
-from ._arguments import AsJson, DbUrl, OptionalQueryId, QueryId, chosen_run, command, open_client, when
-from ._output import Column, clean, duration, moment, number, percentage, print_json, rate, shorten, stdout, table, usd
-from ._report import print_report, read_report
+from ..errors import ConfigError, StoreError
+from ._arguments import AsCsv, AsJson, DbUrl, OptionalQueryId, QueryId, chosen_run, command, open_client, when
+from ._output import (
+    Column,
+    clean,
+    duration,
+    moment,
+    number,
+    patiently,
+    percentage,
+    print_csv,
+    print_json,
+    rate,
+    shorten,
+    stdout,
+    table,
+    usd,
+)
+from ._report import print_report, read_report, usage_chart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["models", "runs", "show", "top"]
+    from ..analytics import TokenCacheOptimization
+
+__all__ = ["models", "runs", "show", "top", "usage"]
+
+_LIVE_S = 0.5
 
 _EMPTY = "Nothing is stored yet."
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most so many.")]
@@ -34,13 +58,24 @@ Run = Annotated[
 ]
 
 
-def runs(query: OptionalQueryId = None, limit: Limit = 20, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+def runs(
+    query: OptionalQueryId = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
     """List the newest runs."""
-    with open_client(db_url) as client:
+    _one_form(as_json, as_csv)
+    with open_client(db_url) as client, patiently("reading the runs"):
         found = client.list_query_runs(limit=limit + 1, query_id=query)
-    more, found = len(found) > limit, found[:limit]
+    more = len(found) > limit
+    del found[limit:]
     if as_json:
         print_json(found)
+        return
+    if as_csv:
+        print_csv(found, _columns("RunListing"))
         return
     console = stdout()
     if not found:
@@ -87,7 +122,7 @@ def runs(query: OptionalQueryId = None, limit: Limit = 20, as_json: AsJson = Fal
 
 def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Show what the cache did in one run: totals, savings, and a bar per iteration."""
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("reading the run"):
         run_id, count = chosen_run(client, query_id, run)
         report = read_report(client, query_id, run_id)
     if as_json:
@@ -104,17 +139,55 @@ def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url
         )
 
 
-def top(limit: Limit = 10, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+def top(
+    limit: Limit = 10,
+    live: Annotated[bool, typer.Option("--live", help="Keep it up to date until Ctrl-C.", show_default=False)] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
     """List the runs in which the cache saved most."""
-    with open_client(db_url) as client:
+    _one_form(as_json, as_csv, live)
+    if live:
+        _top_live(limit, db_url)
+        return
+    with open_client(db_url) as client, patiently("reading the savings"):
         found = client.get_top_cache_savings(limit)
+        empty = not found and not client.list_query_runs(limit=1)
     if as_json:
         print_json(found)
         return
-    console = stdout()
-    if not found:
-        console.print("No run that has ended has a known price yet.")
+    if as_csv:
+        print_csv(found, _columns("TokenCacheOptimization"))
         return
+    console = stdout()
+    console.print(_EMPTY if empty else _top_table(found, console.width), soft_wrap=not found)
+
+
+def _top_live(limit: int, db_url: str | None) -> None:
+    """The same, twice a second on the alternate screen; a database that dies is said and waited for."""
+    console = stdout()
+    if not console.is_terminal:
+        raise ConfigError("--live needs a terminal; without it the list is printed once")
+    with (
+        open_client(db_url) as client,
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=console, screen=True, auto_refresh=False) as screen,
+    ):
+        shown: RenderableType = ""
+        while True:
+            said = Text(f"{datetime.now(UTC):%H:%M:%S} UTC, Ctrl-C ends it", style="dim")
+            try:
+                shown = _top_table(client.get_top_cache_savings(limit), console.width)
+            except StoreError as exc:
+                said = Text(clean(f"The database does not answer: {exc}"), style="red")
+            screen.update(Group(shown, said), refresh=True)
+            time.sleep(_LIVE_S)
+
+
+def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> RenderableType:
+    if not found:
+        return "No run that has ended has a known price yet."
     columns = [
         Column("Saved", numeric=True, style="green"),
         Column("Saved %", numeric=True),
@@ -142,18 +215,28 @@ def top(limit: Limit = 10, as_json: AsJson = False, db_url: DbUrl = None) -> Non
         )
         for run in found
     ]
-    console.print(table(columns, rows, console.width))
+    return table(columns, rows, width)
 
 
-def models(since: Since = None, until: Until = None, as_json: AsJson = False, db_url: DbUrl = None) -> None:
+def models(
+    since: Since = None,
+    until: Until = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
     """Show how well the cache worked, by model."""
+    _one_form(as_json, as_csv)
     first, last = when(since, "--since"), when(until, "--until")
     if first is not None and last is not None and first >= last:
         raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.get_cache_effectiveness_by_model(since=first, until=last)
     if as_json:
         print_json(found)
+        return
+    if as_csv:
+        print_csv(found, _columns("ModelEffectiveness"))
         return
     console = stdout()
     if first is not None or last is not None:
@@ -164,14 +247,14 @@ def models(since: Since = None, until: Until = None, as_json: AsJson = False, db
         console.print("No call of that time is stored." if first or last else _EMPTY)
         return
     columns = [
-        Column("Model", flexible=True, style="bold"),
+        Column("Model", flexible=True, style="bold", least=36),
         Column("Calls", numeric=True),
         Column("Hits", numeric=True, optional=5),
         Column("Misses", numeric=True, optional=6),
         Column("Failed", numeric=True, optional=4),
         Column("Unpriced", numeric=True, optional=3),
-        Column("Prompt", numeric=True),
-        Column("Cached", numeric=True, optional=1),
+        Column("Prompt", numeric=True, optional=1),
+        Column("Cached", numeric=True, optional=8),
         Column("Hit rate", numeric=True),
         Column("Cost", numeric=True),
         Column("Saved", numeric=True),
@@ -197,6 +280,47 @@ def models(since: Since = None, until: Until = None, as_json: AsJson = False, db
         for row in found
     ]
     console.print(table(columns, rows, console.width))
+
+
+def usage(
+    name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Only its calls.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Show hit rate and cost over time, a bar an hour or day."""
+    from .. import usage_views
+
+    _one_form(as_json, as_csv)
+    within = usage_views.span(name)
+    with open_client(db_url) as client, patiently("adding up the calls"):
+        found = usage_views.usage(client.reader(), within, model)
+    if as_json:
+        print_json(found)
+        return
+    if as_csv:
+        print_csv(found["buckets"], tuple(usage_views.UsageRow.__annotations__))
+        return
+    console = stdout()
+    if not found["buckets"]:
+        console.print("No call of that time is stored.")
+        return
+    console.print(usage_chart(found, min(console.width, 120), console.encoding.lower().startswith("utf")))
+
+
+def _columns(row: str) -> tuple[str, ...]:
+    """The columns of a row of ``analytics``, which is loaded only when it is needed: the driver comes with it."""
+    from .. import analytics
+
+    return tuple(getattr(analytics, row).__annotations__)
+
+
+def _one_form(*forms: bool) -> None:
+    if sum(forms) > 1:
+        raise ConfigError("--json, --csv and --live exclude each other")
 
 
 def _saved(savings: float | None, hit_rate: float | None) -> str:

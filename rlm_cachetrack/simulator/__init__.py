@@ -113,6 +113,10 @@ class SimulatedEndpoint:
             raise RuntimeError("the simulated endpoint is not started: use it in a with statement, or start()")
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
+    def __repr__(self) -> str:
+        where = "not started" if self._server is None else self.base_url
+        return f"<SimulatedEndpoint {where}, {len(self.requests)} requests>"
+
     def start(self) -> None:
         """Listen on loopback; connections are taken when it returns. Does nothing where it already listens.
 

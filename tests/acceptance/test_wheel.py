@@ -103,6 +103,14 @@ def test_the_wheel_carries_every_file_of_schema_as_it_is(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in carried} >= {"migrations", "queries", "timescale"}
 
 
+def test_the_wheel_carries_the_pages_of_the_dashboard(wheel: Path) -> None:
+    folder = REPOSITORY / "rlm_cachetrack" / "web"
+    with zipfile.ZipFile(wheel) as archive:
+        for path in (*folder.glob("templates/*.html"), *folder.glob("static/*")):
+            name = f"rlm_cachetrack/web/{path.relative_to(folder).as_posix()}"
+            assert archive.read(name) == path.read_bytes()
+
+
 def test_the_wheel_carries_the_schema_and_the_example_of_the_pricing_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert json.loads(archive.read("rlm_cachetrack/pricing.schema.json"))["title"] == "Prices of rlm_cachetrack"

@@ -31,6 +31,7 @@ from rlm_cachetrack.analytics import (
     TokenCacheOptimization,
     TokenCacheSummary,
 )
+from rlm_cachetrack.tables import Table
 
 RUN_ID = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -141,10 +142,10 @@ def results_are_typed_key_by_key(db: TimescaleDBClient) -> None:
     assert_type(optimization["cache_evolution"][0]["iteration"], int)
 
     assert_type(db.get_token_cache_optimization("q", "2026-01-02T00:00:00+00:00"), TokenCacheOptimization | None)
-    assert_type(db.get_top_cache_savings(limit=3), list[TokenCacheOptimization])
-    assert_type(db.get_cache_effectiveness_by_model(since=RUN_ID), list[ModelEffectiveness])
-    assert_type(db.list_query_runs(), list[RunListing])
-    assert_type(db.get_llm_interactions("q", RUN_ID), list[dict[str, Any]])
+    assert_type(db.get_top_cache_savings(limit=3), Table[TokenCacheOptimization])
+    assert_type(db.get_cache_effectiveness_by_model(since=RUN_ID), Table[ModelEffectiveness])
+    assert_type(db.list_query_runs(), Table[RunListing])
+    assert_type(db.get_llm_interactions("q", RUN_ID), Table[dict[str, Any]])
     assert_type(db.get_query_run_summary("q", RUN_ID), dict[str, Any] | None)
 
 

@@ -1,0 +1,58 @@
+"""``dashboard``: the local web page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from ._arguments import DbUrl
+from ._output import stderr
+
+__all__ = ["dashboard"]
+
+_PORT = 8765
+
+
+def dashboard(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Another than 127.0.0.1 needs --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = _PORT,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RLM_CACHETRACK_DASHBOARD_TOKEN",
+            metavar="TOKEN",
+            show_default=False,
+            help="Who does not know it sees nothing. Rather in the environment: others can see this command line.",
+        ),
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.", show_default=False)] = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Show it all as a local web page, live: usage, models, savings, runs, each call; the same as JSON under /api."""
+    from .. import web
+    from ..client import DashboardStore
+
+    local = web.is_loopback(host)
+    if not local and not token:
+        raise ConfigError(
+            f"--host {host} lets other machines connect, who then see what you spend: set a token in "
+            "RLM_CACHETRACK_DASHBOARD_TOKEN"
+        )
+    if token is not None and len(token) < 8:
+        raise ConfigError("the token is short enough to be guessed: expected at least 8 characters")
+    source = DashboardStore(db_url)
+    hosts = frozenset({"127.0.0.1", "localhost", "[::1]", host}) if local else None
+    app = web.create_app(source, token=token, hosts=hosts)
+
+    def started(chosen: int) -> None:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{chosen}/"
+        stderr().print(f"Dashboard at {address} (Ctrl-C ends it)", soft_wrap=True)
+        if open_browser:
+            typer.launch(address)
+
+    try:
+        web.serve(app, host, port, started=started)
+    finally:
+        source.close()

@@ -1,0 +1,48 @@
+"""``report``: a run in one file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from ._arguments import DbUrl, NotFound, QueryId, chosen_run, open_client
+from ._output import clean, patiently, stderr
+
+__all__ = ["report"]
+
+
+def report(
+    query_id: QueryId,
+    run: Annotated[
+        str, typer.Option("--run", metavar="RUN_ID", help="Which run: latest, or as `runs` lists it.")
+    ] = "latest",
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a web page with charts that needs nothing else."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--md", help="Print Markdown, for a pull request; the default.", show_default=False)
+    ] = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Tell others what the cache did in a run: as one web page, or as Markdown."""
+    from ..web import report as reports
+
+    with open_client(db_url) as client, patiently("reading the run"):
+        run_id, _ = chosen_run(client, query_id, run)
+        found = reports.read(client.reader(), query_id, run_id)
+    if found is None:
+        raise NotFound(f"no run of query {query_id!r} is stored")
+    if html is not None:
+        text = reports.as_html(found)
+        try:
+            html.write_text(text, encoding="utf-8")
+        except OSError as exc:
+            raise ConfigError(f"--html {html}: {exc.strerror}") from exc
+        stderr().print(f"Wrote {clean(html)}.", soft_wrap=True)
+    if markdown or html is None:
+        sys.stdout.write(reports.as_markdown(found))

@@ -1,0 +1,117 @@
+"""What pages and JSON read, a moment long from memory: however many pages are open, a query is at work at most once.
+
+An answer is kept for four times as long as it took, but at most five seconds: so pages that refresh themselves do not
+keep a database busy that is slow already. The page asks once more a second and six seconds after news, for that reason.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .. import analytics, usage_views
+
+if TYPE_CHECKING:
+    from ..client import DashboardStore
+
+__all__ = ["Reading"]
+
+T = TypeVar("T")
+
+_LEAST_S = 0.25
+_MOST_S = 5.0
+_TIMES = 4
+_MANY = 256
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.until = 0.0
+        self.value: Any = None
+
+
+class Reading:
+    """The queries behind the pages. Each method blocks for its query; safe for several threads."""
+
+    def __init__(self, source: DashboardStore) -> None:
+        self.source = source
+        self._answers: dict[Any, _Answer] = {}
+        self._lock = threading.Lock()
+
+    def usage(self, span: usage_views.Span, model: str | None = None, provider: str | None = None) -> usage_views.Usage:
+        """See :func:`rlm_cachetrack.usage_views.usage`."""
+        model, provider = _storable(model), _storable(provider)
+        key = ("usage", span, model, provider)
+        return self._kept(key, lambda: usage_views.usage(self.source.store, span, model, provider))
+
+    def runs(self, **which: Any) -> usage_views.RunsPage:
+        """See :func:`rlm_cachetrack.usage_views.runs_page`."""
+        which = {name: _storable(value) if isinstance(value, str) else value for name, value in which.items()}
+        key = ("runs", *sorted(which.items()))
+        return self._kept(key, lambda: usage_views.runs_page(self.source.store, **which))
+
+    def top_savings(self, limit: int) -> list[analytics.TokenCacheOptimization]:
+        """The runs in which the cache saved most."""
+        return self._kept(("top", limit), lambda: analytics.top_cache_savings(self.source.store, limit))
+
+    def run(self, query_id: str, run_id: datetime) -> dict[str, Any] | None:
+        """``run``, ``summary`` and ``iterations`` of one run; None for an unknown one."""
+
+        def read() -> dict[str, Any] | None:
+            summary = analytics.token_cache_summary(self.source.store, query_id, run_id)
+            if summary is None:
+                return None
+            return {
+                "run": analytics.run_summary(self.source.store, query_id, run_id),
+                "summary": summary,
+                "iterations": usage_views.iterations_of_run(self.source.store, query_id, run_id),
+            }
+
+        return self._kept(("run", query_id, run_id), read)
+
+    def calls(self, query_id: str, run_id: datetime, after: str | None, limit: int) -> usage_views.CallsPage:
+        """See :func:`rlm_cachetrack.usage_views.calls_of_run`."""
+        return self._kept(
+            ("calls", query_id, run_id, after, limit),
+            lambda: usage_views.calls_of_run(self.source.store, query_id, run_id, after=after, limit=limit),
+        )
+
+    def forecast(self, days: int, model: str | None) -> dict[str, Any]:
+        """``forecast``: what the next days will cost; ``budgets``: how they stand."""
+
+        def read() -> dict[str, Any]:
+            return {"forecast": self.source.forecast(days, model), "budgets": self.source.budgets()}
+
+        model = _storable(model)
+        return self._kept(("forecast", days, model), read)
+
+    def health(self) -> dict[str, Any]:
+        """What waits in journals, and what is connected."""
+        return self._kept(("health",), self.source.health)
+
+    def marker(self) -> str:
+        """Something that differs when calls or runs came or ended. Never from memory."""
+        return usage_views.marker(self.source.store)
+
+    def _kept(self, key: Any, read: Callable[[], T]) -> T:
+        with self._lock:
+            if len(self._answers) > _MANY:
+                now = time.monotonic()
+                self._answers = {key: kept for key, kept in self._answers.items() if kept.until > now}
+            answer = self._answers.setdefault(key, _Answer())
+        with answer.lock:
+            began = time.monotonic()
+            if answer.until <= began:
+                answer.value = read()
+                ended = time.monotonic()
+                answer.until = ended + min(max(_LEAST_S, _TIMES * (ended - began)), _MOST_S)
+            return cast("T", answer.value)
+
+
+def _storable(text: str | None) -> str | None:
+    """Without NUL, which no stored text has and no query may name."""
+    return text.replace("\0", "\ufffd") if text else text

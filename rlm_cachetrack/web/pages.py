@@ -1,0 +1,188 @@
+"""The pages: read, put into a template. Each is whole without script; with it, it fetches itself anew on news."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import jinja2
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse
+
+from ..wording import clean
+from . import charts
+from ._reading import Reading
+from .api import After, Model, Provider, QueryId, Range, RunId, Since, Until, moment, span_of
+
+__all__ = ["Pages"]
+
+_RANGE_NAMES = {
+    "1h": "last hour",
+    "24h": "24 hours",
+    "7d": "7 days",
+    "30d": "30 days",
+    "90d": "90 days",
+    "all": "all time",
+}
+_SORT_NAMES = {
+    "start": "newest",
+    "cost": "cost",
+    "saved": "saved",
+    "hit_rate": "hit rate",
+    "calls": "calls",
+    "tokens": "prompt tokens",
+    "duration": "duration",
+}
+_STATUSES = ("running", "completed", "error", "imported")
+_ON_A_PAGE = 50
+_CALLS_ON_A_PAGE = 100
+
+
+class Pages:
+    """The routes of the pages."""
+
+    def __init__(self, reading: Reading, templates: jinja2.Environment, app: FastAPI) -> None:
+        self._reading = reading
+        self._templates = templates
+        self._app = app
+
+    def show(
+        self, request: Request, template: str, page: str, title: str, status: int = 200, **values: Any
+    ) -> HTMLResponse:
+        """A template as a response."""
+        text = self._templates.get_template(template).render(
+            page=page, title=title, rendered=datetime.now(UTC), live=status in (200, 503), **values
+        )
+        return HTMLResponse(text, status)
+
+    def problem(self, request: Request, status: int, reason: str) -> HTMLResponse:
+        """A page that says what is the matter; it comes back by itself when the database does."""
+        titles = {400: "That cannot be shown", 404: "Nothing here", 503: "The database does not answer"}
+        title = titles.get(status, "That did not work")
+        return self.show(request, "problem.html", "", title, status, reason=clean(reason), code=status)
+
+    def router(self) -> APIRouter:
+        """The routes."""
+        router = APIRouter(include_in_schema=False)
+        reading = self._reading
+
+        def filtered(request: Request, name: str, since: str, until: str, model: str, provider: str) -> dict[str, Any]:
+            span = span_of(name, since or None, until or None)
+            everything = reading.usage(span)
+            chosen = reading.usage(span, model or None, provider or None) if model or provider else everything
+            known = everything["models"]
+            return {
+                "usage": chosen,
+                "filters": {"range": name, "since": since, "until": until, "model": model, "provider": provider},
+                "ranges": _RANGE_NAMES,
+                "models": sorted({row["model"] for row in known if row["model"]} | ({model} if model else set())),
+                "providers": sorted(
+                    {row["provider"] for row in known if row["provider"]} | ({provider} if provider else set())
+                ),
+            }
+
+        @router.get("/")
+        def overview(
+            request: Request,
+            name: Range = "7d",
+            since: Since = "",
+            until: Until = "",
+            model: Model = "",
+            provider: Provider = "",
+        ) -> Any:
+            values = filtered(request, name, since or "", until or "", model or "", provider or "")
+            newest = reading.runs(limit=8)["runs"]
+            figures = charts.of_usage(values["usage"])
+            return self.show(request, "overview.html", "overview", "Overview", figures=figures, newest=newest, **values)
+
+        @router.get("/models")
+        def models(
+            request: Request,
+            name: Range = "7d",
+            since: Since = "",
+            until: Until = "",
+            model: Model = "",
+            provider: Provider = "",
+        ) -> Any:
+            values = filtered(request, name, since or "", until or "", model or "", provider or "")
+            return self.show(request, "models.html", "models", "Models", **values)
+
+        @router.get("/savings")
+        def savings(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
+            return self.show(request, "savings.html", "savings", "Top savings", top=reading.top_savings(limit))
+
+        @router.get("/runs")
+        def runs(
+            request: Request,
+            search: str = "",
+            status: str = "",
+            sort: str = "start",
+            order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
+            after: After = None,
+        ) -> Any:
+            found = reading.runs(
+                search=search or None,
+                status=status or None,
+                sort=sort,
+                ascending=order == "asc",
+                after=after or None,
+                limit=_ON_A_PAGE,
+            )
+            return self.show(
+                request,
+                "runs.html",
+                "runs",
+                "Runs",
+                runs=found["runs"],
+                next=found["next"],
+                after=after,
+                filters={"search": search, "status": status, "sort": sort, "order": order},
+                sorts=_SORT_NAMES,
+                statuses=_STATUSES,
+            )
+
+        @router.get("/run")
+        def run(request: Request, query_id: QueryId, run_id: RunId, after: After = None) -> Any:
+            query_id, key = query_id.replace("\0", ""), moment(run_id, "run_id")
+            found = reading.run(query_id, key)
+            if found is None:
+                raise HTTPException(404, "No such run is stored.")
+            calls = reading.calls(query_id, key, after or None, _CALLS_ON_A_PAGE)
+            figures = [*charts.of_iterations(found["iterations"]), *charts.of_calls(calls["calls"])]
+            return self.show(
+                request,
+                "run.html",
+                "runs",
+                "Run",
+                **found,
+                calls=calls["calls"],
+                next=calls["next"],
+                after=after,
+                figures=figures,
+                misses=None,  # why calls missed; shown where verdicts exist
+            )
+
+        @router.get("/forecast")
+        def forecast(request: Request, days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = "") -> Any:
+            found = reading.forecast(days, model or None)
+            known = {row["model"] for row in reading.usage(span_of("7d", None, None))["models"] if row["model"]}
+            return self.show(
+                request,
+                "forecast.html",
+                "forecast",
+                "Forecast",
+                **found,
+                figures=charts.of_forecast(found["forecast"]),
+                filters={"days": days, "model": model or ""},
+                models=sorted(known | ({model} if model else set())),
+            )
+
+        @router.get("/health")
+        def health(request: Request) -> Any:
+            return self.show(request, "health.html", "health", "Health", health=reading.health())
+
+        @router.get("/api/docs")
+        def docs(request: Request) -> Any:
+            return self.show(request, "docs.html", "docs", "API", spec=self._app.openapi())
+
+        return router

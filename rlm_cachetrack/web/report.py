@@ -1,0 +1,118 @@
+"""A run in one file: as a web page with its charts, for a colleague, or as Markdown, for a pull request."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .. import analytics, usage_views
+from ..errors import ConfigError
+from ..wording import NONE, clean, duration, moment, number, rate, usd
+
+if TYPE_CHECKING:
+    from ..storage import PostgresStore
+
+__all__ = ["as_html", "as_markdown", "read"]
+
+_CALLS = 500
+_STEPS = 60
+
+
+def read(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
+    """All that a report says; None for an unknown run. Blocks for a few queries."""
+    summary = analytics.token_cache_summary(store, query_id, run_id)
+    if summary is None:
+        return None
+    return {
+        "run": analytics.run_summary(store, query_id, run_id),
+        "summary": summary,
+        "iterations": usage_views.iterations_of_run(store, query_id, run_id),
+        **usage_views.calls_of_run(store, query_id, run_id, limit=_CALLS),
+    }
+
+
+def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
+    """One page that needs no other file and no network.
+
+    Args:
+        report: Of :func:`read`.
+        made: The moment that it names; None: now.
+
+    Raises:
+        ConfigError: The extra ``dashboard`` is not installed.
+    """
+    try:
+        from . import charts
+        from ._templates import HERE, environment, plotly_script
+
+        plotly = plotly_script().read_text(encoding="utf-8")
+    except ImportError as exc:
+        raise ConfigError("the report as HTML needs: pip install 'rlm_cachetrack[dashboard]'") from exc
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            **report,
+            after=None,
+            misses=None,
+            figures=[*charts.of_iterations(report["iterations"]), *charts.of_calls(report["calls"])],
+            css=(HERE / "static" / "app.css").read_text(encoding="utf-8"),
+            script=_within_script((HERE / "static" / "app.js").read_text(encoding="utf-8")),
+            plotly=_within_script(plotly),
+            rendered=made or datetime.now(UTC),
+        )
+    )
+
+
+def _within_script(text: str) -> str:
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """GitHub's Markdown: the totals, and a line an iteration."""
+    run, summary = report["run"] or {}, report["summary"]
+    ended = f" after {duration(run['duration_ms'])}" if run.get("duration_ms") is not None else ""
+    known = bool(summary["interactions_with_cache"] or summary["interactions_without_cache"])
+    saved = summary["cost_savings"] if known or summary["cost_savings"] else None
+    instead = f" instead of {usd(summary['original_cost'])}" if known and summary["original_cost"] is not None else ""
+    lines = [
+        f"### {_code(summary['query_id'])}",
+        "",
+        f"Run {moment(summary['run_id'])}, {clean(run.get('status') or NONE)}{ended}; "
+        f"models: {', '.join(map(_code, summary['models'])) or NONE}",
+        "",
+        "| hit rate | saved | cost | calls | failed | prompt tokens | cached | completion tokens |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| {rate(summary['cache_hit_rate'])} | {usd(saved)} | {usd(summary['total_cost'])}{instead} "
+        f"| {number(summary['total_interactions'])} | {number(summary['failed_interactions'])} "
+        f"| {number(summary['total_prompt_tokens'])} | {number(summary['total_cached_tokens'] if known else None)} "
+        f"| {number(summary['total_completion_tokens'])} |",
+        "",
+        "| iteration | prompt | cached | hit rate | cost | without cache | saved |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    steps = report["iterations"]
+    lines += [
+        f"| {step['iteration']} | {number(step['prompt_tokens'])} | {number(step['cached_tokens'])} "
+        f"| {rate(step['cache_hit_rate'])} | {usd(step['total_cost'])} | {usd(step['original_cost'])} "
+        f"| {usd(step['cost_savings'])} |"
+        for step in steps[:_STEPS]
+    ]
+    if len(steps) > _STEPS:
+        lines += ["", f"… and {number(len(steps) - _STEPS)} iterations more."]
+    return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    """Foreign text as code, in which neither markup nor a mention means anything, also in a table."""
+    shown = clean(text)
+    shown = shown if len(shown) <= 200 else f"{shown[:199]}…"
+    fence = "`" * (max((len(run) for run in _runs_of_backticks(shown)), default=0) + 1)
+    pad = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{pad}{shown}{pad}{fence}".replace("|", "\\|")
+
+
+def _runs_of_backticks(text: str) -> list[str]:
+    import re
+
+    return re.findall(r"`+", text)

@@ -1,0 +1,180 @@
+"use strict";
+// Draws the charts, and keeps the page up to date: the server says that something changed, the page fetches itself
+// anew and takes over what stands in #content. Without script the page is whole, only not live.
+
+const root = document.documentElement;
+const content = () => document.getElementById("content");
+const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+
+// -- charts ---------------------------------------------------------------------------------------
+
+function dressed(figure) {
+  const ink = colour("ink"), soft = colour("soft"), line = colour("line");
+  const axis = (given) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...given });
+  const layout = {
+    height: 270, margin: { t: figure.data.length > 1 ? 44 : 10, r: 10, b: 30, l: 45 }, font: { color: soft, family: "inherit", size: 12 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: figure.data.length > 1,
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal", font: { color: ink } },
+    hoverlabel: { bgcolor: colour("raised"), bordercolor: line, font: { color: ink } },
+    bargap: 0.15, ...figure.layout,
+  };
+  for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
+  const data = figure.data.map((trace) => {
+    const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);
+    return { ...trace, marker: { color: own, ...trace.marker }, line: { color: own, width: 2 } };
+  });
+  for (const trace of data) if (trace.type === "bar") delete trace.line;
+  return { data, layout };
+}
+
+// Plotly is large: it is fetched once the page can be seen and used.
+let plotly = null;
+
+async function draw() {
+  if (!document.querySelector("figure.chart")) return;
+  plotly ??= window.Plotly || new Promise((done) => {
+    const script = document.createElement("script");
+    script.src = "/static/plotly.min.js";
+    script.onload = done;
+    requestAnimationFrame(() => setTimeout(() => document.head.append(script)));
+  });
+  await plotly;
+  const quick = { responsive: true, displaylogo: false, displayModeBar: false };
+  for (const figure of document.querySelectorAll("figure.chart")) {
+    const plot = figure.querySelector(".plot");
+    const { data, layout } = dressed(JSON.parse(figure.querySelector("script").textContent));
+    Plotly.react(plot, data, layout, quick);
+  }
+}
+
+// -- the look -------------------------------------------------------------------------------------
+
+function lookUp() {
+  const button = document.getElementById("theme");
+  if (!button) return;
+  const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
+  const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const say = () => { button.textContent = dark() ? "Light mode" : "Dark mode"; };
+  if (stored()) root.dataset.theme = stored();
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    try { localStorage.setItem("theme", root.dataset.theme); } catch { /* not kept */ }
+    say(); draw();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { say(); draw(); });
+  say();
+}
+
+// -- live -----------------------------------------------------------------------------------------
+
+let fetching = false, again = false, lost = false;
+
+function notice(text) {
+  const place = document.getElementById("notice");
+  if (place.textContent !== text) place.textContent = text;
+}
+
+async function refresh() {
+  if (fetching) { again = true; return; }
+  fetching = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const text = await answer.text();
+    if (answer.status === 401) { location.reload(); return; }
+    if (answer.status === 503) { lost = true; return; }
+    if (document.getElementById("problem")) { if (answer.ok) location.reload(); return; }
+    take(new DOMParser().parseFromString(text, "text/html"));
+  } catch { /* the stream of events says what is the matter */ } finally {
+    fetching = false;
+    if (again) { again = false; refresh(); }
+  }
+}
+
+function take(fresh) {
+  const next = fresh.getElementById("content");
+  if (!next) return;
+  const here = content();
+  const open = [...here.querySelectorAll("details")].map((one) => one.open);
+  const focused = here.contains(document.activeElement) ? [...here.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement) : -1;
+  const scrolled = [...here.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  // Charts that are drawn stay and get the new numbers: they would flicker otherwise.
+  const charts = new Map([...here.querySelectorAll("figure.chart")].map((one) => [one.id, one]));
+  const before = new Map([...here.querySelectorAll("data")].map((one, place) => [place, one.textContent]));
+  for (const chart of next.querySelectorAll("figure.chart")) {
+    const old = charts.get(chart.id);
+    if (!old) continue;
+    old.querySelector("script").textContent = chart.querySelector("script").textContent;
+    chart.replaceWith(old);
+  }
+  const place = document.importNode(next, false);
+  place.append(...next.childNodes);
+  here.replaceWith(place);
+  place.querySelectorAll("details").forEach((one, number) => { if (open[number]) one.open = true; });
+  place.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = scrolled[number] || 0; });
+  place.querySelectorAll("dl.cards data").forEach((one, number) => { if (before.get(number) !== one.textContent) one.classList.add("flash"); });
+  if (focused >= 0) { const found = place.querySelectorAll("a, summary, [tabindex]")[focused]; if (found) found.focus({ preventScroll: true }); }
+  document.body.dataset.rendered = fresh.body.dataset.rendered;
+  document.getElementById("updated").textContent = `Updated ${fresh.body.dataset.rendered.slice(11, 19)}.`;
+  draw();
+}
+
+function listen() {
+  const events = new EventSource("/live");
+  events.addEventListener("hello", (event) => {
+    const { changed, error } = JSON.parse(event.data);
+    if (error) { down(error); return; }
+    const stale = lost || Date.parse(changed) > Date.parse(document.body.dataset.rendered);
+    up(stale);
+  });
+  events.addEventListener("changed", news);
+  events.addEventListener("down", (event) => down(JSON.parse(event.data).error));
+  events.addEventListener("up", () => up(true));
+  events.onerror = () => { lost = true; notice("The dashboard's server does not answer. Trying again."); };
+  setInterval(() => { if (!lost && !document.hidden) refresh(); }, 60000);
+  addEventListener("pagehide", () => events.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+}
+
+// The server answers from memory for up to five seconds: what is new may not be in the first answer.
+let later = [];
+
+function news() {
+  refresh();
+  later.forEach(clearTimeout);
+  later = [1000, 6000].map((pause) => setTimeout(refresh, pause));
+}
+
+function down(why) {
+  lost = true;
+  notice(`The database does not answer. What you see is from ${document.body.dataset.rendered.slice(11, 19)} UTC. Trying again. (${why})`);
+}
+
+function up(stale) {
+  lost = false;
+  notice("");
+  if (stale || document.getElementById("problem")) news();
+}
+
+// -- forms ----------------------------------------------------------------------------------------
+
+function forms() {
+  for (const form of document.querySelectorAll("form[data-auto]")) {
+    const go = () => {
+      const given = new URLSearchParams();
+      for (const [name, value] of new FormData(form)) if (value) given.set(name, value);
+      location.href = `${form.getAttribute("action")}?${given}`;
+    };
+    form.addEventListener("submit", (event) => { event.preventDefault(); go(); });
+    form.addEventListener("change", (event) => {
+      // A range by name and one by dates exclude each other.
+      if (event.target.name === "range") for (const date of form.querySelectorAll("input[type=date]")) date.value = "";
+      if (event.target.matches("select")) go();
+    });
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  lookUp(); forms(); draw();
+  if (document.body.dataset.live === "yes") listen();
+});

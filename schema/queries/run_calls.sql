@@ -1,0 +1,18 @@
+-- run_calls: the calls of one run in order of time, a page at a time.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ. after_time TIMESTAMPTZ, after_id UUID: time and interaction_id of the last
+--             row of the page before; NULL for the first page. limit BIGINT.
+-- Result:     columns of llm_interactions; cost_savings: USD. Served by the primary key.
+SELECT
+    time, interaction_id::text AS interaction_id, model, model_type, provider, api, service_tier, iteration,
+    current_depth, recursion_id, parent_recursion_id, prompt_tokens, completion_tokens, cached_tokens,
+    uncached_prompt_tokens, cache_write_tokens, reasoning_tokens, total_cost, original_cost,
+    original_cost - total_cost AS cost_savings, duration_ms, time_to_first_token_ms, success, error_type, finish_reason,
+    tool_call_count, price_source, usage_anomaly
+FROM llm_interactions
+WHERE query_id = %(query_id)s AND run_id = %(run_id)s
+  AND (
+      %(after_time)s::timestamptz IS NULL
+      OR (time, interaction_id) > (%(after_time)s::timestamptz, %(after_id)s::uuid)
+  )
+ORDER BY time, interaction_id
+LIMIT %(limit)s;

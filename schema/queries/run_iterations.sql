@@ -1,0 +1,36 @@
+-- run_iterations: what each iteration of a run used and cost; also while the run goes on.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
+-- Result:     a row an iteration, in order: calls without one are numbered in order of time, after those that have one, as
+--             in store_optimization. cached_tokens, cache_hit_rate (0-1): NULL where no call reported. uncached_tokens:
+--             prompt tokens neither cached nor written, those of calls that did not report among them.
+--             *_cost, cost_savings: USD over the priced calls.
+WITH calls AS (
+    SELECT
+        *,
+        coalesce(
+            iteration,
+            coalesce(max(iteration) OVER (), 0)
+                + count(*) FILTER (WHERE iteration IS NULL) OVER (ORDER BY time, interaction_id)
+        ) AS step
+    FROM llm_interactions
+    WHERE query_id = %(query_id)s AND run_id = %(run_id)s
+)
+SELECT
+    step AS iteration,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+    sum(cached_tokens)::bigint AS cached_tokens,
+    coalesce(sum(cache_write_tokens), 0)::bigint AS cache_write_tokens,
+    coalesce(
+        sum(greatest(prompt_tokens - coalesce(cached_tokens, 0) - coalesce(cache_write_tokens, 0), 0)), 0
+    )::bigint AS uncached_tokens,
+    coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
+    sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
+        / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(original_cost - total_cost) AS cost_savings
+FROM calls
+GROUP BY step
+ORDER BY step;

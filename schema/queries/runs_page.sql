@@ -1,0 +1,57 @@
+-- runs_page: runs by a figure of theirs, a page at a time, found by a part of their query_id.
+-- Parameters: search TEXT: in the query_id, in upper or lower case, as a LIKE pattern; NULL for all. status TEXT or NULL.
+--             sort TEXT: duration, calls, tokens, cost, saved, hit_rate or start. direction INTEGER: 1 highest first, -1
+--             lowest first. after_key DOUBLE PRECISION, after_query_id TEXT, after_run_id TIMESTAMPTZ: of the last row of
+--             the page before; NULL for the first page. limit BIGINT.
+-- Result:     a row a run; key is what it is sorted by, as after_key takes it. Runs are sorted by the totals that were
+--             stored when they ended, and those that have none come last; what is shown is counted from the calls.
+--             Reads the tables of runs, one row a run; the calls only of the runs of the page.
+WITH listed AS (
+    SELECT
+        s.query_id, s.run_id, s.start_time, s.end_time, s.status,
+        coalesce(
+            %(direction)s::integer * CASE %(sort)s::text
+                WHEN 'duration' THEN extract(epoch FROM s.end_time - s.start_time)::double precision
+                WHEN 'calls' THEN s.total_interactions::double precision
+                WHEN 'tokens' THEN s.total_prompt_tokens::double precision
+                WHEN 'cost' THEN s.total_cost
+                WHEN 'saved' THEN o.cost_savings
+                WHEN 'hit_rate' THEN o.cache_savings_percentage
+                ELSE extract(epoch FROM s.start_time)::double precision
+            END,
+            '-infinity'
+        ) AS key
+    FROM query_run_summaries AS s
+    LEFT JOIN token_cache_optimization AS o USING (query_id, run_id)
+    WHERE (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
+      AND (%(status)s::text IS NULL OR s.status = %(status)s::text)
+),
+page AS (
+    SELECT *
+    FROM listed
+    WHERE %(after_query_id)s::text IS NULL
+       OR (key, query_id, run_id)
+            < (%(after_key)s::double precision, %(after_query_id)s::text, %(after_run_id)s::timestamptz)
+    ORDER BY key DESC, query_id DESC, run_id DESC
+    LIMIT %(limit)s
+)
+SELECT
+    p.query_id, p.run_id, p.start_time, p.end_time, p.status,
+    extract(epoch FROM p.end_time - p.start_time)::double precision * 1000 AS duration_ms,
+    c.*, p.key
+FROM page AS p
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS total_interactions,
+        count(*) FILTER (WHERE NOT success) AS failed_interactions,
+        coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
+        coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
+        coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
+        sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
+            / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,
+        sum(total_cost) AS total_cost,
+        sum(original_cost - total_cost) AS cost_savings
+    FROM llm_interactions AS i
+    WHERE i.query_id = p.query_id AND i.run_id = p.run_id
+) AS c
+ORDER BY p.key DESC, p.query_id DESC, p.run_id DESC;

@@ -1,0 +1,282 @@
+"""The dashboard in a real browser: charts, filters, news without reload, keyboard, axe, and a database that dies.
+
+``RLM_CACHETRACK_PICTURES=FOLDER`` makes the pictures of the documentation there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from typer.testing import CliRunner
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded
+from rlm_cachetrack.cli import app
+from tests.conftest import _database
+from tests.support.browser import chromium
+from tests.support.web import BEGUN, HOSTILE, record, served, store_runs
+
+pytest.importorskip("fastapi", reason="the dashboard needs its extra")
+
+PICTURES = os.environ.get("RLM_CACHETRACK_PICTURES")  # now: the suite hides such settings from its tests
+BENCH = f"/run?{urlencode({'query_id': 'bench', 'run_id': BEGUN.isoformat()})}"
+STRANGE = f"/run?{urlencode({'query_id': HOSTILE, 'run_id': BEGUN.isoformat()})}"
+PAGES = {
+    "overview": "/?range=24h",
+    "models": "/models?range=all",
+    "savings": "/savings",
+    "runs": "/runs",
+    "run": BENCH,
+    "hostile": STRANGE,
+    "forecast": "/forecast",
+    "health": "/health",
+    "api": "/api/docs",
+    "problem": "/nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def stored(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        with contextlib.contextmanager(_database)(server_url, template) as url:
+            store_runs(url)
+            yield url
+
+
+@pytest.fixture(scope="module")
+def address(stored: str) -> Iterator[str]:
+    with served(stored) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    with contextlib.closing(browser.new_page()) as page:
+        page.problems = []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
+        page.on("dialog", lambda dialog: page.problems.append(f"a dialog: {dialog.message}"))
+        yield page
+
+
+def until(page: Any, condition: str, timeout_s: float = 20.0) -> None:
+    """Wait for something to be true in the page. Playwright's own way is forbidden by the page's policy."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {condition}"
+        page.wait_for_timeout(20)
+
+
+def open_page(page: Any, url: str) -> None:
+    page.goto(url)
+    charts = page.locator("figure.chart").count()
+    if charts:
+        until(page, f"document.querySelectorAll('.plot .main-svg').length >= {charts}")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 400)])
+def test_every_page_is_sound(scheme: str, width: int, browser: Any, address: str) -> None:
+    """No error, nothing serious for axe, nothing wider than the window, and no request to elsewhere."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    with contextlib.closing(context):
+        page = context.new_page()
+        problems: list[str] = []
+        asked: set[str] = set()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: asked.add(request.url))
+        for name, path in PAGES.items():
+            open_page(page, address + path)
+            found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+            serious = [
+                (rule["id"], node["target"], node["failureSummary"])
+                for rule in found
+                if rule["impact"] in ("serious", "critical")
+                for node in rule["nodes"]
+            ]
+            assert not serious, f"{name}: {serious}"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            assert page.title() != "owned"
+        assert [problem for problem in problems if "404" not in problem] == []
+        assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+
+
+def test_charts_show_the_numbers_of_the_tables(page: Any, address: str) -> None:
+    open_page(page, address + BENCH)
+    drawn = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
+    assert drawn[0] == ["cached", [0, 500, 500, 500, 500, 500]]
+    assert drawn[2] == ["not cached", [1000, 500, 500, 500, 500, 500]]
+    bars = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, Array.from(t.x)])")
+    assert bars == [["depth 0", [400, 402, 404]], ["depth 1", [401, 403, 405]]]
+    assert page.problems == []
+
+
+def test_filters_are_kept_in_the_address(page: Any, address: str) -> None:
+    open_page(page, address + "/")
+    page.select_option("select[name=range]", "all")
+    page.wait_for_url("**/?range=all")
+    page.select_option("select[name=model]", "tuned")
+    page.wait_for_url("**/?range=all&model=tuned")
+    assert page.locator("dl.cards .card", has_text="Calls").locator("data").first.get_attribute("value") == "46"
+    page.go_back()
+    page.wait_for_url("**/?range=all")
+    page.goto(address + "/runs")
+    page.fill("input[name=search]", "bench")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs?search=bench**")
+    assert page.locator("tbody tr").count() == 1
+    page.select_option("select[name=sort]", "cost")
+    page.wait_for_url("**sort=cost**")
+    assert page.input_value("input[name=search]") == "bench"
+
+
+def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address: str, stored: str) -> None:
+    run = datetime.now(UTC)
+    with TimescaleDBClient(stored) as db:
+        db.record_llm_interaction(record("seen-live", run, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        open_page(page, f"{address}/run?{urlencode({'query_id': 'seen-live', 'run_id': run.isoformat()})}")
+        page.evaluate("window.stayed = true")
+        page.locator(".scroll").last.focus()
+        db.record_llm_interaction(record("seen-live", run, 1, prompt_tokens=300, cached_tokens=200))
+        db.flush()
+        both = "document.querySelectorAll('#calls tbody tr').length === 2"
+        until(page, f"{both} && document.querySelector('dl.cards data').value === '0.5'", 2.0)  # 200 of 400
+        assert page.evaluate("window.stayed")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Calls"
+        drawn = "Array.from(document.querySelector('[data-figure=evolution]').data[0].y).length"
+        until(page, f"{drawn} === 2", 2.0)
+        db.delete(query_id="seen-live")
+    assert page.problems == []
+
+
+def test_a_report_opens_from_its_file_alone(page: Any, stored: str, tmp_path: Path) -> None:
+    for name in ("bench", HOSTILE):
+        file = tmp_path / "report.html"
+        result = CliRunner().invoke(app, ["report", name, "--html", str(file), "--db-url", stored])
+        assert result.exit_code == 0, result.stderr
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.context.set_offline(True)
+        open_page(page, file.as_uri())
+        assert page.locator("figure.chart").count() == 3
+        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
+        assert page.title() != "owned"
+        assert page.problems == []
+
+
+def test_it_works_with_the_keyboard_alone(page: Any, address: str) -> None:
+    open_page(page, address + "/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "range"
+    for _ in range(9):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.textContent") == "Runs":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs")
+    assert page.locator("nav a[aria-current=page]").inner_text() == "Runs"
+
+
+def test_the_look_can_be_chosen_and_stays(page: Any, address: str) -> None:
+    page.emulate_media(color_scheme="light")
+    open_page(page, address + "/")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.click("#theme")
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(ground) == dark
+    assert page.inner_text("#theme") == "Light mode"
+
+
+def test_a_database_that_dies_is_said_and_comes_back(page: Any, browser: Any) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-web-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        url = embedded.ensure_running(folder)
+        store_runs(url)
+        with served(url) as address:
+            open_page(page, address + "/?range=24h")
+            shown = page.inner_text("dl.cards")
+            embedded.stop(folder)
+            until(page, "document.getElementById('notice').textContent.includes('does not answer')")
+            assert page.inner_text("dl.cards") == shown
+            with contextlib.closing(browser.new_page()) as other:
+                other.goto(address + "/models")
+                assert "The database does not answer" in other.inner_text("h1")
+                assert embedded.ensure_running(folder) == url
+                until(page, "document.getElementById('notice').textContent === ''")
+                other.wait_for_selector("text=By model, most prompt tokens first")
+            with TimescaleDBClient(url) as db:
+                db.record_llm_interaction(record("after", datetime.now(UTC), prompt_tokens=1, cached_tokens=0))
+            until(page, "document.body.innerText.includes('after')")
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.skipif(PICTURES is None, reason="the pictures of the documentation: make docs")
+def test_the_pictures_of_the_documentation(browser: Any, db_url: str) -> None:
+    """Three weeks of two agents, whose fourth iteration begins with another prefix."""
+    folder = Path(str(PICTURES))
+    newest = BEGUN
+    with TimescaleDBClient(db_url) as db:
+        for day in range(21):
+            for place, query in enumerate(("benchmark-001", "deep-research")):
+                begun = BEGUN - timedelta(days=day, hours=5 * place)
+                for call in range(12):
+                    iteration, depth = call // 2, call % 2
+                    prompt = 3000 + 700 * iteration + 113 * (day % 5)
+                    cached = 0 if iteration in (0, 3) and not depth else int(prompt * (0.62 + 0.04 * iteration))
+                    moment = begun + timedelta(seconds=3 * call)
+                    db.record_llm_interaction(
+                        LLMInteractionRecord(
+                            query,
+                            begun,
+                            ("gpt-5", "gpt-5-mini")[depth],
+                            provider="openai",
+                            prompt_tokens=prompt,
+                            cached_tokens=cached,
+                            completion_tokens=240 + 31 * call,
+                            iteration=iteration + 1,
+                            current_depth=depth,
+                            start_time=moment,
+                            duration_ms=2900 - 150 * iteration - 1200 * depth,
+                            time_to_first_token_ms=400,
+                        )
+                    )
+                db.complete_query_run(query, begun)
+    run = f"/run?{urlencode({'query_id': 'benchmark-001', 'run_id': newest.isoformat()})}"
+    with served(db_url) as address:
+        for name, path, scheme, width, height in (
+            ("overview-light", "/", "light", 1280, 1000),
+            ("run-dark", run, "dark", 1280, 1000),
+            ("run-narrow", run, "light", 400, 1100),
+        ):
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+            with contextlib.closing(context):
+                page = context.new_page()
+                open_page(page, address + path)
+                page.screenshot(path=str(folder / f"{name}.png"))

@@ -1,0 +1,53 @@
+"""The documentation's site is built without a warning, names no host for what it loads, and shows what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="the site needs mkdocs-material and mkdocstrings")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=REPOSITORY,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_reference_has_what_the_docstrings_say(site: Path) -> None:
+    text = (site / "reference/client/index.html").read_text()
+    for name in ("get_token_cache_summary", "forecast_cost", "get_top_cache_savings"):
+        assert f'id="rlm_cachetrack.client.TimescaleDBClient.{name}"' in text
+    assert "The runs in which the cache saved most" in text
+
+
+def test_every_picture_and_page_that_is_named_is_there(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        for name in re.findall(r'(?:src|href)="([^"#?]+)', page.read_text()):
+            if name.startswith("/") or ":" in name or page.name == "404.html":
+                continue
+            target = (page.parent / name).resolve()
+            assert target.exists(), f"{page.relative_to(site)} names {name}"
+
+
+def test_no_page_loads_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert re.findall(r'<script[^>]+src="https?:', text) == []
+        assert re.findall(r'<link[^>]+rel="stylesheet"[^>]+href="https?:', text) == []
+        assert re.findall(r'<img[^>]+src="https?:', text) == []

@@ -1,0 +1,130 @@
+"""The terminal: CSV, charts over time, a list that keeps itself up to date, completion."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack.cli import app
+from tests.support.web import BEGUN, record, store_runs
+
+COMMAND = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()"]
+
+
+def cli(*arguments: str, columns: int = 80) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)})
+
+
+@pytest.mark.parametrize("command", ["runs", "top", "models"])
+def test_csv_has_the_rows_of_json(command: str, reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    rows = json.loads(cli(command, "--json", "--db-url", reused_db_url).stdout)
+    table = list(csv.DictReader(io.StringIO(cli(command, "--csv", "--db-url", reused_db_url).stdout)))
+    assert len(table) == len(rows) > 0
+    for mine, wanted in zip(table, rows, strict=True):
+        assert list(mine) == list(wanted)
+        for name, value in wanted.items():
+            if isinstance(value, float):
+                assert float(mine[name]) == value
+            elif isinstance(value, (dict, list)):
+                assert json.loads(mine[name]) == value
+            else:
+                assert mine[name] == ("" if value is None else str(value))
+
+
+def test_csv_of_nothing_has_its_head(reused_db_url: str) -> None:
+    for command in ("runs", "top", "models", "usage"):
+        assert len(cli(command, "--csv", "--db-url", reused_db_url).stdout.splitlines()) == 1
+
+
+def test_forms_exclude_each_other(reused_db_url: str) -> None:
+    assert cli("runs", "--json", "--csv", "--db-url", reused_db_url).exit_code == 2
+    assert cli("top", "--live", "--db-url", reused_db_url).exit_code == 2
+
+
+def test_usage_has_a_bar_an_hour(reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    result = cli("usage", "--range", "24h", "--model", "tuned", "--db-url", reused_db_url)
+    (line,) = [line for line in result.stdout.splitlines() if "█" in line]
+    assert line.split()[:7] == [f"{BEGUN:%Y-%m-%dT%H:%M}", "6", "6,000", "$0.0495", "$0.0225", "41.7", "%"]
+    assert cli("usage", "--range", "eon", "--db-url", reused_db_url).exit_code == 2
+
+
+def test_top_of_an_empty_store_says_that_nothing_is_stored(reused_db_url: str) -> None:
+    assert cli("top", "--db-url", reused_db_url).stdout == "Nothing is stored yet.\n"
+
+
+def test_a_usual_name_of_a_model_is_whole_in_80_columns(reused_db_url: str) -> None:
+    name = "gpt-5-mini-2025-08-07-data-zone"
+    with TimescaleDBClient(reused_db_url) as db:
+        db.record_llm_interaction(
+            LLMInteractionRecord("q", BEGUN, name, prompt_tokens=1_234_567, total_cost=12.5, original_cost=20.25)
+        )
+    result = cli("models", "--db-url", reused_db_url)
+    assert name in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "top", "--live", "--db-url", reused_db_url],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
+    )
+    os.close(child)
+    seen = b""
+
+    def until(text: bytes) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + 30
+        while text not in seen:
+            assert time.monotonic() < deadline, seen[-2000:]
+            if select.select([parent], [], [], 0.2)[0]:
+                seen += os.read(parent, 65536)
+
+    try:
+        until(b"Ctrl-C ends it")
+        with TimescaleDBClient(reused_db_url) as db:
+            run = datetime.now(UTC)
+            db.record_llm_interaction(record("newcomer", run, prompt_tokens=90_000, cached_tokens=80_000))
+            db.complete_query_run("newcomer", run)
+        until(b"newcomer")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(parent)
+
+
+def test_the_shell_can_complete_commands() -> None:
+    done = subprocess.run(
+        COMMAND,
+        env={
+            **os.environ,
+            "_RLM_CACHETRACK_COMPLETE": "complete_bash",
+            "COMP_WORDS": "rlm-cachetrack mo",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["models"]

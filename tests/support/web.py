@@ -1,0 +1,91 @@
+"""The dashboard as a process of its own, and what is stored for it to show."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+
+HOSTILE = (
+    "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    " '; DROP TABLE llm_interactions;-- \x1b[31m\u202egnp.exe\u202c {{7*7}} ${7*7} שלום 🎭"
+)
+LONG = "x" * 10_240
+BEGUN = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+
+
+@contextmanager
+def served(url: str, *options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """``rlm-cachetrack dashboard`` over a database; gives its address."""
+    command = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()", "dashboard", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--db-url", url, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line + process.stderr.read()
+        yield found[0].rstrip("/")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        process.stderr.close()
+
+
+def record(query_id: str, run_id: datetime, number: int = 0, **more: object) -> LLMInteractionRecord:
+    """A call at USD 0.01 / 0.001 / 0.02 for 1,000 prompt / cached / completion tokens."""
+    given: dict[str, object] = {
+        "model": "tuned",
+        "provider": "openai",
+        "completion_tokens": 100,
+        "prompt_token_price": 0.01,
+        "cached_token_price": 0.001,
+        "completion_token_price": 0.02,
+        "start_time": run_id + timedelta(seconds=number),
+        "duration_ms": 400.0 + number,
+        "iteration": number + 1,
+    }
+    return LLMInteractionRecord(query_id, run_id, **{**given, **more})  # type: ignore[arg-type]
+
+
+def store_runs(url: str) -> None:
+    """Six calls of ``bench``, two of hostile names, and forty small runs of long ago.
+
+    bench: 1,000 prompt tokens each, of which 0, 500, 500, 500, 500, 500 cached: 2,500 of 6,000. A call without the
+    cache costs 1 x 0.01 + 0.1 x 0.02 = USD 0.012, with 500 cached 0.5 x 0.01 + 0.5 x 0.001 + 0.002 = 0.0075.
+    So 0.012 + 5 x 0.0075 = 0.0495 instead of 0.072: 0.0225 saved.
+    """
+    with TimescaleDBClient(url) as db:
+        for number in range(6):
+            cached = 500 if number else 0
+            depth = number % 2
+            db.record_llm_interaction(
+                record("bench", BEGUN, number, prompt_tokens=1000, cached_tokens=cached, current_depth=depth)
+            )
+        db.complete_query_run("bench", BEGUN)
+        db.record_llm_interaction(
+            LLMInteractionRecord(HOSTILE, BEGUN, HOSTILE, prompt_tokens=10, cached_tokens=None, start_time=BEGUN)
+        )
+        db.record_llm_interaction(
+            LLMInteractionRecord(
+                HOSTILE, BEGUN, LONG, prompt_tokens=10, start_time=BEGUN, success=False, error_type=HOSTILE
+            )
+        )
+        for number in range(40):
+            moment = BEGUN - timedelta(days=40, hours=number // 2)  # two begin at a time
+            name = f"old_{number % 7}%" if number % 2 else f"old-{number}"
+            prompt = 100 * (1 + number % 5)
+            db.record_llm_interaction(record(name, moment, prompt_tokens=prompt, cached_tokens=prompt // 2))
+            if number % 3:
+                db.complete_query_run(name, moment)
