@@ -1,0 +1,4 @@
+-- adopt_zeros: calls that say that nothing was cached, which may mean that nobody asked. Reads the whole table.
+-- Parameters: none.
+-- Result:     one row: zeros BIGINT.
+SELECT count(*) AS zeros FROM llm_interactions WHERE cached_tokens = 0;
