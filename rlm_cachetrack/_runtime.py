@@ -275,12 +275,24 @@ class Runtime:
 
     # -- for doctor and migrate ---------------------------------------------------------------------------------------
 
-    def migrate_store(self) -> list[str]:
-        """Apply pending migrations and return their names. Blocks."""
+    def migrate_store(self, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
+        """Apply pending migrations and return their names; tables that were there before are taken over. Blocks.
+
+        Args:
+            progress: Told the label, the number and the count of steps, before each.
+        """
         from . import migrations
 
         with self.store().connection() as connection:
-            return migrations.migrate(connection)
+            return migrations.migrate(connection, adopt=True, progress=progress)
+
+    def migration_plan(self) -> tuple[str, list[str], list[str]]:
+        """The SQL that :meth:`migrate_store` would run, what stops it, and what is to be known. Changes nothing; blocks."""
+        from . import migrations
+
+        with self.store().connection() as connection:
+            plan = migrations.plan(connection)
+            return migrations.as_sql(plan.scripts), plan.stops, plan.notes
 
     def describe_store(self) -> dict[str, Any]:
         """What is connected: ``address`` (redacted), engine, extensions, migrations, policies, and ``unpriced_models``.

@@ -17,11 +17,12 @@ __all__ = ["Script", "query", "schema_dir", "scripts"]
 
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
+_FOR = re.compile(r"^-- For:\s*(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One migration file of one engine (``core``, ``timescale``, ``citus``)."""
+    """One migration file of one engine (``core``, ``timescale``, ``citus``), or of ``adopt``."""
 
     engine: str
     version: int
@@ -43,6 +44,12 @@ class Script:
         """Whether TimescaleDB's Apache-only build cannot run it."""
         found = _NEEDS.search(self.sql)
         return found is not None and "community" in found[1]
+
+    @property
+    def for_timescale(self) -> bool:
+        """Whether it is for TimescaleDB only, in a folder that is not."""
+        found = _FOR.search(self.sql)
+        return found is not None and "TimescaleDB" in found[1]
 
 
 @cache

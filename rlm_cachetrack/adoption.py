@@ -152,9 +152,7 @@ def examine(connection: psycopg.Connection[Any], existing: Existing, timescale: 
 
 
 def _wrong_tables(existing: Existing) -> list[str]:
-    stops = [
-        f"{name} is not a table" for name in (_RUNS, _SAVINGS) if existing.kinds.get(name, "r") != "r"
-    ]
+    stops = [f"{name} is not a table" for name in (_RUNS, _SAVINGS) if existing.kinds.get(name, "r") != "r"]
     if "cache_usage_hourly" in existing.kinds:
         stops.append("the name cache_usage_hourly is taken: rename what has it")
     return stops

@@ -8,16 +8,20 @@ that fails leaves nothing behind. Scripts go forward only; an edited one is an e
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.rows import tuple_row
 
-from . import _sql
+from . import _sql, adoption
 from .errors import MigrationError, SchemaTooNewError
 
-__all__ = ["Engine", "describe", "detect", "migrate", "pending"]
+__all__ = ["Engine", "Plan", "Progress", "as_sql", "describe", "detect", "migrate", "pending", "plan"]
+
+Progress = Callable[[str, int, int], None]
+"""Called before a step with its label, its number from 1, and how many there are."""
 
 # Any fixed number will do, as long as every release uses the same one.
 _ADVISORY_LOCK = 0x726C6D63  # "rlmc"
@@ -63,28 +67,100 @@ def detect(connection: psycopg.Connection[Any]) -> Engine:
     )
 
 
-def migrate(connection: psycopg.Connection[Any]) -> list[str]:
+def migrate(connection: psycopg.Connection[Any], *, adopt: bool = False, progress: Progress | None = None) -> list[str]:
     """Apply what is pending and return its labels. Blocks until other processes that migrate are done.
 
     Args:
         connection: In autocommit mode.
+        adopt: Whether to take over a table of calls that was there before this library. A step that is interrupted is
+            rolled back; migrating again goes on with it.
+        progress: Told before every step.
+
+    Raises:
+        SchemaTooNewError: The database was migrated by a newer release.
+        MigrationError: A released script was edited, tables of the same name are not ours, or something stops their
+            adoption; nothing was changed then.
+    """
+    try:
+        return _migrate(connection, adopt, progress)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MigrationError(_not_allowed(connection, exc)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What migrating would do.
+
+    Attributes:
+        scripts: What would be applied, in order.
+        stops: Why a table of calls that was there before cannot be taken over; a sentence each.
+        notes: What is to be known of taking it over; a sentence each.
+    """
+
+    scripts: list[_sql.Script]
+    stops: list[str]
+    notes: list[str]
+
+
+def plan(connection: psycopg.Connection[Any]) -> Plan:
+    """What :func:`migrate` would do. Changes nothing; reads a table that is to be taken over, and blocks for that.
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
         MigrationError: A released script was edited, or tables of the same name are not ours.
     """
-    try:
-        return _migrate(connection)
-    except psycopg.errors.InsufficientPrivilege as exc:
-        raise MigrationError(_not_allowed(connection, exc)) from exc
+    todo = pending(connection)
+    if not any(script.engine == "adopt" for script in todo):
+        if any((script.engine, script.version) == ("core", 1) for script in todo):
+            _refuse_foreign_tables(connection)
+        return Plan(todo, [], [])
+    stops, notes = adoption.examine(connection, adoption.look(connection), detect(connection).timescale is not None)
+    return Plan(todo, stops, notes)
 
 
-def _migrate(connection: psycopg.Connection[Any]) -> list[str]:
+def as_sql(scripts: Iterable[_sql.Script]) -> str:
+    """The very SQL by which scripts are applied, with the rows that say so; for people who run it themselves."""
+    todo, steps = list(scripts), []
+    for number, script in enumerate(todo):
+        said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo[number:])]
+        rows = ",\n".join(
+            f"    ('{engine}', {version}, '{name}', '{checksum}')" for engine, version, name, checksum in said
+        )
+        path = _sql.query("timescale_search_path") if script.engine in _ON_TIMESCALE else ""
+        steps.append(
+            f"-- ==== {script.label}\nBEGIN;\n"
+            + _sql.query("migrations_lock").replace("%(lock)s", str(_ADVISORY_LOCK))
+            + _sql.query("migrations_create")
+            + path
+            + f"\n{script.sql}\n"
+            + f"INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum) VALUES\n{rows};\nCOMMIT;\n"
+        )
+    return "\n".join(steps)
+
+
+_ON_TIMESCALE = ("timescale", "adopt")
+
+
+def _made_by_adoption(todo: Sequence[_sql.Script]) -> list[tuple[str, int, str, str]]:
+    """With the last step of an adoption: the scripts that would have made the tables, which are not to be applied."""
+    if todo[0].engine != "adopt" or any(script.engine == "adopt" for script in todo[1:]):
+        return []
+    made = [_sql.scripts("core")[0]]
+    if todo[0].for_timescale:
+        made.append(_sql.scripts("timescale")[0])
+    return [(one.engine, one.version, one.name, one.checksum) for one in made]
+
+
+def _migrate(connection: psycopg.Connection[Any], adopt: bool, progress: Progress | None) -> list[str]:
     applied: list[str] = []
     if not _applied(connection):
         _create_extension_if_missing(connection)
     while todo := pending(connection):
         script = todo[0]
+        if script.engine == "adopt":
+            _allow_adoption(connection, adopt)
+        if progress is not None:
+            progress(script.label, len(applied) + 1, len(applied) + len(todo))
         with connection.transaction():
             connection.execute(_sql.query("migrations_lock"), {"lock": _ADVISORY_LOCK})
             connection.execute(_sql.query("migrations_create"))
@@ -92,18 +168,13 @@ def _migrate(connection: psycopg.Connection[Any]) -> list[str]:
                 continue  # another process was faster
             if script.engine == "core" and script.version == 1:
                 _refuse_foreign_tables(connection)
-            if script.engine == "timescale":
+            if script.engine in _ON_TIMESCALE:
                 connection.execute(_sql.query("timescale_search_path"))
             connection.execute(script.sql)
-            connection.execute(
-                _sql.query("migrations_insert"),
-                {
-                    "engine": script.engine,
-                    "version": script.version,
-                    "name": script.name,
-                    "checksum": script.checksum,
-                },
-            )
+            said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo)]
+            for engine, version, name, checksum in said:
+                values = {"engine": engine, "version": version, "name": name, "checksum": checksum}
+                connection.execute(_sql.query("migrations_insert"), values)
         applied.append(script.label)
     return applied
 
@@ -133,7 +204,7 @@ def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:
     """
     applied = _applied(connection)
     wanted = _wanted(detect(connection))
-    known = {(s.engine, s.version): s for engine in ("core", "timescale", "citus") for s in _sql.scripts(engine)}
+    known = {(s.engine, s.version): s for engine in _ENGINES for s in _sql.scripts(engine)}
     for (engine, version), (name, checksum) in sorted(applied.items()):
         script = known.get((engine, version))
         if script is None:
@@ -146,7 +217,16 @@ def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:
                 f"{script.label} was edited after it was applied to this database: install the released file again; "
                 "nothing was changed"
             )
+    if ("core", 1) not in applied and (
+        any(engine == "adopt" for engine, _ in applied) or adoption.look(connection).adoptable
+    ):
+        made = {("core", 1), ("timescale", 1)}  # by the adoption
+        taken = adoption.steps(timescale=detect(connection).timescale is not None)
+        wanted = [*taken, *(script for script in wanted if (script.engine, script.version) not in made)]
     return [script for script in wanted if (script.engine, script.version) not in applied]
+
+
+_ENGINES = ("core", "timescale", "citus", "adopt")
 
 
 def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
@@ -166,7 +246,9 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
 
 def _outlook(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     try:
-        return {"migrations_pending": [script.label for script in pending(connection)], "schema_error": None}
+        todo = pending(connection)
+        refused = _not_taken_over(connection) if any(script.engine == "adopt" for script in todo) else None
+        return {"migrations_pending": [script.label for script in todo], "schema_error": refused}
     except MigrationError as exc:
         return {"migrations_pending": [], "schema_error": str(exc)}
 
@@ -195,6 +277,24 @@ def _create_extension_if_missing(connection: psycopg.Connection[Any]) -> None:
         psycopg.errors.DuplicateObject,
     ):
         connection.execute(_sql.query("timescale_extension"))
+
+
+def _allow_adoption(connection: psycopg.Connection[Any], adopt: bool) -> None:
+    if not adopt:
+        raise MigrationError(_not_taken_over(connection))
+    stops = plan(connection).stops
+    if stops:
+        said = "; ".join(stops)
+        raise MigrationError(f"the tables that are there cannot be taken over: {said}. Nothing was changed")
+
+
+def _not_taken_over(connection: psycopg.Connection[Any]) -> str:
+    names = ", ".join(adoption.look(connection).names)
+    return (
+        f"the database has tables of these names that this library did not make: {names}. `rlm-cachetrack migrate` takes "
+        "them over in place and keeps every row (`--dry-run` shows how); or name another database or schema "
+        "(…?options=-csearch_path%3Dcachetrack); nothing was changed"
+    )
 
 
 def _refuse_foreign_tables(connection: psycopg.Connection[Any]) -> None:

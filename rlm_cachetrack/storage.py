@@ -19,18 +19,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import conninfo, sql
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb, set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from . import _sql
-from ._binary import HEADER, TRAILER, pack_rows
+from ._binary import COLUMN_TYPES, HEADER, TRAILER, pack_rows
 from ._hourly import HourlyAggregate
 from ._sqlstates import Meaning, meaning_of
 from .config import redact
@@ -107,6 +108,7 @@ class PostgresStore:
             with self._errors(url), self._connect(url) as connection:
                 self._prepare(connection)
                 self._hourly = HourlyAggregate.find(connection)
+                self._straight = _takes_our_types(connection)
             self._url = url
 
     @property
@@ -484,7 +486,7 @@ def _copy_straight(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) ->
 
 def _copy_through_staging(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
     """Into a table of this transaction, and from there what is not stored yet."""
-    cursor.execute(_named("staging_create", COLUMNS))
+    cursor.execute(_staging())
     for some in packed:
         _send(cursor, "staging_copy", some)
     cursor.execute(_named("staging_merge", COLUMNS))
@@ -510,6 +512,22 @@ def _named(name: str, columns: tuple[str, ...]) -> sql.Composed:
     return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns)))
 
 
+@cache
+def _staging() -> sql.Composed:
+    columns = (sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(COLUMN_TYPES[name])) for name in COLUMNS)
+    return sql.SQL(_sql.query("staging_create")).format(definitions=sql.SQL(", ").join(columns))
+
+
+def _takes_our_types(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the table takes calls as they are sent; one that was there before this library may have wider columns."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        found = dict(cursor.execute(_sql.query("calls_types")).fetchall())
+    return all(
+        found.get(name) == kind or (kind == "text" and found.get(name) == "varchar")
+        for name, kind in COLUMN_TYPES.items()
+    )
+
+
 def _dumps(value: Any) -> str:
     # Rows from the writer hold JSON that is encoded already; a mapping comes from a run's metadata.
     return value if isinstance(value, str) else json.dumps(value, default=str)
@@ -518,6 +536,8 @@ def _dumps(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
+    if isinstance(value, Decimal):  # of a table that was there before this library
+        return float(value)
     return value
 
 

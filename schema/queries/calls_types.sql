@@ -1,0 +1,7 @@
+-- calls_types: the types of the columns of llm_interactions.
+-- Parameters: none.
+-- Result:     name TEXT, type TEXT, a row a column.
+SELECT a.attname::text AS name, t.typname::text AS type
+FROM pg_attribute AS a
+JOIN pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = to_regclass('llm_interactions') AND a.attnum > 0 AND NOT a.attisdropped;
