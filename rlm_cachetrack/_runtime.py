@@ -287,7 +287,7 @@ class Runtime:
             return migrations.migrate(connection, adopt=True, progress=progress)
 
     def migration_plan(self) -> tuple[str, list[str], list[str]]:
-        """The SQL that :meth:`migrate_store` would run, what stops it, and what is to be known. Changes nothing; blocks."""
+        """The SQL that :meth:`migrate_store` would run, what stops it, what is to be known. Changes nothing; blocks."""
         from . import migrations
 
         with self.store().connection() as connection:

@@ -26,7 +26,7 @@ _CALLS, _RUNS, _SAVINGS = "llm_interactions", "query_run_summaries", "token_cach
 _ACCEPTED: dict[str, frozenset[str]] = {
     "text": frozenset({"text", "character varying", "character", "uuid"}),
     "int4": frozenset({"integer", "bigint", "smallint", "numeric"}),
-    "float8": frozenset({"double precision", "numeric"}),
+    "float8": frozenset({"double precision", "numeric", "real"}),
     "timestamptz": frozenset({"timestamp with time zone"}),
     "uuid": frozenset({"uuid"}),
     "bool": frozenset({"boolean"}),
@@ -125,11 +125,10 @@ def steps(timescale: bool) -> list[_sql.Script]:
 
 
 def examine(connection: psycopg.Connection[Any], existing: Existing, timescale: bool) -> tuple[list[str], list[str]]:
-    """What stops the adoption, and what is to be known of it; each a sentence. Changes nothing, reads the whole table."""
+    """What stops the adoption, and what is to be known of it; each a sentence. Changes nothing; reads the table."""
     stops = _wrong_tables(existing) + _wrong_columns(existing)
     stops += [
-        f"foreign key {name!r} of table {table} points at {target}: drop it, and make it anew afterwards if you need it "
-        f"(a hypertable cannot be the target of one)"
+        f"foreign key {name!r} of table {table} points at {target}, whose key changes: drop it"
         for name, table, target in _rows(connection, "adopt_incoming")
     ]
     if timescale:
@@ -167,14 +166,16 @@ def _wrong_columns(existing: Existing) -> list[str]:
             stops.append(f"{_CALLS}.{column} is of type {found}, expected {' or '.join(sorted(accepted))}")
     for table in (_RUNS, _SAVINGS):
         for column, accepted in _KEY_TYPES.items():
-            found = existing.columns.get(table, {}).get(column)
-            if table in existing.columns and found is None:
+            kind = existing.columns.get(table, {}).get(column)
+            if table in existing.columns and kind is None:
                 stops.append(f"{table} has no column {column}: rename the table")
-            elif found is not None and found not in accepted:
-                stops.append(f"{table}.{column} is of type {found}, expected {' or '.join(sorted(accepted))}")
+            elif kind is not None and kind not in accepted:
+                stops.append(f"{table}.{column} is of type {kind}, expected {' or '.join(sorted(accepted))}")
     for table, required in existing.required.items():
-        for column in sorted(required - _LOOSENED.get(table, frozenset())):
-            stops.append(f"{table}.{column} is NOT NULL without a default, and nothing of ours fills it: give it one")
+        stops += [
+            f"{table}.{column} is NOT NULL without a default, and nothing of ours fills it: give it one"
+            for column in sorted(required - _LOOSENED.get(table, frozenset()))
+        ]
     return stops
 
 
@@ -199,6 +200,6 @@ def _rows(connection: psycopg.Connection[Any], name: str) -> list[tuple[Any, ...
     return _fetch(connection, sql.SQL(_sql.query(name)))
 
 
-def _fetch(connection: psycopg.Connection[Any], statement: sql.Composable) -> list[tuple[Any, ...]]:
+def _fetch(connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed) -> list[tuple[Any, ...]]:
     with connection.cursor(row_factory=tuple_row) as cursor:
         return cursor.execute(statement).fetchall()

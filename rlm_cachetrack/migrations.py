@@ -291,8 +291,8 @@ def _allow_adoption(connection: psycopg.Connection[Any], adopt: bool) -> None:
 def _not_taken_over(connection: psycopg.Connection[Any]) -> str:
     names = ", ".join(adoption.look(connection).names)
     return (
-        f"the database has tables of these names that this library did not make: {names}. `rlm-cachetrack migrate` takes "
-        "them over in place and keeps every row (`--dry-run` shows how); or name another database or schema "
+        f"the database has tables of these names that this library did not make: {names}. `rlm-cachetrack migrate` "
+        "takes them over in place and keeps every row (`--dry-run` shows how); or name another database or schema "
         "(…?options=-csearch_path%3Dcachetrack); nothing was changed"
     )
 

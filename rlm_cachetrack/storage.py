@@ -521,7 +521,7 @@ def _staging() -> sql.Composed:
 def _takes_our_types(connection: psycopg.Connection[Any]) -> bool:
     """Whether the table takes calls as they are sent; one that was there before this library may have wider columns."""
     with connection.cursor(row_factory=tuple_row) as cursor:
-        found = dict(cursor.execute(_sql.query("calls_types")).fetchall())
+        found: dict[str, str] = dict(cursor.execute(_sql.query("calls_types")).fetchall())
     return all(
         found.get(name) == kind or (kind == "text" and found.get(name) == "varchar")
         for name, kind in COLUMN_TYPES.items()

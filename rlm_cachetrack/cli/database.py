@@ -44,8 +44,8 @@ def migrate(
     text, stops, notes = runtime.migration_plan()
     if dry_run:
         for said in (*(f"stops here: {stop}" for stop in stops), *notes):
-            print_line(f"-- {said}")
-        print_line(text or "-- Nothing is pending: the schema is up to date.")
+            typer.echo(f"-- {said}")
+        typer.echo(text or "-- Nothing is pending: the schema is up to date.")
         raise typer.Exit(1 if stops else 0)
     for note in notes:
         console.print(note, markup=False)

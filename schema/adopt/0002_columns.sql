@@ -102,26 +102,38 @@ ALTER TABLE llm_interactions
     ALTER COLUMN interaction_id SET DEFAULT gen_random_uuid(),
     ALTER COLUMN success SET DEFAULT TRUE;
 
--- Text of any length, and costs of any smallness. Where a view is in the way the column stays as it is.
+-- Text of any length, costs of any smallness. Where a view is in the way the column stays as it is.
 DO $$
 DECLARE
     narrow RECORD;
 BEGIN
     FOR narrow IN
-        SELECT a.attname, CASE WHEN a.atttypid = 'numeric'::regtype THEN 'DOUBLE PRECISION' ELSE 'TEXT' END AS wanted
+        SELECT a.attname, w.wanted
         FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        JOIN (
+            VALUES
+                ('varchar', 'TEXT'), ('bpchar', 'TEXT'), ('uuid', 'TEXT'), ('numeric', 'DOUBLE PRECISION'),
+                ('float4', 'DOUBLE PRECISION'), ('int2', 'INTEGER'), ('json', 'JSONB')
+        ) AS w (found, wanted) ON w.found = t.typname
         WHERE a.attrelid = to_regclass('llm_interactions') AND NOT a.attisdropped
           AND (
-              (a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype, 'uuid'::regtype) AND a.attname IN (
+              (w.wanted = 'TEXT' AND a.attname IN (
                   'query_id', 'model', 'model_type', 'recursion_id', 'parent_recursion_id',
                   'error_message', 'error_type', 'provider', 'api', 'service_tier', 'finish_reason',
                   'request_id', 'price_source', 'usage_anomaly'
               ))
-              OR (a.atttypid = 'numeric'::regtype AND a.attname IN (
+              OR (w.wanted = 'DOUBLE PRECISION' AND a.attname IN (
                   'prompt_token_price', 'cached_token_price', 'cache_write_token_price',
                   'completion_token_price', 'total_cost', 'original_cost', 'duration_ms',
                   'time_to_first_token_ms'
               ))
+              OR (w.wanted = 'INTEGER' AND a.attname IN (
+                  'prompt_tokens', 'completion_tokens', 'total_tokens', 'cached_tokens', 'uncached_prompt_tokens',
+                  'cache_write_tokens', 'reasoning_tokens', 'context_messages', 'context_tokens', 'response_length',
+                  'iteration', 'model_index', 'current_depth', 'max_depth', 'tool_call_count'
+              ))
+              OR (w.wanted = 'JSONB' AND a.attname IN ('metadata', 'usage'))
           )
     LOOP
         BEGIN

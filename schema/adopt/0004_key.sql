@@ -32,22 +32,23 @@ ALTER TABLE llm_interactions
 
 DO $$
 DECLARE
-    old_key RECORD;
+    old_key TEXT;
+    old_columns SMALLINT[];
 BEGIN
-    SELECT c.conname, c.conkey INTO old_key
+    SELECT c.conname, c.conkey INTO old_key, old_columns
     FROM pg_constraint AS c
     WHERE c.conrelid = to_regclass('llm_interactions') AND c.contype = 'p';
-    IF old_key.conname IS NOT NULL
+    IF old_key IS NOT NULL
         AND EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')
         AND NOT EXISTS (
             SELECT 1 FROM pg_attribute AS a
-            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = 'time' AND a.attnum = ANY (old_key.conkey)
+            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = 'time' AND a.attnum = ANY (old_columns)
         )
     THEN
-        EXECUTE format('ALTER TABLE llm_interactions DROP CONSTRAINT %I', old_key.conname);
+        EXECUTE format('ALTER TABLE llm_interactions DROP CONSTRAINT %I', old_key);
         old_key := NULL;
     END IF;
-    IF old_key.conname IS NULL THEN
+    IF old_key IS NULL THEN
         ALTER TABLE llm_interactions ADD PRIMARY KEY (query_id, run_id, time, interaction_id);
     ELSE
         CREATE UNIQUE INDEX IF NOT EXISTS idx_llm_key
