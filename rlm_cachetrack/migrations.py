@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import tenacity
 from psycopg.rows import tuple_row
 
 from . import _sql, adoption
 from .errors import MigrationError, SchemaTooNewError
 
-__all__ = ["Engine", "Plan", "Progress", "as_sql", "describe", "detect", "migrate", "pending", "plan"]
+__all__ = ["Engine", "Plan", "Progress", "as_sql", "describe", "detect", "migrate", "pending", "plan", "scripts_for"]
 
 Progress = Callable[[str, int, int], None]
 """Called before a step with its label, its number from 1, and how many there are."""
@@ -123,9 +124,7 @@ def as_sql(scripts: Iterable[_sql.Script]) -> str:
     todo, steps = list(scripts), []
     for number, script in enumerate(todo):
         said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo[number:])]
-        rows = ",\n".join(
-            f"    ('{engine}', {version}, '{name}', '{checksum}')" for engine, version, name, checksum in said
-        )
+        rows = "".join(_inserted(*one) for one in said)
         path = _sql.query("timescale_search_path") if script.engine in _ON_TIMESCALE else ""
         steps.append(
             f"-- ==== {script.label}\nBEGIN;\n"
@@ -133,12 +132,19 @@ def as_sql(scripts: Iterable[_sql.Script]) -> str:
             + _sql.query("migrations_create")
             + path
             + f"\n{script.sql}\n"
-            + f"INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum) VALUES\n{rows};\nCOMMIT;\n"
+            + f"{rows}COMMIT;\n"
         )
     return "\n".join(steps)
 
 
 _ON_TIMESCALE = ("timescale", "adopt")
+
+
+def _inserted(engine: str, version: int, name: str, checksum: str) -> str:
+    text = _sql.query("migrations_insert").replace("%(version)s", str(version))
+    for key, value in (("engine", engine), ("name", name), ("checksum", checksum)):
+        text = text.replace(f"%({key})s", f"'{value}'")
+    return text
 
 
 def _made_by_adoption(todo: Sequence[_sql.Script]) -> list[tuple[str, int, str, str]]:
@@ -151,6 +157,41 @@ def _made_by_adoption(todo: Sequence[_sql.Script]) -> list[tuple[str, int, str, 
     return [(one.engine, one.version, one.name, one.checksum) for one in made]
 
 
+def _apply(connection: psycopg.Connection[Any], todo: Sequence[_sql.Script]) -> bool:
+    """Apply the first of these, in one transaction; whether it was not applied by another process before."""
+    script = todo[0]
+    with connection.transaction():
+        connection.execute(_sql.query("migrations_lock"), {"lock": _ADVISORY_LOCK})
+        connection.execute(_sql.query("migrations_create"))
+        if (script.engine, script.version) in _applied(connection):
+            return False
+        if script.engine == "core" and script.version == 1:
+            _refuse_foreign_tables(connection)
+        if script.engine in _ON_TIMESCALE:
+            connection.execute(_sql.query("timescale_search_path"))
+        connection.execute(script.sql)
+        said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo)]
+        for engine, version, name, checksum in said:
+            values = {"engine": engine, "version": version, "name": name, "checksum": checksum}
+            connection.execute(_sql.query("migrations_insert"), values)
+    return True
+
+
+def _is_in_the_way(exc: BaseException) -> bool:
+    """Whether a background job of TimescaleDB was at the same object; the step is rolled back, and tried again."""
+    return isinstance(exc, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)) or (
+        isinstance(exc, psycopg.errors.InternalError_) and "concurrently" in str(exc)
+    )
+
+
+_again_where_in_the_way = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_is_in_the_way),
+    wait=tenacity.wait_random_exponential(0.2, max=5),
+    stop=tenacity.stop_after_attempt(6),
+    reraise=True,
+)
+
+
 def _migrate(connection: psycopg.Connection[Any], adopt: bool, progress: Progress | None) -> list[str]:
     applied: list[str] = []
     if not _applied(connection):
@@ -161,21 +202,8 @@ def _migrate(connection: psycopg.Connection[Any], adopt: bool, progress: Progres
             _allow_adoption(connection, adopt)
         if progress is not None:
             progress(script.label, len(applied) + 1, len(applied) + len(todo))
-        with connection.transaction():
-            connection.execute(_sql.query("migrations_lock"), {"lock": _ADVISORY_LOCK})
-            connection.execute(_sql.query("migrations_create"))
-            if (script.engine, script.version) in _applied(connection):
-                continue  # another process was faster
-            if script.engine == "core" and script.version == 1:
-                _refuse_foreign_tables(connection)
-            if script.engine in _ON_TIMESCALE:
-                connection.execute(_sql.query("timescale_search_path"))
-            connection.execute(script.sql)
-            said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo)]
-            for engine, version, name, checksum in said:
-                values = {"engine": engine, "version": version, "name": name, "checksum": checksum}
-                connection.execute(_sql.query("migrations_insert"), values)
-        applied.append(script.label)
+        if _again_where_in_the_way(_apply, connection, todo):
+            applied.append(script.label)
     return applied
 
 
@@ -203,7 +231,7 @@ def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:
         MigrationError: A released script was edited.
     """
     applied = _applied(connection)
-    wanted = _wanted(detect(connection))
+    engine_here = detect(connection)
     known = {(s.engine, s.version): s for engine in _ENGINES for s in _sql.scripts(engine)}
     for (engine, version), (name, checksum) in sorted(applied.items()):
         script = known.get((engine, version))
@@ -217,12 +245,12 @@ def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:
                 f"{script.label} was edited after it was applied to this database: install the released file again; "
                 "nothing was changed"
             )
-    if ("core", 1) not in applied and (
-        any(engine == "adopt" for engine, _ in applied) or adoption.look(connection).adoptable
-    ):
-        made = {("core", 1), ("timescale", 1)}  # by the adoption
-        taken = adoption.steps(timescale=detect(connection).timescale is not None)
-        wanted = [*taken, *(script for script in wanted if (script.engine, script.version) not in made)]
+    existing = ("core", 1) not in applied and (
+        any(engine == "adopt" for engine, _ in applied)
+        # Looked at again afterwards: another process may have made the tables meanwhile.
+        or (adoption.look(connection).adoptable and ("core", 1) not in _applied(connection))
+    )
+    wanted = scripts_for(engine_here, existing=existing)
     return [script for script in wanted if (script.engine, script.version) not in applied]
 
 
@@ -251,6 +279,21 @@ def _outlook(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         return {"migrations_pending": [script.label for script in todo], "schema_error": refused}
     except MigrationError as exc:
         return {"migrations_pending": [], "schema_error": str(exc)}
+
+
+def scripts_for(engine: Engine, *, existing: bool = False) -> list[_sql.Script]:
+    """Every script for a database that was never migrated, in order.
+
+    Args:
+        engine: What its server is.
+        existing: It has a table of calls from before, which is taken over.
+    """
+    wanted = _wanted(engine)
+    if not existing:
+        return wanted
+    made = {("core", 1), ("timescale", 1)}  # by the adoption
+    taken = adoption.steps(timescale=engine.timescale is not None)
+    return [*taken, *(script for script in wanted if (script.engine, script.version) not in made)]
 
 
 def _wanted(engine: Engine) -> list[_sql.Script]:

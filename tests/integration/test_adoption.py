@@ -235,8 +235,8 @@ def test_a_hypertable_is_taken_over(timescale_url: str, compressed: bool) -> Non
             connection.execute(
                 "ALTER TABLE llm_interactions SET (timescaledb.compress, timescaledb.compress_segmentby = 'query_id')"
             )
-            connection.execute("SELECT add_compression_policy('llm_interactions', INTERVAL '30 days')")
             connection.execute("SELECT compress_chunk(c) FROM show_chunks('llm_interactions') AS c")
+            connection.execute("SELECT add_compression_policy('llm_interactions', INTERVAL '3000 days')")
         before = calls(connection, THEIRS)
 
         migrated(timescale_url)

@@ -30,7 +30,7 @@ ANALYTICS = {
     "transfer",
     "usage_views",
 }
-STORE = {"_sql", "storage", "migrations", "policies"}
+STORE = {"_sql", "storage", "adoption", "migrations", "policies"}
 BELOW_RUNTIME = {
     "errors",
     "config",
@@ -67,7 +67,8 @@ TABLE: dict[str, set[str]] = {
     "_binary": {"records"},
     "_sql": {"records", "errors"},
     "storage": {"records", "errors", "_sql"},
-    "migrations": {"records", "errors", "_sql", "storage"},
+    "adoption": {"_sql", "_binary"},
+    "migrations": {"records", "errors", "_sql", "storage", "adoption"},
     "policies": {"errors", "_sql", "migrations"},
     "embedded": {"config", "errors"},
     "_runtime": BELOW_RUNTIME,
@@ -163,9 +164,9 @@ DEMO_IMPORTS = {"instrument", "runs", "simulator"}
 OUTSIDE: dict[str, set[str]] = {
     "openai": {"instrument", "_streams", *DEMO},
     "wrapt": {"instrument", "_streams", "_beside"},
-    "psycopg": {"storage", "_hourly", "_sqlstates", "migrations", "policies"},
+    "psycopg": {"storage", "_hourly", "_sqlstates", "adoption", "migrations", "policies"},
     "psycopg_pool": {"storage"},
-    "tenacity": {"writer"},
+    "tenacity": {"writer", "migrations"},
     "genai_prices": {"_price_table"},
     "yaml": {"_pricing_yaml"},
     "pydantic": {"_pricing_file", "_pricing_model", "web"},

@@ -1,0 +1,1268 @@
+-- For people who run their own migrations: what `rlm-cachetrack migrate` does, as one file of plain SQL.
+--
+-- A database with a table llm_interactions from before, with TimescaleDB 2.18 or newer, community edition.
+-- Run it as the owner of the tables, such as: psql -v ON_ERROR_STOP=1 -f adopt_timescaledb.sql DATABASE_URL
+-- Each step is a transaction that also says that it ran; the library then finds nothing left to do.
+-- `rlm-cachetrack migrate --dry-run` prints the same for a database as it is, and what is to be known before.
+-- Made from schema/migrations, schema/timescale and schema/adopt; do not edit.
+
+-- ==== adopt/0001_unpack
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0001 unpack: move an existing hypertable out of the columnstore.
+-- Why:   TimescaleDB refuses new keys and NOT NULLs on a hypertable that has one. A later step sets up this library's,
+--        and its policy packs the days again.
+-- Lock:  ACCESS EXCLUSIVE on the chunks, one after the other; the table needs its unpacked size on disk meanwhile.
+-- For:   TimescaleDB. Does nothing where no columnstore (compression) is set up.
+
+DO $$
+DECLARE
+    chunk REGCLASS;
+BEGIN
+    IF to_regclass('timescaledb_information.hypertables') IS NULL OR NOT EXISTS (
+        SELECT 1
+        FROM timescaledb_information.hypertables AS h
+        JOIN pg_class AS t ON t.relname = h.hypertable_name
+        JOIN pg_namespace AS n ON n.oid = t.relnamespace AND n.nspname = h.hypertable_schema
+        WHERE t.oid = to_regclass('llm_interactions') AND h.compression_enabled
+    ) THEN
+        RETURN;
+    END IF;
+    PERFORM remove_compression_policy('llm_interactions', if_exists => TRUE);
+    FOR chunk IN
+        SELECT format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
+        FROM timescaledb_information.chunks AS c
+        JOIN pg_class AS t ON t.relname = c.hypertable_name
+        JOIN pg_namespace AS n ON n.oid = t.relnamespace AND n.nspname = c.hypertable_schema
+        WHERE t.oid = to_regclass('llm_interactions') AND c.is_compressed
+    LOOP
+        PERFORM decompress_chunk(chunk);
+    END LOOP;
+    ALTER TABLE llm_interactions SET (timescaledb.compress = FALSE);
+END
+$$;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('adopt', 1, 'unpack', 'c5c2e9cd4323c325424495b45c909064be83db7b4f3aca7b1b7c12a203e897b2');
+COMMIT;
+
+-- ==== adopt/0002_columns
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0002 columns: every column of this library, beside those that are there.
+-- Why:   an existing table of calls is taken over in place; its own columns, and the views on it, stay.
+-- Lock:  ACCESS EXCLUSIVE on llm_interactions: for a moment where only columns are added, and for a rewrite of the table
+--        (some seconds a million rows) where prices or costs are NUMERIC.
+--
+-- Columns that are new are NULL in the rows that are there: NULL is "not reported". Zeros that are there stay. Only
+-- rows written by hand from now on get the default 0.
+
+ALTER TABLE llm_interactions
+    ADD COLUMN IF NOT EXISTS time TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS interaction_id UUID,
+    ADD COLUMN IF NOT EXISTS query_id TEXT,
+    ADD COLUMN IF NOT EXISTS run_id TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS model TEXT,
+    ADD COLUMN IF NOT EXISTS model_type TEXT,
+    ADD COLUMN IF NOT EXISTS model_index INTEGER,
+    ADD COLUMN IF NOT EXISTS prompt_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS completion_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS total_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS cached_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS uncached_prompt_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS cache_write_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS reasoning_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS prompt_token_price DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS cached_token_price DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS cache_write_token_price DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS completion_token_price DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS total_cost DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS original_cost DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS duration_ms DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS time_to_first_token_ms DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS start_time TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS end_time TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS context_messages INTEGER,
+    ADD COLUMN IF NOT EXISTS context_tokens INTEGER,
+    ADD COLUMN IF NOT EXISTS response_length INTEGER,
+    ADD COLUMN IF NOT EXISTS iteration INTEGER,
+    ADD COLUMN IF NOT EXISTS recursion_id TEXT,
+    ADD COLUMN IF NOT EXISTS parent_recursion_id TEXT,
+    ADD COLUMN IF NOT EXISTS current_depth INTEGER,
+    ADD COLUMN IF NOT EXISTS max_depth INTEGER,
+    ADD COLUMN IF NOT EXISTS has_tool_calls BOOLEAN,
+    ADD COLUMN IF NOT EXISTS tool_call_count INTEGER,
+    ADD COLUMN IF NOT EXISTS success BOOLEAN,
+    ADD COLUMN IF NOT EXISTS error_message TEXT,
+    ADD COLUMN IF NOT EXISTS error_type TEXT,
+    ADD COLUMN IF NOT EXISTS metadata JSONB,
+    ADD COLUMN IF NOT EXISTS provider TEXT,
+    ADD COLUMN IF NOT EXISTS api TEXT,
+    ADD COLUMN IF NOT EXISTS service_tier TEXT,
+    ADD COLUMN IF NOT EXISTS finish_reason TEXT,
+    ADD COLUMN IF NOT EXISTS request_id TEXT,
+    ADD COLUMN IF NOT EXISTS price_source TEXT,
+    ADD COLUMN IF NOT EXISTS usage JSONB,
+    ADD COLUMN IF NOT EXISTS usage_anomaly TEXT;
+
+-- A call that failed has no duration, and much else may be unknown.
+ALTER TABLE llm_interactions
+    ALTER COLUMN model_type DROP NOT NULL,
+    ALTER COLUMN model_index DROP NOT NULL,
+    ALTER COLUMN prompt_tokens DROP NOT NULL,
+    ALTER COLUMN completion_tokens DROP NOT NULL,
+    ALTER COLUMN total_tokens DROP NOT NULL,
+    ALTER COLUMN cached_tokens DROP NOT NULL,
+    ALTER COLUMN uncached_prompt_tokens DROP NOT NULL,
+    ALTER COLUMN cache_write_tokens DROP NOT NULL,
+    ALTER COLUMN reasoning_tokens DROP NOT NULL,
+    ALTER COLUMN prompt_token_price DROP NOT NULL,
+    ALTER COLUMN cached_token_price DROP NOT NULL,
+    ALTER COLUMN cache_write_token_price DROP NOT NULL,
+    ALTER COLUMN completion_token_price DROP NOT NULL,
+    ALTER COLUMN total_cost DROP NOT NULL,
+    ALTER COLUMN original_cost DROP NOT NULL,
+    ALTER COLUMN duration_ms DROP NOT NULL,
+    ALTER COLUMN time_to_first_token_ms DROP NOT NULL,
+    ALTER COLUMN start_time DROP NOT NULL,
+    ALTER COLUMN end_time DROP NOT NULL,
+    ALTER COLUMN context_messages DROP NOT NULL,
+    ALTER COLUMN context_tokens DROP NOT NULL,
+    ALTER COLUMN response_length DROP NOT NULL,
+    ALTER COLUMN iteration DROP NOT NULL,
+    ALTER COLUMN recursion_id DROP NOT NULL,
+    ALTER COLUMN parent_recursion_id DROP NOT NULL,
+    ALTER COLUMN current_depth DROP NOT NULL,
+    ALTER COLUMN max_depth DROP NOT NULL,
+    ALTER COLUMN has_tool_calls DROP NOT NULL,
+    ALTER COLUMN tool_call_count DROP NOT NULL,
+    ALTER COLUMN error_message DROP NOT NULL,
+    ALTER COLUMN error_type DROP NOT NULL,
+    ALTER COLUMN metadata DROP NOT NULL,
+    ALTER COLUMN provider DROP NOT NULL,
+    ALTER COLUMN api DROP NOT NULL,
+    ALTER COLUMN service_tier DROP NOT NULL,
+    ALTER COLUMN finish_reason DROP NOT NULL,
+    ALTER COLUMN request_id DROP NOT NULL,
+    ALTER COLUMN price_source DROP NOT NULL,
+    ALTER COLUMN usage DROP NOT NULL,
+    ALTER COLUMN usage_anomaly DROP NOT NULL;
+
+ALTER TABLE llm_interactions
+    ALTER COLUMN cached_tokens SET DEFAULT 0,
+    ALTER COLUMN interaction_id SET DEFAULT gen_random_uuid(),
+    ALTER COLUMN success SET DEFAULT TRUE;
+
+-- Text of any length, costs of any smallness. Where a view is in the way the column stays as it is.
+DO $$
+DECLARE
+    narrow RECORD;
+BEGIN
+    FOR narrow IN
+        SELECT a.attname, w.wanted
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        JOIN (
+            VALUES
+                ('varchar', 'TEXT'), ('bpchar', 'TEXT'), ('uuid', 'TEXT'), ('numeric', 'DOUBLE PRECISION'),
+                ('float4', 'DOUBLE PRECISION'), ('int2', 'INTEGER'), ('json', 'JSONB')
+        ) AS w (found, wanted) ON w.found = t.typname
+        WHERE a.attrelid = to_regclass('llm_interactions') AND NOT a.attisdropped
+          AND (
+              (w.wanted = 'TEXT' AND a.attname IN (
+                  'query_id', 'model', 'model_type', 'recursion_id', 'parent_recursion_id',
+                  'error_message', 'error_type', 'provider', 'api', 'service_tier', 'finish_reason',
+                  'request_id', 'price_source', 'usage_anomaly'
+              ))
+              OR (w.wanted = 'DOUBLE PRECISION' AND a.attname IN (
+                  'prompt_token_price', 'cached_token_price', 'cache_write_token_price',
+                  'completion_token_price', 'total_cost', 'original_cost', 'duration_ms',
+                  'time_to_first_token_ms'
+              ))
+              OR (w.wanted = 'INTEGER' AND a.attname IN (
+                  'prompt_tokens', 'completion_tokens', 'total_tokens', 'cached_tokens', 'uncached_prompt_tokens',
+                  'cache_write_tokens', 'reasoning_tokens', 'context_messages', 'context_tokens', 'response_length',
+                  'iteration', 'model_index', 'current_depth', 'max_depth', 'tool_call_count'
+              ))
+              OR (w.wanted = 'JSONB' AND a.attname IN ('metadata', 'usage'))
+          )
+    LOOP
+        BEGIN
+            EXECUTE format('ALTER TABLE llm_interactions ALTER COLUMN %I TYPE %s', narrow.attname, narrow.wanted);
+        EXCEPTION WHEN feature_not_supported THEN
+            RAISE NOTICE 'a view uses llm_interactions.%: it keeps its type', narrow.attname;
+        END;
+    END LOOP;
+END
+$$;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('adopt', 2, 'columns', '6d886c97a0f7ee34cd39cd28b7875d61f14f39de0be3f9119c1f782d48c46589');
+COMMIT;
+
+-- ==== adopt/0003_fill
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0003 fill: what follows from what is there.
+-- Why:   totals and what a call would have cost uncached are read from the rows, not computed each time.
+-- Lock:  the rows that change; about 5-15 s a million of them.
+--
+-- original_cost is what the call would have cost with nothing cached: with 0 cached tokens it is what it did cost.
+
+UPDATE llm_interactions
+SET total_tokens = coalesce(total_tokens, prompt_tokens + completion_tokens),
+    uncached_prompt_tokens = coalesce(uncached_prompt_tokens, prompt_tokens - cached_tokens),
+    original_cost = coalesce(original_cost, CASE WHEN cached_tokens = 0 THEN total_cost END)
+WHERE (total_tokens IS NULL AND prompt_tokens + completion_tokens IS NOT NULL)
+   OR (uncached_prompt_tokens IS NULL AND prompt_tokens - cached_tokens IS NOT NULL)
+   OR (original_cost IS NULL AND cached_tokens = 0 AND total_cost IS NOT NULL);
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('adopt', 3, 'fill', '381e92e3c25293ef93d3da44ec727ebf21fce6748f33285e177243fcbebc7242');
+COMMIT;
+
+-- ==== adopt/0004_key
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0004 key: what every call must have, the key by which a call is stored once, and the indexes.
+-- Why:   one key that serves the read of a run, holds on a hypertable over time, and on Citus by query_id. Calls without a
+--        query or run get 'adhoc' and their own time.
+-- Lock:  ACCESS EXCLUSIVE on llm_interactions while the indexes are built: 5-15 s a million rows.
+--
+-- A primary key that is there stays, with a unique index beside it; but TimescaleDB refuses one without the time, and
+-- there it makes way.
+
+LOCK TABLE llm_interactions IN SHARE ROW EXCLUSIVE MODE;
+
+UPDATE llm_interactions
+SET time = coalesce(time, start_time, end_time, now()),
+    query_id = coalesce(query_id, 'adhoc'),
+    run_id = coalesce(run_id, time, start_time, end_time, now()),
+    interaction_id = coalesce(interaction_id, gen_random_uuid()),
+    model = coalesce(model, 'unknown'),
+    success = coalesce(success, error_type IS NULL AND error_message IS NULL)
+WHERE time IS NULL
+   OR query_id IS NULL
+   OR run_id IS NULL
+   OR interaction_id IS NULL
+   OR model IS NULL
+   OR success IS NULL;
+
+ALTER TABLE llm_interactions
+    ALTER COLUMN time SET NOT NULL,
+    ALTER COLUMN interaction_id SET NOT NULL,
+    ALTER COLUMN query_id SET NOT NULL,
+    ALTER COLUMN run_id SET NOT NULL,
+    ALTER COLUMN model SET NOT NULL,
+    ALTER COLUMN success SET NOT NULL;
+
+DO $$
+DECLARE
+    old_key TEXT;
+    old_columns SMALLINT[];
+BEGIN
+    SELECT c.conname, c.conkey INTO old_key, old_columns
+    FROM pg_constraint AS c
+    WHERE c.conrelid = to_regclass('llm_interactions') AND c.contype = 'p';
+    IF old_key IS NOT NULL
+        AND EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')
+        AND NOT EXISTS (
+            SELECT 1 FROM pg_attribute AS a
+            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = 'time' AND a.attnum = ANY (old_columns)
+        )
+    THEN
+        EXECUTE format('ALTER TABLE llm_interactions DROP CONSTRAINT %I', old_key);
+        old_key := NULL;
+    END IF;
+    IF old_key IS NULL THEN
+        ALTER TABLE llm_interactions ADD PRIMARY KEY (query_id, run_id, time, interaction_id);
+    ELSE
+        CREATE UNIQUE INDEX IF NOT EXISTS idx_llm_key
+            ON llm_interactions (query_id, run_id, time, interaction_id);
+    END IF;
+END
+$$;
+
+CREATE INDEX IF NOT EXISTS idx_llm_cached_tokens ON llm_interactions (cached_tokens DESC, time DESC);
+CREATE INDEX IF NOT EXISTS idx_llm_total_cost ON llm_interactions (total_cost DESC, time DESC);
+CREATE INDEX IF NOT EXISTS idx_llm_time ON llm_interactions (time DESC);
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('adopt', 4, 'key', '5bf85ff220e4c1f75b0d1aafb58098c36088e70ff5dc01cec11653f789cea1c1');
+COMMIT;
+
+-- ==== adopt/0005_runs
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0005 runs: the two tables of runs, made or completed, and every run of the calls listed.
+-- Why:   runs are listed from query_run_summaries, savings from token_cache_optimization.
+-- Lock:  ACCESS EXCLUSIVE on both tables, for about 2 s a million calls.
+--
+-- Rows that are there keep what they say; missing counts of a stored optimization are filled.
+
+CREATE TABLE IF NOT EXISTS query_run_summaries (
+    query_id                TEXT             NOT NULL,
+    run_id                  TIMESTAMPTZ      NOT NULL,
+    start_time              TIMESTAMPTZ      NOT NULL,
+    end_time                TIMESTAMPTZ,
+    status                  TEXT             NOT NULL DEFAULT 'running',
+    metadata                JSONB,
+    total_interactions      BIGINT,
+    failed_interactions     BIGINT,
+    total_prompt_tokens     BIGINT,
+    total_completion_tokens BIGINT,
+    total_tokens            BIGINT,
+    total_cached_tokens     BIGINT,
+    total_cost              DOUBLE PRECISION,
+    avg_duration_ms         DOUBLE PRECISION,
+    p50_duration_ms         DOUBLE PRECISION,
+    p95_duration_ms         DOUBLE PRECISION,
+    p99_duration_ms         DOUBLE PRECISION,
+    PRIMARY KEY (query_id, run_id)
+);
+
+ALTER TABLE query_run_summaries
+    ADD COLUMN IF NOT EXISTS query_id TEXT,
+    ADD COLUMN IF NOT EXISTS run_id TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS start_time TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS end_time TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS status TEXT,
+    ADD COLUMN IF NOT EXISTS metadata JSONB,
+    ADD COLUMN IF NOT EXISTS total_interactions BIGINT,
+    ADD COLUMN IF NOT EXISTS failed_interactions BIGINT,
+    ADD COLUMN IF NOT EXISTS total_prompt_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS total_completion_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS total_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS total_cached_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS total_cost DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS avg_duration_ms DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS p50_duration_ms DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS p95_duration_ms DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS p99_duration_ms DOUBLE PRECISION;
+
+ALTER TABLE query_run_summaries
+    ALTER COLUMN end_time DROP NOT NULL,
+    ALTER COLUMN metadata DROP NOT NULL,
+    ALTER COLUMN total_interactions DROP NOT NULL,
+    ALTER COLUMN failed_interactions DROP NOT NULL,
+    ALTER COLUMN total_prompt_tokens DROP NOT NULL,
+    ALTER COLUMN total_completion_tokens DROP NOT NULL,
+    ALTER COLUMN total_tokens DROP NOT NULL,
+    ALTER COLUMN total_cached_tokens DROP NOT NULL,
+    ALTER COLUMN total_cost DROP NOT NULL,
+    ALTER COLUMN avg_duration_ms DROP NOT NULL,
+    ALTER COLUMN p50_duration_ms DROP NOT NULL,
+    ALTER COLUMN p95_duration_ms DROP NOT NULL,
+    ALTER COLUMN p99_duration_ms DROP NOT NULL;
+
+UPDATE query_run_summaries
+SET start_time = coalesce(start_time, run_id), status = coalesce(status, 'completed')
+WHERE start_time IS NULL OR status IS NULL;
+
+ALTER TABLE query_run_summaries
+    ALTER COLUMN start_time SET NOT NULL,
+    ALTER COLUMN status SET NOT NULL,
+    ALTER COLUMN status SET DEFAULT 'running';
+
+CREATE TABLE IF NOT EXISTS token_cache_optimization (
+    query_id                  TEXT             NOT NULL,
+    run_id                    TIMESTAMPTZ      NOT NULL,
+    time                      TIMESTAMPTZ      NOT NULL,
+    total_prompt_tokens       BIGINT           NOT NULL,
+    total_cached_tokens       BIGINT           NOT NULL,
+    cache_savings_tokens      BIGINT           NOT NULL,
+    cache_savings_percentage  DOUBLE PRECISION,
+    original_cost             DOUBLE PRECISION,
+    cached_cost               DOUBLE PRECISION,
+    cost_savings              DOUBLE PRECISION,
+    cost_savings_percentage   DOUBLE PRECISION,
+    total_interactions        BIGINT           NOT NULL,
+    interactions_with_cache   BIGINT           NOT NULL,
+    interactions_without_cache  BIGINT         NOT NULL,
+    interactions_not_reported BIGINT           NOT NULL,
+    unpriced_interactions     BIGINT           NOT NULL,
+    cache_evolution           JSONB            NOT NULL,
+    PRIMARY KEY (query_id, run_id)
+);
+
+ALTER TABLE token_cache_optimization
+    ADD COLUMN IF NOT EXISTS query_id TEXT,
+    ADD COLUMN IF NOT EXISTS run_id TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS time TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS total_prompt_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS total_cached_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS cache_savings_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS cache_savings_percentage DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS original_cost DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS cached_cost DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS cost_savings DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS cost_savings_percentage DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS total_interactions BIGINT,
+    ADD COLUMN IF NOT EXISTS interactions_with_cache BIGINT,
+    ADD COLUMN IF NOT EXISTS interactions_without_cache BIGINT,
+    ADD COLUMN IF NOT EXISTS interactions_not_reported BIGINT,
+    ADD COLUMN IF NOT EXISTS unpriced_interactions BIGINT,
+    ADD COLUMN IF NOT EXISTS cache_evolution JSONB;
+
+UPDATE token_cache_optimization
+SET time = coalesce(time, run_id),
+    total_prompt_tokens = coalesce(total_prompt_tokens, 0),
+    total_cached_tokens = coalesce(total_cached_tokens, 0),
+    cache_savings_tokens = coalesce(cache_savings_tokens, total_cached_tokens, 0),
+    total_interactions = coalesce(total_interactions, 0),
+    interactions_with_cache = coalesce(interactions_with_cache, 0),
+    interactions_without_cache = coalesce(interactions_without_cache, 0),
+    interactions_not_reported = coalesce(
+        interactions_not_reported,
+        greatest(0, total_interactions - interactions_with_cache - interactions_without_cache),
+        0
+    ),
+    unpriced_interactions = coalesce(unpriced_interactions, 0),
+    cache_evolution = coalesce(cache_evolution, '[]')
+WHERE time IS NULL
+   OR total_prompt_tokens IS NULL
+   OR total_cached_tokens IS NULL
+   OR cache_savings_tokens IS NULL
+   OR total_interactions IS NULL
+   OR interactions_with_cache IS NULL
+   OR interactions_without_cache IS NULL
+   OR interactions_not_reported IS NULL
+   OR unpriced_interactions IS NULL
+   OR cache_evolution IS NULL;
+
+ALTER TABLE token_cache_optimization
+    ALTER COLUMN cache_savings_percentage DROP NOT NULL,
+    ALTER COLUMN original_cost DROP NOT NULL,
+    ALTER COLUMN cached_cost DROP NOT NULL,
+    ALTER COLUMN cost_savings DROP NOT NULL,
+    ALTER COLUMN cost_savings_percentage DROP NOT NULL;
+
+-- One row a run: a unique key on (query_id, run_id), where there is none.
+DO $$
+DECLARE
+    name TEXT;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['query_run_summaries', 'token_cache_optimization'] LOOP
+        IF NOT EXISTS (
+            SELECT 1
+            FROM pg_index AS i
+            WHERE i.indrelid = to_regclass(name) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+              AND i.indnkeyatts = 2
+              AND (
+                  SELECT array_agg(a.attname::text ORDER BY a.attname)
+                  FROM pg_attribute AS a
+                  WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+              ) = ARRAY['query_id', 'run_id']
+        ) THEN
+            EXECUTE format('CREATE UNIQUE INDEX %I ON %I (query_id, run_id)', 'idx_' || name || '_key', name);
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE INDEX IF NOT EXISTS idx_cache_opt_query_id ON token_cache_optimization (query_id, time DESC);
+CREATE INDEX IF NOT EXISTS idx_cache_opt_savings ON token_cache_optimization (cost_savings DESC, time DESC);
+CREATE INDEX IF NOT EXISTS idx_query_run_summaries_start ON query_run_summaries (start_time DESC, query_id);
+
+INSERT INTO query_run_summaries (query_id, run_id, start_time, end_time, status)
+SELECT query_id, run_id, least(run_id, min(time)), max(coalesce(end_time, time)), 'completed'
+FROM llm_interactions
+GROUP BY query_id, run_id
+ON CONFLICT (query_id, run_id) DO NOTHING;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('adopt', 5, 'runs', '0918e0d16c482264133ea14b3d9c02c5524b845d5bb8c808051f873c9044a6c5');
+COMMIT;
+
+-- ==== adopt/0006_hypertables
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0006 hypertables: both growing tables become hypertables, where they are not yet.
+-- Why:   chunks by day keep the indexes of the present small, and let old days be compressed or dropped whole.
+-- Lock:  ACCESS EXCLUSIVE on the two tables while existing rows move into chunks: 10-30 s a million rows.
+-- For:   TimescaleDB.
+--
+-- A hypertable that is there keeps its chunks; new ones are of one day.
+
+SELECT create_hypertable(
+    'llm_interactions', 'time',
+    chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE, if_not_exists => TRUE
+);
+
+SELECT set_chunk_time_interval('llm_interactions', INTERVAL '1 day');
+
+SELECT create_hypertable(
+    'token_cache_optimization', 'run_id',
+    chunk_time_interval => INTERVAL '1 year', create_default_indexes => FALSE, migrate_data => TRUE,
+    if_not_exists => TRUE
+);
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('adopt', 6, 'hypertables', '93517b75d864c0caac63f5025cb0d402a59f4fc74435dfcf97baeb672304f8e4');
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 1, 'initial', '869dd57412d13f338ddc242a439ff74a94f12f747e87e7d84b64c083f84ba0d6');
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('timescale', 1, 'hypertables', 'da0897215559792a29924e69ba0c50735cc864912b301db407bcc05504e5f80d');
+COMMIT;
+
+-- ==== core/0002_cache_usage_hourly
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+
+-- 0002 cache_usage_hourly: sums by hour, provider, model and service tier.
+-- Why:   one name for "how much, over time", whatever the engine. On TimescaleDB, timescale/0002 puts a continuous
+--        aggregate of the same name and columns in its place.
+-- Lock:  none on existing data.
+--
+-- *_tokens: sums of tokens. reported_prompt_tokens: prompt tokens of the calls that reported their cache use (the
+-- denominator of a hit rate). total_cost, original_cost: USD over the priced calls. compared_cost: total_cost of the
+-- calls whose original_cost is known too (original_cost - compared_cost are the savings). duration_ms: sum.
+
+CREATE VIEW cache_usage_hourly AS
+SELECT
+    date_trunc('hour', time, 'UTC') AS bucket,
+    provider,
+    model,
+    service_tier,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(prompt_tokens::bigint) AS prompt_tokens,
+    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+    sum(completion_tokens::bigint) AS completion_tokens,
+    sum(total_tokens::bigint) AS total_tokens,
+    sum(cached_tokens::bigint) AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint) AS cache_write_tokens,
+    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+    count(duration_ms) AS timed_interactions,
+    sum(duration_ms) AS duration_ms,
+    count(time_to_first_token_ms) AS streamed_interactions,
+    sum(time_to_first_token_ms) AS time_to_first_token_ms
+FROM llm_interactions
+GROUP BY 1, 2, 3, 4;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 2, 'cache_usage_hourly', '2815043e51f09ba77a099a0e044f86a1eac7b66ce381a2d122b76bdcc809bc7d');
+COMMIT;
+
+-- ==== timescale/0002_cache_usage_hourly
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0002 cache_usage_hourly: the view becomes a continuous aggregate of the same name and columns.
+-- Why:   a year by model is then read from a few thousand rows instead of millions.
+-- Lock:  ACCESS EXCLUSIVE on the view, for a moment; filling is left to the refresh policy.
+-- Needs: TimescaleDB with its community licence.
+
+DROP VIEW cache_usage_hourly;
+
+CREATE MATERIALIZED VIEW cache_usage_hourly
+WITH (timescaledb.continuous, timescaledb.materialized_only = FALSE) AS
+SELECT
+    time_bucket(INTERVAL '1 hour', time) AS bucket,
+    provider,
+    model,
+    service_tier,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(prompt_tokens::bigint) AS prompt_tokens,
+    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+    sum(completion_tokens::bigint) AS completion_tokens,
+    sum(total_tokens::bigint) AS total_tokens,
+    sum(cached_tokens::bigint) AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint) AS cache_write_tokens,
+    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+    count(duration_ms) AS timed_interactions,
+    sum(duration_ms) AS duration_ms,
+    count(time_to_first_token_ms) AS streamed_interactions,
+    sum(time_to_first_token_ms) AS time_to_first_token_ms
+FROM llm_interactions
+GROUP BY 1, 2, 3, 4
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy(
+    'cache_usage_hourly',
+    start_offset => NULL,
+    end_offset => INTERVAL '1 hour',
+    schedule_interval => INTERVAL '15 minutes'
+);
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('timescale', 2, 'cache_usage_hourly', '84e418554235baecc135fada92d938251d242b2c7ceecff65cc8849ac888a60a');
+COMMIT;
+
+-- ==== core/0003_bounds
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+
+-- 0003 bounds: when the calls of a run began and ended, beside the run; and three more sums by hour.
+-- Why:   a read of one run then looks into the chunks of its days only, however many years are stored. The sums let the
+--        effectiveness by model be read from cache_usage_hourly alone.
+-- Lock:  ACCESS EXCLUSIVE on query_run_summaries and cache_usage_hourly while the bounds are filled from the calls (one
+--        pass over llm_interactions, 1-3 s a million rows); reads and writes of llm_interactions go on.
+--
+-- first_call_time, last_call_time: of the calls that the library stored; NULL: not known, every chunk is looked into.
+-- Who adds calls to a run around the library widens them, or sets them to NULL.
+-- priced_interactions: the calls that have a cost, the denominator of an average cost. rated_cached_tokens: cached
+-- tokens of the calls that also report their prompt tokens, the numerator of a hit rate; its denominator is
+-- reported_prompt_tokens. reported_uncached_tokens: uncached tokens of the calls that reported their cache use.
+
+ALTER TABLE query_run_summaries ADD COLUMN IF NOT EXISTS first_call_time TIMESTAMPTZ;
+ALTER TABLE query_run_summaries ADD COLUMN IF NOT EXISTS last_call_time TIMESTAMPTZ;
+
+UPDATE query_run_summaries AS s
+SET first_call_time = c.first_call_time, last_call_time = c.last_call_time
+FROM (
+    SELECT query_id, run_id, min(time) AS first_call_time, max(time) AS last_call_time
+    FROM llm_interactions
+    GROUP BY query_id, run_id
+) AS c
+WHERE c.query_id = s.query_id AND c.run_id = s.run_id;
+
+-- A continuous aggregate is made anew with its columns (timescale/0003); a view keeps what depends on it.
+DO $$
+BEGIN
+    IF to_regclass('_timescaledb_catalog.continuous_agg') IS NOT NULL THEN
+        EXECUTE $sql$
+            DO $inner$
+            BEGIN
+                IF EXISTS (
+                    SELECT 1
+                    FROM _timescaledb_catalog.continuous_agg AS a
+                    JOIN pg_class AS c ON c.relname = a.user_view_name
+                    JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = a.user_view_schema
+                    WHERE c.oid = to_regclass('cache_usage_hourly')
+                ) THEN
+                    DROP MATERIALIZED VIEW cache_usage_hourly;
+                END IF;
+            END
+            $inner$
+        $sql$;
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE VIEW cache_usage_hourly AS
+SELECT
+    date_trunc('hour', time, 'UTC') AS bucket,
+    provider,
+    model,
+    service_tier,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(prompt_tokens::bigint) AS prompt_tokens,
+    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+    sum(completion_tokens::bigint) AS completion_tokens,
+    sum(total_tokens::bigint) AS total_tokens,
+    sum(cached_tokens::bigint) AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint) AS cache_write_tokens,
+    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+    count(duration_ms) AS timed_interactions,
+    sum(duration_ms) AS duration_ms,
+    count(time_to_first_token_ms) AS streamed_interactions,
+    sum(time_to_first_token_ms) AS time_to_first_token_ms,
+    count(total_cost) AS priced_interactions,
+    sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
+    sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
+FROM llm_interactions
+GROUP BY 1, 2, 3, 4;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 3, 'bounds', '3fdc22d59b8729c15ba596efe091f35c6760db1e0b5a1370ea4a6888828c52a5');
+COMMIT;
+
+-- ==== timescale/0003_cache_usage_hourly
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0003 cache_usage_hourly: the continuous aggregate with the three sums of core/0003, and a way to refresh late hours.
+-- Why:   as core/0003. Calls that arrive below the watermark are to be seen at once, also where the role that writes
+--        them does not own the aggregate: it asks (rlm_cachetrack_refresh_hours), and a background job that runs as the
+--        owner refreshes.
+-- Lock:  ACCESS EXCLUSIVE on the view, for a moment; the hours are filled by the refresh policy, and until then read
+--        from the calls.
+-- Needs: TimescaleDB with its community licence.
+
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT 1
+        FROM _timescaledb_catalog.continuous_agg AS a
+        JOIN pg_class AS c ON c.relname = a.user_view_name
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = a.user_view_schema
+        WHERE c.oid = to_regclass('cache_usage_hourly')
+    ) THEN
+        DROP MATERIALIZED VIEW cache_usage_hourly;
+    ELSE
+        DROP VIEW cache_usage_hourly;
+    END IF;
+END
+$$;
+
+CREATE MATERIALIZED VIEW cache_usage_hourly
+WITH (timescaledb.continuous, timescaledb.materialized_only = FALSE) AS
+SELECT
+    time_bucket(INTERVAL '1 hour', time) AS bucket,
+    provider,
+    model,
+    service_tier,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(prompt_tokens::bigint) AS prompt_tokens,
+    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+    sum(completion_tokens::bigint) AS completion_tokens,
+    sum(total_tokens::bigint) AS total_tokens,
+    sum(cached_tokens::bigint) AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint) AS cache_write_tokens,
+    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+    count(duration_ms) AS timed_interactions,
+    sum(duration_ms) AS duration_ms,
+    count(time_to_first_token_ms) AS streamed_interactions,
+    sum(time_to_first_token_ms) AS time_to_first_token_ms,
+    count(total_cost) AS priced_interactions,
+    sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
+    sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
+FROM llm_interactions
+GROUP BY 1, 2, 3, 4
+WITH NO DATA;
+
+-- All that is older than the hour in progress is materialized: what is left to be summed from the calls is small.
+SELECT add_continuous_aggregate_policy(
+    'cache_usage_hourly',
+    start_offset => NULL,
+    end_offset => INTERVAL '10 minutes',
+    schedule_interval => INTERVAL '15 minutes'
+);
+
+-- Hours that somebody who may not refresh them asks for; a row goes when its hours are right again.
+CREATE TABLE rlm_cachetrack_stale_hours (
+    request_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    first_hour TIMESTAMPTZ NOT NULL,
+    last_hour  TIMESTAMPTZ NOT NULL
+);
+
+-- The settings of the migrating session name the schemas; a background job has none of them.
+CREATE PROCEDURE rlm_cachetrack_refresh_stale_hours(job_id INTEGER, config JSONB)
+LANGUAGE plpgsql AS $$
+DECLARE
+    asked RECORD;
+BEGIN
+    PERFORM set_config('search_path', config ->> 'search_path', FALSE);
+    LOOP
+        SELECT max(request_id) AS newest, min(first_hour) AS first_hour, max(last_hour) AS last_hour
+        INTO asked
+        FROM (
+            -- Together with the oldest request those that overlap it.
+            SELECT h.*
+            FROM rlm_cachetrack_stale_hours AS h
+            JOIN (SELECT * FROM rlm_cachetrack_stale_hours ORDER BY request_id LIMIT 1) AS oldest
+              ON h.first_hour <= oldest.last_hour AND h.last_hour >= oldest.first_hour
+        ) AS together;
+        EXIT WHEN asked.newest IS NULL;
+        CALL refresh_continuous_aggregate(
+            'cache_usage_hourly', asked.first_hour, asked.last_hour + INTERVAL '1 hour'
+        );
+        DELETE FROM rlm_cachetrack_stale_hours
+        WHERE request_id <= asked.newest AND first_hour >= asked.first_hour AND last_hour <= asked.last_hour;
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+-- Started by a request; a run that meets another refresh of the same hours is repeated soon.
+SELECT alter_job(
+    add_job(
+        'rlm_cachetrack_refresh_stale_hours', INTERVAL '1 day',
+        config => jsonb_build_object('search_path', current_setting('search_path'))
+    ),
+    retry_period => INTERVAL '5 seconds'
+);
+
+-- For writers without rights on the aggregate: ask for hours, and ask whether they are done.
+CREATE FUNCTION rlm_cachetrack_refresh_hours(first_hour TIMESTAMPTZ, last_hour TIMESTAMPTZ) RETURNS BIGINT
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    request BIGINT;
+BEGIN
+    INSERT INTO rlm_cachetrack_stale_hours (first_hour, last_hour) VALUES ($1, $2)
+    RETURNING request_id INTO request;
+    PERFORM alter_job(j.job_id, next_start => now())
+    FROM timescaledb_information.jobs AS j
+    JOIN pg_proc AS p ON p.proname = j.proc_name
+    JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = j.proc_schema
+    WHERE p.oid = to_regproc('rlm_cachetrack_refresh_stale_hours');
+    RETURN request;
+END
+$$;
+
+CREATE FUNCTION rlm_cachetrack_hours_are_stale(request BIGINT) RETURNS BOOLEAN
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT EXISTS (SELECT 1 FROM rlm_cachetrack_stale_hours WHERE request_id = $1);
+$$;
+
+-- A function that runs with its owner's rights finds names where its owner meant them, and nowhere else.
+DO $$
+DECLARE
+    trusted CONSTANT TEXT := current_setting('search_path') || ', pg_temp';
+BEGIN
+    EXECUTE 'ALTER FUNCTION rlm_cachetrack_refresh_hours SET search_path = ' || trusted;
+    EXECUTE 'ALTER FUNCTION rlm_cachetrack_hours_are_stale SET search_path = ' || trusted;
+END
+$$;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('timescale', 3, 'cache_usage_hourly', 'a510587582942d1b63b019d223e3681a250b4e6d3d195d4e7938dfb203521c3a');
+COMMIT;
+
+-- ==== timescale/0004_columnstore
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+-- timescale_search_path: find TimescaleDB's functions also where the address names another schema than theirs.
+-- Parameters: none.
+-- Result:     one row without meaning; ends with the transaction.
+SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), TRUE)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb';
+
+-- 0004 columnstore: calls older than a week move to the columnstore.
+-- Why:   a tenth of the space, and reads of a few columns over much time are faster.
+-- Lock:  ACCESS EXCLUSIVE on llm_interactions, for a moment; chunks are converted by a background job, one by one.
+-- Needs: TimescaleDB with its community licence.
+--
+-- Segments by model: what is asked over long times is asked by model. Within a segment the order is that of the primary
+-- key, so that one run's rows lie in one or two batches of 1,000, and the smallest and largest values kept for each
+-- batch let a read of a run, and the look for a row that is there already, skip all others. Late rows go into the
+-- chunk beside its columnstore, and are merged into it by the same job.
+
+ALTER TABLE llm_interactions SET (
+    timescaledb.enable_columnstore,
+    timescaledb.segmentby = 'model',
+    timescaledb.orderby = 'query_id, run_id, time, interaction_id'
+);
+
+CALL add_columnstore_policy('llm_interactions', after => INTERVAL '7 days');
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('timescale', 4, 'columnstore', 'c5057ee0d83ff469ba62cfd27dd9038281d0bbf0fa1f39d58729748a1bbe4610');
+COMMIT;
+
+-- ==== core/0005_price_changes
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+
+-- 0005 price_changes: what re-pricings changed, so that each can be continued and undone; calls without a price.
+-- Why:   prices are corrected after the fact, and a correction may be wrong itself.
+-- Lock:  SHARE on llm_interactions while the index is made: writers wait, readers do not.
+
+-- One row a re-pricing. status: running (calls are being priced), summing (runs are being summed up again), done,
+-- undoing, undone. rates: the prices it applies, by model, provider, tier, time and size of the prompt, so that it is
+-- continued with the prices it was begun with. cursor_*: the last call it looked at.
+CREATE TABLE price_changes (
+    change_id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at           TIMESTAMPTZ      NOT NULL DEFAULT now(),
+    finished_at          TIMESTAMPTZ,
+    status               TEXT             NOT NULL DEFAULT 'running',
+    pricing              TEXT             NOT NULL,
+    since                TIMESTAMPTZ,
+    until                TIMESTAMPTZ,
+    model                TEXT,
+    query_id             TEXT,
+    rates                JSONB            NOT NULL,
+    total_interactions   BIGINT           NOT NULL,
+    looked_at            BIGINT           NOT NULL DEFAULT 0,
+    changed_interactions BIGINT           NOT NULL DEFAULT 0,
+    batches              INTEGER          NOT NULL DEFAULT 0,
+    cost_before          DOUBLE PRECISION,
+    cost_after           DOUBLE PRECISION,
+    first_time           TIMESTAMPTZ,
+    last_time            TIMESTAMPTZ,
+    cursor_time          TIMESTAMPTZ,
+    cursor_id            UUID
+);
+
+-- What the changed calls had before.
+CREATE TABLE price_change_rows (
+    change_id               BIGINT      NOT NULL,
+    batch                   INTEGER     NOT NULL,
+    query_id                TEXT        NOT NULL,
+    run_id                  TIMESTAMPTZ NOT NULL,
+    time                    TIMESTAMPTZ NOT NULL,
+    interaction_id          UUID        NOT NULL,
+    prompt_token_price      DOUBLE PRECISION,
+    cached_token_price      DOUBLE PRECISION,
+    cache_write_token_price DOUBLE PRECISION,
+    completion_token_price  DOUBLE PRECISION,
+    total_cost              DOUBLE PRECISION,
+    original_cost           DOUBLE PRECISION,
+    price_source            TEXT
+);
+
+CREATE INDEX idx_price_change_rows ON price_change_rows (change_id, batch);
+
+-- What their runs had before; the counts tell whether calls came since.
+CREATE TABLE price_change_runs (
+    change_id               BIGINT      NOT NULL,
+    query_id                TEXT        NOT NULL,
+    run_id                  TIMESTAMPTZ NOT NULL,
+    summed                  BOOLEAN     NOT NULL DEFAULT FALSE,
+    optimized_interactions  BIGINT,
+    original_cost           DOUBLE PRECISION,
+    cached_cost             DOUBLE PRECISION,
+    cost_savings            DOUBLE PRECISION,
+    cost_savings_percentage DOUBLE PRECISION,
+    unpriced_interactions   BIGINT,
+    total_interactions      BIGINT,
+    total_cost              DOUBLE PRECISION,
+    PRIMARY KEY (change_id, query_id, run_id)
+);
+
+-- For doctor, which names the models of calls without a price.
+CREATE INDEX idx_llm_unpriced ON llm_interactions (model, time DESC)
+    WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL);
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 5, 'price_changes', '504c26d056522cfa48d2a778a184474b0deb6ba2c9c1c6cfce7807f03fe0636b');
+COMMIT;
+
+-- ==== core/0006_budgets
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+
+-- 0006 budgets: what may be spent, so that `budget check` can fail a build before the invoice does.
+-- Why:   a budget belongs to the data it is about, not to one machine.
+-- Lock:  none on existing data.
+--
+-- period: day, week (from Monday) or month, in UTC. model: NULL for all models.
+
+CREATE TABLE budgets (
+    name       TEXT             PRIMARY KEY,
+    amount_usd DOUBLE PRECISION NOT NULL CHECK (amount_usd > 0),
+    period     TEXT             NOT NULL CHECK (period IN ('day', 'week', 'month')),
+    model      TEXT,
+    changed_at TIMESTAMPTZ      NOT NULL DEFAULT now()
+);
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 6, 'budgets', 'b8cd89a90e65e8bc6b12b43d81fef3eaa2ef5d94c48686f2820d039d30f2adb0');
+COMMIT;

@@ -1,0 +1,37 @@
+"""The SQL for people who run their own migrations is that of the library, and leaves it nothing to do."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, _sql, migrations
+from tests.integration.test_adoption import CALLS, calls, fill
+from tests.support.manual_sql import FILES, text_of
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_is_up_to_date(name: str) -> None:
+    path = _sql.schema_dir() / "manual" / name
+    assert path.read_text(encoding="utf-8") == text_of(name), "run: python -m tests.support.manual_sql"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_database_made_by_it_is_complete(name: str, request: pytest.FixtureRequest) -> None:
+    address = request.getfixturevalue("timescale_url" if "timescale" in name else "empty_db_url")
+    with psycopg.connect(address, autocommit=True) as connection:
+        if "timescale" in name:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        elif migrations.detect(connection).timescale:
+            pytest.skip("this database has TimescaleDB: the file for plain PostgreSQL is not for it")
+        if "adopt" in name:
+            connection.execute(CALLS)
+            fill(connection)
+
+        connection.execute((_sql.schema_dir() / "manual" / name).read_text(encoding="utf-8").encode())
+
+        assert migrations.pending(connection) == []
+        with TimescaleDBClient(address) as db:
+            db.record_llm_interaction(LLMInteractionRecord("mine", "2026-03-01T12:00:00Z", "m"))  # type: ignore[arg-type]
+            assert "mine" in {run["query_id"] for run in db.list_query_runs()}
+        assert len(calls(connection)) == (11 if "adopt" in name else 1)
