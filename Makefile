@@ -8,7 +8,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test nox lint types check fmt docs bench build clean distclean
+ROWS ?=
+.PHONY: help demo test nox lint types check fmt docs bench bench-scale build clean distclean
 
 PYTHON ?=
 ARGS ?=
@@ -27,7 +28,7 @@ export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL and show what the prompt cache saved
 	@$(venv)/bin/rlm-cachetrack demo $(ARGS)
@@ -59,6 +60,9 @@ docs: $(dev)  ## build the documentation's site in site/; ARGS=pictures makes it
 
 bench: $(dev)  ## measure; ARGS=import_time for one benchmark
 	@$(python) benchmarks/run.py $(ARGS)
+
+bench-scale: $(dev)  ## measure the queries and the space at ROWS stored calls (1000000), on the engines that are here
+	@ROWS=$(or $(ROWS),1000000) $(python) benchmarks/scale.py
 
 build: $(dev)  ## make the sdist and the wheel in dist/
 	@$(python) -m build --no-isolation --outdir dist
