@@ -46,6 +46,8 @@ def test_restarts_and_cut_connections_under_load_lose_and_double_nothing(
                 server = embedded.status(stoppable_server).pid
                 assert server is not None
                 os.kill(server, signal.SIGKILL)
+                while embedded.status(stoppable_server).running:  # until the kernel has done it
+                    pass
             else:
                 embedded.stop(stoppable_server)
             pause(random.uniform(0, 0.5))
