@@ -35,7 +35,7 @@ demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL and 
 
 # Three at once, also on two cores: tests wait for processes and servers more than they work. `-n0` for a debugger.
 test: $(dev)  ## run the whole test suite
-	@$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@$(python) -m pytest --numprocesses 3 --dist loadfile --timeout 300 $(ARGS)
 
 nox: $(dev)  ## the tests of capture on each SDK and Python, and beside other packages; ARGS=-l lists them
 	@$(python) -m nox $(ARGS)
