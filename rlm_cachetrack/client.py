@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from . import _runtime, context
+from ._client_comparing import Comparing
 from ._client_planning import Planning
 from .config import load_settings
 from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError
@@ -26,7 +27,7 @@ __all__ = ["DashboardStore", "ReadingClient", "TimescaleDBClient", "unopened"]
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
 
-class TimescaleDBClient(Planning):
+class TimescaleDBClient(Planning, Comparing):
     """Records by hand, and reads what was recorded. A context manager; safe for several threads.
 
     Opening it connects, brings the schema up to date, and adopts the journals of dead processes. Its methods block; in

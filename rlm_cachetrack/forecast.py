@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .errors import ConfigError
+from .intervals import t_quantile
 from .repricing import scope
 from .what_if import what_if
 
@@ -106,7 +107,7 @@ class Outlook:
     def half_width(self, days: int, confidence: float) -> float:
         """Half of the interval of the sum of ``days`` days: their own scatter, and that of the means."""
         spread = self.deviation * math.sqrt(days + days * days / self.days)
-        return _t_quantile((1 + confidence) / 2, self.freedom) * spread
+        return t_quantile((1 + confidence) / 2, self.freedom) * spread
 
 
 def history(store: PostgresStore, model: str | None, now: datetime) -> list[Day]:
@@ -283,22 +284,3 @@ def _means(days: Sequence[Day]) -> _Means:
     kept = compared / original if original else None
     price = cost / kept / tokens * 1e6 if kept and tokens else None
     return _Means(cost, tokens, price, kept, cached / reported if reported else None)
-
-
-def _t_quantile(share: float, freedom: int) -> float:
-    """A quantile of Student's t distribution, to 1 % from three degrees of freedom on.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5; exact for 1 and 2 degrees of freedom.
-    """
-    if freedom == 1:
-        return math.tan(math.pi * (share - 0.5))
-    if freedom == 2:
-        return (2 * share - 1) / math.sqrt(2 * share * (1 - share))
-    z = NormalDist().inv_cdf(share)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / float(freedom) ** power for power, term in enumerate(terms, 1))

@@ -23,6 +23,7 @@ from ..config import redact
 from ..errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
 from ._arguments import PROGRAM, NotFound, in_words_of_the_command_line
 from ._output import clean_lines, stderr
+from .comparing import check, compare, latency
 from .dashboard import dashboard
 from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
@@ -81,9 +82,9 @@ app = typer.Typer(
     help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
 )
-for read in (demo, runs, show, top, models, usage, report, dashboard):
+for read in (demo, runs, show, compare, top, models, usage, latency, report, dashboard):
     app.command(rich_help_panel="Look")(read)
-for plan in (forecast, what_if, reconcile):
+for plan in (check, forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
 for keep in (doctor, migrate, policy, reprice, delete, prune):

@@ -28,6 +28,7 @@ __all__ = [
     "Yes",
     "age",
     "chosen_run",
+    "chosen_runs",
     "command",
     "confirm",
     "in_words_of_the_command_line",
@@ -163,6 +164,33 @@ def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[date
             f"{some}{' …' if len(matching) > 3 else ''}"
         )
     return matching[0], len(newest)
+
+
+def chosen_runs(client: TimescaleDBClient, text: str) -> list[tuple[str, datetime]]:
+    """The run, or the group of runs, that one word of the command line means.
+
+    Args:
+        client: Where to look.
+        text: A query's id (its newest run); with ``@`` and a run's id, or the beginning of one; with ``@*`` all of the
+            query's runs, with ``@2026-11*`` those that begin like that. A query whose own id has an ``@`` goes first.
+
+    Raises:
+        NotFound: There is none, or more than one that begins like that.
+    """
+    text = _query_id(text)
+    query_id, _, run = text.rpartition("@")
+    if not query_id or client.list_query_runs(limit=1, query_id=text):
+        return [(text, chosen_run(client, text, "latest")[0])]
+    if not run.endswith("*"):
+        return [(query_id, chosen_run(client, query_id, run)[0])]
+    listed = client.list_query_runs(limit=_MANY_RUNS, query_id=query_id)
+    beginning = run[:-1].strip()
+    found = [each["run_id"] for each in listed] if not beginning else _matching(listed, beginning)
+    if not listed:
+        raise NotFound(f"no run of query {query_id!r} is stored; `{command('runs')}` lists what is")
+    if not found:
+        raise NotFound(f"no run of query {query_id!r} begins with {beginning!r}")
+    return [(query_id, run_id) for run_id in found]
 
 
 def _matching(runs: list[RunListing], text: str) -> list[datetime]:

@@ -29,6 +29,9 @@ ANALYTICS = {
     "explain",
     "transfer",
     "usage_views",
+    "compare",
+    "gate",
+    "latency",
 }
 STORE = {"_sql", "storage", "adoption", "migrations", "policies"}
 BELOW_RUNTIME = {
@@ -74,7 +77,7 @@ TABLE: dict[str, set[str]] = {
     "_runtime": BELOW_RUNTIME,
     "instrument": {"context", "records", "_runtime", "_guard"},
     "runs": {"context", "_runtime", "analytics"},
-    **{name: {"storage", "pricing", "_sql", "errors"} | ANALYTICS for name in ANALYTICS},
+    **{name: {"storage", "pricing", "_sql", "errors", "intervals"} | ANALYTICS for name in ANALYTICS},
     "client": {"_runtime", *ANALYTICS},
     "cli": {"client", "config", "errors", *ANALYTICS},
     "web": {"client", "config", "errors", *ANALYTICS},
@@ -83,6 +86,7 @@ TABLE: dict[str, set[str]] = {
     "_version": set(),
     "simulator": set(),
     "wording": set(),
+    "intervals": set(),
     "tables": {"wording"},
     ROOT: {"_runtime", "_version", "client", "context", "errors", "instrument", "records", "runs"},
     "__main__": {"cli"},
@@ -103,6 +107,7 @@ HALVES = {
     "_sqlstates": "storage",
     "_openai_exports": "reconcile",
     "_client_planning": "client",
+    "_client_comparing": "client",
     "_embedded_os": "embedded",
     "_hourly": "storage",
     "_calls": "instrument",

@@ -1,0 +1,28 @@
+-- latency_strata: how long calls took, cached against uncached, among calls that are alike.
+-- Parameters: since, until TIMESTAMPTZ, model, query_id TEXT: NULL for no bound.
+-- Result:     a row a stratum: provider, model, streamed (it has a time to first token), band (quarters of an octave of
+--             prompt_tokens: floor(4 * log2)), and hit: 2 at least half of the prompt was cached, 0 nothing was, 1 between;
+--             calls BIGINT, prompt_tokens BIGINT; ttft_log, ttft_log2, duration_log, duration_log2: SUM of the natural
+--             logarithm of the milliseconds, and of its square. Successful calls that reported and took some time.
+--             Reads the raw table: times are not in the hourly aggregate by length of prompt.
+SELECT
+    coalesce(provider, '') AS provider,
+    model,
+    time_to_first_token_ms IS NOT NULL AS streamed,
+    floor(4 * ln(prompt_tokens::double precision) / ln(2::double precision))::integer AS band,
+    CASE WHEN cached_tokens = 0 THEN 0 WHEN 2 * cached_tokens >= prompt_tokens THEN 2 ELSE 1 END AS hit,
+    count(*) AS calls,
+    sum(prompt_tokens)::bigint AS prompt_tokens,
+    sum(ln(time_to_first_token_ms)) AS ttft_log,
+    sum(ln(time_to_first_token_ms) ^ 2) AS ttft_log2,
+    sum(ln(duration_ms)) AS duration_log,
+    sum(ln(duration_ms) ^ 2) AS duration_log2
+FROM llm_interactions
+WHERE success AND prompt_tokens > 0 AND cached_tokens IS NOT NULL AND duration_ms > 0
+  AND (time_to_first_token_ms IS NULL OR time_to_first_token_ms > 0)
+  AND (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
+  AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
+  AND (%(model)s::text IS NULL OR model = %(model)s::text)
+  AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+GROUP BY 1, 2, 3, 4, 5
+ORDER BY 1, 2, 3, 4, 5;

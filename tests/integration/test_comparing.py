@@ -1,0 +1,316 @@
+"""Runs beside each other, the gate for CI and the time saved, over a real PostgreSQL; figures computed by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack.cli import app
+from rlm_cachetrack.errors import ConfigError, NotStoredError
+
+T0 = datetime(2026, 3, 2, tzinfo=UTC)
+DAY = timedelta(days=1)
+PRICES = """\
+version: 1
+per: 1M
+models:
+  big: {prompt: 10, cached: 1, cache_write: 12.5, completion: 40}
+  small: {prompt: 2, cached: 0.5, completion: 8}
+"""
+
+
+@pytest.fixture
+def db(db_url: str, tmp_path: Path) -> Any:
+    path = tmp_path / "prices.yaml"
+    path.write_text(PRICES)
+    with TimescaleDBClient(db_url, pricing=path) as client:
+        yield client
+
+
+def cli(*arguments: str, columns: int = 140) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)})
+
+
+def put(
+    db: TimescaleDBClient,
+    query: str,
+    run: datetime,
+    iteration: int | None,
+    prompt: int,
+    cached: int | None,
+    completion: int = 100,
+    model: str = "big",
+    **more: Any,
+) -> None:
+    db.record_llm_interaction(
+        LLMInteractionRecord(
+            query,
+            run,
+            model,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cached_tokens=cached,
+            iteration=iteration,
+            provider="openai",
+            start_time=run + timedelta(minutes=iteration or 0),
+            **more,
+        )
+    )
+
+
+def metrics(found: Any) -> dict[str, Any]:
+    return {metric["name"]: metric for metric in found["metrics"]}
+
+
+# -- compare ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_of_different_length_are_compared_over_the_iterations_of_both(db: TimescaleDBClient) -> None:
+    for iteration, cached in ((1, 0), (2, 1500), (3, 2500)):
+        put(db, "a", T0, iteration, 1000 * iteration, cached, time_to_first_token_ms=100.0 * iteration)
+    for iteration, cached in ((1, 0), (2, 0)):
+        put(db, "b", T0, iteration, 1000 * iteration, cached, time_to_first_token_ms=300.0)
+    found = db.compare_runs("a", "b")
+    assert [step["iteration"] for step in found["iterations"]] == [1, 2]
+    said = metrics(found)
+    assert said["cache_hit_rate"]["a"] == 0.5  # 1,500 of 3,000; the third iteration is A's alone
+    assert said["cache_hit_rate"]["b"] == 0.0
+    assert said["uncached_prompt_tokens"]["difference"] == 1500.0
+    # A: (1,500 x 10 + 1,500 x 1 + 200 x 40) / 1M; B: (3,000 x 10 + 200 x 40) / 1M
+    assert math.isclose(said["total_cost"]["a"], 0.0245, abs_tol=1e-12)
+    assert math.isclose(said["total_cost"]["b"], 0.038, abs_tol=1e-12)
+    assert said["time_to_first_token_ms"]["a"] == 150.0
+    assert said["time_to_first_token_ms"]["b"] == 300.0
+    assert said["total_cost"]["low"] is None
+    assert found["worst_iterations"] == [2]
+    assert "compared over the 2 iterations that every run has, of 3: B's run of 'b' has 2" in found["notes"]
+
+
+def test_the_effects_add_up_to_the_difference_and_name_what_changed(db: TimescaleDBClient) -> None:
+    for iteration in (1, 2):
+        put(db, "a", T0, iteration, 2000, 1000)
+        put(db, "b", T0, iteration, 2000, 0)
+        put(db, "c", T0, iteration, 3000, 500, 400, model="small", cache_write_tokens=100)
+    only_cache = db.compare_runs("a", "b")["effects"]
+    assert only_cache is not None
+    assert only_cache[0]["factor"] == "cache"
+    assert math.isclose(only_cache[0]["effect"], 2 * 1000 * 9 / 1e6, rel_tol=1e-12)
+    assert (only_cache[0]["a"], only_cache[0]["b"]) == (0.5, 0.0)
+    assert all(abs(effect["effect"]) < 1e-15 for effect in only_cache[1:])
+    all_at_once = db.compare_runs("a", "c")
+    cost = metrics(all_at_once)["total_cost"]
+    # a: 2 x (1,000 x 10 + 1,000 x 1 + 100 x 40) = 0.030; c: 2 x (2,400 x 2 + 500 x 0.5 + 100 x 2 + 400 x 8) = 0.0169
+    assert math.isclose(cost["difference"], 0.0169 - 0.030, abs_tol=1e-12)
+    effects = {effect["factor"]: effect["effect"] for effect in all_at_once["effects"] or []}
+    assert math.isclose(math.fsum(effects.values()), cost["difference"], abs_tol=1e-12)
+    assert effects["prices"] < 0 < effects["completion length"]
+    assert effects["calls"] == pytest.approx(0, abs=1e-15)
+    assert any(note.startswith("the models differ: big against small") for note in all_at_once["notes"])
+
+
+def test_a_price_of_tokens_that_only_one_side_bought_is_no_difference_of_price(db: TimescaleDBClient) -> None:
+    put(db, "a", T0, 1, 2000, 0)
+    put(db, "b", T0, 1, 2000, 2000)
+    effects = {effect["factor"]: effect["effect"] for effect in db.compare_runs("a", "b")["effects"] or []}
+    assert effects["prices"] == pytest.approx(0, abs=1e-15)
+    assert effects["cache"] == pytest.approx(-2000 * 9 / 1e6, rel=1e-12)
+
+
+def test_a_cost_that_the_provider_returned_is_said_apart(db: TimescaleDBClient) -> None:
+    put(db, "a", T0, 1, 1000, 0, 0)
+    put(db, "b", T0, 1, 1000, 0, 0, total_cost=0.5)
+    effects = {effect["factor"]: effect["effect"] for effect in db.compare_runs("a", "b")["effects"] or []}
+    assert effects["other"] == pytest.approx(0.49, abs=1e-12)
+
+
+def test_groups_have_an_interval_a_run_being_one_observation(db: TimescaleDBClient) -> None:
+    for day, (a, b) in enumerate(((800, 500), (900, 400), (700, 600))):
+        put(db, "a", T0 + day * DAY, 1, 1000, a)
+        put(db, "b", T0 + day * DAY, 1, 1000, b)
+    found = db.compare_runs([("a", T0 + day * DAY) for day in range(3)], [("b", T0 + day * DAY) for day in range(3)])
+    rate = metrics(found)["cache_hit_rate"]
+    assert (rate["a"], rate["b"]) == (pytest.approx(0.8), pytest.approx(0.5))
+    # Both sides have the standard deviation 0.1: error sqrt(0.01/3 + 0.01/3), 4 degrees of freedom, t = 2.776.
+    half = 2.7764 * math.sqrt(0.02 / 3)
+    assert rate["low"] == pytest.approx(-0.3 - half, rel=0.01)
+    assert rate["high"] == pytest.approx(-0.3 + half, rel=0.01)
+    assert rate["clear"] is True
+    assert len(found["a"]["runs"]) == 3
+
+
+def test_calls_without_an_iteration_are_matched_in_their_order(db: TimescaleDBClient) -> None:
+    for _ in range(3):
+        for query in ("a", "b"):
+            put(db, query, T0, None, 1000, 500 if query == "a" else 0)
+    found = db.compare_runs("a", "b")
+    assert [step["iteration"] for step in found["iterations"]] == [1, 2, 3]
+    assert any("carry no iteration" in note for note in found["notes"])
+
+
+def test_what_was_not_reported_is_not_zero(db: TimescaleDBClient) -> None:
+    put(db, "a", T0, 1, 1000, None)
+    put(db, "b", T0, 1, 1000, 500)
+    rate = metrics(db.compare_runs("a", "b"))["cache_hit_rate"]
+    assert rate["a"] is None
+    assert rate["difference"] is None
+    assert rate["b"] == 0.5
+
+
+def test_runs_that_are_not_there_or_on_both_sides_are_refused(db: TimescaleDBClient) -> None:
+    put(db, "a", T0, 1, 1000, 0)
+    with pytest.raises(NotStoredError, match="no run of query 'nobody' is stored"):
+        db.compare_runs("a", "nobody")
+    with pytest.raises(NotStoredError, match="has no calls"):
+        db.compare_runs("a", ("b", T0))
+    with pytest.raises(ConfigError, match="on both sides"):
+        db.compare_runs("a", "a")
+    put(db, "a", T0 + DAY, 1, 1000, 0)
+    with pytest.raises(ConfigError, match="confidence"):
+        db.compare_runs(("a", T0), ("a", T0 + DAY), confidence=95)
+
+
+def test_compare_on_the_command_line(db: TimescaleDBClient, db_url: str) -> None:
+    for day in range(2):
+        put(db, "a", T0 + day * DAY, 1, 2000, 1000)
+        put(db, "b[/]\x1b[31m", T0 + day * DAY, 1, 2000, 0)
+    db.flush()
+    shown = cli("compare", "a", "b[/]\x1b[31m", "--db-url", db_url)
+    assert shown.exit_code == 0, shown.output
+    assert "\x1b" not in shown.output
+    assert "hit rate" in shown.output
+    assert "cache: 50.0 % read → 0.0 % read" in shown.output
+    groups = json.loads(cli("compare", "a@*", "b[/]\x1b[31m@*", "--json", "--db-url", db_url).output)
+    assert len(groups["a"]["runs"]) == 2
+    one = json.loads(cli("compare", "a@2026-03-02", "a@2026-03-03", "--json", "--db-url", db_url).output)
+    assert one["a"]["runs"][0]["run_id"].startswith("2026-03-02")
+    missing = cli("compare", "a", "nobody@2026", "--db-url", db_url)
+    assert missing.exit_code == 1
+    narrow = cli("compare", "a", "b[/]\x1b[31m", "--db-url", db_url, columns=60)
+    assert max(len(line) for line in narrow.output.splitlines()) <= 60
+
+
+# -- the gate ------------------------------------------------------------------------------------------------------
+
+
+def two_runs(db: TimescaleDBClient) -> None:
+    """The new run costs 0.0145 + 0.0141, the baseline 0.015 twice; hit rates 0.55 and 0.5."""
+    for iteration in (1, 2):
+        put(db, "base", T0, iteration, 2000, 1000)
+        put(db, "new", T0 + DAY, iteration, 2000, 1100)
+
+
+def test_a_gate_passes_and_fails_with_its_exit_code(db: TimescaleDBClient, db_url: str) -> None:
+    two_runs(db)
+    db.flush()
+    beside = ("--baseline", "base", "--max-cost-delta", "5%", "--db-url", db_url)
+    good = cli("check", "new", "--min-hit-rate", "55%", *beside)
+    assert good.exit_code == 0, good.output
+    bad = cli("check", "base", "--min-hit-rate", "0.6", "--db-url", db_url)
+    assert bad.exit_code == 1
+    assert "hit rate 50.0%, at least 60.0% wanted" in bad.output
+    # base costs 0.030, new 0.0282: 6.38 % above.
+    dearer = cli("check", "base", "--baseline", "new", "--max-cost-delta", "5%", "--json", "--db-url", db_url)
+    assert dearer.exit_code == 1
+    (check,) = json.loads(dearer.output)["checks"]
+    assert check["value"] == pytest.approx((0.030 - 0.0282) / 0.0282, rel=1e-9)
+    assert cli("check", "base", "--baseline", "new", "--max-cost-delta", "7%", "--db-url", db_url).exit_code == 0
+    assert cli("check", "nobody", "--min-hit-rate", "0.6", "--db-url", db_url).exit_code == 1
+    assert cli("check", "new", "--max-cost-delta", "5%", "--db-url", db_url).exit_code == 2
+    assert cli("check", "new", "--db-url", db_url).exit_code == 2
+    assert cli("check", "new", "--min-hit-rate", "six", "--db-url", db_url).exit_code == 2
+
+
+def test_a_baseline_in_a_file_says_the_same_as_the_run(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
+    two_runs(db)
+    db.flush()
+    file = tmp_path / "baseline.json"
+    assert cli("check", "base", "--save", str(file), "--db-url", db_url).exit_code == 0
+    by_run = db.check_run("new", baseline="base", max_cost_delta="0%", max_hit_rate_drop=0, max_uncached_delta="-9%")
+    by_file = db.check_run("new", baseline=file, max_cost_delta="0%", max_hit_rate_drop=0, max_uncached_delta="-9%")
+    assert by_run["passed"]
+    assert by_file["checks"] == by_run["checks"]
+    db.delete(query_id="base")
+    assert cli("check", "new", "--baseline", str(file), "--max-cost-delta", "0", "--db-url", db_url).exit_code == 0
+    text = file.read_text()
+    assert "base" in text
+    file.write_text(text.replace('"calls"', '"cools"'))
+    damaged = cli("check", "new", "--baseline", str(file), "--max-cost-delta", "0", "--db-url", db_url)
+    assert damaged.exit_code == 2
+    assert "damaged" in damaged.output
+
+
+def test_a_file_that_is_something_else_is_not_written_over(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
+    two_runs(db)
+    db.flush()
+    file = tmp_path / "package.json"
+    file.write_text('{"name": "mine"}')
+    refused = cli("check", "base", "--save", str(file), "--db-url", db_url)
+    assert refused.exit_code == 2
+    assert file.read_text() == '{"name": "mine"}'
+
+
+def test_a_failed_gate_does_not_become_the_baseline(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
+    two_runs(db)
+    db.flush()
+    file = tmp_path / "baseline.json"
+    command = ("check", "base", "--min-hit-rate", "0.9", "--save", str(file), "--db-url", db_url)
+    assert cli(*command).exit_code == 1
+    assert not file.exists()
+
+
+def test_what_is_not_known_fails(db: TimescaleDBClient) -> None:
+    put(db, "a", T0, 1, 1000, None, model="nobody")
+    found = db.check_run("a", min_hit_rate=0.1, max_cost=5)
+    assert not found["passed"]
+    assert [check["words"] for check in found["checks"]] == [
+        "hit rate not known, at least 10.0% wanted",
+        "cost not known, at most $5 wanted",
+    ]
+
+
+# -- latency ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_time_saved_is_told_among_calls_that_are_alike(db: TimescaleDBClient, db_url: str) -> None:
+    # Long prompts are mostly cached, short ones are not: the plain averages would say that the cache costs time.
+    for ttft in (100.0, 400.0):  # geometric mean 200
+        put(db, "q", T0, 1, 16_000, 15_000, time_to_first_token_ms=ttft, duration_ms=1000.0)
+    put(db, "q", T0, 2, 16_000, 0, time_to_first_token_ms=800.0, duration_ms=2000.0)
+    for _ in range(5):
+        put(db, "q", T0, 3, 1_000, 0, time_to_first_token_ms=50.0, duration_ms=100.0)
+    put(db, "q", T0, 4, 16_000, 5_000, time_to_first_token_ms=1.0, duration_ms=1.0)
+    found = db.get_latency_dividend()
+    assert found["compared_calls"] == 3
+    assert found["unmatched_calls"] == 5
+    assert found["partly_cached_calls"] == 1
+    first = found["time_to_first_token"]
+    assert first["cached_ms"] == pytest.approx(200)
+    assert first["uncached_ms"] == pytest.approx(800)
+    assert first["saved_ms"] == pytest.approx(600)
+    assert first["saved_percentage"] == pytest.approx(75)
+    assert found["saved_total_ms"] == pytest.approx(2000)
+    (row,) = found["rows"]
+    assert row["prompt_tokens_from"] <= 16_000 <= row["prompt_tokens_to"]
+    # One degree of freedom: the scatter is that of the two cached calls, ln 100 and ln 400.
+    error = math.sqrt((2 * math.log(2) ** 2) * (1 / 2 + 1))
+    half = math.tan(math.pi * 0.475) * error
+    assert first["low_percentage"] == pytest.approx(100 * (1 - math.exp(math.log(0.25) + half)), rel=1e-6)
+    shown = cli("latency", "--db-url", db_url)
+    assert shown.exit_code == 0
+    assert "200 ms cached, 800 ms uncached: 75.0 % less; too few calls to be sure" in shown.output
+
+
+def test_calls_that_were_not_streamed_are_not_compared_with_those_that_were(db: TimescaleDBClient) -> None:
+    put(db, "q", T0, 1, 16_000, 15_000, time_to_first_token_ms=100.0, duration_ms=1000.0)
+    put(db, "q", T0, 2, 16_000, 0, duration_ms=2000.0)
+    found = db.get_latency_dividend(query_id="q")
+    assert found["compared_calls"] == 0
+    assert found["saved_total_ms"] is None
+    assert found["notes"] == ["no cached call has an uncached one of the same model and length of prompt beside it"]
