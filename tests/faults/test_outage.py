@@ -9,13 +9,14 @@ import itertools
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
-import httpx2
 import psycopg
 import pytest
 from openai import OpenAI
 
 from rlm_cachetrack import embedded, flush, instrument, query_run, stats
+from tests.support.transport import httpx
 
 BODY = json.dumps(
     {
@@ -36,13 +37,13 @@ def test_calls_made_while_the_database_is_down_are_stored_once_and_in_order(
     caplog.set_level(logging.INFO, "rlm_cachetrack")
     numbers = itertools.count()
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request: Any) -> Any:
         headers = {"content-type": "application/json", "x-request-id": f"req_{next(numbers):06}"}
-        return httpx2.Response(200, content=BODY, headers=headers)
+        return httpx.Response(200, content=BODY, headers=headers)
 
     embedded.stop(stoppable_server)
     try:
-        with OpenAI(api_key="x", http_client=httpx2.Client(transport=httpx2.MockTransport(answer))) as client:
+        with OpenAI(api_key="x", http_client=httpx.Client(transport=httpx.MockTransport(answer))) as client:
             instrument(client, store=stoppable_url)
             with query_run("outage"):
                 for _ in range(calls):

@@ -13,9 +13,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from rlm_cachetrack import instrument
 from tests.support.memory import MemorySink
+from tests.support.transport import httpx
 from tests.surfaces.calls import MODES, entering, run
-
-httpx = pytest.importorskip("httpx2", reason="openai before 3 uses httpx, whose mocks are another module's")
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 MESSAGE = {"role": "assistant", "content": "ok"}
