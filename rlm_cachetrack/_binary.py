@@ -40,6 +40,7 @@ _TYPES: dict[str, str] = {
     "end_time": "timestamptz",
     "has_tool_calls": "bool",
     "success": "bool",
+    "fingerprint": "bytea",
     "metadata": "jsonb",
     "usage": "jsonb",
 }
@@ -95,6 +96,11 @@ def _jsonb(value: str) -> bytes:
     return _size(len(data) + 1) + b"\1" + data
 
 
+def _bytea(value: bytes | str) -> bytes:
+    data = bytes.fromhex(value) if isinstance(value, str) else value
+    return _size(len(data)) + data
+
+
 def _uuid(value: UUID) -> bytes:
     return b"\0\0\0\x10" + value.bytes
 
@@ -107,6 +113,7 @@ _FIELDS: dict[str, Callable[[Any], bytes]] = {
     "int4": lambda value: _int4(4, value),
     "text": _text,
     "jsonb": _jsonb,
+    "bytea": _bytea,
 }
 _PACKERS: dict[str, Callable[[Any], bytes]] = {name: _FIELDS[kind] for name, kind in COLUMN_TYPES.items()}
 _COLUMN_PACKERS = tuple(_PACKERS[name] for name in COLUMNS)

@@ -20,6 +20,7 @@ __all__ = [
     "RUNNING",
     "Call",
     "EventTaker",
+    "Fingerprinter",
     "Observer",
     "endpoint_of",
     "is_counted",
@@ -70,6 +71,15 @@ class EventTaker(Protocol):
 
     def append(self, event: bytes) -> None:
         """Take the line in without blocking on anything slow."""
+
+
+class Fingerprinter(Protocol):
+    """Where what was sent goes, to be hashed later."""
+
+    def add(
+        self, number: int, api: str, place: bytes, body: Mapping[str, Any], usage: Any, response_id: str | None
+    ) -> None:
+        """Take it in without looking at any text."""
 
 
 class Observer(Protocol):
@@ -158,9 +168,11 @@ class Call:
     _model: str | None = None
     _tier: str | None = None
     _request_id: str | None = None
+    _response_id: str | None = None
     _finish_reason: str | None = None
     _tools: set[tuple[str, str | None]] | None = None
     length: int | None = None
+    fingerprints: Fingerprinter | None = None
 
     def __init__(self, sink: EventTaker, api: str, provider: str, body: Mapping[str, Any], *, stream: bool) -> None:
         self.sink = sink
@@ -231,10 +243,11 @@ class Call:
                 return False
             model, requested = fields["model"], self.requested_model
             ended = perf_counter()
+            number = next_number()
             line = encode(
                 self._place,
                 (
-                    next_number(),
+                    number,
                     "chat.completions",
                     self.provider,
                     model or None,
@@ -257,6 +270,8 @@ class Call:
         except (AttributeError, KeyError, TypeError, ValueError):
             return False
         self.done = True
+        if self.fingerprints is not None:
+            self.fingerprints.add(number, "chat.completions", self._place, self.body, usage, None)
         self.sink.append(line)
         return True
 
@@ -394,6 +409,8 @@ class Call:
             self._usage = usage
         fields = _fields(response)
         self._model = fields.get("model") or _get(response, "model") or self._model
+        if self.api == "responses":
+            self._response_id = fields.get("id") or self._response_id
         self._tier = _get(response, "service_tier") or self._tier
         if self.api == "responses":
             self._read_output(response)
@@ -460,6 +477,8 @@ class Call:
         began, first = self._began, self._first
         if self._number is None:
             self._number = next_number()
+            if self.fingerprints is not None and self.api != "embeddings":
+                self.fingerprints.add(self._number, self.api, self._place, self.body, self._usage, self._response_id)
         tools = 0
         if self._tools:
             # A stream whose server names no ids is one call as far as anyone can tell.

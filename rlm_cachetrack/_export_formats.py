@@ -1,7 +1,8 @@
 """The files that an export writes: CSV, JSON lines and Parquet, each a few rows at a time.
 
 The columns are those of ``llm_interactions``, in the order of :data:`~rlm_cachetrack.records.COLUMNS`, and their names
-say the unit. What is NULL is an empty field in CSV, ``null`` in JSON lines and null in Parquet.
+say the unit; bytes are in hexadecimal digits. What is NULL is an empty field in CSV, ``null`` in JSON lines and null in
+Parquet.
 """
 
 from __future__ import annotations
@@ -147,10 +148,14 @@ def _csv_field(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.hex()
     return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
 def _arrow_value(column: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
     if value is None or KINDS[column] != "json":
         return value
     return json.dumps(value)
@@ -159,6 +164,8 @@ def _arrow_value(column: str, value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -71,7 +71,7 @@ _NUMBERS = (
     "original_cost",
     "time_to_first_token_ms",
 )
-_LAST = ("request_id", "usage")
+_LAST = ("request_id", "usage", "fingerprint")
 _OFTEN = (*_PLACE, *_KIND, *_PRICES, *_ALWAYS, *_NUMBERS, *_LAST)
 _NEVER = tuple(name for name in COLUMNS if name not in _OFTEN)
 
@@ -130,10 +130,12 @@ class Packer:
 
     Args:
         prices: What tokens cost.
+        fingerprint_of: Gives the fingerprint of a call by its number; None where calls have none.
     """
 
-    def __init__(self, prices: PriceBook) -> None:
+    def __init__(self, prices: PriceBook, fingerprint_of: Callable[[int], bytes | None] | None = None) -> None:
         self._book = prices
+        self._fingerprint_of = fingerprint_of
         self._places: dict[tuple[Any, ...], tuple[bytes, tuple[str, datetime]]] = {}
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
         self._rates: dict[int, tuple[bytes, Rates]] = {}
@@ -216,6 +218,7 @@ class Packer:
         else:
             data = clean_text(request_id).encode()
             request = _size(len(data)) + data
+        fingerprint = None if self._fingerprint_of is None else self._fingerprint_of(number)
         row = b"".join(
             (
                 _START,
@@ -228,6 +231,7 @@ class Packer:
                 _size(len(usage_json) + 1),
                 b"\1",
                 usage_json,
+                NULL if fingerprint is None else _size(len(fingerprint)) + fingerprint,
             )
         )
         firsts, lasts = self._firsts, self._lasts

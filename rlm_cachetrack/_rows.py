@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -85,12 +85,20 @@ class Rows:
     Args:
         prices: What tokens cost.
         packed: For a sink that takes :class:`~rlm_cachetrack.records.PackedRows`; others get tuples.
+        fingerprint_of: Gives the fingerprint of a call by its number; None where calls have none.
     """
 
-    def __init__(self, prices: PriceBook, *, packed: bool = False) -> None:
+    def __init__(
+        self,
+        prices: PriceBook,
+        *,
+        packed: bool = False,
+        fingerprint_of: Callable[[int], bytes | None] | None = None,
+    ) -> None:
         self.prices = self._prices = prices
         self._packed = packed
-        self._packer = Packer(prices)
+        self._fingerprint_of = fingerprint_of
+        self._packer = Packer(prices, fingerprint_of)
 
     def build(self, events: Iterable[Mapping[str, Any]]) -> Built:
         """Turn events into a batch; one that cannot be understood is left out of it and told.
@@ -120,8 +128,12 @@ class Rows:
                     usual.append(row)
                     continue
             try:
+                line = event
                 event = named(event)
                 kind = event["kind"]
+                if "call" in line and self._fingerprint_of is not None:
+                    fingerprint = self._fingerprint_of(line["call"][0])
+                    event = {**event, "fingerprint": None if fingerprint is None else fingerprint.hex()}
                 if kind in ("call", "record", "stored"):
                     interaction = self._interaction(event)
                     if self._packed:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import _forking, _guard, context
+from ._fingerprinting import Fingerprints
 from .config import Settings, load_settings, redact
 from .dead_letters import DeadLetters, offer_again
 from .errors import (
@@ -81,9 +82,13 @@ class Runtime:
 
     def _make_pipeline(self) -> None:
         settings = self.settings
+        self._rows = None  # it knows the pipeline's fingerprints
         folder = settings.state_dir / "outbox" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
         self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes)
         self.dead_letters = DeadLetters(folder)
+        self.fingerprints = (
+            Fingerprints(settings.state_dir, settings.fingerprint_key) if settings.fingerprints else None
+        )
         self.writer = Writer(
             self.outbox,
             self._open_sink,
@@ -92,6 +97,7 @@ class Runtime:
             max_records=settings.batch_max_records,
             max_bytes=settings.batch_max_bytes,
             max_age_s=settings.batch_max_age_s,
+            fingerprints=self.fingerprints,
         )
 
     # -- parts, made when they are needed ------------------------------------------------------------------------------
@@ -104,7 +110,8 @@ class Runtime:
                 with _forking.gate:
                     from ._rows import Rows
 
-                self._rows = Rows(book, packed=self._sink is None)
+                fingerprint_of = None if self.fingerprints is None else self.fingerprints.of
+                self._rows = Rows(book, packed=self._sink is None, fingerprint_of=fingerprint_of)
             return self._rows
 
     def price_book(self) -> PriceBook:
@@ -407,6 +414,7 @@ class Runtime:
             "dropped": dropped,
             "internal_errors": _guard.count(),
             **self.writer.stats(),
+            "fingerprints_dropped": 0 if self.fingerprints is None else self.fingerprints.dropped,
             "store": redact(self.store_id),
         }
 
@@ -576,8 +584,8 @@ def stats() -> dict[str, Any]:
         ``recorded`` (events taken in), ``adopted`` (found in journals of dead processes), ``stored`` and ``pending``
         (in the journal) of both, ``dropped`` (by reason; empty when nothing was lost),
         ``internal_errors``, ``dead_letters`` (records that can never be stored, set aside by this process),
-        ``last_error`` (why storing fails, None when it works), ``failing_since`` (an aware datetime, None likewise) and
-        ``store``.
+        ``last_error`` (why storing fails, None when it works), ``failing_since`` (an aware datetime, None likewise),
+        ``fingerprints_dropped`` (calls that got none because too much waited) and ``store``.
     """
     runtime = peek_default()
     if runtime is None:
@@ -594,6 +602,7 @@ def stats() -> dict[str, Any]:
             "dead_letters": 0,
             "last_error": None,
             "failing_since": None,
+            "fingerprints_dropped": 0,
             "store": None,
         }
     return runtime.stats()

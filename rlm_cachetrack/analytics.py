@@ -212,8 +212,7 @@ def cache_effectiveness_by_model(
 def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table[dict[str, Any]]:
     """Every call of one run, in order of time, keyed by column."""
     rows = store.query("interactions_of_run", **_of_run(store, query_id, run_id))
-    # Text, as record_llm_interaction returns it.
-    return Table({**row, "interaction_id": str(row["interaction_id"])} for row in rows)
+    return Table(map(_call, rows))
 
 
 def interactions_page(
@@ -232,7 +231,7 @@ def interactions_page(
     """
     moment, interaction_id = before or (None, None)
     rows = store.query("interactions_page", before_time=moment, before_id=interaction_id, model=model, limit=limit)
-    return Table({**row, "interaction_id": str(row["interaction_id"])} for row in rows)
+    return Table(map(_call, rows))
 
 
 def cache_evolution(store: PostgresStore, query_id: str, run_id: datetime) -> Table[CacheEvolutionStep]:
@@ -262,6 +261,16 @@ def run_summary(store: PostgresStore, query_id: str, run_id: datetime) -> dict[s
     """When a run began and ended and how, its totals and latencies; None for an unknown one."""
     rows = store.query("query_run_summary", **_of_run(store, query_id, run_id))
     return Facts(rows[0]) if rows else None
+
+
+def _call(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as people write it: the id as record_llm_interaction returns it, bytes in hexadecimal digits."""
+    fingerprint = row.get("fingerprint")
+    return {
+        **row,
+        "interaction_id": str(row["interaction_id"]),
+        "fingerprint": None if fingerprint is None else bytes(fingerprint).hex(),
+    }
 
 
 def _of_run(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any]:

@@ -25,10 +25,13 @@ ENV_DATA_DIR = "RLM_CACHETRACK_DATA_DIR"
 ENV_STATE_DIR = "RLM_CACHETRACK_STATE_DIR"
 ENV_SHUTDOWN_TIMEOUT = "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"
 ENV_OUTBOX_MAX_BYTES = "RLM_CACHETRACK_OUTBOX_MAX_BYTES"
+ENV_FINGERPRINTS = "RLM_CACHETRACK_FINGERPRINTS"
+ENV_FINGERPRINT_KEY = "RLM_CACHETRACK_FINGERPRINT_KEY"
 DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
+_SHORTEST_KEY = 16
 _KEY_VALUE = re.compile(r"^\s*\w+\s*=")
 _SECRET_PAIR = re.compile(
     r"\b(password|passfile|sslpassword|sslkey|oauth_client_secret)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&']+)",
@@ -51,6 +54,8 @@ class Settings:
         state_dir: Where journals of records not yet stored are kept.
         shutdown_timeout_s: The longest that leaving the interpreter may wait for the writer, in seconds.
         outbox_max_bytes: The most bytes of journal on disk.
+        fingerprints: Whether prompts are hashed, so that misses of the cache can be explained.
+        fingerprint_key: The secret of the hashes, to share it between machines; None: that of ``state_dir``.
         batch_max_records: A batch is stored when it holds so many records, …
         batch_max_bytes: … or so many bytes of journal, …
         batch_max_age_s: … or when its oldest record is so many seconds old.
@@ -64,6 +69,8 @@ class Settings:
     pool_size: int = 10
     shutdown_timeout_s: float = 5.0
     outbox_max_bytes: int = 1 << 30
+    fingerprints: bool = True
+    fingerprint_key: str | None = field(default=None, repr=False)
     batch_max_records: int = 2_500
     batch_max_bytes: int = 8 << 20
     batch_max_age_s: float = 0.2
@@ -75,12 +82,7 @@ def disabled() -> bool:
     Raises:
         ConfigError: The variable is neither a yes nor a no.
     """
-    value = os.environ.get(ENV_DISABLED, "").strip().lower()
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise ConfigError(f"{ENV_DISABLED}={value!r}: expected 1 or 0")
+    return _flag(ENV_DISABLED, default=False)
 
 
 def load_settings(
@@ -111,6 +113,8 @@ def load_settings(
         state_dir=_directory(ENV_STATE_DIR) or _default_state_dir(),
         shutdown_timeout_s=_number(ENV_SHUTDOWN_TIMEOUT, 5.0),
         outbox_max_bytes=int(_number(ENV_OUTBOX_MAX_BYTES, float(1 << 30))),
+        fingerprints=_flag(ENV_FINGERPRINTS, default=True),
+        fingerprint_key=_fingerprint_key(),
     )
 
 
@@ -173,6 +177,25 @@ def _resolve_pricing(pricing: str | os.PathLike[str] | None) -> Path | None:
 def _directory(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value).expanduser().absolute() if value else None
+
+
+def _flag(variable: str, *, default: bool) -> bool:
+    value = os.environ.get(variable, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return default if not value else False
+    raise ConfigError(f"{variable}={value!r}: expected 1 or 0")
+
+
+def _fingerprint_key() -> str | None:
+    value = os.environ.get(ENV_FINGERPRINT_KEY) or None
+    if value is not None and len(value) < _SHORTEST_KEY:
+        raise ConfigError(
+            f"{ENV_FINGERPRINT_KEY} has {len(value)} characters: expected a secret of at least {_SHORTEST_KEY}, "
+            "the same on every machine"
+        )
+    return value
 
 
 def _number(variable: str, default: float) -> float:

@@ -41,6 +41,7 @@ class _Options:
     """What was chosen for a client, or for all."""
 
     stream_usage: bool = True
+    fingerprints: bool = True
 
 
 _lock = threading.RLock()
@@ -63,6 +64,7 @@ def instrument(
     store: str | RecordSink | Any | None = None,
     pricing: str | os.PathLike[str] | None = None,
     stream_usage: bool = True,
+    fingerprints: bool = True,
 ) -> ClientT:
     """Record every call of a client, or of every OpenAI client of this process.
 
@@ -81,6 +83,8 @@ def instrument(
             ``rlm_cachetrack.yaml`` of the working directory if it is there.
         stream_usage: For a chat stream whose caller did not ask for usage, ask for it and keep the extra chunk from
             the caller. False: such a stream is recorded without tokens.
+        fingerprints: Keep, in the background, a keyed hash and the size of each part of the prompts, so that misses of
+            the cache can be explained. False: none of these calls' prompts is hashed.
 
     Returns:
         ``client`` itself.
@@ -99,7 +103,7 @@ def instrument(
         runtime.check_pricing()
         _runtime.use_as_default(runtime)
         _patch()
-        options = _Options(stream_usage=stream_usage)
+        options = _Options(stream_usage=stream_usage, fingerprints=fingerprints)
         if client is None:
             _everyone = options
             for each in clients_with_their_own(_kinds()):
@@ -313,6 +317,8 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
         runtime = _runtime.peek_default() or _runtime.default()
         stream = bool(kwargs.get("stream"))
         attempt = _Attempt(runtime, api, _provider(client), body, stream=stream)
+        if options.fingerprints:
+            attempt.fingerprints = runtime.fingerprints
         if extra:
             attempt.sent_as = id(request.json_data)
         headers = request.headers

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -56,6 +57,7 @@ _COUNT_FIELDS = (
     "tool_call_count",
 )
 _INT4_MAX = 2**31 - 1
+_HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
 # PostgreSQL refuses a row whose key has more than 2,704 bytes, and query_id is the part of it that has no fixed size.
 _QUERY_ID_BYTES = 2000
 
@@ -83,6 +85,8 @@ class LLMInteractionRecord:
         current_depth: Depth of recursion, 0 at the top.
         tool_call_count: Calls of function tools; hosted tools do not count.
         metadata: Anything JSON can hold.
+        fingerprint: What the prompt was, without its content, in hexadecimal digits: made for instrumented calls, and
+            carried along by an export.
     """
 
     query_id: str
@@ -129,6 +133,7 @@ class LLMInteractionRecord:
     price_source: str | None = None
     usage: Mapping[str, Any] | None = field(default=None, repr=False)
     usage_anomaly: str | None = None
+    fingerprint: str | None = field(default=None, repr=False)
     interaction_id: str | None = None
     time: datetime | None = None
 
@@ -153,6 +158,8 @@ class LLMInteractionRecord:
             raise RecordError(f"success={self.success!r}: expected True or False")
         if not isinstance(self.has_tool_calls, bool | None):
             raise RecordError(f"has_tool_calls={self.has_tool_calls!r}: expected True, False or None")
+        if self.fingerprint is not None and not _HEXADECIMAL.fullmatch(str(self.fingerprint)):
+            raise RecordError("fingerprint: expected hexadecimal digits, as an export has them, or None")
         for name in ("metadata", "usage"):
             checked_json(getattr(self, name), name)
         if self.cached_tokens is not None and self.prompt_tokens is not None:

@@ -29,6 +29,7 @@ from .records import ProbingSink, RecordSink
 if TYPE_CHECKING:
     from tenacity import Retrying
 
+    from ._fingerprinting import Fingerprints
     from ._rows import Built, Rows
 
 __all__ = ["Writer"]
@@ -38,6 +39,8 @@ logger = logging.getLogger("rlm_cachetrack")
 _ADOPT_EVERY_S = 30.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
+# What was sent is not kept in memory for long, whether it can be stored or not.
+_HASH_EVERY_S = 0.5
 # While somebody waits in flush(), who has little time: so often.
 _FLUSH_PAUSE_S = 0.5
 _SMALLEST_BATCH = 100
@@ -115,6 +118,7 @@ class Writer:
         max_records: A batch is stored when it holds so many events, …
         max_bytes: … or so many bytes of journal, …
         max_age_s: … or when so many seconds have passed since the first of them.
+        fingerprints: What was sent and is to be hashed, also while nothing can be stored.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class Writer:
         max_records: int = 2_500,
         max_bytes: int = 8 << 20,
         max_age_s: float = 0.2,
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         self.stored = 0
         self.started = False  # what every call looks at; `running` asks the thread
@@ -139,6 +144,7 @@ class Writer:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
+        self._fingerprints = fingerprints
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._hurry = threading.Event()
@@ -277,13 +283,18 @@ class Writer:
         began = time.monotonic()
         with self._turn:
             flushing = self._flushing
-            while not self._stop.is_set() and self._flushing <= flushing:
+        while True:
+            if self._fingerprints is not None:
+                self._fingerprints.hash_waiting()
+            with self._turn:
+                if self._stop.is_set() or self._flushing > flushing:
+                    return
                 allowed = min(seconds, _FLUSH_PAUSE_S) if self._flushing else seconds
                 left = began + allowed - time.monotonic()
                 if left <= 0:
                     return
                 flushing = min(flushing, self._flushing)
-                self._turn.wait(left)
+                self._turn.wait(left if self._fingerprints is None else min(left, _HASH_EVERY_S))
 
     def _cycle(self) -> None:
         outbox = self._outbox
@@ -316,6 +327,8 @@ class Writer:
                 _guard.report("storing records", exc)
             raise
         outbox.ack(batch)
+        if self._fingerprints is not None:
+            self._fingerprints.stored()
         self._note_success(stored)
 
     def _next_batch(self) -> Batch:

@@ -1266,3 +1266,38 @@ CREATE TABLE budgets (
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
 VALUES ('core', 6, 'budgets', 'b8cd89a90e65e8bc6b12b43d81fef3eaa2ef5d94c48686f2820d039d30f2adb0');
 COMMIT;
+
+-- ==== core/0007_fingerprint
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+
+-- 0007 fingerprint: what the prompt of a call was, without its content.
+-- Why:   tells from history why tokens were not read from the cache: which part of the prompt differed from before.
+-- Lock:  ACCESS EXCLUSIVE on llm_interactions, for a moment; the rows that are there have none and are not rewritten.
+--
+-- A keyed hash and the size of each segment of the prompt, as a difference to an earlier call of the run; NULL where there
+-- is none. Read by rlm_cachetrack only; nothing of the text can be had back without the secret, and with it only guesses
+-- can be tested.
+
+ALTER TABLE llm_interactions ADD COLUMN IF NOT EXISTS fingerprint BYTEA;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 7, 'fingerprint', 'eceda36002490a11c9802e66d68cb132bffaa777fe4878d7eb8122e758e5ff4c');
+COMMIT;

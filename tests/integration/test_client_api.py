@@ -573,6 +573,7 @@ def test_a_record_comes_back_column_by_column(db: TimescaleDBClient) -> None:
         "price_source": "invoice",
         "usage": {"prompt_tokens": 1000},
         "usage_anomaly": "none",
+        "fingerprint": "20ad3501",
         "interaction_id": "01890000-0000-7000-8000-000000000001",
         "time": at(1.5),
     }
