@@ -55,6 +55,9 @@ def _kind(column: str) -> Kind:
     return "text"
 
 
+_ROW_GROUP = 16_384
+_ROW_GROUP_BYTES = 16_000_000
+
 KINDS: Mapping[str, Kind] = {column: _kind(column) for column in COLUMNS}
 """What each column holds."""
 
@@ -128,13 +131,24 @@ class _Parquet:
         self._arrow = pa
         self._schema = pa.schema([pa.field(column, types[KINDS[column]]) for column in COLUMNS])
         self._file = pq.ParquetWriter(file, self._schema, compression="zstd")
+        self._waiting: list[Any] = []
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         table = [{column: _arrow_value(column, row.get(column)) for column in COLUMNS} for row in rows]
         if table:
-            self._file.write_batch(self._arrow.RecordBatch.from_pylist(table, schema=self._schema))
+            self._waiting.append(self._arrow.RecordBatch.from_pylist(table, schema=self._schema))
+        rows_waiting = sum(batch.num_rows for batch in self._waiting)
+        if rows_waiting >= _ROW_GROUP or sum(batch.nbytes for batch in self._waiting) >= _ROW_GROUP_BYTES:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        # The file's end tells of every column of every row group, and waits in memory: few groups, not one a batch.
+        if self._waiting:
+            self._file.write_table(self._arrow.Table.from_batches(self._waiting, schema=self._schema))
+            self._waiting.clear()
 
     def close(self) -> None:
+        self._write_row_group()
         self._file.close()
 
 

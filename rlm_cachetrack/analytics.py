@@ -147,13 +147,18 @@ class UsageBucket(TypedDict):
 
 
 class RunListing(TypedDict):
-    """One line of the list of runs."""
+    """One line of the list of runs.
+
+    ``state`` is the status, but ``no end`` for a run whose end is not stored and that no call came to for an hour: its
+    process was killed or waits, or its calls were made outside any run.
+    """
 
     query_id: str
     run_id: datetime
     start_time: datetime
     end_time: datetime | None
     status: str
+    state: str
     total_interactions: int
     failed_interactions: int
     total_prompt_tokens: int

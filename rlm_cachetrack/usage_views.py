@@ -91,13 +91,17 @@ class Usage(TypedDict):
 
 
 class RunRow(TypedDict):
-    """One line of the list of runs; counted from its calls. ``duration_ms`` is None while it goes on."""
+    """One line of the list of runs; counted from its calls. ``duration_ms`` is None while it goes on.
+
+    ``state`` is the status, but ``no end`` for a run whose end is not stored and that no call came to for an hour.
+    """
 
     query_id: str
     run_id: datetime
     start_time: datetime
     end_time: datetime | None
     status: str
+    state: str
     duration_ms: float | None
     total_interactions: int
     failed_interactions: int
@@ -117,7 +121,7 @@ class RunsPage(TypedDict):
 
 
 class Iteration(TypedDict):
-    """One iteration. ``prompt_tokens`` are ``cached_tokens``, ``cache_write_tokens`` and ``uncached_tokens``."""
+    """One iteration. ``prompt_tokens`` are those cached, written, not cached, and of calls that did not report it."""
 
     iteration: int
     total_interactions: int
@@ -126,6 +130,7 @@ class Iteration(TypedDict):
     cached_tokens: int | None
     cache_write_tokens: int
     uncached_tokens: int
+    unreported_tokens: int
     completion_tokens: int
     cache_hit_rate: float | None
     total_cost: float | None
@@ -254,7 +259,7 @@ def runs_page(
     store: PostgresStore,
     *,
     search: str | None = None,
-    status: str | None = None,
+    state: str | None = None,
     sort: str = "start",
     ascending: bool = False,
     after: str | None = None,
@@ -265,7 +270,7 @@ def runs_page(
     Args:
         store: Where they are.
         search: A part of the query's id, in upper or lower case.
-        status: Only runs of this status.
+        state: Only runs of this state: a status, or ``no end``.
         sort: One of :data:`SORTS`. Runs are sorted by what was stored when they ended; those that go on come last.
         ascending: The lowest first.
         after: ``next`` of the page before.
@@ -279,7 +284,7 @@ def runs_page(
     last = _after(after)
     shared: dict[str, Any] = {
         "search": f"%{_literally(search)}%" if search else None,
-        "status": status or None,
+        "state": state or None,
         "after_query_id": last.query_id if last else None,
         "after_run_id": last.run_id if last else None,
         "limit": limit + 1,

@@ -8,7 +8,20 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-__all__ = ["NONE", "clean", "clean_lines", "duration", "moment", "number", "percentage", "rate", "size", "usd"]
+__all__ = [
+    "NONE",
+    "clean",
+    "clean_lines",
+    "clock",
+    "day",
+    "duration",
+    "moment",
+    "number",
+    "percentage",
+    "rate",
+    "size",
+    "usd",
+]
 
 NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
@@ -95,3 +108,13 @@ def moment(value: datetime | None, *, full: bool = False) -> str:
         return NONE
     text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds" if full else "seconds")
     return f"{text}Z"
+
+
+def day(value: datetime) -> str:
+    """The day of a moment in UTC."""
+    return value.astimezone(UTC).date().isoformat()
+
+
+def clock(value: datetime, *, full: bool = False) -> str:
+    """The time of day of a moment in UTC, to the second or the millisecond."""
+    return value.astimezone(UTC).time().isoformat(timespec="milliseconds" if full else "seconds")

@@ -65,7 +65,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
 
 
 def _heading(run: dict[str, Any], summary: dict[str, Any]) -> Text:
-    status = clean(run.get("status") or NONE)
+    status = clean(run.get("state") or NONE)
     style = {"completed": "green", "error": "red"}.get(status, "yellow")
     first = Text.assemble(
         (clean(summary["query_id"]), "bold"),

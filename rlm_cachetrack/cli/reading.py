@@ -84,7 +84,7 @@ def runs(
         else:
             console.print(f"No run of query {query!r} is stored.", soft_wrap=True)
         return
-    all_completed = all(run["status"] == "completed" for run in found)
+    all_completed = all(run["state"] == "completed" for run in found)
     columns = [
         Column("Query", flexible=True, style="bold"),
         Column("Run (UTC)", style="cyan"),
@@ -104,7 +104,7 @@ def runs(
         (
             clean(run["query_id"]),
             moment(run["run_id"], full=full),
-            shorten(clean(run["status"]), 12).plain,
+            shorten(clean(run["state"]), 12).plain,
             number(run["total_interactions"]),
             number(run["failed_interactions"]),
             number(run["total_prompt_tokens"] or None),

@@ -32,7 +32,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    for name in ("number", "rate", "percentage", "usd", "duration", "size", "moment", "clean"):
+    for name in ("number", "rate", "percentage", "usd", "duration", "size", "moment", "day", "clock", "clean"):
         found.filters[name] = getattr(wording, name)
     found.filters["short"] = _short
     found.filters["query"] = _query

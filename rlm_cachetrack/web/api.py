@@ -79,7 +79,7 @@ def router(reading: Reading) -> APIRouter:
     @api.get("/runs", response_model=_model(usage_views.RunsPage), summary="The list of runs, a page at a time")
     def runs(
         search: str | None = None,
-        status: str | None = None,
+        status: Annotated[str | None, Query(description="Only runs of this `state`.")] = None,
         sort: Annotated[str, Query(description=f"One of {', '.join(usage_views.SORTS)}.")] = "start",
         order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
         after: After = None,
@@ -87,7 +87,7 @@ def router(reading: Reading) -> APIRouter:
     ) -> Any:
         return reading.runs(
             search=search or None,
-            status=status or None,
+            state=status or None,
             sort=sort,
             ascending=order == "asc",
             after=after or None,

@@ -41,7 +41,12 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_STATIC = {"app.css": "text/css", "app.js": "text/javascript", "plotly.min.js": "text/javascript"}
+_STATIC = {
+    "app.css": "text/css",
+    "app.js": "text/javascript",
+    "live.js": "text/javascript",
+    "plotly.min.js": "text/javascript",
+}
 
 _Next = Callable[[Request], Awaitable[Response]]
 

@@ -7,24 +7,34 @@ Source: https://plotly.com/javascript/reference/, read 2026-11-23.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..forecast import Forecast
 from ..usage_views import Call, Iteration, Usage, UsageRow
 from ..wording import clean
 
-__all__ = ["Figure", "label", "of_calls", "of_forecast", "of_iterations", "of_usage"]
+__all__ = ["Figure", "label", "of_calls", "of_forecast", "of_iterations", "of_models", "of_usage"]
 
 Figure = dict[str, Any]
 
 _LONGEST = 40
+_MODELS = 12
+_NAMED_CALLS = 40
+_DEEPEST = 6
+_WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
+"""Of a bucket; months differ."""
 
 
 def label(text: str, longest: int = _LONGEST) -> str:
     """Foreign text in a chart: on one line, not too long, and never markup, of which Plotly knows some."""
+    return html.escape(_cut(text, longest), quote=False)
+
+
+def _cut(text: str, longest: int) -> str:
     shown = clean(text)
-    return html.escape(shown if len(shown) <= longest else f"{shown[: longest - 1]}…")
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def _bar(name: str, role: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -32,15 +42,19 @@ def _bar(name: str, role: str, x: Sequence[Any], y: Sequence[Any], **more: Any) 
 
 
 def _figure(identity: str, title: str, traces: list[dict[str, Any]], **layout: Any) -> Figure:
+    if width := layout.pop("barwidth_ms", 0):
+        # As wide as their bucket, also where most buckets are empty.
+        traces = [{**trace, "width": width * 0.88} if trace["type"] == "bar" else trace for trace in traces]
     return {"id": identity, "title": title, "data": traces, "layout": layout}
 
 
 def of_usage(usage: Usage) -> list[Figure]:
-    """Cost, hit rate, tokens and calls over time."""
+    """Cost, hit rate, tokens and calls over time, from the beginning of the range to its end."""
     rows = usage["buckets"]
     x = [row["bucket"].isoformat() if row["bucket"] else None for row in rows]
     parts = [_parts(row) for row in rows]
-    usd = {"yaxis": {"tickprefix": "$", "rangemode": "tozero"}, "barmode": "relative"}
+    time = _time_axis(usage)
+    usd = {"yaxis": {"tickprefix": "$", "rangemode": "tozero"}, "barmode": "relative", **time}
     return [
         _figure(
             "cost",
@@ -64,7 +78,8 @@ def of_usage(usage: Usage) -> list[Figure]:
                     "y": [row["cache_hit_rate"] for row in rows],
                 }
             ],
-            yaxis={"tickformat": ".0%", "range": [0, 1]},
+            yaxis={"tickformat": ".0%", "range": [0, 1.02]},
+            **time,
         ),
         _figure(
             "tokens",
@@ -80,6 +95,7 @@ def of_usage(usage: Usage) -> list[Figure]:
                 if any(part[role] for part in parts)
             ],
             barmode="stack",
+            **time,
         ),
         _figure(
             "calls",
@@ -89,8 +105,58 @@ def of_usage(usage: Usage) -> list[Figure]:
                 _bar("failed", "failed", x, [row["failed_interactions"] for row in rows]),
             ],
             barmode="stack",
+            **time,
         ),
     ]
+
+
+def _time_axis(usage: Usage) -> dict[str, Any]:
+    width = _WIDTHS_MS.get(usage["unit"], 0)
+    axis: dict[str, Any] = {"type": "date"}
+    if usage["since"] is not None:
+        half = timedelta(milliseconds=width / 2)  # bars stand in the middle of the moment that they begin with
+        end = usage["until"] or max(datetime.now(UTC), usage["since"])
+        axis["range"] = [(usage["since"] - half).isoformat(), (end + half).isoformat()]
+    return {"xaxis": axis, "barwidth_ms": width}
+
+
+def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
+    """Cost and hit rate of each model, of those with the most prompt tokens."""
+    shown = list(reversed(rows[:_MODELS]))
+    names = [label(row["model"] or "", 28) for row in shown]
+    # Two providers may have a model of the same name: the place tells them apart, the name is what is read.
+    y = list(range(len(shown)))
+    axis = {"tickvals": y, "ticktext": names, "range": [-0.6, len(shown) - 0.4]}
+    height = 110 + 30 * len(shown)
+    found = []
+    if any(row["total_cost"] is not None for row in shown):
+        found.append(
+            _figure(
+                "cost-by-model",
+                "Cost, and what the cache saved",
+                [
+                    _bar("cost", "cost", [row["total_cost"] for row in shown], y, orientation="h"),
+                    _bar("saved", "saved", [row["cost_savings"] for row in shown], y, orientation="h"),
+                ],
+                barmode="relative",
+                xaxis={"tickprefix": "$", "rangemode": "tozero"},
+                yaxis=axis,
+                height=height,
+            )
+        )
+    rates = [row["cache_hit_rate"] for row in shown]
+    if any(rate is not None for rate in rates):
+        found.append(
+            _figure(
+                "hit-rate-by-model",
+                "Hit rate",
+                [_bar("hit rate", "cached", rates, y, orientation="h")],
+                xaxis={"tickformat": ".0%", "range": [0, 1]},
+                yaxis=axis,
+                height=height,
+            )
+        )
+    return found
 
 
 def _parts(row: UsageRow) -> dict[str, int]:
@@ -109,24 +175,31 @@ def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
     whole: dict[str, Any] = {"title": {"text": "iteration"}, "tickformat": "d"}
     if len(x) <= 20:
         whole["dtick"] = 1
-    return [
+    parts = [
+        _bar(name, role, x, values)
+        for name, role, values in (
+            ("cached", "cached", [step["cached_tokens"] for step in steps]),
+            ("written", "written", [step["cache_write_tokens"] for step in steps]),
+            ("not cached", "uncached", [step["uncached_tokens"] for step in steps]),
+            ("not reported", "unknown", [step["unreported_tokens"] for step in steps]),
+        )
+        if any(values)
+    ]
+    known = any(step["cache_hit_rate"] is not None for step in steps)
+    rates = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "hit rate",
+        "meta": "line",
+        "yaxis": "y2",
+        "x": x,
+        "y": [step["cache_hit_rate"] for step in steps],
+    }
+    found = [
         _figure(
             "evolution",
             "Prompt tokens and hit rate by iteration",
-            [
-                _bar("cached", "cached", x, [step["cached_tokens"] for step in steps]),
-                _bar("written", "written", x, [step["cache_write_tokens"] for step in steps]),
-                _bar("not cached", "uncached", x, [step["uncached_tokens"] for step in steps]),
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": "hit rate",
-                    "meta": "line",
-                    "yaxis": "y2",
-                    "x": x,
-                    "y": [step["cache_hit_rate"] for step in steps],
-                },
-            ],
+            [*parts, *([rates] if known else [])],
             barmode="stack",
             xaxis=whole,
             yaxis2={
@@ -138,33 +211,40 @@ def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
                 "showgrid": False,
             },
         ),
-        _figure(
-            "cost-by-iteration",
-            "Cost with and without the cache",
-            [
-                _bar("with the cache", "cost", x, [step["total_cost"] for step in steps]),
-                _bar("without", "unknown", x, [step["original_cost"] for step in steps]),
-            ],
-            barmode="group",
-            xaxis=whole,
-            yaxis={"tickprefix": "$", "rangemode": "tozero"},
-        ),
     ]
+    if any(step["total_cost"] is not None for step in steps):
+        found.append(
+            _figure(
+                "cost-by-iteration",
+                "Cost with and without the cache",
+                [
+                    _bar("with the cache", "cost", x, [step["total_cost"] for step in steps]),
+                    _bar("without", "unknown", x, [step["original_cost"] for step in steps]),
+                ],
+                barmode="group",
+                xaxis=whole,
+                yaxis={"tickprefix": "$", "rangemode": "tozero"},
+            )
+        )
+    return found
 
 
 def of_calls(calls: Sequence[Call]) -> list[Figure]:
-    """The calls by time, a line each, by depth of recursion."""
+    """The calls by time, a line each, by depth of recursion; those that failed stand out."""
     if not calls:
         return []
     traces = []
-    for depth in sorted({call["current_depth"] or 0 for call in calls}):
-        chosen = [(place, call) for place, call in enumerate(calls, 1) if (call["current_depth"] or 0) == depth]
+    kinds = [(None if not call["success"] else call["current_depth"] or 0) for call in calls]
+    for depth in sorted({kind for kind in kinds if kind is not None}) + [None] * (None in kinds):
+        chosen = [
+            (place, call) for place, (call, kind) in enumerate(zip(calls, kinds, strict=True), 1) if kind == depth
+        ]
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": f"depth {depth}",
-                "meta": f"depth{depth % 6}",
+                "name": "failed" if depth is None else f"depth {depth}",
+                "meta": "failed" if depth is None else f"depth{depth % 6}",
                 "y": [place for place, _ in chosen],
                 "base": [call["time"].isoformat() for _, call in chosen],
                 "x": [max(call["duration_ms"] or 0, 1) for _, call in chosen],
@@ -179,27 +259,48 @@ def of_calls(calls: Sequence[Call]) -> list[Figure]:
             "Calls by time",
             traces,
             barmode="overlay",
-            height=min(160 + 14 * len(calls), 900),
+            height=min(110 + 20 * len(calls), 900),
             xaxis={"type": "date"},
             yaxis={
-                "autorange": "reversed",
-                "title": {"text": "call"},
+                "range": [len(calls) + 0.5, 0.5],
                 "tickformat": "d",
-                **({"dtick": 1} if len(calls) <= 20 else {}),
+                "showgrid": False,
+                **({"dtick": 1} if len(calls) <= _NAMED_CALLS else {}),
+                **(_names(calls) if len(calls) <= _NAMED_CALLS else {}),
             },
         )
     ]
 
 
-def of_forecast(forecast: Forecast) -> list[Figure]:
-    """The expected cost of each day to come."""
+def _names(calls: Sequence[Call]) -> dict[str, Any]:
+    """Models at the axis, set in by the depth of their calls."""
+    shown = []
+    for call in calls:
+        depth = call["current_depth"] or 0
+        shown.append("\u00a0\u00a0\u00a0" * min(depth, _DEEPEST) + ("└ " if depth else "") + _cut(call["model"], 22))
+    # To the left of one line, as a tree: labels of an axis are set to the right.
+    longest = max(map(len, shown))
+    return {
+        "tickvals": list(range(1, len(calls) + 1)),
+        "ticktext": [html.escape(text, quote=False) + "\u00a0" * (longest - len(text)) for text in shown],
+        "tickfont": {"family": "ui-monospace, Menlo, Consolas, monospace", "size": 11},
+    }
+
+
+def of_forecast(forecast: Forecast, spent: Sequence[UsageRow] = ()) -> list[Figure]:
+    """The cost of the days gone by, today not among them, and the expected cost of each day to come."""
     days = forecast["by_day"]
     if not days:
         return []
-    x = [day["day"].isoformat() for day in days]
-    expected = _bar("expected", "cost", x, [day["expected_cost"] for day in days])
+    first = days[0]["day"].isoformat()
+    past = [(row["bucket"].date().isoformat(), row["total_cost"]) for row in spent if row["bucket"]]
+    past = [(day, cost) for day, cost in past if day < first]
+    expected = _bar(
+        "expected", "cost", [day["day"].isoformat() for day in days], [day["expected_cost"] for day in days]
+    )
+    before = _bar("spent", "unknown", [day for day, _ in past], [cost for _, cost in past])
     axis = {"tickprefix": "$", "rangemode": "tozero"}
-    return [_figure("forecast", "Expected cost by day", [expected], yaxis=axis)]
+    return [_figure("forecast", "Cost by day", [before, expected] if past else [expected], yaxis=axis)]
 
 
 def _told(call: Call) -> str:

@@ -33,7 +33,7 @@ _SORT_NAMES = {
     "tokens": "prompt tokens",
     "duration": "duration",
 }
-_STATUSES = ("running", "completed", "error", "imported")
+_STATES = ("running", "completed", "error", "no end", "imported")
 _ON_A_PAGE = 50
 _CALLS_ON_A_PAGE = 100
 
@@ -105,7 +105,8 @@ class Pages:
             provider: Provider = "",
         ) -> Any:
             values = filtered(request, name, since or "", until or "", model or "", provider or "")
-            return self.show(request, "models.html", "models", "Models", **values)
+            figures = charts.of_models(values["usage"]["models"])
+            return self.show(request, "models.html", "models", "Models", figures=figures, **values)
 
         @router.get("/savings")
         def savings(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
@@ -122,7 +123,7 @@ class Pages:
         ) -> Any:
             found = reading.runs(
                 search=search or None,
-                status=status or None,
+                state=status or None,
                 sort=sort,
                 ascending=order == "asc",
                 after=after or None,
@@ -138,7 +139,7 @@ class Pages:
                 after=after,
                 filters={"search": search, "status": status, "sort": sort, "order": order},
                 sorts=_SORT_NAMES,
-                statuses=_STATUSES,
+                statuses=_STATES,
             )
 
         @router.get("/run")
@@ -165,14 +166,16 @@ class Pages:
         @router.get("/forecast")
         def forecast(request: Request, days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = "") -> Any:
             found = reading.forecast(days, model or None)
-            known = {row["model"] for row in reading.usage(span_of("7d", None, None))["models"] if row["model"]}
+            month = span_of("30d", None, None)
+            known = {row["model"] for row in reading.usage(month)["models"] if row["model"]}
+            spent = reading.usage(month, model or None)["buckets"]
             return self.show(
                 request,
                 "forecast.html",
                 "forecast",
                 "Forecast",
                 **found,
-                figures=charts.of_forecast(found["forecast"]),
+                figures=charts.of_forecast(found["forecast"], spent),
                 filters={"days": days, "model": model or ""},
                 models=sorted(known | ({model} if model else set())),
             )

@@ -78,7 +78,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     lines = [
         f"### {_code(summary['query_id'])}",
         "",
-        f"Run {moment(summary['run_id'])}, {clean(run.get('status') or NONE)}{ended}; "
+        f"Run {moment(summary['run_id'])}, {clean(run.get('state') or NONE)}{ended}; "
         f"models: {', '.join(map(_code, summary['models'])) or NONE}",
         "",
         "| hit rate | saved | cost | calls | failed | prompt tokens | cached | completion tokens |",

@@ -2,9 +2,14 @@
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
 --             no bound.
 -- Result:     one row, or none for an unknown run. Totals are counted from the calls. *_ms: milliseconds over the calls
---             that have a duration. total_cost: USD over the priced calls.
+--             that have a duration. total_cost: USD over the priced calls. state: as in runs_list.
 SELECT
     s.query_id, s.run_id, s.start_time, s.end_time, s.status, s.metadata,
+    CASE
+        WHEN s.status <> 'running' OR s.end_time IS NOT NULL THEN s.status
+        WHEN greatest(s.last_call_time, s.start_time) > now() - INTERVAL '1 hour' THEN 'running'
+        ELSE 'no end'
+    END AS state,
     extract(epoch FROM s.end_time - s.start_time)::double precision * 1000 AS duration_ms,
     c.*
 FROM query_run_summaries AS s

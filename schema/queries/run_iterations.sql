@@ -2,7 +2,7 @@
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
 -- Result:     a row an iteration, in order: calls without one are numbered in order of time, after those that have one, as
 --             in store_optimization. cached_tokens, cache_hit_rate (0-1): NULL where no call reported. uncached_tokens:
---             prompt tokens neither cached nor written, those of calls that did not report among them.
+--             prompt tokens neither cached nor written; unreported_tokens: those of calls that did not report it.
 --             *_cost, cost_savings: USD over the priced calls.
 WITH calls AS (
     SELECT
@@ -23,8 +23,11 @@ SELECT
     sum(cached_tokens)::bigint AS cached_tokens,
     coalesce(sum(cache_write_tokens), 0)::bigint AS cache_write_tokens,
     coalesce(
-        sum(greatest(prompt_tokens - coalesce(cached_tokens, 0) - coalesce(cache_write_tokens, 0), 0)), 0
+        sum(greatest(prompt_tokens - cached_tokens - coalesce(cache_write_tokens, 0), 0)), 0
     )::bigint AS uncached_tokens,
+    coalesce(
+        sum(greatest(prompt_tokens - coalesce(cache_write_tokens, 0), 0)) FILTER (WHERE cached_tokens IS NULL), 0
+    )::bigint AS unreported_tokens,
     coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
     sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
         / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,

@@ -2,7 +2,8 @@
 -- Parameters: query_id TEXT: only its runs, NULL for all. limit BIGINT.
 -- Result:     a row a run, newest first; a run is there once its start or a call of it is stored. total_interactions
 --             and the sums are counted from the calls, so a run in progress shows them too. total_cost: USD over the
---             priced calls. cache_hit_rate: 0-1 over the calls that reported.
+--             priced calls. cache_hit_rate: 0-1 over the calls that reported. state: the status, but 'no end' for a run
+--             whose end is not stored and that no call came to for an hour.
 WITH newest AS (
     SELECT query_id, run_id, start_time, end_time, status, metadata, first_call_time, last_call_time
     FROM query_run_summaries
@@ -12,6 +13,11 @@ WITH newest AS (
 )
 SELECT
     n.query_id, n.run_id, n.start_time, n.end_time, n.status,
+    CASE
+        WHEN n.status <> 'running' OR n.end_time IS NOT NULL THEN n.status
+        WHEN greatest(n.last_call_time, n.start_time) > now() - INTERVAL '1 hour' THEN 'running'
+        ELSE 'no end'
+    END AS state,
     c.total_interactions, c.failed_interactions, c.total_prompt_tokens, c.total_completion_tokens,
     c.total_cached_tokens, c.cache_hit_rate, c.total_cost, c.cost_savings, n.metadata
 FROM newest AS n

@@ -1,14 +1,15 @@
 -- runs_page: runs by a figure of theirs, a page at a time, found by a part of their query_id.
--- Parameters: search TEXT: in the query_id, in upper or lower case, as a LIKE pattern; NULL for all. status TEXT or NULL.
---             sort TEXT: duration, calls, tokens, cost, saved, hit_rate or start. direction INTEGER: 1 highest first, -1
+-- Parameters: search TEXT: in the query_id, in upper or lower case, as a LIKE pattern; NULL for all. state TEXT or
+--             NULL: as in the result. sort TEXT: duration, calls, tokens, cost, saved, hit_rate or start. direction INTEGER: 1 highest first, -1
 --             lowest first. after_key DOUBLE PRECISION, after_query_id TEXT, after_run_id TIMESTAMPTZ: of the last row of
 --             the page before; NULL for the first page. limit BIGINT.
--- Result:     a row a run; key is what it is sorted by, as after_key takes it. Runs are sorted by the totals that were
---             stored when they ended, and those that have none come last; what is shown is counted from the calls.
+-- Result:     a row a run. state: as in runs_list. key is what it is sorted by, as after_key takes it. Runs are sorted
+--             by the totals that were stored when they ended, and those that have none come last; what is shown is
+--             counted from the calls.
 --             Reads the tables of runs, one row a run; the calls only of the runs of the page.
 WITH listed AS (
     SELECT
-        s.query_id, s.run_id, s.start_time, s.end_time, s.status,
+        s.query_id, s.run_id, s.start_time, s.end_time, s.status, t.state, s.first_call_time, s.last_call_time,
         coalesce(
             %(direction)s::integer * CASE %(sort)s::text
                 WHEN 'duration' THEN extract(epoch FROM s.end_time - s.start_time)::double precision
@@ -23,8 +24,15 @@ WITH listed AS (
         ) AS key
     FROM query_run_summaries AS s
     LEFT JOIN token_cache_optimization AS o USING (query_id, run_id)
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN s.status <> 'running' OR s.end_time IS NOT NULL THEN s.status
+            WHEN greatest(s.last_call_time, s.start_time) > now() - INTERVAL '1 hour' THEN 'running'
+            ELSE 'no end'
+        END AS state
+    ) AS t
     WHERE (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
-      AND (%(status)s::text IS NULL OR s.status = %(status)s::text)
+      AND (%(state)s::text IS NULL OR t.state = %(state)s::text)
 ),
 page AS (
     SELECT *
@@ -36,7 +44,7 @@ page AS (
     LIMIT %(limit)s
 )
 SELECT
-    p.query_id, p.run_id, p.start_time, p.end_time, p.status,
+    p.query_id, p.run_id, p.start_time, p.end_time, p.status, p.state,
     extract(epoch FROM p.end_time - p.start_time)::double precision * 1000 AS duration_ms,
     c.*, p.key
 FROM page AS p
@@ -53,5 +61,6 @@ CROSS JOIN LATERAL (
         sum(original_cost - total_cost) AS cost_savings
     FROM llm_interactions AS i
     WHERE i.query_id = p.query_id AND i.run_id = p.run_id
+      AND i.time >= coalesce(p.first_call_time, '-infinity') AND i.time <= coalesce(p.last_call_time, 'infinity')
 ) AS c
 ORDER BY p.key DESC, p.query_id DESC, p.run_id DESC;

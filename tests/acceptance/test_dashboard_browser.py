@@ -122,9 +122,17 @@ def test_charts_show_the_numbers_of_the_tables(page: Any, address: str) -> None:
     open_page(page, address + BENCH)
     drawn = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
     assert drawn[0] == ["cached", [0, 500, 500, 500, 500, 500]]
-    assert drawn[2] == ["not cached", [1000, 500, 500, 500, 500, 500]]
+    assert drawn[1] == ["not cached", [1000, 500, 500, 500, 500, 500]]
+    assert [name for name, _ in drawn] == ["cached", "not cached", "hit rate"]  # nothing was written
     bars = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, Array.from(t.x)])")
     assert bars == [["depth 0", [400, 402, 404]], ["depth 1", [401, 403, 405]]]
+    names = page.evaluate("document.querySelector('[data-figure=waterfall]').layout.yaxis.ticktext")
+    assert [name.replace("\u00a0", " ").rstrip() for name in names] == ["tuned", "   └ tuned"] * 3
+    open_page(page, address + STRANGE)
+    told = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, t.y.length])")
+    assert told == [["depth 0", 1], ["failed", 1]]
+    told = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
+    assert told == [["not cached", [0, 10]], ["not reported", [10, 0]], ["hit rate", [None, 0]]]
     assert page.problems == []
 
 
@@ -167,8 +175,55 @@ def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address
     assert page.problems == []
 
 
+def test_more_pages_than_a_browser_has_connections_are_live(browser: Any, address: str, stored: str) -> None:
+    """Browsers allow six connections to a server; a stream of events for each page would hold them all."""
+    run = datetime.now(UTC)
+    path = f"{address}/run?{urlencode({'query_id': 'many-pages', 'run_id': run.isoformat()})}"
+    with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
+        db.record_llm_interaction(record("many-pages", run, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        pages = [context.new_page() for _ in range(9)]
+        for page in pages:
+            page.goto(path, timeout=10_000)
+        for number in (2, 3):  # also when the page that came first is closed
+            db.record_llm_interaction(record("many-pages", run, number, prompt_tokens=100, cached_tokens=0))
+            db.flush()
+            for page in pages:
+                until(page, f"document.querySelectorAll('#calls tbody tr').length === {number}", 8.0)
+            pages.pop(0).close()
+        db.delete(query_id="many-pages")
+
+
+def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str, stored: str) -> None:
+    run = datetime.now(UTC)
+    with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
+        context.add_init_script("delete window.SharedWorker")
+        db.record_llm_interaction(record("no-worker", run, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        page = context.new_page()
+        page.goto(f"{address}/run?{urlencode({'query_id': 'no-worker', 'run_id': run.isoformat()})}")
+        assert page.evaluate("window.SharedWorker") is None
+        db.record_llm_interaction(record("no-worker", run, 1, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        until(page, "document.querySelectorAll('#calls tbody tr').length === 2", 8.0)
+        db.delete(query_id="no-worker")
+
+
+def test_runs_are_sorted_by_a_click_on_a_head(page: Any, address: str) -> None:
+    page.goto(address + "/runs?search=old")
+    page.click("thead >> text=Cost")
+    page.wait_for_url("**/runs?search=old&sort=cost&order=desc")
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Cost")
+    page.click("thead >> text=Cost")
+    page.wait_for_url("**sort=cost&order=asc")
+    costs = page.locator("tbody td:nth-child(8) data").evaluate_all("all => all.map(one => Number(one.value))")
+    ended = [cost for cost in costs if cost]
+    assert len(ended) > 10
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Cost")
+
+
 def test_a_report_opens_from_its_file_alone(page: Any, stored: str, tmp_path: Path) -> None:
-    for name in ("bench", HOSTILE):
+    for name, charts in (("bench", 3), (HOSTILE, 2)):  # where nothing has a price, no chart of costs
         file = tmp_path / "report.html"
         result = CliRunner().invoke(app, ["report", name, "--html", str(file), "--db-url", stored])
         assert result.exit_code == 0, result.stderr
@@ -176,7 +231,7 @@ def test_a_report_opens_from_its_file_alone(page: Any, stored: str, tmp_path: Pa
         page.on("request", lambda request, asked=asked: asked.append(request.url))
         page.context.set_offline(True)
         open_page(page, file.as_uri())
-        assert page.locator("figure.chart").count() == 3
+        assert page.locator("figure.chart").count() == charts
         assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
         assert page.title() != "owned"
         assert page.problems == []

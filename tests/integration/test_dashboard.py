@@ -204,7 +204,41 @@ def test_a_search_is_for_the_text_itself(address: str) -> None:
     assert len(api(address, "runs", search="%", limit=100)["runs"]) == 20
     assert len(api(address, "runs", search="old-1", limit=100)["runs"]) == 5  # 10, 12, 14, 16, 18
     assert [run["query_id"] for run in api(address, "runs", search="DROP TABLE")["runs"]] == [HOSTILE]
-    assert {run["status"] for run in api(address, "runs", status="running", limit=100)["runs"]} == {"running"}
+
+
+def test_a_run_goes_on_while_calls_come_and_has_no_end_afterwards(address: str, stored: str) -> None:
+    """A killed process ends no run, and calls outside any run have none that could end."""
+    now = datetime.now(UTC)
+    with TimescaleDBClient(stored) as db:
+        for name, began, last in (
+            ("goes-on", now - timedelta(hours=5), now - timedelta(minutes=50)),
+            ("killed", now - timedelta(hours=5), now - timedelta(minutes=70)),
+            ("ended", now - timedelta(hours=5), now - timedelta(minutes=50)),
+        ):
+            for moment in (began, last):
+                db.record_llm_interaction(record(name, began, start_time=moment))
+        db.initialize_query_run("just-begun", now)
+        db.complete_query_run("ended", now - timedelta(hours=5))
+        db.flush()
+        try:
+            wanted = {"goes-on": "running", "killed": "no end", "ended": "completed", "just-begun": "running"}
+            for sort in ("start", "cost"):
+                found = api(address, "runs", sort=sort, limit=100)["runs"]
+                assert {run["query_id"]: run["state"] for run in found if run["query_id"] in wanted} == wanted
+                for state in ("running", "no end", "completed"):
+                    chosen = api(address, "runs", sort=sort, status=state, limit=100)["runs"]
+                    names = {run["query_id"] for run in chosen}
+                    assert {run["state"] for run in chosen} == {state}
+                    assert names & set(wanted) == {name for name, its in wanted.items() if its == state}
+            listed = {run["query_id"]: run for run in db.list_query_runs()}
+            assert {name: listed[name]["state"] for name in wanted} == wanted
+            assert listed["killed"]["status"] == "running"  # what is stored stays what the run said
+            killed = db.get_query_run_summary("killed", now - timedelta(hours=5))
+            assert killed is not None
+            assert killed["state"] == "no end"
+        finally:
+            for name in ("goes-on", "killed", "ended", "just-begun"):
+                db.delete(query_id=name)
 
 
 def test_hostile_names_are_text(address: str, stored: str) -> None:

@@ -19,6 +19,8 @@ function dressed(figure) {
     bargap: 0.15, ...figure.layout,
   };
   for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
+  // Names at the axis leave no room for the bars of a narrow window: numbers do.
+  if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; delete layout.yaxis.tickvals; layout.yaxis.tickmode = "auto"; }
   const data = figure.data.map((trace) => {
     const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);
     return { ...trace, marker: { color: own, ...trace.marker }, line: { color: own, width: 2 } };
@@ -68,7 +70,7 @@ function lookUp() {
 
 // -- live -----------------------------------------------------------------------------------------
 
-let fetching = false, again = false, lost = false;
+let fetching = false, again = false, lost = false, missed = false;
 
 function notice(text) {
   const place = document.getElementById("notice");
@@ -76,6 +78,7 @@ function notice(text) {
 }
 
 async function refresh() {
+  if (document.hidden) { missed = true; return; } // nobody looks; it is made up for when somebody does
   if (fetching) { again = true; return; }
   fetching = true;
   try {
@@ -120,19 +123,32 @@ function take(fresh) {
 }
 
 function listen() {
-  const events = new EventSource("/live");
-  events.addEventListener("hello", (event) => {
-    const { changed, error } = JSON.parse(event.data);
-    if (error) { down(error); return; }
-    const stale = lost || Date.parse(changed) > Date.parse(document.body.dataset.rendered);
-    up(stale);
-  });
-  events.addEventListener("changed", news);
-  events.addEventListener("down", (event) => down(JSON.parse(event.data).error));
-  events.addEventListener("up", () => up(true));
-  events.onerror = () => { lost = true; notice("The dashboard's server does not answer. Trying again."); };
-  setInterval(() => { if (!lost && !document.hidden) refresh(); }, 60000);
-  addEventListener("pagehide", () => events.close());
+  const told = {
+    hello: ({ changed, error }) => {
+      if (error) down(error);
+      else up(lost || Date.parse(changed) > Date.parse(document.body.dataset.rendered));
+    },
+    changed: news,
+    down: ({ error }) => down(error),
+    up: () => up(true),
+    lost: () => { lost = true; notice("The dashboard's server does not answer. Trying again."); },
+  };
+  let leave;
+  if (window.SharedWorker) {
+    const worker = new SharedWorker("/static/live.js");
+    worker.port.onmessage = ({ data: [name, data] }) => told[name](data);
+    leave = () => worker.port.postMessage("leave");
+  } else {
+    let close = stream((name, data) => told[name](data));
+    leave = () => close();
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) close();
+      else close = stream((name, data) => told[name](data));
+    });
+  }
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && missed) { missed = false; refresh(); } });
+  setInterval(() => { if (!lost) refresh(); }, 60000);
+  addEventListener("pagehide", leave);
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
 

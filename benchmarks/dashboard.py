@@ -1,0 +1,204 @@
+"""How long the dashboard's pages take at ROWS stored calls (1,000,000). Targets: the first view 1 s, news 2 s.
+
+Calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a process of its own, its database warm as
+one is that calls are stored in. "first" is the first request of that page after the start, "again" the median of 20,
+each of which is past what the server keeps in memory. In a real browser, where Playwright and Chromium are here, "seen"
+is the first contentful paint of the overview in a new profile and "drawn" the moment its charts are there; "news" is
+the time from the end of a flush to the page that shows the call, with one page open, and with 20 until all show it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import psycopg
+import scale
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded
+
+REPEATS, NEWS, OPEN = 20, 10, 20
+LONGEST_MEMORY_S = 5.1
+"""How long an answer may be kept by the server."""
+
+
+@contextlib.contextmanager
+def dashboard(url: str) -> Iterator[tuple[str, int]]:
+    """Its address and process id."""
+    command = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()", "dashboard", "--port", "0"]
+    with subprocess.Popen([*command, "--db-url", url], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        found = re.search(r"http://\S+", said)
+        assert found, said
+        try:
+            yield found[0].rstrip("/"), process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+
+
+def ask(address: str) -> float:
+    """Milliseconds of one request."""
+    begun = time.perf_counter()
+    with urllib.request.urlopen(address, timeout=120) as answer:
+        answer.read()
+    return (time.perf_counter() - begun) * 1e3
+
+
+def resident_mb(pid: int) -> float:
+    """Memory of a process; NaN where /proc does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def pages(now: datetime) -> dict[str, str]:
+    """What is asked for, by name."""
+    run = scale.ROWS // scale.CALLS_A_RUN - 1
+    run_id = now - timedelta(days=scale.DAYS) + run * (timedelta(days=scale.DAYS) / (run + 1))
+    return {
+        "overview, 7 days": "/",
+        "overview, 30 days": "/?range=30d",
+        "overview, all time": "/?range=all",
+        "overview, one model": "/?range=30d&model=gpt-5-1",
+        "models, 30 days": "/models?range=30d",
+        "top savings": "/savings",
+        "runs": "/runs",
+        "runs by cost": "/runs?sort=cost",
+        "runs, searched": "/runs?search=query-7",
+        "one run": f"/run?{urlencode({'query_id': f'query-{run % 200}', 'run_id': run_id.isoformat()})}",
+        "forecast": "/forecast",
+        "health": "/health",
+    }
+
+
+def measure_requests(address: str, now: datetime) -> None:
+    """A row for each page."""
+    firsts = {name: ask(address + path) for name, path in pages(now).items()}
+    for name, path in pages(now).items():
+        times = []
+        # A query that another page asked just now is answered from memory: that is not what is measured.
+        time.sleep(LONGEST_MEMORY_S)
+        for number in range(REPEATS):
+            kept = times[-1] * 4 / 1e3 if times else 0
+            time.sleep(max(0.26, min(kept, LONGEST_MEMORY_S)) + 0.001 * number)
+            times.append(ask(address + path))
+        target = "≤ 1000" if name == "overview, 7 days" else ""
+        print(f"| {name} | {firsts[name]:.0f} | {statistics.median(times):.0f} | {target} |", flush=True)
+
+
+def until(page: Any, condition: str, timeout_s: float = 30) -> None:
+    """Wait for something to be true in the page."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(10)
+
+
+def measure_browser(url: str) -> None:
+    """Rows of what somebody sees."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        print("| in a browser: not measured, Playwright or Chromium is not here | | | |")
+        return
+    with sync_playwright() as playwright, TimescaleDBClient(url) as client:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        seen, drawn = [], []
+        for _ in range(5):  # a server, a profile and a memory that know nothing, each time
+            with dashboard(url) as (address, _), contextlib.closing(browser.new_context()) as context:
+                page = context.new_page()
+                page.goto(address)
+                charts = page.locator("figure.chart").count()
+                until(page, f"document.querySelectorAll('.plot .main-svg').length >= {charts}")
+                drawn.append(page.evaluate("performance.now()"))
+                paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+                seen.append(page.evaluate(paint))
+        print(
+            f"| seen in a browser, new server and profile | {max(seen):.0f} | {statistics.median(seen):.0f} | ≤ 1000 |"
+        )
+        print(f"| charts drawn, the same | {max(drawn):.0f} | {statistics.median(drawn):.0f} | |", flush=True)
+        for name, count in (("news", 1), (f"news, {OPEN} pages open", OPEN)):
+            with dashboard(url) as (address, pid), contextlib.closing(browser.new_context()) as context:
+                run_id = datetime.now(UTC)
+                client.record_llm_interaction(call(run_id, 0))
+                client.flush()
+                query = urlencode({"query_id": "news", "run_id": run_id.isoformat()})
+                opened = [context.new_page() for _ in range(count)]
+                for page in opened:
+                    page.goto(f"{address}/run?{query}")
+                times = []
+                for number in range(1, NEWS + 1):
+                    time.sleep(0.37)  # at no fixed point of the server's half second
+                    client.record_llm_interaction(call(run_id, number))
+                    client.flush()
+                    begun = time.perf_counter()
+                    for page in opened:
+                        until(page, f"document.querySelectorAll('#calls tbody tr').length === {number + 1}")
+                    times.append((time.perf_counter() - begun) * 1e3)
+                print(f"| {name}, worst and median | {max(times):.0f} | {statistics.median(times):.0f} | ≤ 2000 |")
+                print(f"| memory of the server after it, MB | | {resident_mb(pid):.0f} | |", flush=True)
+                client.delete(query_id="news")
+        browser.close()
+
+
+def call(run_id: datetime, number: int) -> LLMInteractionRecord:
+    """One more call of the run whose news is waited for."""
+    return LLMInteractionRecord(
+        "news",
+        run_id,
+        "gpt-5-1",
+        provider="openai",
+        prompt_tokens=100,
+        iteration=number + 1,
+        start_time=datetime.now(UTC),
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder.chmod(0o711)
+    try:
+        url = embedded.ensure_running(folder)
+        with TimescaleDBClient(url) as client:
+            scale.fill(client.runtime.store(), now)
+        with psycopg.connect(url, autocommit=True) as connection:
+            scale.settle(connection, timescale=False)
+        print(f"{scale.ROWS:,} calls in {scale.ROWS // scale.CALLS_A_RUN:,} runs; milliseconds\n")
+        print("| page | first | again | target |")
+        print("|---|--:|--:|--:|")
+        with dashboard(url) as (address, _):
+            measure_requests(address, now)
+        measure_browser(url)
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["RLM_CACHETRACK_STATE_DIR"] = state
+        main()

@@ -1,0 +1,110 @@
+"""Export and import of ROWS calls (1,000,000) in each format: calls a second, and memory, which must not grow.
+
+Calls are those of `scale.py`, in the embedded PostgreSQL. Each command is a process of its own; "grown" is its highest
+resident memory over that of the same command with 1,000 of the calls, so that what libraries take does not count.
+"stored before" is the import of a file whose calls are all stored already: it adds nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import scale
+from psycopg.conninfo import make_conninfo
+
+from rlm_cachetrack import TimescaleDBClient, embedded
+
+FORMATS = ("jsonl", "csv", "parquet")
+FEW = 1_000
+TARGET_MB = 40
+PROGRAM = """
+import resource, sys
+from rlm_cachetrack.cli import main
+try: main()
+except SystemExit as done: assert not done.code, done.code
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(f"peak {peak}", file=sys.stderr)
+"""
+
+
+def run(*arguments: str) -> tuple[float, float]:
+    """Seconds that a command takes, and its highest resident memory in MB."""
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    took = time.perf_counter() - begun
+    assert done.returncode == 0, done.stderr
+    return took, int(done.stderr.rsplit("peak ", 1)[1]) / 1e6
+
+
+def count(url: str) -> int:
+    """Calls that are stored."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM llm_interactions").fetchone()
+    return int(row[0]) if row else 0
+
+
+def row(name: str, took: float, peak: float, before: float, note: str = "") -> None:
+    """One line of the table."""
+    print(
+        f"| {name} | {scale.ROWS / took:,.0f} | {peak:.0f} | {peak - before:.0f} | ≤ {TARGET_MB} | {note} |", flush=True
+    )
+
+
+def measure(url: str, folder: Path, now: datetime) -> None:
+    """A line for each command and format."""
+    # Runs lie evenly in time: the first so many calls are those before this moment.
+    few_until = now - timedelta(days=scale.DAYS) * (1 - FEW / scale.ROWS)
+    for form in FORMATS:
+        few, whole = folder / f"few.{form}", folder / f"whole.{form}"
+        _, few_mb = run("export", "--output", str(few), "--until", few_until.isoformat(), "--db-url", url)
+        took, peak = run("export", "--output", str(whole), "--db-url", url)
+        row(f"export {form}", took, peak, few_mb, f"{whole.stat().st_size / 1e6:,.0f} MB")
+    for form in FORMATS:
+        other = make_conninfo(url, dbname=f"other_{form}")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE other_{form}")
+        _, few_mb = run("import", str(folder / f"few.{form}"), "--db-url", other)
+        took, peak = run("import", str(folder / f"whole.{form}"), "--db-url", other)
+        row(f"import {form}", took, peak, few_mb)
+        assert count(other) == scale.ROWS
+        if form == "jsonl":
+            took, peak = run("import", str(folder / f"whole.{form}"), "--db-url", other)
+            row(f"import {form}, stored before", took, peak, few_mb)
+            assert count(other) == scale.ROWS
+        (folder / f"whole.{form}").unlink()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE other_{form} WITH (FORCE)")
+
+
+def main() -> None:
+    """Print the table."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder.chmod(0o711)
+    try:
+        url = embedded.ensure_running(folder)
+        with TimescaleDBClient(url) as client:
+            scale.fill(client.runtime.store(), now)
+        with psycopg.connect(url, autocommit=True) as connection:
+            scale.settle(connection, timescale=False)
+        print(f"{scale.ROWS:,} calls\n")
+        print("| what | calls/s | memory, MB | grown, MB | target | |")
+        print("|---|--:|--:|--:|--:|---|")
+        measure(url, folder, now)
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["RLM_CACHETRACK_STATE_DIR"] = state
+        main()
