@@ -122,12 +122,18 @@ class Reader:
     def _litellm(self, row: Mapping[str, Any], source: str) -> dict[str, Any]:
         if str(row.get("cache_hit")).lower() == "true":
             raise Unusable("answered from LiteLLM's own cache: no model was called")
+        if row.get("mcp_namespaced_tool_name"):
+            raise Unusable("a call of a tool: no model was called")
         start, end = _moment(row.get("startTime")), _moment(row.get("endTime"))
         if start is None:
             raise Unusable("startTime is missing or no date and time")
         metadata = _decoded(row.get("metadata"))
         metadata = metadata if isinstance(metadata, Mapping) else {}
         raw = metadata.get("usage_object")
+        if not isinstance(raw, Mapping) and isinstance(more := metadata.get("additional_usage_values"), Mapping):
+            # Older versions keep the provider's object only without the counts that are columns.
+            counts = {name: _count(row.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+            raw = {**more, **counts}
         usage = read_usage(raw if isinstance(raw, Mapping) else None)
         prompt = usage.prompt_tokens if usage.prompt_tokens is not None else _count(row.get("prompt_tokens"))
         completion = (

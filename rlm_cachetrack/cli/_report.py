@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["print_report", "read_report", "usage_chart"]
 
 _WIDEST = 100
+_SHORTEST_BAR = 8
 _LONGEST_EVOLUTION = 40
 _NOT_REPORTED = "not reported"
 
@@ -163,6 +165,13 @@ def _time_and_money(run: dict[str, Any], summary: dict[str, Any]) -> Table:
 
 def _side_by_side(console: Console, width: int, blocks: list[Table]) -> Table:
     room = width - sum(console.measure(block).maximum for block in blocks)
+    if room < 2 * (len(blocks) - 1):  # below each other: a number that is cut off is none
+        column = Table.grid()
+        for place, block in enumerate(blocks):
+            if place:
+                column.add_row("")
+            column.add_row(block)
+        return column
     row = Table.grid(padding=(0, max(2, min(8, room // (len(blocks) - 1))), 0, 0))
     for _ in blocks:
         row.add_column(no_wrap=True)
@@ -186,10 +195,10 @@ def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
     if len(steps) > _LONGEST_EVOLUTION:
         half = _LONGEST_EVOLUTION // 2
         shown = [*steps[:half], None, *steps[-half:]]
-    texts = [_step(step) for step in shown]
-    heads = ("Iteration", "Prompt", "Cached", "Hit rate")
-    widths = [max(len(row[index]) for row in (*texts, heads)) for index in range(4)]
-    length = max(10, min(50, width - sum(widths) - 2 * len(widths)))
+    texts: list[tuple[str, ...]] = [_step(step) for step in shown]
+    heads: tuple[str, ...] = ("Iteration", "Prompt", "Cached", "Hit rate")
+    fit, length = _beside_a_bar((heads, *texts), width, 50, (2, 1))
+    heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
         grid.add_column(head, justify="right", no_wrap=True)
@@ -207,14 +216,35 @@ def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
     return grid
 
 
+def _beside_a_bar(
+    rows: Sequence[Sequence[str]], width: int, longest: int, spare: Sequence[int]
+) -> tuple[list[int], int]:
+    """The columns that fit a terminal beside a bar, and the bar's length; ``spare`` ones go first, in their order."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = list(range(len(widths)))
+
+    def room() -> int:
+        return width - sum(widths[place] + 2 for place in shown)
+
+    for place in spare:
+        if room() >= _SHORTEST_BAR:
+            break
+        shown.remove(place)
+    return shown, max(min(longest, room()), 1)
+
+
+def _only(row: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(row[place] for place in places)
+
+
 def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
     """Hit rate and cost over time: a line a bucket, with a bar for the rate."""
     full, rest = ("█", "░") if unicode else ("#", ".")
     rows = usage["buckets"]
     left_out = max(len(rows) - _LONGEST_EVOLUTION, 0)
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    heads = ("From (UTC)", "Calls", "Prompt", "Cost", "Saved", "Hit rate")
-    texts = [
+    heads: tuple[str, ...] = ("From (UTC)", "Calls", "Prompt", "Cost", "Saved", "Hit rate")
+    texts: list[tuple[str, ...]] = [
         (
             moment(row["bucket"]).removesuffix(":00Z"),
             number(row["total_interactions"]),
@@ -225,11 +255,11 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
         )
         for row in rows[left_out:]
     ]
+    fit, length = _beside_a_bar((heads, *texts), width, 40, (1, 2, 3, 4))
+    heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
     for place, head in enumerate(heads):
         grid.add_column(head, justify="right" if place else "left", no_wrap=True)
     grid.add_column("", no_wrap=True)
-    taken = sum(max(len(text[place]) for text in (*texts, heads)) for place in range(len(heads)))
-    length = max(8, min(40, width - taken - 2 * len(heads)))
     if left_out:
         grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; --json has them", style="dim"))
     for row, text in zip(rows[left_out:], texts, strict=True):

@@ -86,16 +86,16 @@ def runs(
         return
     all_completed = all(run["state"] == "completed" for run in found)
     columns = [
-        Column("Query", flexible=True, style="bold"),
-        Column("Run (UTC)", style="cyan"),
-        Column("Status", optional=3 if all_completed else 1),
-        Column("Calls", numeric=True, optional=2),
-        Column("Failed", numeric=True, optional=5),
-        Column("Prompt", numeric=True, optional=4),
-        Column("Completion", numeric=True, optional=6),
+        Column("Query", flexible=True, style="bold", least=14),
+        Column("Run (UTC)", style="cyan", optional=1),
+        Column("Status", optional=6 if all_completed else 4),
+        Column("Calls", numeric=True, optional=5),
+        Column("Failed", numeric=True, optional=8),
+        Column("Prompt", numeric=True, optional=7),
+        Column("Completion", numeric=True, optional=9),
         Column("Hit rate", numeric=True),
-        Column("Cost", numeric=True),
-        Column("Saved", numeric=True),
+        Column("Cost", numeric=True, optional=2),
+        Column("Saved", numeric=True, optional=3),
     ]
     # To the second is enough to tell runs apart, mostly.
     seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
@@ -190,15 +190,15 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
         return "No run that has ended has a known price yet."
     columns = [
         Column("Saved", numeric=True, style="green"),
-        Column("Saved %", numeric=True),
-        Column("Query", flexible=True, style="bold"),
-        Column("Run (UTC)", style="cyan"),
-        Column("Calls", numeric=True, optional=2),
-        Column("Cached", numeric=True, optional=3),
-        Column("Prompt", numeric=True, optional=4),
-        Column("Hit rate", numeric=True),
-        Column("Cost", numeric=True),
-        Column("Without cache", numeric=True, optional=5),
+        Column("Saved %", numeric=True, optional=4),
+        Column("Query", flexible=True, style="bold", least=14),
+        Column("Run (UTC)", style="cyan", optional=1),
+        Column("Calls", numeric=True, optional=5),
+        Column("Cached", numeric=True, optional=6),
+        Column("Prompt", numeric=True, optional=7),
+        Column("Hit rate", numeric=True, optional=3),
+        Column("Cost", numeric=True, optional=2),
+        Column("Without cache", numeric=True, optional=8),
     ]
     rows = [
         (
@@ -247,18 +247,18 @@ def models(
         console.print("No call of that time is stored." if first or last else _EMPTY)
         return
     columns = [
-        Column("Model", flexible=True, style="bold", least=36),
-        Column("Calls", numeric=True),
+        Column("Model", flexible=True, style="bold", least=36 if stdout().width >= 80 else 14),
+        Column("Calls", numeric=True, optional=1),
         Column("Hits", numeric=True, optional=5),
         Column("Misses", numeric=True, optional=6),
-        Column("Failed", numeric=True, optional=4),
-        Column("Unpriced", numeric=True, optional=3),
-        Column("Prompt", numeric=True, optional=1),
+        Column("Failed", numeric=True, optional=5),
+        Column("Unpriced", numeric=True, optional=4),
+        Column("Prompt", numeric=True, optional=2),
         Column("Cached", numeric=True, optional=8),
         Column("Hit rate", numeric=True),
         Column("Cost", numeric=True),
-        Column("Saved", numeric=True),
-        Column("Latency", numeric=True, optional=2),
+        Column("Saved", numeric=True, optional=1),
+        Column("Latency", numeric=True, optional=3),
         Column("First token", numeric=True, optional=7),
     ]
     rows = [

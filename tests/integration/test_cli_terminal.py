@@ -7,12 +7,15 @@ import io
 import json
 import os
 import pty
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -78,6 +81,17 @@ def test_a_usual_name_of_a_model_is_whole_in_80_columns(reused_db_url: str) -> N
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_no_number_is_cut_off_however_narrow_the_terminal(columns: int, reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    for command in ("runs", "top", "models", "usage --range all", "show bench"):
+        result = cli(*command.split(), "--db-url", reused_db_url, columns=columns)
+        assert result.exit_code == 0, result.output
+        shown = [line for line in result.stdout.splitlines() if "rlm-cachetrack" not in line]
+        assert max(map(len, shown)) <= columns, command
+        assert not re.search(r"(\d\.?|[$%])…", "\n".join(shown)), (command, result.stdout)
+
+
 def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> None:
     store_runs(reused_db_url)
     parent, child = pty.openpty()
@@ -114,17 +128,57 @@ def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> 
         os.close(parent)
 
 
-def test_the_shell_can_complete_commands() -> None:
-    done = subprocess.run(
-        COMMAND,
-        env={
-            **os.environ,
-            "_RLM_CACHETRACK_COMPLETE": "complete_bash",
-            "COMP_WORDS": "rlm-cachetrack mo",
-            "COMP_CWORD": "1",
-        },
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) -> None:
+    """In the shell itself, as somebody who presses the tabulator key."""
+    if (found := shutil.which(shell)) is None:
+        pytest.skip(f"{shell} is not on this machine")
+    (tmp_path / "rlm-cachetrack").symlink_to(Path(sys.executable).parent / "rlm-cachetrack")
+    environment = {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "TERM": "dumb",
+        "LANG": "C.UTF-8",
+        "COLUMNS": "200",
+    }
+    script = subprocess.run(
+        ["rlm-cachetrack"],
+        env={**environment, "_RLM_CACHETRACK_COMPLETE": f"source_{shell}"},
         capture_output=True,
         text=True,
         timeout=60,
-    )
-    assert done.stdout.split() == ["models"]
+        check=True,
+    ).stdout
+    (tmp_path / "completion").write_text(script)
+    cases = {"mod": "models", "export --for": "--format", "outbox dead": "dead-letters"}
+    if shell == "fish":  # it says itself what it would complete
+        for typed, wanted in cases.items():
+            command = f"source {tmp_path / 'completion'}; complete -C 'rlm-cachetrack {typed}'"
+            done = subprocess.run([found, "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+            assert wanted in done.stdout.split(), done
+        return
+    options = ["--norc", "--noprofile"] if shell == "bash" else ["-f"]
+    begin = "autoload -U compinit; compinit -u; " if shell == "zsh" else ""
+    parent, child = pty.openpty()
+    with subprocess.Popen(
+        [found, *options, "-i"], stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True
+    ) as process:
+        os.close(child)
+        try:
+            _type(parent, f"{begin}source {tmp_path / 'completion'}; echo rea''dy\n", "ready")
+            for typed, wanted in cases.items():
+                _type(parent, f"rlm-cachetrack {typed}\t", f"{typed.rpartition(' ')[0]} {wanted}".strip())
+                _type(parent, "\x15echo ne''xt\n", "next")  # that line is thrown away
+        finally:
+            process.kill()
+            os.close(parent)
+
+
+def _type(terminal: int, text: str, wanted: str) -> None:
+    """Type something and wait until the terminal shows what is wanted."""
+    os.write(terminal, text.encode())
+    seen, deadline = "", time.monotonic() + 30
+    while wanted not in seen:
+        assert time.monotonic() < deadline, (wanted, seen)
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", os.read(terminal, 65536).decode(errors="replace"))

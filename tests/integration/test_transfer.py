@@ -287,6 +287,31 @@ def test_litellm_spend_logs_are_read(form: str, reused_db_url: str, tmp_path: Pa
     assert SPEND["api_key"] not in stored
 
 
+@pytest.mark.parametrize(
+    ("more", "cached", "written"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 800}, "completion_tokens_details": None}, 800, None),
+        ({"cache_read_input_tokens": 800, "cache_creation_input_tokens": 100}, 800, 100),
+        ({"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}, 0, 0),
+        ({"prompt_tokens_details": None, "completion_tokens_details": None}, None, None),
+    ],
+)
+def test_litellm_spend_logs_of_older_versions_have_the_cache_in_their_additional_values(
+    more: dict[str, Any], cached: int | None, written: int | None, reused_db_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "spend.jsonl"
+    row = {**SPEND, "metadata": {"usage_object": None, "additional_usage_values": more}}
+    tool = {**row, "request_id": "tool", "call_type": "call_mcp_tool", "mcp_namespaced_tool_name": "github/search"}
+    file.write_text(f"{json.dumps(row)}\n{json.dumps(tool)}\n")
+    result = cli("import", str(file), "--query", "proxy", "--db-url", reused_db_url)
+    assert f"{file}:2: a call of a tool" in result.stderr
+    with TimescaleDBClient(reused_db_url) as db:
+        (run,) = db.list_query_runs()
+        (call,) = db.get_llm_interactions("proxy", run["run_id"])
+    assert (call["prompt_tokens"], call["cached_tokens"], call["cache_write_tokens"]) == (2000, cached, written)
+    assert call["usage_anomaly"] is None
+
+
 @pytest.mark.skipif(not recorded.FILE.exists(), reason=recorded.ABSENT)
 def test_recorded_responses_are_read_as_the_recorder_read_them(reused_db_url: str, tmp_path: Path) -> None:
     cases = [
