@@ -21,6 +21,7 @@ Figure = dict[str, Any]
 
 _LONGEST = 40
 _MODELS = 12
+_MARKED = 60
 _NAMED_CALLS = 40
 _DEEPEST = 6
 _WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
@@ -71,7 +72,7 @@ def of_usage(usage: Usage) -> list[Figure]:
             [
                 {
                     "type": "scatter",
-                    "mode": "lines+markers",
+                    "mode": "lines+markers" if len(rows) <= _MARKED else "lines",
                     "name": "hit rate",
                     "meta": "cached",
                     "x": x,

@@ -20,7 +20,7 @@ function dressed(figure) {
   };
   for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
   // Names at the axis leave no room for the bars of a narrow window: numbers do.
-  if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; delete layout.yaxis.tickvals; layout.yaxis.tickmode = "auto"; }
+  if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; Object.assign(layout.yaxis, { tickvals: null, tickmode: "linear", tick0: 1, dtick: Math.ceil(layout.yaxis.range[0] / 10) }); }
   const data = figure.data.map((trace) => {
     const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);
     return { ...trace, marker: { color: own, ...trace.marker }, line: { color: own, width: 2 } };
