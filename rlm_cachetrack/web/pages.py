@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import jinja2
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ..wording import clean
 from . import charts
@@ -183,6 +183,10 @@ class Pages:
         @router.get("/health")
         def health(request: Request) -> Any:
             return self.show(request, "health.html", "health", "Health", health=reading.health())
+
+        @router.get("/docs")
+        def usual_docs() -> Any:
+            return RedirectResponse("/api/docs")
 
         @router.get("/api/docs")
         def docs(request: Request) -> Any:

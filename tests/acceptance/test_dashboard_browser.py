@@ -142,9 +142,25 @@ def test_filters_are_kept_in_the_address(page: Any, address: str) -> None:
     page.wait_for_url("**/?range=all")
     page.select_option("select[name=model]", "tuned")
     page.wait_for_url("**/?range=all&model=tuned")
-    assert page.locator("dl.cards .card", has_text="Calls").locator("data").first.get_attribute("value") == "46"
+    assert page.locator("dl.cards .card:has(dt:text-is('Calls')) data").get_attribute("value") == "46"
+    page.select_option("select[name=provider]", "openai")
+    page.wait_for_url("**/?range=all&model=tuned&provider=openai")
+    page.reload()
+    assert page.input_value("select[name=provider]") == "openai"
+    page.go_back()
+    page.wait_for_url("**/?range=all&model=tuned")
     page.go_back()
     page.wait_for_url("**/?range=all")
+    assert page.input_value("select[name=model]") == ""  # what is shown, not what was chosen on the page left
+    page.click("summary >> text=Dates")
+    day = BEGUN.date()
+    page.fill("input[name=since]", day.isoformat())
+    page.fill("input[name=until]", (day + timedelta(days=1)).isoformat())
+    page.click("text=Show >> visible=true")
+    page.wait_for_url(f"**since={day.isoformat()}**")
+    assert page.locator("dl.cards .card:has(dt:text-is('Calls')) data").get_attribute("value") == "8"
+    page.goto(address + "/runs?status=completed")
+    assert set(page.locator("tbody .status").all_inner_texts()) == {"completed"}
     page.goto(address + "/runs")
     page.fill("input[name=search]", "bench")
     page.keyboard.press("Enter")
