@@ -18,6 +18,7 @@ from .tables import facts_as_html
 
 if TYPE_CHECKING:
     from .analytics import TokenCacheOptimization, TokenCacheSummary
+    from .explain import CacheExplanation
 
 __all__ = ["QueryRun", "Recursion", "active_run", "query_run"]
 
@@ -289,6 +290,18 @@ class QueryRun(_Level):
         if self._disabled:
             return analytics.empty_optimization(self.query_id, self.run_id)
         return analytics.optimization(self._reader(), self.query_id, self.run_id)
+
+    def explain(self) -> CacheExplanation | None:
+        """Why the calls so far read from the cache what they read: the dict of ``explain_cache``; None without calls.
+
+        Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` there are no calls.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        from . import explain
+
+        return None if self._disabled else explain.explain_cache(self._reader(), self.query_id, self.run_id)
 
     def _reader(self) -> Any:
         runtime = self._runtime

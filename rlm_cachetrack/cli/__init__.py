@@ -28,6 +28,7 @@ from .dashboard import dashboard
 from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
 from .demo import demo
+from .explaining import explain
 from .outbox import outbox_app
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
@@ -47,7 +48,7 @@ def exit_code(exc: Exception) -> int:
     return 2 if isinstance(exc, (ConfigError, RecordError)) else 1
 
 
-def explain(exc: Exception) -> None:
+def complain(exc: Exception) -> None:
     """Say on one line of stderr what went wrong; the traceback only where ``RLM_CACHETRACK_DEBUG`` asks for it."""
     message = str(exc) if isinstance(exc, (CacheTrackError, NotFound)) else f"internal error: {_named(exc)}"
     if os.environ.get("RLM_CACHETRACK_DEBUG", "") not in ("", "0"):
@@ -69,7 +70,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (CacheTrackError, NotFound) as exc:
-            explain(exc)
+            complain(exc)
             raise typer.Exit(exit_code(exc)) from exc
 
 
@@ -82,7 +83,7 @@ app = typer.Typer(
     help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
 )
-for read in (demo, runs, show, compare, top, models, usage, latency, report, dashboard):
+for read in (demo, runs, show, explain, compare, top, models, usage, latency, report, dashboard):
     app.command(rich_help_panel="Look")(read)
 for plan in (check, forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
@@ -129,5 +130,5 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except Exception as exc:
-        explain(exc)
+        complain(exc)
         sys.exit(1)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ..analytics import TokenCacheOptimization
 
-__all__ = ["models", "runs", "show", "top", "usage"]
+__all__ = ["models", "one_form", "runs", "show", "top", "usage"]
 
 _LIVE_S = 0.5
 
@@ -66,7 +66,7 @@ def runs(
     db_url: DbUrl = None,
 ) -> None:
     """List the newest runs."""
-    _one_form(as_json, as_csv)
+    one_form(as_json, as_csv)
     with open_client(db_url) as client, patiently("reading the runs"):
         found = client.list_query_runs(limit=limit + 1, query_id=query)
     more = len(found) > limit
@@ -147,7 +147,7 @@ def top(
     db_url: DbUrl = None,
 ) -> None:
     """List the runs in which the cache saved most."""
-    _one_form(as_json, as_csv, live)
+    one_form(as_json, as_csv, live)
     if live:
         _top_live(limit, db_url)
         return
@@ -226,7 +226,7 @@ def models(
     db_url: DbUrl = None,
 ) -> None:
     """Show how well the cache worked, by model."""
-    _one_form(as_json, as_csv)
+    one_form(as_json, as_csv)
     first, last = when(since, "--since"), when(until, "--until")
     if first is not None and last is not None and first >= last:
         raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
@@ -294,7 +294,7 @@ def usage(
     """Show hit rate and cost over time, a bar an hour or day."""
     from .. import usage_views
 
-    _one_form(as_json, as_csv)
+    one_form(as_json, as_csv)
     within = usage_views.span(name)
     with open_client(db_url) as client, patiently("adding up the calls"):
         found = usage_views.usage(client.reader(), within, model)
@@ -318,7 +318,12 @@ def _columns(row: str) -> tuple[str, ...]:
     return tuple(getattr(analytics, row).__annotations__)
 
 
-def _one_form(*forms: bool) -> None:
+def one_form(*forms: bool) -> None:
+    """Refuse several forms of output at once.
+
+    Raises:
+        ConfigError: More than one is asked for.
+    """
     if sum(forms) > 1:
         raise ConfigError("--json, --csv and --live exclude each other")
 

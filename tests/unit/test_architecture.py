@@ -33,6 +33,7 @@ ANALYTICS = {
     "gate",
     "latency",
 }
+PROMPTS = {"fingerprint", "_fingerprint_codec", "cache_rules"}
 STORE = {"_sql", "storage", "adoption", "migrations", "policies"}
 BELOW_RUNTIME = {
     "errors",
@@ -77,9 +78,10 @@ TABLE: dict[str, set[str]] = {
     "embedded": {"config", "errors"},
     "_runtime": BELOW_RUNTIME,
     "instrument": {"context", "records", "_runtime", "_guard"},
-    "runs": {"context", "_runtime", "analytics"},
+    "runs": {"context", "_runtime", "analytics", "explain"},
     **{
-        name: {"storage", "pricing", "fingerprint", "_fingerprint_codec", "_sql", "errors", "intervals"} | ANALYTICS
+        name: {"storage", "pricing", "fingerprint", "_fingerprint_codec", "cache_rules", "_sql", "errors", "intervals"}
+        | ANALYTICS
         for name in ANALYTICS
     },
     "client": {"_runtime", *ANALYTICS},
@@ -91,6 +93,7 @@ TABLE: dict[str, set[str]] = {
     "simulator": set(),
     "wording": set(),
     "intervals": set(),
+    "cache_rules": {"errors"},
     "tables": {"wording"},
     ROOT: {"_runtime", "_version", "client", "context", "errors", "instrument", "records", "runs"},
     "__main__": {"cli"},
@@ -113,6 +116,9 @@ HALVES = {
     "_openai_exports": "reconcile",
     "_client_planning": "client",
     "_client_comparing": "client",
+    "_explain_chains": "explain",
+    "_explain_verdicts": "explain",
+    "_explain_advice": "explain",
     "_embedded_os": "embedded",
     "_hourly": "storage",
     "_calls": "instrument",
@@ -178,8 +184,8 @@ OUTSIDE: dict[str, set[str]] = {
     "psycopg_pool": {"storage"},
     "tenacity": {"writer", "migrations"},
     "genai_prices": {"_price_table"},
-    "yaml": {"_pricing_yaml"},
-    "pydantic": {"_pricing_file", "_pricing_model", "web"},
+    "yaml": {"_pricing_yaml", "cache_rules"},
+    "pydantic": {"_pricing_file", "_pricing_model", "cache_rules", "web"},
     "pydantic_core": {"_call_line", "_packing", "fingerprint", "outbox", "_pricing_model"},
     "jiter": {"outbox"},
     "platformdirs": {"config"},

@@ -1,0 +1,146 @@
+"""``explain``: why tokens were not read from the cache, and what would help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ._arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, chosen_run, command, open_client
+from ._output import (
+    Column,
+    clean,
+    moment,
+    number,
+    patiently,
+    percentage,
+    print_csv,
+    print_json,
+    print_line,
+    rate,
+    stdout,
+    table,
+    usd,
+)
+from .reading import Run, one_form
+
+if TYPE_CHECKING:
+    from ..explain import CacheExplanation
+
+__all__ = ["explain"]
+
+_INDENT = 14
+_WORDS = {
+    "first_call": "nothing to read yet",
+    "below_minimum": "too short",
+    "prefix_changed": "prompt changed",
+    "expired": "expired",
+    "model_changed": "other model",
+    "key_changed": "other cache key",
+    "provider_miss": "missed by the provider",
+    "hit": "hit",
+    "partial_hit": "partial hit",
+    "not_reported": "not reported",
+    "not_fingerprinted": "no fingerprint",
+}
+_STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fingerprinted": "dim"}
+
+
+def explain(
+    query_id: QueryId,
+    run: Run = "latest",
+    calls: Annotated[bool, typer.Option("--calls", help="A line for each call.", show_default=False)] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Explain why tokens of a run were not read from the cache, what that cost, and how to mend it."""
+    one_form(as_json, as_csv)
+    with open_client(db_url) as client, patiently("comparing the prompts"):
+        run_id, _ = chosen_run(client, query_id, run)
+        found = client.explain_cache(query_id, run_id)
+    if found is None:
+        raise NotFound(f"the run of {query_id!r} has no calls yet")
+    if as_json:
+        print_json(found)
+    elif as_csv:
+        print_csv(found["interactions"])
+    else:
+        _print(stdout(), found, calls=calls)
+
+
+def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
+    def line(name: str, text: str) -> None:
+        print_line(console, name, text, indent=_INDENT)
+
+    line("run", f"{found['query_id']}, {moment(found['run_id'])}, {number(found['total_interactions'])} calls")
+    if found["cache_hit_rate"] is None:
+        line("hit rate", "not reported by any call")
+    else:
+        possible = f"{rate(found['cache_hit_rate'])} of a possible {rate(found['ceiling_hit_rate'])}"
+        line("hit rate", possible)
+    lost = f"{number(found['tokens_lost'])} tokens could have been read and were not"
+    if found["usd_lost"]:
+        lost += f": {usd(found['usd_lost'])}"
+    line("lost", lost if found["tokens_lost"] else "nothing: all that could be read was read")
+    console.print()
+    columns = [
+        Column("Why", style="bold"),
+        Column("Calls", numeric=True),
+        Column("Tokens lost", numeric=True),
+        Column("USD lost", numeric=True),
+    ]
+    rows = [
+        (
+            _WORDS[each["verdict"]],
+            number(each["calls"]),
+            number(each["tokens_lost"] or None),
+            usd(each["usd_lost"] if each["tokens_lost"] else None),
+        )
+        for each in found["verdicts"]
+    ]
+    console.print(table(columns, rows, console.width))
+    if found["advice"]:
+        console.print()
+    for each in found["advice"]:
+        at_stake = usd(each["usd_at_stake"]) if each["usd_at_stake"] else f"{number(each['tokens_at_stake'])} tokens"
+        words = each["words"][0].upper() + each["words"][1:]
+        line(at_stake, f"{words} ({number(each['calls'])} calls).")
+    if calls:
+        console.print()
+        _print_calls(console, found)
+    console.print()
+    for text in found["notes"]:
+        console.print(Text(clean(text), style="dim"), soft_wrap=True)
+    if not calls and found["tokens_lost"]:
+        each_call = command("explain", "--calls", query_id=found["query_id"])
+        console.print(Text(f"Each call: {each_call}", style="dim"), soft_wrap=True)
+
+
+def _print_calls(console: Console, found: CacheExplanation) -> None:
+    columns = [
+        Column("Time (UTC)", style="cyan", optional=1),
+        Column("Step", numeric=True, optional=2),
+        Column("Prompt", numeric=True),
+        Column("Read", numeric=True),
+        Column("Possible", numeric=True),
+        Column("Lost", numeric=True),
+        Column("Sure", numeric=True, optional=3),
+        Column("Why", flexible=True, least=24),
+    ]
+    rows = [
+        (
+            moment(each["time"]),
+            number(each["iteration"]),
+            number(each["prompt_tokens"]),
+            number(each["cached_tokens"]),
+            number(each["ceiling_tokens"]),
+            number(each["tokens_lost"] or None),
+            percentage(100 * each["sureness"]),
+            clean(f"{_WORDS[each['verdict']]}: {each['words']}"),
+        )
+        for each in found["interactions"]
+    ]
+    console.print(table(columns, rows, console.width))

@@ -1,0 +1,269 @@
+"""Why tokens were not read from the cache: a verdict for each call of a run, what was possible, and what would help.
+
+From history alone: fingerprints say which part of a prompt differs from an earlier one, times say what had expired, the
+providers' rules (``cache_rules.yaml``) say what could be read. No prompt is stored, so token counts of parts of prompts
+are estimates, and each verdict says how sure it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ._explain_advice import CacheAdvice, advise, usd_lost
+from ._explain_chains import Call, Chains, segment_words
+from ._explain_verdicts import VERDICTS, Judged, Verdict, judge
+from ._fingerprint_codec import decode_run
+from .cache_rules import cache_rule
+
+if TYPE_CHECKING:
+    from .storage import PostgresStore
+
+__all__ = [
+    "CacheAdvice",
+    "CacheExplanation",
+    "CallVerdict",
+    "VerdictCount",
+    "explain_cache",
+    "explain_rows",
+]
+
+_MOST_CALLS = 50_000
+_NEIGHBOURS = 20
+_MOST_OF_NEIGHBOURS = 10_000
+_LOOK_BACK = timedelta(hours=1)
+
+
+class CallVerdict(TypedDict):
+    """One call, and why it read what it read.
+
+    ``ceiling_tokens``: what the provider's rules allowed to be read. ``tokens_lost``: what more could have been read
+    had the cause not been, an estimate; ``usd_lost`` what that cost by the call's own prices, None without.
+    ``sureness``: 0-1. ``change`` (``added``, ``edited``, ``reordered``, ``shortened``), ``segment`` and
+    ``segment_number`` (from 0) say where the prompt parts from that of ``compared_with``, ``gap_s`` seconds before.
+    ``words`` says it in a sentence.
+    """
+
+    interaction_id: str
+    time: datetime
+    iteration: int | None
+    model: str
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    ceiling_tokens: int
+    verdict: Verdict
+    change: str | None
+    segment: str | None
+    segment_number: int | None
+    compared_with: str | None
+    gap_s: float | None
+    tokens_lost: int
+    usd_lost: float | None
+    sureness: float
+    words: str
+
+
+class VerdictCount(TypedDict):
+    """How often a verdict was given, and what the calls lost. USD: None where no call of it has a price."""
+
+    verdict: Verdict
+    calls: int
+    tokens_lost: int
+    usd_lost: float | None
+
+
+class CacheExplanation(TypedDict):
+    """Why a run read what it read. Token sums and rates (0-1) are over the calls that reported their cache use.
+
+    ``achieved_percentage`` (0-100) is the hit rate as a part of ``ceiling_hit_rate``, the best that the provider's
+    rules allowed for these prompts at these times. ``verdicts`` come with most lost first, and so does ``advice``.
+    ``rules`` names the rules used, each with ``source`` and ``read``; ``notes`` are sentences on what to know before
+    believing it.
+    """
+
+    query_id: str
+    run_id: datetime
+    total_interactions: int
+    prompt_tokens: int
+    cached_tokens: int
+    ceiling_tokens: int
+    cache_hit_rate: float | None
+    ceiling_hit_rate: float | None
+    achieved_percentage: float | None
+    tokens_lost: int
+    usd_lost: float | None
+    verdicts: list[VerdictCount]
+    advice: list[CacheAdvice]
+    rules: list[dict[str, Any]]
+    notes: list[str]
+    interactions: list[CallVerdict]
+
+
+def explain_cache(store: PostgresStore, query_id: str, run_id: datetime) -> CacheExplanation | None:
+    """Why the calls of a run read from the cache what they read; None for a run without calls.
+
+    Blocks for up to five queries, and some 0.3 ms a call.
+
+    Args:
+        store: Where the calls are.
+        query_id: The query.
+        run_id: The run of it.
+    """
+    own = _calls(store, [(query_id, run_id)], _MOST_CALLS)
+    if not own:
+        return None
+    others: list[dict[str, Any]] = []
+    if any(row["fingerprint"] is not None for row in own):
+        first, last = own[-1]["time"], own[0]["time"]
+        retention = max(cache_rule(row["provider"], row["model"]).ttl_s for row in own)
+        neighbours = store.query(
+            "explain_neighbours",
+            query_id=query_id,
+            run_id=run_id,
+            since=first - max(_LOOK_BACK, timedelta(seconds=retention)),
+            until=last,
+            models=sorted({row["model"] for row in own}),
+            limit=_NEIGHBOURS,
+        )
+        if neighbours:
+            runs = [(row["query_id"], row["run_id"]) for row in neighbours]
+            others = _calls(store, runs, _MOST_OF_NEIGHBOURS)
+    return explain_rows(query_id, run_id, own, others)
+
+
+def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -> list[dict[str, Any]]:
+    keys = {"query_ids": [query_id for query_id, _ in runs], "run_ids": [run_id for _, run_id in runs]}
+    bounds = store.query("runs_bounds", **keys)[0]
+    return store.query("explain_calls", **keys, **bounds, limit=limit)
+
+
+def explain_rows(
+    query_id: str, run_id: datetime, own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]] = ()
+) -> CacheExplanation:
+    """The same from rows of the query ``explain_calls``. Pure.
+
+    Args:
+        query_id: The query.
+        run_id: The run of it.
+        own: Its calls.
+        others: Calls of other runs that may have filled the cache.
+    """
+    judged = judge(Chains([*_read(own, own=True), *_read(others, own=False)]))
+    reported = [each for each in judged if _reported(each)]
+    prompt = sum(each.call.row["prompt_tokens"] for each in reported)
+    cached = sum(each.call.row["cached_tokens"] for each in reported)
+    ceiling = sum(each.ceiling for each in reported)
+    return {
+        "query_id": query_id,
+        "run_id": run_id,
+        "total_interactions": len(judged),
+        "prompt_tokens": prompt,
+        "cached_tokens": cached,
+        "ceiling_tokens": ceiling,
+        "cache_hit_rate": cached / prompt if prompt else None,
+        "ceiling_hit_rate": ceiling / prompt if prompt else None,
+        "achieved_percentage": 100 * cached / ceiling if ceiling else None,
+        "tokens_lost": sum(each.lost for each in judged),
+        "usd_lost": _sum_usd(judged),
+        "verdicts": _counts(judged),
+        "advice": advise(judged),
+        "rules": _rules(judged),
+        "notes": _notes(judged),
+        "interactions": [_said(each) for each in judged],
+    }
+
+
+def _read(rows: Iterable[Mapping[str, Any]], *, own: bool) -> list[Call]:
+    by_run: dict[tuple[str, datetime], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_run[row["query_id"], row["run_id"]].append(row)
+    calls = []
+    for of_run in by_run.values():
+        known = decode_run((row["interaction_id"], row["fingerprint"]) for row in of_run)
+        calls += [Call.of(row, known.get(str(row["interaction_id"])), own=own) for row in of_run]
+    return calls
+
+
+def _reported(judged: Judged) -> bool:
+    row = judged.call.row
+    return row["cached_tokens"] is not None and row["prompt_tokens"] is not None
+
+
+def _sum_usd(judged: Iterable[Judged]) -> float | None:
+    costs = [cost for each in judged if (cost := usd_lost(each)) is not None]
+    return math.fsum(costs) if costs else None
+
+
+def _counts(judged: Iterable[Judged]) -> list[VerdictCount]:
+    groups: dict[Verdict, list[Judged]] = defaultdict(list)
+    for each in judged:
+        groups[each.verdict].append(each)
+    found: list[VerdictCount] = [
+        {
+            "verdict": verdict,
+            "calls": len(groups[verdict]),
+            "tokens_lost": sum(each.lost for each in groups[verdict]),
+            "usd_lost": _sum_usd(groups[verdict]),
+        }
+        for verdict in VERDICTS
+        if verdict in groups
+    ]
+    return sorted(found, key=lambda each: (-(each["usd_lost"] or 0.0), -each["tokens_lost"], -each["calls"]))
+
+
+def _said(judged: Judged) -> CallVerdict:
+    row, parted, compared = judged.call.row, judged.divergence, judged.compared
+    return {
+        "interaction_id": str(row["interaction_id"]),
+        "time": row["time"],
+        "iteration": row["iteration"],
+        "model": row["model"],
+        "prompt_tokens": row["prompt_tokens"],
+        "cached_tokens": row["cached_tokens"],
+        "ceiling_tokens": judged.ceiling,
+        "verdict": judged.verdict,
+        "change": None if parted is None else parted.change,
+        "segment": None if parted is None else segment_words(parted.segment),
+        "segment_number": None if parted is None else parted.at,
+        "compared_with": None if compared is None else str(compared.row["interaction_id"]),
+        "gap_s": judged.gap_s,
+        "tokens_lost": judged.lost,
+        "usd_lost": usd_lost(judged),
+        "sureness": judged.sureness,
+        "words": judged.words,
+    }
+
+
+def _rules(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+    used = {each.call.rule.name: each.call.rule for each in judged}
+    return [
+        {
+            "name": rule.name,
+            "matching": rule.matching,
+            "minimum_tokens": rule.minimum_tokens,
+            "step_tokens": rule.step_tokens,
+            "ttl_s": rule.ttl_s,
+            "published": rule.published,
+            "source": rule.source,
+            "read": rule.read.isoformat(),
+        }
+        for rule in used.values()
+    ]
+
+
+def _notes(judged: list[Judged]) -> list[str]:
+    said = ["tokens of parts of prompts are estimated from their characters; a prompt that was sent whole is exact"]
+    without = sum(each.verdict == "not_fingerprinted" for each in judged)
+    if without:
+        said.append(f"{without} of {len(judged)} calls have no fingerprint, so their ceiling is what they read")
+    unpublished = sorted({each.call.rule.name for each in judged if not each.call.rule.published})
+    if unpublished:
+        said.append(f"careful guesses stand in for rules that are not published: {', '.join(unpublished)}")
+    if len({each.call.fingerprint.installation for each in judged if each.call.fingerprint is not None}) > 1:
+        said.append("the calls come from several installations, whose fingerprints cannot be compared with each other")
+    if len(judged) >= _MOST_CALLS:
+        said.append(f"only the newest {_MOST_CALLS:,} calls were looked at")
+    return said

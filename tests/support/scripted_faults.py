@@ -1,0 +1,241 @@
+"""A provider of its own and conversations with faults in them, to hold verdicts against what really was the matter.
+
+It shares nothing with the library's simulator but the published rules: its tokenizer, its overheads for a message and
+for the beginning of an answer, its clock and its cache (a set of whole beginnings, compared token by token) are its
+own, and vary by ``shape``. What a fault cost is measured: the same call is asked once more of a copy of the cache,
+without the fault.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from rlm_cachetrack._fingerprint_codec import Encoder
+from rlm_cachetrack.fingerprint import Digests, of_request
+
+T0 = datetime(2026, 3, 2, tzinfo=UTC)
+WORDS = [f"word{number}" for number in range(2000)]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the provider counts."""
+
+    characters_a_token: float = 4.0
+    message_overhead: int = 0
+    answer_overhead: int = 0
+    step: int = 128
+    minimum: int = 1024
+    ttl_s: float = 300.0
+    api: str = "chat.completions"
+
+
+@dataclass
+class Provider:
+    """Counts tokens and caches beginnings."""
+
+    shape: Shape
+    seen: dict[tuple[Any, ...], float] = field(default_factory=dict)
+
+    def tokens_of(self, body: dict[str, Any]) -> list[Any]:
+        found: list[Any] = []
+        for tool in body.get("tools", ()):
+            found += self._split(json.dumps(tool))
+        if "instructions" in body:
+            found += self._split(body["instructions"])
+        for message in body.get("messages") or body.get("input"):
+            found += [message["role"]] * self.shape.message_overhead
+            found += self._split(message["content"])
+        return found
+
+    def _split(self, text: str) -> list[str]:
+        count = math.ceil(len(text) / self.shape.characters_a_token)
+        width = self.shape.characters_a_token
+        return [text[round(i * width) : round((i + 1) * width)] for i in range(count)]
+
+    def ask(self, body: dict[str, Any], model: str, now: float) -> tuple[int, int]:
+        """``prompt_tokens`` and ``cached_tokens``; the prompt is in the cache afterwards."""
+        tokens = self.tokens_of(body)
+        place = (model, body.get("prompt_cache_key"))
+        cached, chain = 0, hash(place)
+        live = []
+        for index, token in enumerate(tokens, 1):
+            chain = hash((chain, token))
+            if index % self.shape.step == 0:
+                live.append((index, (place, index, chain)))
+        if len(tokens) >= self.shape.minimum:
+            for index, name in live:
+                if self.seen.get(name, -math.inf) >= now - self.shape.ttl_s:
+                    cached = index
+                else:
+                    break
+            cached = cached if cached >= self.shape.minimum else 0
+            for _, name in live:
+                self.seen[name] = now
+        return len(tokens) + self.shape.answer_overhead, cached
+
+
+@dataclass
+class Told:
+    """A call as the database would have it, and the truth about it."""
+
+    row: dict[str, Any]
+    verdict: str
+    lost: int
+
+
+class Script:
+    """Conversations beside each other, at every call perhaps a fault.
+
+    Args:
+        shape: How the provider counts.
+        seed: Everything follows from it.
+        conversations: How many go on beside each other.
+    """
+
+    FAULTS = ("timestamp", "tools", "dropped", "pause", "model", "key", "short")
+
+    def __init__(self, shape: Shape, seed: int, conversations: int = 3) -> None:
+        self.chance = random.Random(seed)
+        self.shape, self.provider = shape, Provider(shape)
+        self.digests, self.encoder = Digests(b"k" * 32), Encoder()
+        self.now, self.number = 0.0, seed << 24
+        self.talks: list[dict[str, Any]] = [self._talk() for _ in range(conversations)]
+        self.told: list[Told] = []
+
+    def text(self, tokens: int) -> str:
+        words, size = [], 0
+        while size < tokens * self.shape.characters_a_token:
+            words.append(self.chance.choice(WORDS))
+            size += len(words[-1]) + 1
+        return " ".join(words)
+
+    def _talk(self) -> dict[str, Any]:
+        tools = [
+            {"type": "function", "function": {"name": f"f{self.chance.random()}", "description": self.text(60)}}
+            for _ in range(self.chance.choice((0, 3, 5)))
+        ]
+        return {
+            "tools": tools,
+            "system": self.text(self.chance.randint(1300, 2500)),
+            "messages": [{"role": "user", "content": self.text(self.chance.randint(30, 300))}],
+            "calls": 0,
+        }
+
+    def run(self, calls: int, faults: float = 0.35) -> list[Told]:
+        """So many calls, each with its truth."""
+        while len(self.told) < calls:
+            index = self.chance.randrange(len(self.talks))
+            talk = self.talks[index]
+            if len(talk["messages"]) > 30:
+                talk = self.talks[index] = self._talk()
+            self.now += self.chance.uniform(1, 8)
+            fault = self.chance.choice(self.FAULTS) if talk["calls"] > 2 and self.chance.random() < faults else None
+            self._call(talk, fault)
+        return self.told
+
+    def _call(self, talk: dict[str, Any], fault: str | None) -> None:
+        model, body = "gpt-4.1", self._body(talk["tools"], talk["system"], talk["messages"])
+        verdict = "first_call" if talk["calls"] == 0 else "hit"
+        sound, sound_now = (copy.deepcopy(body), model), self.now
+        messages = [dict(message) for message in talk["messages"]]
+        if fault == "timestamp":
+            body = self._body(talk["tools"], f"It is {self.now:.3f} now. {talk['system']}", messages)
+            verdict = "prefix_changed"
+        elif fault == "tools" and len(talk["tools"]) > 1:
+            tools = talk["tools"][::-1]
+            body, verdict = self._body(tools, talk["system"], messages), "prefix_changed"
+        elif fault == "dropped" and len(messages) > 5:
+            place = self.chance.randrange(1, len(messages) - 4)
+            sound = (self._body(talk["tools"], talk["system"], messages), model)
+            del messages[place]
+            body, verdict = self._body(talk["tools"], talk["system"], messages), "prefix_changed"
+        elif fault == "pause":
+            self.now += 600
+            verdict = "expired"
+        elif fault == "model":
+            model, verdict = "gpt-4.1-mini", "model_changed"
+        elif fault == "key":
+            body["prompt_cache_key"], verdict = f"other-{self.now}", "key_changed"
+        elif fault == "short":
+            body, verdict = (
+                self._body([], "", [{"role": "user", "content": self.text(900)}], plain=True),
+                "below_minimum",
+            )
+        else:
+            fault = None
+        spare = Provider(self.shape, dict(self.provider.seen))
+        tokens, cached = self.provider.ask(body, model, self.now)
+        lost = 0
+        if verdict == "hit" and self.now - talk["last"] > self.shape.ttl_s:  # others paused
+            fault, verdict, sound_now = "pause", "expired", talk["last"]
+        if fault not in (None, "short"):
+            could = spare.ask(sound[0], sound[1], sound_now)[1]
+            if fault == "dropped":  # what is gone cannot be read: what came after it could
+                could -= (could - len(spare.tokens_of(body)) > 0) * (could - len(spare.tokens_of(body)))
+            lost = max(0, could - cached)
+            if not lost:  # the fault cost nothing: it is none
+                cold = self.now - talk["last"] > self.shape.ttl_s
+                verdict = "hit" if cached else "any" if cold else "first_call"
+        if verdict == "hit" and not cached:  # what an earlier fault left behind
+            verdict = "any"
+        self._note(body, model, tokens, cached, verdict, lost)
+        if fault != "short":
+            talk["calls"] += 1
+            talk["last"] = self.now
+            talk["messages"] += [
+                {"role": "assistant", "content": self.text(self.chance.randint(20, 200))},
+                {"role": "user", "content": self.text(self.chance.randint(20, 300))},
+            ]
+
+    def _body(
+        self, tools: list[Any], system: str, messages: list[dict[str, str]], plain: bool = False
+    ) -> dict[str, Any]:
+        if self.shape.api == "responses":
+            body: dict[str, Any] = {"input": [dict(message) for message in messages]}
+            if not plain:
+                body["instructions"] = system
+        else:
+            first = [] if plain else [{"role": "system", "content": system}]
+            body = {"messages": [*first, *(dict(message) for message in messages)]}
+        if tools:
+            body["tools"] = tools
+        return body
+
+    def _note(self, body: dict[str, Any], model: str, tokens: int, cached: int, verdict: str, lost: int) -> None:
+        self.number += 1
+        fingerprint = of_request(self.shape.api, body, self.digests)
+        row = {
+            "query_id": "q",
+            "run_id": T0,
+            "time": T0 + timedelta(seconds=self.now),
+            "interaction_id": str(UUID(int=0x7000_8000_0000_0000_0000 << 48 | self.number)),
+            "start_time": T0 + timedelta(seconds=self.now),
+            "duration_ms": 500.0,
+            "time_to_first_token_ms": None,
+            "iteration": None,
+            "recursion_id": None,
+            "model": model,
+            "provider": "openai",
+            "api": self.shape.api,
+            "service_tier": None,
+            "success": True,
+            "prompt_tokens": tokens,
+            "completion_tokens": 100,
+            "cached_tokens": cached,
+            "cache_write_tokens": None,
+            "prompt_token_price": 0.002,
+            "cached_token_price": 0.0005,
+            "cache_write_token_price": 0.002,
+            "completion_token_price": 0.008,
+            "total_cost": None,
+            "fingerprint": self.encoder.encode("q", self.number, fingerprint),
+        }
+        self.told.append(Told(row, verdict, lost))
