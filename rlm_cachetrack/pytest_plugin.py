@@ -1,0 +1,174 @@
+"""A fixture for pytest: ``assert cachetrack.hit_rate > 0.6``. Needs no database and no network.
+
+Calls of the test are kept in memory, priced as ever; nothing is written but a journal in a temporary folder. Comes with
+the package: pytest finds it by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from .gate import Gate
+    from .records import RecordBatch
+    from .runs import QueryRun
+
+__all__ = ["CacheTrack", "cachetrack"]
+
+T = TypeVar("T")
+
+
+class _Memory:
+    """A sink that keeps rows."""
+
+    def __init__(self, store_id: str) -> None:
+        self.store_id = store_id
+        self.rows: dict[Any, dict[str, Any]] = {}
+
+    def store(self, batch: RecordBatch) -> None:
+        from .records import COLUMNS
+
+        for values in batch.interactions:
+            row = dict(zip(COLUMNS, values, strict=True))
+            self.rows[row["interaction_id"]] = row
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class CacheTrack:
+    """What the OpenAI calls of a test used. Figures are of the calls so far; reading them waits for the writer.
+
+    Attributes:
+        run: The run that the calls belong to, as of :func:`~rlm_cachetrack.query_run`.
+    """
+
+    def __init__(self, memory: _Memory, run: QueryRun) -> None:
+        self.run = run
+        self._memory = memory
+
+    @property
+    def interactions(self) -> list[dict[str, Any]]:
+        """The calls, in order of time, keyed by the columns of ``llm_interactions``."""
+        from . import flush
+
+        if not flush(30):
+            pytest.fail("cachetrack: what was recorded could not be read within 30 s")
+        mine = [row for row in self._memory.rows.values() if row["query_id"] == self.run.query_id]
+        return sorted(mine, key=lambda row: (row["time"], str(row["interaction_id"])))
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made."""
+        return len(self.interactions)
+
+    @property
+    def hit_rate(self) -> float:
+        """Σ cached ÷ Σ prompt tokens, 0-1, over the calls that reported; fails the test where none did."""
+        return self._known("cache_hit_rate", "no call reported what it read from the cache")
+
+    @property
+    def cost(self) -> float:
+        """USD over the priced calls; fails the test where none is."""
+        return self._known("total_cost", "no call has a known price")
+
+    @property
+    def savings(self) -> float:
+        """USD that the cache saved, net of what writing cost; fails the test where no call is priced."""
+        return self._known("original_cost", "no call has a known price") - self.cost
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All input, cached included."""
+        return int(self._known("prompt_tokens", "no call reported its tokens"))
+
+    @property
+    def cached_tokens(self) -> int:
+        """Read from the cache."""
+        return int(self._known("cached_tokens", "no call reported what it read from the cache"))
+
+    @property
+    def uncached_tokens(self) -> int:
+        """Not read from the cache."""
+        return int(self._known("uncached_prompt_tokens", "no call reported what it read from the cache"))
+
+    def iterations(self, items: Iterable[T], start: int = 1) -> Iterator[T]:
+        """Yield ``items``, numbering the iteration of each; see ``run.iterations``."""
+        return self.run.iterations(items, start)
+
+    def check(
+        self, *, baseline: str | os.PathLike[str] | None = None, name: str | None = None, **limits: float | str | None
+    ) -> Gate:
+        """Fail the test where a limit is not kept; see :meth:`~rlm_cachetrack.TimescaleDBClient.check_run`.
+
+        Args:
+            baseline: A file that :meth:`save` or ``rlm-cachetrack check --save`` wrote.
+            name: Whose figures in it; None: those of this test.
+            limits: As of ``check_run``: ``min_hit_rate=0.6``, ``max_cost_delta="5%"``, …
+
+        Raises:
+            ConfigError: No limit is given, or one cannot be used.
+        """
+        from . import gate
+
+        before = None if baseline is None else gate.read_baseline(baseline, name or self.run.query_id)
+        found = gate.check_rows(self._rows(), before, **limits)
+        if not found["passed"]:
+            pytest.fail("\n".join(each["words"] for each in found["checks"] if not each["passed"]))
+        return found
+
+    def save(self, baseline: str | os.PathLike[str], name: str | None = None) -> None:
+        """Write the figures into a file of baselines, under the test's name."""
+        from . import gate
+
+        gate.write_baseline(baseline, name or self.run.query_id, self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        from .compare import rows_of_calls
+
+        calls = self.interactions
+        if not calls:
+            pytest.fail(
+                "cachetrack: no call was recorded; was it made in another process, or through no OpenAI client?"
+            )
+        return rows_of_calls(calls)
+
+    def _known(self, name: str, reason: str) -> float:
+        from .compare import compare_rows
+
+        rows = self._rows()
+        value = next(metric["b"] for metric in compare_rows(rows, rows)["metrics"] if metric["name"] == name)
+        if value is None:
+            pytest.fail(f"cachetrack: {reason}")
+        return value
+
+
+@pytest.fixture
+def cachetrack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CacheTrack]:
+    """What the OpenAI calls of this test used: ``assert cachetrack.hit_rate > 0.6``."""
+    from . import _runtime, instrument, query_run, shutdown, uninstrument
+    from .config import ENV_STATE_DIR, disabled
+
+    if disabled():
+        pytest.skip("RLM_CACHETRACK_DISABLED=1: nothing is recorded")
+    if _runtime.peek_default() is not None:
+        pytest.fail(
+            "cachetrack: this process records into a store already (instrument() was called); call uninstrument() and "
+            "shutdown() before, or leave it to the fixture"
+        )
+    folder = tmp_path_factory.mktemp("cachetrack")
+    monkeypatch.setenv(ENV_STATE_DIR, str(folder))  # no journal of another process, and none left for one
+    memory = _Memory(f"pytest:{folder}")
+    instrument(store=memory)
+    try:
+        with query_run(request.node.nodeid) as run:
+            yield CacheTrack(memory, run)
+    finally:
+        uninstrument()
+        shutdown(5)
