@@ -367,6 +367,7 @@ class PostgresStore:
                         "row_factory": dict_row,
                         **_connect_arguments(url),
                     },
+                    configure=_configure,
                     check=ConnectionPool.check_connection,
                     name=_POOL,
                     open=True,
@@ -556,6 +557,10 @@ def _translated(exc: Exception, address: str, state: str | None) -> StoreError:
     if meaning is Meaning.BAD_RECORD:
         return RecordRefusedError(refused)
     return _SchemaError(refused) if meaning is Meaning.SCHEMA else QueryError(refused)
+
+
+def _configure(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(_sql.query("session"))
 
 
 def _connect_arguments(url: str, *, writes: bool = False) -> Mapping[str, Any]:
