@@ -65,7 +65,8 @@ def timescale_server_url() -> Iterator[str]:
     programs = clusters.installation_with("timescaledb")
     if programs is None:
         pytest.skip(NO_TIMESCALE)
-    with clusters.cluster(programs, "timescaledb", timescaledb__max_background_workers="16") as url:
+    # No jobs of its own: they would compress and refresh what a test is at; tests run the jobs that they mean.
+    with clusters.cluster(programs, "timescaledb", timescaledb__max_background_workers="0") as url:
         yield url
 
 
