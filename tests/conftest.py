@@ -70,10 +70,29 @@ def timescale_server_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def timescale_scheduler_server_url() -> Iterator[str]:
+    """As ``timescale_server_url``, with TimescaleDB's scheduler running its jobs: for tests of what waits for them."""
+    if TIMESCALE_SERVER:
+        yield TIMESCALE_SERVER
+        return
+    programs = clusters.installation_with("timescaledb")
+    if programs is None:
+        pytest.skip(NO_TIMESCALE)
+    with clusters.cluster(programs, "timescaledb") as url:
+        yield url
+
+
 @pytest.fixture
 def timescale_url(timescale_server_url: str) -> Iterator[str]:
     """The address of an empty database on a server with TimescaleDB; the extension is left to the migrations."""
     yield from _database(timescale_server_url, "template0")
+
+
+@pytest.fixture
+def timescale_scheduler_url(timescale_scheduler_server_url: str) -> Iterator[str]:
+    """The address of an empty database on a server with TimescaleDB whose jobs run by themselves."""
+    yield from _database(timescale_scheduler_server_url, "template0")
 
 
 @pytest.fixture(scope="session")

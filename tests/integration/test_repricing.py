@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, migrations, repricing
@@ -25,7 +20,6 @@ from rlm_cachetrack.errors import ConfigError, NotStoredError
 from rlm_cachetrack.pricing import PriceBook
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TIMESCALE = os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL")
 
 OLD = """\
 version: 1
@@ -377,17 +371,6 @@ def test_a_mistake_in_the_file_to_re_price_with_stops_it(db_url: str, tmp_path: 
 
 
 # -- TimescaleDB ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def timescale_url() -> Iterator[str]:
-    if TIMESCALE is None:
-        pytest.skip("no TimescaleDB: set RLM_CACHETRACK_TEST_TIMESCALE_URL to the address of a server that has it")
-    name = sql.Identifier(f"rlm_reprice_{uuid.uuid4().hex[:12]}")
-    with psycopg.connect(TIMESCALE, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
-        yield make_conninfo(TIMESCALE, dbname=name.as_string(admin).strip('"'))
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
 def test_compressed_chunks_are_re_priced_undone_and_their_hours_refreshed(
