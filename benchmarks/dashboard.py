@@ -21,13 +21,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import psycopg
 import scale
+import scale_calls
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded
 
@@ -69,30 +70,29 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def pages(now: datetime) -> dict[str, str]:
+def pages(calls: scale_calls.Data) -> dict[str, str]:
     """What is asked for, by name."""
-    run = scale.ROWS // scale.CALLS_A_RUN - 1
-    run_id = now - timedelta(days=scale.DAYS) + run * (timedelta(days=scale.DAYS) / (run + 1))
+    query_id, run_id = calls.run(calls.runs - 1)
     return {
         "overview, 7 days": "/",
         "overview, 30 days": "/?range=30d",
         "overview, all time": "/?range=all",
-        "overview, one model": "/?range=30d&model=gpt-5-1",
+        "overview, one model": "/?range=30d&model=gpt-4.1-2025-04-14",
         "models, 30 days": "/models?range=30d",
         "top savings": "/savings",
         "runs": "/runs",
         "runs by cost": "/runs?sort=cost",
         "runs, searched": "/runs?search=query-7",
-        "one run": f"/run?{urlencode({'query_id': f'query-{run % 200}', 'run_id': run_id.isoformat()})}",
+        "one run": f"/run?{urlencode({'query_id': query_id, 'run_id': run_id.isoformat()})}",
         "forecast": "/forecast",
         "health": "/health",
     }
 
 
-def measure_requests(address: str, now: datetime) -> None:
+def measure_requests(address: str, calls: scale_calls.Data) -> None:
     """A row for each page."""
-    firsts = {name: ask(address + path) for name, path in pages(now).items()}
-    for name, path in pages(now).items():
+    firsts = {name: ask(address + path) for name, path in pages(calls).items()}
+    for name, path in pages(calls).items():
         times = []
         # A query that another page asked just now is answered from memory: that is not what is measured.
         time.sleep(LONGEST_MEMORY_S)
@@ -168,7 +168,7 @@ def call(run_id: datetime, number: int) -> LLMInteractionRecord:
     return LLMInteractionRecord(
         "news",
         run_id,
-        "gpt-5-1",
+        "gpt-4.1-2025-04-14",
         provider="openai",
         prompt_tokens=100,
         iteration=number + 1,
@@ -178,20 +178,20 @@ def call(run_id: datetime, number: int) -> LLMInteractionRecord:
 
 def main() -> None:
     """Print the table."""
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    calls = scale.data()
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
     folder.chmod(0o711)
     try:
         url = embedded.ensure_running(folder)
         with TimescaleDBClient(url) as client:
-            scale.fill(client.runtime.store(), now)
+            scale.fill(client.runtime.store(), calls)
         with psycopg.connect(url, autocommit=True) as connection:
             scale.settle(connection, timescale=False)
-        print(f"{scale.ROWS:,} calls in {scale.ROWS // scale.CALLS_A_RUN:,} runs; milliseconds\n")
+        print(f"{scale.ROWS:,} calls in {calls.runs:,} runs; milliseconds\n")
         print("| page | first | again | target |")
         print("|---|--:|--:|--:|")
         with dashboard(url) as (address, _):
-            measure_requests(address, now)
+            measure_requests(address, calls)
         measure_browser(url)
     finally:
         embedded.stop(folder)

@@ -1,39 +1,47 @@
 """How long the queries take, and how much space a call takes, at ROWS stored calls: ``make bench-scale ROWS=1000000``.
 
-On every engine that is present: the embedded PostgreSQL, and the TimescaleDB server that
-``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, each with a database that is made and dropped. Calls are stored by the
-library's own COPY, runs of 50 calls evenly over DAYS days (30) up to now, four models; then what policies would do
-later is done: hours materialized, days older than a week moved to the columnstore. Times are medians of 20, warm.
-"scans": whether the plan reads the whole table of calls one after the other.
+On whichever engines are present: TimescaleDB on an installed PostgreSQL that has the extension or on the server that
+``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, an installed PostgreSQL without it, and the embedded one; ENGINES names
+those that are wanted. Servers are started for it, with their settings as they come, and thrown away.
+
+Calls are those of ``scale_calls.py``, evenly over DAYS days (30) up to an hour ago, stored by the library's own COPY;
+then what policies would do later is done: hours materialized, days older than a week moved to the columnstore. Times
+are medians of 20, warm. "calls read" are those that the plans read as they ran, and of them those without an index.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from scale_calls import CALLS_A_RUN, Data, Kept
 
-from rlm_cachetrack import RecordBatch, TimescaleDBClient, _sql, analytics, embedded, migrations
-from rlm_cachetrack.records import COLUMNS, RunEnd, new_id
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rlm_cachetrack import TimescaleDBClient, _sql, analytics, embedded, migrations
 from rlm_cachetrack.storage import PostgresStore
+from tests.support import clusters, plans
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
 DAYS = int(os.environ.get("DAYS", "30"))
-CALLS_A_RUN, RUNS_A_BATCH, REPEATS = 50, 100, 20
+REPEATS = 20
+SAMPLE = 200_000
 TARGETS = {
     "by model, all time": 10,
     "one run, fresh": 5,
@@ -42,113 +50,132 @@ TARGETS = {
     "by hour, 30 days": 20,
 }
 """Milliseconds on TimescaleDB at 10,000,000 rows."""
-_PLACES = {name: number for number, name in enumerate(COLUMNS)}
+NUMBERS = Kept()
+VARIANTS = {
+    "with the raw usage": Kept(usage=True),
+    "with the request's id": Kept(request_id=True),
+    "with a fingerprint": Kept(fingerprint=True),
+}
 
 
-def batches(now: datetime) -> Iterator[RecordBatch]:
-    """The calls, as the writer would hand them to the store."""
-    runs = ROWS // CALLS_A_RUN
-    step = timedelta(days=DAYS) / runs
-    for first in range(0, runs, RUNS_A_BATCH):
-        rows, ends = [], []
-        for number in range(first, min(first + RUNS_A_BATCH, runs)):
-            run_id = now - timedelta(days=DAYS) + number * step
-            query_id = f"query-{number % 200}"
-            rows += [call(query_id, run_id, iteration, number) for iteration in range(CALLS_A_RUN)]
-            ends.append(RunEnd(query_id, run_id, run_id + timedelta(seconds=2 * CALLS_A_RUN)))
-        yield RecordBatch(rows, run_ends=ends)
+def data(rows: int = ROWS, days: float = DAYS, kept: Kept = NUMBERS) -> Data:
+    """The calls, up to the last whole hour but one."""
+    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    return Data(rows, days, until, kept)
 
 
-def call(query_id: str, run_id: datetime, iteration: int, number: int) -> tuple[Any, ...]:
-    moment = run_id + timedelta(seconds=2 * iteration)
-    prompt = 1500 + 120 * iteration + number % 97
-    cached = 0 if iteration == 0 else (prompt - 120) // 128 * 128
-    total = ((prompt - cached) * 0.00125 + cached * 0.000125 + 300 * 0.01) / 1000
-    known = {
-        "time": moment,
-        "interaction_id": UUID(new_id()),
-        "query_id": query_id,
-        "run_id": run_id,
-        "model": f"gpt-5-{number % 4}",
-        "prompt_tokens": prompt,
-        "completion_tokens": 300,
-        "total_tokens": prompt + 300,
-        "cached_tokens": cached,
-        "uncached_prompt_tokens": prompt - cached,
-        "reasoning_tokens": 128,
-        "prompt_token_price": 0.00125,
-        "cached_token_price": 0.000125,
-        "cache_write_token_price": 0.00125,
-        "completion_token_price": 0.01,
-        "total_cost": total,
-        "original_cost": (prompt * 0.00125 + 300 * 0.01) / 1000,
-        "duration_ms": 900.0 + number % 13,
-        "start_time": moment,
-        "end_time": moment + timedelta(seconds=1),
-        "context_messages": 2 * iteration + 1,
-        "response_length": 1200,
-        "iteration": iteration + 1,
-        "has_tool_calls": False,
-        "tool_call_count": 0,
-        "success": True,
-        "provider": "openai",
-        "api": "chat.completions",
-        "service_tier": "default",
-        "finish_reason": "stop",
-        "price_source": "genai-prices:0.2.3",
-    }
-    row: list[Any] = [None] * len(COLUMNS)
-    for name, value in known.items():
-        row[_PLACES[name]] = value
-    return tuple(row)
+# -- engines ----------------------------------------------------------------------------------------------------------
 
 
-def fill(store: PostgresStore, now: datetime) -> float:
+@contextlib.contextmanager
+def _named_server(server: str) -> Iterator[str]:
+    name = f"bench_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield make_conninfo(server, dbname=name)
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def _embedded_server() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder.chmod(0o711)
+    try:
+        yield embedded.ensure_running(folder)
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def engines() -> dict[str, AbstractContextManager[str]]:
+    """The engines that are present, and how to have an empty database of each."""
+    found: dict[str, AbstractContextManager[str]] = {}
+    if server := os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL"):
+        found["TimescaleDB"] = _named_server(server)
+    elif programs := clusters.installation_with("timescaledb"):
+        # Its own jobs would get between the measurements; what they would do is done beforehand.
+        jobs = {"timescaledb__max_background_workers": "0"}
+        found["TimescaleDB"] = clusters.cluster(programs, "timescaledb", fsync="on", **jobs)
+    if programs := clusters.installation_with(None):
+        found["PostgreSQL"] = clusters.cluster(programs, None, fsync="on")
+    found["embedded PostgreSQL"] = _embedded_server()
+    wanted = [name.strip().lower() for name in os.environ.get("ENGINES", "").split(",") if name.strip()]
+    return {name: one for name, one in found.items() if not wanted or name.lower() in wanted}
+
+
+# -- filling ----------------------------------------------------------------------------------------------------------
+
+
+def fill(store: PostgresStore, calls: Data, what: str = "calls") -> float:
     """Store all; calls a second."""
     begun = time.perf_counter()
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{ROWS:,} calls", total=ROWS)
-        for batch in batches(now):
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=calls.runs * CALLS_A_RUN)
+        for batch in calls.batches():
             store.store(batch)
-            progress.advance(task, len(batch.interactions))
-    return ROWS / (time.perf_counter() - begun)
+            progress.advance(task, batch.calls)
+    return calls.rows / (time.perf_counter() - begun)
 
 
-def settle(connection: psycopg.Connection[Any], timescale: bool) -> None:
+def settle(connection: psycopg.Connection[Any], timescale: bool, columnstore_after: str = "7 days") -> None:
     """Do now what the policies and autovacuum would do later."""
     if timescale:
-        connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '1 hour')")
         connection.execute(
-            "SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions', older_than => INTERVAL '7 days') AS c"
+            "CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '10 minutes')"
+        )
+        connection.execute(
+            "SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions', older_than => %s::interval) AS c",
+            [columnstore_after],
         )
     for table in ("llm_interactions", "token_cache_optimization", "query_run_summaries"):
         connection.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(table)))
 
 
-def sizes(connection: psycopg.Connection[Any], timescale: bool) -> str:
-    """Bytes a call, indexes included."""
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+def packed_bytes(connection: psycopg.Connection[Any]) -> float | None:
+    """Bytes that a call takes in the columnstore, indexes included; None where none is in it."""
+    row = connection.execute(
+        "SELECT sum(after_compression_total_bytes) FROM chunk_compression_stats('llm_interactions')"
+        " WHERE compression_status = 'Compressed'"
+    ).fetchone()
+    # The columnstore counts the rows that it took in.
+    rows = connection.execute("SELECT sum(numrows_pre_compression) FROM _timescaledb_catalog.compression_chunk_size")
+    counted = rows.fetchone()
+    return float(row[0] / counted[0]) if row and row[0] and counted and counted[0] else None
+
+
+def space(connection: psycopg.Connection[Any], timescale: bool) -> list[tuple[str, str]]:
+    """What a call takes, indexes included."""
     if not timescale:
-        found = connection.execute("SELECT pg_total_relation_size('llm_interactions')").fetchone()
-        return f"{found[0] / ROWS:.0f} bytes a call" if found else ""
-    packed = connection.execute(
-        "SELECT sum(s.after_compression_total_bytes), count(*) FROM chunk_compression_stats('llm_interactions') AS s"
-        " WHERE s.compression_status = 'Compressed'"
-    ).fetchone()
-    rows = connection.execute(
-        "SELECT count(*) FROM llm_interactions WHERE time <"
-        " (SELECT max(c.range_end) FROM timescaledb_information.chunks AS c "
-        "WHERE c.hypertable_name = 'llm_interactions' AND c.is_compressed)"
-    ).fetchone()
+        row = connection.execute("SELECT pg_total_relation_size('llm_interactions')").fetchone()
+        return [("bytes a call, indexes included", f"{row[0] / ROWS:.0f}")] if row else []
     whole = connection.execute("SELECT hypertable_size('llm_interactions')").fetchone()
-    if not packed or not rows or not whole or not rows[0]:
-        return ""
-    return (
-        f"{packed[0] / rows[0]:.0f} bytes a call in the columnstore ({rows[0]:,} calls), {whole[0] / 1e9:.2f} GB in all"
-    )
+    packed = packed_bytes(connection)
+    lines = [] if packed is None else [("bytes a call in the columnstore, indexes included", f"{packed:.1f}")]
+    return [*lines, ("size of all calls, GB", f"{whole[0] / 1e9:.2f}")] if whole else lines
 
 
-def scans(store: PostgresStore, act: Callable[[], Any]) -> bool:
-    """Whether a query that ``act`` runs reads the whole table of calls."""
+def space_of_parts(url: str) -> Iterator[tuple[str, str]]:
+    """What those parts of a call take in the columnstore that may be large, each beside a call without."""
+    sizes = {}
+    for what, kept in {"without": NUMBERS, **VARIANTS}.items():
+        with _named_server(url) as database, TimescaleDBClient(database) as client:
+            rows = min(ROWS, SAMPLE)
+            fill(client.runtime.store(), data(rows, DAYS * rows / ROWS, kept), what)
+            with psycopg.connect(database, autocommit=True) as connection:
+                settle(connection, timescale=True, columnstore_after="-1 days")
+                sizes[what] = packed_bytes(connection) or float("nan")
+    for what in VARIANTS:
+        yield f"{what}, bytes more in the columnstore", f"{sizes[what] - sizes['without']:.1f}"
+
+
+def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int]:
+    """How many calls the queries that ``act`` runs read, and how many of them without an index."""
     asked: list[tuple[str, dict[str, Any]]] = []
     query = store.query
 
@@ -161,44 +188,45 @@ def scans(store: PostgresStore, act: Callable[[], Any]) -> bool:
         act()
     finally:
         del store.query
-    with store.connection() as connection:
-        plans = [
-            "\n".join(row[0] for row in connection.execute("EXPLAIN " + _sql.query(name), parameters))  # type: ignore[arg-type]
-            for name, parameters in asked
-        ]
-    return any("Seq Scan on llm_interactions" in plan or plan.count("Seq Scan on _hyper_1_") > 1 for plan in plans)
+    with psycopg.connect(store._open_url(), autocommit=True) as connection:
+        connection.execute(_sql.query("session"))
+        raw = plans.raw_relations(connection)
+        read = [one for name, values in asked for one in plans.explain(connection, _sql.query(name), values, raw)[0]]
+    return sum(one.rows for one in read), sum(one.rows for one in read if one.sequential)
 
 
-def measure(url: str, name: str) -> None:
-    """Fill a database and print the rows of one engine."""
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    with TimescaleDBClient(url) as client:
+def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name."""
+    store = client.runtime.store()
+    fresh, old = calls.run(calls.runs - 1), calls.run(calls.runs // 10)
+    bounds = {"since": calls.until - timedelta(days=30), "until": calls.until}
+    return {
+        "by model, all time": client.get_cache_effectiveness_by_model,
+        "by model, 10 days and parts of hours": lambda: client.get_cache_effectiveness_by_model(
+            calls.until - timedelta(days=12, minutes=17), calls.until - timedelta(days=2, minutes=21)
+        ),
+        "one run, fresh": lambda: client.get_token_cache_summary(*fresh),
+        "one run, columnstore": lambda: client.get_token_cache_summary(*old),
+        "calls of one run, fresh": lambda: client.get_llm_interactions(*fresh),
+        "calls of one run, columnstore": lambda: client.get_llm_interactions(*old),
+        "optimization of one run": lambda: client.get_token_cache_optimization(*old),
+        "evolution of one run, columnstore": lambda: analytics.cache_evolution(store, *old),
+        "top savings": lambda: client.get_top_cache_savings(10),
+        "by hour, 30 days": lambda: analytics.usage_over_time(store, unit="hour", **bounds),
+        "by day, 30 days": lambda: analytics.usage_over_time(store, unit="day", **bounds),
+        "runs list": client.list_query_runs,
+        "runs list of one query": lambda: analytics.list_runs(store, 100, old[0]),
+        "page of calls, the newest": lambda: analytics.interactions_page(store, 100),
+        "page of calls, far from it": lambda: analytics.interactions_page(store, 100, (old[1], str(uuid.UUID(int=0)))),
+    }
+
+
+def measure(url: str, name: str, calls: Data, rate: float | None = None) -> None:
+    """Print the rows of one engine, whose database is filled and settled."""
+    with TimescaleDBClient(url) as client, psycopg.connect(url, autocommit=True) as connection:
+        timescale = migrations.detect(connection).timescale is not None
         store = client.runtime.store()
-        rate = fill(store, now)
-        with psycopg.connect(url, autocommit=True) as connection:
-            timescale = migrations.detect(connection).timescale is not None
-            settle(connection, timescale)
-            space = sizes(connection, timescale)
-        runs = ROWS // CALLS_A_RUN
-        step = timedelta(days=DAYS) / runs
-        fresh, old = runs - 1, runs // 10
-
-        def run(number: int) -> tuple[str, datetime]:
-            return f"query-{number % 200}", now - timedelta(days=DAYS) + number * step
-
-        acts: dict[str, Callable[[], Any]] = {
-            "by model, all time": client.get_cache_effectiveness_by_model,
-            "one run, fresh": lambda: client.get_token_cache_summary(*run(fresh)),
-            "one run, columnstore": lambda: client.get_token_cache_summary(*run(old)),
-            "calls of one run": lambda: client.get_llm_interactions(*run(old)),
-            "optimization of one run": lambda: client.get_token_cache_optimization(*run(old)),
-            "top savings": lambda: client.get_top_cache_savings(10),
-            "by hour, 30 days": lambda: analytics.usage_over_time(
-                store, since=now - timedelta(days=30), until=now, unit="hour"
-            ),
-            "runs list": client.list_query_runs,
-        }
-        for what, act in acts.items():
+        for what, act in acts(client, calls).items():
             act()
             times = []
             for _ in range(REPEATS):
@@ -206,31 +234,33 @@ def measure(url: str, name: str) -> None:
                 act()
                 times.append((time.perf_counter() - begun) * 1e3)
             target = f"≤ {TARGETS[what]}" if what in TARGETS and timescale else ""
-            whole = "yes" if scans(store, act) else "no"
-            print(f"| {name} | {what} | {statistics.median(times):.1f} | {target} | {whole} |")
-    print(f"| {name} | stored: {rate:,.0f} calls/s; {space} | | | |", flush=True)
+            read, unindexed = calls_read(store, act)
+            figures = f"{statistics.median(times):.1f} | {target} | {read:,} | {unindexed:,}"
+            print(f"| {name} | {what} | {figures} |", flush=True)
+        lines = space(connection, timescale)
+    if rate is not None:
+        lines.append(("calls stored a second", f"{rate:,.0f}"))
+    for what, figure in lines:
+        print(f"| {name} | {what} | {figure} | | | |", flush=True)
 
 
 def on_each_engine() -> None:
     """Print the table."""
-    print(f"{ROWS:,} calls in {ROWS // CALLS_A_RUN:,} runs\n")
-    print("| engine | query | p50, ms | target at 10,000,000 | scans |")
-    print("|---|---|--:|--:|---|")
-    if server := os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL"):
-        name = f"bench_{uuid.uuid4().hex[:8]}"
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            try:
-                measure(make_conninfo(server, dbname=name), "TimescaleDB")
-            finally:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
-    folder.chmod(0o711)
-    try:
-        measure(embedded.ensure_running(folder), "PostgreSQL")
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    calls = data()
+    print(f"{calls.rows:,} calls in {calls.runs:,} runs over {calls.days} days\n")
+    print("| engine | what | p50, ms, or as said | target at 10,000,000 | calls read | without an index |")
+    print("|---|---|--:|--:|--:|--:|")
+    for name, engine in engines().items():
+        with engine as url:
+            with TimescaleDBClient(url) as client:
+                rate = fill(client.runtime.store(), calls, name)
+            with psycopg.connect(url, autocommit=True) as connection:
+                timescale = migrations.detect(connection).timescale is not None
+                settle(connection, timescale)
+            measure(url, name, calls, rate)
+            if timescale:
+                for what, figure in space_of_parts(url):
+                    print(f"| {name} | {what} | {figure} | | | |", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -58,10 +58,10 @@ def row(name: str, took: float, peak: float, before: float, note: str = "") -> N
     )
 
 
-def measure(url: str, folder: Path, now: datetime) -> None:
+def measure(url: str, folder: Path, until: datetime) -> None:
     """A line for each command and format."""
     # Runs lie evenly in time: the first so many calls are those before this moment.
-    few_until = now - timedelta(days=scale.DAYS) * (1 - FEW / scale.ROWS)
+    few_until = until - timedelta(days=scale.DAYS) * (1 - FEW / scale.ROWS)
     for form in FORMATS:
         few, whole = folder / f"few.{form}", folder / f"whole.{form}"
         _, few_mb = run("export", "--output", str(few), "--until", few_until.isoformat(), "--db-url", url)
@@ -86,19 +86,19 @@ def measure(url: str, folder: Path, now: datetime) -> None:
 
 def main() -> None:
     """Print the table."""
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    calls = scale.data()
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
     folder.chmod(0o711)
     try:
         url = embedded.ensure_running(folder)
         with TimescaleDBClient(url) as client:
-            scale.fill(client.runtime.store(), now)
+            scale.fill(client.runtime.store(), calls)
         with psycopg.connect(url, autocommit=True) as connection:
             scale.settle(connection, timescale=False)
         print(f"{scale.ROWS:,} calls\n")
         print("| what | calls/s | memory, MB | grown, MB | target | |")
         print("|---|--:|--:|--:|--:|---|")
-        measure(url, folder, now)
+        measure(url, folder, calls.until)
     finally:
         embedded.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)

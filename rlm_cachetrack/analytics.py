@@ -23,6 +23,7 @@ __all__ = [
     "interactions",
     "interactions_page",
     "list_runs",
+    "of_run",
     "optimization",
     "run_summary",
     "token_cache_summary",
@@ -172,7 +173,7 @@ class RunListing(TypedDict):
 
 def token_cache_summary(store: PostgresStore, query_id: str, run_id: datetime) -> TokenCacheSummary | None:
     """The totals of one run; None for an unknown one."""
-    return _first(store.query("run_summary", **_of_run(store, query_id, run_id)), TokenCacheSummary)
+    return _first(store.query("run_summary", **of_run(store, query_id, run_id)), TokenCacheSummary)
 
 
 def empty_summary(query_id: str, run_id: datetime) -> TokenCacheSummary:
@@ -216,7 +217,7 @@ def cache_effectiveness_by_model(
 
 def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table[dict[str, Any]]:
     """Every call of one run, in order of time, keyed by column."""
-    rows = store.query("interactions_of_run", **_of_run(store, query_id, run_id))
+    rows = store.query("interactions_of_run", **of_run(store, query_id, run_id))
     return Table(map(_call, rows))
 
 
@@ -241,7 +242,7 @@ def interactions_page(
 
 def cache_evolution(store: PostgresStore, query_id: str, run_id: datetime) -> Table[CacheEvolutionStep]:
     """How the hit rate went over the iterations of a run, from its calls; also while it goes on."""
-    return _all(store.query("evolution", **_of_run(store, query_id, run_id)), CacheEvolutionStep)
+    return _all(store.query("evolution", **of_run(store, query_id, run_id)), CacheEvolutionStep)
 
 
 def usage_over_time(
@@ -264,7 +265,7 @@ def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> 
 
 def run_summary(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
     """When a run began and ended and how, its totals and latencies; None for an unknown one."""
-    rows = store.query("query_run_summary", **_of_run(store, query_id, run_id))
+    rows = store.query("query_run_summary", **of_run(store, query_id, run_id))
     return Facts(rows[0]) if rows else None
 
 
@@ -278,7 +279,7 @@ def _call(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_run(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any]:
+def of_run(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any]:
     """The parameters of a query about one run: its key, and the time its calls lie in.
 
     They are asked for first, because a query whose plan knows the time does not even look at other days' chunks.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
+from .analytics import of_run
 from .errors import ConfigError
 from .storage import PostgresStore
 
@@ -310,7 +311,7 @@ def runs_page(
 
 def iterations_of_run(store: PostgresStore, query_id: str, run_id: datetime) -> list[Iteration]:
     """What each iteration of a run used and cost, from its calls."""
-    return cast("list[Iteration]", store.query("run_iterations", query_id=query_id, run_id=run_id))
+    return cast("list[Iteration]", store.query("run_iterations", **of_run(store, query_id, run_id)))
 
 
 def calls_of_run(
@@ -324,8 +325,7 @@ def calls_of_run(
     last = _after(after)
     rows = store.query(
         "run_calls",
-        query_id=query_id,
-        run_id=run_id,
+        **of_run(store, query_id, run_id),
         after_time=last.key if last else None,
         after_id=last.query_id if last else None,
         limit=limit + 1,

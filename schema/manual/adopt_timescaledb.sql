@@ -1301,3 +1301,40 @@ ALTER TABLE llm_interactions ADD COLUMN IF NOT EXISTS fingerprint BYTEA;
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
 VALUES ('core', 7, 'fingerprint', 'eceda36002490a11c9802e66d68cb132bffaa777fe4878d7eb8122e758e5ff4c');
 COMMIT;
+
+-- ==== core/0008_run_rates
+BEGIN;
+-- migrations_lock: one migrating process at a time; ends with the transaction.
+-- Parameters: lock BIGINT.
+-- Result:     one row without meaning.
+SELECT pg_advisory_xact_lock(1919708515);
+-- migrations_create: the table of what was applied.
+-- Parameters: none.
+-- Result:     none.
+CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (
+    engine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (engine, version)
+);
+
+-- 0008 run_rates: what the hit rate of an ended run is made of, beside its totals.
+-- Why:   the list of runs then needs no call of a run that has ended, however old it is.
+-- Lock:  ACCESS EXCLUSIVE on query_run_summaries, for a moment; rows that are there are not rewritten.
+--
+-- reported_prompt_tokens: prompt tokens of the calls that reported their cache use; rated_cached_tokens: cached tokens of
+-- the calls that report their prompt tokens, too. Both are set with the totals of a run that has ended. NULL: the totals,
+-- if there are any, are somebody else's, or of an older release, and the calls are counted instead.
+-- Who adds calls to an ended run around the library sets reported_prompt_tokens to NULL.
+
+ALTER TABLE query_run_summaries ADD COLUMN IF NOT EXISTS reported_prompt_tokens BIGINT;
+ALTER TABLE query_run_summaries ADD COLUMN IF NOT EXISTS rated_cached_tokens BIGINT;
+
+-- migrations_insert: a script was applied.
+-- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
+-- Result:     none.
+INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
+VALUES ('core', 8, 'run_rates', 'f66df8831cbd976aed35ede22fdb1651f0e08942427d3cc5db68bb973e0ab3d3');
+COMMIT;

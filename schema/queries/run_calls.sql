@@ -1,6 +1,7 @@
 -- run_calls: the calls of one run in order of time, a page at a time.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ. after_time TIMESTAMPTZ, after_id UUID: time and interaction_id of the last
---             row of the page before; NULL for the first page. limit BIGINT.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
+--             no bound. after_time TIMESTAMPTZ, after_id UUID: time and interaction_id of the last row of the page before;
+--             NULL for the first page. limit BIGINT.
 -- Result:     columns of llm_interactions; cost_savings: USD. Served by the primary key.
 SELECT
     time, interaction_id::text AS interaction_id, model, model_type, provider, api, service_tier, iteration,
@@ -10,6 +11,8 @@ SELECT
     tool_call_count, price_source, usage_anomaly
 FROM llm_interactions
 WHERE query_id = %(query_id)s AND run_id = %(run_id)s
+  AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
+  AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
   AND (
       %(after_time)s::timestamptz IS NULL
       OR (time, interaction_id) > (%(after_time)s::timestamptz, %(after_id)s::uuid)

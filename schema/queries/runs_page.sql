@@ -5,11 +5,13 @@
 --             the page before; NULL for the first page. limit BIGINT.
 -- Result:     a row a run. state: as in runs_list. key is what it is sorted by, as after_key takes it. Runs are sorted
 --             by the totals that were stored when they ended, and those that have none come last; what is shown is
---             counted from the calls.
---             Reads the tables of runs, one row a run; the calls only of the runs of the page.
+--             the same, and for the others counted from the calls.
+--             Reads the tables of runs, one row a run; the calls only of runs of the page that have no stored totals.
 WITH listed AS (
     SELECT
         s.query_id, s.run_id, s.start_time, s.end_time, s.status, t.state, s.first_call_time, s.last_call_time,
+        s.total_interactions, s.failed_interactions, s.total_prompt_tokens, s.total_completion_tokens,
+        s.total_cached_tokens, s.reported_prompt_tokens, s.rated_cached_tokens, s.total_cost,
         coalesce(
             %(direction)s::integer * CASE %(sort)s::text
                 WHEN 'duration' THEN extract(epoch FROM s.end_time - s.start_time)::double precision
@@ -48,7 +50,17 @@ SELECT
     extract(epoch FROM p.end_time - p.start_time)::double precision * 1000 AS duration_ms,
     c.*, p.key
 FROM page AS p
+LEFT JOIN token_cache_optimization AS o
+       ON o.query_id = p.query_id AND o.run_id = p.run_id
+      AND p.reported_prompt_tokens IS NOT NULL AND o.total_interactions = p.total_interactions
 CROSS JOIN LATERAL (
+    SELECT
+        p.total_interactions, p.failed_interactions, p.total_prompt_tokens, p.total_completion_tokens,
+        p.total_cached_tokens,
+        p.rated_cached_tokens::double precision / nullif(p.reported_prompt_tokens, 0) AS cache_hit_rate,
+        p.total_cost, o.cost_savings
+    WHERE o.query_id IS NOT NULL
+    UNION ALL
     SELECT
         count(*) AS total_interactions,
         count(*) FILTER (WHERE NOT success) AS failed_interactions,
@@ -62,5 +74,6 @@ CROSS JOIN LATERAL (
     FROM llm_interactions AS i
     WHERE i.query_id = p.query_id AND i.run_id = p.run_id
       AND i.time >= coalesce(p.first_call_time, '-infinity') AND i.time <= coalesce(p.last_call_time, 'infinity')
+    HAVING o.query_id IS NULL  -- not one row where nothing is to be counted
 ) AS c
 ORDER BY p.key DESC, p.query_id DESC, p.run_id DESC;

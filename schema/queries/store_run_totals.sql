@@ -9,6 +9,8 @@ UPDATE query_run_summaries AS s SET
     total_completion_tokens = t.total_completion_tokens,
     total_tokens = t.total_tokens,
     total_cached_tokens = t.total_cached_tokens,
+    reported_prompt_tokens = t.reported_prompt_tokens,
+    rated_cached_tokens = t.rated_cached_tokens,
     total_cost = t.total_cost,
     avg_duration_ms = t.avg_duration_ms,
     p50_duration_ms = t.p50_duration_ms,
@@ -24,6 +26,8 @@ FROM (
         coalesce(sum(coalesce(c.total_tokens, c.prompt_tokens + coalesce(c.completion_tokens, 0))), 0)::bigint
             AS total_tokens,
         coalesce(sum(c.cached_tokens), 0)::bigint AS total_cached_tokens,
+        coalesce(sum(c.prompt_tokens) FILTER (WHERE c.cached_tokens IS NOT NULL), 0)::bigint AS reported_prompt_tokens,
+        coalesce(sum(c.cached_tokens) FILTER (WHERE c.prompt_tokens IS NOT NULL), 0)::bigint AS rated_cached_tokens,
         sum(c.total_cost) AS total_cost,
         avg(c.duration_ms) AS avg_duration_ms,
         percentile_cont(0.50) WITHIN GROUP (ORDER BY c.duration_ms) AS p50_duration_ms,

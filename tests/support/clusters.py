@@ -34,8 +34,12 @@ _SETTINGS = {
 }
 
 
-def installation_with(extension: str) -> Path | None:
-    """The folder of programs of the newest PostgreSQL that has this extension, None where there is none."""
+def installation_with(extension: str | None) -> Path | None:
+    """The folder of programs of the newest PostgreSQL that has this extension, None where there is none.
+
+    Args:
+        extension: Its name; None for any PostgreSQL.
+    """
     named = [Path(entry) for entry in _NAMED.split(os.pathsep) if entry]
     usual = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
     distributed = sorted((path for place in _PLACES for path in Path("/").glob(place)), key=_version, reverse=True)
@@ -43,6 +47,8 @@ def installation_with(extension: str) -> Path | None:
         pg_config = folder / "pg_config"
         if not (pg_config.is_file() and (folder / "initdb").is_file()):
             continue
+        if extension is None:
+            return folder
         said = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True)
         if said.returncode == 0 and Path(said.stdout.strip(), "extension", f"{extension}.control").is_file():
             return folder
@@ -54,12 +60,12 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def cluster(programs: Path, extension: str, **settings: str) -> Iterator[str]:
-    """The address of a new cluster that has the extension preloaded; it is stopped and removed afterwards.
+def cluster(programs: Path, extension: str | None, **settings: str) -> Iterator[str]:
+    """The address of a new cluster, with an extension preloaded or without; it is stopped and removed afterwards.
 
     Args:
         programs: The folder with ``initdb`` and ``pg_ctl``.
-        extension: For ``shared_preload_libraries``.
+        extension: For ``shared_preload_libraries``; None for none.
         settings: Further settings, with ``__`` for a dot.
     """
     # Not pytest's tmp_path: root's is closed to others, and PostgreSQL does not run as root.
@@ -69,10 +75,10 @@ def cluster(programs: Path, extension: str, **settings: str) -> Iterator[str]:
         shutil.chown(folder, owner)
     data, port = folder / "data", _free_port()
     given = {
-        **{name: value for name, value in _SETTINGS.items() if "." not in name or name.startswith(extension)},
+        **{name: value for name, value in _SETTINGS.items() if "." not in name or name.startswith(f"{extension}.")},
         "port": str(port),
         "unix_socket_directories": str(folder),
-        "shared_preload_libraries": extension,
+        "shared_preload_libraries": extension or "",
         **{name.replace("__", "."): value for name, value in settings.items()},
     }
 

@@ -1,0 +1,198 @@
+"""The calls that the benchmarks of stored data fill a database with: runs of 50 calls as agents make them.
+
+Prompts grow by what was answered and by tools' output, most of a prompt is read from the cache in steps of 128, some
+calls miss, some providers do not report, some calls fail; lengths, durations and costs are as varied as real ones, for
+what does not vary takes no space in a columnstore. A few hundred runs are made up once, packed for COPY, and given
+other times, ids and queries again and again, so that filling measures the server.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rlm_cachetrack import RecordBatch
+from rlm_cachetrack._binary import pack_fields
+from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, uuid7_halves
+
+CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
+# Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.
+_MODELS = (
+    ("gpt-5-2025-08-07", "openai", 0.00125, 0.000125, 0.00125, 0.01, True, 40),
+    ("gpt-5-mini-2025-08-07", "openai", 0.00025, 0.000025, 0.00025, 0.002, True, 30),
+    ("gpt-4.1-2025-04-14", "openai", 0.002, 0.0005, 0.002, 0.008, False, 15),
+    ("deepseek-chat", "deepseek", 0.00027, 0.00007, 0.00027, 0.0011, False, 10),
+    ("qwen3-32b", "unknown", 0.0, 0.0, 0.0, 0.0, False, 5),  # of a server of one's own: reports nothing, has no price
+)
+_BEFORE = ("time", "start_time", "end_time", "run_id", "interaction_id", "query_id")
+_AFTER = tuple(name for name in COLUMNS if name not in _BEFORE)
+_PREFIX = struct.Struct(
+    ">h iq iq iq iq iQQ i"
+)  # the count of fields, then each with its length; the query's text follows
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_UNIX = int(_EPOCH.timestamp())
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of each call is stored beside its numbers."""
+
+    usage: bool = False
+    request_id: bool = False
+    fingerprint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a template: when it began and ended, in microseconds from its run's beginning, and the rest packed."""
+
+    begin: int
+    end: int
+    packed: bytes
+    unique: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """So many calls, evenly over so many days up to ``until``."""
+
+    rows: int
+    days: float
+    until: datetime
+    kept: Kept = Kept()
+
+    @property
+    def runs(self) -> int:
+        """How many runs of 50 calls they make."""
+        return self.rows // CALLS_A_RUN
+
+    def run(self, number: int) -> tuple[str, datetime]:
+        """Key of a run by its number, the oldest is 0."""
+        begun = self.until - timedelta(days=self.days) + number * (timedelta(days=self.days) / self.runs)
+        return f"query-{number % QUERIES}", begun
+
+    def part(self, first: int, last: int) -> Iterator[RecordBatch]:
+        """The batches of some runs, as the writer would hand them to the store."""
+        templates = _templates(self.kept)
+        rng = random.Random(first)
+        for begin in range(first, last, RUNS_A_BATCH):
+            rows, runs, hours, ends = [], {}, set(), []
+            for number in range(begin, min(begin + RUNS_A_BATCH, last)):
+                key = self.run(number)
+                template = templates[rng.randrange(TEMPLATES)]
+                start = (key[1] - _EPOCH) // _MICROSECOND
+                rows += _rows(template, key[0].encode(), start, rng)
+                runs[key] = tuple(key[1] + timedelta(microseconds=template[place].begin) for place in (0, -1))
+                hours.update(moment.replace(minute=0, second=0, microsecond=0) for moment in runs[key])
+                ends.append(RunEnd(*key, key[1] + timedelta(microseconds=template[-1].end)))
+            packed = PackedRows(_BEFORE + _AFTER, rows, runs, hours)  # type: ignore[arg-type]
+            yield RecordBatch(packed=[packed], run_ends=ends)
+
+    def batches(self) -> Iterator[RecordBatch]:
+        """All of them."""
+        return self.part(0, self.runs)
+
+
+def _rows(template: list[_Call], query: bytes, start: int, rng: random.Random) -> list[bytes]:
+    number = rng.getrandbits(61)  # ids of one process count on from a random beginning
+    found = []
+    for place, call in enumerate(template):
+        moment = start + call.begin
+        high, low = uuid7_halves((moment + _EPOCH_UNIX * 1_000_000) * 1000, number + place)
+        prefix = _PREFIX.pack(
+            len(COLUMNS), 8, moment, 8, moment, 8, start + call.end, 8, start, 16, high, low, len(query)
+        )
+        rest = call.packed
+        if call.unique >= 0:  # a request's id is its own
+            rest = rest[: call.unique] + b"%024x" % rng.getrandbits(96) + rest[call.unique + 24 :]
+        found.append(prefix + query + rest)
+    return found
+
+
+def _templates(kept: Kept) -> list[list[_Call]]:
+    rng = random.Random(11)
+    return [_template(rng, kept) for _ in range(TEMPLATES)]
+
+
+def _template(rng: random.Random, kept: Kept) -> list[_Call]:
+    model, provider, prompt_price, cached_price, write_price, completion_price, reasons, _ = rng.choices(
+        _MODELS, weights=[entry[-1] for entry in _MODELS]
+    )[0]
+    priced = prompt_price > 0
+    prompt, clock, before = int(rng.lognormvariate(7.6, 0.5)), rng.randrange(2_000_000), 0
+    recursion = f"01a21e43-04b2-7{rng.getrandbits(12):03x}-8a7f-{rng.getrandbits(48):012x}"
+    calls = []
+    for place in range(CALLS_A_RUN):
+        failed = rng.random() < 0.01
+        thought = 64 * rng.randrange(0, 30) if reasons else None
+        answer = max(1, int(rng.lognormvariate(5.2, 0.9))) + (thought or 0)
+        hit = 0 if place == 0 or rng.random() < 0.08 else before // 128 * 128
+        cached = hit if priced else None
+        first_token = max(80.0, rng.gauss(420, 90) + 0.05 * (prompt - hit) / 10) + rng.random()
+        duration = first_token + answer * rng.gauss(11, 2)
+        original = (prompt * prompt_price + answer * completion_price) / 1000
+        cost = original - hit * (prompt_price - cached_price) / 1000
+        tools = rng.choices((0, 1, 2, 3), (55, 35, 8, 2))[0]
+        values: dict[str, Any] = {
+            "model": model,
+            "prompt_tokens": prompt,
+            "completion_tokens": answer,
+            "total_tokens": prompt + answer,
+            "cached_tokens": cached,
+            "uncached_prompt_tokens": None if cached is None else prompt - cached,
+            "cache_write_tokens": None if cached is None else 0,
+            "reasoning_tokens": thought,
+            "prompt_token_price": prompt_price if priced else None,
+            "cached_token_price": cached_price if priced else None,
+            "cache_write_token_price": write_price if priced else None,
+            "completion_token_price": completion_price if priced else None,
+            "total_cost": cost if priced else None,
+            "original_cost": original if priced else None,
+            "duration_ms": duration,
+            "time_to_first_token_ms": first_token if place % 3 else None,
+            "context_messages": 2 * place + 2,
+            "response_length": int(answer * rng.uniform(2.5, 4.5)),
+            "iteration": place + 1,
+            "recursion_id": recursion,
+            "current_depth": 0,
+            "has_tool_calls": tools > 0,
+            "tool_call_count": tools,
+            "success": True,
+            "metadata": f'{{"requested_model": "{model[:9]}", "host": "api.{provider}.com"}}',
+            "provider": provider,
+            "api": "chat.completions",
+            "service_tier": "default" if provider == "openai" else None,
+            "finish_reason": "tool_calls" if tools else "stop",
+            "price_source": "genai-prices:0.2.3" if priced else None,
+            "request_id": "req_" + "0" * 24 if kept.request_id else None,
+            "usage": _usage(prompt, answer, cached, thought) if kept.usage else None,
+            "fingerprint": rng.randbytes(8 if place else 40 + rng.randrange(60)) if kept.fingerprint else None,
+        }
+        if failed:
+            spent = [name for name in values if name.endswith(("_tokens", "_cost", "_reason"))]
+            values.update(dict.fromkeys([*spent, "response_length", "time_to_first_token_ms", "usage"]))
+            values.update(
+                success=False, error_type="RateLimitError", error_message="Error code: 429", tool_call_count=0
+            )
+        packed = pack_fields(_AFTER, [values.get(name) for name in _AFTER])
+        calls.append(
+            _Call(clock, clock + int(duration * 1000), packed, packed.find(b"req_") + 4 if kept.request_id else -1)
+        )
+        clock += int(duration * 1000) + int(rng.expovariate(1 / 900_000))
+        if not failed:
+            before, prompt = prompt, prompt + answer - (thought or 0) + int(rng.lognormvariate(5.0, 1.2))
+    return calls
+
+
+def _usage(prompt: int, answer: int, cached: int | None, thought: int | None) -> str:
+    return (
+        f'{{"prompt_tokens": {prompt}, "completion_tokens": {answer}, "total_tokens": {prompt + answer}, '
+        f'"prompt_tokens_details": {{"cached_tokens": {cached or 0}, "audio_tokens": 0}}, "completion_tokens_details": '
+        f'{{"reasoning_tokens": {thought or 0}, "audio_tokens": 0, "accepted_prediction_tokens": 0, '
+        '"rejected_prediction_tokens": 0}}'
+    )

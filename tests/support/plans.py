@@ -1,0 +1,76 @@
+"""What a statement reads of the calls, from its plan as it ran: ``EXPLAIN (ANALYZE, FORMAT JSON)``.
+
+Nodes that never ran read nothing, whatever the plan says. In TimescaleDB's columnstore a node reads what it unpacks:
+batches that their smallest and largest values rule out are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+__all__ = ["Reading", "explain", "raw_relations"]
+
+_COLUMNAR = ("ColumnarScan", "DecompressChunk")  # the second is its name before TimescaleDB 2.20
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One node of a plan that read calls.
+
+    Attributes:
+        relation: The table or chunk.
+        rows: How many calls it read, those that it filtered out included.
+        sequential: Whether it read one after the other, without an index.
+    """
+
+    relation: str
+    rows: int
+    sequential: bool
+
+
+def raw_relations(connection: psycopg.Connection[Any]) -> frozenset[str]:
+    """The table of calls and, on TimescaleDB, its chunks."""
+    found = {"llm_interactions"}
+    there = connection.execute("SELECT to_regclass('timescaledb_information.chunks') IS NOT NULL").fetchone()
+    if there and there[0]:
+        chunks = connection.execute(
+            "SELECT chunk_name::text FROM timescaledb_information.chunks WHERE hypertable_name = 'llm_interactions'"
+        )
+        found.update(row[0] for row in chunks.fetchall())
+    return frozenset(found)
+
+
+def explain(
+    connection: psycopg.Connection[Any], statement: str, parameters: Mapping[str, Any], raw: frozenset[str]
+) -> tuple[list[Reading], dict[str, Any]]:
+    """What a statement read of the calls, and its whole plan; what it changed is undone."""
+    with connection.transaction(force_rollback=True):
+        row = connection.execute(
+            f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}",  # type: ignore[arg-type]
+            parameters,
+        ).fetchone()
+    assert row is not None
+    (plan,) = row[0]
+    return list(_readings(plan["Plan"], raw)), plan["Plan"]
+
+
+def _readings(node: dict[str, Any], raw: frozenset[str]) -> Iterator[Reading]:
+    children = node.get("Plans", [])
+    loops = node.get("Actual Loops", 0)
+    if loops and node.get("Relation Name") in raw:
+        rows = loops * sum(
+            node.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+        )
+        if node.get("Custom Plan Provider") in _COLUMNAR:
+            yield Reading(node["Relation Name"], round(rows), any("Seq Scan" in c["Node Type"] for c in children))
+            return
+        if (
+            node["Node Type"].endswith("Scan") and node["Node Type"] != "Custom Scan"
+        ):  # ChunkAppend reads by its children
+            yield Reading(node["Relation Name"], round(rows), node["Node Type"] == "Seq Scan")
+    for child in children:
+        yield from _readings(child, raw)
