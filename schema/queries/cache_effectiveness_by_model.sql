@@ -5,6 +5,7 @@
 --             hour, both are until.
 -- Result:     a row a model, most prompt tokens first. avg_cache_hit_rate: 0-1, weighted by tokens over the calls that
 --             reported, NULL when none did. *_cost, cost_savings: USD over the priced calls.
+--             Reads cache_usage_hourly. Without a bound it reads the raw table where that is a view.
 WITH parts AS (
     SELECT
         model,

@@ -7,4 +7,7 @@ JOIN (
     SELECT DISTINCT *
     FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[], %(times)s::timestamptz[], %(ids)s::uuid[])
 ) AS k (query_id, run_id, time, interaction_id)
-  ON k.query_id = i.query_id AND k.run_id = i.run_id AND k.time = i.time AND k.interaction_id = i.interaction_id;
+  ON k.query_id = i.query_id AND k.run_id = i.run_id AND k.time = i.time AND k.interaction_id = i.interaction_id
+-- Said once more, so that days without any of them are not looked into.
+WHERE i.time >= (SELECT min(t) FROM unnest(%(times)s::timestamptz[]) AS t)
+  AND i.time <= (SELECT max(t) FROM unnest(%(times)s::timestamptz[]) AS t);

@@ -15,8 +15,12 @@ SELECT
         WHERE (%(query_id)s::text IS NULL OR r.query_id = %(query_id)s::text)
           AND (%(run_id)s::timestamptz IS NULL OR r.run_id = %(run_id)s::timestamptz)
           AND (%(before)s::timestamptz IS NULL OR r.start_time < %(before)s::timestamptz)
-          AND NOT EXISTS (
-              SELECT 1 FROM llm_interactions AS i
-              WHERE i.query_id = r.query_id AND i.run_id = r.run_id AND i.time >= %(before)s::timestamptz
+          AND (
+              r.last_call_time < %(before)s::timestamptz
+              OR NOT EXISTS (
+                  SELECT 1 FROM llm_interactions AS i
+                  WHERE i.query_id = r.query_id AND i.run_id = r.run_id AND i.time >= %(before)s::timestamptz
+                    AND i.time <= coalesce(r.last_call_time, 'infinity')
+              )
           )
     ) AS runs;

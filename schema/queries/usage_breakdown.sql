@@ -3,7 +3,7 @@
 --             model, provider TEXT: only theirs, NULL for all.
 -- Result:     one row of kind total, a row a bucket (its beginning, UTC) and a row a provider and model.
 --             cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over the priced calls. *_ms: ms.
--- Reads cache_usage_hourly, and so every call where that is a view.
+-- Reads cache_usage_hourly. Without a bound it reads the raw table where that is a view.
 WITH parts AS (
     SELECT date_trunc(%(unit)s, bucket, 'UTC') AS part_bucket, *
     FROM cache_usage_hourly

@@ -4,6 +4,7 @@
 -- Result:     one row of kind total, a row a bucket (its beginning, UTC) and a row a provider and model.
 --             cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over the priced calls. *_ms: ms.
 -- The same as usage_breakdown from the calls themselves, served by idx_llm_time: for ranges of few calls.
+-- Without a bound it reads the raw table.
 WITH parts AS (
     SELECT
         date_trunc(%(unit)s, time, 'UTC') AS part_bucket, provider, model,

@@ -6,6 +6,7 @@
 --             unit TEXT: hour, day, week or month. model TEXT: only this model, NULL for all.
 -- Result:     a row a bucket in which there were calls, oldest first: bucket TIMESTAMPTZ, its beginning. cache_hit_rate:
 --             0-1, weighted by tokens over the calls that reported. *_cost, cost_savings: USD over the priced calls.
+--             Reads cache_usage_hourly. Without a bound it reads the raw table where that is a view.
 WITH parts AS (
     SELECT
         bucket, model,

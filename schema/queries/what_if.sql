@@ -4,6 +4,7 @@
 -- Result:     a row a model, most costly first: total_interactions (calls that used something), compared_interactions
 --             (those whose both costs are known), actual_cost, what_if_cost (USD, over these), prompt_tokens,
 --             cached_tokens, what_if_cached_tokens, completion_tokens (over these, too).
+--             Without a bound it reads the raw table.
 WITH rates AS MATERIALIZED (
     SELECT *
     FROM jsonb_to_recordset(%(rates)s::jsonb) AS r (
