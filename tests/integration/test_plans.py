@@ -1,4 +1,4 @@
-"""No query reads all calls one after the other, but for those whose header says so: plans of every query at 1,000,000 calls.
+"""No query reads all calls one after the other, but for those whose header says so: their plans at a million calls.
 
 On PostgreSQL and, where there is one, on TimescaleDB with all but the last week in the columnstore. A query is run with
 EXPLAIN ANALYZE, in a transaction that is undone, once about something (one run, one query, one day), and once with all
@@ -41,9 +41,9 @@ INSERT INTO llm_interactions (
 )
 SELECT
     run_id + iteration * INTERVAL '2 seconds', run_id + iteration * INTERVAL '2 seconds', md5(n::text)::uuid,
-    'query-' || mod(run, %(queries)s), run_id, 'model-' || mod(run, 4), 'openai', 'default', iteration + 1, 1000 + 50 * iteration,
-    100 + mod(n, 300), 1100 + 50 * iteration + mod(n, 300), 50 * iteration, 1000, 0.001 * mod(n, 97), 0.002 * mod(n, 97), 900 + mod(n, 311),
-    TRUE, 'genai-prices:1'
+    'query-' || mod(run, %(queries)s), run_id, 'model-' || mod(run, 4), 'openai', 'default', iteration + 1,
+    1000 + 50 * iteration, 100 + mod(n, 300), 1100 + 50 * iteration + mod(n, 300), 50 * iteration, 1000,
+    0.001 * mod(n, 97), 0.002 * mod(n, 97), 900 + mod(n, 311), TRUE, 'genai-prices:1'
 FROM (
     SELECT
         n, n / %(calls)s AS run, mod(n, %(calls)s) AS iteration,
@@ -71,8 +71,8 @@ INSERT INTO token_cache_optimization (
     unpriced_interactions, cache_evolution
 )
 SELECT
-    query_id, run_id, last_call_time, 111250, 61250, 61250, mod(extract(epoch FROM run_id)::bigint, 977) / 100.0, 50, 49, 1, 0,
-    0, '[]'
+    query_id, run_id, last_call_time, 111250, 61250, 61250, mod(extract(epoch FROM run_id)::bigint, 977) / 100.0, 50,
+    49, 1, 0, 0, '[]'
 FROM query_run_summaries
 """
 CHANGED = """
