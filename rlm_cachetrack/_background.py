@@ -94,6 +94,7 @@ class Retrieval:
         self._make_call = make_call
         self.stream = stream
         self.pulling = False
+        self.items: Any = None
         self.hide_usage = False
         self.length: int | None = None
         self.done = False

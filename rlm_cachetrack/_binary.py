@@ -7,7 +7,6 @@ a byte 1, then text).
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,11 +17,12 @@ from .records import COLUMNS, PackedRows
 
 __all__ = [
     "COLUMN_TYPES",
+    "EPOCH_MICROS",
     "HEADER",
     "NULL",
     "TRAILER",
+    "datetime_of_micros",
     "micros_of_datetime",
-    "micros_of_epoch",
     "pack_fields",
     "pack_row",
     "pack_rows",
@@ -60,7 +60,8 @@ COLUMN_TYPES: dict[str, str] = {name: _column_type(name) for name in COLUMNS}
 """The PostgreSQL type of each column of ``llm_interactions``."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_EPOCH_MICROS = 946_684_800_000_000
+EPOCH_MICROS = 946_684_800_000_000
+"""From 1970, where the clocks begin, to 2000, where PostgreSQL does, in microseconds."""
 _MICROSECOND = timedelta(microseconds=1)
 
 _size = struct.Struct("!i").pack
@@ -73,12 +74,6 @@ _bool = struct.Struct("!i?").pack
 def micros_of_datetime(moment: datetime) -> int:
     """Microseconds since 2000 in UTC, of an aware datetime."""
     return (moment - _EPOCH) // _MICROSECOND
-
-
-def micros_of_epoch(seconds: float) -> int:
-    """The same of seconds since 1970, rounded as :meth:`datetime.fromtimestamp` does: a replay finds its row again."""
-    fraction, whole = math.modf(seconds)
-    return int(whole) * 1_000_000 + round(fraction * 1e6) - _EPOCH_MICROS
 
 
 def datetime_of_micros(micros: int) -> datetime:

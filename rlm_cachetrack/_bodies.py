@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _guard
-from ._calls import Observer
+from ._calls import Observer, is_pulling
 
 __all__ = ["Body", "understand"]
 
@@ -98,7 +98,7 @@ class Body:
         response.iter_bytes, response.aiter_bytes = observed_iter_bytes, observed_aiter_bytes
 
     def _failed(self, exc: BaseException, call: Observer) -> None:
-        if call.pulling:
+        if is_pulling(call):
             return  # the SDK reads, and says it in its own words
         try:
             call.failed(exc)

@@ -6,17 +6,19 @@ thread, so it only reads attributes and hands one event to the runtime; numbers 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from time import perf_counter, time
+from time import perf_counter_ns, time_ns
 from typing import Any, Protocol
 
 from . import _guard, context
-from ._call_line import encode, next_number
+from ._call_line import encode, encode_usual, next_number
 from ._error_text import message_of, safe_message
 from ._usage_access import locate_usage
 
 __all__ = [
+    "ENDPOINTS",
     "RUNNING",
     "Call",
     "EventTaker",
@@ -24,6 +26,7 @@ __all__ = [
     "Observer",
     "endpoint_of",
     "is_counted",
+    "is_pulling",
     "is_stored_response",
     "provider_of",
 ]
@@ -66,6 +69,9 @@ _HOSTS = (
 )
 
 
+_PLAIN: tuple[dict[str, Any], ...] = ({}, {"stream": True})
+
+
 class EventTaker(Protocol):
     """Where the event of a finished call goes."""
 
@@ -77,17 +83,23 @@ class Fingerprinter(Protocol):
     """Where what was sent goes, to be hashed later."""
 
     def add(
-        self, number: int, api: str, place: bytes, body: Mapping[str, Any], usage: Any, response_id: str | None
+        self, number: int, api: str, place: str, body: Mapping[str, Any], usage: Any, response_id: str | None
     ) -> None:
         """Take it in without looking at any text."""
 
 
 class Observer(Protocol):
-    """What watches one response, plain or streamed: a :class:`Call`, or a look at a stored response."""
+    """What watches one response, plain or streamed: a :class:`Call`, or a look at a stored response.
+
+    Attributes:
+        pulling: The SDK is reading the body. Of a stream: it was begun to be read.
+        items: Gives the generator of a stream's items while there is one; None where it is no stream, or not known yet.
+    """
 
     stream: bool
     done: bool
     pulling: bool
+    items: Any
     hide_usage: bool
     length: int | None
 
@@ -152,6 +164,15 @@ def provider_of(client: Any) -> str:
     return f"unknown@{place.decode('ascii', 'replace')}" if place else "unknown"
 
 
+def is_pulling(call: Observer) -> bool:
+    """Whether an item of a stream, or a whole body, is being read at this moment; not in the hands of the caller."""
+    if call.items is None or not call.pulling:
+        return call.pulling
+    items = call.items()
+    # To note it before and after each item would cost more than to ask when it matters.
+    return bool(getattr(items, "gi_running", False) or getattr(items, "ag_running", False))
+
+
 class Call:
     """One call under observation; exactly one event is made of it, by the first of its ``finish`` methods."""
 
@@ -160,10 +181,11 @@ class Call:
     done = False
     parked = False
     pulling = False
+    items: Any = None
     _begun: Any = None
     _broken: tuple[str, str] | None = None
     _number: int | None = None
-    _first: float | None = None
+    _first: int | None = None
     _usage: Any = None
     _model: str | None = None
     _tier: str | None = None
@@ -185,8 +207,8 @@ class Call:
         turns = body.get("messages") if api == "chat.completions" else body.get("input")
         self.messages = len(turns) if type(turns) is list else (None if turns is None else 1)
         self.metadata: dict[str, Any] = {"stream": True} if stream else {}
-        self._started = time()
-        self._began = perf_counter()
+        self._started = time_ns()
+        self._began = perf_counter_ns()
 
     # -- what comes back ----------------------------------------------------------------------------------------------
 
@@ -205,7 +227,7 @@ class Call:
 
         A response that runs in the background is not finished: it is ``parked``, with an event to keep meanwhile.
         """
-        if self.done or (self.api == "chat.completions" and self._chat_result(response)) or self.parked:
+        if self.done or self.parked or (self.api == "chat.completions" and self.chat_result(response)):
             return
         try:
             self._request_id = _get(response, "_request_id") or self._request_id
@@ -219,7 +241,7 @@ class Call:
             error = None
         self._finish(error)
 
-    def _chat_result(self, response: Any) -> bool:
+    def chat_result(self, response: Any) -> bool:
         """Finish with a chat completion as nearly all are: one choice that is text, usage where it belongs.
 
         The same as the long way, in one piece: behind the SDK's work every function that is entered costs a
@@ -239,35 +261,32 @@ class Call:
                 or (extra and ("error" in extra or "service_tier" in extra))
                 or self._number is not None
                 or self._request_id is not None
+                or self.metadata
             ):
                 return False
-            model, requested = fields["model"], self.requested_model
-            ended = perf_counter()
+            duration = perf_counter_ns() - self._began
             number = next_number()
-            line = encode(
+            line = encode_usual(
                 self._place,
-                (
-                    number,
-                    "chat.completions",
-                    self.provider,
-                    model or None,
-                    requested,
-                    self._started,
-                    (ended - self._began) * 1000,
-                    None,
-                    self.messages,
-                    len(text),
-                    fields.get("_request_id"),
-                    fields.get("service_tier"),
-                    parts["finish_reason"],
-                    0,
-                    None,
-                    None,
-                    self.metadata or None,
-                ),
+                number,
+                "chat.completions",
+                self.provider,
+                fields["model"] or None,
+                self.requested_model,
+                self._started,
+                duration,
+                None,
+                self.messages,
+                len(text),
+                fields.get("_request_id"),
+                fields.get("service_tier"),
+                parts["finish_reason"],
+                False,
                 usage,
             )
         except (AttributeError, KeyError, TypeError, ValueError):
+            return False
+        if line is None:
             return False
         self.done = True
         if self.fingerprints is not None:
@@ -298,7 +317,7 @@ class Call:
             # Some servers send the usage that we asked for in a chunk with no choices at all instead of an empty list.
             return self.hide_usage and self._usage is not None and locate_usage(chunk) is not None
         if self._first is None:
-            self._first = perf_counter()
+            self._first = perf_counter_ns()
         usage = locate_usage(chunk)
         if usage is not None:
             self._usage = usage
@@ -346,7 +365,7 @@ class Call:
                 self._usage = usage
             return
         if self._first is None and kind.endswith(".delta"):
-            self._first = perf_counter()
+            self._first = perf_counter_ns()
         response = _get(event, "response")  # old SDKs lack some kinds of events and keep what is in them as extra
         if response is not None:
             if kind in ("response.completed", "response.incomplete", "response.failed"):
@@ -474,7 +493,8 @@ class Call:
         self.sink.append(self._line(error, self.metadata))
 
     def _line(self, error: tuple[str, str] | None, metadata: Mapping[str, Any]) -> bytes:
-        began, first = self._began, self._first
+        duration = perf_counter_ns() - self._began
+        first = self._first - self._began if self._first is not None and self.stream else None
         if self._number is None:
             self._number = next_number()
             if self.fingerprints is not None and self.api != "embeddings":
@@ -483,6 +503,28 @@ class Call:
         if self._tools:
             # A stream whose server names no ids is one call as far as anyone can tell.
             tools = sum(1 for _, name in self._tools if name is not None) or len(self._tools)
+        elif error is None and self._usage is not None and self.length is not None and metadata in _PLAIN:
+            with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+                line = encode_usual(
+                    self._place,
+                    self._number,
+                    self.api,
+                    self.provider,
+                    self._model or None,
+                    self.requested_model,
+                    self._started,
+                    duration,
+                    first,
+                    self.messages,
+                    self.length,
+                    self._request_id,
+                    self._tier,
+                    self._finish_reason,
+                    bool(metadata),
+                    self._usage,
+                )
+                if line is not None:
+                    return line
         return encode(
             self._place,
             (
@@ -492,8 +534,8 @@ class Call:
                 self._model or None,
                 self.requested_model,
                 self._started,
-                (perf_counter() - began) * 1000,
-                (first - began) * 1000 if first is not None and self.stream else None,
+                duration,
+                first,
                 self.messages,
                 self.length,
                 self._request_id,

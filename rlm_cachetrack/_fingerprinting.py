@@ -1,9 +1,10 @@
 """From a call to its fingerprint: a bounded queue of what was sent, which the writer's thread hashes.
 
-The calling thread copies the list of messages (not the messages) and appends one entry, before the call's line is in
-the journal, so that whoever packs the line finds it. What was sent leaves memory as soon as it is hashed: at the latest
-half a second later, whether the store can be reached or not. A process that is killed before leaves calls without a
-fingerprint.
+The calling thread appends one entry, before the call's line is in the journal, so that whoever packs the line finds it.
+It copies the body but not the list of messages in it: to copy that is to touch each message, and behind a large prompt
+takes as long as all the rest. Its length is noted, since what programs do to such a list is to append to it. What was
+sent leaves memory as soon as it is hashed: at the latest half a second later, whether the store can be reached or not.
+A process that is killed before leaves calls without a fingerprint.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _FILE = "fingerprint.key"
 _KEY_BYTES = 32
 _BYTES_A_TOKEN = 4
 _BYTES_A_MESSAGE = 1_024
+_TURNS = {"chat.completions": "messages"}
 
 
 class Fingerprints:
@@ -52,13 +54,13 @@ class Fingerprints:
         self.dropped = 0
         self._folder = folder
         self._secret = secret
-        self._waiting: deque[tuple[int, str, bytes, Mapping[str, Any], str | None]] = deque()
+        self._waiting: deque[tuple[int, str, str, dict[str, Any], int | None, str | None]] = deque()
         self._weight = 0
         self._lock = threading.Lock()
         self._digests: Digests | None = None
         self._off = False
         self._encoder = Encoder()
-        self._runs: dict[bytes, tuple[str, str]] = {}
+        self._runs: dict[str, tuple[str, str]] = {}
         self._made: dict[int, bytes] = {}
         self._offered: dict[int, bytes] = {}
         self._stored: dict[int, bytes] = {}
@@ -66,7 +68,7 @@ class Fingerprints:
     # -- the calling thread ----------------------------------------------------------------------------------------
 
     def add(
-        self, number: int, api: str, place: bytes, body: Mapping[str, Any], usage: Any, response_id: str | None
+        self, number: int, api: str, place: str, body: Mapping[str, Any], usage: Any, response_id: str | None
     ) -> None:
         """Take in what was sent. Looks at no text; drops it where too much waits.
 
@@ -74,7 +76,7 @@ class Fingerprints:
             number: The call's.
             api: As in the call's line.
             place: The run, as in the call's line.
-            body: What was sent; the list of messages in it is copied, the messages are not.
+            body: What was sent. It is copied; what is in it is not.
             usage: Says how large it was.
             response_id: The id of the answer.
         """
@@ -82,17 +84,14 @@ class Fingerprints:
         if len(waiting) >= _MOST_WAITING or self._weight > _MOST_BYTES:
             self.dropped += 1
             return
-        sent = dict(body)
-        name = "messages" if api == "chat.completions" else "input"
-        turns = sent.get(name)
-        if type(turns) is list:
-            sent[name] = turns.copy()
+        turns = body.get(_TURNS.get(api, "input"))
+        count = len(turns) if type(turns) is list else None
         tokens = getattr(usage, "prompt_tokens", None) or getattr(usage, "input_tokens", None)
         if type(tokens) is int:
             self._weight += tokens * _BYTES_A_TOKEN
         else:
-            self._weight += _BYTES_A_MESSAGE * (len(turns) if type(turns) is list else 1)
-        waiting.append((number, api, place, sent, response_id))
+            self._weight += _BYTES_A_MESSAGE * (count or 1)
+        waiting.append((number, api, place, dict(body), count, response_id))
 
     # -- the writer's threads ---------------------------------------------------------------------------------------
 
@@ -129,15 +128,28 @@ class Fingerprints:
             self._weight = 0  # what the calling threads add meanwhile is forgotten; the next round counts anew
 
     def _hash(
-        self, digests: Digests, number: int, api: str, place: bytes, body: Mapping[str, Any], response_id: str | None
+        self,
+        digests: Digests,
+        number: int,
+        api: str,
+        place: str,
+        body: dict[str, Any],
+        count: int | None,
+        response_id: str | None,
     ) -> None:
         try:
+            if count is not None:
+                name = _TURNS.get(api, "input")
+                turns = body[name]
+                if len(turns) < count:
+                    raise ValueError("the list of messages was shortened since")
+                body[name] = turns[:count]
             fingerprint = of_request(api, body, digests, response_id if api == "responses" else None)
             self._made[number] = self._encoder.encode(self._run(place), number, fingerprint)
         except Exception as exc:  # what no server takes either; the call is recorded all the same
             logger.debug("a prompt has no fingerprint: %s", type(exc).__name__)
 
-    def _run(self, place: bytes) -> tuple[str, str]:
+    def _run(self, place: str) -> tuple[str, str]:
         run = self._runs.get(place)
         if run is None:
             values = json.loads(place)

@@ -12,10 +12,10 @@ import json
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from ._binary import NULL, datetime_of_micros, micros_of_epoch, pack_fields
+from ._binary import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields
 from ._call_line import FIELDS, told_apart
 from .pricing import PriceBook, Rates, Schedule, amounts
 from .records import COLUMNS, PackedRows, clean_text, uuid7_halves
@@ -81,9 +81,9 @@ _EXPECTED = (
     "provider",
     "model",
     "requested_model",
-    "start_time",
-    "duration_ms",
-    "time_to_first_token_ms",
+    "start_ns",
+    "duration_ns",
+    "time_to_first_token_ns",
     "context_messages",
     "response_length",
     "request_id",
@@ -172,7 +172,7 @@ class Packer:
             metadata,
         ) = line["call"]
         usage = line["usage"]
-        if error_type is not None or type(usage) is not dict or type(start) is not float:
+        if error_type is not None or type(usage) is not dict or type(start) is not int:
             return None
         if metadata and metadata != _STREAMED:
             return None
@@ -186,13 +186,16 @@ class Packer:
         if kind is None:
             kind = self._new_kind(*key)
             _remember(self._kinds, key, kind)
+        start //= 1000  # microseconds: what the table holds
         prices, cost, original = self._price(kind.schedule, start, prompt, completion, cached, written)
 
-        began = micros_of_epoch(start)
-        high, low = uuid7_halves(round(start * 1e6) * 1000, number)
-        ended = micros_of_epoch(start + duration / 1000)
+        began = start - EPOCH_MICROS
+        high, low = uuid7_halves(start * 1000, number)
+        ended = began + duration // 1000
+        if first is not None:
+            first /= 1e6
         always = _always(
-            8, began, 16, high, low, 8, began, 8, ended, 8, duration, 1, True, 1, tools > 0, 4, tools
+            8, began, 16, high, low, 8, began, 8, ended, 8, duration / 1e6, 1, True, 1, tools > 0, 4, tools
         )  # fmt: skip
         if cached is None or reasoning is None or messages is None or length is None or cost is None:
             uncached = None if cached is None else prompt - cached
@@ -283,7 +286,7 @@ class Packer:
     def _price(
         self,
         schedule: Schedule | None,
-        start: float,
+        start: int,
         prompt: int,
         completion: int,
         cached: int | None,
@@ -292,7 +295,7 @@ class Packer:
         """The fields of :data:`_PRICES`, the total and the original cost."""
         period = None
         if schedule is not None:
-            period = schedule.always or schedule.at(datetime.fromtimestamp(start, UTC))
+            period = schedule.always or schedule.at(datetime_of_micros(start - EPOCH_MICROS))
         if period is None:
             return _UNPRICED, None, None
         rates = period.rates[bisect_left(period.starts, prompt)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import _guard
 from ._bodies import Body, understand
-from ._calls import Observer
+from ._calls import Observer, is_pulling
 
 __all__ = ["watch_raw", "watch_stream"]
 
@@ -46,7 +46,9 @@ def watch_stream(stream: Any, call: Observer) -> None:
     iterator = stream._iterator
     response = getattr(stream, "response", None)
     call.http(response)
-    stream._iterator = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
+    items = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
+    call.items = weakref.ref(items)  # it holds the call, and is to go when the caller lets the stream go
+    stream._iterator = items
     _on_close(response, call, None)
     _watch_for_collection(stream, call)
 
@@ -149,9 +151,7 @@ def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
                     text = None
                 if text:
                     call.length = length
-                    call.pulling = False
                     yield item
-                    call.pulling = True
                     continue
             try:
                 hidden = see(item)
@@ -160,9 +160,7 @@ def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
                 _guard.report("reading a chunk", exc)
             length = call.length
             if not hidden:
-                call.pulling = False
                 yield item
-                call.pulling = True
     except GeneratorExit:
         _end(call, "closed_early")
         raise
@@ -199,9 +197,7 @@ async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIte
                     text = None
                 if text:
                     call.length = length
-                    call.pulling = False
                     yield item
-                    call.pulling = True
                     continue
             try:
                 hidden = see(item)
@@ -210,9 +206,7 @@ async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIte
                 _guard.report("reading a chunk", exc)
             length = call.length
             if not hidden:
-                call.pulling = False
                 yield item
-                call.pulling = True
     except GeneratorExit:
         _end(call, "closed_early")
         close = getattr(iterator, "aclose", None)
@@ -242,7 +236,7 @@ def _on_close(response: Any, call: Observer, body: Body | None) -> None:
         return
 
     def closed() -> None:
-        if call.pulling or call.done or (body is not None and body.pulling):
+        if is_pulling(call) or call.done or (body is not None and body.pulling):
             return  # a body that the caller reads to its end is looked at when the caller closes it
         try:
             how = None if body is not None and body.complete else "closed_early"

@@ -106,7 +106,7 @@ class Frame:
         self.before: Frame | None = None
         self.handle: Any = None  # what the user holds: a QueryRun or a Recursion
         self.over = False
-        self.line: tuple[int | None, bytes] | None = None  # for an iteration, what `line()` gives
+        self.line: tuple[int | None, str] | None = None  # for an iteration, what `line()` gives
         self.private: bool
         self.home = _place()
         # A level that was opened in a thread that did not inherit its run is that thread's own business.
@@ -128,7 +128,7 @@ _open: list[Frame] = []
 _fallback: Frame | None = None
 _manual: Mapping[str, Any] | None = None
 _adhoc_run_id: str | None = None
-_adhoc_line: bytes | None = None
+_adhoc_line: str | None = None
 _last_run_id = datetime.min.replace(tzinfo=UTC)
 
 
@@ -290,7 +290,7 @@ def current() -> dict[str, Any]:
     return values
 
 
-def line() -> bytes:
+def line() -> str:
     """What :func:`current` gives, as JSON for the journal; encoded once a run and iteration."""
     if _manual:
         return _encoded(current())
@@ -311,8 +311,8 @@ def line() -> bytes:
     return known[1]
 
 
-def _encoded(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, separators=(",", ":"), default=str).encode("ascii")
+def _encoded(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":"), default=str)
 
 
 def adhoc_run_id() -> str:

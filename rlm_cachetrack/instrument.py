@@ -21,7 +21,7 @@ from . import _guard, _runtime
 from ._attempts import PAUSES, paused, sent
 from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
 from ._beside import clients_with_their_own, has_ours, observed, take_off, take_off_instance
-from ._calls import Call, endpoint_of, is_stored_response, provider_of
+from ._calls import ENDPOINTS, Call, endpoint_of, is_stored_response, provider_of
 from ._streams import watch_raw, watch_stream
 from .config import disabled, load_settings
 from .errors import ConfigError
@@ -48,9 +48,9 @@ _lock = threading.RLock()
 _observed: weakref.WeakSet[Any] = weakref.WeakSet()
 _everyone: _Options | None = None
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
+_without_stream_options: set[str] = set()
 _providers: dict[int, tuple[Any, type, str]] = {}
 _MOST_PROVIDERS = 1000
-_without_stream_options: set[str] = set()
 
 
 _runtime.before_flush.append(finish_all)
@@ -304,9 +304,10 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
         return None
     try:
         request: Any = args[1] if len(args) > 1 else kwargs.get("options")
-        api = endpoint_of(request.url)
+        url = request.url
+        api = ENDPOINTS.get(url) or endpoint_of(url)
         if api is None:
-            return _Look(client, request, kwargs) if is_stored_response(request.url) else None
+            return _Look(client, request, kwargs) if is_stored_response(url) else None
         body = request.json_data
         if type(body) is not dict and not isinstance(body, Mapping):
             return None
@@ -396,7 +397,8 @@ class _Attempt(Call):
             else:
                 fields = getattr(result, "__dict__", _NO_FIELDS)  # no look for what a model lacks: that is slow
                 if "choices" in fields:
-                    self.result(result)
+                    if self.api != "chat.completions" or not self.chat_result(result):
+                        self.result(result)
                 elif "_iterator" in fields:
                     watch_stream(result, self)
                 elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself

@@ -22,7 +22,7 @@ from rlm_cachetrack.records import COLUMNS
 from rlm_cachetrack.usage import read_usage, simple_counts
 from tests.integration.test_writer import pipeline
 
-START = datetime(2026, 1, 10, 9, 0, 0, 123_456, tzinfo=UTC).timestamp()
+START = 1_768_035_600_123_456_789  # 2026-01-10T09:00:00.123456789Z
 USAGE = {
     "prompt_tokens": 2000,
     "completion_tokens": 100,
@@ -40,9 +40,9 @@ def line(usage: Any = USAGE, place: Mapping[str, Any] = PLACE, **more: Any) -> b
         "provider": "openai",
         "model": "gpt-5-2025-08-07",
         "requested_model": "gpt-5",
-        "start_time": START,
-        "duration_ms": 1500.5,
-        "time_to_first_token_ms": None,
+        "start_ns": START,
+        "duration_ns": 1_500_500_000,
+        "time_to_first_token_ns": None,
         "context_messages": 4,
         "response_length": 400,
         "request_id": "req_1",
@@ -54,7 +54,7 @@ def line(usage: Any = USAGE, place: Mapping[str, Any] = PLACE, **more: Any) -> b
         "metadata": None,
         **more,
     }
-    return _call_line.encode(json.dumps(place).encode(), tuple(values[name] for name in _call_line.FIELDS), usage)
+    return _call_line.encode(json.dumps(place), tuple(values[name] for name in _call_line.FIELDS), usage)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ USUAL: list[dict[str, Any]] = [
     {"model": "nobody-knows-it", "requested_model": "nobody-knows-it"},
     {"service_tier": "flex"},
     {"service_tier": "no-such-tier"},
-    {"time_to_first_token_ms": 12.25},
+    {"time_to_first_token_ns": 12_250_001},
     {"context_messages": None},
     {"response_length": None},
     {"request_id": None},
@@ -164,9 +164,10 @@ USUAL: list[dict[str, Any]] = [
     {"metadata": {"stream": True}},
     {"metadata": {"stream": True}, "model": "gpt-5", "provider": "unknown@llm.example.org"},
     {"tool_call_count": 3},
-    {"start_time": START + 0.000_000_5},
-    {"start_time": 1_700_000_000.999_999_7},
-    {"duration_ms": 0},
+    {"start_ns": START + 500},
+    {"start_ns": 1_700_000_000_999_999_999},
+    {"duration_ns": 999, "start_ns": 1_700_000_000_999_999_999},
+    {"duration_ns": 0},
     {"place": {**PLACE, "query_id": "\u00fcber\0"}},
     {"place": {**PLACE, "recursion_id": "r1", "parent_recursion_id": "r0", "current_depth": 1, "max_depth": 4}},
     {"place": {**PLACE, "model_type": "root", "model_index": 0}},

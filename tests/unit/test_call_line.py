@@ -8,13 +8,14 @@ import uuid
 from typing import Any
 
 import pytest
+from openai._models import construct_type
 from openai.types import CompletionUsage
 from openai.types.completion_usage import PromptTokensDetails
 
 from rlm_cachetrack import _call_line
 
-START = 1_767_225_600.25  # 2026-01-01 00:00:00.25 UTC
-PLACE = b'{"query_id":"q","run_id":"2026-01-01T00:00:00+00:00","iteration":3}'
+START = 1_767_225_600_250_000_000  # 2026-01-01 00:00:00.25 UTC
+PLACE = '{"query_id":"q","run_id":"2026-01-01T00:00:00+00:00","iteration":3}'
 
 
 def line(usage: Any = None, **changed: Any) -> bytes:
@@ -25,8 +26,8 @@ def line(usage: Any = None, **changed: Any) -> bytes:
         "provider": "openai",
         "model": "gpt-5-2025-08-07",
         "requested_model": "gpt-5-2025-08-07",
-        "start_time": START,
-        "duration_ms": 1500.0,
+        "start_ns": START,
+        "duration_ns": 1_500_000_000,
         "tool_call_count": 0,
         **changed,
     }
@@ -43,7 +44,8 @@ def test_a_line_comes_back_with_its_run_its_names_and_what_follows_from_them() -
     assert got["kind"] == "call"
     assert (got["query_id"], got["run_id"], got["iteration"]) == ("q", "2026-01-01T00:00:00+00:00", 3)
     assert (got["model"], got["finish_reason"]) == ("gpt-5-2025-08-07", "stop")
-    assert (got["start_time"], got["end_time"]) == (START, START + 1.5)
+    assert (got["start_time"], got["end_time"]) == (1_767_225_600.25, 1_767_225_601.75)
+    assert (got["duration_ms"], got["time_to_first_token_ms"]) == (1500.0, None)
     assert (got["has_tool_calls"], got["tool_call_count"]) == (True, 2)
     assert got["success"] is True
     assert got["metadata"] is None
@@ -132,7 +134,7 @@ def test_half_a_pair_in_a_usage_loses_nothing_else() -> None:
 
 
 def test_ids_are_uuids_of_version_7_that_sort_as_calls_began() -> None:
-    ids = [event(start_time=START + step, number=number)["interaction_id"] for step, number in ((0, 9), (1e-5, 1))]
+    ids = [event(start_ns=START + step, number=number)["interaction_id"] for step, number in ((0, 9), (10_000, 1))]
 
     assert [uuid.UUID(each).version for each in ids] == [7, 7]
     assert [uuid.UUID(each).variant for each in ids] == [uuid.RFC_4122] * 2
@@ -164,3 +166,106 @@ def test_a_forked_process_has_numbers_of_its_own() -> None:
 def test_a_line_of_something_else_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         _call_line.expand({"call": [1, 2], "usage": None, "in": {}})
+
+
+# -- usual calls ------------------------------------------------------------------------------------------------------
+
+
+def usual(usage: Any, **changed: Any) -> bytes | None:
+    values: dict[str, Any] = {
+        "number": 7,
+        "api": "chat.completions",
+        "provider": "openai",
+        "model": "gpt-5-2025-08-07",
+        "requested": "gpt-5",
+        "start": START,
+        "duration": 1_500_000_001,
+        "first": None,
+        "messages": 4,
+        "length": 400,
+        "request_id": "req_1",
+        "tier": "default",
+        "finish": "stop",
+        "streamed": False,
+        **changed,
+    }
+    return _call_line.encode_usual(PLACE, usage=usage, **values)
+
+
+def sent(**fields: Any) -> CompletionUsage:
+    """A usage as the SDK makes it of what a server sent."""
+    return construct_type(type_=CompletionUsage, value=fields)  # type: ignore[return-value]
+
+
+COUNTS = {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100}
+USUAL_USAGES: list[dict[str, Any]] = [
+    COUNTS,
+    {**COUNTS, "prompt_tokens_details": {"cached_tokens": 1920}},
+    {**COUNTS, "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0}},
+    {**COUNTS, "prompt_tokens_details": None},
+    {**COUNTS, "prompt_tokens_details": {}, "completion_tokens_details": {"reasoning_tokens": 64}},
+    {**COUNTS, "prompt_tokens": 2**70, "total_tokens": -1},
+    {"total_tokens": 3},
+]
+UNUSUAL_USAGES: list[dict[str, Any]] = [
+    {**COUNTS, "cost": 0.25},
+    {**COUNTS, "prompt_tokens_details": {"cached_tokens": 1920, "more": 1}},
+    {**COUNTS, "prompt_tokens_details": {"cached_tokens": None}},
+    {**COUNTS, "prompt_tokens": 2000.5},
+    {**COUNTS, "prompt_tokens": "2000"},
+    {**COUNTS, "prompt_tokens": None},
+]
+
+
+@pytest.mark.parametrize("fields", [*USUAL_USAGES, *UNUSUAL_USAGES], ids=str)
+def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(fields: dict[str, Any]) -> None:
+    usage = sent(**fields)
+    written = []
+    for _ in range(2):  # the first call of a shape may go the long way
+        try:
+            written.append(usual(usage))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            written.append(None)
+    if fields in UNUSUAL_USAGES:
+        assert written == [None, None]
+        return
+    assert written[1] is not None
+    expected = line(
+        usage, start_ns=START, duration_ns=1_500_000_001, requested_model="gpt-5", context_messages=4,
+        response_length=400, request_id="req_1", service_tier="default", finish_reason="stop",
+    )  # fmt: skip
+    assert json.loads(written[1]) == json.loads(expected)
+
+
+def test_shapes_of_usages_may_take_turns() -> None:
+    shapes = [sent(**fields) for fields in USUAL_USAGES]
+    for _ in range(3):
+        for usage, fields in zip(shapes, USUAL_USAGES, strict=True):
+            written = usual(usage)
+            assert written is None or json.loads(written)["usage"] == fields
+    assert all(usual(usage) is not None for usage in shapes)
+
+
+HOSTILE = ["100 %", "%s%d", '"quoted"\\', "a\nb\r\0", "\u00fc\u2028\U0001f600", "\ud83d", "", None]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=repr)
+def test_a_usual_calls_names_may_hold_anything(text: str | None) -> None:
+    usage = sent(**COUNTS)
+    usual(usage)
+    written = usual(usage, model=text, provider=text or "", request_id=text, tier=text, finish=text)
+    assert written is not None
+    assert written.count(b"\n") == 1
+    values = dict(zip(_call_line.FIELDS, json.loads(written)["call"], strict=True))
+    names = ("model", "request_id", "service_tier", "finish_reason")
+    assert [values[name] for name in names] == [text] * 4
+
+
+def test_a_streams_first_token_and_metadata_are_written() -> None:
+    usage = sent(**COUNTS)
+    usual(usage)
+    written = usual(usage, streamed=True, first=250_000_000, messages=None, request_id=None)
+    assert written is not None
+    got = _call_line.expand(json.loads(written))
+    assert (got["time_to_first_token_ms"], got["context_messages"], got["request_id"]) == (250.0, None, None)
+    assert got["metadata"] == {"stream": True, "requested_model": "gpt-5"}
