@@ -3,6 +3,7 @@
 The same SDK call over an in-process transport, with and without us, in random order; the difference of the percentiles
 is what we add. openai's own work on the arguments is on both sides. "idle": the writer waits for its sink, the journal
 grows. "draining": the writer reads, prices and forgets at the same time; both threads want the one interpreter lock.
+A stream is timed twice: from its request to its end, and each of its chunks from the ``next()`` that asks for it.
 """
 
 from __future__ import annotations
@@ -90,6 +91,24 @@ def in_turns(calls: int, one: Callable[[], Any], other: Callable[[], Any]) -> tu
     return first, second
 
 
+def chunk_by_chunk(streams: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    """Microseconds of each chunk but the first and the last, which also begin and end the call."""
+    first: list[float] = []
+    second: list[float] = []
+    both = [(one, first), (other, second)]
+    for _ in range(streams):
+        RANDOM.shuffle(both)
+        for opened, times in both:
+            chunks, took = iter(opened()), []
+            while True:
+                began = time.perf_counter()
+                if next(chunks, None) is None:
+                    break
+                took.append((time.perf_counter() - began) * 1e6)
+            times += took[1:-2]
+    return first, second
+
+
 def row(name: str, without: list[float], with_us: list[float], per: int = 1) -> str:
     def percentile(times: list[float], rank: int) -> float:
         return statistics.quantiles(times, n=100)[rank - 1]
@@ -140,6 +159,9 @@ def main() -> None:
     def stream(client: OpenAI) -> Callable[[], Any]:
         return lambda: list(client.chat.completions.create(**asked))
 
+    def opened(client: OpenAI) -> Callable[[], Any]:
+        return lambda: client.chat.completions.create(**asked)
+
     calls = int(os.environ.get("CALLS", "3000"))
     in_turns(200, chat(without, small), chat(with_us, small))
     print("| µs on the calling thread | SDK alone, p50 | added, p50 | added, p99 | ratio |")
@@ -154,6 +176,7 @@ def main() -> None:
         print(row(f"{state}: chat, 200 KB prompt of 100 messages", *both))
         both = in_turns(calls // 4, stream(without), stream(with_us))
         print(row(f"{state}: stream of {CHUNKS} chunks", *both, per=CHUNKS))
+        print(row(f"{state}: a chunk of it", *chunk_by_chunk(calls // 10, opened(without), opened(with_us))))
         both = in_turns_async(
             calls // 30, lambda: concurrently(async_without, small), lambda: concurrently(async_with_us, small)
         )

@@ -213,14 +213,10 @@ class Call:
     # -- what comes back ----------------------------------------------------------------------------------------------
 
     def http(self, response: Any) -> None:
-        """Note what the HTTP response tells: the id the server gave the request, and how often it was sent."""
+        """Note the id that the server gave the request."""
         headers = getattr(response, "headers", None)
         if self._request_id is None and headers is not None:
             self._request_id = headers.get("x-request-id") or headers.get("apim-request-id")
-        sent = getattr(getattr(response, "request", None), "headers", None)
-        retries = None if sent is None else sent.get("x-stainless-retry-count")
-        if retries is not None and retries.isdecimal():
-            self.metadata["attempts"] = int(retries) + 1
 
     def result(self, response: Any) -> None:
         """Finish with a whole response: an SDK object, or what a server sent instead of one.

@@ -345,7 +345,7 @@ class _Attempt(Call):
     raw: str | None = None
     args: tuple[Any, ...] | None = None
     sent_as: int | None = None
-    _address: str | None = None
+    _asked: Any = None
 
     def keep(self, response: Any) -> None:
         """Keep a call that runs in the background until it is seen finished."""
@@ -353,26 +353,25 @@ class _Attempt(Call):
 
     def ask_for_usage(self, client: Any, args: tuple[Any, ...]) -> None:
         """Have a chat stream end with its usage, unless the caller said what to send."""
-        request, address = args[1], str(client.base_url)
-        if self.api not in ("chat.completions", "completions") or address in _without_stream_options:
+        if self.api not in ("chat.completions", "completions"):
             return
-        extra = request.extra_json or {}
-        if "stream_options" in extra:
-            return
+        request = args[1]
         body = request.json_data
         given = body.get("stream_options")
         given = given if isinstance(given, Mapping) else {}
-        if given.get("include_usage"):
+        if given.get("include_usage") or "stream_options" in (request.extra_json or ()):
+            return
+        if _without_stream_options and str(client.base_url) in _without_stream_options:
             return
         asking = request.model_copy() if hasattr(request, "model_copy") else request.copy()
         asking.json_data = {**body, "stream_options": {**given, "include_usage": True}}
         self.args = (args[0], asking, *args[2:])
         self.hide_usage = True
-        self._address = address
+        self._asked = client
 
     def refused(self, exc: BaseException) -> bool:
         """Whether the server refused what we added; it was not billed, and the request may be sent as it was."""
-        if self._address is None or getattr(exc, "status_code", None) not in (400, 422):
+        if self._asked is None or getattr(exc, "status_code", None) not in (400, 422):
             return False
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
         if "stream_options" not in text and "include_usage" not in text:
@@ -383,8 +382,8 @@ class _Attempt(Call):
 
     def accepted(self, result: Any) -> None:
         """Without our addition the server answers, so it was that: it is not asked again. Never raises."""
-        if self._address is not None:
-            _without_stream_options.add(self._address)
+        if self._asked is not None:
+            _without_stream_options.add(str(self._asked.base_url))
         self.returned(result)
 
     def returned(self, result: Any) -> None:

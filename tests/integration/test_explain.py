@@ -64,7 +64,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_calls, "time", clock)
+    monkeypatch.setattr(_calls, "time_ns", lambda: int(clock() * 1e9))
     return clock
 
 
