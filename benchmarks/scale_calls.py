@@ -1,9 +1,9 @@
 """The calls that the benchmarks of stored data fill a database with: runs of 50 calls as agents make them.
 
 Prompts grow by what was answered and by tools' output, most of a prompt is read from the cache in steps of 128, some
-calls miss, some providers do not report, some calls fail; lengths, durations and costs are as varied as real ones, for
-what does not vary takes no space in a columnstore. A few hundred runs are made up once, packed for COPY, and given
-other times, ids and queries again and again, so that filling measures the server.
+calls miss, some providers do not report, some calls fail, one in four is streamed; lengths, durations and costs are as
+varied as real ones, for what does not vary takes no space in a columnstore. A few hundred runs are made up once, packed
+for COPY, and given other times, ids and queries again and again, so that filling measures the server.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from rlm_cachetrack import RecordBatch
 from rlm_cachetrack._binary import pack_fields
+from rlm_cachetrack._call_line import kept_ms
 from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, uuid7_halves
 
 CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
@@ -153,8 +154,8 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
             "completion_token_price": completion_price if priced else None,
             "total_cost": cost if priced else None,
             "original_cost": original if priced else None,
-            "duration_ms": duration,
-            "time_to_first_token_ms": first_token if place % 3 else None,
+            "duration_ms": kept_ms(int(duration * 1e6)),
+            "time_to_first_token_ms": kept_ms(int(first_token * 1e6)) if place % 4 == 0 else None,
             "context_messages": 2 * place + 2,
             "response_length": int(answer * rng.uniform(2.5, 4.5)),
             "iteration": place + 1,

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from ._binary import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields
-from ._call_line import FIELDS, told_apart
+from ._call_line import FIELDS, kept_ms, told_apart
 from .pricing import PriceBook, Rates, Schedule, amounts
 from .records import COLUMNS, PackedRows, clean_text, uuid7_halves
 from .usage import simple_counts
@@ -193,9 +193,9 @@ class Packer:
         high, low = uuid7_halves(start * 1000, number)
         ended = began + duration // 1000
         if first is not None:
-            first /= 1e6
+            first = kept_ms(first)
         always = _always(
-            8, began, 16, high, low, 8, began, 8, ended, 8, duration / 1e6, 1, True, 1, tools > 0, 4, tools
+            8, began, 16, high, low, 8, began, 8, ended, 8, kept_ms(duration), 1, True, 1, tools > 0, 4, tools
         )  # fmt: skip
         if cached is None or reasoning is None or messages is None or length is None or cost is None:
             uncached = None if cached is None else prompt - cached

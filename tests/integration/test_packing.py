@@ -168,6 +168,7 @@ USUAL: list[dict[str, Any]] = [
     {"start_ns": 1_700_000_000_999_999_999},
     {"duration_ns": 999, "start_ns": 1_700_000_000_999_999_999},
     {"duration_ns": 0},
+    {"duration_ns": 9_235_579, "time_to_first_token_ns": 3_141_592},
     {"place": {**PLACE, "query_id": "\u00fcber\0"}},
     {"place": {**PLACE, "recursion_id": "r1", "parent_recursion_id": "r0", "current_depth": 1, "max_depth": 4}},
     {"place": {**PLACE, "model_type": "root", "model_index": 0}},

@@ -51,6 +51,15 @@ def test_a_line_comes_back_with_its_run_its_names_and_what_follows_from_them() -
     assert got["metadata"] is None
 
 
+def test_measured_times_are_kept_to_about_a_microsecond_in_steps_that_compress() -> None:
+    got = event(duration_ns=9_235_579, time_to_first_token_ns=1_234_567_891)
+
+    for name, measured in (("duration_ms", 9.235579), ("time_to_first_token_ms", 1234.567891)):
+        assert abs(got[name] - measured) <= 0.0005
+        assert (got[name] * 1024).is_integer()
+    assert event(time_to_first_token_ns=None)["time_to_first_token_ms"] is None
+
+
 def test_it_is_one_line_whatever_the_text_in_it() -> None:
     hostile = 'a\nb\r\n"c"\x00\u2028\ud83d'  # the last is half of a pair
 
