@@ -301,7 +301,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_ms(nanoseconds: int) -> float:
-    """A measured time as it is stored: milliseconds in steps of 1/1024, about the microsecond that moments are stored to.
+    """A measured time as it is stored: milliseconds in steps of 1/1024, about the microsecond that moments have.
 
     What a clock says below that is noise, and noise does not compress: it would double the space of a duration in
     TimescaleDB's columnstore (benchmarks/scale.py: 8 of 84 bytes a call).
