@@ -73,13 +73,14 @@ class HourlyAggregate:
         if not hours:
             return
         with connection.cursor(row_factory=tuple_row) as cursor:
-            stale = [row[0] for row in cursor.execute(_sql.query("hourly_stale"), {"hours": list(hours)}).fetchall()]
-            if not stale:
+            stale, undecided = self._stale(cursor, hours)
+            if not stale and not undecided:
                 return
             act = self._refresh if self.may_refresh else self._ask
             try:
-                done = act(cursor, _ranges(stale))
-                reason = "another refresh of the same hours goes on" if self.may_refresh else "no background job ran"
+                done = act(cursor, _ranges(stale)) and not undecided
+                another = self.may_refresh or undecided
+                reason = "another refresh of the same hours goes on" if another else "no background job ran"
             except psycopg.OperationalError:  # the connection: the batch is offered again, and so are its hours
                 raise
             except psycopg.Error as exc:  # the calls are stored all the same: nothing to hold them back for
@@ -88,9 +89,34 @@ class HourlyAggregate:
             self._warned = True
             logger.warning(
                 "late calls are stored, but %d hours of cache_usage_hourly lack them until its refresh policy runs: %s",
-                len(stale),
+                len(stale) + len(undecided),
                 reason,
             )
+
+    def _stale(self, cursor: psycopg.Cursor[Any], hours: Sequence[datetime]) -> tuple[list[datetime], list[datetime]]:
+        """Those to be refreshed, in order, and those of which that could not be known in time.
+
+        An hour above the watermark that a refresh may just be at is waited for: it is then below the watermark and to
+        be refreshed, or the refresh was at others, and whatever comes later sees the commit.
+        """
+        stale: list[datetime] = []
+        first_seen: int | None = None
+        waiting = list(hours)
+
+        def known() -> bool:
+            nonlocal waiting, first_seen
+            rows = cursor.execute(_sql.query("hourly_stale"), {"hours": waiting}).fetchall()
+            waiting = []
+            for hour, kept, watermark, busy in rows:
+                first_seen = watermark if first_seen is None else first_seen
+                if kept:
+                    stale.append(hour)
+                elif busy and watermark == first_seen:
+                    waiting.append(hour)
+            return not waiting
+
+        _patiently(known)
+        return sorted(stale), waiting
 
     def _refresh(self, cursor: psycopg.Cursor[Any], ranges: Iterable[tuple[datetime, datetime]]) -> bool:
         statement = sql.SQL(_sql.query("hourly_refresh")).format(functions=sql.Identifier(self.functions))

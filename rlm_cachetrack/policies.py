@@ -86,3 +86,4 @@ def change(
             start = None if retention_after is None else retention_after - timedelta(days=1)
             connection.execute(_sql.query("policy_hourly_remove"))
             connection.execute(_sql.query("policy_hourly_add"), {"start": start})
+            connection.execute(_sql.query("policy_hourly_order"))

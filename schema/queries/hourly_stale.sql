@@ -1,24 +1,42 @@
--- hourly_stale: of some hours, those that the continuous aggregate keeps materialized. TimescaleDB only.
+-- hourly_stale: of some hours, those that the continuous aggregate keeps materialized or may be at. TimescaleDB only.
 -- Parameters: hours TIMESTAMPTZ[]: hours in which calls were stored, changed or deleted; committed already.
--- Result:     hour TIMESTAMPTZ, in order. The limit is the invalidation threshold, not the watermark: a refresh in
---             progress moves it first. Hours whose calls a retention policy drops are left out: refreshing one would
---             forget what is known of it.
-SELECT h.hour
+-- Result:     a row an hour, in order: hour TIMESTAMPTZ; kept BOOLEAN: it is below the watermark, up to which the view
+--             reads what is materialized, and so is to be refreshed; watermark BIGINT, as TimescaleDB keeps it; busy
+--             BOOLEAN: a refresh is just writing.
+--             An hour above the watermark but below the invalidation threshold is summed from the calls. It must not be
+--             refreshed: the watermark would pass hours before it that are not materialized. But a refresh that began
+--             before the commit and is at this very hour does not see it.
+--             Hours whose calls a retention policy drops are left out: refreshing one would forget what is known of it.
+SELECT h.hour, h.hour < _timescaledb_functions.to_timestamp(known.watermark) AS kept, known.watermark, known.busy
 FROM unnest(%(hours)s::timestamptz[]) AS h (hour)
 CROSS JOIN (
-    SELECT _timescaledb_functions.to_timestamp(t.watermark) AS materialized, a.raw_hypertable_id
+    SELECT
+        _timescaledb_functions.to_timestamp(t.watermark) AS threshold,
+        w.watermark,
+        a.raw_hypertable_id,
+        EXISTS (
+            SELECT 1
+            FROM pg_locks AS l
+            JOIN pg_class AS k ON k.oid = l.relation
+            JOIN pg_namespace AS s ON s.oid = k.relnamespace
+            JOIN _timescaledb_catalog.hypertable AS m ON m.schema_name = s.nspname AND m.table_name = k.relname
+            WHERE m.id = a.mat_hypertable_id AND l.mode = 'RowExclusiveLock' AND l.granted
+              AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+              AND l.pid <> pg_backend_pid()
+        ) AS busy
     FROM _timescaledb_catalog.continuous_agg AS a
     JOIN _timescaledb_catalog.continuous_aggs_invalidation_threshold AS t ON t.hypertable_id = a.raw_hypertable_id
+    JOIN _timescaledb_catalog.continuous_aggs_watermark AS w ON w.mat_hypertable_id = a.mat_hypertable_id
     JOIN pg_class AS c ON c.relname = a.user_view_name
     JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = a.user_view_schema
     WHERE c.oid = to_regclass('cache_usage_hourly')
-) AS kept
-WHERE h.hour < kept.materialized
+) AS known
+WHERE h.hour < known.threshold
   AND NOT EXISTS (
       SELECT 1
       FROM timescaledb_information.jobs AS j
       JOIN _timescaledb_catalog.hypertable AS t ON t.schema_name = j.hypertable_schema AND t.table_name = j.hypertable_name
-      WHERE t.id = kept.raw_hypertable_id
+      WHERE t.id = known.raw_hypertable_id
         AND j.proc_name = 'policy_retention'
         AND h.hour < now() - (j.config ->> 'drop_after')::interval
   )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -235,6 +236,100 @@ def test_a_call_below_the_watermark_is_in_the_aggregate_once_flushed(
         db.record_llm_interaction(LLMInteractionRecord("late", T0, "m", start_time=T0, prompt_tokens=10))
         assert db.flush()
         assert migrated.execute(hours).fetchone() == (8,)
+
+
+def some_weeks(connection: psycopg.Connection[Any], hours: int) -> None:
+    """A call every ten minutes, up to two hours ago."""
+    connection.execute(
+        "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens, cached_tokens)"
+        " SELECT 'q', %s::timestamptz, moment, 'm', 10, 4 FROM generate_series("
+        "   date_trunc('hour', now()) - make_interval(hours => %s), date_trunc('hour', now()) - INTERVAL '2 hours',"
+        "   INTERVAL '10 minutes') AS moment",
+        [T0, hours],
+    )
+
+
+def watermark(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT max(watermark) FROM _timescaledb_catalog.continuous_aggs_watermark").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_no_call_is_missing_while_the_first_refresh_goes_on(
+    migrated: psycopg.Connection[Any], timescale_url: str
+) -> None:
+    """It is done some hours at a time: the newest last, for all before the newest would be taken for done."""
+    some_weeks(migrated, hours=24 * 60)
+    count = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
+    everything_there = migrated.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
+    failed: list[BaseException] = []
+
+    def refresh() -> None:
+        try:
+            with psycopg.connect(timescale_url, autocommit=True) as other:
+                run_job(other, "policy_refresh_continuous_aggregate")
+        except BaseException as exc:
+            failed.append(exc)
+
+    policy = threading.Thread(target=refresh)
+    policy.start()
+    seen, marks = set(), set()
+    while policy.is_alive():
+        seen.add(migrated.execute(count).fetchone())
+        marks.add(watermark(migrated))
+    policy.join()
+    assert failed == []
+    assert seen == {everything_there}
+    assert len(marks) > 2, "it was done before it could be looked at"
+
+
+@pytest.fixture
+def between(migrated: psycopg.Connection[Any]) -> datetime:
+    """An hour that the aggregate of somebody else keeps materialized, and ours does not yet."""
+    some_weeks(migrated, hours=24 * 20)
+    migrated.execute(
+        "CREATE MATERIALIZED VIEW theirs WITH (timescaledb.continuous) AS"
+        " SELECT time_bucket(INTERVAL '1 hour', time) AS bucket, count(*) AS n FROM llm_interactions GROUP BY 1"
+        " WITH NO DATA"
+    )
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    refresh = "CALL refresh_continuous_aggregate(%s::regclass, NULL, %s::timestamptz)"
+    migrated.execute(refresh, ["cache_usage_hourly", now - timedelta(days=10)])
+    migrated.execute(refresh, ["theirs", now - timedelta(hours=3)])
+    return now - timedelta(days=2)
+
+
+def test_a_late_call_in_an_hour_that_is_not_materialized_yet_hides_no_other(
+    migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
+) -> None:
+    """To refresh its hour would take the hours before it for materialized, which they are not."""
+    hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
+    (before,) = migrated.execute(hours).fetchone() or (0,)
+    mark = watermark(migrated)
+    with TimescaleDBClient(timescale_url) as db:
+        db.record_llm_interaction(LLMInteractionRecord("late", between, "m", start_time=between, prompt_tokens=10))
+        assert db.flush()
+        assert migrated.execute(hours).fetchone() == (before + 1,)
+    assert watermark(migrated) == mark
+
+
+def test_a_late_call_waits_for_a_refresh_that_may_have_missed_it(
+    migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
+) -> None:
+    """A refresh that began before the call was committed may be at its hour; flush() returns when that is decided."""
+    row = migrated.execute(
+        "SELECT format('%I.%I', h.schema_name, h.table_name) FROM _timescaledb_catalog.hypertable AS h"
+        " JOIN _timescaledb_catalog.continuous_agg AS a ON a.mat_hypertable_id = h.id"
+        " WHERE a.user_view_name = 'cache_usage_hourly'"
+    ).fetchone()
+    assert row is not None
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url) as refreshing:
+        refreshing.execute(f"LOCK TABLE {row[0]} IN ROW EXCLUSIVE MODE")  # what a refresh that writes holds
+        db.record_llm_interaction(LLMInteractionRecord("late", between, "m", start_time=between, prompt_tokens=10))
+        assert not db.flush(timeout_s=1)
+        refreshing.rollback()
+        assert db.flush(timeout_s=10)
+        assert migrated.execute("SELECT count(*)::int FROM llm_interactions WHERE query_id = 'late'").fetchone() == (1,)
 
 
 def test_calls_that_are_deleted_leave_the_aggregate_at_once(
