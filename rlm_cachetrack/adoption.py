@@ -32,6 +32,20 @@ _ACCEPTED: dict[str, frozenset[str]] = {
     "bool": frozenset({"boolean"}),
     "jsonb": frozenset({"jsonb", "json"}),
 }
+# How a column of another type becomes one that fits, where that can be said without knowing what is in it.
+_CONVERSIONS = {
+    ("timestamptz", "timestamp without time zone"): "TIMESTAMPTZ USING {column} AT TIME ZONE 'UTC'",
+    ("timestamptz", "text"): "TIMESTAMPTZ USING {column}::timestamptz",
+    ("timestamptz", "character varying"): "TIMESTAMPTZ USING {column}::timestamptz",
+    ("timestamptz", "date"): "TIMESTAMPTZ USING {column}::timestamp AT TIME ZONE 'UTC'",
+    ("uuid", "text"): "UUID USING {column}::uuid",
+    ("uuid", "character varying"): "UUID USING {column}::uuid",
+    ("uuid", "character"): "UUID USING {column}::uuid",
+    ("int4", "text"): "INTEGER USING {column}::integer",
+    ("float8", "text"): "DOUBLE PRECISION USING {column}::double precision",
+    ("jsonb", "text"): "JSONB USING {column}::jsonb",
+    ("bool", "integer"): "BOOLEAN USING {column} <> 0",
+}
 _MILLISECONDS = frozenset({"double precision", "numeric", "real", "integer", "bigint"})
 _KEY_TYPES = {"query_id": _ACCEPTED["text"], "run_id": _ACCEPTED["timestamptz"]}
 # Columns that every release of ours fills; what others a table requires is not known to us.
@@ -104,8 +118,8 @@ class Existing:
 
     @property
     def adoptable(self) -> bool:
-        """Whether it is a table of calls that this library can become the owner of."""
-        return self.kinds.get(_CALLS) == "r" and set(self.columns[_CALLS]) >= _SIGNATURE
+        """Whether it is a table of calls, which this library can take over if nothing stops it."""
+        return self.kinds.get(_CALLS) in ("r", "p") and set(self.columns[_CALLS]) >= _SIGNATURE
 
 
 def look(connection: psycopg.Connection[Any]) -> Existing:
@@ -136,6 +150,11 @@ def examine(connection: psycopg.Connection[Any], existing: Existing, timescale: 
             f"unique index {name} lacks the column time, without which TimescaleDB refuses it: drop it"
             for (name,) in _rows(connection, "adopt_unique")
         ]
+        stops += [
+            f"view {view} leans on the primary key {key}, which TimescaleDB refuses and which makes way: drop the view, "
+            "and make it again afterwards with all that it shows in its GROUP BY"
+            for view, key in _rows(connection, "adopt_leaning")
+        ]
         wanted = {_CALLS: {"time"}, _RUNS: {"query_id", "run_id"}, _SAVINGS: {"query_id", "run_id"}}
         stops += [
             f"{name} is a hypertable over {column}, expected {' or '.join(sorted(wanted[name]))}: rename it"
@@ -152,6 +171,10 @@ def examine(connection: psycopg.Connection[Any], existing: Existing, timescale: 
 
 def _wrong_tables(existing: Existing) -> list[str]:
     stops = [f"{name} is not a table" for name in (_RUNS, _SAVINGS) if existing.kinds.get(name, "r") != "r"]
+    if existing.kinds[_CALLS] == "p":
+        stops.append(
+            f"{_CALLS} is a partitioned table: rename it, make a plain table of its name and columns, and copy its rows"
+        )
     if "cache_usage_hourly" in existing.kinds:
         stops.append("the name cache_usage_hourly is taken: rename what has it")
     return stops
@@ -163,20 +186,29 @@ def _wrong_columns(existing: Existing) -> list[str]:
         wanted = COLUMN_TYPES.get(column)
         accepted = _MILLISECONDS if column.endswith("_ms") else _ACCEPTED.get(wanted or "")
         if wanted is not None and accepted is not None and found not in accepted:
-            stops.append(f"{_CALLS}.{column} is of type {found}, expected {' or '.join(sorted(accepted))}")
+            stops.append(_of_type(_CALLS, column, found, accepted, wanted))
     for table in (_RUNS, _SAVINGS):
         for column, accepted in _KEY_TYPES.items():
             kind = existing.columns.get(table, {}).get(column)
             if table in existing.columns and kind is None:
                 stops.append(f"{table} has no column {column}: rename the table")
             elif kind is not None and kind not in accepted:
-                stops.append(f"{table}.{column} is of type {kind}, expected {' or '.join(sorted(accepted))}")
+                stops.append(_of_type(table, column, kind, accepted, COLUMN_TYPES[column]))
     for table, required in existing.required.items():
         stops += [
             f"{table}.{column} is NOT NULL without a default, and nothing of ours fills it: give it one"
             for column in sorted(required - _LOOSENED.get(table, frozenset()))
         ]
     return stops
+
+
+def _of_type(table: str, column: str, found: str, accepted: frozenset[str], wanted: str) -> str:
+    said = f"{table}.{column} is of type {found}, expected {' or '.join(sorted(accepted))}"
+    conversion = _CONVERSIONS.get((wanted, found))
+    if conversion is None:
+        return f"{said}: change it, or rename the column"
+    change = conversion.format(column=column)
+    return f"{said}: where its values are such, run `ALTER TABLE {table} ALTER COLUMN {column} TYPE {change}`"
 
 
 def _notes(connection: psycopg.Connection[Any], existing: Existing) -> list[str]:

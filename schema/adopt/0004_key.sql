@@ -1,34 +1,9 @@
--- 0004 key: what every call must have, the key by which a call is stored once, and the indexes.
--- Why:   one key that serves the read of a run, holds on a hypertable over time, and on Citus by query_id. Calls without a
---        query or run get 'adhoc' and their own time.
+-- 0004 key: the key by which a call is stored once, and the indexes.
+-- Why:   one key that serves the read of a run, holds on a hypertable over time, and on Citus by query_id.
 -- Lock:  ACCESS EXCLUSIVE on llm_interactions while the indexes are built: 5-15 s a million rows.
 --
 -- A primary key that is there stays, with a unique index beside it; but TimescaleDB refuses one without the time, and
 -- there it makes way.
-
-LOCK TABLE llm_interactions IN SHARE ROW EXCLUSIVE MODE;
-
-UPDATE llm_interactions
-SET time = coalesce(time, start_time, end_time, now()),
-    query_id = coalesce(query_id, 'adhoc'),
-    run_id = coalesce(run_id, time, start_time, end_time, now()),
-    interaction_id = coalesce(interaction_id, gen_random_uuid()),
-    model = coalesce(model, 'unknown'),
-    success = coalesce(success, error_type IS NULL AND error_message IS NULL)
-WHERE time IS NULL
-   OR query_id IS NULL
-   OR run_id IS NULL
-   OR interaction_id IS NULL
-   OR model IS NULL
-   OR success IS NULL;
-
-ALTER TABLE llm_interactions
-    ALTER COLUMN time SET NOT NULL,
-    ALTER COLUMN interaction_id SET NOT NULL,
-    ALTER COLUMN query_id SET NOT NULL,
-    ALTER COLUMN run_id SET NOT NULL,
-    ALTER COLUMN model SET NOT NULL,
-    ALTER COLUMN success SET NOT NULL;
 
 DO $$
 DECLARE

@@ -275,25 +275,86 @@ FROM pg_extension AS e
 JOIN pg_namespace AS n ON n.oid = e.extnamespace
 WHERE e.extname = 'timescaledb';
 
--- 0003 fill: what follows from what is there.
--- Why:   totals and what a call would have cost uncached are read from the rows, not computed each time.
--- Lock:  the rows that change; about 5-15 s a million of them.
+-- 0003 fill: what every call must have, and what follows from what is there.
+-- Why:   calls without a query or run get 'adhoc' and their own time; totals and what a call would have cost uncached are
+--        read from the rows, not computed each time.
+-- Lock:  SHARE ROW EXCLUSIVE on llm_interactions: writers wait, readers do not; 5-15 s a million rows that change. At the
+--        end ACCESS EXCLUSIVE, for a moment.
 --
 -- original_cost is what the call would have cost with nothing cached: with 0 cached tokens it is what it did cost.
+-- Triggers of theirs are meant for new calls: they are taken off and put back, all in this transaction.
+
+LOCK TABLE llm_interactions IN SHARE ROW EXCLUSIVE MODE;
+
+CREATE TEMPORARY TABLE rlm_cachetrack_triggers ON COMMIT DROP AS
+SELECT
+    t.tgname, pg_get_triggerdef(t.oid) AS made, obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
+FROM pg_trigger AS t
+JOIN pg_proc AS p ON p.oid = t.tgfoid
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE t.tgrelid = to_regclass('llm_interactions') AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+  AND n.nspname NOT LIKE '\_timescaledb%';
+
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE format('DROP TRIGGER %I ON llm_interactions', theirs.tgname);
+    END LOOP;
+END
+$$;
 
 UPDATE llm_interactions
-SET total_tokens = coalesce(total_tokens, prompt_tokens + completion_tokens),
+SET time = coalesce(time, start_time, end_time, now()),
+    query_id = coalesce(query_id, 'adhoc'),
+    run_id = coalesce(run_id, time, start_time, end_time, now()),
+    interaction_id = coalesce(interaction_id, gen_random_uuid()),
+    model = coalesce(model, 'unknown'),
+    success = coalesce(success, error_type IS NULL AND error_message IS NULL),
+    total_tokens = coalesce(total_tokens, prompt_tokens + completion_tokens),
     uncached_prompt_tokens = coalesce(uncached_prompt_tokens, prompt_tokens - cached_tokens),
     original_cost = coalesce(original_cost, CASE WHEN cached_tokens = 0 THEN total_cost END)
-WHERE (total_tokens IS NULL AND prompt_tokens + completion_tokens IS NOT NULL)
+WHERE time IS NULL
+   OR query_id IS NULL
+   OR run_id IS NULL
+   OR interaction_id IS NULL
+   OR model IS NULL
+   OR success IS NULL
+   OR (total_tokens IS NULL AND prompt_tokens + completion_tokens IS NOT NULL)
    OR (uncached_prompt_tokens IS NULL AND prompt_tokens - cached_tokens IS NOT NULL)
    OR (original_cost IS NULL AND cached_tokens = 0 AND total_cost IS NOT NULL);
+
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE theirs.made;
+        EXECUTE format('COMMENT ON TRIGGER %I ON llm_interactions IS %L', theirs.tgname, theirs.said);
+        IF theirs.enabled <> 'O' THEN
+            EXECUTE format(
+                'ALTER TABLE llm_interactions ENABLE %s TRIGGER %I',
+                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
+            );
+        END IF;
+    END LOOP;
+END
+$$;
+
+ALTER TABLE llm_interactions
+    ALTER COLUMN time SET NOT NULL,
+    ALTER COLUMN interaction_id SET NOT NULL,
+    ALTER COLUMN query_id SET NOT NULL,
+    ALTER COLUMN run_id SET NOT NULL,
+    ALTER COLUMN model SET NOT NULL,
+    ALTER COLUMN success SET NOT NULL;
 
 -- migrations_insert: a script was applied.
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 3, 'fill', '381e92e3c25293ef93d3da44ec727ebf21fce6748f33285e177243fcbebc7242');
+VALUES ('adopt', 3, 'fill', '8908c4e93da479b69cbc5d03b90d18a37ad9e01e6a003a9686451d5f3f54f9a7');
 COMMIT;
 
 -- ==== adopt/0004_key
@@ -321,37 +382,12 @@ FROM pg_extension AS e
 JOIN pg_namespace AS n ON n.oid = e.extnamespace
 WHERE e.extname = 'timescaledb';
 
--- 0004 key: what every call must have, the key by which a call is stored once, and the indexes.
--- Why:   one key that serves the read of a run, holds on a hypertable over time, and on Citus by query_id. Calls without a
---        query or run get 'adhoc' and their own time.
+-- 0004 key: the key by which a call is stored once, and the indexes.
+-- Why:   one key that serves the read of a run, holds on a hypertable over time, and on Citus by query_id.
 -- Lock:  ACCESS EXCLUSIVE on llm_interactions while the indexes are built: 5-15 s a million rows.
 --
 -- A primary key that is there stays, with a unique index beside it; but TimescaleDB refuses one without the time, and
 -- there it makes way.
-
-LOCK TABLE llm_interactions IN SHARE ROW EXCLUSIVE MODE;
-
-UPDATE llm_interactions
-SET time = coalesce(time, start_time, end_time, now()),
-    query_id = coalesce(query_id, 'adhoc'),
-    run_id = coalesce(run_id, time, start_time, end_time, now()),
-    interaction_id = coalesce(interaction_id, gen_random_uuid()),
-    model = coalesce(model, 'unknown'),
-    success = coalesce(success, error_type IS NULL AND error_message IS NULL)
-WHERE time IS NULL
-   OR query_id IS NULL
-   OR run_id IS NULL
-   OR interaction_id IS NULL
-   OR model IS NULL
-   OR success IS NULL;
-
-ALTER TABLE llm_interactions
-    ALTER COLUMN time SET NOT NULL,
-    ALTER COLUMN interaction_id SET NOT NULL,
-    ALTER COLUMN query_id SET NOT NULL,
-    ALTER COLUMN run_id SET NOT NULL,
-    ALTER COLUMN model SET NOT NULL,
-    ALTER COLUMN success SET NOT NULL;
 
 DO $$
 DECLARE
@@ -388,7 +424,7 @@ CREATE INDEX IF NOT EXISTS idx_llm_time ON llm_interactions (time DESC);
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 4, 'key', '5bf85ff220e4c1f75b0d1aafb58098c36088e70ff5dc01cec11653f789cea1c1');
+VALUES ('adopt', 4, 'key', '09ec308f07e7d4006f70e706b4b18c320d72cd5ce0902e72a662ba2c7811665f');
 COMMIT;
 
 -- ==== adopt/0005_runs
@@ -631,10 +667,48 @@ WHERE e.extname = 'timescaledb';
 --
 -- A hypertable that is there keeps its chunks; new ones are of one day.
 
+-- Triggers of theirs are meant for new calls, not for rows that move: they are taken off and put back.
+
+CREATE TEMPORARY TABLE rlm_cachetrack_triggers ON COMMIT DROP AS
+SELECT
+    t.tgname, pg_get_triggerdef(t.oid) AS made, obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
+FROM pg_trigger AS t
+JOIN pg_proc AS p ON p.oid = t.tgfoid
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE t.tgrelid = to_regclass('llm_interactions') AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+  AND n.nspname NOT LIKE '\_timescaledb%';
+
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE format('DROP TRIGGER %I ON llm_interactions', theirs.tgname);
+    END LOOP;
+END
+$$;
+
 SELECT create_hypertable(
     'llm_interactions', 'time',
     chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE, if_not_exists => TRUE
 );
+
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE theirs.made;
+        EXECUTE format('COMMENT ON TRIGGER %I ON llm_interactions IS %L', theirs.tgname, theirs.said);
+        IF theirs.enabled <> 'O' THEN
+            EXECUTE format(
+                'ALTER TABLE llm_interactions ENABLE %s TRIGGER %I',
+                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
+            );
+        END IF;
+    END LOOP;
+END
+$$;
 
 SELECT set_chunk_time_interval('llm_interactions', INTERVAL '1 day');
 
@@ -648,7 +722,7 @@ SELECT create_hypertable(
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 6, 'hypertables', '93517b75d864c0caac63f5025cb0d402a59f4fc74435dfcf97baeb672304f8e4');
+VALUES ('adopt', 6, 'hypertables', '8bf4b849d52de15964b26529e1888c070dae8d2a5758f0398e9ae9ccff7be266');
 -- migrations_insert: a script was applied.
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
