@@ -299,7 +299,7 @@ class Runtime:
 
         with self.store().connection() as connection:
             plan = migrations.plan(connection)
-            return migrations.as_sql(plan.scripts), plan.stops, plan.notes
+            return migrations.as_sql(plan.scripts, extension=plan.extension), plan.stops, plan.notes
 
     def describe_store(self) -> dict[str, Any]:
         """What is connected: ``address`` (redacted), engine, extensions, migrations, policies, and ``unpriced_models``.

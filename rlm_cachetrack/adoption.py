@@ -138,8 +138,17 @@ def steps(timescale: bool) -> list[_sql.Script]:
     return [script for script in _sql.scripts("adopt") if timescale or not script.for_timescale]
 
 
-def examine(connection: psycopg.Connection[Any], existing: Existing, timescale: bool) -> tuple[list[str], list[str]]:
-    """What stops the adoption, and what is to be known of it; each a sentence. Changes nothing; reads the table."""
+def examine(
+    connection: psycopg.Connection[Any], existing: Existing, *, timescale: bool, hypertables: bool
+) -> tuple[list[str], list[str]]:
+    """What stops the adoption, and what is to be known of it; each a sentence. Changes nothing; reads the table.
+
+    Args:
+        connection: To the database.
+        existing: What :func:`look` found.
+        timescale: The tables become hypertables.
+        hypertables: They may be already: the extension is there.
+    """
     stops = _wrong_tables(existing) + _wrong_columns(existing)
     stops += [
         f"foreign key {name!r} of table {table} points at {target}, whose key changes: drop it"
@@ -151,10 +160,11 @@ def examine(connection: psycopg.Connection[Any], existing: Existing, timescale: 
             for (name,) in _rows(connection, "adopt_unique")
         ]
         stops += [
-            f"view {view} leans on the primary key {key}, which TimescaleDB refuses and which makes way: drop the view, "
-            "and make it again afterwards with all that it shows in its GROUP BY"
+            f"view {view} leans on the primary key {key}, which TimescaleDB refuses: it makes way. Drop the view, "
+            "make it again afterwards with all that it shows in its GROUP BY"
             for view, key in _rows(connection, "adopt_leaning")
         ]
+    if hypertables:
         wanted = {_CALLS: {"time"}, _RUNS: {"query_id", "run_id"}, _SAVINGS: {"query_id", "run_id"}}
         stops += [
             f"{name} is a hypertable over {column}, expected {' or '.join(sorted(wanted[name]))}: rename it"

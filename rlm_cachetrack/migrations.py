@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -37,7 +37,8 @@ class Engine:
         timescale: Version of the TimescaleDB extension in this database, None without it.
         timescale_licence: ``timescale`` (community) or ``apache``; None without the extension.
         citus: Version of the Citus extension, None without it.
-        timescale_missing: The server has loaded TimescaleDB, but this database lacks the extension.
+        timescale_missing: The server has loaded TimescaleDB, but this database lacks the extension, which migrating
+            creates.
     """
 
     server_version: str
@@ -94,11 +95,13 @@ class Plan:
 
     Attributes:
         scripts: What would be applied, in order.
+        extension: Whether TimescaleDB's extension would be created before.
         stops: Why a table of calls that was there before cannot be taken over; a sentence each.
         notes: What is to be known of taking it over; a sentence each.
     """
 
     scripts: list[_sql.Script]
+    extension: bool
     stops: list[str]
     notes: list[str]
 
@@ -110,18 +113,27 @@ def plan(connection: psycopg.Connection[Any]) -> Plan:
         SchemaTooNewError: The database was migrated by a newer release.
         MigrationError: A released script was edited, or tables of the same name are not ours.
     """
-    todo = pending(connection)
+    todo, extension = pending(connection), _creates_extension(connection)
     if not any(script.engine == "adopt" for script in todo):
         if any((script.engine, script.version) == ("core", 1) for script in todo):
             _refuse_foreign_tables(connection)
-        return Plan(todo, [], [])
-    stops, notes = adoption.examine(connection, adoption.look(connection), detect(connection).timescale is not None)
-    return Plan(todo, stops, notes)
+        return Plan(todo, extension, [], [])
+    here = detect(connection).timescale is not None
+    stops, notes = adoption.examine(
+        connection, adoption.look(connection), timescale=here or extension, hypertables=here
+    )
+    return Plan(todo, extension, stops, notes)
 
 
-def as_sql(scripts: Iterable[_sql.Script]) -> str:
-    """The very SQL by which scripts are applied, with the rows that say so; for people who run it themselves."""
-    todo, steps = list(scripts), []
+def as_sql(scripts: Iterable[_sql.Script], *, extension: bool = False) -> str:
+    """The very SQL by which scripts are applied, with the rows that say so; for people who run it themselves.
+
+    Args:
+        scripts: In order.
+        extension: Whether TimescaleDB's extension is created before.
+    """
+    todo = list(scripts)
+    steps = [f"-- ==== extension\n{_sql.query('timescale_extension')}"] if extension else []
     for number, script in enumerate(todo):
         said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo[number:])]
         rows = "".join(_inserted(*one) for one in said)
@@ -194,9 +206,11 @@ _again_where_in_the_way = tenacity.Retrying(
 
 def _migrate(connection: psycopg.Connection[Any], adopt: bool, progress: Progress | None) -> list[str]:
     applied: list[str] = []
-    if not _applied(connection):
-        _create_extension_if_missing(connection)
-    while todo := pending(connection):
+    if _creates_extension(connection):
+        if any(script.engine == "adopt" for script in pending(connection)):
+            _allow_adoption(connection, adopt)  # before any change, and this would be one
+        _create_extension(connection)
+    while todo := pending(connection, detect(connection)):
         script = todo[0]
         if script.engine == "adopt":
             _allow_adoption(connection, adopt)
@@ -223,21 +237,29 @@ def _not_allowed(connection: psycopg.Connection[Any], exc: psycopg.Error) -> str
     )
 
 
-def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:
+def pending(connection: psycopg.Connection[Any], engine: Engine | None = None) -> list[_sql.Script]:
     """The scripts still to be applied to this database, in order. Changes nothing.
+
+    Args:
+        connection: To the database.
+        engine: What it is; by default as it is once migrating has created the extension that it lacks.
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
         MigrationError: A released script was edited.
     """
     applied = _applied(connection)
-    engine_here = detect(connection)
-    known = {(s.engine, s.version): s for engine in _ENGINES for s in _sql.scripts(engine)}
-    for (engine, version), (name, checksum) in sorted(applied.items()):
-        script = known.get((engine, version))
+    if engine is None:
+        engine = detect(connection)
+        if _creates_extension(connection):
+            licence = _fetch(connection, "engine")[0][3] or "timescale"
+            engine = replace(engine, timescale="to be created", timescale_licence=licence)
+    known = {(s.engine, s.version): s for one in _ENGINES for s in _sql.scripts(one)}
+    for (one, version), (name, checksum) in sorted(applied.items()):
+        script = known.get((one, version))
         if script is None:
             raise SchemaTooNewError(
-                f"the database was migrated by a newer release (it has {engine}/{version:04d}_{name}, unknown here): "
+                f"the database was migrated by a newer release (it has {one}/{version:04d}_{name}, unknown here): "
                 "upgrade this library with `pip install -U rlm_cachetrack`; nothing was changed"
             )
         if script.checksum != checksum:
@@ -246,11 +268,11 @@ def pending(connection: psycopg.Connection[Any]) -> list[_sql.Script]:
                 "nothing was changed"
             )
     existing = ("core", 1) not in applied and (
-        any(engine == "adopt" for engine, _ in applied)
+        any(one == "adopt" for one, _ in applied)
         # Looked at again afterwards: another process may have made the tables meanwhile.
         or (adoption.look(connection).adoptable and ("core", 1) not in _applied(connection))
     )
-    wanted = scripts_for(engine_here, existing=existing)
+    wanted = scripts_for(engine, existing=existing)
     return [script for script in wanted if (script.engine, script.version) not in applied]
 
 
@@ -310,10 +332,12 @@ def _applied(connection: psycopg.Connection[Any]) -> dict[tuple[str, int], tuple
     return {(row[0], row[1]): (row[2], row[3]) for row in _fetch(connection, "migrations_applied")}
 
 
-def _create_extension_if_missing(connection: psycopg.Connection[Any]) -> None:
-    """A server that has loaded TimescaleDB was set up for it; the database may only lack the extension."""
-    if not detect(connection).timescale_missing:
-        return
+def _creates_extension(connection: psycopg.Connection[Any]) -> bool:
+    """A server that has loaded TimescaleDB was set up for it; a database that was never migrated may only lack it."""
+    return not _applied(connection) and detect(connection).timescale_missing
+
+
+def _create_extension(connection: psycopg.Connection[Any]) -> None:
     with contextlib.suppress(
         psycopg.errors.InsufficientPrivilege,  # not ours to create: plain tables then
         psycopg.errors.UniqueViolation,  # another process was faster

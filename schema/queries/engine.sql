@@ -2,7 +2,7 @@
 -- Parameters: none.
 -- Result:     one row: server_version; timescale, citus: versions of the extensions in this database, NULL without;
 --             timescale_licence: timescale (community) or apache; timescale_loaded: whether the server has loaded it;
---             timescale_offered: whether the extension can be created in this database.
+--             timescale_offered: whether this role can create the extension in this database.
 SELECT
     split_part(current_setting('server_version'), ' ', 1) AS server_version,
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
@@ -10,4 +10,13 @@ SELECT
     current_setting('timescaledb.license', TRUE) AS timescale_licence,
     -- shared_preload_libraries is for superusers to read; this setting exists where the loader was preloaded.
     current_setting('timescaledb.disable_load', TRUE) IS NOT NULL AS timescale_loaded,
-    EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb') AS timescale_offered;
+    EXISTS (
+        SELECT 1
+        FROM pg_available_extensions AS e
+        JOIN pg_available_extension_versions AS v ON v.name = e.name AND v.version = e.default_version
+        WHERE e.name = 'timescaledb'
+          AND (
+              current_setting('is_superuser') = 'on'
+              OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))
+          )
+    ) AS timescale_offered;

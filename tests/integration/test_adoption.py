@@ -87,9 +87,13 @@ VALUES (%s, %s, %s, 'gpt-5', %s, %s, 100, TRUE, 'b')
 
 
 @pytest.fixture(params=["plain", "timescale"])
-def address(request: pytest.FixtureRequest) -> str:
-    name = "empty_db_url" if request.param == "plain" else "timescale_url"
-    return str(request.getfixturevalue(name))
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def address(engine: str, request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("empty_db_url" if engine == "plain" else "timescale_url"))
 
 
 @pytest.fixture
@@ -257,7 +261,9 @@ def test_nothing_is_taken_over_unasked(address: str, connection: psycopg.Connect
     assert calls(connection) == before
 
 
-def test_a_dry_run_prints_the_sql_and_changes_nothing(address: str, connection: psycopg.Connection[Any]) -> None:
+def test_a_dry_run_prints_the_sql_and_changes_nothing(
+    engine: str, address: str, connection: psycopg.Connection[Any]
+) -> None:
     connection.execute(CALLS)
     fill(connection)
     before = calls(connection)
@@ -270,6 +276,9 @@ def test_a_dry_run_prints_the_sql_and_changes_nothing(address: str, connection: 
     assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
     connection.execute(dry.stdout)  # type: ignore[arg-type]
     assert migrations.pending(connection) == []
+    if engine == "timescale":  # the extension, which this database lacked, is made before
+        tables = "SELECT count(*)::int FROM timescaledb_information.hypertables WHERE hypertable_schema = 'public'"
+        assert connection.execute(tables).fetchone() == (2,)
     record_one(address)
     assert len(calls(connection)) == 11
 
@@ -331,4 +340,7 @@ def test_what_stops_it_is_named_before_any_change(
     assert named in dry.stdout
     assert real.exit_code == 1
     assert named in " ".join(real.output.split())
+    with pytest.raises(MigrationError):
+        TimescaleDBClient(address)
+    assert connection.execute("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'").fetchone() == (0,)
     assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
