@@ -111,8 +111,15 @@ def plan(connection: psycopg.Connection[Any]) -> Plan:
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
-        MigrationError: A released script was edited, or tables of the same name are not ours.
+        MigrationError: A released script was edited, tables of the same name are not ours, or this role may not look.
     """
+    try:
+        return _plan(connection)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MigrationError(_not_allowed(connection, exc)) from exc
+
+
+def _plan(connection: psycopg.Connection[Any]) -> Plan:
     todo, extension = pending(connection), _creates_extension(connection)
     if not any(script.engine == "adopt" for script in todo):
         if any((script.engine, script.version) == ("core", 1) for script in todo):

@@ -580,7 +580,10 @@ def _first_line(exc: BaseException) -> str:
     text = redact(str(exc)).strip()
     said = "; ".join(line.strip() for line in text.splitlines()[:3]) or type(exc).__name__
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
-        said += " (schema/roles.sql has the rights that a writer and a reader need)"
+        said += (
+            " (by schema/roles.sql a reader reads, and a writer records; deleting, re-pricing, budgets and policies"
+            " are the owner's)"
+        )
     return said
 
 

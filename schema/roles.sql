@@ -1,6 +1,7 @@
 -- Least privilege: three roles and exactly the rights that the library needs for each.
 --
---   rlm_cachetrack_owner    owns the tables and migrates them; may log in, as TimescaleDB asks of whom jobs run as
+--   rlm_cachetrack_owner    owns the tables: migrates them, deletes, re-prices, sets budgets and policies; may log in, as
+--                           TimescaleDB asks of whom jobs run as
 --   rlm_cachetrack_writer   records calls (it can read them too, and can change no call that is stored)
 --   rlm_cachetrack_reader   reads
 --
@@ -38,8 +39,13 @@ BEGIN
     GRANT SELECT, INSERT ON llm_interactions TO rlm_cachetrack_writer;
     GRANT SELECT, INSERT, UPDATE ON query_run_summaries, token_cache_optimization TO rlm_cachetrack_writer;
     GRANT SELECT ON llm_interactions, query_run_summaries, token_cache_optimization TO rlm_cachetrack_reader;
-    -- Which migrations were applied, looked at by every process that connects; and the sums by hour.
-    GRANT SELECT ON rlm_cachetrack_migrations, cache_usage_hourly TO rlm_cachetrack_writer, rlm_cachetrack_reader;
+    -- Which migrations were applied, looked at by every process that connects; the sums by hour; what may be spent; and
+    -- the log of re-pricings. To set a budget, to re-price and to delete is the owner's.
+    FOREACH object IN ARRAY ARRAY['rlm_cachetrack_migrations', 'cache_usage_hourly', 'budgets', 'price_changes'] LOOP
+        IF to_regclass(object) IS NOT NULL THEN
+            EXECUTE 'GRANT SELECT ON ' || object || ' TO rlm_cachetrack_writer, rlm_cachetrack_reader';
+        END IF;
+    END LOOP;
     -- TimescaleDB: late hours are refreshed by a job of the owner, which the writer may ask for. Nobody else.
     FOREACH object IN ARRAY ARRAY[
         'rlm_cachetrack_refresh_hours(timestamptz, timestamptz)', 'rlm_cachetrack_hours_are_stale(bigint)'

@@ -13,8 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, StoreError, TimescaleDBClient
+from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import MigrationError
 
 ROLES = (Path(__file__).parents[2] / "schema" / "roles.sql").read_text(encoding="utf-8")
@@ -109,7 +111,7 @@ def test_a_writer_records_and_reads(roles: Roles) -> None:
 def test_a_writer_cannot_change_or_delete_what_is_stored(roles: Roles) -> None:
     with TimescaleDBClient(roles["writer"]) as db:
         record(db)
-        with pytest.raises(StoreError, match=r"permission denied for table llm_interactions.*schema/roles.sql"):
+        with pytest.raises(StoreError, match=r"permission denied for table llm_interactions.*schema/roles.sql.*owner"):
             db.delete(query_id="q")
         assert len(db.get_llm_interactions("q", T0)) == 1
     with psycopg.connect(roles["writer"]) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -124,6 +126,69 @@ def test_a_reader_reads_everything_and_writes_nothing(roles: Roles) -> None:
         assert db.get_cache_effectiveness_by_model()[0]["total_prompt_tokens"] == 10
         assert db.get_top_cache_savings() == []
         assert db.list_query_runs()[0]["total_interactions"] == 1
+
+
+def test_a_reader_checks_budgets_and_sees_what_was_re_priced(roles: Roles) -> None:
+    with TimescaleDBClient(make_conninfo(roles["owner"], options="-crole=rlm_cachetrack_owner")) as db:
+        db.set_budget(5.0)
+    for kind in ("reader", "writer"):
+        with TimescaleDBClient(roles[kind]) as db:
+            assert db.check_budget()["spent"] == 0
+            assert db.budgets()[0]["amount_usd"] == 5.0
+            assert db.list_price_changes() == []
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_what_is_the_owners_is_refused_to_others_and_that_is_said(roles: Roles, kind: str) -> None:
+    with TimescaleDBClient(roles["writer"]) as db:
+        db.record_llm_interaction(
+            LLMInteractionRecord("q", T0, "gpt-5", start_time=T0, prompt_tokens=10, total_cost=9.0)
+        )
+        db.flush()
+    owners = r"permission denied for table (\w+).*deleting, re-pricing, budgets and policies are the owner's"
+    with TimescaleDBClient(roles[kind]) as db:
+        for act in (
+            lambda: db.set_budget(5.0),
+            lambda: db.remove_budget("x"),
+            lambda: db.delete(query_id="q"),
+            lambda: db.reprice(),
+        ):
+            with pytest.raises(StoreError, match=owners):
+                act()
+    result = CliRunner().invoke(app, ["budget", "set", "5", "--db-url", roles[kind]])
+    assert result.exit_code == 1
+    assert "are the owner's" in " ".join(result.output.split())
+    assert count(roles.url, "count(*)::int, max(total_cost) FROM llm_interactions") == (1, 9.0)
+
+
+def test_a_role_that_may_not_look_is_told_by_migrate_too(roles: Roles) -> None:
+    for more in ([], ["--dry-run"]):
+        result = CliRunner().invoke(app, ["migrate", *more, "--db-url", roles["stranger"]])
+        assert result.exit_code == 1
+        assert "make the role a member of rlm_cachetrack_writer or rlm_cachetrack_reader" in " ".join(
+            result.output.split()
+        )
+
+
+def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
+    """Rows that are in the columnstore and sums of a continuous aggregate are somebody's tables, too."""
+    with TimescaleDBClient(timescale_roles["writer"]) as db:
+        record(db)
+        db.complete_query_run("q", T0)
+        assert db.flush()
+    with psycopg.connect(timescale_roles.url, autocommit=True) as owner:
+        owner.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        owner.execute("SELECT compress_chunk(c) FROM show_chunks('llm_interactions') AS c")
+    with TimescaleDBClient(timescale_roles["writer"]) as db:
+        record(db)  # into the columnstore
+        assert db.flush()
+    with TimescaleDBClient(timescale_roles["reader"]) as db:
+        assert len(db.get_llm_interactions("q", T0)) == 2
+        assert db.get_cache_effectiveness_by_model()[0]["total_interactions"] == 2
+        assert db.get_top_cache_savings() == []
+    doctor = CliRunner().invoke(app, ["doctor", "--db-url", timescale_roles["reader"]])
+    assert doctor.exit_code == 0, doctor.output
+    assert "segments by model" in " ".join(doctor.output.split())
 
 
 def test_what_a_reader_records_waits_and_it_is_said_why(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
