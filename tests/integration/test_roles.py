@@ -134,7 +134,7 @@ def test_a_reader_checks_budgets_and_sees_what_was_re_priced(roles: Roles) -> No
     for kind in ("reader", "writer"):
         with TimescaleDBClient(roles[kind]) as db:
             assert db.check_budget()["spent"] == 0
-            assert db.budgets()[0]["amount_usd"] == 5.0
+            assert db.list_budgets()[0]["amount_usd"] == 5.0
             assert db.list_price_changes() == []
 
 

@@ -505,7 +505,10 @@ def test_an_idle_connection_that_is_cut_is_made_again_without_a_word(
         for model in ("a", "b", "c"):
             runtime.outbox.append(call(model=model))
             assert runtime.flush(20)
-            cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+            cut = (
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name = %s AND datname = current_database()"
+            )
             with psycopg.connect(db_url, autocommit=True) as connection:
                 assert connection.execute(cut, ["rlm_cachetrack"]).fetchall() == [(True,)]
     assert stored(db_url) == ["a", "b", "c"]
