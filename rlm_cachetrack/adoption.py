@@ -32,20 +32,6 @@ _ACCEPTED: dict[str, frozenset[str]] = {
     "bool": frozenset({"boolean"}),
     "jsonb": frozenset({"jsonb", "json"}),
 }
-# How a column of another type becomes one that fits, where that can be said without knowing what is in it.
-_CONVERSIONS = {
-    ("timestamptz", "timestamp without time zone"): "TIMESTAMPTZ USING {column} AT TIME ZONE 'UTC'",
-    ("timestamptz", "text"): "TIMESTAMPTZ USING {column}::timestamptz",
-    ("timestamptz", "character varying"): "TIMESTAMPTZ USING {column}::timestamptz",
-    ("timestamptz", "date"): "TIMESTAMPTZ USING {column}::timestamp AT TIME ZONE 'UTC'",
-    ("uuid", "text"): "UUID USING {column}::uuid",
-    ("uuid", "character varying"): "UUID USING {column}::uuid",
-    ("uuid", "character"): "UUID USING {column}::uuid",
-    ("int4", "text"): "INTEGER USING {column}::integer",
-    ("float8", "text"): "DOUBLE PRECISION USING {column}::double precision",
-    ("jsonb", "text"): "JSONB USING {column}::jsonb",
-    ("bool", "integer"): "BOOLEAN USING {column} <> 0",
-}
 _MILLISECONDS = frozenset({"double precision", "numeric", "real", "integer", "bigint"})
 _KEY_TYPES = {"query_id": _ACCEPTED["text"], "run_id": _ACCEPTED["timestamptz"]}
 # Columns that every release of ours fills; what others a table requires is not known to us.
@@ -149,7 +135,7 @@ def examine(
         timescale: The tables become hypertables.
         hypertables: They may be already: the extension is there.
     """
-    stops = _wrong_tables(existing) + _wrong_columns(existing)
+    stops = _wrong_tables(existing) + _wrong_columns(connection, existing)
     stops += [
         f"foreign key {name!r} of table {table} points at {target}, whose key changes: drop it"
         for name, table, target in _rows(connection, "adopt_incoming")
@@ -190,20 +176,20 @@ def _wrong_tables(existing: Existing) -> list[str]:
     return stops
 
 
-def _wrong_columns(existing: Existing) -> list[str]:
+def _wrong_columns(connection: psycopg.Connection[Any], existing: Existing) -> list[str]:
     stops = []
     for column, found in existing.columns[_CALLS].items():
         wanted = COLUMN_TYPES.get(column)
         accepted = _MILLISECONDS if column.endswith("_ms") else _ACCEPTED.get(wanted or "")
         if wanted is not None and accepted is not None and found not in accepted:
-            stops.append(_of_type(_CALLS, column, found, accepted, wanted))
+            stops.append(_of_type(connection, _CALLS, column, found, accepted, wanted))
     for table in (_RUNS, _SAVINGS):
         for column, accepted in _KEY_TYPES.items():
             kind = existing.columns.get(table, {}).get(column)
             if table in existing.columns and kind is None:
                 stops.append(f"{table} has no column {column}: rename the table")
             elif kind is not None and kind not in accepted:
-                stops.append(_of_type(table, column, kind, accepted, COLUMN_TYPES[column]))
+                stops.append(_of_type(connection, table, column, kind, accepted, COLUMN_TYPES[column]))
     for table, required in existing.required.items():
         stops += [
             f"{table}.{column} is NOT NULL without a default, and nothing of ours fills it: give it one"
@@ -212,13 +198,16 @@ def _wrong_columns(existing: Existing) -> list[str]:
     return stops
 
 
-def _of_type(table: str, column: str, found: str, accepted: frozenset[str], wanted: str) -> str:
+def _of_type(
+    connection: psycopg.Connection[Any], table: str, column: str, found: str, accepted: frozenset[str], wanted: str
+) -> str:
     said = f"{table}.{column} is of type {found}, expected {' or '.join(sorted(accepted))}"
-    conversion = _CONVERSIONS.get((wanted, found))
-    if conversion is None:
+    values = {"table": table, "column": column, "found": found, "wanted": wanted}
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute(_sql.query("adopt_conversion"), values).fetchone()
+    if row is None:
         return f"{said}: change it, or rename the column"
-    change = conversion.format(column=column)
-    return f"{said}: where its values are such, run `ALTER TABLE {table} ALTER COLUMN {column} TYPE {change}`"
+    return f"{said}: where its values are such, run `{row[0]}`"
 
 
 def _notes(connection: psycopg.Connection[Any], existing: Existing) -> list[str]:

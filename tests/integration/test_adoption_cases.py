@@ -204,7 +204,7 @@ def test_a_continuous_aggregate_of_theirs_stays(timescale_url: str) -> None:
         (
             "ALTER COLUMN time TYPE TIMESTAMP USING time AT TIME ZONE 'UTC'",
             r"time is of type timestamp without time zone.*"
-            r"ALTER COLUMN time TYPE TIMESTAMPTZ USING time AT TIME ZONE 'UTC'",
+            r"ALTER COLUMN \"time\" TYPE TIMESTAMPTZ USING \"time\" AT TIME ZONE 'UTC'",
         ),
         (
             "ALTER COLUMN interaction_id DROP DEFAULT, ALTER COLUMN interaction_id TYPE TEXT",

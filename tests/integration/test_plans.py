@@ -166,6 +166,10 @@ ABOUT_SOMETHING: dict[str, Any] = {
     "version": 1,
     "checksum": "x",
     "lock": 1,
+    "table": "llm_interactions",
+    "column": "time",
+    "found": "text",
+    "wanted": "uuid",
     "after": timedelta(days=7),
     "start": None,
 }
