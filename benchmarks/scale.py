@@ -4,8 +4,9 @@ On whichever engines are present: TimescaleDB on an installed PostgreSQL that ha
 ``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, an installed PostgreSQL without it, and the embedded one; ENGINES names
 those that are wanted. Servers are started for it, with their settings as they come, and thrown away.
 
-Calls are those of ``scale_calls.py``, evenly over DAYS days (30) up to an hour ago, stored by the library's own COPY;
-then what policies would do later is done: hours materialized, days older than a week moved to the columnstore. Times
+Calls are those of ``scale_calls.py``, evenly over DAYS days (30), stored by the library's own COPY; then what policies
+would do later is done: hours materialized but for the last, which half an hour of calls came to, and days older than a
+week moved to the columnstore. Times
 are medians of 20, warm (of fewer where one takes long). "calls read" are those that the plans read as they ran, and of
 them those without an index.
 """
@@ -60,8 +61,8 @@ VARIANTS = {
 
 
 def data(rows: int = ROWS, days: float = DAYS, kept: Kept = NUMBERS) -> Data:
-    """The calls, up to the last whole hour but one."""
-    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    """The calls, up to the middle of the last whole hour."""
+    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
     return Data(rows, days, until, kept)
 
 
@@ -124,9 +125,8 @@ def fill(store: PostgresStore, calls: Data, what: str = "calls") -> float:
 def settle(connection: psycopg.Connection[Any], timescale: bool, columnstore_after: str = "7 days") -> None:
     """Do now what the policies and autovacuum would do later."""
     if timescale:
-        connection.execute(
-            "CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '10 minutes')"
-        )
+        hour = connection.execute("SELECT date_trunc('hour', max(time)) FROM llm_interactions").fetchone()
+        connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, %s::timestamptz)", hour)
         connection.execute(
             "SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions', older_than => %s::interval) AS c",
             [columnstore_after],

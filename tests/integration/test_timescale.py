@@ -186,11 +186,14 @@ def test_keys_and_indexes_hold_on_hypertables(
 # -- the same numbers -------------------------------------------------------------------------------------------------
 
 
-def test_the_same_calls_give_the_same_numbers_as_on_plain_postgresql(timescale_url: str, db_url: str) -> None:
+@pytest.mark.parametrize("server", ["timescale_url", "timescale_scheduler_url"], ids=["no jobs", "jobs at any moment"])
+def test_the_same_calls_give_the_same_numbers_as_on_plain_postgresql(
+    server: str, db_url: str, request: pytest.FixtureRequest
+) -> None:
     with psycopg.connect(db_url) as plain:
         if migrations.detect(plain).timescale:
             pytest.skip("the suite itself runs on TimescaleDB: there is no plain PostgreSQL to compare with")
-    ours, plain_ones = everything(timescale_url), everything(db_url)
+    ours, plain_ones = everything(str(request.getfixturevalue(server))), everything(db_url)
     for key, expected in plain_ones.items():
         assert ours[key] == expected, key
 
@@ -498,6 +501,12 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
     off = run(app, ["policy", "--db-url", timescale_url, "--columnstore-after", "off", "--retain", "off", "--json"])
     facts = json.loads(off.stdout)
     assert (facts["columnstore_after"], facts["retention_after"]) == (None, None)
+    with psycopg.connect(timescale_url) as connection:  # made anew by each change of the retention
+        order = connection.execute(
+            "SELECT config ->> 'refresh_newest_first' FROM timescaledb_information.jobs"
+            " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        ).fetchall()
+    assert order == [("false",)]
 
 
 def test_a_retention_keeps_the_sums_of_the_hours_whose_calls_it_deletes(timescale_url: str) -> None:
