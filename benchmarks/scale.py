@@ -200,7 +200,7 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
     """What is measured, by name."""
     store = client.runtime.store()
     fresh, old = calls.run(calls.runs - 1), calls.run(calls.runs // 10)
-    bounds = {"since": calls.until - timedelta(days=30), "until": calls.until}
+    bounds = {"since": calls.until.replace(minute=0) - timedelta(days=30), "until": calls.until}
     return {
         "by model, all time": client.get_cache_effectiveness_by_model,
         "by model, 10 days and parts of hours": lambda: client.get_cache_effectiveness_by_model(

@@ -7,8 +7,8 @@
 WITH parts AS (
     SELECT date_trunc(%(unit)s, bucket, 'UTC') AS part_bucket, *
     FROM cache_usage_hourly
-    WHERE bucket >= coalesce(%(since)s::timestamptz, '-infinity')
-      AND bucket < coalesce(%(until)s::timestamptz, 'infinity')
+    WHERE (%(since)s::timestamptz IS NULL OR bucket >= %(since)s::timestamptz)
+      AND (%(until)s::timestamptz IS NULL OR bucket < %(until)s::timestamptz)
       AND (%(model)s::text IS NULL OR model = %(model)s::text)
       AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)
 )
