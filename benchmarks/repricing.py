@@ -60,8 +60,9 @@ def measure(url: str, prices: Path) -> None:
         connection.execute(FILL, {"rows": ROWS})
         connection.execute(RUNS)
         runs = connection.execute("SELECT query_id, run_id FROM query_run_summaries ORDER BY 1, 2").fetchall()
+        ids = {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]}
         statement = (Path(migrations._sql.schema_dir()) / "queries" / "store_optimization.sql").read_text()
-        connection.execute(statement, {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]})
+        connection.execute(statement, {**ids, "first_call": None, "last_call": None})
         if os.environ.get("COMPRESS"):
             connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
             connection.execute("SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c")

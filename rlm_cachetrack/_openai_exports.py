@@ -1,7 +1,8 @@
 """OpenAI's exports of usage and of costs, as CSV and in the Usage API's JSON shape, to lines by day, model and tier.
 
 Source: https://platform.openai.com/docs/api-reference/usage (buckets of results), the columns of the dashboard's
-exports, and line items that users of the Costs API have seen; read 2026-11-23.
+exports, and line items that users of the Costs API have seen; read 2026-11-23. Fields as in openai 3.57.0,
+openai/types/admin/organization/usage_completions_response.py and usage_costs_response.py, read 2026-11-27.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["Line", "read_export"]
+__all__ = ["Export", "Line", "read_export"]
 
 # A line item is a model and what of it, a tier before it: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache writes",
 # "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Or what else is billed: "web search calls".
@@ -56,8 +57,18 @@ class Line:
     completion_tokens: int = 0
 
 
-def read_export(path: str | os.PathLike[str]) -> list[Line]:
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export says; ``complete`` is False where its last page says that more pages follow."""
+
+    lines: list[Line]
+    complete: bool = True
+
+
+def read_export(path: str | os.PathLike[str]) -> Export:
     """Read an export; buckets without a result are left out. Blocks for the file.
+
+    Pages of the Usage API may stand in a list, or one after the other as a program that asks for them writes them.
 
     Raises:
         ConfigError: It cannot be read, or is no such export: where, and what was expected.
@@ -70,11 +81,17 @@ def read_export(path: str | os.PathLike[str]) -> list[Line]:
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{file}: is no text in UTF-8; expected OpenAI's export as CSV or JSON") from exc
     begin = text.lstrip()[:1]
-    lines = list(_json(file, text) if begin in ("{", "[") else _csv(file, text))
+    complete = True
+    if begin in ("{", "["):
+        pages = _pages(file, text)
+        lines = list(_json(file, pages))
+        complete = pages[-1].get("has_more") is not True
+    else:
+        lines = list(_csv(file, text))
     kinds = {line.cost is None for line in lines}
     if len(kinds) > 1:
         raise ConfigError(f"{file}: has usage and costs in one file; expected one of them")
-    return lines
+    return Export(lines, complete)
 
 
 def _csv(file: Path, text: str) -> Iterator[Line]:
@@ -94,18 +111,27 @@ def _csv(file: Path, text: str) -> Iterator[Line]:
             yield line
 
 
-def _json(file: Path, text: str) -> Iterator[Line]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as exc:
-        raise ConfigError(f"{file}:{exc.lineno}: is no JSON: {exc.msg}") from exc
-    pages = found if isinstance(found, list) else [found]
-    for page in pages:
-        buckets = page.get("data") if isinstance(page, dict) else None
-        if not isinstance(buckets, list):
-            raise ConfigError(f"{file}: expected a page of the Usage API (an object with data), or a list of pages")
-        for index, bucket in enumerate(buckets):
-            where = f"{file}: data[{index}]"
+def _pages(file: Path, text: str) -> list[dict[str, Any]]:
+    """The pages of a file: one, a list of them, or some one after the other."""
+    found: list[Any] = []
+    decoder, at, end = json.JSONDecoder(), 0, len(text.rstrip())
+    while at < end:
+        while text[at].isspace():
+            at += 1
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as exc:
+            raise ConfigError(f"{file}:{exc.lineno}: is no JSON: {exc.msg}") from exc
+        found += value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(page, dict) and isinstance(page.get("data"), list) for page in found):
+        raise ConfigError(f"{file}: expected a page of the Usage API (an object with data), or pages of it")
+    return found
+
+
+def _json(file: Path, pages: list[dict[str, Any]]) -> Iterator[Line]:
+    for number, page in enumerate(pages):
+        for index, bucket in enumerate(page["data"]):
+            where = f"{file}: {f'page {number + 1}, ' if len(pages) > 1 else ''}data[{index}]"
             results = bucket.get("results", bucket.get("result")) if isinstance(bucket, dict) else None
             if not isinstance(results, list):
                 raise ConfigError(f"{where}: expected a bucket with start_time and results")

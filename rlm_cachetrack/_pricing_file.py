@@ -140,7 +140,7 @@ def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) 
         expected = f"{_usd(root, path)}, a number of at least 0 such as 1.25"
     elif error["type"] in ("model_type", "dict_type", "list_type", "model_attributes_type"):
         expected = _SHAPES.get(key) or (_ENTRY if path[0] == "models" and _is_entry(path) else "prices")
-    mistakes.add(line, _dotted(path), found, expected)
+    mistakes.add(line, overlaps.dotted(path), found, expected)
     return tuple(path)
 
 
@@ -203,14 +203,9 @@ def _check_units(root: Table, mistakes: Mistakes) -> None:
         return
     for path, line, entry in overlaps.entries(root):
         if isinstance(entry, Table) and "alias" not in entry and "per" not in entry:
-            mistakes.add(line, f"{_dotted(path)}.per", "is missing", "per: 1M or per: 1K, at the top or at the model")
-
-
-def _dotted(path: list[Any]) -> str:
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"
-    return text
+            mistakes.add(
+                line, f"{overlaps.dotted(path)}.per", "is missing", "per: 1M or per: 1K, at the top or at the model"
+            )
 
 
 # -- to rules ----------------------------------------------------------------------------------------------------------

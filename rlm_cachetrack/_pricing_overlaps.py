@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations, product
 from typing import Any
 
 from ._price_table import BuiltInTable, canonical_provider
@@ -13,7 +13,10 @@ from ._pricing_model import Discount
 from ._pricing_rules import ModelRule, Pattern, PricingFile, Span, intersect
 from ._pricing_yaml import Mistakes, Table, Values
 
-__all__ = ["check", "entries"]
+__all__ = ["check", "dotted", "entries"]
+
+_MOST_WORDS = 12
+_MOST_REPEATED = 100
 
 
 def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
@@ -39,10 +42,30 @@ def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any],
         mistakes: Where they go.
     """
     table = BuiltInTable()
+    _bands(root, mistakes)
     _aliases(root, rules, table, mistakes)
     _overlaps(root, rules, mistakes)
     _expressions(root, rules, table, mistakes)
     _discounts(root, discounts, mistakes)
+
+
+def _bands(root: Table, mistakes: Mistakes) -> None:
+    """One size of prompt that is written in two ways, such as 272000 and 272_000: whose price would it be?"""
+    for path, _, entry in entries(root):
+        if not isinstance(entry, Table):
+            continue
+        places = [(path, entry)]
+        if isinstance(tiers := entry.get("tiers"), Table):
+            places += [([*path, "tiers", name], tier) for name, tier in tiers.items() if isinstance(tier, Table)]
+        for place, table in places:
+            if not isinstance(above := table.get("above"), Table):
+                continue
+            first: dict[str, str] = {}
+            for written in above:
+                known = first.setdefault(written.replace("_", ""), written)
+                if known != written:
+                    found = f"is the size of {known} (line {above.lines[known]})"
+                    mistakes.add(above.lines[written], f"{dotted(place)}.above.{written}", found, "another size")
 
 
 def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:
@@ -56,12 +79,12 @@ def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mista
         if rule.alias is None:
             continue
         line, key = _line(root, rule, "alias"), f"{_key(rule)}.alias"
-        chain = _circle(file, rule)
-        if chain is not None:
+        circle = _circle(file, rule)
+        if circle is not None:
             mistakes.add(
                 line,
                 key,
-                f"goes round in a circle ({' -> '.join(chain)})",
+                f"goes round in a circle ({' -> '.join(circle)})",
                 "the name of a model that has prices",
             )
         elif next(file.matching(rule.alias, (rule.name,)), None) is None and not table.knows(rule.alias, rule.provider):
@@ -82,16 +105,16 @@ def _pattern(name: str, rules: Iterable[ModelRule]) -> Pattern:
 
 def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
     """The names from an alias back to one of them, None where it ends somewhere."""
-    chain = [first.name]
+    way = [first.name]
     rule = first
     while rule.alias is not None:
-        if rule.alias in chain:
-            return [*chain, rule.alias]
-        pattern = next(file.matching(rule.alias, chain), None)
+        if rule.alias in way:
+            return [*way, rule.alias]
+        pattern = next(file.matching(rule.alias, way), None)
         following = next((one for one in pattern.rules if one.alias is not None), None) if pattern else None
         if pattern is None or following is None:
             return None
-        chain.append(pattern.name)
+        way.append(pattern.name)
         rule = following
     return None
 
@@ -117,16 +140,61 @@ def _expressions(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, m
     expressions = [rule for rule in rules if patterns[rule.name].regex is not None]
     if len({rule.name for rule in expressions}) < 2:
         return
-    names = [*(rule.alias for rule in rules if rule.alias), *table.names()]
+    listed = [*(rule.alias for rule in rules if rule.alias), *table.names()]
     for one, other in combinations(expressions, 2):
         if one.name == other.name or one.provider != other.provider or not intersect(one.span, other.span):
             continue
         first, second = patterns[one.name].regex, patterns[other.name].regex
         if first is None or second is None:
             continue
+        names = chain(listed, _examples(first, second))
         both = next((name for name in names if first.fullmatch(name) and second.fullmatch(name)), None)
         if both is not None:
             _overlap(root, one, other, f"fits {both}, as does {_key(one)}", mistakes)
+
+
+def _examples(one: re.Pattern[str], other: re.Pattern[str]) -> Iterator[str]:
+    """Names that both expressions may fit, made from what they consist of: a search, no proof that there is none."""
+    parser = getattr(re, "_parser", None)  # the standard library's own; without it only listed names are tried
+    if parser is None:
+        return
+    first, second = (sorted(_words(parser.parse(pattern.pattern)), key=len) for pattern in (one, other))
+    yield from chain(first, second)
+    for left, right in product(first, second):
+        yield from (left + right, right + left)
+
+
+def _words(parsed: Iterable[tuple[Any, Any]]) -> set[str]:
+    """Some short texts that fit a part of an expression, as the parser of `re` gives it."""
+    words = {""}
+    for kind, what in parsed:
+        words = {left + right for left in words for right in _part(str(kind), what)}
+        words = set(sorted(words, key=lambda word: (len(word), word))[:_MOST_WORDS])
+    return words
+
+
+def _part(kind: str, what: Any) -> set[str]:
+    match kind:
+        case "LITERAL":
+            return {chr(what)}
+        case "ANY" | "NOT_LITERAL" | "CATEGORY":
+            return {"a", "1", "-"}
+        case "RANGE":
+            return {chr(what[0]), chr(what[1])}
+        case "IN":
+            return {word for inner, value in what for word in _part(str(inner), value)}
+        case "BRANCH":
+            return {word for branch in what[1] for word in _words(branch)}
+        case "SUBPATTERN":
+            return _words(what[3])
+        case "ATOMIC_GROUP":
+            return _words(what)
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+            least, most, inner = what
+            counts = {least, min(int(most), least + 1)}
+            return {word * count for word in _words(inner) for count in counts if count <= _MOST_REPEATED}
+        case _:  # an anchor, a look to either side: what comes of it is tried by the expression itself
+            return {""}
 
 
 def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) -> None:
@@ -157,5 +225,12 @@ def _line(root: Table, rule: ModelRule, key: str | None = None) -> int:
 
 
 def _key(rule: ModelRule) -> str:
-    name, *index = rule.place
-    return f"models.{name}{f'[{index[0]}]' if index else ''}"
+    return dotted(["models", *rule.place])
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """The keys that lead to a place, as messages name it: ``models.gpt-5[0].prompt``."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"
+    return text

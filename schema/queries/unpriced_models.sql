@@ -1,4 +1,4 @@
--- unpriced_models: the models of the calls that have no cost, most calls first.
+-- unpriced_models: the models of the calls that have no cost, most calls first; 1,000 of them at most.
 -- Parameters: none.
 -- Result:     a row a model, provider and service tier: model TEXT, provider TEXT, service_tier TEXT, interactions BIGINT,
 --             last_time TIMESTAMPTZ. A call that failed and used nothing is not among them.
@@ -8,4 +8,4 @@ FROM llm_interactions
 WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)
 GROUP BY model, provider, service_tier
 ORDER BY interactions DESC, model, provider, service_tier
-LIMIT 20;
+LIMIT 1000;

@@ -365,6 +365,17 @@ def test_doctor_names_the_models_of_calls_without_a_price(db_url: str) -> None:
     assert "nobody-knows-it (unknown): 1 call without a price" in text
 
 
+def test_doctor_shows_the_first_of_many_models_without_a_price_and_says_how_many_more(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for number in range(23):
+            db.record_llm_interaction(LLMInteractionRecord("q", NOON, f"nobody-lists-{number}", prompt_tokens=1))
+    facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
+    assert len(facts["database"]["unpriced_models"]) == 23
+    text = " ".join(cli("doctor", "--db-url", db_url, columns=200).stdout.split())
+    assert text.count("1 call without a price") == 20
+    assert "and 3 more: " in text
+
+
 @pytest.mark.parametrize("arguments", [["runs"], ["migrate"], ["doctor"]], ids=lambda arguments: arguments[0])
 def test_a_schema_of_a_newer_release_is_exit_code_1(db_url: str, arguments: list[str]) -> None:
     with psycopg.connect(db_url, autocommit=True) as connection:

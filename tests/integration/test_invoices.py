@@ -1,4 +1,4 @@
-"""From a response, or a record, to the row: the cost of a call as its invoice says it, computed by hand, to 1e-9 USD.
+"""From a response, or a record, to the row: the cost of a call as its invoice says it, computed by hand, to 1e-12 USD.
 
 The responses come from a server of this test, because no provider can be had to bill them: their bodies are worded as
 the providers word theirs.
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import AzureOpenAI, OpenAI
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, instrument, query_run
+from rlm_cachetrack._packing import Packer
 
 PRICES = """\
 version: 1
@@ -38,6 +39,22 @@ models:
     above: {272000: {prompt: 5, cached: 0.5, completion: 22.5}}
     tiers: {flex: 0.5}
   grok-4: {prompt: 3, cached: 0.75, completion: 15}
+"""
+DEPLOYMENTS = """\
+version: 1
+per: 1M
+models:
+  gpt-5.6-sol:
+    prompt: 5
+    cached: 0.5
+    cache_write: 6.25
+    completion: 30
+    above: {272000: {prompt: 10, cached: 1, cache_write: 12.5, completion: 45}}
+    tiers: {flex: 0.5, priority: 2}
+  our-deployment:
+    - {valid_to: 2026-01-01, alias: gpt-4.1}
+    - {valid_from: 2026-01-01, alias: gpt-5.6-sol}
+discounts: {azure: 0.93}
 """
 
 
@@ -225,6 +242,15 @@ INVOICES = {
 }
 
 
+@pytest.fixture(params=["packed", "by row"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the writer makes rows: the usual calls straight from their lines, or every one as a record."""
+    if request.param == "by row":
+        monkeypatch.setattr(Packer, "pack", lambda *_: None)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("answer", "asked", "total", "original", "prices", "source"), INVOICES.values(), ids=INVOICES)
 def test_a_call_costs_what_its_invoice_says_and_keeps_the_prices_to_recompute_it(
     reused_db_url: str,
@@ -256,15 +282,51 @@ def test_a_call_costs_what_its_invoice_says_and_keeps_the_prices_to_recompute_it
         assert (row["total_cost"], row["original_cost"], row["price_source"]) == (None, None, None)
         assert (summary["total_cost"], summary["unpriced_interactions"]) == (None, 1)
         return
-    assert row["total_cost"] == pytest.approx(total, abs=1e-9)
-    assert row["original_cost"] == pytest.approx(original, abs=1e-9)
-    assert (summary["total_cost"], summary["unpriced_interactions"]) == (pytest.approx(total, abs=1e-9), 0)
+    assert row["total_cost"] == pytest.approx(total, abs=1e-12)
+    assert row["original_cost"] == pytest.approx(original, abs=1e-12)
+    assert (summary["total_cost"], summary["unpriced_interactions"]) == (pytest.approx(total, abs=1e-12), 0)
     if source == "yaml":  # anyone can recompute it from the row alone
         written = row["cache_write_tokens"] or 0
         plain = row["prompt_tokens"] - row["cached_tokens"] - written
         counts = (plain, row["cached_tokens"], written, row["completion_tokens"])
         recomputed = sum(count * price for count, price in zip(counts, kept, strict=True)) / 1_000
-        assert recomputed == pytest.approx(total, abs=1e-9)
+        assert recomputed == pytest.approx(total, abs=1e-12)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    ("prompt", "tier", "total", "original"),
+    [
+        # 0.93 x (2,000 x 5 + 5,000 x 0.50 + 3,000 x 6.25 + 500 x 30); 0.93 x (10,000 x 5 + 500 x 30)
+        (10_000, None, 0.0430125, 0.06045),
+        # 0.93 x 2 x the same
+        (10_000, "priority", 0.086025, 0.1209),
+        # 0.93 x 0.5 x (264,001 x 10 + 5,000 x 1 + 3,000 x 12.50 + 500 x 45); 0.93 x 0.5 x (272,001 x 10 + 500 x 45)
+        (272_001, "flex", 1.25782965, 1.27526715),
+    ],
+)
+def test_a_deployment_of_azure_costs_its_model_less_the_discount(
+    reused_db_url: str,
+    provider: Provider,
+    tmp_path: Path,
+    prompt: int,
+    tier: str | None,
+    total: float,
+    original: float,
+) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(DEPLOYMENTS)
+    provider.answer = chat("our-deployment", tokens(prompt, 500, 5_000, 3_000), tier)
+    endpoint = provider.base_url.removesuffix("/v1")
+    with AzureOpenAI(azure_endpoint=endpoint, api_version="2026-01-01", api_key="k", max_retries=0) as azure:
+        instrument(azure, store=reused_db_url, pricing=path)
+        with query_run("deployment") as run:
+            azure.chat.completions.create(model="our-deployment", messages=[{"role": "user", "content": "hi"}])
+        with TimescaleDBClient(reused_db_url) as db:
+            (row,) = db.get_llm_interactions(run.query_id, run.run_id)
+    assert row["provider"] == "azure"
+    assert row["total_cost"] == pytest.approx(total, abs=1e-12)
+    assert row["original_cost"] == pytest.approx(original, abs=1e-12)
 
 
 # (model, tier, moment, prompt, completion, cached, written, total, original), by the built-in table's dated prices
@@ -311,6 +373,6 @@ def test_a_call_has_the_price_of_its_day(
     with TimescaleDBClient(reused_db_url) as db:
         db.record_llm_interaction(record)
         (row,) = db.get_llm_interactions("dated", at)
-    assert row["total_cost"] == pytest.approx(total, abs=1e-9)
-    assert row["original_cost"] == pytest.approx(original, abs=1e-9)
+    assert row["total_cost"] == pytest.approx(total, abs=1e-12)
+    assert row["original_cost"] == pytest.approx(original, abs=1e-12)
     assert row["price_source"].startswith("genai-prices:")

@@ -365,6 +365,26 @@ def test_usage_is_compared_by_day_model_and_tier(
     assert found["unexplained_cost"] == pytest.approx(0.1, abs=1e-9)
 
 
+def test_pages_may_stand_in_a_list_or_one_after_the_other_and_a_missing_one_is_told(
+    reused_db_url: str, prices: Path, tmp_path: Path
+) -> None:
+    bucket = {"start_time": DAY, "results": [{"model": "big", "num_model_requests": 1, "input_tokens": 6_000}]}
+    later = {"start_time": DAY + 3_600, "results": [{"model": "big", "num_model_requests": 2, "input_tokens": 4_000}]}
+    first, last = {"data": [bucket], "has_more": True}, {"data": [later], "has_more": False}
+    path = tmp_path / "usage.json"
+    with TimescaleDBClient(reused_db_url, pricing=prices) as db:
+        db.record_llm_interaction(call(T0, 10_000))
+        for text in (json.dumps([first, last]), f"{json.dumps(first)}\n{json.dumps(last)}\n"):
+            path.write_text(text)
+            found = db.reconcile(path)
+            (row,) = found["rows"]
+            assert (row["exported_requests"], row["exported_tokens"]) == (3, 10_000)
+            assert (row["coverage_percentage"], row["unexplained_cost"]) == (100.0, pytest.approx(0.0, abs=1e-12))
+            assert not any("has_more" in note for note in found["notes"])
+        path.write_text(json.dumps(first))
+        assert any("its last page says has_more" in note for note in db.reconcile(path)["notes"])
+
+
 def test_costs_are_compared_by_day_and_model(db_url: str, prices: Path, tmp_path: Path) -> None:
     path = tmp_path / "costs.csv"
     path.write_text(COSTS_CSV)

@@ -276,6 +276,23 @@ MORE_MISTAKES = {
         5,
         "models./gpt-.*-mini/: fits gpt-5-mini, as does models./gpt-5-m.*/ (line 4); expected another provider",
     ),
+    "two expressions for a name that nobody lists": (
+        "  /ours-\\d.*/: {prompt: 1, completion: 1}\n  /.*-(small|tiny)/: {prompt: 2, completion: 1}\n",
+        5,
+        "models./.*-(small|tiny)/: fits ours-1-tiny, as does models./ours-\\d.*/ (line 4); expected another",
+    ),
+    "one band written in two ways": (
+        "  m:\n    prompt: 1\n    completion: 1\n    above:\n      272000: {prompt: 1, completion: 1}\n"
+        "      272_000: {prompt: 2, completion: 1}\n",
+        9,
+        "models.m.above.272_000: is the size of 272000 (line 8); expected another size",
+    ),
+    "one band of a tier written in two ways": (
+        "  m:\n    prompt: 1\n    completion: 1\n    tiers:\n      flex:\n        prompt: 1\n        completion: 1\n"
+        "        above: {1_0: {prompt: 1, completion: 1}, 10: {prompt: 2, completion: 1}}\n",
+        11,
+        "models.m.tiers.flex.above.10: is the size of 1_0 (line 11); expected another size",
+    ),
     "a discount without a factor": (
         "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: {valid_to: 2026-01-01}\n",
         6,
@@ -300,6 +317,11 @@ def test_a_mistake_is_told_with_its_line_and_key(book: Any, text: str, line: int
         book(HEAD + text)
     assert f"prices.yaml:{line}: {message}" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_expressions_that_have_no_name_in_common_stand_beside_each_other(book: Any) -> None:
+    found = book(HEAD + "  /ours-a.*/: {prompt: 1, completion: 1}\n  /ours-b.*/: {prompt: 2, completion: 1}\n")
+    assert (prompt_price(found, "ours-a-1"), prompt_price(found, "ours-b-1")) == (1, 2)
 
 
 def test_an_entry_that_contains_itself_is_a_mistake_and_no_endless_loop(book: Any) -> None:
