@@ -1,7 +1,7 @@
 """What the pages show: usage in a range of time, runs and one run, as named queries give it. Reads only; each blocks.
 
 A range is :class:`Span`: its bounds lie on whole minutes, hours or days (UTC), and :attr:`Span.unit` is the width of a
-bucket. Long ranges are read from the hourly sums, short ones from the calls.
+bucket. Minutes are read from the calls, wider buckets from the hourly sums.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "RANGES",
     "SORTS",
     "Call",
+    "Choices",
     "Iteration",
     "RunRow",
     "RunsPage",
@@ -49,7 +50,7 @@ RANGES: Mapping[str, tuple[timedelta | None, Unit]] = {
 SORTS = ("start", "duration", "calls", "tokens", "cost", "saved", "hit_rate")
 """What runs can be sorted by."""
 
-_RECENT = timedelta(days=8)  # up to here the calls themselves are read: an index finds them, and they are few
+_BY_HOUR = timedelta(days=8)  # a longer range between two moments is shown by day
 
 
 class UsageRow(TypedDict):
@@ -80,8 +81,18 @@ class UsageRow(TypedDict):
     avg_time_to_first_token_ms: float | None
 
 
+class Choices(TypedDict):
+    """The models and providers of a range, in order."""
+
+    models: list[str]
+    providers: list[str]
+
+
 class Usage(TypedDict):
-    """What was used in a range: in all, by bucket (oldest first; those without calls are left out), and by model."""
+    """What was used in a range: in all, by bucket (oldest first; those without calls are left out), and by model.
+
+    ``choices`` is what the range could be limited to, whatever it is limited to now.
+    """
 
     since: datetime | None
     until: datetime | None
@@ -89,6 +100,7 @@ class Usage(TypedDict):
     total: UsageRow
     buckets: list[UsageRow]
     models: list[UsageRow]
+    choices: Choices
 
 
 class RunRow(TypedDict):
@@ -214,7 +226,7 @@ def span(
     if first is not None and last is not None and first >= last:
         raise ConfigError(f"since, {first.isoformat()}, is not before until, {last.isoformat()}")
     length = None if first is None else (last or now or datetime.now(UTC)) - first
-    unit = "day" if length is None or length > _RECENT else "hour" if length > timedelta(hours=3) else "minute"
+    unit = "day" if length is None or length > _BY_HOUR else "hour" if length > timedelta(hours=3) else "minute"
     whole: Unit = "hour" if unit == "day" else unit
     ends = None if last is None else _floor(last, whole)
     if last is not None and ends != last:
@@ -232,18 +244,10 @@ def _floor(moment: datetime, unit: Unit) -> datetime:
 
 
 def usage(store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None) -> Usage:
-    """What was used in a range, of one model or provider or of all."""
+    """What was used in a range, of one model or provider or of all. One query, however much is chosen."""
     begin, end = within.since, within.until
-    few = begin is not None and (end or datetime.now(UTC)) - begin <= _RECENT
-    rows = store.query(
-        "usage_breakdown_recent" if few else "usage_breakdown",
-        since=begin,
-        until=end,
-        unit=within.unit,
-        model=model,
-        provider=provider,
-    )
-    kinds: dict[str, list[UsageRow]] = {"total": [], "bucket": [], "model": []}
+    rows = store.query("usage_breakdown", since=begin, until=end, unit=within.unit, model=model, provider=provider)
+    kinds: dict[str, list[UsageRow]] = {"total": [], "bucket": [], "model": [], "choice": []}
     for row in rows:
         kinds[row.pop("kind")].append(cast("UsageRow", row))
     return {
@@ -253,6 +257,10 @@ def usage(store: PostgresStore, within: Span, model: str | None = None, provider
         "total": kinds["total"][0],
         "buckets": kinds["bucket"],
         "models": kinds["model"],
+        "choices": {
+            "models": sorted({row["model"] for row in kinds["choice"] if row["model"]}),
+            "providers": sorted({row["provider"] for row in kinds["choice"] if row["provider"]}),
+        },
     }
 
 

@@ -68,17 +68,13 @@ class Pages:
 
         def filtered(request: Request, name: str, since: str, until: str, model: str, provider: str) -> dict[str, Any]:
             span = span_of(name, since or None, until or None)
-            everything = reading.usage(span)
-            chosen = reading.usage(span, model or None, provider or None) if model or provider else everything
-            known = everything["models"]
+            usage = reading.usage(span, model or None, provider or None)
             return {
-                "usage": chosen,
+                "usage": usage,
                 "filters": {"range": name, "since": since, "until": until, "model": model, "provider": provider},
                 "ranges": _RANGE_NAMES,
-                "models": sorted({row["model"] for row in known if row["model"]} | ({model} if model else set())),
-                "providers": sorted(
-                    {row["provider"] for row in known if row["provider"]} | ({provider} if provider else set())
-                ),
+                "models": _with(usage["choices"]["models"], model),
+                "providers": _with(usage["choices"]["providers"], provider),
             }
 
         @router.get("/")
@@ -167,17 +163,16 @@ class Pages:
         def forecast(request: Request, days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = "") -> Any:
             found = reading.forecast(days, model or None)
             month = span_of("30d", None, None)
-            known = {row["model"] for row in reading.usage(month)["models"] if row["model"]}
-            spent = reading.usage(month, model or None)["buckets"]
+            spent = reading.usage(month, model or None)
             return self.show(
                 request,
                 "forecast.html",
                 "forecast",
                 "Forecast",
                 **found,
-                figures=charts.of_forecast(found["forecast"], spent),
+                figures=charts.of_forecast(found["forecast"], spent["buckets"]),
                 filters={"days": days, "model": model or ""},
-                models=sorted(known | ({model} if model else set())),
+                models=_with(spent["choices"]["models"], model),
             )
 
         @router.get("/health")
@@ -193,3 +188,8 @@ class Pages:
             return self.show(request, "docs.html", "docs", "API", spec=self._app.openapi())
 
         return router
+
+
+def _with(known: list[str], chosen: str) -> list[str]:
+    """What can be chosen, and what is."""
+    return sorted({*known, chosen}) if chosen else known
