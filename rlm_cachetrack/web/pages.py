@@ -190,6 +190,6 @@ class Pages:
         return router
 
 
-def _with(known: list[str], chosen: str) -> list[str]:
+def _with(known: list[str], chosen: str | None) -> list[str]:
     """What can be chosen, and what is."""
     return sorted({*known, chosen}) if chosen else known
