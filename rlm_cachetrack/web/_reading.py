@@ -1,7 +1,9 @@
 """What pages and JSON read, a moment long from memory: however many pages are open, a query is at work at most once.
 
-An answer is kept for four times as long as it took, but at most five seconds: so pages that refresh themselves do not
-keep a database busy that is slow already. The page asks once more a second and six seconds after news, for that reason.
+An answer is kept until there is news (:meth:`Reading.look`), but for four times as long as it took at most, and never
+for more than five seconds. After news a query is asked anew once as much time has passed as it took, and not until its
+time is over where it takes long: so pages that refresh themselves do not keep a database busy that is slow already. Who
+asks in the meantime waits: what is answered after news knows of it.
 """
 
 from __future__ import annotations
@@ -24,13 +26,17 @@ T = TypeVar("T")
 _LEAST_S = 0.25
 _MOST_S = 5.0
 _TIMES = 4
+_QUICK_S = 0.5
+"""A query that takes longer cannot show what is new within two seconds, and is spared instead."""
+_LOOKED_S = 0.5
+"""How old what is known of news may be."""
 _MANY = 256
 
 
 class _Answer:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.until = 0.0
+        self.began = self.rested = self.until = 0.0
         self.value: Any = None
 
 
@@ -41,6 +47,9 @@ class Reading:
         self.source = source
         self._answers: dict[Any, _Answer] = {}
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        self._looked = self._news = 0.0
+        self._marker: str | None = None
 
     def usage(self, span: usage_views.Span, model: str | None = None, provider: str | None = None) -> usage_views.Usage:
         """See :func:`rlm_cachetrack.usage_views.usage`."""
@@ -93,9 +102,20 @@ class Reading:
         """What waits in journals, and what is connected."""
         return self._kept(("health",), self.source.health)
 
-    def marker(self) -> str:
-        """Something that differs when calls or runs came or ended. Never from memory."""
-        return usage_views.marker(self.source.store)
+    def look(self, *, oldest_s: float = 0.0) -> str:
+        """Look for news: what calls and runs there are, as a text that differs when they changed.
+
+        Args:
+            oldest_s: How long ago, in seconds, somebody else may have looked.
+        """
+        with self._looking:
+            if self._marker is None or time.monotonic() - self._looked > oldest_s:
+                marker = usage_views.marker(self.source.store)
+                self._looked = time.monotonic()
+                if marker != self._marker:
+                    # Not when the query began: what is read from here on is as new as the marker.
+                    self._marker, self._news = marker, self._looked
+            return self._marker
 
     def _kept(self, key: Any, read: Callable[[], T]) -> T:
         with self._lock:
@@ -104,11 +124,17 @@ class Reading:
                 self._answers = {key: kept for key, kept in self._answers.items() if kept.until > now}
             answer = self._answers.setdefault(key, _Answer())
         with answer.lock:
+            if answer.until > time.monotonic():
+                self.look(oldest_s=_LOOKED_S)
+                if answer.began >= self._news:
+                    return cast("T", answer.value)
+                time.sleep(max(0.0, answer.rested - time.monotonic()))
             began = time.monotonic()
-            if answer.until <= began:
-                answer.value = read()
-                ended = time.monotonic()
-                answer.until = ended + min(max(_LEAST_S, _TIMES * (ended - began)), _MOST_S)
+            answer.value = read()
+            ended = time.monotonic()
+            took = ended - began
+            answer.began, answer.until = began, ended + min(max(_LEAST_S, _TIMES * took), _MOST_S)
+            answer.rested = ended + took if took <= _QUICK_S else answer.until
             return cast("T", answer.value)
 
 

@@ -71,7 +71,7 @@ class Live:
     async def _look(self) -> None:
         marker, error = None, None
         try:
-            marker = await asyncio.to_thread(self._reading.marker)
+            marker = await asyncio.to_thread(self._reading.look)
         except CacheTrackError as exc:
             error = str(exc)
         except Exception as exc:

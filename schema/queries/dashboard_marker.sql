@@ -1,13 +1,25 @@
--- dashboard_marker: something that differs when calls or runs came or ended; asked twice a second while a page is open.
+-- dashboard_marker: something that differs when calls or runs came, changed or ended; asked twice a second while a page
+--             is open, and before an answer is given from memory.
 -- Parameters: none.
--- Result:     one row: marker TEXT. Reads the ends of two indexes and at most 20,000 calls of the last ten minutes; what is
---             stored later than that, such as an import, shows with the page's refresh once a minute.
+-- Result:     one row: marker TEXT. Reads the ends of two indexes, at most 5,000 calls of the last ten minutes by their
+--             index, and the counters of rows that PostgreSQL keeps (of chunks too). Those see calls of long ago as well,
+--             such as an import's, but a busy writer's only within ten seconds, and not at all on a standby or under
+--             Citus, where such calls show with the page's refresh once a minute.
 SELECT concat_ws(
     '/',
     (SELECT max(time) FROM llm_interactions),
     (
         SELECT count(*)
-        FROM (SELECT 1 FROM llm_interactions WHERE time > now() - INTERVAL '10 minutes' LIMIT 20000) AS recent
+        FROM (SELECT 1 FROM llm_interactions WHERE time > now() - INTERVAL '10 minutes' LIMIT 5000) AS recent
+    ),
+    (
+        SELECT
+            sum(pg_stat_get_tuples_inserted(t.oid) + pg_stat_get_tuples_updated(t.oid) + pg_stat_get_tuples_deleted(t.oid))
+        FROM (
+            SELECT 'llm_interactions'::regclass::oid AS oid
+            UNION ALL
+            SELECT inhrelid FROM pg_inherits WHERE inhparent = 'llm_interactions'::regclass
+        ) AS t
     ),
     newest.runs, newest.ended, newest.started
 ) AS marker

@@ -388,6 +388,38 @@ def test_a_new_call_is_told_within_two_seconds(stored: str, address: str) -> Non
             db.delete(query_id="live")
 
 
+def test_a_call_of_long_ago_is_told_too(stored: str, address: str) -> None:
+    """Such as one that an import stores, or a journal that was found: in no list of what is newest."""
+    old = BEGUN - timedelta(days=40)
+    with TimescaleDBClient(stored) as db:
+        db.record_llm_interaction(record("old-0", old, 30, prompt_tokens=10, cached_tokens=0))
+        db.flush()
+        time.sleep(1.1)  # PostgreSQL counts a connection's rows once a second, and ten seconds later if it is busier
+        with urllib.request.urlopen(f"{address}/live", timeout=20) as stream:
+            assert stream.readline() == b"event: hello\n"
+            db.record_llm_interaction(record("old-0", old, 30, prompt_tokens=10, cached_tokens=0))
+            db.flush()
+            begun = time.monotonic()
+            while stream.readline() != b"event: changed\n":
+                assert time.monotonic() - begun < 12
+        with psycopg.connect(stored) as connection:
+            connection.execute("DELETE FROM llm_interactions WHERE query_id = 'old-0' AND iteration = 31")
+
+
+def test_an_answer_is_not_older_than_the_call_that_came(stored: str, address: str) -> None:
+    """Also where no page is open that would be told."""
+    with TimescaleDBClient(stored) as db:
+        run = datetime.now(UTC)
+        for number in range(1, 6):
+            db.record_llm_interaction(record("at-once", run, prompt_tokens=10, cached_tokens=0))
+            db.flush()
+            time.sleep(0.55)
+            assert api(address, "usage", range="1h", model="tuned")["total"]["total_interactions"] >= number
+            listed = api(address, "runs", search="at-once")["runs"]
+            assert [one["total_interactions"] for one in listed] == [number]
+        db.delete(query_id="at-once")
+
+
 # -- the report --------------------------------------------------------------------------------------------------------
 
 

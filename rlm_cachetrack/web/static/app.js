@@ -128,7 +128,7 @@ function listen() {
       if (error) down(error);
       else up(lost || Date.parse(changed) > Date.parse(document.body.dataset.rendered));
     },
-    changed: news,
+    changed: refresh,
     down: ({ error }) => down(error),
     up: () => up(true),
     lost: () => { lost = true; notice("The dashboard's server does not answer. Trying again."); },
@@ -152,15 +152,6 @@ function listen() {
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
 
-// The server answers from memory for up to five seconds: what is new may not be in the first answer.
-let later = [];
-
-function news() {
-  refresh();
-  later.forEach(clearTimeout);
-  later = [1000, 6000].map((pause) => setTimeout(refresh, pause));
-}
-
 function down(why) {
   lost = true;
   notice(`The database does not answer. What you see is from ${document.body.dataset.rendered.slice(11, 19)} UTC. Trying again. (${why})`);
@@ -169,7 +160,7 @@ function down(why) {
 function up(stale) {
   lost = false;
   notice("");
-  if (stale || document.getElementById("problem")) news();
+  if (stale || document.getElementById("problem")) refresh();
 }
 
 // -- forms ----------------------------------------------------------------------------------------
