@@ -4,7 +4,8 @@ Calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a pr
 one is that calls are stored in. "first" is the first request of that page after the start, "again" the median of 20,
 each of which is past what the server keeps in memory. In a real browser, where Playwright and Chromium are here, "seen"
 is the first contentful paint of the overview in a new profile and "drawn" the moment its charts are there; "news" is
-the time from the end of a flush to the page that shows the call, with one page open, and with 20 until all show it.
+the time from the end of a flush to the page that shows the call, with one page of a run open, with 20 until all show
+it, and with the overview and the models of five ranges and choices open.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import scale_calls
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded
 
 REPEATS, NEWS, OPEN = 20, 10, 20
+DIFFERENT = ("/", "/?range=24h", "/?range=30d", "/models", "/?model=gpt-4.1-2025-04-14")
 LONGEST_MEMORY_S = 5.1
 """How long an answer may be kept by the server."""
 
@@ -142,27 +144,38 @@ def measure_browser(url: str) -> None:
             f"| seen in a browser, new server and profile | {max(seen):.0f} | {statistics.median(seen):.0f} | ≤ 1000 |"
         )
         print(f"| charts drawn, the same | {max(drawn):.0f} | {statistics.median(drawn):.0f} | |", flush=True)
-        for name, count in (("news", 1), (f"news, {OPEN} pages open", OPEN)):
+        run_id = datetime.now(UTC)
+        one = f"/run?{urlencode({'query_id': 'news', 'run_id': run_id.isoformat()})}"
+        several = (
+            ("news", [one]),
+            (f"news, {OPEN} pages open", [one] * OPEN),
+            (f"news, {len(DIFFERENT)} different pages open", DIFFERENT),
+        )
+        client.record_llm_interaction(call(run_id, 0))
+        client.flush()
+        # A page of usage counts the calls in its fourth figure, a page of a run lists them.
+        calls = (
+            "(document.querySelector('#calls') ? document.querySelectorAll('#calls tbody tr').length"
+            " : Number(document.querySelectorAll('dl.cards data')[3].value))"
+        )
+        for name, paths in several:
             with dashboard(url) as (address, pid), contextlib.closing(browser.new_context()) as context:
-                run_id = datetime.now(UTC)
-                client.record_llm_interaction(call(run_id, 0))
-                client.flush()
-                query = urlencode({"query_id": "news", "run_id": run_id.isoformat()})
-                opened = [context.new_page() for _ in range(count)]
-                for page in opened:
-                    page.goto(f"{address}/run?{query}")
+                opened = [context.new_page() for _ in paths]
+                for page, path in zip(opened, paths, strict=True):
+                    page.goto(address + path)
                 times = []
                 for number in range(1, NEWS + 1):
-                    time.sleep(0.37)  # at no fixed point of the server's half second
+                    time.sleep(0.37)  # at no fixed point of the server's quarter of a second
+                    before = [page.evaluate(calls) for page in opened]
                     client.record_llm_interaction(call(run_id, number))
                     client.flush()
                     begun = time.perf_counter()
-                    for page in opened:
-                        until(page, f"document.querySelectorAll('#calls tbody tr').length === {number + 1}")
+                    for page, known in zip(opened, before, strict=True):
+                        until(page, f"{calls} > {known}")
                     times.append((time.perf_counter() - begun) * 1e3)
                 print(f"| {name}, worst and median | {max(times):.0f} | {statistics.median(times):.0f} | ≤ 2000 |")
                 print(f"| memory of the server after it, MB | | {resident_mb(pid):.0f} | |", flush=True)
-                client.delete(query_id="news")
+        client.delete(query_id="news")
         browser.close()
 
 

@@ -28,6 +28,8 @@ _MOST_S = 5.0
 _TIMES = 4
 _QUICK_S = 0.5
 """A query that takes longer cannot show what is new within two seconds, and is spared instead."""
+_LARGE_S, _TURN_S = 0.1, 2.0
+"""What takes longer takes turns with its like, which would only take from each other: until this much was waited."""
 _LOOKED_S = 0.5
 """How old what is known of news may be."""
 _MANY = 256
@@ -36,7 +38,7 @@ _MANY = 256
 class _Answer:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.began = self.rested = self.until = 0.0
+        self.began = self.rested = self.until = self.took = 0.0
         self.value: Any = None
 
 
@@ -47,6 +49,7 @@ class Reading:
         self.source = source
         self._answers: dict[Any, _Answer] = {}
         self._lock = threading.Lock()
+        self._turn = threading.Semaphore()
         self._looking = threading.Lock()
         self._looked = self._news = 0.0
         self._marker: str | None = None
@@ -129,12 +132,17 @@ class Reading:
                 if answer.began >= self._news:
                     return cast("T", answer.value)
                 time.sleep(max(0.0, answer.rested - time.monotonic()))
-            began = time.monotonic()
-            answer.value = read()
-            ended = time.monotonic()
-            took = ended - began
-            answer.began, answer.until = began, ended + min(max(_LEAST_S, _TIMES * took), _MOST_S)
-            answer.rested = ended + took if took <= _QUICK_S else answer.until
+            mine = answer.took > _LARGE_S and self._turn.acquire(timeout=_TURN_S)
+            try:
+                began = time.monotonic()
+                answer.value = read()
+                ended = time.monotonic()
+            finally:
+                if mine:
+                    self._turn.release()
+            answer.began, answer.took = began, ended - began
+            answer.until = ended + min(max(_LEAST_S, _TIMES * answer.took), _MOST_S)
+            answer.rested = ended + answer.took if answer.took <= _QUICK_S else answer.until
             return cast("T", answer.value)
 
 

@@ -1,4 +1,4 @@
-"""What tells open pages that something changed: server-sent events, from one query, twice a second, for all of them.
+"""What tells open pages that something changed: server-sent events, from one query for all, four times a second.
 
 Events: ``hello`` with the state at the beginning, ``changed``, ``down`` with the reason, ``up``.
 """
@@ -17,7 +17,7 @@ from ._reading import Reading
 
 __all__ = ["Live"]
 
-_EVERY_S = 0.5
+_EVERY_S = 0.25
 _HEARTBEAT_S = 10.0
 
 

@@ -1,4 +1,4 @@
--- dashboard_marker: something that differs when calls or runs came, changed or ended; asked twice a second while a page
+-- dashboard_marker: something that differs when calls or runs came, changed or ended; asked four times a second while a page
 --             is open, and before an answer is given from memory.
 -- Parameters: none.
 -- Result:     one row: marker TEXT. Reads the ends of two indexes, at most 5,000 calls of the last ten minutes by their
