@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -91,7 +92,7 @@ def open_page(page: Any, url: str) -> None:
         until(page, f"document.querySelectorAll('.plot .main-svg').length >= {charts}")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 400)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 400), ("dark", 400)])
 def test_every_page_is_sound(scheme: str, width: int, browser: Any, address: str) -> None:
     """No error, nothing serious for axe, nothing wider than the window, and no request to elsewhere."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
@@ -300,6 +301,51 @@ def test_it_works_with_the_keyboard_alone(page: Any, address: str) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url("**/runs")
     assert page.locator("nav a[aria-current=page]").inner_text() == "Runs"
+
+
+# What somebody with a mouse can use; of radio buttons and the like there are none.
+CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
+VISIBLE = "one => one.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true })"
+FOCUSED = """() => {
+    const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
+    const seen = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0
+        && box.left < innerWidth;
+    return {
+        place: Array.from(document.querySelectorAll(CONTROLS)).indexOf(one),
+        marked: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+        seen, what: one.outerHTML.slice(0, 120),
+    };
+}""".replace("CONTROLS", json.dumps(CONTROLS))
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_control_is_reached_by_the_keyboard_and_shows_that_it_is(width: int, browser: Any, address: str) -> None:
+    with contextlib.closing(browser.new_context(viewport={"width": width, "height": 900})) as context:
+        page = context.new_page()
+        for name, path in PAGES.items():
+            open_page(page, address + path)
+            for summary in page.locator("main summary").all():
+                summary.click()  # what is folded can be reached once it is open, as below
+            page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+            there = page.evaluate(
+                f"Array.from(document.querySelectorAll({json.dumps(CONTROLS)}), "
+                f"(one, place) => ({VISIBLE})(one) ? place : -1).filter(place => place >= 0)"
+            )
+            reached: list[int] = []
+            for _ in range(4 * len(there) + 10):  # a date is several stops
+                page.keyboard.press("Tab")
+                now = page.evaluate(FOCUSED)
+                if now["place"] < 0:
+                    continue  # the browser's own
+                if reached and now["place"] == reached[0] != reached[-1]:
+                    break
+                assert now["marked"], f"{name}: {now['what']} does not show that it has the focus"
+                assert now["seen"], f"{name}: {now['what']} has the focus and is not in sight"
+                reached.append(now["place"])
+            assert set(reached) == set(there), f"{name}: {set(there) ^ set(reached)} of {len(there)}"
+            order = list(dict.fromkeys(reached))
+            first = order.index(min(order))  # it began at what was clicked
+            assert order[first:] + order[:first] == sorted(order), f"{name}: not in order"
 
 
 def test_the_look_can_be_chosen_and_stays(page: Any, address: str) -> None:
