@@ -22,7 +22,7 @@ import rlm_cachetrack
 from rlm_cachetrack import embedded, instrument
 
 CALLS = int(os.environ.get("CALLS", "2000"))
-ROUNDS = int(os.environ.get("ROUNDS", "5"))
+ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 
 def block(client: OpenAI, calls: int, pause_s: float) -> float:

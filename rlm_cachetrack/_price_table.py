@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +167,9 @@ class BuiltInTable:
     names a release must lead everybody to the same prices.
     """
 
+    def __init__(self) -> None:
+        self._listed: dict[str, Provider] | None = None
+
     def find(self, model: str, provider: str | None, tier: str) -> Schedule | None:
         """The schedule of a model, or None. ``provider`` is canonical, None for "nobody knows"."""
         if provider in _OWN_PRICES:
@@ -190,12 +192,15 @@ class BuiltInTable:
         """The names of all models that are listed. Blocks for half a second the first time."""
         return sorted({model.id for provider in self._providers.values() for model in provider.models})
 
-    @cached_property
+    @property
     def _providers(self) -> dict[str, Provider]:
-        with _forking.gate:
-            from genai_prices.data import providers
+        # Not a cached_property: in Python 3.11 that holds a lock, which a forked child would find locked for ever.
+        if self._listed is None:
+            with _forking.gate:
+                from genai_prices.data import providers
 
-        return {provider.id: provider for provider in providers}
+            self._listed = {provider.id: provider for provider in providers}
+        return self._listed
 
     def _model(self, name: str, provider: str | None) -> tuple[Provider, ModelInfo] | None:
         listed = self._providers.get(provider) if provider else None

@@ -73,7 +73,7 @@ class Settings:
     fingerprint_key: str | None = field(default=None, repr=False)
     batch_max_records: int = 2_500
     batch_max_bytes: int = 8 << 20
-    batch_max_age_s: float = 0.2
+    batch_max_age_s: float = 0.75
 
 
 def disabled() -> bool:

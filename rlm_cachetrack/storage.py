@@ -508,15 +508,16 @@ def _packed(batch: RecordBatch) -> list[PackedRows]:
         raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
 
 
+# As bytes: psycopg renders a composed statement anew each time that it is executed, which takes most of a millisecond.
 @cache
-def _named(name: str, columns: tuple[str, ...]) -> sql.Composed:
-    return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns)))
+def _named(name: str, columns: tuple[str, ...]) -> bytes:
+    return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns))).as_bytes(None)
 
 
 @cache
-def _staging() -> sql.Composed:
+def _staging() -> bytes:
     columns = (sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(COLUMN_TYPES[name])) for name in COLUMNS)
-    return sql.SQL(_sql.query("staging_create")).format(definitions=sql.SQL(", ").join(columns))
+    return sql.SQL(_sql.query("staging_create")).format(definitions=sql.SQL(", ").join(columns)).as_bytes(None)
 
 
 def _takes_our_types(connection: psycopg.Connection[Any]) -> bool:

@@ -130,7 +130,7 @@ class Writer:
         *,
         max_records: int = 2_500,
         max_bytes: int = 8 << 20,
-        max_age_s: float = 0.2,
+        max_age_s: float = 0.75,
         fingerprints: Fingerprints | None = None,
     ) -> None:
         self.stored = 0

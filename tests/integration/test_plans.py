@@ -200,7 +200,7 @@ def header_and_statement(name: str) -> tuple[str, str]:
         statement = statement.replace(f"{{{place}}}", value)
     if name == "staging_create":
         statement = statement.replace(
-            "{definitions}", storage._staging().as_string().partition("(")[2].partition(") ON")[0]
+            "{definitions}", storage._staging().decode().partition("(")[2].partition(") ON")[0]
         )
     return " ".join(lines), statement
 
