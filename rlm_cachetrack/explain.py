@@ -34,6 +34,8 @@ __all__ = [
 _MOST_CALLS = 50_000
 _NEIGHBOURS = 20
 _MOST_OF_NEIGHBOURS = 10_000
+_BEFORE = 1_000
+"""So many calls before those that are explained are read, too: what they left in the cache can be read."""
 _LOOK_BACK = timedelta(hours=1)
 
 
@@ -102,17 +104,22 @@ class CacheExplanation(TypedDict):
     interactions: list[CallVerdict]
 
 
-def explain_cache(store: PostgresStore, query_id: str, run_id: datetime) -> CacheExplanation | None:
+def explain_cache(
+    store: PostgresStore, query_id: str, run_id: datetime, *, limit: int = _MOST_CALLS
+) -> CacheExplanation | None:
     """Why the calls of a run read from the cache what they read; None for a run without calls.
 
-    Blocks for up to five queries, and some 0.3 ms a call.
+    Blocks for up to five queries, and some 0.2 ms a call, including those of other runs that are looked at: up to
+    10,000, or as many as ``limit`` where that is less.
 
     Args:
         store: Where the calls are.
         query_id: The query.
         run_id: The run of it.
+        limit: Only so many calls, the newest.
     """
-    own = _calls(store, [(query_id, run_id)], _MOST_CALLS)
+    own = _calls(store, [(query_id, run_id)], limit + _BEFORE)
+    before = own[limit:]
     if not own:
         return None
     others: list[dict[str, Any]] = []
@@ -130,8 +137,11 @@ def explain_cache(store: PostgresStore, query_id: str, run_id: datetime) -> Cach
         )
         if neighbours:
             runs = [(row["query_id"], row["run_id"]) for row in neighbours]
-            others = _calls(store, runs, _MOST_OF_NEIGHBOURS)
-    return explain_rows(query_id, run_id, own, others)
+            others = _calls(store, runs, min(limit, _MOST_OF_NEIGHBOURS))
+    found = explain_rows(query_id, run_id, own[:limit], [*others, *before])
+    if before:
+        found["notes"].append(f"only the newest {limit:,} calls were looked at")
+    return found
 
 
 def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -> list[dict[str, Any]]:
@@ -149,9 +159,9 @@ def explain_rows(
         query_id: The query.
         run_id: The run of it.
         own: Its calls.
-        others: Calls of other runs that may have filled the cache.
+        others: Calls that are not explained, of other runs or of this one, which may have filled the cache.
     """
-    judged = judge(Chains([*_read(own, own=True), *_read(others, own=False)]))
+    judged = judge(Chains(_read(own, others)))
     reported = [each for each in judged if _reported(each)]
     prompt = sum(each.call.row["prompt_tokens"] for each in reported)
     cached = sum(each.call.row["cached_tokens"] for each in reported)
@@ -176,14 +186,15 @@ def explain_rows(
     }
 
 
-def _read(rows: Iterable[Mapping[str, Any]], *, own: bool) -> list[Call]:
-    by_run: dict[tuple[str, datetime], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_run[row["query_id"], row["run_id"]].append(row)
+def _read(own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]]) -> list[Call]:
+    by_run: dict[tuple[str, datetime], list[tuple[Mapping[str, Any], bool]]] = defaultdict(list)
+    for rows, is_own in ((own, True), (others, False)):
+        for row in rows:
+            by_run[row["query_id"], row["run_id"]].append((row, is_own))
     calls = []
-    for of_run in by_run.values():
-        known = decode_run((row["interaction_id"], row["fingerprint"]) for row in of_run)
-        calls += [Call.of(row, known.get(str(row["interaction_id"])), own=own) for row in of_run]
+    for of_run in by_run.values():  # whole: fingerprints of a run are differences to each other
+        known = decode_run((row["interaction_id"], row["fingerprint"]) for row, _ in of_run)
+        calls += [Call.of(row, known.get(str(row["interaction_id"])), own=is_own) for row, is_own in of_run]
     return calls
 
 
@@ -264,6 +275,4 @@ def _notes(judged: list[Judged]) -> list[str]:
         said.append(f"careful guesses stand in for rules that are not published: {', '.join(unpublished)}")
     if len({each.call.fingerprint.installation for each in judged if each.call.fingerprint is not None}) > 1:
         said.append("the calls come from several installations, whose fingerprints cannot be compared with each other")
-    if len(judged) >= _MOST_CALLS:
-        said.append(f"only the newest {_MOST_CALLS:,} calls were looked at")
     return said

@@ -21,6 +21,7 @@ __all__ = [
     "rate",
     "size",
     "usd",
+    "verdict",
 ]
 
 NONE = "–"  # noqa: RUF001
@@ -113,6 +114,26 @@ def moment(value: datetime | None, *, full: bool = False) -> str:
 def day(value: datetime) -> str:
     """The day of a moment in UTC."""
     return value.astimezone(UTC).date().isoformat()
+
+
+_VERDICTS = {
+    "first_call": "nothing to read yet",
+    "below_minimum": "too short",
+    "prefix_changed": "prompt changed",
+    "expired": "expired",
+    "model_changed": "other model",
+    "key_changed": "other cache key",
+    "provider_miss": "missed by the provider",
+    "hit": "hit",
+    "partial_hit": "partial hit",
+    "not_reported": "not reported",
+    "not_fingerprinted": "no fingerprint",
+}
+
+
+def verdict(name: str) -> str:
+    """Why a call read from the cache what it read, in a word or two; see :mod:`rlm_cachetrack.explain`."""
+    return _VERDICTS.get(name, name)
 
 
 def clock(value: datetime, *, full: bool = False) -> str:

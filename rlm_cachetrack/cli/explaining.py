@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from ..wording import verdict
 from ._arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, chosen_run, command, open_client
 from ._output import (
     Column,
@@ -32,19 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 _INDENT = 14
-_WORDS = {
-    "first_call": "nothing to read yet",
-    "below_minimum": "too short",
-    "prefix_changed": "prompt changed",
-    "expired": "expired",
-    "model_changed": "other model",
-    "key_changed": "other cache key",
-    "provider_miss": "missed by the provider",
-    "hit": "hit",
-    "partial_hit": "partial hit",
-    "not_reported": "not reported",
-    "not_fingerprinted": "no fingerprint",
-}
 _STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fingerprinted": "dim"}
 
 
@@ -81,7 +69,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     else:
         possible = f"{rate(found['cache_hit_rate'])} of a possible {rate(found['ceiling_hit_rate'])}"
         line("hit rate", possible)
-    lost = f"{number(found['tokens_lost'])} tokens could have been read and were not"
+    lost = f"{number(found['tokens_lost'])} tokens, for the reasons below"
     if found["usd_lost"]:
         lost += f": {usd(found['usd_lost'])}"
     line("lost", lost if found["tokens_lost"] else "nothing: all that could be read was read")
@@ -94,7 +82,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     ]
     rows = [
         (
-            _WORDS[each["verdict"]],
+            verdict(each["verdict"]),
             number(each["calls"]),
             number(each["tokens_lost"] or None),
             usd(each["usd_lost"] if each["tokens_lost"] else None),
@@ -139,7 +127,7 @@ def _print_calls(console: Console, found: CacheExplanation) -> None:
             number(each["ceiling_tokens"]),
             number(each["tokens_lost"] or None),
             percentage(100 * each["sureness"]),
-            clean(f"{_WORDS[each['verdict']]}: {each['words']}"),
+            clean(f"{verdict(each['verdict'])}: {each['words']}"),
         )
         for each in found["interactions"]
     ]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .. import analytics, usage_views
+from .. import analytics, explain, usage_views
 
 if TYPE_CHECKING:
     from ..client import DashboardStore
@@ -33,6 +33,11 @@ _LARGE_S, _TURN_S = 0.1, 2.0
 _LOOKED_S = 0.5
 """How old what is known of news may be."""
 _MANY = 256
+_EXPLAINED = 2_000
+"""Of a larger run its newest calls are explained: a page is made in a second, and leaves time to the others."""
+_EXPLAINING_S = 0.1
+_EXPLAINING_TIMES = 10
+_MANY_EXPLAINED = 16
 
 
 class _Answer:
@@ -40,6 +45,14 @@ class _Answer:
         self.lock = threading.Lock()
         self.began = self.rested = self.until = self.took = 0.0
         self.value: Any = None
+
+
+class _Explained:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.state: Any = None
+        self.until = 0.0
+        self.value: explain.CacheExplanation | None = None
 
 
 class Reading:
@@ -52,6 +65,7 @@ class Reading:
         self._turn = threading.Semaphore()
         self._looking = threading.Lock()
         self._looked = self._news = 0.0
+        self._explained: dict[Any, _Explained] = {}
         self._marker: str | None = None
 
     def usage(self, span: usage_views.Span, model: str | None = None, provider: str | None = None) -> usage_views.Usage:
@@ -91,6 +105,35 @@ class Reading:
             ("calls", query_id, run_id, after, limit),
             lambda: usage_views.calls_of_run(self.source.store, query_id, run_id, after=after, limit=limit),
         )
+
+    def explanation(
+        self, query_id: str, run_id: datetime, summary: analytics.TokenCacheSummary, limit: int = _EXPLAINED
+    ) -> explain.CacheExplanation | None:
+        """Why the calls of a run missed; None where it has no calls.
+
+        Made anew when calls came in or were re-priced; where that takes more than a tenth of a second, only once ten
+        times as long has passed, so that a large run that is going on does not keep the processor busy.
+
+        Args:
+            query_id: The query.
+            run_id: The run of it.
+            summary: Its summary, which tells whether something changed.
+            limit: Only so many calls, the newest.
+        """
+        state = [summary["total_interactions"], summary["total_prompt_tokens"], summary["total_cost"]]
+        with self._lock:
+            key = (query_id, run_id, limit)
+            explained = self._explained.pop(key, None) or _Explained()
+            self._explained[key] = explained
+            while len(self._explained) > _MANY_EXPLAINED:
+                del self._explained[next(iter(self._explained))]
+        with explained.lock:
+            began = time.monotonic()
+            if explained.state is None or (explained.state != state and began >= explained.until):
+                explained.value = explain.explain_cache(self.source.store, query_id, run_id, limit=limit)
+                explained.state, took = state, time.monotonic() - began
+                explained.until = began + (took if took < _EXPLAINING_S else _EXPLAINING_TIMES * took)
+            return explained.value
 
     def forecast(self, days: int, model: str | None) -> dict[str, Any]:
         """``forecast``: what the next days will cost; ``budgets``: how they stand."""

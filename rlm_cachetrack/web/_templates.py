@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import jinja2
 
 from .. import wording
 
-__all__ = ["HERE", "environment", "plotly_script"]
+if TYPE_CHECKING:
+    from ..explain import CacheExplanation, CallVerdict
+
+__all__ = ["HERE", "environment", "plotly_script", "verdicts"]
 
 HERE = Path(__file__).parent
 
@@ -32,12 +35,29 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    for name in ("number", "rate", "percentage", "usd", "duration", "size", "moment", "day", "clock", "clean"):
+    for name in (
+        "number",
+        "rate",
+        "percentage",
+        "usd",
+        "duration",
+        "size",
+        "moment",
+        "day",
+        "clock",
+        "clean",
+        "verdict",
+    ):
         found.filters[name] = getattr(wording, name)
     found.filters["short"] = _short
     found.filters["query"] = _query
     found.policies["json.dumps_kwargs"] = {"default": _json_default}
     return found
+
+
+def verdicts(explained: CacheExplanation | None) -> dict[str, CallVerdict]:
+    """The verdicts of an explanation by ``interaction_id``."""
+    return {} if explained is None else {each["interaction_id"]: each for each in explained["interactions"]}
 
 
 def _short(text: object, longest: int = 60) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, create_model
 
-from .. import analytics, usage_views
+from .. import analytics, explain, usage_views
 from ._reading import Reading
 
 __all__ = ["VERSION", "moment", "router", "span_of"]
@@ -106,6 +106,19 @@ def router(reading: Reading) -> APIRouter:
         query_id: QueryId, run_id: RunId, after: After = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
     ) -> Any:
         return reading.calls(query_id.replace("\0", ""), moment(run_id, "run_id"), after or None, limit)
+
+    @api.get("/run/explain", response_model=_model(explain.CacheExplanation), summary="Why the calls of one run missed")
+    def explained(
+        query_id: QueryId,
+        run_id: RunId,
+        limit: Annotated[int, Query(ge=1, le=10_000, description="Only so many calls, the newest.")] = 2_000,
+    ) -> Any:
+        query_id, key = query_id.replace("\0", ""), moment(run_id, "run_id")
+        run = reading.run(query_id, key)
+        found = None if run is None else reading.explanation(query_id, key, run["summary"], limit)
+        if found is None:
+            raise HTTPException(404, "no such run is stored, or it has no calls")
+        return found
 
     @api.get("/forecast", summary="What the next days will cost, and how budgets stand")
     def forecast(days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ..wording import clean
 from . import charts
 from ._reading import Reading
+from ._templates import verdicts
 from .api import After, Model, Provider, QueryId, Range, RunId, Since, Until, moment, span_of
 
 __all__ = ["Pages"]
@@ -145,6 +146,7 @@ class Pages:
             if found is None:
                 raise HTTPException(404, "No such run is stored.")
             calls = reading.calls(query_id, key, after or None, _CALLS_ON_A_PAGE)
+            explained = reading.explanation(query_id, key, found["summary"])
             figures = [*charts.of_iterations(found["iterations"]), *charts.of_calls(calls["calls"])]
             return self.show(
                 request,
@@ -156,7 +158,8 @@ class Pages:
                 next=calls["next"],
                 after=after,
                 figures=figures,
-                misses=None,  # why calls missed; shown where verdicts exist
+                misses=explained,
+                why=verdicts(explained),
             )
 
         @router.get("/forecast")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .. import analytics, usage_views
+from .. import analytics, explain, usage_views
 from ..errors import ConfigError
-from ..wording import NONE, clean, duration, moment, number, rate, usd
+from ..wording import NONE, clean, duration, moment, number, rate, usd, verdict
 
 if TYPE_CHECKING:
     from ..storage import PostgresStore
@@ -16,6 +16,7 @@ __all__ = ["as_html", "as_markdown", "read"]
 
 _CALLS = 500
 _STEPS = 60
+_EXPLAINED = 10_000
 
 
 def read(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
@@ -28,6 +29,7 @@ def read(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any
         "summary": summary,
         "iterations": usage_views.iterations_of_run(store, query_id, run_id),
         **usage_views.calls_of_run(store, query_id, run_id, limit=_CALLS),
+        "misses": explain.explain_cache(store, query_id, run_id, limit=_EXPLAINED),
     }
 
 
@@ -43,7 +45,7 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
     """
     try:
         from . import charts
-        from ._templates import HERE, environment, plotly_script
+        from ._templates import HERE, environment, plotly_script, verdicts
 
         plotly = plotly_script().read_text(encoding="utf-8")
     except ImportError as exc:
@@ -54,7 +56,7 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
         .render(
             **report,
             after=None,
-            misses=None,
+            why=verdicts(report["misses"]),
             figures=[*charts.of_iterations(report["iterations"]), *charts.of_calls(report["calls"])],
             css=(HERE / "static" / "app.css").read_text(encoding="utf-8"),
             script=_within_script((HERE / "static" / "app.js").read_text(encoding="utf-8")),
@@ -100,7 +102,35 @@ def as_markdown(report: dict[str, Any]) -> str:
     ]
     if len(steps) > _STEPS:
         lines += ["", f"… and {number(len(steps) - _STEPS)} iterations more."]
+    if report["misses"] is not None:
+        lines += ["", *_misses(report["misses"])]
     return "\n".join(lines) + "\n"
+
+
+def _misses(found: explain.CacheExplanation) -> list[str]:
+    """Why calls missed: the reasons as a table, and what would help as a list."""
+    lines = []
+    if found["ceiling_hit_rate"] is not None:
+        lines += [f"Hit rate: {rate(found['cache_hit_rate'])} of a possible {rate(found['ceiling_hit_rate'])}.", ""]
+    lines += ["| why | calls | tokens lost | USD lost |", "|:---|---:|---:|---:|"]
+    lines += [
+        f"| {verdict(each['verdict'])} | {number(each['calls'])} | {number(each['tokens_lost'])} "
+        f"| {usd(each['usd_lost'] if each['tokens_lost'] else None)} |"
+        for each in found["verdicts"]
+    ]
+    if found["advice"]:
+        lines += ["", "What would help:", ""]
+    for each in found["advice"]:
+        at_stake = usd(each["usd_at_stake"]) if each["usd_at_stake"] else f"{number(each['tokens_at_stake'])} tokens"
+        lines.append(f"- {at_stake} ({number(each['calls'])} calls): {_text(each['words'])}.")
+    return lines
+
+
+def _text(text: str) -> str:
+    """Text in which a model's name may stand: markup and mentions mean nothing in it."""
+    import re
+
+    return re.sub(r"([\\`*_{}\[\]<>|~#!])", r"\\\1", clean(text)).replace("@", "@\u2060")
 
 
 def _code(text: str) -> str:

@@ -25,7 +25,7 @@ from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded, mi
 from rlm_cachetrack.cli import app
 from tests.conftest import _database
 from tests.support.browser import chromium
-from tests.support.web import BEGUN, HOSTILE, record, served, store_runs
+from tests.support.web import BEGUN, HOSTILE, record, served, store_missed, store_runs
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
@@ -67,6 +67,17 @@ def address(stored: str) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def missed(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page of a run whose calls missed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        with contextlib.contextmanager(_database)(server_url, template) as url:
+            store_missed(url, run_id=BEGUN)
+            with served(url) as address:
+                yield f"{address}/run?{urlencode({'query_id': 'missed', 'run_id': BEGUN.isoformat()})}"
+
+
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     with contextlib.closing(browser.new_page()) as page:
@@ -93,7 +104,7 @@ def open_page(page: Any, url: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 400), ("dark", 400)])
-def test_every_page_is_sound(scheme: str, width: int, browser: Any, address: str) -> None:
+def test_every_page_is_sound(scheme: str, width: int, browser: Any, address: str, missed: str) -> None:
     """No error, nothing serious for axe, nothing wider than the window, and no request to elsewhere."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -104,8 +115,8 @@ def test_every_page_is_sound(scheme: str, width: int, browser: Any, address: str
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
         page.on("request", lambda request: asked.add(request.url))
-        for name, path in PAGES.items():
-            open_page(page, address + path)
+        for name, url in {**{name: address + path for name, path in PAGES.items()}, "missed": missed}.items():
+            open_page(page, url)
             found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
             serious = [
                 (rule["id"], node["target"], node["failureSummary"])
@@ -114,10 +125,14 @@ def test_every_page_is_sound(scheme: str, width: int, browser: Any, address: str
                 for node in rule["nodes"]
             ]
             assert not serious, f"{name}: {serious}"
+            if name == "missed":
+                assert "prompt changed" in page.locator("#misses").inner_text()
+                assert page.locator("#advice li").count() == 1
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
             assert page.title() != "owned"
         assert [problem for problem in problems if "404" not in problem] == []
-        assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+        here = (address, missed.partition("/run")[0], "data:", "blob:")
+        assert {url for url in asked if not url.startswith(here)} == set()
 
 
 def test_charts_show_the_numbers_of_the_tables(page: Any, address: str) -> None:

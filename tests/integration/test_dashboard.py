@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import time
@@ -21,8 +22,9 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.cli import app
+from rlm_cachetrack.wording import usd
 from tests.conftest import _database
-from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_runs
+from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
@@ -173,6 +175,39 @@ def test_a_run_has_its_totals_iterations_and_calls(address: str, stored: str) ->
     assert page.count('<th scope="row"><time') == 6
 
 
+def test_a_run_says_why_its_calls_missed_and_goes_on_saying_it(db_url: str) -> None:
+    store_missed(db_url)
+    with TimescaleDBClient(db_url) as db, served(db_url) as address:
+        run_id = db.list_query_runs()[0]["run_id"]
+        key = {"query_id": "missed", "run_id": run_id.isoformat()}
+        found = api(address, "run/explain", **key)
+        same = json.dumps(db.explain_cache("missed"), default=lambda value: value.isoformat().replace("+00:00", "Z"))
+        assert found == json.loads(same)
+        assert [(each["verdict"], each["calls"]) for each in found["verdicts"]] == [
+            ("prefix_changed", 5),
+            ("first_call", 1),
+        ]
+        newest = api(address, "run/explain", limit=2, **key)
+        assert [each["verdict"] for each in newest["interactions"]] == ["prefix_changed"] * 2
+        assert "only the newest 2 calls were looked at" in newest["notes"]
+
+        _, page, _ = get(address, f"/run?{urlencode(key)}")
+        text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+        assert "Hit rate: 0.0 % of a possible 0.0 %" in text
+        assert f"{found['tokens_lost']:,} tokens were lost for the reasons below" in text
+        assert f"prompt changed 5 {found['tokens_lost']:,} {usd(found['usd_lost'])}" in text
+        assert f"{usd(found['advice'][0]['usd_at_stake'])} in 5 calls: system prompt changes from call to call" in text
+        assert page.count("prompt changed: system prompt</span>") == 5
+
+        db.record_llm_interaction(record("missed", run_id, prompt_tokens=1000))
+        db.flush()
+        deadline = time.monotonic() + 5
+        while len(api(address, "run/explain", **key)["interactions"]) != 7:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # the server looks for news twice a second
+        assert get(address, "/api/run/explain?query_id=x&run_id=2026-01-01T00:00:00Z")[0] == 404
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("sort", SORTS)
 def test_pages_of_runs_show_each_run_once_in_order(sort: str, order: str, address: str) -> None:
@@ -268,6 +303,7 @@ def test_the_api_describes_itself(address: str) -> None:
         "/api/runs",
         "/api/run",
         "/api/run/calls",
+        "/api/run/explain",
         "/api/forecast",
         "/api/health",
     }
@@ -443,6 +479,20 @@ def test_a_report_as_markdown_keeps_foreign_text_harmless(stored: str) -> None:
     bench = CliRunner().invoke(app, ["report", "bench", "--md", "--db-url", stored]).stdout
     assert "| 41.7 % | $0.0225 | $0.0495 instead of $0.0720 | 6 | 0 | 6,000 | 2,500 | 600 |" in bench
     assert "| 2 | 1,000 | 500 | 50.0 % | $0.0075 | $0.0120 | $0.0045 |" in bench
+
+
+def test_a_report_says_why_calls_missed(db_url: str, tmp_path: Path) -> None:
+    store_missed(db_url)
+    with TimescaleDBClient(db_url) as db:
+        found = db.explain_cache("missed")
+    assert found is not None
+    markdown = CliRunner().invoke(app, ["report", "missed", "--md", "--db-url", db_url]).stdout
+    assert "Hit rate: 0.0 % of a possible 0.0 %." in markdown
+    assert f"| prompt changed | 5 | {found['tokens_lost']:,} | {usd(found['usd_lost'])} |" in markdown
+    assert f"- {usd(found['usd_lost'])} (5 calls): system prompt changes from call to call" in markdown
+    file = tmp_path / "missed.html"
+    assert CliRunner().invoke(app, ["report", "missed", "--html", str(file), "--db-url", db_url]).exit_code == 0
+    assert file.read_text().count("prompt changed: system prompt</span>") == 5
 
 
 def test_a_report_of_nothing_is_not_found(stored: str) -> None:

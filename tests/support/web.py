@@ -10,8 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from openai import OpenAI
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, flush, instrument, query_run
+from rlm_cachetrack.simulator import SimulatedEndpoint
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -57,6 +61,18 @@ def record(query_id: str, run_id: datetime, number: int = 0, **more: object) -> 
         "iteration": number + 1,
     }
     return LLMInteractionRecord(query_id, run_id, **{**given, **more})  # type: ignore[arg-type]
+
+
+def store_missed(url: str, calls: int = 6, run_id: datetime | None = None) -> None:
+    """Calls through the SDK whose system prompt begins with a counter: all miss for it, but the first."""
+    with SimulatedEndpoint(latency=False) as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k") as client:
+        instrument(client, store=url)
+        with query_run("missed", run_id) as run:
+            for number in run.iterations(range(calls)):
+                system = f"Call {number}. " + "All that the model must know of the matter. " * 150
+                messages: list[Any] = [{"role": "system", "content": system}, {"role": "user", "content": "And now?"}]
+                client.chat.completions.create(model="gpt-4.1", messages=messages)
+        assert flush(timeout_s=20)
 
 
 def store_runs(url: str) -> None:
