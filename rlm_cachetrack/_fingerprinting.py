@@ -25,7 +25,7 @@ from . import _guard
 from ._fingerprint_codec import Encoder
 from .fingerprint import Digests, of_request
 
-__all__ = ["Fingerprints", "installation_key"]
+__all__ = ["Fingerprints", "installation_key", "key_facts"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
@@ -198,6 +198,23 @@ def installation_key(folder: Path, secret: str | None = None) -> bytes:
     finally:
         temporary.unlink()
     return _read(path)
+
+
+def key_facts(folder: Path) -> dict[str, Any]:
+    """Where the secret of this installation is kept; not the secret. Reads a file, and makes none.
+
+    Returns:
+        ``key`` (the file), ``key_made`` (whether there is one yet) and ``key_error`` (why it cannot be used, or None).
+    """
+    path = folder / _FILE
+    made, error = True, None
+    try:
+        _read(path)
+    except FileNotFoundError:
+        made = False
+    except OSError as exc:
+        error = exc.strerror or str(exc)
+    return {"key": str(path), "key_made": made, "key_error": error}
 
 
 def _read(path: Path) -> bytes:

@@ -21,8 +21,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import _forking, _guard, context
-from ._fingerprinting import Fingerprints
-from .config import Settings, load_settings, redact
+from ._fingerprinting import Fingerprints, key_facts
+from .config import ENV_FINGERPRINT_KEY, Settings, load_settings, redact
 from .dead_letters import DeadLetters, offer_again
 from .errors import (
     CacheTrackError,
@@ -337,7 +337,8 @@ class Runtime:
         Returns:
             ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
             ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files``, ``events`` and ``bytes``
-            of journals; those of processes that are alive are among them), and ``dead_letters`` (how many).
+            of journals; those of processes that are alive are among them), ``dead_letters`` (how many), and
+            ``fingerprints`` (``on``, and where their secret is: ``key``, ``key_made``, ``key_error``).
         """
         from .pricing import PriceBook
 
@@ -364,6 +365,14 @@ class Runtime:
             "waiting": own,
             "waiting_for_other_stores": others,
             "dead_letters": len(self.dead_letters.read()),
+            "fingerprints": {
+                "on": self.settings.fingerprints,
+                **(
+                    {"key": ENV_FINGERPRINT_KEY, "key_made": True, "key_error": None}
+                    if self.settings.fingerprint_key
+                    else key_facts(self.settings.state_dir)
+                ),
+            },
         }
 
     def waiting(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from .._version import __version__
-from ..config import disabled, load_settings
+from ..config import ENV_FINGERPRINTS, disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
 from ._output import moment, number, print_json, print_line, size, stderr, stdout
@@ -92,6 +92,8 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     problems = [f"prices: {facts['pricing_error']}"] if facts["pricing_error"] else []
     if not facts["outbox_writable"]:
         problems.append(f"outbox: {facts['outbox']} cannot be written")
+    if facts["fingerprints"]["on"] and (mistake := facts["fingerprints"]["key_error"]):
+        problems.append(f"fingerprints: {facts['fingerprints']['key']}: {mistake}")
     try:
         facts["recording_disabled"] = disabled()
     except ConfigError as exc:
@@ -160,6 +162,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     )
     lines += _unpriced_lines(database.get("unpriced_models") or [])
     lines += _outbox_lines(facts)
+    lines += _fingerprint_lines(facts["fingerprints"])
     if facts["embedded"] is not None:
         # In use, its address stands above.
         lines += [line for line in _embedded_lines(facts["embedded"]) if line[2] != database.get("address")]
@@ -225,6 +228,19 @@ def _outbox_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     if others["files"]:
         lines.append(("note", "", f"{_journals(others)} wait for other databases"))
     return lines
+
+
+def _fingerprint_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Whether prompts are hashed, and where the secret is that they are hashed with."""
+    if not facts["on"]:
+        return [("note", "misses", f"cannot be explained: fingerprints are off ({ENV_FINGERPRINTS} is 0)")]
+    if facts["key_error"]:
+        return [
+            ("bad", "misses", f"the secret of fingerprints cannot be used: {facts['key_error']}"),
+            ("", "", facts["key"]),
+        ]
+    when = "" if facts["key_made"] else ", which the first call makes"
+    return [("ok", "misses", "can be explained: fingerprints are on"), ("", "", f"secret: {facts['key']}{when}")]
 
 
 def _journals(counts: dict[str, int]) -> str:

@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, __version__
+from rlm_cachetrack._fingerprinting import installation_key
 from rlm_cachetrack.cli import _output, app
 from tests.conftest import _database
 
@@ -428,6 +429,47 @@ def test_doctor_tells_what_is_connected(db_url: str, monkeypatch: pytest.MonkeyP
     assert "geheim" not in result.stdout + text.stdout
 
 
+def test_doctor_tells_where_the_secret_of_fingerprints_is_and_not_what(
+    db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> tuple[dict[str, Any], str]:
+        facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
+        return facts["fingerprints"], " ".join(cli("doctor", "--db-url", db_url, columns=200).stdout.split())
+
+    file = tmp_path / "state" / "fingerprint.key"
+    facts, text = told()
+    assert facts == {"on": True, "key": str(file), "key_made": False, "key_error": None}
+    assert "misses can be explained: fingerprints are on" in text
+    assert f"secret: {file}, which the first call makes" in text
+    assert not file.exists()
+
+    secret = installation_key(file.parent)
+    facts, text = told()
+    assert facts["key_made"] is True
+    assert f"secret: {file}" in text
+    assert secret.hex() not in text
+
+    file.write_bytes(b"short")
+    facts, text = told()
+    assert facts["key_error"] == "expected 32 bytes, found 5; delete it to have a new one made"
+    assert "the secret of fingerprints cannot be used: expected 32 bytes, found 5" in text
+    assert cli("doctor", "--db-url", db_url).exit_code == 1
+
+    monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINT_KEY", "shared among machines")
+    facts, text = told()
+    assert facts == {
+        "on": True,
+        "key": "RLM_CACHETRACK_FINGERPRINT_KEY",
+        "key_made": True,
+        "key_error": None,
+    }
+    assert "shared among machines" not in text
+    monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINTS", "0")
+    facts, text = told()
+    assert facts["on"] is False
+    assert "cannot be explained: fingerprints are off (RLM_CACHETRACK_FINGERPRINTS is 0)" in text
+
+
 def test_doctor_looks_at_an_empty_database_without_migrating_it(empty_db_url: str) -> None:
     for _ in range(2):
         facts = json.loads(cli("doctor", "--json", "--db-url", empty_db_url).stdout)
@@ -515,6 +557,7 @@ def test_db_status_and_stop_where_no_server_was_ever_started() -> None:
 def test_help_and_version_load_neither_sdk_nor_driver_nor_price_table() -> None:
     program = """
 import sys
+from rlm_cachetrack._fingerprinting import installation_key
 from rlm_cachetrack.cli import app
 for argument in ("--help", "--version"):
     try:
