@@ -7,6 +7,7 @@ himself under a vendor's name.
 
 from __future__ import annotations
 
+import difflib
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -191,6 +192,21 @@ class BuiltInTable:
     def names(self) -> list[str]:
         """The names of all models that are listed. Blocks for half a second the first time."""
         return sorted({model.id for provider in self._providers.values() for model in provider.models})
+
+    def provider_near(self, name: str) -> str | None:
+        """A provider that is listed and whose name is nearly the one given, None where that is a name of its own.
+
+        One that holds a listed name, such as ``openai-eu``, is meant as it is. Blocks for half a second the first time
+        that a name is not among those that need no list.
+        """
+        key = canonical_provider(name)
+        known = {*_PROVIDER_IDS, *filter(None, _PROVIDER_IDS.values()), *_VENDOR_NAMES, *_OWN_PRICES}
+        if key is None or key in known:
+            return None
+        known |= self._providers.keys()
+        if any(one in key for one in known):
+            return None
+        return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)), None)
 
     @property
     def _providers(self) -> dict[str, Provider]:

@@ -29,6 +29,7 @@ __all__ = ["json_schema", "read_pricing"]
 
 _PRICE_KEYS = ("prompt", "cached", "cache_write", "completion")
 _ENTRY = "a mapping with prompt and completion, or alias"
+_LISTS = {"models": f"{_ENTRY}, or a list of them", "discounts": "a factor, or a list of them with their days"}
 # What is expected of a whole mapping or list, by the last key of its place that is no name of the user's.
 _SHAPES = {
     "models": "a mapping of model names to their prices",
@@ -70,7 +71,7 @@ def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, as it is shipped for editors."""
-    schema: dict[str, Any] = _without_null(Document.model_json_schema())
+    schema: dict[str, Any] = _strict(Document.model_json_schema())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -78,16 +79,18 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _without_null(schema: Any) -> Any:
-    """What may be left out may not be null: pydantic's schema says so of every optional field."""
+def _strict(schema: Any) -> Any:
+    """Pydantic's schema allows null wherever something may be left out, and any key beside a pattern: not so here."""
     if isinstance(schema, list):
-        return [_without_null(item) for item in schema]
+        return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _without_null(value) for key, value in schema.items() if (key, value) != ("default", None)}
+    kept = {key: _strict(value) for key, value in schema.items() if (key, value) != ("default", None)}
     if isinstance(one_of := kept.get("anyOf"), list) and {"type": "null"} in one_of:
         (only,) = [item for item in kept.pop("anyOf") if item != {"type": "null"}]
         kept |= only
+    if "patternProperties" in kept:  # sizes of prompts: a key that is none is a mistake
+        kept["additionalProperties"] = False
     return kept
 
 
@@ -138,6 +141,8 @@ def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) 
             found = f"is not known{_near(key, error['msg'].removeprefix('one of ').split(', '))}"
     elif error["type"] == PRICE:
         expected = f"{_usd(root, path)}, a number of at least 0 such as 1.25"
+    elif error["type"] == "too_short":
+        found, expected = "is an empty list", _LISTS[path[0]]
     elif error["type"] in ("model_type", "dict_type", "list_type", "model_attributes_type"):
         expected = _SHAPES.get(key) or (_ENTRY if path[0] == "models" and _is_entry(path) else "prices")
     mistakes.add(line, overlaps.dotted(path), found, expected)

@@ -218,6 +218,11 @@ AnyEntry = Annotated[
 ]
 
 
+# A model that is named and has no entry would go on without the price that was meant.
+Entries = Annotated[list[AnyEntry], Field(min_length=1)]
+Discounts = Annotated[list[Discount], Field(min_length=1)]
+
+
 class Document(_Strict):
     """Prices of rlm_cachetrack, laid over its built-in table."""
 
@@ -226,7 +231,7 @@ class Document(_Strict):
     models: dict[
         ModelName,
         Annotated[
-            Annotated[AnyEntry, Tag("<one>")] | Annotated[list[AnyEntry], Tag("<list>")],
+            Annotated[AnyEntry, Tag("<one>")] | Annotated[Entries, Tag("<list>")],
             Discriminator(lambda value: "<list>" if isinstance(value, list) else "<one>"),
         ],
     ] = Field(description="By exact name, prefix* or /regular expression/; a list for several providers or times.")
@@ -235,7 +240,7 @@ class Document(_Strict):
         Annotated[
             Annotated[DiscountFactor, Tag("<factor>")]
             | Annotated[Discount, Tag("<dated>")]
-            | Annotated[list[Discount], Tag("<list>")],
+            | Annotated[Discounts, Tag("<list>")],
             Discriminator(_kind_of_discount),
         ],
     ] = Field(default_factory=dict, description="A factor on every price of a provider.")

@@ -1,4 +1,4 @@
-"""The mistakes of a pricing file that only the whole of it shows: aliases to nothing, entries that hold both."""
+"""The mistakes of a pricing file that only the whole of it shows: names that lead nowhere, entries that hold both."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any],
     """
     table = BuiltInTable()
     _bands(root, mistakes)
+    _providers(root, table, mistakes)
     _aliases(root, rules, table, mistakes)
     _overlaps(root, rules, mistakes)
     _expressions(root, rules, table, mistakes)
@@ -66,6 +67,21 @@ def _bands(root: Table, mistakes: Mistakes) -> None:
                 if known != written:
                     found = f"is the size of {known} (line {above.lines[known]})"
                     mistakes.add(above.lines[written], f"{dotted(place)}.above.{written}", found, "another size")
+
+
+def _providers(root: Table, table: BuiltInTable, mistakes: Mistakes) -> None:
+    """A provider's name that is misspelt: its prices would hold for no call, and nobody would be told."""
+    named = [
+        (entry.lines["provider"], f"{dotted(path)}.provider", entry["provider"])
+        for path, _, entry in entries(root)
+        if isinstance(entry, Table) and isinstance(entry.get("provider"), str)
+    ]
+    if isinstance(written := root.get("discounts"), Table):
+        named += [(written.lines[name], f"discounts.{name}", name) for name in written]
+    for line, key, name in named:
+        if near := table.provider_near(name):
+            found = f"is {name}, which nobody is called (did you mean {near}?)"
+            mistakes.add(line, key, found, "the name by which calls know their provider")
 
 
 def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:

@@ -79,7 +79,8 @@ def show(
     else:
         _print(book, quotes)
     if models and not all(quotes.values()):
-        unknown = ", ".join(name for name, found in quotes.items() if not found)
+        at_tier = f" at {tier}" if tier is not None else ""
+        unknown = ", ".join(f"{name}{at_tier}" for name, found in quotes.items() if not found)
         raise NotFound(
             f"no price is known of {unknown}: its calls have no cost (NULL). "
             f"A pricing file can name one: `{command('prices', 'init')}`"

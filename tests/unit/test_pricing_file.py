@@ -303,6 +303,31 @@ MORE_MISTAKES = {
         7,
         "discounts.x-ai: holds at the same time as discounts.xai (line 6); expected other days",
     ),
+    "a model without an entry": (
+        "  m: []\n",
+        4,
+        "models.m: is an empty list; expected a mapping with prompt and completion, or alias, or a list of them",
+    ),
+    "a discount without an entry": (
+        "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: []\n",
+        6,
+        "discounts.azure: is an empty list; expected a factor, or a list of them with their days",
+    ),
+    "a misspelt provider": (
+        "  m: {provider: opnai, prompt: 1, completion: 1}\n",
+        4,
+        "models.m.provider: is opnai, which nobody is called (did you mean openai?); expected the name by which calls",
+    ),
+    "a misspelt provider of an alias in a list": (
+        "  m:\n    - alias: gpt-5\n      provider: Azzure\n",
+        6,
+        "models.m[0].provider: is Azzure, which nobody is called (did you mean azure?); expected the name by which",
+    ),
+    "a misspelt provider with a discount": (
+        "  m: {prompt: 1, completion: 1}\ndiscounts: {open-ai: 0.9}\n",
+        5,
+        "discounts.open-ai: is open-ai, which nobody is called (did you mean openai?); expected the name by",
+    ),
     "an empty price in a list": (
         "  m:\n    - prompt: 1\n      cached:\n      completion: 1\n",
         6,
@@ -317,6 +342,15 @@ def test_a_mistake_is_told_with_its_line_and_key(book: Any, text: str, line: int
         book(HEAD + text)
     assert f"prices.yaml:{line}: {message}" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "provider", ["azure", "x-ai", "Vertex-AI", "azure2", "openai-eu", "our-gateway", "unknown", "vllm"]
+)
+def test_a_provider_of_ones_own_is_no_mistake(book: Any, provider: str) -> None:
+    found = book(HEAD + f"  m: {{provider: {provider}, prompt: 3, completion: 1}}\ndiscounts: {{{provider}: 0.5}}\n")
+    # Of an unknown provider's calls nobody knows whether they are the discount's.
+    assert prompt_price(found, "m", provider=provider) == (3 if provider == "unknown" else 1.5)
 
 
 def test_expressions_that_have_no_name_in_common_stand_beside_each_other(book: Any) -> None:
@@ -366,6 +400,9 @@ def test_the_example_is_in_order_as_it_is_and_with_all_of_it_uncommented(book: A
         {"prompt": 1, "completion": 1, "tiers": {"flx": 1}},
         {"prompt": 1, "completion": 1, "cached": None},
         {"alias": "a", "prompt": 1},
+        {"prompt": 1, "completion": 1, "above": {"272K": {"prompt": 1, "completion": 1}}},
+        {"prompt": 1, "completion": 1, "tiers": {"flex": {"prompt": 1, "completion": 1, "above": {"many": {}}}}},
+        [],
     ],
 )
 def test_an_editor_with_the_schema_sees_mistakes_too(schema: Any, mistake: Any) -> None:
@@ -451,6 +488,12 @@ def test_prices_of_an_unknown_model_is_exit_code_1_and_says_what_to_do() -> None
     assert result.exit_code == 1
     assert "no price is known of no-such-model" in result.stderr
     assert "prices init" in result.stderr
+
+
+def test_prices_of_a_tier_that_nobody_lists_names_the_tier() -> None:
+    result = cli("prices", "gpt-5", "--provider", "openai", "--tier", "flexx")
+    assert result.exit_code == 1
+    assert "no price is known of gpt-5 at flexx" in result.stderr
 
 
 def test_prices_check_tells_every_mistake_and_fails(tmp_path: Path) -> None:
