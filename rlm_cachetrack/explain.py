@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from .storage import PostgresStore
 
 __all__ = [
+    "VERDICTS",
     "CacheAdvice",
     "CacheExplanation",
     "CallVerdict",
+    "Verdict",
     "VerdictCount",
     "explain_cache",
     "explain_rows",
@@ -33,7 +35,7 @@ __all__ = [
 
 _MOST_CALLS = 50_000
 _NEIGHBOURS = 20
-_MOST_OF_NEIGHBOURS = 10_000
+_LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 10_000
 _BEFORE = 1_000
 """So many calls before those that are explained are read, too: what they left in the cache can be read."""
 _LOOK_BACK = timedelta(hours=1)
@@ -109,8 +111,8 @@ def explain_cache(
 ) -> CacheExplanation | None:
     """Why the calls of a run read from the cache what they read; None for a run without calls.
 
-    Blocks for up to five queries, and some 0.2 ms a call, including those of other runs that are looked at: up to
-    10,000, or as many as ``limit`` where that is less.
+    Blocks for up to five queries, and some 0.2 ms a call, including those of other runs that are looked at: as many
+    as ``limit``, but 2,000 at least and 10,000 at most.
 
     Args:
         store: Where the calls are.
@@ -137,7 +139,7 @@ def explain_cache(
         )
         if neighbours:
             runs = [(row["query_id"], row["run_id"]) for row in neighbours]
-            others = _calls(store, runs, min(limit, _MOST_OF_NEIGHBOURS))
+            others = _calls(store, runs, min(max(limit, _LEAST_OF_NEIGHBOURS), _MOST_OF_NEIGHBOURS))
     found = explain_rows(query_id, run_id, own[:limit], [*others, *before])
     if before:
         found["notes"].append(f"only the newest {limit:,} calls were looked at")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import ConfigError
+from ..wording import verdict
 from ._arguments import AsJson, DbUrl, chosen_runs, open_client, when
 from ._output import (
     Column,
@@ -107,6 +108,7 @@ def _print_comparison(console: Console, found: Comparison) -> None:
             said = _effect(effect["factor"], effect["a"], effect["b"])
             text = f"{_signed(usd(effect['effect']), effect['effect'])}  {effect['factor']}{said}"
             print_line(console, "" if index else "cost differs", text, indent=_INDENT)
+    _print_misses(console, found)
     if found["worst_iterations"]:
         worst = ", ".join(number(iteration) for iteration in found["worst_iterations"])
         print_line(console, "look at", f"iteration {worst}: most uncached tokens more in B", indent=_INDENT)
@@ -169,6 +171,23 @@ def _print_iterations(console: Console, found: Comparison) -> None:
         for step in found["iterations"]
     ]
     console.print(table(columns, rows, console.width))
+
+
+def _print_misses(console: Console, found: Comparison) -> None:
+    ceiling = found["ceiling"]
+    if found["verdicts"] is None or ceiling is None:
+        return
+    console.print()
+    for index, each in enumerate(found["verdicts"]):
+        what = verdict(each["verdict"]) + (f" ({each['segment']})" if each["segment"] else "")
+        lost = f"{_signed(number(each['difference']), each['difference'])} tokens"
+        calls = f"{_count(each['calls_a'])} → {_count(each['calls_b'])} calls a run"
+        print_line(console, "" if index else "lost to", f"{lost}  {what}: {calls}", indent=_INDENT)
+    print_line(console, "possible", f"hit rate {rate(ceiling['a'])} → {rate(ceiling['b'])}", indent=_INDENT)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def _effect(factor: str, a: float | None, b: float | None) -> str:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
 from typer.testing import CliRunner, Result
 
-from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, instrument, query_run
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError, NotStoredError
+from rlm_cachetrack.simulator import SimulatedEndpoint
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -314,3 +316,38 @@ def test_calls_that_were_not_streamed_are_not_compared_with_those_that_were(db: 
     assert found["compared_calls"] == 0
     assert found["saved_total_ms"] is None
     assert found["notes"] == ["no cached call has an uncached one of the same model and length of prompt beside it"]
+
+
+def test_misses_explain_the_difference_where_prompts_have_fingerprints(db_url: str) -> None:
+    long = "All that the model must know of the matter. " * 150
+    with SimulatedEndpoint(latency=False) as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        for query, stamp, calls in (("steady", 0, 4), ("stamped", 100, 5), ("stamped", 200, 4)):
+            with query_run(query) as run:
+                for number in run.iterations(range(calls)):
+                    system = f"{query} {stamp + number if stamp else 0}. {long}"
+                    messages: list[Any] = [{"role": "system", "content": system}, {"role": "user", "content": "And?"}]
+                    client.chat.completions.create(model="gpt-4.1", messages=messages)
+    with TimescaleDBClient(db_url) as db:
+        runs = [("stamped", each["run_id"]) for each in db.list_query_runs() if each["query_id"] == "stamped"]
+        found = db.compare_runs("steady", runs)
+        explained = [db.explain_cache(*run) for run in runs]
+        put(db, "by hand", T0, 1, 5000, 100)
+        assert db.compare_runs("steady", "by hand")["verdicts"] is None
+    lost = [
+        sum(call["tokens_lost"] for call in each["interactions"] if (call["iteration"] or 0) <= 4)
+        for each in explained
+        if each is not None
+    ]
+    assert found["verdicts"] is not None
+    changed = found["verdicts"][0]
+    assert (changed["verdict"], changed["segment"]) == ("prefix_changed", "system prompt")
+    # One run of B has a fifth call, which is not compared. The first call of either parts from the runs before.
+    assert (changed["calls_a"], changed["calls_b"], changed["tokens_lost_a"]) == (0, 4, 0)
+    assert changed["difference"] == changed["tokens_lost_b"] == sum(lost) / 2
+    assert changed["usd_lost_b"] == pytest.approx(sum(lost) / 2 * (2 - 0.5) / 1e6)
+    assert found["ceiling"] is not None
+    assert found["ceiling"]["a"] > 0.5 > found["ceiling"]["b"]  # type: ignore[operator]
+    shown = " ".join(cli("compare", "steady", "stamped@*", "--db-url", db_url).stdout.split())
+    assert f"lost to +{changed['difference']:,.0f} tokens prompt changed (system prompt): 0 → 4 calls a run" in shown
+    assert "possible hit rate" in shown

@@ -103,6 +103,7 @@ TABLE: dict[str, set[str]] = {
 # A row's private halves have the rights of the row, and only the row imports them.
 HALVES = {
     "_dialects": "usage",
+    "_compare_misses": "compare",
     "_pricing_yaml": "pricing",
     "_pricing_model": "pricing",
     "_pricing_rules": "pricing",
