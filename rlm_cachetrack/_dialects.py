@@ -25,7 +25,8 @@ class Dialect:
         markers: … and has one of these paths, which nobody else sends.
         providers: Names that break the tie between rows that fit a usage without markers.
         prompt: Where the number stands, like the five after it. Of several spellings the first that is not 0
-            counts: a server that knows two leaves one at its default.
+            counts: a server that knows two leaves one at its default. Behind a row's own spellings of cached and
+            written tokens come those of all the others: a gateway adds marks of its own to what is behind it.
         cached_in_prompt: ``inside`` (documented: a greater cached count is impossible), ``outside``
             (documented), ``unsure`` (seen both ways: a greater cached count was counted apart and is added).
         write_with_cached: Where cached tokens stand outside prompt, written ones do too.
@@ -95,6 +96,24 @@ _RESPONSES = Dialect(
     reasoning=_at("output_tokens_details.reasoning_tokens"),
     source="https://github.com/openai/openai-python src/openai/types/responses/response_usage.py, 2026-11-23",
 )
+_EVERY_CACHED = _at(
+    "prompt_tokens_details.cached_tokens",
+    "input_tokens_details.cached_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "num_cached_tokens",
+    "prompt_token_details.cached_tokens",
+    "cache_read_input_tokens",
+    "input_tokens_details.cache_read_input_tokens",
+)
+_EVERY_WRITTEN = _at(
+    "prompt_tokens_details.cache_write_tokens",
+    "input_tokens_details.cache_write_tokens",
+    "cache_creation_input_tokens",
+    "prompt_tokens_details.cache_creation_input_tokens",
+    "prompt_tokens_details.cache_creation_tokens",
+    "input_tokens_details.cache_creation_input_tokens",
+)
 _EITHER = replace(
     _CHAT,
     base=_CHAT.base + _RESPONSES.base,
@@ -105,7 +124,7 @@ _EITHER = replace(
     reasoning=_CHAT.reasoning + _RESPONSES.reasoning,
 )
 
-DIALECTS: tuple[Dialect, ...] = (
+_ROWS: tuple[Dialect, ...] = (
     # Told by markers of their own, the narrower first.
     replace(
         _CHAT,
@@ -277,6 +296,15 @@ DIALECTS: tuple[Dialect, ...] = (
         cached_in_prompt="unsure",
         source="recorded responses of 20 kinds of servers, 2026-11-23",
     ),
+)
+
+DIALECTS: tuple[Dialect, ...] = tuple(
+    replace(
+        row,
+        cached=tuple(dict.fromkeys(row.cached + _EVERY_CACHED)),
+        cache_write=tuple(dict.fromkeys(row.cache_write + _EVERY_WRITTEN)),
+    )
+    for row in _ROWS
 )
 """Every dialect, in the order in which they are tried."""
 

@@ -23,7 +23,7 @@ from tests.support.scripted import CHAT, EMBEDDINGS, LEGACY, RESPONSES, TEXT, Sc
 
 MESSAGES: list[Any] = [{"role": "user", "content": "the prompt that nobody may read"}]
 MODES = ("sync", "async")
-TESTED = ("1.66.0", "1.109.1", "2.54.0", "3.54.0")
+TESTED = ("1.66.0", "1.109.1", "2.54.0", "3.57.0")
 """The versions of the SDK that this table was run on."""
 
 Json = dict[str, Any]
@@ -108,6 +108,8 @@ SURFACES = (
     Surface("responses.compact", "responses.compact", lambda c: c.responses, "compact", _RESPONSE, PLAIN, RESPONSES,
             since="2.54.0", raw_since="2.54.0"),
     Surface("beta.responses.create", "responses", lambda c: c.beta.responses, "create", _RESPONSE, PLAIN + STREAMED,
+            RESPONSES, since="2.54.0", raw_since="2.54.0"),
+    Surface("beta.responses.compact", "responses.compact", lambda c: c.beta.responses, "compact", _RESPONSE, PLAIN,
             RESPONSES, since="2.54.0", raw_since="2.54.0"),
     Surface("completions.create", "completions", lambda c: c.completions, "create",
             {"model": "gpt-5", "prompt": "the prompt that nobody may read"}, PLAIN + STREAMED, LEGACY),

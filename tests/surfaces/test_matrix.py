@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 import openai
@@ -59,12 +60,16 @@ def test_a_call_gives_what_it_gives_without_us_and_is_one_record(
         assert row["finish_reason"] == ("completed" if surface.api == "responses" else "stop")
 
 
-@pytest.mark.skipif(openai.__version__ not in TESTED, reason="the table says what the tested versions have")
+def number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+@pytest.mark.skipif(
+    openai.__version__ not in TESTED and number(openai.__version__) < number(TESTED[-1]),
+    reason="the table says what the tested versions and newer ones have",
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_this_sdk_has_what_the_table_says(mode: str) -> None:
-    def number(version: str) -> tuple[int, ...]:
-        return tuple(map(int, version.split(".")))
-
     installed = number(openai.__version__)
     has = {(s.name, form): lacking(s, form, mode) is None for s in SURFACES for form in s.forms}
     said = {

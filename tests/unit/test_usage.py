@@ -491,6 +491,70 @@ def test_the_shape_wins_over_the_provider() -> None:
     assert read_usage(CHAT_USAGE, provider="Azure").dialect == "azure"
 
 
+SPELLINGS: dict[str, dict[str, Any]] = {
+    "prompt_tokens_details": {"prompt_tokens_details": {"cached_tokens": 64}},
+    "input_tokens_details": {"input_tokens_details": {"cached_tokens": 64}},
+    "prompt_token_details": {"prompt_token_details": {"cached_tokens": 64}},
+    "prompt_cache_hit_tokens": {"prompt_cache_hit_tokens": 64},
+    "num_cached_tokens": {"num_cached_tokens": 64},
+    "cached_tokens": {"cached_tokens": 64},
+    "cache_read_input_tokens": {"cache_read_input_tokens": 64},
+}
+MARKS: dict[str, dict[str, Any]] = {
+    "xai": {"num_sources_used": 0},
+    "vercel": {"market_cost": "0.1", "cost": 0.1},
+    "perplexity": {"search_context_size": "low"},
+    "openrouter": {"cost": 0.1, "is_byok": False},
+    "deepseek": {"prompt_cache_miss_tokens": 36},
+    "mistral": {"prompt_token_details": None},
+    "databricks": {"cache_creation_input_tokens": 0},
+    "alibaba": {"prompt_tokens_details": {"cache_type": "ephemeral"}},
+    "gemini": {"traffic_type": "ON_DEMAND"},
+    "groq": {"queue_time": 0.1},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("words", ["prompt", "input"])
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_cached_tokens_are_read_in_the_words_of_another_dialect(spelling: str, mark: str, words: str) -> None:
+    """A gateway adds marks of its own to what the server behind it says."""
+    counts = (100, 10, 110)
+    raw = (
+        chat(*counts)
+        if words == "prompt"
+        else dict(zip(("input_tokens", "output_tokens", "total_tokens"), counts, strict=True))
+    )
+    raw = {**raw, **MARKS[mark], **SPELLINGS[spelling]}
+    for provider in (None, "openai", "azure", "gemini"):
+        reading = read_usage(raw, provider=provider)
+        assert (reading.prompt_tokens, reading.completion_tokens, reading.total_tokens) == counts
+        assert (reading.cached_tokens, reading.anomaly) == (64, None)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"cache_creation_input_tokens": 32},
+        {"prompt_tokens_details": {"cache_write_tokens": 32}},
+        {"prompt_tokens_details": {"cache_creation_tokens": 32}},
+        {"prompt_tokens_details": {"cache_creation_input_tokens": 32}},
+    ],
+)
+@pytest.mark.parametrize("mark", [mark for mark in MARKS if mark != "alibaba"])
+def test_written_tokens_are_read_in_the_words_of_another_dialect(mark: str, written: dict[str, Any]) -> None:
+    reading = read_usage({**chat(100, 10, 110), **MARKS[mark], **written})
+    assert (reading.prompt_tokens, reading.cache_write_tokens, reading.anomaly) == (100, 32, None)
+
+
+def test_a_dialects_own_spelling_is_read_before_those_of_others() -> None:
+    raw = chat(100, 10, 110, num_cached_tokens=64, prompt_cache_hit_tokens=32, prompt_cache_miss_tokens=68)
+    assert read_usage(raw).cached_tokens == 32
+    raw = chat(100, 10, 110, num_cached_tokens=64, cached_tokens=32)
+    assert read_usage(raw).cached_tokens == 64
+
+
 def test_no_usage_is_all_none() -> None:
     assert read_usage(None) == NO_USAGE == TokenUsage()
     assert read_usage({}) == TokenUsage(dialect="unknown")
