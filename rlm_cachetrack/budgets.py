@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from .errors import ConfigError, NotStoredError
-from .forecast import LEAST_DAYS, history, outlook
+from .forecast import history, no_ground, outlook
 
 if TYPE_CHECKING:
     from .storage import PostgresStore
@@ -32,7 +32,8 @@ class BudgetCheck(TypedDict):
 
     ``status``: ``exceeded``, ``will be exceeded`` (by the expectation), ``within``, or ``within so far`` where there is
     too little history to look ahead (``reason``). ``runs_out``: the first day (UTC) on which the expected cost has used
-    it up, the day on which it was where it is; None where it lasts. Costs: USD.
+    it up, the day on which it was where it is; None where it lasts. Costs: USD; ``unpriced_interactions`` of the
+    period, whose cost nobody knows, are in none of them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class BudgetCheck(TypedDict):
     period_to: date
     spent: float
     left: float
+    unpriced_interactions: int
     expected_cost: float | None
     runs_out: date | None
     status: Literal["within", "within so far", "will be exceeded", "exceeded"]
@@ -108,6 +110,7 @@ def check_budget(store: PostgresStore, name: str = "default", now: datetime | No
         "period_to": end - timedelta(days=1),
         "spent": spent,
         "left": max(amount - spent, 0.0),
+        "unpriced_interactions": sum(row["unpriced_interactions"] for row in rows),
         "expected_cost": None,
         "runs_out": None,
         "status": "within",
@@ -118,7 +121,7 @@ def check_budget(store: PostgresStore, name: str = "default", now: datetime | No
     past = history(store, found["model"], moment)
     expected = outlook(past)
     if expected is None:
-        check["reason"] = f"{len(past)} whole days of history: it takes {LEAST_DAYS} to look ahead"
+        check["reason"] = no_ground(past)
         if check["status"] == "within":
             check["status"] = "within so far"
         return check

@@ -21,7 +21,7 @@ from .what_if import what_if
 if TYPE_CHECKING:
     from .storage import PostgresStore
 
-__all__ = ["LEAST_DAYS", "DayForecast", "Forecast", "Split", "forecast_cost", "history", "outlook"]
+__all__ = ["LEAST_DAYS", "DayForecast", "Forecast", "Split", "forecast_cost", "history", "no_ground", "outlook"]
 
 LEAST_DAYS = 3
 """Whole days of history without which nothing is foretold."""
@@ -139,9 +139,29 @@ def _day(day: date, row: dict[str, Any]) -> Day:
     )
 
 
-def outlook(days: Sequence[Day]) -> Outlook | None:
-    """What to expect of a day; None with less than :data:`LEAST_DAYS`."""
+def no_ground(days: Sequence[Day]) -> str | None:
+    """Why past days tell nothing of those to come; None where they do."""
     if len(days) < LEAST_DAYS:
+        return (
+            f"there {'is 1 whole day' if len(days) == 1 else f'are {len(days)} whole days'} of history before today: "
+            f"it takes {LEAST_DAYS} to say more than a guess"
+        )
+    # Calls that failed without use, and calls of free models, cost nothing and are no reason.
+    if (unpriced := sum(day.unpriced for day in days)) and not any(day.cost for day in days):
+        calls = sum(day.interactions for day in days)
+        return (
+            f"none of the {calls:,} calls of the last {len(days)} whole days has a price"
+            if unpriced == calls
+            else (
+                f"of the {calls:,} calls of the last {len(days)} whole days {unpriced:,} have no price, the others no cost"
+            )
+        )
+    return None
+
+
+def outlook(days: Sequence[Day]) -> Outlook | None:
+    """What to expect of a day; None where :func:`no_ground` says why not."""
+    if no_ground(days) is not None:
         return None
     means: tuple[float, ...]
     if len(days) < _WEEKDAYS_FROM:
@@ -205,10 +225,7 @@ def forecast_cost(
     }
     expected = outlook(past)
     if expected is None:
-        answer["reason"] = (
-            f"there {'is 1 whole day' if len(past) == 1 else f'are {len(past)} whole days'} of history before today: "
-            f"it takes {LEAST_DAYS} to say more than a guess"
-        )
+        answer["reason"] = no_ground(past)
         return answer
     today = moment.astimezone(UTC).date()
     coming = [today + timedelta(days=number) for number in range(days)]

@@ -237,6 +237,11 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
     of = f" for {found['model']}" if found["model"] else ""
     line("budget", f"{found['name']}: {usd(found['amount_usd'])} a {found['period']}{of}")
     line("spent", f"{usd(found['spent'])} since {found['period_from']}, {usd(found['left'])} left")
+    if unpriced := found["unpriced_interactions"]:
+        line(
+            "",
+            f"{number(unpriced)} call{' without a price is' if unpriced == 1 else 's without a price are'} not counted",
+        )
     if found["expected_cost"] is not None:
         line("expected", f"{usd(found['expected_cost'])} by the end of {found['period_to']}")
     if found["reason"]:

@@ -128,6 +128,19 @@ def _print_difference(console: Console, difference: list[ModelDifference]) -> No
     console.print(table(columns, rows, console.width))
     changed = sum(row["changed_interactions"] for row in changing)
     console.print(f"{number(changed)} of {number(total)} calls change.", style="dim")
+    losing = {row["model"]: row["unpriced_after"] - row["unpriced_before"] for row in changing}
+    if losing := {model: count for model, count in losing.items() if count > 0}:
+        count = sum(losing.values())
+        lost = (
+            "call has no price by the new list and would lose its cost"
+            if count == 1
+            else ("calls have no price by the new list and would lose their cost")
+        )
+        console.print(
+            f"{number(count)} {lost} (NULL): {clean(', '.join(losing))}. Then and Difference leave "
+            f"{'it' if count == 1 else 'them'} out.",
+            style="yellow",
+        )
 
 
 def _print_done(change: PriceChange, as_json: bool) -> None:

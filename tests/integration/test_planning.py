@@ -263,6 +263,40 @@ def test_a_budget_is_checked_against_what_is_spent_and_expected(db_url: str, pri
         assert (day["spent"], day["status"], day["runs_out"]) == (0.0, "will be exceeded", date(2026, 3, 7))
 
 
+def test_a_budget_tells_of_calls_whose_cost_nobody_knows(
+    db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
+    now = datetime.now(UTC)
+    with TimescaleDBClient(db_url) as db:
+        db.set_budget(5, "day")
+        db.record_llm_interaction(call(now, 100_000))
+        assert db.check_budget()["unpriced_interactions"] == 0
+        db.record_llm_interaction(call(now, 100_000, model="nobody lists it"))
+        found = db.check_budget()
+    assert (found["spent"], found["unpriced_interactions"]) == (1.0, 1)
+    shown = cli("budget", "check", "--db-url", db_url)
+    assert "1 call without a price is not counted" in " ".join(shown.stdout.split())
+
+
+def test_a_history_without_a_price_is_no_ground_for_a_forecast(
+    db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
+    now = datetime.now(UTC)
+    with TimescaleDBClient(db_url) as db:
+        for day in range(1, 6):
+            db.record_llm_interaction(call(now - timedelta(days=day), 1_000, model="nobody lists it"))
+        found = db.forecast_cost(30)
+        db.set_budget(5, "day")
+        budget = db.check_budget()
+    assert (found["expected_cost"], found["history_days"]) == (None, 5)
+    assert found["reason"] == "none of the 5 calls of the last 5 whole days has a price"
+    assert (budget["expected_cost"], budget["status"]) == (None, "within so far")
+    assert budget["reason"] == found["reason"]
+    assert "No forecast: none of the 5 calls" in cli("forecast", "--db-url", db_url).stdout
+
+
 def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         db.record_llm_interaction(call(T0, 100_000))
@@ -270,7 +304,7 @@ def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None
         db.set_budget(0.4, "day", "short only", "short")
         found = budgets.check_budget(db._reader(), "short only", now=T0 + timedelta(hours=1))
         assert (found["spent"], found["status"]) == (0.5, "exceeded")
-        assert found["reason"] == "0 whole days of history: it takes 3 to look ahead"
+        assert found["reason"] == "there are 0 whole days of history before today: it takes 3 to say more than a guess"
         assert [budget["name"] for budget in db.list_budgets()] == ["short only"]
         db.remove_budget("short only")
         for wrong in (lambda: db.check_budget("short only"), lambda: db.remove_budget("short only")):

@@ -362,6 +362,22 @@ def test_the_command_shows_the_difference_changes_logs_and_undoes(db_url: str, o
     assert cli("reprice", "--resume", "--db-url", db_url).exit_code == 1
 
 
+def test_the_command_says_that_a_lower_cost_may_be_a_lost_price(db_url: str, old: Path, tmp_path: Path) -> None:
+    with TimescaleDBClient(db_url, pricing=old) as db:
+        db.record_llm_interaction(record("a", "mine", 0, 1_000))
+        db.record_llm_interaction(record("a", "mine", 1, 1_000, service_tier="flex"))
+    without_flex = tmp_path / "new.yaml"
+    without_flex.write_text("version: 1\nper: 1M\nmodels:\n  mine: {prompt: 99, completion: 99}\n")
+    dry = cli("reprice", "--pricing", str(without_flex), "--dry-run", "--db-url", db_url)
+    said = " ".join(dry.stdout.split())
+    assert (
+        "1 call has no price by the new list and would lose its cost (NULL): mine. Then and Difference leave it out"
+        in said
+    )
+    kept = cli("reprice", "--pricing", str(old), "--dry-run", "--db-url", db_url)
+    assert "no price by the new list" not in kept.stdout
+
+
 def test_a_mistake_in_the_file_to_re_price_with_stops_it(db_url: str, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(OLD.replace("prompt: 1", "prompt: x"))
