@@ -148,14 +148,10 @@ def no_ground(days: Sequence[Day]) -> str | None:
         )
     # Calls that failed without use, and calls of free models, cost nothing and are no reason.
     if (unpriced := sum(day.unpriced for day in days)) and not any(day.cost for day in days):
-        calls = sum(day.interactions for day in days)
-        return (
-            f"none of the {calls:,} calls of the last {len(days)} whole days has a price"
-            if unpriced == calls
-            else (
-                f"of the {calls:,} calls of the last {len(days)} whole days {unpriced:,} have no price, the others no cost"
-            )
-        )
+        calls, within = sum(day.interactions for day in days), f"calls of the last {len(days)} whole days"
+        if unpriced == calls:
+            return f"none of the {calls:,} {within} has a price"
+        return f"of the {calls:,} {within} {unpriced:,} have no price, the others no cost"
     return None
 
 
