@@ -56,7 +56,7 @@ def _kind(column: str) -> Kind:
 
 
 _ROW_GROUP = 16_384
-_ROW_GROUP_BYTES = 16_000_000
+_ROW_GROUP_BYTES = 4_000_000
 
 KINDS: Mapping[str, Kind] = {column: _kind(column) for column in COLUMNS}
 """What each column holds."""

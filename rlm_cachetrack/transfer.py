@@ -19,12 +19,16 @@ from typing import IO, Any, BinaryIO, NamedTuple, Protocol
 
 from ._export_formats import FORMATS, Format, open_writer
 from ._import_formats import IMPORTED, Reader, Unusable, own_row_of_csv
+from ._json_array import elements
 from .errors import ConfigError
 from .storage import PostgresStore
 
 __all__ = ["FORMATS", "Format", "Imported", "Importer", "Rejected", "count_exported", "export_calls", "import_file"]
 
 _ROWS = 2_000
+_HELD = 2_000_000
+"""Characters of lines that wait, at most."""
+_BUFFER = 65_536
 _KEPT_REASONS = 100
 
 
@@ -150,6 +154,7 @@ def import_file(
     reader = Reader(query_id or _stem(path), run_id)
     rejects = _Rejects(found, reject_file or path.with_name(f"{path.name}.rejected"))
     waiting: list[tuple[int, str, dict[str, Any]]] = []
+    held = 0
     importer.store().open()
     with ExitStack() as stack:
         stack.callback(rejects.close)
@@ -159,10 +164,12 @@ def import_file(
                 if line.problem:
                     raise Unusable(line.problem)
                 waiting.append((line.number, line.text, reader.event(line.value, line.text)))
+                held += len(line.text)
             except Unusable as exc:
                 rejects.add(line.number, line.text, str(exc))
-            if len(waiting) >= _ROWS:
+            if len(waiting) >= _ROWS or held >= _HELD:
                 _store(importer, waiting, found, rejects)
+                held = 0
         _store(importer, waiting, found, rejects)
     return found
 
@@ -276,7 +283,7 @@ def _lines(path: Path, progress: Callable[[int], object]) -> Iterator[Iterator[_
         head = raw.read(4)
         raw.seek(0)
         if head == b"PAR1":
-            yield _of_parquet(raw)
+            yield _of_parquet(raw, progress)
             return
         plain: Any = gzip.GzipFile(fileobj=raw) if head[:2] == b"\x1f\x8b" else raw
         try:
@@ -284,7 +291,7 @@ def _lines(path: Path, progress: Callable[[int], object]) -> Iterator[Iterator[_
         except (OSError, EOFError) as exc:
             raise ConfigError(f"{path} cannot be read: {exc}") from exc
         if start == b"[":
-            yield _of_array(plain, path)
+            yield _of_array(plain, raw, path, progress)
         elif start in (b"{", b""):
             yield _of_json_lines(plain, raw, progress)
         else:
@@ -307,14 +314,18 @@ def _of_json_lines(file: IO[bytes], raw: BinaryIO, progress: Callable[[int], obj
             yield _Line(number, text, problem="not valid JSON")
 
 
-def _of_array(file: IO[bytes], path: Path) -> Iterator[_Line]:
-    """A JSON array, read whole; an element's place is its number."""
+def _of_array(file: IO[bytes], raw: BinaryIO, path: Path, progress: Callable[[int], object]) -> Iterator[_Line]:
+    """A JSON array, an element at a time; an element's place is its number."""
+    number = 0
     try:
-        values = json.loads(file.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as exc:
-        raise ConfigError(f"{path} begins like a JSON array but is none") from exc
-    for number, value in enumerate(values, 1):
-        yield _Line(number, json.dumps(value), value)
+        for number, value in enumerate(elements(file), 1):
+            if number % 500 == 0:
+                progress(raw.tell())
+            yield _Line(number, json.dumps(value), value)
+    except (ValueError, RecursionError, EOFError, OSError) as exc:
+        if not number:
+            raise ConfigError(f"{path} begins like a JSON array but is none") from exc
+        yield _Line(number + 1, "", problem="the JSON array is broken here; nothing after it was read")
 
 
 def _of_csv(file: IO[bytes], raw: BinaryIO, progress: Callable[[int], object]) -> Iterator[_Line]:
@@ -354,13 +365,16 @@ def _csv_text(fields: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def _of_parquet(file: BinaryIO) -> Iterator[_Line]:
+def _of_parquet(file: BinaryIO, progress: Callable[[int], object]) -> Iterator[_Line]:
     try:
         import pyarrow.parquet as pq
     except ImportError as exc:
         raise ConfigError("Parquet needs pyarrow: pip install 'rlm_cachetrack[parquet]'") from exc
+    # Pages one after the other, in this thread: a row group at once, whoever wrote it, would be held whole.
+    parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
     number = 0
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=_ROWS):
+    for batch in parquet.iter_batches(batch_size=_ROWS // 8, use_threads=False):
         for row in batch.to_pylist():
             number += 1
             yield _Line(number, json.dumps(row, default=str), row)
+        progress(file.tell())

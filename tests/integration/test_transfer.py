@@ -113,40 +113,61 @@ def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "state"] or not any(tmp_path.glob("*calls*"))
 
 
-def test_a_large_export_and_import_keep_their_memory(db_url: str, reused_db_url: str, tmp_path: Path) -> None:
-    """20,000 rows of 3 kB each would be far over the 40 MB that either may grow by."""
+PEAK = """
+import resource, sys
+from rlm_cachetrack.cli import main
+try: main()
+except SystemExit as done: assert not done.code, done.code
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(f"peak {peak}", file=sys.stderr)
+"""
+
+
+def peak(*arguments: str) -> int:
+    """The highest resident memory of a command, in bytes."""
+    command = [sys.executable, "-c", PEAK, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    return int(done.stderr.rsplit("peak ", 1)[1])
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "array"])
+def test_a_large_export_and_import_keep_their_memory(
+    form: str, db_url: str, reused_db_url: str, tmp_path: Path
+) -> None:
+    """20,000 rows of 3 kB each would be far over the 40 MB by which either may grow from 100 rows to those."""
     with psycopg.connect(db_url) as connection:
         connection.execute(
             "INSERT INTO llm_interactions (time, query_id, run_id, model, metadata) "
             "SELECT %s::timestamptz + n * interval '1 s', 'big', %s, 'm', "
-            "jsonb_build_object('pad', repeat('x', 3000)) FROM generate_series(1, 20000) n",
+            "jsonb_build_object('pad', repeat(md5(n::text), 94)) FROM generate_series(1, 20000) n",
             (START, START),
         )
-    file = tmp_path / "big.jsonl"
-    program = (
-        "import resource, sys; from rlm_cachetrack.cli import main\n"
-        "sys.argv[1:] = sys.argv[1:]\n"
-        "import rlm_cachetrack.transfer, rlm_cachetrack.pricing, rlm_cachetrack.client, rlm_cachetrack.migrations\n"
-        "import genai_prices; genai_prices\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: main()\n"
-        "except SystemExit as done: code = done.code\n"
-        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print((after - before) * (1 if sys.platform == 'darwin' else 1024), code, file=sys.stderr)"
-    )
-    for command in (
-        ["export", "--output", str(file), "--db-url", db_url],
-        ["import", str(file), "--db-url", reused_db_url],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=120, env=os.environ
-        )
-        grown, code = done.stderr.splitlines()[-1].split()
-        assert code in ("0", "None"), done.stderr
-        assert int(grown) < 40_000_000
-    assert file.stat().st_size > 60_000_000
+    few, whole = tmp_path / f"few.{form}", tmp_path / f"whole.{form}"
+    written = "jsonl" if form == "array" else form
+    until = (START + timedelta(seconds=101)).isoformat()
+    export = ("export", "--format", written, "--db-url", db_url, "--output")
+    grown = [peak(*export, str(whole)) - peak(*export, str(few), "--until", until)]
+    if form == "array":
+        for file in (few, whole):
+            file.write_text(f"[{','.join(file.read_text().splitlines())}]\n")
+    load = ("import", "--db-url", reused_db_url)
+    grown.insert(0, -peak(*load, str(few)))
+    grown[0] += peak(*load, str(whole))
+    assert max(grown) < 40_000_000, f"import {grown[0]:,}, export {grown[1]:,} bytes"
     with psycopg.connect(reused_db_url) as connection:
         assert connection.execute("SELECT count(*) FROM llm_interactions").fetchone() == (20_000,)
+
+
+def test_an_array_that_ends_in_the_midst_is_imported_up_to_there(reused_db_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "broken.json"
+    calls = [json.dumps({**CHAT, "id": f"chatcmpl-{number}"}) for number in range(3)]
+    file.write_text("[" + ",".join(calls) + ',{"id": "chatc')
+    result = cli("import", str(file), "--db-url", reused_db_url)
+    assert "4: the JSON array is broken here" in result.stderr + result.stdout
+    assert len(rows_of(reused_db_url)) == 3
+    file.write_text("[nothing")
+    assert cli("import", str(file), "--db-url", reused_db_url).exit_code == 2
 
 
 # -- what others write -------------------------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ HALVES = {
     "_error_text": "instrument",
     "_export_formats": "transfer",
     "_import_formats": "transfer",
+    "_json_array": "transfer",
 }
 
 # Beyond the table, each with what forces it. One that is no longer used fails the suite.
