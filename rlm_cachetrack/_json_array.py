@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 __all__ = ["elements"]
 
@@ -15,7 +15,7 @@ _MAY_GO_ON = 3
 """Of a number that is cut off, such as ``1e+``, this much is taken for what follows the number."""
 
 
-def elements(file: BinaryIO) -> Iterator[Any]:
+def elements(file: IO[bytes]) -> Iterator[Any]:
     """The elements of an array in UTF-8, decoded; memory grows with the largest of them only. Blocks for reading.
 
     Raises:
@@ -54,8 +54,8 @@ def elements(file: BinaryIO) -> Iterator[Any]:
 class _Text:
     """What was read of a file and is not used yet: ``held`` from ``place`` on."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = io.TextIOWrapper(file, encoding="utf-8-sig")
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = io.TextIOWrapper(cast("BinaryIO", file), encoding="utf-8-sig")
         self.held, self.place = "", 0
 
     def let_go(self) -> None:
