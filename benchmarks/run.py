@@ -1,7 +1,7 @@
 """Run every benchmark of this folder, or those named: `make bench`, `make bench ARGS='import_time'`.
 
 A benchmark is a file with a `main()` that measures, prints one Markdown table, and takes no argument. Each runs in a
-process of its own, so that none is warmed by another. When all ran, docs/benchmarks.md is written anew.
+process of its own, so that none is warmed by another. Its part of docs/benchmarks.md is written anew when it has ended.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import argparse
 import ast
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,8 +21,9 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
 
-What `make bench` printed last, on {day}: {where}. Figures of another machine differ; ratios to the run
-without us, or to raw COPY, less so. How each is measured stands at the top of its file in `benchmarks/`."""
+What `make bench` printed last. Figures of another machine differ; ratios to the run without us, or to raw COPY, less
+so. How each is measured stands at the top of its file in `benchmarks/`."""
+_SECTION = re.compile(r"^## (\w+)\n", re.MULTILINE)
 
 
 def benchmarks() -> dict[str, Path]:
@@ -40,6 +43,20 @@ def _heading(path: Path) -> str:
     return said.splitlines()[0]
 
 
+def sections(page: str) -> dict[str, str]:
+    """The parts of the page, by benchmark."""
+    _, *rest = _SECTION.split(page)
+    return dict(zip(rest[::2], (text.strip() for text in rest[1::2]), strict=True))
+
+
+def keep(name: str, text: str, known: Iterable[str]) -> None:
+    """Write one part of the page anew; those of benchmarks that are no more go."""
+    parts = sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
+    parts[name] = text.strip()
+    page = [_HEAD, *(f"## {each}\n\n{parts[each]}" for each in known if each in parts)]
+    PAGE.write_text("\n\n".join(page) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     """Run them; 1 where one failed, 2 for an unknown name."""
     found = benchmarks()
@@ -50,21 +67,21 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(found)}")
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     print(where)
-    page, failed = [_HEAD.format(day=datetime.now(UTC).date(), where=where)], []
+    failed = []
     for name in names:
-        heading = f"\n## {name}\n\n{_heading(found[name])}\n"
-        print(heading, flush=True)
+        heading = _heading(found[name])
+        print(f"\n## {name}\n\n{heading}\n", flush=True)
         lines = []
         with subprocess.Popen([sys.executable, found[name]], stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
                 lines.append(line)
-        page += [heading, "".join(lines)]
         if process.returncode:
             failed.append(name)
-    if names == list(found) and not failed:
-        PAGE.write_text("\n".join(page), encoding="utf-8")
-        print(f"\nwritten: {PAGE.relative_to(HERE.parent)}")
+        else:
+            said = f"{heading} On {datetime.now(UTC).date()}; {where}.\n\n{''.join(lines)}"
+            keep(name, said, found)
+    print(f"\nwritten: {PAGE.relative_to(HERE.parent)}")
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

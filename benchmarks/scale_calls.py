@@ -18,6 +18,7 @@ from typing import Any
 from rlm_cachetrack import RecordBatch
 from rlm_cachetrack._binary import pack_fields
 from rlm_cachetrack._call_line import kept_ms
+from rlm_cachetrack.pricing import amounts
 from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, uuid7_halves
 
 CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
@@ -136,8 +137,8 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
         cached = hit if priced else None
         first_token = max(80.0, rng.gauss(420, 90) + 0.05 * (prompt - hit) / 10) + rng.random()
         duration = first_token + answer * rng.gauss(11, 2)
-        original = (prompt * prompt_price + answer * completion_price) / 1000
-        cost = original - hit * (prompt_price - cached_price) / 1000
+        prices = (prompt_price, cached_price, write_price, completion_price)
+        cost, original = amounts(prompt, answer, hit, 0, prices)
         tools = rng.choices((0, 1, 2, 3), (55, 35, 8, 2))[0]
         values: dict[str, Any] = {
             "model": model,
