@@ -239,7 +239,7 @@ def command(*words: str, query_id: str | None = None) -> str:
             program = str(started.relative_to(here) if started.is_relative_to(here) else started)
     if query_id is not None:
         shown = query_id if clean(query_id) == query_id else "QUERY_ID"
-        if words[-1].startswith("--"):
+        if words[-1] == "--query":
             words = (*words[:-1], f"{words[-1]}={shown}")
         else:
             words = (*words, "--", shown) if shown.startswith("-") else (*words, shown)

@@ -167,6 +167,7 @@ def _look_further(told: Console, query_id: str, db_url: str | None) -> None:
     told.print("Look further:" if db_url is None else "Look further (with the same --db-url):", style="bold")
     lines = [
         (command("show", query_id=query_id), "this report again"),
+        (command("explain", query_id=query_id), "why the cache missed, and what that cost"),
         (command("runs"), "the newest runs"),
         (command("top"), "where the cache saved most"),
         (command("models"), "how well it worked, by model"),

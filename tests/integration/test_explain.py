@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -149,7 +150,10 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     assert shown.exit_code == 0, shown.output
     assert "of a possible" in shown.output
     assert "System prompt changes from call to call" in shown.output
-    calls = CliRunner().invoke(app, [*arguments, "--calls"], env={"COLUMNS": "80"})
+    (hint,) = (line for line in shown.output.splitlines() if line.startswith("Each call: "))
+    hinted = shlex.split(hint.partition("rlm-cachetrack ")[2])
+    calls = CliRunner().invoke(app, [*hinted, "--db-url", db_url], env={"COLUMNS": "80"})
+    assert calls.exit_code == 0, calls.output
     assert max(len(line) for line in calls.output.splitlines() if "tokens of parts" not in line) <= 80
     as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert as_json["interactions"] == json.loads(json.dumps(explained["interactions"], default=lambda v: v.isoformat()))
