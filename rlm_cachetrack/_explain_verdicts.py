@@ -193,7 +193,11 @@ def judge(chains: Chains) -> list[Judged]:
     """A verdict for each call of the run that is explained, in order of time."""
     replay, found = _Replay(), []
     for call in chains.calls:
-        if not call.chain or not call.ends:
+        if not call.own:
+            judged = Judged(call, "not_reported", 0)
+            wanted = call.chain and call.ends and call.rule.matching == "breakpoints" and call.row["cached_tokens"]
+            read = replay.look_up(call).get("live") if wanted else None
+        elif not call.chain or not call.ends:
             judged, read = _without_chain(call), None
         else:
             there = replay.look_up(call)

@@ -220,9 +220,10 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
             continue
         if row is not None:
             parsed[str(identity)] = by_reference[identity.bytes[-4:]] = row
+    made: dict[tuple[bytes, int], Segment] = {}
     return {
         identity: Fingerprint(
-            tuple(_segments(row.whole or [])), row.head[1], row.head[2], row.head[3], row.response, row.head[0]
+            tuple(_segments(row.whole or [], made)), row.head[1], row.head[2], row.head[3], row.response, row.head[0]
         )
         for identity, row in parsed.items()
         if _complete(row, by_reference) and row.head is not None
@@ -300,17 +301,21 @@ def _read(data: bytes, place: int) -> tuple[int, int]:
             return value, place
 
 
-def _segments(segments: Iterable[bytes]) -> Iterable[Segment]:
+def _segments(segments: Iterable[bytes], made: dict[tuple[bytes, int], Segment]) -> Iterable[Segment]:
+    """The segments of one call; ``made`` are those of others, which are mostly the same."""
     message = -1
     for data in segments:
         flags = data[0]
         if flags & _NEW_MESSAGE:
             message += 1
-        size, _ = _read(data, 1)
-        yield Segment(
-            KINDS[flags >> 4],
-            message if flags & _IN_MESSAGE else None,
-            size,
-            data[-DIGEST_BYTES:],
-            bool(flags & _BREAKPOINT),
-        )
+        segment = made.get((data, message))
+        if segment is None:
+            size, _ = _read(data, 1)
+            segment = made[data, message] = Segment(
+                KINDS[flags >> 4],
+                message if flags & _IN_MESSAGE else None,
+                size,
+                data[-DIGEST_BYTES:],
+                bool(flags & _BREAKPOINT),
+            )
+        yield segment

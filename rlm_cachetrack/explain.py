@@ -197,7 +197,18 @@ def _read(own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]])
     for of_run in by_run.values():  # whole: fingerprints of a run are differences to each other
         known = decode_run((row["interaction_id"], row["fingerprint"]) for row, _ in of_run)
         calls += [Call.of(row, known.get(str(row["interaction_id"])), own=is_own) for row, is_own in of_run]
-    return calls
+    parts = {segment.digest for call in calls if call.own and call.fingerprint for segment in call.fingerprint.segments}
+    return [call for call in calls if call.own or _shares(call, parts)]
+
+
+def _shares(call: Call, parts: set[bytes]) -> bool:
+    """Whether a call has anything in common with those that are explained; most of other runs have not."""
+    fingerprint = call.fingerprint
+    if fingerprint is None:
+        return False
+    if fingerprint.response in parts:
+        return True
+    return any(segment.digest in parts for segment in fingerprint.segments)
 
 
 def _reported(judged: Judged) -> bool:

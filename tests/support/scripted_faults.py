@@ -98,13 +98,14 @@ class Script:
         shape: How the provider counts.
         seed: Everything follows from it.
         conversations: How many go on beside each other.
+        longest: A conversation with more messages is over.
     """
 
     FAULTS = ("timestamp", "tools", "dropped", "pause", "model", "key", "short")
 
-    def __init__(self, shape: Shape, seed: int, conversations: int = 3) -> None:
+    def __init__(self, shape: Shape, seed: int, conversations: int = 3, longest: int = 30) -> None:
         self.chance = random.Random(seed)
-        self.shape, self.provider = shape, Provider(shape)
+        self.shape, self.provider, self.longest = shape, Provider(shape), longest
         self.digests, self.encoder = Digests(b"k" * 32), Encoder()
         self.now, self.number = 0.0, seed << 24
         self.talks: list[dict[str, Any]] = [self._talk() for _ in range(conversations)]
@@ -134,7 +135,7 @@ class Script:
         while len(self.told) < calls:
             index = self.chance.randrange(len(self.talks))
             talk = self.talks[index]
-            if len(talk["messages"]) > 30:
+            if len(talk["messages"]) > self.longest:
                 talk = self.talks[index] = self._talk()
             self.now += self.chance.uniform(1, 8)
             fault = self.chance.choice(self.FAULTS) if talk["calls"] > 2 and self.chance.random() < faults else None

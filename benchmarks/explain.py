@@ -1,0 +1,80 @@
+"""How long it takes to explain a run. Target: at most 1 s for 1,000 calls.
+
+From a throw-away embedded PostgreSQL, reading included: conversations of up to 50 messages, three at a time, every third
+call with a fault. Once with nothing else in the database, and once while ten other runs of as many calls went on at the
+same time with the same model, of which 10,000 calls are looked at, too. What fingerprints take is in `fingerprints`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rlm_cachetrack import TimescaleDBClient, embedded
+from tests.support.scripted_faults import T0, Script, Shape
+
+TIMES = 3
+OTHERS = 10
+TARGET_S = 1.0
+
+
+def fill(url: str, query_id: str, calls: int, seed: int) -> None:
+    """Store a run."""
+    rows: list[dict[str, Any]] = [told.row for told in Script(Shape(), seed, longest=50).run(calls)]
+    columns = list(rows[0])
+    statement = sql.SQL("COPY llm_interactions ({}) FROM STDIN").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    with psycopg.connect(url) as connection, connection.cursor().copy(statement) as copy:
+        for row in rows:
+            copy.write_row([{**row, "query_id": query_id}[column] for column in columns])
+
+
+def seconds(client: TimescaleDBClient, query_id: str) -> float:
+    """The least of some times: others are at work on the machine, too."""
+    taken = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        found = client.explain_cache(query_id, T0)
+        taken.append(time.perf_counter() - began)
+        if found is None or not found["tokens_lost"]:
+            raise SystemExit(f"expected misses: {found}")
+    return min(taken)
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # not under a folder that root's server cannot enter
+    folder.chmod(0o711)
+    os.environ["RLM_CACHETRACK_STATE_DIR"] = str(folder / "state")
+    try:
+        url = embedded.ensure_running(folder)
+        with TimescaleDBClient(url) as client:
+            alone = {}
+            for calls in (1_000, 10_000):
+                fill(url, f"run of {calls}", calls, seed=calls)
+                alone[calls] = seconds(client, f"run of {calls}")
+                client.delete(query_id=f"run of {calls}")
+            fill(url, "busy", 1_000, seed=1)
+            for number in range(OTHERS):
+                fill(url, f"other {number}", 1_000, seed=2 + number)
+            beside = seconds(client, "busy")
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    print("| explaining a run, s | 1,000 calls | 10,000 calls | 1,000 calls beside 10 other runs | target |")
+    print("|---|--:|--:|--:|--:|")
+    print(f"| seconds | {alone[1_000]:.2f} | {alone[10_000]:.2f} | {beside:.2f} | ≤ {TARGET_S:g} for 1,000 |")
+
+
+if __name__ == "__main__":
+    main()
