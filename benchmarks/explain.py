@@ -1,6 +1,6 @@
 """How long it takes to explain a run. Target: at most 1 s for 1,000 calls.
 
-From a throw-away embedded PostgreSQL, reading included: conversations of up to 50 messages, three at a time, every third
+From a throw-away embedded PostgreSQL, reading included: conversations of up to 50 messages, three at a time, each third
 call with a fault. Once with nothing else in the database, and once while ten other runs of as many calls went on at the
 same time with the same model, of which 10,000 calls are looked at, too. What fingerprints take is in `fingerprints`.
 """
