@@ -16,6 +16,9 @@ from .errors import CacheTrackError
 __all__ = ["Script", "query", "schema_dir", "scripts"]
 
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+# What a semicolon may stand in without ending a statement; and the semicolon that does.
+_TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1|;", re.DOTALL)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
 _NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
 _FOR = re.compile(r"^-- For:\s*(.+)$", re.MULTILINE)
 
@@ -33,6 +36,17 @@ class Script:
     def checksum(self) -> str:
         """SHA-256 of the text; a released file never changes, so a difference is an edited file."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """Its statements, to be sent one by one: Citus passes a command on to its workers as the text it came in."""
+        found, start = [], 0
+        for token in _TOKEN.finditer(self.sql):
+            if token[0] == ";":
+                found.append(self.sql[start : token.end()].strip())
+                start = token.end()
+        rest = self.sql[start:].strip()
+        return [*found, rest] if _COMMENT.sub("", rest) else found
 
     @property
     def label(self) -> str:

@@ -188,7 +188,8 @@ def _apply(connection: psycopg.Connection[Any], todo: Sequence[_sql.Script]) -> 
             _refuse_foreign_tables(connection)
         if script.engine in _ON_TIMESCALE:
             connection.execute(_sql.query("timescale_search_path"))
-        connection.execute(script.sql)
+        for statement in script.statements:
+            connection.execute(statement)
         said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo)]
         for engine, version, name, checksum in said:
             values = {"engine": engine, "version": version, "name": name, "checksum": checksum}
@@ -330,6 +331,8 @@ def _wanted(engine: Engine) -> list[_sql.Script]:
     if engine.timescale:
         community = engine.timescale_licence == "timescale"
         scripts += [s for s in _sql.scripts("timescale") if community or not s.needs_community_licence]
+    if engine.citus:
+        scripts += _sql.scripts("citus")
     return sorted(scripts, key=lambda s: (s.version, s.engine != "core"))
 
 

@@ -95,6 +95,43 @@ def timescale_scheduler_url(timescale_scheduler_server_url: str) -> Iterator[str
     yield from _database(timescale_scheduler_server_url, "template0")
 
 
+CITUS_SERVER = os.environ.get("RLM_CACHETRACK_TEST_CITUS_URL")
+NO_CITUS = (
+    "no Citus: no installed PostgreSQL has citus.control in its share directory; install the extension, name a folder "
+    "of programs in RLM_CACHETRACK_TEST_PG_BIN, or a coordinator in RLM_CACHETRACK_TEST_CITUS_URL"
+)
+
+
+@pytest.fixture(scope="session")
+def citus_servers() -> Iterator[clusters.Citus]:
+    """A coordinator and two workers, started for this run of the suite, or the coordinator that is named and its own."""
+    if CITUS_SERVER:
+        named = clusters.citus_at(CITUS_SERVER)
+        if named is None:
+            raise RuntimeError("RLM_CACHETRACK_TEST_CITUS_URL names a database without the extension citus")
+        yield named
+        return
+    programs = clusters.installation_with("citus")
+    if programs is None:
+        pytest.skip(NO_CITUS)
+    with clusters.citus_cluster(programs) as servers:
+        yield servers
+
+
+@pytest.fixture
+def citus(citus_servers: clusters.Citus) -> Iterator[clusters.Citus]:
+    """An empty database of a cluster of Citus, with the extension."""
+    name = f"rlm_test_{uuid.uuid4().hex[:12]}"
+    yield citus_servers.create(name)
+    citus_servers.drop(name)
+
+
+@pytest.fixture
+def citus_url(citus: clusters.Citus) -> str:
+    """The address of its coordinator."""
+    return citus.coordinator
+
+
 @pytest.fixture(scope="session")
 def template(server_url: str) -> Iterator[str]:
     """A migrated, empty database that each test's is cloned from."""
@@ -140,6 +177,14 @@ def reused_db_url(_reused_database: str) -> str:
 
 def _database(server_url: str, template: str | None) -> Iterator[str]:
     name = f"rlm_test_{uuid.uuid4().hex[:12]}"
+    if server_url == os.environ.get("RLM_CACHETRACK_TEST_DB_URL") and (nodes := clusters.citus_at(server_url)):
+        made = nodes.create(name)  # a copy of a database with shards would be of one node's only
+        if template not in (None, "template0"):
+            with psycopg.connect(made.coordinator, autocommit=True) as connection:
+                migrations.migrate(connection)
+        yield made.coordinator
+        nodes.drop(name)
+        return
     with psycopg.connect(server_url, autocommit=True) as connection:
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:

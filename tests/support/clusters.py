@@ -13,10 +13,16 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["cluster", "installation_with"]
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+__all__ = ["Citus", "citus_at", "citus_cluster", "cluster", "installation_with", "node"]
 
 # Looked at when the tests are collected: a test's own environment is emptied.
 _NAMED = os.environ.get("RLM_CACHETRACK_TEST_PG_BIN", "")
@@ -31,6 +37,9 @@ _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_worker_processes": "24",
     "timescaledb.telemetry_level": "off",
+    "citus.enable_statistics_collection": "off",
+    "citus.node_conninfo": "sslmode=prefer",  # as given; without it the extension would set up SSL for itself
+    "citus.shard_count": "6",  # 32 by default, for larger clusters
 }
 
 
@@ -107,6 +116,75 @@ def cluster(programs: Path, extension: str | None, **settings: str) -> Iterator[
             run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Citus:
+    """A coordinator and its workers, by the address of one database; the same name is used on every node."""
+
+    coordinator: str
+    workers: tuple[str, ...]
+
+    def create(self, name: str) -> Citus:
+        """A new database of this name on every node, with the extension, and the nodes known to each other."""
+        made = Citus(*self._named(name))
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(_create_citus_database, self._all(), [name] * (1 + len(self.workers))))
+        with psycopg.connect(made.coordinator, autocommit=True) as connection:
+            connection.execute("SELECT citus_set_coordinator_host(%s, %s)", node(made.coordinator))
+            for worker in made.workers:
+                connection.execute("SELECT citus_add_node(%s, %s)", node(worker))
+        return made
+
+    def drop(self, name: str) -> None:
+        """Drop it on every node, the coordinator's first."""
+        for url in self._all():
+            with psycopg.connect(url, autocommit=True) as connection:
+                statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+                connection.execute(statement)
+
+    def _all(self) -> Sequence[str]:
+        return (self.coordinator, *self.workers)
+
+    def _named(self, name: str) -> tuple[str, tuple[str, ...]]:
+        return make_conninfo(self.coordinator, dbname=name), tuple(
+            make_conninfo(worker, dbname=name) for worker in self.workers
+        )
+
+
+def citus_at(url: str) -> Citus | None:
+    """The cluster whose coordinator has this database; None where the database is without the extension."""
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT FROM pg_extension WHERE extname = 'citus'").fetchone() is None:
+            return None
+        workers = connection.execute(
+            "SELECT nodename, nodeport::text FROM pg_dist_node WHERE isactive AND groupid <> 0 ORDER BY nodeid"
+        ).fetchall()
+    return Citus(url, tuple(make_conninfo(url, host=host, port=port) for host, port in workers))
+
+
+def node(url: str) -> tuple[str, int]:
+    """Host and port, as Citus names a node."""
+    given = conninfo_to_dict(url)
+    return str(given["host"]), int(given.get("port") or 5432)
+
+
+def _create_citus_database(url: str, name: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    with psycopg.connect(make_conninfo(url, dbname=name), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION citus")
+
+
+@contextlib.contextmanager
+def citus_cluster(programs: Path, workers: int = 2) -> Iterator[Citus]:
+    """Servers for one coordinator and some workers, all on this machine; no database has the extension yet."""
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(cluster(programs, "citus", wal_level="logical", max_connections="200"))
+            for _ in range(1 + workers)
+        ]
+        yield Citus(nodes[0], tuple(nodes[1:]))
 
 
 def _account() -> str | None:
