@@ -254,12 +254,14 @@ def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | 
         session.run("reprice_stage", rates=rates, last_id=span["last_id"], **times, **after, **which)
         session.run("reprice_save", change_id=change_id, batch=state["batches"] + 1)
         session.run("reprice_apply", **times)
+        (changes,) = session.rows("reprice_batch")
         (now,) = session.rows(
             "reprice_advance",
             change_id=change_id,
             interactions=span["interactions"],
             last_time=span["last_time"],
             last_id=span["last_id"],
+            **changes,
         )
         return now["looked_at"], max(state["total_interactions"], now["looked_at"])
 

@@ -6,6 +6,6 @@ WITH gone AS (
     WHERE (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
       AND (%(run_id)s::timestamptz IS NULL OR run_id = %(run_id)s::timestamptz)
       AND (%(before)s::timestamptz IS NULL OR time < %(before)s::timestamptz)
-    RETURNING date_trunc('hour', time, 'UTC') AS hour
+    RETURNING date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS hour
 )
 SELECT count(*) AS interactions, coalesce(array_agg(DISTINCT hour), '{}') AS hours FROM gone;

@@ -30,7 +30,7 @@ CROSS JOIN LATERAL (
         percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95_duration_ms,
         percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_ms) AS p99_duration_ms
     FROM llm_interactions AS i
-    WHERE i.query_id = s.query_id AND i.run_id = s.run_id
+    WHERE i.query_id = s.query_id AND i.run_id = s.run_id AND i.query_id = %(query_id)s  -- on Citus: of one shard
       AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
       AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
 ) AS c

@@ -1,11 +1,12 @@
 -- reprice_optimizations: store the costs of the runs summed up again.
 -- Parameters: none.
 -- Result:     none.
+WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_resummed)  -- Citus would look for it on its workers
 UPDATE token_cache_optimization AS o SET
     original_cost = s.original_cost,
     cached_cost = s.cached_cost,
     cost_savings = s.cost_savings,
     cost_savings_percentage = 100 * s.cost_savings / nullif(s.original_cost, 0),
     unpriced_interactions = s.unpriced_interactions
-FROM rlm_cachetrack_resummed AS s
+FROM s
 WHERE o.query_id = s.query_id AND o.run_id = s.run_id;

@@ -1,7 +1,9 @@
 -- reprice_status: note how far a re-pricing is.
 -- Parameters: change_id BIGINT; status TEXT.
 -- Result:     none.
+WITH clock AS MATERIALIZED (SELECT now() AS moment)
 UPDATE price_changes SET
     status = %(status)s,
-    finished_at = CASE WHEN %(status)s IN ('done', 'undone') THEN now() END
+    finished_at = CASE WHEN %(status)s IN ('done', 'undone') THEN clock.moment END
+FROM clock
 WHERE change_id = %(change_id)s;

@@ -46,6 +46,11 @@ evolutions AS (
     FROM steps
     GROUP BY query_id, run_id
 ),
+listed AS (
+    SELECT s.query_id, s.run_id, s.start_time
+    FROM runs AS r
+    JOIN query_run_summaries AS s ON s.query_id = r.query_id AND s.run_id = r.run_id
+),
 totals AS (
     SELECT
         query_id, run_id,
@@ -80,7 +85,7 @@ SELECT
 FROM runs AS r
 LEFT JOIN totals AS t USING (query_id, run_id)
 LEFT JOIN evolutions AS e USING (query_id, run_id)
-LEFT JOIN query_run_summaries AS s USING (query_id, run_id)
+LEFT JOIN listed AS s USING (query_id, run_id)
 WHERE t.query_id IS NOT NULL OR s.query_id IS NOT NULL
 ORDER BY r.query_id, r.run_id
 ON CONFLICT (query_id, run_id) DO UPDATE SET

@@ -9,15 +9,22 @@
 -- few groups there will be: it would sort all calls on disk otherwise.
 WITH parts AS MATERIALIZED (
     SELECT
-        bucket, provider, model, total_interactions, interactions_with_cache, interactions_without_cache,
-        interactions_not_reported, failed_interactions, unpriced_interactions, prompt_tokens, reported_prompt_tokens,
-        completion_tokens, cached_tokens, rated_cached_tokens, reported_uncached_tokens, cache_write_tokens,
-        total_cost, original_cost, compared_cost, timed_interactions, duration_ms, streamed_interactions,
-        time_to_first_token_ms
+        date_trunc(%(unit)s::text, bucket, 'UTC') AS bucket, provider, model,
+        sum(total_interactions) AS total_interactions, sum(interactions_with_cache) AS interactions_with_cache,
+        sum(interactions_without_cache) AS interactions_without_cache,
+        sum(interactions_not_reported) AS interactions_not_reported, sum(failed_interactions) AS failed_interactions,
+        sum(unpriced_interactions) AS unpriced_interactions, sum(prompt_tokens) AS prompt_tokens,
+        sum(reported_prompt_tokens) AS reported_prompt_tokens, sum(completion_tokens) AS completion_tokens,
+        sum(cached_tokens) AS cached_tokens, sum(rated_cached_tokens) AS rated_cached_tokens,
+        sum(reported_uncached_tokens) AS reported_uncached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
+        sum(total_cost) AS total_cost, sum(original_cost) AS original_cost, sum(compared_cost) AS compared_cost,
+        sum(timed_interactions) AS timed_interactions, sum(duration_ms) AS duration_ms,
+        sum(streamed_interactions) AS streamed_interactions, sum(time_to_first_token_ms) AS time_to_first_token_ms
     FROM cache_usage_hourly
     WHERE %(unit)s::text <> 'minute'
       AND (%(since)s::timestamptz IS NULL OR bucket >= %(since)s::timestamptz)
       AND (%(until)s::timestamptz IS NULL OR bucket < %(until)s::timestamptz)
+    GROUP BY 1, 2, 3  -- here already: by Citus on the shards
     UNION ALL
     SELECT
         date_trunc('minute', time, 'UTC') AS bucket, provider, model,

@@ -9,15 +9,22 @@
 --             Reads cache_usage_hourly. Without a bound it reads the raw table where that is a view.
 WITH parts AS (
     SELECT
-        bucket, model,
-        total_interactions, interactions_with_cache, interactions_without_cache, interactions_not_reported,
-        failed_interactions, unpriced_interactions, prompt_tokens, reported_prompt_tokens, completion_tokens,
-        cached_tokens, total_cost, original_cost, compared_cost, timed_interactions, duration_ms, streamed_interactions,
-        time_to_first_token_ms, priced_interactions, rated_cached_tokens, reported_uncached_tokens
+        date_trunc(%(unit)s, bucket, 'UTC') AS bucket, model,
+        sum(total_interactions) AS total_interactions, sum(interactions_with_cache) AS interactions_with_cache,
+        sum(interactions_without_cache) AS interactions_without_cache,
+        sum(interactions_not_reported) AS interactions_not_reported, sum(failed_interactions) AS failed_interactions,
+        sum(unpriced_interactions) AS unpriced_interactions, sum(prompt_tokens) AS prompt_tokens,
+        sum(reported_prompt_tokens) AS reported_prompt_tokens, sum(completion_tokens) AS completion_tokens,
+        sum(cached_tokens) AS cached_tokens, sum(total_cost) AS total_cost, sum(original_cost) AS original_cost,
+        sum(compared_cost) AS compared_cost, sum(timed_interactions) AS timed_interactions,
+        sum(duration_ms) AS duration_ms, sum(streamed_interactions) AS streamed_interactions,
+        sum(time_to_first_token_ms) AS time_to_first_token_ms, sum(priced_interactions) AS priced_interactions,
+        sum(rated_cached_tokens) AS rated_cached_tokens, sum(reported_uncached_tokens) AS reported_uncached_tokens
     FROM cache_usage_hourly
     -- Not coalesce: a bound that is not there costs a call of the hour in progress a third of its time.
     WHERE (%(first_hour)s::timestamptz IS NULL OR bucket >= %(first_hour)s::timestamptz)
       AND (%(last_hour)s::timestamptz IS NULL OR bucket < %(last_hour)s::timestamptz)
+    GROUP BY 1, 2  -- here already: by Citus on the shards
     UNION ALL
     SELECT
         date_trunc('hour', time, 'UTC') AS bucket, model,

@@ -155,6 +155,11 @@ ABOUT_SOMETHING: dict[str, Any] = {
     "batch": 1,
     "change_id": 1,
     "interactions": 1,
+    "changed": 1,
+    "cost_before": 1.0,
+    "cost_after": 0.9,
+    "first_changed": DAY,
+    "last_changed": DAY,
     "total_interactions": 1,
     "rates": json.dumps(RATES),
     "own": False,
@@ -182,7 +187,7 @@ ALWAYS_GIVEN = ("first_call", "last_call", "before", "metadata")
 OTHERWISE: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute"}}
 # What runs in the same transaction before.
 AFTER: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("reprice_apply", "reprice_save", "reprice_advance"), ("reprice_stage",)),
+    **dict.fromkeys(("reprice_apply", "reprice_save", "reprice_batch"), ("reprice_stage",)),
     **dict.fromkeys(("reprice_optimizations", "reprice_run_totals", "reprice_runs_done"), ("reprice_stage_runs",)),
     "staging_merge": ("staging_create",),
     "policy_hourly_add": ("policy_hourly_remove",),
