@@ -302,9 +302,10 @@ class Runtime:
             return migrations.as_sql(plan.scripts, extension=plan.extension), plan.stops, plan.notes
 
     def describe_store(self) -> dict[str, Any]:
-        """What is connected: ``address`` (redacted), engine, extensions, migrations, policies, and ``unpriced_models``.
+        """What is connected: ``address`` (redacted), engine, extensions, migrations, policies, and more.
 
-        Blocks; never migrates. ``unpriced_models`` are the models of calls without a cost: each ``model``,
+        Blocks; never migrates. ``cluster``: ``nodes`` and ``tables`` as ``citus_nodes`` and ``citus_tables`` give them,
+        None where it is not Citus. ``unpriced_models`` are the models of calls without a cost: each ``model``,
         ``provider``, ``service_tier``, ``interactions``, ``last_time``.
         """
         from . import migrations, policies
@@ -313,6 +314,9 @@ class Runtime:
         with store.connection() as connection:
             facts = {"address": redact(self._resolve_url()), **migrations.describe(connection)}
             facts["policies"] = policies.describe(connection)
+            parts = {"nodes": "citus_nodes", "tables": "citus_tables"}
+            cluster = {part: store.look(connection, name) for part, name in parts.items()} if facts["citus"] else None
+            facts["cluster"] = cluster
             known = facts["migrations_applied"] and not facts["schema_error"]
             facts["unpriced_models"] = store.look(connection, "unpriced_models") if known else []
             return facts

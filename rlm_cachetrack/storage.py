@@ -206,8 +206,10 @@ class PostgresStore:
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 _write(cursor, batch, calls, _copy_straight, self._hourly)
-        except psycopg.errors.UniqueViolation:
-            return False  # some of it is stored already, who knows why; the careful way stores the rest
+        except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
+            # Some of it is stored already, who knows why; the careful way stores the rest. Citus passes on what a
+            # worker says of a COPY as an internal error, and only of other statements with its SQLSTATE.
+            return False
         except psycopg.errors.FeatureNotSupported:
             self._straight = False  # such as COPY into a table with row-level security
             return False

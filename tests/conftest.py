@@ -104,7 +104,7 @@ NO_CITUS = (
 
 @pytest.fixture(scope="session")
 def citus_servers() -> Iterator[clusters.Citus]:
-    """A coordinator and two workers, started for this run of the suite, or the coordinator that is named and its own."""
+    """A coordinator and two workers, started for this run of the suite, or those that are named."""
     if CITUS_SERVER:
         named = clusters.citus_at(CITUS_SERVER)
         if named is None:

@@ -157,6 +157,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
             lines.append(("ok", "schema", f"up to date, {applied}"))
         for name, text in policy_lines(database["policies"]):
             lines.append(("note" if name == "limits" else "ok", name, text))
+        lines += _cluster_lines(database["cluster"])
     lines.append(
         ("bad", "prices", facts["pricing_error"]) if facts["pricing_error"] else ("ok", "prices", facts["pricing"])
     )
@@ -193,6 +194,33 @@ def _extension(database: dict[str, Any]) -> str:
     if database["citus"]:
         return f"Citus {database['citus']}"
     return "no TimescaleDB: plain tables"
+
+
+def _cluster_lines(cluster: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    """The nodes of Citus, what each holds, and how the tables are spread over them."""
+    if cluster is None:
+        return []
+    lines: list[tuple[str, str, str]] = []
+    for node in cluster["nodes"]:
+        said = [node["node"], *(["coordinator"] if node["coordinator"] else [])]
+        if not node["active"]:
+            said.append("not active")
+        elif node["shards"] or node["takes_shards"]:
+            said.append(f"{number(node['shards'])} shard{'' if node['shards'] == 1 else 's'} of calls")
+        said.append(size(node["bytes"]))
+        lines.append(("ok" if node["active"] else "bad", "" if lines else "nodes", ", ".join(said)))
+    if not lines:
+        add = "SELECT citus_set_coordinator_host('…'), then citus_add_node('…', 5432)"
+        lines.append(("note", "nodes", f"this one only; add others: {add}"))
+    spread = [table for table in cluster["tables"] if table["kind"] == "distributed"]
+    for table in spread:
+        if table["table"].endswith("llm_interactions"):
+            beside = [t["table"] for t in spread if t["colocation"] == table["colocation"] and t is not table]
+            head = f"{table['table']} by {table['column']} in {number(table['shards'])}"
+            lines.append(("ok", "shards", f"{head}, with {', '.join(beside)}"))
+    if everywhere := [table["table"] for table in cluster["tables"] if table["kind"] == "reference"]:
+        lines.append(("", "", f"on every node: {', '.join(everywhere)}"))
+    return lines
 
 
 def _unpriced_lines(unpriced: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -5,6 +5,9 @@
 
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 
+-- Its rows are updated by no key of theirs; without one, shards cannot move while the program writes.
+ALTER TABLE price_change_rows REPLICA IDENTITY FULL;
+
 SELECT create_reference_table('price_changes');
 SELECT create_distributed_table('price_change_rows', 'query_id', colocate_with => 'llm_interactions');
 SELECT create_distributed_table('price_change_runs', 'query_id', colocate_with => 'llm_interactions');

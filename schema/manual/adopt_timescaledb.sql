@@ -4,7 +4,7 @@
 -- Run it as the owner of the tables, such as: psql -v ON_ERROR_STOP=1 -f adopt_timescaledb.sql DATABASE_URL
 -- Each step is a transaction that also says that it ran; the library then finds nothing left to do.
 -- `rlm-cachetrack migrate --dry-run` prints the same for a database as it is, and what is to be known before.
--- Made from schema/migrations, schema/timescale and schema/adopt; do not edit.
+-- Made from the other folders of schema/; do not edit.
 
 -- ==== adopt/0001_unpack
 BEGIN;

@@ -18,17 +18,20 @@ def test_the_file_is_up_to_date(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_database_made_by_it_is_complete(name: str, request: pytest.FixtureRequest) -> None:
-    address = request.getfixturevalue("timescale_url" if "timescale" in name else "empty_db_url")
+    fixture = {"timescaledb": "timescale_url", "citus": "citus_url"}.get(name.removesuffix(".sql").split("_")[-1])
+    address = request.getfixturevalue(fixture or "empty_db_url")
     with psycopg.connect(address, autocommit=True) as connection:
         if "timescale" in name:
             connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        elif migrations.detect(connection).timescale:
-            pytest.skip("this database has TimescaleDB: the file for plain PostgreSQL is not for it")
+        elif fixture is None and (migrations.detect(connection).timescale or migrations.detect(connection).citus):
+            pytest.skip("this database has an extension: the file for plain PostgreSQL is not for it")
         if "adopt" in name:
             connection.execute(CALLS)
             fill(connection)
 
-        connection.execute((_sql.schema_dir() / "manual" / name).read_text(encoding="utf-8").encode())
+        file = _sql.Script("manual", 1, name, (_sql.schema_dir() / "manual" / name).read_text(encoding="utf-8"))
+        for statement in file.statements:  # one by one, as psql sends them
+            connection.execute(statement.encode())
 
         assert migrations.pending(connection) == []
         with TimescaleDBClient(address) as db:

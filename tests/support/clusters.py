@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-__all__ = ["Citus", "citus_at", "citus_cluster", "cluster", "installation_with", "node"]
+__all__ = ["Citus", "citus_at", "citus_cluster", "cluster", "create_citus_database", "installation_with", "node"]
 
 # Looked at when the tests are collected: a test's own environment is emptied.
 _NAMED = os.environ.get("RLM_CACHETRACK_TEST_PG_BIN", "")
@@ -39,6 +39,7 @@ _SETTINGS = {
     "timescaledb.telemetry_level": "off",
     "citus.enable_statistics_collection": "off",
     "citus.node_conninfo": "sslmode=prefer",  # as given; without it the extension would set up SSL for itself
+    "citus.background_task_queue_interval": "500ms",
     "citus.shard_count": "6",  # 32 by default, for larger clusters
 }
 
@@ -129,7 +130,7 @@ class Citus:
         """A new database of this name on every node, with the extension, and the nodes known to each other."""
         made = Citus(*self._named(name))
         with ThreadPoolExecutor() as at_once:
-            list(at_once.map(_create_citus_database, self._all(), [name] * (1 + len(self.workers))))
+            list(at_once.map(create_citus_database, self._all(), [name] * (1 + len(self.workers))))
         with psycopg.connect(made.coordinator, autocommit=True) as connection:
             connection.execute("SELECT citus_set_coordinator_host(%s, %s)", node(made.coordinator))
             for worker in made.workers:
@@ -169,7 +170,8 @@ def node(url: str) -> tuple[str, int]:
     return str(given["host"]), int(given.get("port") or 5432)
 
 
-def _create_citus_database(url: str, name: str) -> None:
+def create_citus_database(url: str, name: str) -> None:
+    """A new database with the extension on one server."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
     with psycopg.connect(make_conninfo(url, dbname=name), autocommit=True) as connection:

@@ -7,9 +7,11 @@ from rlm_cachetrack.migrations import Engine
 
 PLAIN = Engine("18", None, None, None)
 TIMESCALE = Engine("18", "2.28", "timescale", None)
+CITUS = Engine("17", None, None, "13")
 FILES = {
     "postgresql.sql": (PLAIN, False, "An empty database, PostgreSQL 15 or newer."),
     "timescaledb.sql": (TIMESCALE, False, "An empty database with TimescaleDB 2.18 or newer, community edition."),
+    "citus.sql": (CITUS, False, "An empty database of a coordinator with Citus 12 or newer."),
     "adopt_postgresql.sql": (
         PLAIN,
         True,
@@ -27,7 +29,7 @@ HEAD = """-- For people who run their own migrations: what `rlm-cachetrack migra
 -- Run it as the owner of the tables, such as: psql -v ON_ERROR_STOP=1 -f {name} DATABASE_URL
 -- Each step is a transaction that also says that it ran; the library then finds nothing left to do.
 -- `rlm-cachetrack migrate --dry-run` prints the same for a database as it is, and what is to be known before.
--- Made from schema/migrations, schema/timescale and schema/adopt; do not edit.
+-- Made from the other folders of schema/; do not edit.
 
 """
 

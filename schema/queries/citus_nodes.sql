@@ -1,0 +1,22 @@
+-- citus_nodes: the nodes of the cluster, and what they hold of this library's tables. Citus only; asks every node.
+-- Parameters: none.
+-- Result:     a row a node, the coordinator first: node TEXT (host:port); coordinator, active, takes_shards BOOLEAN; shards
+--             BIGINT: how many of llm_interactions; bytes BIGINT: of all tables of ours, indexes included.
+SELECT
+    n.nodename || ':' || n.nodeport AS node,
+    n.groupid = 0 AS coordinator,
+    n.isactive AS active,
+    n.shouldhaveshards AS takes_shards,
+    count(s.shardid) FILTER (WHERE s.table_name = to_regclass('llm_interactions')) AS shards,
+    coalesce(sum(s.shard_size), 0)::bigint AS bytes
+FROM pg_dist_node AS n
+LEFT JOIN citus_shards AS s
+    ON s.nodename = n.nodename AND s.nodeport = n.nodeport
+    AND s.table_name IN (
+        to_regclass('llm_interactions'), to_regclass('token_cache_optimization'), to_regclass('query_run_summaries'),
+        to_regclass('price_changes'), to_regclass('price_change_rows'), to_regclass('price_change_runs'),
+        to_regclass('budgets'), to_regclass('rlm_cachetrack_migrations')
+    )
+WHERE n.noderole = 'primary'
+GROUP BY n.groupid, n.nodename, n.nodeport, n.isactive, n.shouldhaveshards
+ORDER BY n.groupid <> 0, n.nodename, n.nodeport;
