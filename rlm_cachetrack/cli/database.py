@@ -210,8 +210,7 @@ def _cluster_lines(cluster: dict[str, Any] | None) -> list[tuple[str, str, str]]
         said.append(size(node["bytes"]))
         lines.append(("ok" if node["active"] else "bad", "" if lines else "nodes", ", ".join(said)))
     if not lines:
-        add = "SELECT citus_set_coordinator_host('…'), then citus_add_node('…', 5432)"
-        lines.append(("note", "nodes", f"this one only; add others: {add}"))
+        lines.append(("note", "nodes", "this one only; how others are added is said in docs/scaling.md"))
     spread = [table for table in cluster["tables"] if table["kind"] == "distributed"]
     for table in spread:
         if table["table"].endswith("llm_interactions"):
