@@ -9,9 +9,10 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded, mi
 from rlm_cachetrack.cli import app
 from tests.conftest import _database
 from tests.support.browser import chromium
-from tests.support.web import BEGUN, HOSTILE, record, served, store_missed, store_runs
+from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
@@ -302,6 +303,70 @@ def test_a_report_opens_from_its_file_alone(page: Any, stored: str, tmp_path: Pa
         assert page.problems == []
 
 
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+STRANGE_NAMES = (
+    HOSTILE,
+    LONG,
+    "\u202e\u2066\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627\u2069 \u200f<b>",  # from right to left
+    FAMILY * 40,
+    "a\u0301" * 200 + "\u0000\u001b]0;x\u0007",
+)
+
+
+def test_no_name_whatever_it_is_does_harm_on_any_page(
+    browser: Any, server_url: str, template: str, tmp_path: Path
+) -> None:
+    """As query, model, provider, tier, finish reason and error, as a filter and a search, and in a report."""
+    with contextlib.contextmanager(_database)(server_url, template) as url:
+        with TimescaleDBClient(url) as db:
+            for number, name in enumerate(STRANGE_NAMES):
+                for success in (True, False):
+                    moment = BEGUN + timedelta(minutes=number)
+                    more = {"provider": name, "service_tier": name, "finish_reason": name, "success": success}
+                    call = record(name[:2000], moment, model=name, prompt_tokens=100, cached_tokens=50, **more)
+                    call.error_type = call.error_message = None if success else name
+                    db.record_llm_interaction(call)
+                state = "completed" if number else name
+                db.complete_query_run(name[:2000], BEGUN + timedelta(minutes=number), status=state)
+            assert db.flush()
+            with psycopg.connect(url) as connection:  # no record may be named so; what others stored may
+                for table in ("llm_interactions", "query_run_summaries", "token_cache_optimization"):
+                    change = f"UPDATE {table} SET query_id = %s WHERE query_id = %s"
+                    assert connection.execute(change, (LONG, LONG[:2000])).rowcount
+            db.set_budget(1.0, "day", HOSTILE, model=HOSTILE)
+            runs = [(run["query_id"], run["run_id"].isoformat()) for run in db.list_query_runs()]
+        assert len(runs) == len(STRANGE_NAMES)
+        chosen = [{"model": name} for name in STRANGE_NAMES] + [{"provider": name} for name in STRANGE_NAMES]
+        paths = ["/?range=24h", "/models?range=all", "/savings", "/runs", "/forecast", "/health", "/api/docs"]
+        paths += [f"/?{urlencode({'range': 'all', **one})}" for one in chosen]
+        paths += [f"/runs?{urlencode({'search': name, 'status': name})}" for name in STRANGE_NAMES]
+        paths += [f"/forecast?{urlencode({'model': name})}" for name in STRANGE_NAMES]
+        paths += [f"/run?{urlencode({'query_id': query, 'run_id': run})}" for query, run in runs]
+        narrow = browser.new_context(viewport={"width": 400, "height": 900})
+        with served(url) as address, contextlib.closing(narrow) as context:
+            page, problems = context.new_page(), []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("dialog", lambda dialog: problems.append(f"a dialog: {dialog.message}"))
+            page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+            files = []
+            for number, (query, _) in enumerate(runs):
+                files.append(tmp_path / f"{number}.html")
+                asked = ["report", query, "--html", str(files[-1]), "--db-url", url]
+                assert CliRunner().invoke(app, asked).exit_code == 0
+            for where in [address + path for path in paths] + [file.as_uri() for file in files]:
+                open_page(page, where)
+                shown = where[:120]
+                assert page.title() != "owned", shown
+                assert page.locator("main img, main script:not([type='application/json']), main b").count() == 0, shown
+                assert page.evaluate("document.documentElement.scrollWidth") <= 400, shown
+                text = page.inner_text("main")
+                assert not {"\x1b", "\u202e", "\u2066", "\x00", "\x07"} & set(text), shown
+            assert problems == []
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT count(*) FROM llm_interactions").fetchone()
+            assert row == (2 * len(STRANGE_NAMES),)
+
+
 def test_it_works_with_the_keyboard_alone(page: Any, address: str) -> None:
     open_page(page, address + "/")
     page.keyboard.press("Tab")
@@ -376,7 +441,14 @@ def test_the_look_can_be_chosen_and_stays(page: Any, address: str) -> None:
     assert page.inner_text("#theme") == "Light mode"
 
 
-def test_a_database_that_dies_is_said_and_comes_back(page: Any, browser: Any) -> None:
+def kill(folder: Path) -> None:
+    """SIGKILL for the server, as the system does when memory ends."""
+    pid = int(next(folder.glob("postgres-*/**/postmaster.pid")).read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("dies", [embedded.stop, kill], ids=["stopped", "killed"])
+def test_a_database_that_dies_is_said_and_comes_back(dies: Callable[[Path], object], page: Any, browser: Any) -> None:
     folder = Path(tempfile.mkdtemp(prefix="rlmct-web-", dir="/tmp"))
     folder.chmod(0o711)
     try:
@@ -385,7 +457,7 @@ def test_a_database_that_dies_is_said_and_comes_back(page: Any, browser: Any) ->
         with served(url) as address:
             open_page(page, address + "/?range=24h")
             shown = page.inner_text("dl.cards")
-            embedded.stop(folder)
+            dies(folder)
             until(page, "document.getElementById('notice').textContent.includes('does not answer')")
             assert page.inner_text("dl.cards") == shown
             with contextlib.closing(browser.new_page()) as other:
