@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import json
 import math
 import sys
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import ConfigError
 from ..wording import NONE, clean, clean_lines, duration, moment, number, percentage, rate, size, usd
 
 __all__ = [
@@ -33,12 +35,14 @@ __all__ = [
     "duration",
     "moment",
     "number",
+    "one_form",
     "patiently",
     "percentage",
     "print_csv",
     "print_json",
     "print_line",
     "rate",
+    "row_columns",
     "shorten",
     "size",
     "stderr",
@@ -88,6 +92,22 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) ->
         values = (_plain(row[name]) for name in names)
         writer.writerow([json.dumps(v, default=str) if isinstance(v, (dict, list)) else v for v in values])
     sys.stdout.flush()
+
+
+def row_columns(module: str, row: str) -> tuple[str, ...]:
+    """The columns of a row of a reading module, which is loaded only when it is needed: the driver comes with it."""
+    found = getattr(importlib.import_module(f"..{module}", __package__), row)
+    return tuple(found.__annotations__)
+
+
+def one_form(*forms: bool) -> None:
+    """Refuse several forms of output at once.
+
+    Raises:
+        ConfigError: More than one is asked for.
+    """
+    if sum(forms) > 1:
+        raise ConfigError("--json, --csv and --live exclude each other")
 
 
 @contextlib.contextmanager

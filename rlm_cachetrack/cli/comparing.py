@@ -11,18 +11,21 @@ from rich.text import Text
 
 from ..errors import ConfigError
 from ..wording import verdict
-from ._arguments import AsJson, DbUrl, chosen_runs, open_client, when
+from ._arguments import AsCsv, AsJson, DbUrl, chosen_runs, open_client, when
 from ._output import (
     Column,
     clean,
     duration,
     moment,
     number,
+    one_form,
     patiently,
     percentage,
+    print_csv,
     print_json,
     print_line,
     rate,
+    row_columns,
     stdout,
     table,
     usd,
@@ -296,9 +299,11 @@ def latency(
     ] = None,
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
     """Show the time that the cache saves: cached against uncached calls of the same length of prompt."""
+    one_form(as_json, as_csv)
     with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.get_latency_dividend(
             since=when(since, "--since"),
@@ -309,6 +314,8 @@ def latency(
         )
     if as_json:
         print_json(found)
+    elif as_csv:
+        print_csv(found["rows"], row_columns("latency", "LatencyRow"))
     else:
         _print_latency(stdout(), found)
 

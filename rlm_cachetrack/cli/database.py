@@ -16,7 +16,7 @@ from .._version import __version__
 from ..config import ENV_FINGERPRINTS, disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
-from ._output import moment, number, print_json, print_line, size, stderr, stdout
+from ._output import moment, number, patiently, print_json, print_line, size, stderr, stdout
 from .policy import policy_facts, policy_lines
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def migrate(
     def told(label: str, number: int, count: int) -> None:
         stderr().print(f"step {number} of {count}: {label}", markup=False)
 
-    applied = runtime.migrate_store(told if notes else None)
+    with patiently("changing the schema"):
+        applied = runtime.migrate_store(told if notes else None)
     for label in applied:
         console.print(f"applied {label}")
     console.print("The schema is up to date.")
@@ -65,7 +66,8 @@ def migrate(
 
 def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Check what is connected: server, extension, schema, prices, journals, versions."""
-    facts, code = _examine(db_url)
+    with patiently("looking at the database"):
+        facts, code = _examine(db_url)
     if as_json:
         database = facts["database"]
         print_json({**facts, "database": {**database, "policies": policy_facts(database.get("policies"))}})

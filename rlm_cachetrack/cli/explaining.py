@@ -15,6 +15,7 @@ from ._output import (
     clean,
     moment,
     number,
+    one_form,
     patiently,
     percentage,
     print_csv,
@@ -25,7 +26,7 @@ from ._output import (
     table,
     usd,
 )
-from .reading import Run, one_form
+from .reading import Run
 
 if TYPE_CHECKING:
     from ..explain import CacheExplanation

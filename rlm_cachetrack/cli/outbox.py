@@ -14,8 +14,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import ConfigError, StoreUnreachableError
-from ._arguments import AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
-from ._output import Column, clean, moment, number, print_json, print_line, size, stderr, stdout, table
+from ._arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
+from ._output import Column, clean, moment, number, print_csv, print_json, print_line, size, stderr, stdout, table
 
 if TYPE_CHECKING:
     from ..client import TimescaleDBClient
@@ -162,6 +162,7 @@ def dead_letters(
     export: Annotated[bool, typer.Option("--export", help="Print them whole, one line of JSON each.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
     """List the records that the database refuses, with its reasons; --retry, --discard or --export them."""
@@ -169,6 +170,8 @@ def dead_letters(
 
     if retry + discard + export > 1:
         raise ConfigError("--retry, --discard and --export exclude each other")
+    if as_csv and (as_json or retry or discard or export):
+        raise ConfigError("--csv is a form of the list: --json, --retry, --discard and --export exclude it")
     runtime = unopened(db_url)
     letters = runtime.dead_letters.read()
     if ids:
@@ -191,6 +194,8 @@ def dead_letters(
             stdout().print(f"Deleted {_counted(gone, 'record')}.")
     elif as_json:
         print_json([asdict(letter) for letter in letters])
+    elif as_csv:
+        print_csv([asdict(letter) for letter in letters], ("id", "time", "reason", "event"))
     else:
         _list(letters)
 

@@ -10,17 +10,20 @@ import typer
 from rich.console import Console
 
 from ..errors import ConfigError
-from ._arguments import AsJson, DbUrl, open_client, when
+from ._arguments import AsCsv, AsJson, DbUrl, open_client, when
 from ._output import (
     NONE,
     Column,
     clean,
     number,
+    one_form,
     patiently,
     percentage,
+    print_csv,
     print_json,
     print_line,
     rate,
+    row_columns,
     stdout,
     table,
     usd,
@@ -81,9 +84,11 @@ def what_if(
         str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
     ] = None,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
     """Say what the calls would have cost: another model, tier, price list or hit rate."""
+    one_form(as_json, as_csv)
     with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.what_if(
             model=model,
@@ -98,6 +103,8 @@ def what_if(
         )
     if as_json:
         print_json(found)
+    elif as_csv:
+        print_csv(found["by_model"], row_columns("what_if", "WhatIfModel"))
     else:
         _print_what_if(stdout(), found)
 
@@ -251,12 +258,16 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
 
 
 @budget_app.command("list")
-def list_(as_json: AsJson = False, db_url: DbUrl = None) -> None:
+def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) -> None:
     """List the budgets."""
+    one_form(as_json, as_csv)
     with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.list_budgets()
     if as_json:
         print_json(found)
+        return
+    if as_csv:
+        print_csv(found, row_columns("budgets", "Budget"))
         return
     console = stdout()
     if not found:
@@ -285,14 +296,18 @@ def reconcile(
     ] = None,
     provider: Annotated[str, typer.Option("--provider", help="Whose calls to compare.")] = "openai",
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
     """Compare with a provider's export, by day, model and tier: coverage, and what is unexplained."""
+    one_form(as_json, as_csv)
     least = share(at_least, "--at-least")
     with open_client(db_url) as client, patiently("adding up the calls"):
         found = client.reconcile(file, provider=provider)
     if as_json:
         print_json(_dates(found))
+    elif as_csv:
+        print_csv(found["rows"], row_columns("reconcile", "ReconciliationRow"))
     else:
         console = stdout()
         columns = [

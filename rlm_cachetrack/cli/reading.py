@@ -20,11 +20,13 @@ from ._output import (
     duration,
     moment,
     number,
+    one_form,
     patiently,
     percentage,
     print_csv,
     print_json,
     rate,
+    row_columns,
     shorten,
     stdout,
     table,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..analytics import TokenCacheOptimization
 
-__all__ = ["models", "one_form", "runs", "show", "top", "usage"]
+__all__ = ["models", "runs", "show", "top", "usage"]
 
 _LIVE_S = 0.5
 
@@ -75,7 +77,7 @@ def runs(
         print_json(found)
         return
     if as_csv:
-        print_csv(found, _columns("RunListing"))
+        print_csv(found, row_columns("analytics", "RunListing"))
         return
     console = stdout()
     if not found:
@@ -158,7 +160,7 @@ def top(
         print_json(found)
         return
     if as_csv:
-        print_csv(found, _columns("TokenCacheOptimization"))
+        print_csv(found, row_columns("analytics", "TokenCacheOptimization"))
         return
     console = stdout()
     console.print(_EMPTY if empty else _top_table(found, console.width), soft_wrap=not found)
@@ -236,7 +238,7 @@ def models(
         print_json(found)
         return
     if as_csv:
-        print_csv(found, _columns("ModelEffectiveness"))
+        print_csv(found, row_columns("analytics", "ModelEffectiveness"))
         return
     console = stdout()
     if first is not None or last is not None:
@@ -309,23 +311,6 @@ def usage(
         console.print("No call of that time is stored.")
         return
     console.print(usage_chart(found, min(console.width, 120), console.encoding.lower().startswith("utf")))
-
-
-def _columns(row: str) -> tuple[str, ...]:
-    """The columns of a row of ``analytics``, which is loaded only when it is needed: the driver comes with it."""
-    from .. import analytics
-
-    return tuple(getattr(analytics, row).__annotations__)
-
-
-def one_form(*forms: bool) -> None:
-    """Refuse several forms of output at once.
-
-    Raises:
-        ConfigError: More than one is asked for.
-    """
-    if sum(forms) > 1:
-        raise ConfigError("--json, --csv and --live exclude each other")
 
 
 def _saved(savings: float | None, hit_rate: float | None) -> str:

@@ -31,11 +31,35 @@ def cli(*arguments: str, columns: int = 80) -> Result:
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)})
 
 
-@pytest.mark.parametrize("command", ["runs", "top", "models"])
-def test_csv_has_the_rows_of_json(command: str, reused_db_url: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "within"),
+    [
+        (["runs"], None),
+        (["top"], None),
+        (["models"], None),
+        (["budget", "list"], None),
+        (["what-if", "--hit-rate", "50%"], "by_model"),
+        (["latency"], "rows"),
+        (["explain", "bench"], "interactions"),
+        (["reconcile", "FILE"], "rows"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_csv_has_the_rows_of_json(command: list[str], within: str | None, reused_db_url: str, tmp_path: Path) -> None:
     store_runs(reused_db_url)
-    rows = json.loads(cli(command, "--json", "--db-url", reused_db_url).stdout)
-    table = list(csv.DictReader(io.StringIO(cli(command, "--csv", "--db-url", reused_db_url).stdout)))
+    with TimescaleDBClient(reused_db_url) as db:
+        db.set_budget(1.0, "day", name='a "quoted", name')
+        for number in range(20):  # enough of one length, cached and not, for a comparison of latency
+            cached = 512 * (number % 2)
+            db.record_llm_interaction(record("alike", BEGUN, number, prompt_tokens=600, cached_tokens=cached))
+    export = tmp_path / "costs.csv"
+    export.write_text(f"start_time,amount_value,amount_currency\n{int(BEGUN.timestamp())},0.05,usd\n")
+    asked = [str(export) if part == "FILE" else part for part in command] + ["--db-url", reused_db_url]
+    found = json.loads(cli(*asked, "--json").stdout)
+    rows = found if within is None else found[within]
+    table = list(csv.DictReader(io.StringIO(cli(*asked, "--csv").stdout)))
+    with TimescaleDBClient(reused_db_url) as db:
+        db.remove_budget('a "quoted", name')
     assert len(table) == len(rows) > 0
     for mine, wanted in zip(table, rows, strict=True):
         assert list(mine) == list(wanted)
@@ -49,12 +73,14 @@ def test_csv_has_the_rows_of_json(command: str, reused_db_url: str) -> None:
 
 
 def test_csv_of_nothing_has_its_head(reused_db_url: str) -> None:
-    for command in ("runs", "top", "models", "usage"):
-        assert len(cli(command, "--csv", "--db-url", reused_db_url).stdout.splitlines()) == 1
+    nothing = (["runs"], ["top"], ["models"], ["usage"], ["budget", "list"], ["latency"], ["outbox", "dead-letters"])
+    for command in (*nothing, ["what-if", "--hit-rate", "50%"]):
+        assert len(cli(*command, "--csv", "--db-url", reused_db_url).stdout.splitlines()) == 1, command
 
 
 def test_forms_exclude_each_other(reused_db_url: str) -> None:
     assert cli("runs", "--json", "--csv", "--db-url", reused_db_url).exit_code == 2
+    assert cli("outbox", "dead-letters", "--csv", "--retry", "--db-url", reused_db_url).exit_code == 2
     assert cli("top", "--live", "--db-url", reused_db_url).exit_code == 2
 
 

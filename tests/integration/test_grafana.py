@@ -115,7 +115,20 @@ def test_dashboards_name_the_provisioned_data_source() -> None:
         "datasources"
     ]
     assert {"overview", "runs", "models"} == set(DASHBOARDS)
+    for key in ("uid", "title"):
+        assert len({dashboard[key] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
     for dashboard in DASHBOARDS.values():
+        taken: set[tuple[int, int]] = set()
+        for panel in dashboard["panels"]:
+            place = panel["gridPos"]
+            tiles = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not tiles & taken, panel["title"]
+            assert place["x"] + place["w"] <= 24, panel["title"]
+            taken |= tiles
         named = [panel["datasource"] for panel in dashboard["panels"]]
         named += [variable["datasource"] for variable in dashboard["templating"]["list"]]
         assert {(one["type"], one["uid"]) for one in named} == {(source["type"], source["uid"])}
