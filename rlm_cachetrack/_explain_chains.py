@@ -12,7 +12,7 @@ once a whole prompt is exact, and others are estimates.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -26,7 +26,7 @@ __all__ = ["Call", "Chains", "Divergence", "divergence", "segment_words"]
 _CHARACTERS_A_TOKEN = 4.0
 _LEADING = ("tool_definition", "response_format", "system", "developer")
 _AT_THE_SERVER = "previous_response"
-_SIMILAR, _SIMILAR_CHARACTERS = 0.002, 12
+_SIMILAR_CHARACTERS = 4
 _HALF = 0.5
 
 
@@ -206,8 +206,14 @@ class Divergence:
     tokens: float
 
 
-def divergence(later: Call, earlier: Call) -> Divergence | None:
-    """Where ``later`` parts from ``earlier``; None where it goes on from it, or is simply about something else."""
+def divergence(later: Call, earlier: Call, marks: Collection[int] | None = None) -> Divergence | None:
+    """Where ``later`` parts from ``earlier``; None where it goes on from it, or is simply about something else.
+
+    Args:
+        later: The prompt that missed.
+        earlier: One that was sent before.
+        marks: The segments of ``earlier`` at whose end the cache can be read; None: anywhere.
+    """
     ours, theirs = later.segments, earlier.segments
     start = 0
     for one, other in zip(ours, theirs, strict=False):
@@ -220,7 +226,12 @@ def divergence(later: Call, earlier: Call) -> Divergence | None:
     common = Counter(segment.digest for segment in rest) & Counter(segment.digest for segment in before)
     last, last_before = _last(rest, common), _last(before, common)
     if not _is_much(before, common):
-        return _leading_edit(later, start, before)
+        return _leading_edit(later, start, before) if marks is None or start in marks else None
+    if marks is not None:
+        last_before = max((place for place in range(last_before + 1) if start + place in marks), default=-1)
+        last = _same(rest, before[last_before], common) if last_before >= 0 else -1
+        if last < 0:
+            return None  # what they have in common could not be read in any case
     added = _without(rest[: last + 1], common)
     gone = _without(before[: last_before + 1], common)
     inserted = _unpaired(added, gone)
@@ -247,6 +258,13 @@ def _last(segments: Sequence[Segment], common: Counter[bytes]) -> int:
     """The last place that is in both; of equal segments only as many as both have."""
     unmatched = _without(segments, common)
     return max((place for place in range(len(segments)) if place not in unmatched), default=-1)
+
+
+def _same(segments: Sequence[Segment], wanted: Segment, common: Counter[bytes]) -> int:
+    """The last place of a segment that both have; -1 where it is in one only."""
+    if not common[wanted.digest]:
+        return -1
+    return max(place for place, segment in enumerate(segments) if segment.digest == wanted.digest)
 
 
 def _is_much(before: Sequence[Segment], common: Counter[bytes]) -> bool:
@@ -286,7 +304,7 @@ def _unpaired(added: Mapping[int, Segment], gone: Mapping[int, Segment]) -> list
 def _leading_edit(later: Call, start: int, before: Sequence[Segment]) -> Divergence | None:
     """Instructions seldom become others of the same size by chance: but for a few characters, they were edited."""
     one, other = later.segments[start], before[0]
-    alike = abs(one.size - other.size) <= max(_SIMILAR_CHARACTERS, _SIMILAR * max(one.size, other.size))
+    alike = abs(one.size - other.size) <= _SIMILAR_CHARACTERS
     if one.kind in _LEADING and one.kind == other.kind and alike:
         return Divergence(start, "edited", one, later.ends[start])
     return None

@@ -8,12 +8,13 @@ verdict; of several the one that cost most.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ._explain_chains import Call, Chains, Divergence, divergence, segment_words
+from .cache_rules import CacheRule
 from .fingerprint import Segment
 
 __all__ = ["VERDICTS", "Judged", "Verdict", "judge"]
@@ -40,6 +41,7 @@ _ELSEWHERE: tuple[tuple[str, Verdict], ...] = (
     ("model and key", "model_changed"),
 )
 _CLOCKS_S = 0.005  # start and end of a call are read from two clocks
+_ANSWER_BEGINS = 16  # tokens that are counted with a prompt, though the next one may go on otherwise
 _UNSURE = 0.03  # of an estimated number of tokens
 _MOST = 0.5  # of what another model or key had, that is lost
 _CANDIDATES = 12
@@ -83,7 +85,6 @@ class _Entry:
     ready: float
     call: Call
     writer: Judged | None = None
-    uses: int = 1
 
 
 @dataclass(slots=True)
@@ -115,6 +116,7 @@ class _Replay:
     def __init__(self) -> None:
         self._entries: dict[int, dict[tuple[Any, ...], _Entry]] = {}
         self._recent: dict[tuple[Any, ...], deque[Call]] = {}
+        self._homes: Counter[tuple[int, tuple[Any, ...]]] = Counter()
         self._holders: dict[tuple[tuple[Any, ...], bytes], Call] = {}
 
     def look_up(self, call: Call) -> dict[str, _Found]:
@@ -140,11 +142,16 @@ class _Replay:
             if "live" in found:
                 break
         if (nearest := found.get("live")) is not None:  # how at home the conversation is here, and elsewhere
-            at_home = self._entries[call.chain[nearest.at]]
+            begun = call.chain[min(_begun(call), nearest.at)]
             for each in found.values():
-                there = next((entry for entry in at_home.values() if entry.call.place == each.entry.call.place), None)
-                each.uses = 0 if there is None else there.uses
+                each.uses = self._homes[begun, each.entry.call.place]
         return found
+
+    def marks(self, call: Call) -> set[int] | None:
+        """The segments of an earlier call at whose end its prompt can be read; None: at the end of any."""
+        if call.rule.matching == "prefix":
+            return None
+        return {at for at in _readable_places(call) if call.place in self._entries.get(call.chain[at], {})}
 
     def earlier(self, call: Call) -> Iterable[Call]:
         """Calls of the same place that may be an earlier state of the same conversation, those likeliest first."""
@@ -172,12 +179,13 @@ class _Replay:
         if call.rule.matching == "none":
             return
         place = call.place
+        self._homes[call.chain[_begun(call)], place] += 1
         lifetime = call.rule.lifetime_s(call.fingerprint.retention if call.fingerprint else None)
         for at in _written_places(call):
             entries = self._entries.setdefault(call.chain[at], {})
             entry = entries.get(place)
             if entry is not None and entry.ready <= call.began and call.began - entry.used <= lifetime:
-                entry.used, entry.call, entry.uses = call.began, call, entry.uses + 1
+                entry.used, entry.call = call.began, call
             else:
                 entries[place] = _Entry(call.began, call.first_token, call, judged)
         if read is not None:
@@ -201,7 +209,7 @@ def judge(chains: Chains) -> list[Judged]:
             judged, read = _without_chain(call), None
         else:
             there = replay.look_up(call)
-            judged, read = _verdict(call, there, replay.earlier), there.get("live")
+            judged, read = _verdict(call, there, replay), there.get("live")
         replay.note(judged, read if judged.call.row["cached_tokens"] else None)
         if call.own:
             found.append(judged)
@@ -227,19 +235,21 @@ def _too_short(call: Call) -> Judged:
     return Judged(call, "below_minimum", 0, words=f"prompts of less than {least} tokens are not cached")
 
 
-def _verdict(call: Call, there: dict[str, _Found], earlier: Callable[[Call], Iterable[Call]]) -> Judged:
+def _verdict(call: Call, there: dict[str, _Found], replay: _Replay) -> Judged:
     row, rule = call.row, call.rule
     cached, tokens = row["cached_tokens"], row["prompt_tokens"]
-    live = there.get("live")
-    ceiling = min(tokens, live.readable if live is not None else 0)
     if cached is None:
         return Judged(call, "not_reported", 0, words=_not_reported(call))
     if rule.matching == "none":
         return Judged(call, "below_minimum", cached, words="prompts of this model are not cached")
     if not cached and tokens < rule.minimum_tokens:
         return _too_short(call)
-    causes = list(_causes(call, there, earlier, cached, ceiling))
+    live = there.get("live")
+    # Within a step, or what an estimate may err by, nothing was missed: what was read is what could be.
+    missed = live is not None and _is_more(rule, live.readable, live.exact, cached)
+    ceiling = min(tokens, live.readable) if live is not None and missed else cached
     ceiling = max(cached, ceiling)
+    causes = list(_causes(call, there, replay, cached, ceiling))
     worst = max(causes, key=lambda cause: cause.gain, default=None)
     if worst is None:
         if cached:
@@ -255,36 +265,38 @@ def _verdict(call: Call, there: dict[str, _Found], earlier: Callable[[Call], Ite
     return _judged(call, worst, cached, ceiling)
 
 
+def _is_more(rule: CacheRule, readable: int, exact: bool, than: int) -> bool:
+    """Whether it is more than was read, by more than a step or an estimate may err."""
+    if than == 0:  # nothing against something: only whether the minimum was reached may be in doubt
+        error = 0 if exact else _UNSURE * rule.minimum_tokens
+        return readable >= rule.minimum_tokens + error and readable > 0
+    return readable - than > max(rule.step_tokens, _ANSWER_BEGINS, 0.0 if exact else _UNSURE * readable)
+
+
 def _causes(
     call: Call,
     there: dict[str, _Found],
-    earlier: Callable[[Call], Iterable[Call]],
+    replay: _Replay,
     cached: int,
     ceiling: int,
 ) -> Iterable[_Cause]:
     """What may be at fault: whatever would have let more be read, by more than an estimate may err."""
-    rule, live = call.rule, there.get("live")
-    have = max(cached, ceiling)
-
-    def more(readable: int, exact: bool, than: int) -> bool:
-        error = rule.step_tokens if exact else max(rule.step_tokens, _UNSURE * readable)
-        if than == 0:  # nothing against something: only whether the minimum was reached may be in doubt
-            error = 0 if exact else _UNSURE * rule.minimum_tokens
-            return readable >= rule.minimum_tokens + error and readable > 0
-        return readable - than > error
-
-    if live is not None and more(live.readable, live.exact, cached):
+    rule, live, have = call.rule, there.get("live"), ceiling
+    if live is not None and ceiling > cached:
         verdict: Verdict = "partial_hit" if cached else "provider_miss"
         yield _Cause(verdict, live.readable, live.readable - cached, live.exact, live.entry.call)
-    whole = live is not None and live.at == len(live.entry.call.chain) - 1 and live.entry.call.chain
+    # The newest prompt that begins like it is a beginning of it; of breakpoints only those who wrote one are known.
+    whole = rule.matching == "prefix" and live is not None and live.at == len(live.entry.call.chain) - 1
     if not whole:
         best: _Cause | None = None
-        for other in earlier(call):
-            parted = divergence(call, other)
+        for other in replay.earlier(call):
+            if rule.matching != "prefix" and live is not None and call.chain[live.at] not in other.chain[live.at :][:1]:
+                continue  # back from a side branch, to what was sent before it
+            parted = divergence(call, other, replay.marks(other))
             if parted is None:
                 continue
             readable = rule.readable(parted.tokens)
-            if more(readable, False, have) and (best is None or readable > best.readable):
+            if _is_more(rule, readable, False, have) and (best is None or readable > best.readable):
                 best = _Cause("prefix_changed", readable, readable - have, False, other, parted)
         if best is not None:
             yield best
@@ -292,7 +304,7 @@ def _causes(
         elsewhere = there.get(kind)
         if kind == "model and key" and ("model" in there or "key" in there):
             continue
-        if elsewhere is None or not more(elsewhere.readable, elsewhere.exact, have):
+        if elsewhere is None or not _is_more(rule, elsewhere.readable, elsewhere.exact, have):
             continue
         gain = elsewhere.readable - have
         # Back from there, a conversation finds most of what it had here before: that is no fault of this call.
@@ -300,7 +312,7 @@ def _causes(
         if kind == "expired" or away or gain > _MOST * elsewhere.readable:
             yield _Cause(verdict, elsewhere.readable, gain, elsewhere.exact, elsewhere.entry.call)
     under_way = there.get("concurrent")
-    if under_way is not None and more(under_way.readable, under_way.exact, have):
+    if under_way is not None and _is_more(rule, under_way.readable, under_way.exact, have):
         gain, compared = under_way.readable - have, under_way.entry.call
         yield _Cause("provider_miss", under_way.readable, gain, under_way.exact, compared, concurrent=True)
 
@@ -374,6 +386,11 @@ def _written_places(call: Call) -> Sequence[int]:
     if call.fingerprint is not None and call.fingerprint.explicit:
         return marks[-_WRITTEN:]
     return sorted({*marks[1 - _WRITTEN :], *_turns(call)[-1:]})
+
+
+def _begun(call: Call) -> int:
+    """Where the first message of a user ends: what begins like it is the same conversation, mostly."""
+    return next((place for place, segment in enumerate(call.segments) if segment.kind == "user"), 0)
 
 
 def _marks(call: Call) -> list[int]:

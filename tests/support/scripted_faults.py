@@ -35,6 +35,8 @@ class Shape:
     minimum: int = 1024
     ttl_s: float = 300.0
     api: str = "chat.completions"
+    model: str = "gpt-4.1"
+    breakpoints: bool = False
 
 
 @dataclass
@@ -42,10 +44,12 @@ class Provider:
     """Counts tokens and caches beginnings."""
 
     shape: Shape
+    turns: list[int] = field(default_factory=list)
     seen: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def tokens_of(self, body: dict[str, Any]) -> list[Any]:
         found: list[Any] = []
+        self.turns = []
         for tool in body.get("tools", ()):
             found += self._split(json.dumps(tool))
         if "instructions" in body:
@@ -53,6 +57,8 @@ class Provider:
         for message in body.get("messages") or body.get("input"):
             found += [message["role"]] * self.shape.message_overhead
             found += self._split(message["content"])
+            if message["role"] == "user":
+                self.turns.append(len(found))
         return found
 
     def _split(self, text: str) -> list[str]:
@@ -64,6 +70,8 @@ class Provider:
         """``prompt_tokens`` and ``cached_tokens``; the prompt is in the cache afterwards."""
         tokens = self.tokens_of(body)
         place = (model, body.get("prompt_cache_key"))
+        if self.shape.breakpoints:
+            return len(tokens) + self.shape.answer_overhead, self._by_turns(tokens, place, now)
         cached, chain = 0, hash(place)
         live = []
         for index, token in enumerate(tokens, 1):
@@ -80,6 +88,15 @@ class Provider:
             for _, name in live:
                 self.seen[name] = now
         return len(tokens) + self.shape.answer_overhead, cached
+
+    def _by_turns(self, tokens: list[Any], place: tuple[Any, ...], now: float) -> int:
+        """A prompt is written as far as the end of its last turn, and read as far as one of its turns was written."""
+        ends = [end for end in self.turns if end >= self.shape.minimum]
+        names = {end: (place, end, hash(tuple(tokens[:end]))) for end in ends}
+        live = [end for end in ends if self.seen.get(names[end], -math.inf) >= now - self.shape.ttl_s]
+        for end in {*live[-1:], *ends[-1:]}:
+            self.seen[names[end]] = now
+        return max(live, default=0)
 
 
 @dataclass
@@ -143,7 +160,7 @@ class Script:
         return self.told
 
     def _call(self, talk: dict[str, Any], fault: str | None) -> None:
-        model, body = "gpt-4.1", self._body(talk["tools"], talk["system"], talk["messages"])
+        model, body = self.shape.model, self._body(talk["tools"], talk["system"], talk["messages"])
         verdict = "first_call" if talk["calls"] == 0 else "hit"
         sound, sound_now = (copy.deepcopy(body), model), self.now
         messages = [dict(message) for message in talk["messages"]]
@@ -159,10 +176,10 @@ class Script:
             del messages[place]
             body, verdict = self._body(talk["tools"], talk["system"], messages), "prefix_changed"
         elif fault == "pause":
-            self.now += 600
+            self.now += 2 * self.shape.ttl_s
             verdict = "expired"
         elif fault == "model":
-            model, verdict = "gpt-4.1-mini", "model_changed"
+            model, verdict = f"{model}-mini", "model_changed"
         elif fault == "key":
             body["prompt_cache_key"], verdict = f"other-{self.now}", "key_changed"
         elif fault == "short":
@@ -172,7 +189,7 @@ class Script:
             )
         else:
             fault = None
-        spare = Provider(self.shape, dict(self.provider.seen))
+        spare = Provider(self.shape, seen=dict(self.provider.seen))
         tokens, cached = self.provider.ask(body, model, self.now)
         lost = 0
         if verdict == "hit" and self.now - talk["last"] > self.shape.ttl_s:  # others paused
