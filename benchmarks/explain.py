@@ -2,7 +2,7 @@
 
 From a throw-away embedded PostgreSQL, reading included: conversations of up to 50 messages, three at a time, each third
 call with a fault. Once with nothing else in the database, and once while ten other runs of as many calls went on at the
-same time with the same model, of which 10,000 calls are looked at, too. What fingerprints take is in `fingerprints`.
+same time with the same model, of which 5,000 calls are looked at, too. What fingerprints take is in `fingerprints`.
 """
 
 from __future__ import annotations

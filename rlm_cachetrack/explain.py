@@ -35,7 +35,7 @@ __all__ = [
 
 _MOST_CALLS = 50_000
 _NEIGHBOURS = 20
-_LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 10_000
+_LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 5_000
 _BEFORE = 1_000
 """So many calls before those that are explained are read, too: what they left in the cache can be read."""
 _LOOK_BACK = timedelta(hours=1)
@@ -112,7 +112,7 @@ def explain_cache(
     """Why the calls of a run read from the cache what they read; None for a run without calls.
 
     Blocks for up to five queries, and some 0.2 ms a call, including those of other runs that are looked at: as many
-    as ``limit``, but 2,000 at least and 10,000 at most.
+    as ``limit``, but 2,000 at least and 5,000 at most.
 
     Args:
         store: Where the calls are.
