@@ -6,6 +6,7 @@ is taken with the column and without. A conversation grows by two messages a cal
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from rlm_cachetrack._fingerprint_codec import Encoder
 from rlm_cachetrack.fingerprint import Digests, of_request
 from tests.support import clusters
 
-CONVERSATIONS = 400
+CONVERSATIONS = int(os.environ.get("CONVERSATIONS", "400"))
 MESSAGES = 50
 
 

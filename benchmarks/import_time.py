@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-ROUNDS = 31
+ROUNDS = int(os.environ.get("ROUNDS", "31"))
 TARGET_MS = 40
 
 PROGRAM = """

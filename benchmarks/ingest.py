@@ -40,7 +40,7 @@ from rlm_cachetrack.records import COLUMNS
 RECORDS = int(os.environ.get("RECORDS", "100000"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 BATCH = int(os.environ.get("BATCH", "2500"))
-START = datetime(2026, 1, 10, 9, tzinfo=UTC).timestamp()
+START = int(datetime(2026, 1, 10, 9, tzinfo=UTC).timestamp())
 TABLE = sql.Identifier("llm_interactions")
 NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 
@@ -54,7 +54,7 @@ def lines(count: int) -> Iterator[bytes]:
         ("gpt-4.1", None),
         ("gpt-4o", None),
     )
-    place = b""
+    place = ""
     for number in range(count):
         if number % 10 == 0:
             run = datetime.fromtimestamp(START + number // 50 * 60, UTC)
@@ -64,7 +64,7 @@ def lines(count: int) -> Iterator[bytes]:
                 "run_id": run.isoformat(),
                 "iteration": iteration,
             }
-            place = json.dumps(values).encode()
+            place = json.dumps(values)
         requested, served = models[number % 4]
         prompt = rng.randrange(800, 12_000)
         cached = rng.choice((0, prompt // 128 * 128 // 2, prompt // 128 * 128))
@@ -87,9 +87,9 @@ def lines(count: int) -> Iterator[bytes]:
             "provider": "openai",
             "model": served or requested,
             "requested_model": requested,
-            "start_time": START + number * 1.2345,
-            "duration_ms": rng.random() * 9000,
-            "time_to_first_token_ms": None,
+            "start_ns": START * 1_000_000_000 + number * 1_234_500_000,
+            "duration_ns": rng.randrange(9_000_000_000),
+            "time_to_first_token_ns": None,
             "context_messages": number % 10 + 1,
             "response_length": completion * 4,
             "request_id": f"req_{rng.getrandbits(128):032x}",

@@ -10,6 +10,7 @@ The first pass is not counted: it finds each model's prices and remembers them, 
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import tempfile
@@ -22,8 +23,8 @@ from rlm_cachetrack._packing import Packer
 from rlm_cachetrack.pricing import PriceBook
 from rlm_cachetrack.usage import TokenUsage
 
-CALLS = 20_000
-ROUNDS = 21
+CALLS = int(os.environ.get("CALLS", "20000"))
+ROUNDS = int(os.environ.get("ROUNDS", "21"))
 TARGET = 200_000
 
 MODELS = [

@@ -1,0 +1,43 @@
+"""Benchmarks run, with little to measure; what they measure is for `make bench`.
+
+Not here: `scale`, `dashboard`, `transfer` and `explain`, which take minutes however little they are given, and
+`import_time`, which knows no less than it measures.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("cpu", {"CALLS": "200", "ROUNDS": "1"}),
+        ("fingerprints", {"CONVERSATIONS": "6"}),
+        ("ingest", {"RECORDS": "3000", "ROUNDS": "1"}),
+        ("memory", {"CALLS": "1200"}),
+        ("overhead", {"CALLS": "120"}),
+        ("pricing", {"CALLS": "200", "ROUNDS": "2"}),
+        ("repricing", {"ROWS": "3000"}),
+    ],
+)
+def test_it_prints_a_table(name: str, size: dict[str, str]) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RLM_CACHETRACK_")}
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py"],
+        cwd=ROOT,
+        env={**environment, **size},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "|---" in done.stdout
