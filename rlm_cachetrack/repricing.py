@@ -186,6 +186,8 @@ def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progre
     with store.session() as session:
         state = _state(session, wanted)
         total = done = state["changed_interactions"]
+        if state["batches"]:
+            session.run("reprice_analyze")
         while state["batches"]:
             done -= _undo_batch(session, wanted)
             state = _state(session, wanted)

@@ -414,3 +414,32 @@ def test_compressed_chunks_are_re_priced_undone_and_their_hours_refreshed(
             assert snapshot(timescale_url) == before
             for was, now in zip(hours_before, connection.execute(hours).fetchall(), strict=True):
                 assert now == (was[0], was[1], pytest.approx(was[2], rel=1e-12))
+
+
+def test_what_was_compressed_again_is_undone_in_a_moment(timescale_url: str, new: Path) -> None:
+    """Without statistics of what is kept, each call was looked for in all of its chunk: 40 s."""
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        migrations.migrate(connection)
+        connection.execute("ALTER TABLE price_change_rows SET (autovacuum_enabled = off)")  # it comes once a minute
+        connection.execute(
+            """
+            INSERT INTO llm_interactions (
+                time, query_id, run_id, model, prompt_tokens, completion_tokens, cached_tokens, provider, price_source
+            )
+            SELECT %(at)s + n * INTERVAL '1 second', 'q', %(at)s, 'mine', 1000, 10, 0, 'openai', 'yaml:00000000'
+            FROM generate_series(1, 10000) AS n
+            """,
+            {"at": T0},
+        )
+        connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
+        compress = "SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c"
+        connection.execute(compress)
+        with TimescaleDBClient(timescale_url) as db:
+            before = snapshot(timescale_url)
+            db.reprice(new)
+            connection.execute(compress)
+            database = connection.info.dbname
+            connection.execute(f"ALTER DATABASE {database} SET statement_timeout = '20s'")
+        with TimescaleDBClient(timescale_url) as db:
+            assert db.undo_repricing()["changed_interactions"] == 10_000
+        assert snapshot(timescale_url) == before
