@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from ._compare_misses import MOST_CALLS, MOST_RUNS, ComparisonCeiling, ComparisonVerdict, explanations, misses
 from .errors import ConfigError, NotStoredError
 from .intervals import welch
+from .tables import Sheet, Table
 
 if TYPE_CHECKING:
     from .explain import CacheExplanation
@@ -121,10 +122,10 @@ class Comparison(TypedDict):
     b: ComparisonSide
     confidence: float
     iterations: list[ComparisonStep]
-    metrics: list[ComparisonMetric]
-    effects: list[ComparisonEffect] | None
+    metrics: Table[ComparisonMetric]
+    effects: Table[ComparisonEffect] | None
     worst_iterations: list[int]
-    verdicts: list[ComparisonVerdict] | None
+    verdicts: Table[ComparisonVerdict] | None
     ceiling: ComparisonCeiling | None
     notes: list[str]
 
@@ -161,7 +162,8 @@ def compare(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confidence
 def _add_misses(found: Comparison, a: Sequence[CacheExplanation], b: Sequence[CacheExplanation]) -> None:
     if a and b:
         numbers = [step["iteration"] for step in found["iterations"]]
-        found["verdicts"], found["ceiling"] = misses(a, b, numbers, found["confidence"])
+        verdicts, found["ceiling"] = misses(a, b, numbers, found["confidence"])
+        found["verdicts"] = Table(verdicts, ComparisonVerdict.__annotations__)
 
 
 def rows_of(store: PostgresStore, runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -289,18 +291,20 @@ def compare_rows(
         )
         for number in sorted(common)
     ]
-    return {
+    effects = _effects(kept[0], kept[1]) if common else None
+    made: Comparison = {
         "a": _side(sides[0]),
         "b": _side(sides[1]),
         "confidence": confidence,
         "iterations": steps,
-        "metrics": _metrics(kept[0], kept[1], confidence) if common else [],
-        "effects": _effects(kept[0], kept[1]) if common else None,
+        "metrics": Table(_metrics(kept[0], kept[1], confidence) if common else (), ComparisonMetric.__annotations__),
+        "effects": None if effects is None else Table(effects, ComparisonEffect.__annotations__),
         "worst_iterations": _worst(steps),
         "verdicts": None,
         "ceiling": None,
         "notes": _notes(sides, common),
     }
+    return cast("Comparison", Sheet(made))
 
 
 # -- sides ----------------------------------------------------------------------------------------------------------

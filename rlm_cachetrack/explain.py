@@ -11,13 +11,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from ._explain_advice import CacheAdvice, advise, usd_lost
 from ._explain_chains import Call, Chains, segment_words
 from ._explain_verdicts import VERDICTS, Judged, Verdict, judge
 from ._fingerprint_codec import decode_run
 from .cache_rules import cache_rule
+from .tables import Sheet, Table
 
 if TYPE_CHECKING:
     from .storage import PostgresStore
@@ -99,11 +100,11 @@ class CacheExplanation(TypedDict):
     achieved_percentage: float | None
     tokens_lost: int
     usd_lost: float | None
-    verdicts: list[VerdictCount]
-    advice: list[CacheAdvice]
+    verdicts: Table[VerdictCount]
+    advice: Table[CacheAdvice]
     rules: list[dict[str, Any]]
     notes: list[str]
-    interactions: list[CallVerdict]
+    interactions: Table[CallVerdict]
 
 
 def explain_cache(
@@ -168,7 +169,7 @@ def explain_rows(
     prompt = sum(each.call.row["prompt_tokens"] for each in reported)
     cached = sum(each.call.row["cached_tokens"] for each in reported)
     ceiling = sum(each.ceiling for each in reported)
-    return {
+    made: CacheExplanation = {
         "query_id": query_id,
         "run_id": run_id,
         "total_interactions": len(judged),
@@ -181,11 +182,12 @@ def explain_rows(
         "tokens_lost": sum(each.lost for each in judged),
         "usd_lost": _sum_usd(judged),
         "verdicts": _counts(judged),
-        "advice": advise(judged),
+        "advice": Table(advise(judged), CacheAdvice.__annotations__),
         "rules": _rules(judged),
         "notes": _notes(judged),
-        "interactions": [_said(each) for each in judged],
+        "interactions": Table([_said(each) for each in judged], CallVerdict.__annotations__),
     }
+    return cast("CacheExplanation", Sheet(made))
 
 
 def _read(own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]]) -> list[Call]:
@@ -221,7 +223,7 @@ def _sum_usd(judged: Iterable[Judged]) -> float | None:
     return math.fsum(costs) if costs else None
 
 
-def _counts(judged: Iterable[Judged]) -> list[VerdictCount]:
+def _counts(judged: Iterable[Judged]) -> Table[VerdictCount]:
     groups: dict[Verdict, list[Judged]] = defaultdict(list)
     for each in judged:
         groups[each.verdict].append(each)
@@ -235,7 +237,8 @@ def _counts(judged: Iterable[Judged]) -> list[VerdictCount]:
         for verdict in VERDICTS
         if verdict in groups
     ]
-    return sorted(found, key=lambda each: (-(each["usd_lost"] or 0.0), -each["tokens_lost"], -each["calls"]))
+    found.sort(key=lambda each: (-(each["usd_lost"] or 0.0), -each["tokens_lost"], -each["calls"]))
+    return Table(found, VerdictCount.__annotations__)
 
 
 def _said(judged: Judged) -> CallVerdict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,13 +16,15 @@ from .wording import clean, duration, moment, number, percentage, rate, usd
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Facts", "Table", "facts_as_html"]
+__all__ = ["Facts", "Sheet", "Table", "facts_as_html"]
 
 RowT = TypeVar("RowT")
 
 _ROWS = 50
 _LONGEST = 80
-_USD = ("_cost", "_price", "cost_savings", "avg_cost_per_interaction")
+_USD = ("_cost", "_price", "cost_savings", "avg_cost_per_interaction", "effect")
+_SAME = ("a", "b", "difference", "low", "high")
+_FEW_DIGITS = 1000
 
 
 class Table(list[RowT], Generic[RowT]):
@@ -33,7 +35,7 @@ class Table(list[RowT], Generic[RowT]):
         columns: Their columns, where there may be no row to tell.
     """
 
-    def __init__(self, rows: Iterable[RowT] = (), columns: Sequence[str] = ()) -> None:
+    def __init__(self, rows: Iterable[RowT] = (), columns: Iterable[str] = ()) -> None:
         super().__init__(rows)
         self._columns = tuple(columns)
 
@@ -67,6 +69,20 @@ class Facts(dict[str, Any]):
         return facts_as_html(self)
 
 
+class Sheet(dict[str, Any]):
+    """Facts, sentences, and tables one below the other."""
+
+    def _repr_html_(self) -> str:
+        plain = {name: value for name, value in self.items() if not isinstance(value, (list, dict))}
+        shown = [facts_as_html(plain)]
+        for name, value in self.items():
+            if isinstance(value, Table) and value:
+                shown.append(f"<p>{html.escape(name)}</p>{value._repr_html_()}")
+            elif isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+                shown += [f"<p>{html.escape(clean(each))}</p>" for each in value]
+        return "".join(shown)
+
+
 def facts_as_html(facts: Mapping[str, Any]) -> str:
     """A table of two columns: names and values."""
     rows = "".join(f"<tr><th>{html.escape(name)}</th>{_cell(name, value)}</tr>" for name, value in facts.items())
@@ -74,7 +90,9 @@ def facts_as_html(facts: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Any) -> str:
-    return "".join(_cell(name, value) for name, value in row.items())
+    # A row that names its figure says by that what its numbers are.
+    figure = row.get("name") if isinstance(row.get("name"), str) else None
+    return "".join(_cell(figure if figure and name in _SAME else name, value) for name, value in row.items())
 
 
 def _cell(name: str, value: Any) -> str:
@@ -93,10 +111,13 @@ def _shown(name: str, value: Any) -> str:
         return clean(json.dumps(value, default=str, ensure_ascii=False))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return clean(value)
-    if name.endswith(_USD):
+    if name.endswith(_USD) or "usd" in name:
         return usd(value)
-    if name.endswith("_rate"):
+    if name.endswith("_rate") or name in ("relative", "sureness"):
         return rate(value)
     if name.endswith("_percentage"):
         return percentage(value)
-    return duration(value) if name.endswith("_ms") else number(value)
+    if name.endswith("_ms"):
+        return duration(value)
+    exact = isinstance(value, int) or value.is_integer() or abs(value) >= _FEW_DIGITS
+    return number(value) if exact else f"{value:,.4g}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, create_model
 
-from .. import analytics, explain, usage_views
+from .. import analytics, explain, tables, usage_views
 from ._reading import Reading
 
 __all__ = ["VERSION", "moment", "router", "span_of"]
@@ -28,7 +28,7 @@ def _model(row: type) -> type[BaseModel]:
 
 
 def _type(hint: Any) -> Any:
-    if get_origin(hint) is list and hasattr(get_args(hint)[0], "__total__"):
+    if get_origin(hint) in (list, tables.Table) and hasattr(get_args(hint)[0], "__total__"):
         return list[_model(get_args(hint)[0])]  # type: ignore[misc]
     return _model(hint) if hasattr(hint, "__total__") else hint
 

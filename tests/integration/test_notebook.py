@@ -12,7 +12,8 @@ from openai import OpenAI
 
 from rlm_cachetrack import TimescaleDBClient, instrument, query_run
 from rlm_cachetrack.simulator import SimulatedEndpoint
-from tests.support.web import BEGUN, HOSTILE, store_runs
+from rlm_cachetrack.wording import usd
+from tests.support.web import BEGUN, HOSTILE, store_missed, store_runs
 
 
 def test_results_show_as_tables_without_the_markup_of_foreign_names(reused_db_url: str) -> None:
@@ -62,3 +63,26 @@ def test_a_run_shows_its_totals(endpoint: SimulatedEndpoint, reused_db_url: str)
     assert repr(endpoint) == f"<SimulatedEndpoint {endpoint.base_url}, 1 requests>"
     assert repr(query_run("not-yet")) == "<QueryRun 'not-yet', not begun>"
     assert repr(SimulatedEndpoint()) == "<SimulatedEndpoint not started, 0 requests>"
+
+
+def test_an_explanation_and_a_comparison_show_as_tables(db_url: str) -> None:
+    store_missed(db_url, calls=3)
+    store_missed(db_url, calls=3)
+    with TimescaleDBClient(db_url) as db:
+        runs = [(run["query_id"], run["run_id"]) for run in db.list_query_runs()]
+        explained, compared = db.explain_cache(*runs[1]), db.compare_runs(runs[1], runs[0])
+    assert explained is not None
+    shown = explained._repr_html_()  # type: ignore[attr-defined]
+    assert shown.count("<table>") == 4
+    assert '<td style="text-align:left">prefix_changed</td>' in shown
+    assert f'<th>tokens_lost</th><td style="text-align:right">{explained["tokens_lost"]:,}</td>' in shown
+    assert f'text-align:right">{explained["interactions"][-1]["sureness"]:.1%}'.replace("%", " %") in shown
+    assert "tokens of parts of prompts are estimated" in shown
+    beside = compared._repr_html_()  # type: ignore[attr-defined]
+    cost = next(metric for metric in compared["metrics"] if metric["name"] == "total_cost")
+    assert f'<td style="text-align:left">total_cost</td><td style="text-align:right">{usd(cost["a"])}</td>' in beside
+    assert json.loads(json.dumps(compared, default=str))["metrics"] == compared["metrics"]
+    assert copy.deepcopy(explained) == pickle.loads(pickle.dumps(explained)) == explained
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    assert explained["interactions"].to_pandas()["tokens_lost"].sum() == explained["tokens_lost"]
+    assert "difference" in compared["metrics"].to_pandas().columns

@@ -34,6 +34,7 @@ from rlm_cachetrack import (
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.support import clusters
+from tests.support.web import store_missed
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -440,6 +441,18 @@ def test_the_numbers_are_the_same_from_the_columnstore(timescale_url: str) -> No
         assert pack(connection) == 3
         assert (db.get_token_cache_summary("a", T0), db.get_llm_interactions("a", T0)) == before
         assert db.delete(query_id="a") == {"interactions": 6, "runs": 1}
+
+
+def test_why_calls_missed_is_the_same_from_the_columnstore(timescale_url: str) -> None:
+    store_missed(timescale_url)
+    with TimescaleDBClient(timescale_url) as db:
+        before = db.explain_cache("missed")
+        with psycopg.connect(timescale_url, autocommit=True) as connection:
+            assert pack(connection) == 1
+        assert before is not None
+        assert before["verdicts"][0]["calls"] == 5
+        assert before["verdicts"][0]["verdict"] == "prefix_changed"
+        assert db.explain_cache("missed") == before
 
 
 def test_late_calls_go_into_days_that_are_in_the_columnstore_once_each(timescale_url: str) -> None:
