@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._openai_exports import Line, read_export
 from .errors import ConfigError
+from .pricing import snapshot_names
 
 if TYPE_CHECKING:
     from .pricing import PriceBook
@@ -101,11 +102,13 @@ def reconcile(
     tiers = _named_tiers(lines, kind)
     begin, end = min(line.day for line in lines), max(line.day for line in lines)
     exported = _exported(lines, book, provider, tiers)
-    recorded = _recorded(store, begin, end, provider, by_model, tiers if kind == "costs" else None, bool(tiers))
+    rows_of_calls = _calls(store, begin, end, provider)
+    names = _exported_names(lines, rows_of_calls)
+    recorded = _recorded(rows_of_calls, by_model, names, tiers if kind == "costs" else None, bool(tiers))
     rows = [_row(key, exported.get(key), recorded.get(key, _Sum()), kind) for key in sorted(
         exported.keys() | recorded.keys(), key=lambda key: (key[0], key[1] or "", key[2] or "")
     )]  # fmt: skip
-    return _whole(kind, begin, end, rows, by_model, bool(tiers), export.complete)
+    return _whole(kind, begin, end, rows, by_model, bool(tiers), export.complete, names)
 
 
 def _named_tiers(lines: Iterable[Line], kind: str) -> frozenset[str]:
@@ -151,24 +154,40 @@ def _exported(
     return found
 
 
-def _recorded(
-    store: PostgresStore,
-    begin: date,
-    end: date,
-    provider: str,
-    by_model: bool,
-    named: frozenset[str] | None,
-    by_tier: bool,
-) -> dict[_Key, _Sum]:
-    found: dict[_Key, _Sum] = {}
-    rows = store.query(
+def _calls(store: PostgresStore, begin: date, end: date, provider: str) -> list[dict[str, Any]]:
+    return store.query(
         "reconcile_calls",
         since=datetime.combine(begin, time(0), UTC),
         until=datetime.combine(end, time(0), UTC) + timedelta(days=1),
         providers=[provider],
     )
+
+
+def _exported_names(lines: Iterable[Line], calls: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the export calls models that are recorded by another name: ``gpt-5`` for ``gpt-5-2025-08-07``, or reversed.
+
+    Only where it is plain: of two snapshots of a model nobody knows which one its bare name was.
+    """
+    exported = {line.model for line in lines if line.model is not None}
+    names: dict[str, str] = {}
+    for model in {row["model"] for row in calls} - exported:
+        near = {name for name in exported if model in snapshot_names(name) or name in snapshot_names(model)}
+        if len(near) == 1:
+            (names[model],) = near
+    return names
+
+
+def _recorded(
+    rows: Iterable[Mapping[str, Any]],
+    by_model: bool,
+    names: Mapping[str, str],
+    named: frozenset[str] | None,
+    by_tier: bool,
+) -> dict[_Key, _Sum]:
+    found: dict[_Key, _Sum] = {}
     for row in rows:
-        key = (row["day"].date(), row["model"] if by_model else None, _tier(row["service_tier"], by_tier, named))
+        model = names.get(row["model"], row["model"]) if by_model else None
+        key = (row["day"].date(), model, _tier(row["service_tier"], by_tier, named))
         total = found.setdefault(key, _Sum())
         total.cost += row["total_cost"]
         total.requests += row["interactions"]
@@ -205,7 +224,14 @@ def _row(key: _Key, exported: _Sum | None, recorded: _Sum, kind: str) -> Reconci
 
 
 def _whole(
-    kind: str, begin: date, end: date, rows: list[ReconciliationRow], by_model: bool, by_tier: bool, complete: bool
+    kind: str,
+    begin: date,
+    end: date,
+    rows: list[ReconciliationRow],
+    by_model: bool,
+    by_tier: bool,
+    complete: bool,
+    names: Mapping[str, str],
 ) -> Reconciliation:
     weights = [(row["exported_cost"] or 0.0) if kind == "costs" else row["exported_tokens"] for row in rows]
     shares = [weight * (row["coverage_percentage"] or 0.0) for weight, row in zip(weights, rows, strict=True)]
@@ -215,6 +241,7 @@ def _whole(
         notes.append("the export is not whole: its last page says has_more, so ask for the page after it, too")
     if not by_model:
         notes.append("the export is not by model: days are compared as a whole")
+    notes += [f"recorded {model} is compared with {name}" for model, name in sorted(names.items())]
     if not by_tier:
         notes.append("the export is not by service tier: tiers are compared together")
     elif kind == "costs":

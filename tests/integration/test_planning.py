@@ -488,6 +488,35 @@ def test_written_tokens_of_a_usage_export_cost_their_premium(db_url: str, prices
     assert row["unexplained_cost"] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_snapshot_and_its_base_name_are_one_model_where_that_is_plain(
+    db_url: str, prices: Path, tmp_path: Path
+) -> None:
+    def export(*models: str) -> Path:
+        path = tmp_path / "costs.csv"
+        lines = [f'{DAY},0.01,usd,"{model}, input"' for model in models]
+        path.write_text("\n".join(["start_time,amount_value,amount_currency,line_item", *lines, ""]))
+        return path
+
+    def rows(*models: str) -> list[tuple[str | None, float | None, float]]:
+        found = db.reconcile(export(*models))
+        notes.append(" ".join(found["notes"]))
+        return [(row["model"], row["exported_cost"], round(row["recorded_cost"], 9)) for row in found["rows"]]
+
+    notes: list[str] = []
+    with TimescaleDBClient(db_url, pricing=prices) as db:
+        db.record_llm_interaction(call(T0, 1_000))  # big: 0.01
+        assert rows("big-2026-01-31") == [("big-2026-01-31", 0.01, 0.01)]
+        assert "recorded big is compared with big-2026-01-31" in notes[-1]
+        assert rows("big") == [("big", 0.01, 0.01)]
+        # Of two snapshots nobody knows which
+        assert rows("big-2026-01-31", "big-2026-05-31")[0] == ("big", 0.0, 0.01)
+        db.record_llm_interaction(call(T0, 2_000, model="big-2026-01-31"))
+        assert rows("big") == [("big", 0.01, 0.03)]
+        assert "recorded big-2026-01-31 is compared with big" in notes[-1]
+        assert rows("big-2026-01-31", "big")[0] == ("big", 0.01, 0.01)
+        assert "is compared with" not in notes[-1].replace("compared with default", "")
+
+
 def test_a_mistake_in_the_pricing_file_does_not_stop_plans_that_need_no_price(
     db_url: str, prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
