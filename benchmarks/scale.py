@@ -1,8 +1,10 @@
 """How long the queries take, and how much space a call takes, at ROWS stored calls: ``make bench-scale ROWS=1000000``.
 
 On whichever engines are present: TimescaleDB on an installed PostgreSQL that has the extension or on the server that
-``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, an installed PostgreSQL without it, and the embedded one; ENGINES names
-those that are wanted. Servers are started for it, with their settings as they come, and thrown away.
+``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, Citus likewise (a coordinator and two workers on this machine, or the
+cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names), an installed PostgreSQL without them, and the
+embedded one; ENGINES names those that are wanted. Servers are started for it, with their settings as they come (Citus
+with fewer shards than that), and thrown away.
 
 Calls are those of ``scale_calls.py``, evenly over DAYS days (30), stored by the library's own COPY; then what policies
 would do later is done: hours materialized but for the last, which half an hour of calls came to, and days older than a
@@ -81,6 +83,22 @@ def _named_server(server: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def _citus(server: str | None, programs: Path | None) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        nodes = clusters.citus_at(server) if server else None
+        if nodes is None:
+            assert programs is not None
+            # As docs/scaling.md advises for so few nodes.
+            advised = {"citus__shard_count": "8", "citus__max_cached_conns_per_worker": "4"}
+            nodes = stack.enter_context(clusters.citus_cluster(programs, fsync="on", **advised))
+        name = f"bench_{uuid.uuid4().hex[:8]}"
+        try:
+            yield nodes.create(name).coordinator
+        finally:
+            nodes.drop(name)
+
+
+@contextlib.contextmanager
 def _embedded_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
     folder.chmod(0o711)
@@ -100,6 +118,9 @@ def engines() -> dict[str, AbstractContextManager[str]]:
         # Its own jobs would get between the measurements; what they would do is done beforehand.
         jobs = {"timescaledb__max_background_workers": "0"}
         found["TimescaleDB"] = clusters.cluster(programs, "timescaledb", fsync="on", **jobs)
+    server, programs = os.environ.get("RLM_CACHETRACK_TEST_CITUS_URL"), clusters.installation_with("citus")
+    if server or programs:
+        found["Citus"] = _citus(server, programs)
     if programs := clusters.installation_with(None):
         found["PostgreSQL"] = clusters.cluster(programs, None, fsync="on")
     found["embedded PostgreSQL"] = _embedded_server()
@@ -153,7 +174,8 @@ def packed_bytes(connection: psycopg.Connection[Any]) -> float | None:
 def space(connection: psycopg.Connection[Any], timescale: bool) -> list[tuple[str, str]]:
     """What a call takes, indexes included."""
     if not timescale:
-        row = connection.execute("SELECT pg_total_relation_size('llm_interactions')").fetchone()
+        size = "citus_total_relation_size" if migrations.detect(connection).citus else "pg_total_relation_size"
+        row = connection.execute(f"SELECT {size}('llm_interactions')").fetchone()  # type: ignore[arg-type]
         return [("bytes a call, indexes included", f"{row[0] / ROWS:.0f}")] if row else []
     whole = connection.execute("SELECT hypertable_size('llm_interactions')").fetchone()
     packed = packed_bytes(connection)
@@ -175,8 +197,8 @@ def space_of_parts(url: str) -> Iterator[tuple[str, str]]:
         yield f"{what}, bytes more in the columnstore", f"{sizes[what] - sizes['without']:.1f}"
 
 
-def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int]:
-    """How many calls the queries that ``act`` runs read, and how many of them without an index."""
+def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int] | None:
+    """How many calls the queries that ``act`` runs read, and how many of them without an index; None: not known."""
     asked: list[tuple[str, dict[str, Any]]] = []
     query = store.query
 
@@ -192,6 +214,8 @@ def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int]:
     with psycopg.connect(store._open_url(), autocommit=True) as connection:
         connection.execute(_sql.query("session"))
         raw = plans.raw_relations(connection)
+        if migrations.detect(connection).citus:
+            return None  # its plans do not say what each shard read
         read = [one for name, values in asked for one in plans.explain(connection, _sql.query(name), values, raw)[0]]
     return sum(one.rows for one in read), sum(one.rows for one in read if one.sequential)
 
@@ -247,8 +271,9 @@ def _measure(client: TimescaleDBClient, name: str, what: str, act: Callable[[], 
         begun = time.perf_counter()
         act()
         times.append((time.perf_counter() - begun) * 1e3)
-    read, unindexed = calls_read(client.runtime.store(), act)
-    print(f"| {name} | {what} | {statistics.median(times):.1f} | {target} | {read:,} | {unindexed:,} |", flush=True)
+    read = calls_read(client.runtime.store(), act)
+    counted = "| |" if read is None else f"{read[0]:,} | {read[1]:,} |"
+    print(f"| {name} | {what} | {statistics.median(times):.1f} | {target} | {counted}", flush=True)
 
 
 def on_each_engine() -> None:

@@ -36,9 +36,11 @@ class Engine:
         server_version: PostgreSQL's version, as ``18.6``.
         timescale: Version of the TimescaleDB extension in this database, None without it.
         timescale_licence: ``timescale`` (community) or ``apache``; None without the extension.
-        citus: Version of the Citus extension, None without it.
+        citus: Version of the Citus extension, None without it. Of both extensions in one database the one that has our
+            tables, or will: no table can be of both.
         timescale_missing: The server has loaded TimescaleDB, but this database lacks the extension, which migrating
             creates.
+        beside: The other extension in this database, which is left alone; None where there is none.
     """
 
     server_version: str
@@ -46,6 +48,7 @@ class Engine:
     timescale_licence: str | None
     citus: str | None
     timescale_missing: bool = False
+    beside: str | None = None
 
     @property
     def name(self) -> str:
@@ -59,13 +62,20 @@ class Engine:
 
 def detect(connection: psycopg.Connection[Any]) -> Engine:
     """Ask the server what it is. Changes nothing."""
-    row = _fetch(connection, "engine")[0]
+    version, timescale, citus, licence, loaded, offered = _fetch(connection, "engine")[0]
+    beside = None
+    if timescale and citus:
+        if ("citus", 1) in _applied(connection):
+            timescale, beside = None, f"TimescaleDB {timescale}"
+        else:
+            citus, beside = None, f"Citus {citus}"
     return Engine(
-        server_version=row[0],
-        timescale=row[1],
-        timescale_licence=row[3] if row[1] else None,
-        citus=row[2],
-        timescale_missing=bool(row[4] and row[5] and not row[1]),
+        server_version=version,
+        timescale=timescale,
+        timescale_licence=licence if timescale else None,
+        citus=citus,
+        timescale_missing=bool(loaded and offered and not (timescale or citus)),
+        beside=beside,
     )
 
 
@@ -297,6 +307,7 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         "timescaledb": engine.timescale,
         "timescaledb_licence": engine.timescale_licence,
         "citus": engine.citus,
+        "extension_beside": engine.beside,
         "migrations_applied": [f"{e}/{v:04d}_{name}" for (e, v), (name, _) in sorted(applied.items())],
         **_outlook(connection),
     }

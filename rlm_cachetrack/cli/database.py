@@ -149,6 +149,8 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         lines.append(("", "", f"{database['address']}"))
         lines.append(("", "", f"address from: {database['origin']}"))
         lines.append(("ok", "extension", _extension(database)))
+        if database["extension_beside"]:
+            lines.append(("note", "", f"{database['extension_beside']} is here, too; no table can be of both"))
         applied = f"{number(len(database['migrations_applied']))} migrations applied"
         if database["schema_error"]:
             lines.append(("bad", "schema", database["schema_error"]))

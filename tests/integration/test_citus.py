@@ -7,6 +7,7 @@ whole suite runs on such a cluster too: name the coordinator in ``RLM_CACHETRACK
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -30,6 +31,7 @@ from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, _sql, migrat
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.records import COLUMNS, RecordBatch
 from rlm_cachetrack.storage import PostgresStore
+from tests.conftest import _database
 from tests.integration.test_plans import ABOUT_SOMETHING, header_and_statement
 from tests.integration.test_roles import ROLES, made, roles_removed
 from tests.support import clusters, web
@@ -572,3 +574,81 @@ def test_the_roles_hold_on_every_node(citus_servers: clusters.Citus, citus: clus
         with psycopg.connect(citus.coordinator, autocommit=True) as admin:
             admin.execute(ROLES)  # changes nothing, and fails nowhere
         citus_servers.drop(str(psycopg.conninfo.conninfo_to_dict(citus.coordinator)["dbname"]))
+
+
+# -- beside TimescaleDB -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both_server() -> Iterator[str]:
+    """A server that has loaded both extensions, where one is installed."""
+    programs = clusters.installation_with("citus")
+    if programs is None or programs != clusters.installation_with("timescaledb"):
+        pytest.skip("no installed PostgreSQL has both citus.control and timescaledb.control")
+    loaded = {"shared_preload_libraries": "citus,timescaledb", "timescaledb__max_background_workers": "0"}
+    conninfo = {"citus__node_conninfo": "sslmode=prefer", "citus__shard_count": "2"}
+    with clusters.cluster(programs, None, wal_level="logical", **loaded, **conninfo) as url:
+        yield url
+
+
+@pytest.fixture
+def both_url(both_server: str) -> Iterator[str]:
+    with contextlib.contextmanager(_database)(both_server, "template0") as url:
+        yield url
+
+
+def alone(connection: psycopg.Connection[Any]) -> None:
+    """A cluster of one node."""
+    connection.execute("CREATE EXTENSION citus")
+    host, port = connection.info.host, connection.info.port
+    connection.execute("SELECT citus_set_coordinator_host(%s, %s)", [host, port])
+    connection.execute("SELECT citus_set_node_property(%s, %s, 'shouldhaveshards', TRUE)", [host, port])
+
+
+def test_no_table_can_be_of_both_extensions(both_url: str) -> None:
+    """What docs/scaling.md says of them; should a release change it, the choice is to be made again."""
+    with psycopg.connect(both_url, autocommit=True) as connection:
+        alone(connection)
+        connection.execute("CREATE EXTENSION timescaledb")
+        connection.execute("CREATE TABLE hyper (time timestamptz NOT NULL, q text)")
+        connection.execute("SELECT create_hypertable('hyper', 'time')")
+        connection.execute("INSERT INTO hyper VALUES (now(), 'a')")  # one without a chunk is taken, and none comes then
+        with pytest.raises(psycopg.errors.WrongObjectType, match="not a regular, foreign or partitioned table"):
+            connection.execute("SELECT create_distributed_table('hyper', 'q')")
+        # The other way round nothing refuses, and nothing works: rows go to shards, chunks and sums stay empty.
+        connection.execute("CREATE TABLE spread (time timestamptz NOT NULL, q text)")
+        connection.execute("SELECT create_distributed_table('spread', 'q')")
+        connection.execute("SELECT create_hypertable('spread', 'time')")
+        connection.execute("INSERT INTO spread VALUES (now() - INTERVAL '1 day', 'a'), (now() - INTERVAL '1 day', 'b')")
+        connection.execute(
+            "CREATE MATERIALIZED VIEW sums WITH (timescaledb.continuous) AS"
+            " SELECT time_bucket('1 hour', time) AS bucket, count(*) AS n FROM spread GROUP BY 1"
+        )
+        assert rows(connection, "SELECT count(*) FROM spread") == [(2,)]
+        assert rows(connection, "SELECT count(*) FROM show_chunks('spread')") == [(0,)]
+        assert rows(connection, "SELECT sum(n) FROM sums") == [(None,)]
+
+
+def test_a_database_with_both_is_timescales_unless_its_tables_are_distributed(both_url: str) -> None:
+    with psycopg.connect(both_url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION timescaledb")
+        alone(connection)
+        applied = migrations.migrate(connection)
+        assert {label.split("/")[0] for label in applied} == {"core", "timescale"}
+    result = CliRunner().invoke(app, ["doctor", "--db-url", both_url])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"extension TimescaleDB .*! Citus \S+ is here, too; no table can", " ".join(result.output.split()))
+
+
+def test_distributed_tables_stay_so_where_timescale_comes_later(both_url: str) -> None:
+    with psycopg.connect(both_url, autocommit=True) as connection:
+        alone(connection)
+        assert "citus/0001_distribute" in migrations.migrate(connection)  # and no extension is created beside it
+        assert migrations.detect(connection).beside is None
+        connection.execute("CREATE EXTENSION timescaledb")
+        assert migrations.pending(connection) == []
+        assert migrations.describe(connection)["extension_beside"].startswith("TimescaleDB ")
+    with TimescaleDBClient(both_url) as db:
+        record_everything(db)
+        assert db.flush()
+        assert sum(model["total_interactions"] for model in db.get_cache_effectiveness_by_model()) == 90

@@ -179,11 +179,19 @@ def create_citus_database(url: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def citus_cluster(programs: Path, workers: int = 2) -> Iterator[Citus]:
-    """Servers for one coordinator and some workers, all on this machine; no database has the extension yet."""
+def citus_cluster(programs: Path, workers: int = 2, **settings: str) -> Iterator[Citus]:
+    """Servers for one coordinator and some workers, all on this machine; no database has the extension yet.
+
+    Args:
+        programs: The folder with ``initdb`` and ``pg_ctl``.
+        workers: How many.
+        settings: Further settings of each, with ``__`` for a dot.
+    """
     with contextlib.ExitStack() as stack:
         nodes = [
-            stack.enter_context(cluster(programs, "citus", wal_level="logical", max_connections="200"))
+            stack.enter_context(
+                cluster(programs, "citus", **{"wal_level": "logical", "max_connections": "200", **settings})
+            )
             for _ in range(1 + workers)
         ]
         yield Citus(nodes[0], tuple(nodes[1:]))
