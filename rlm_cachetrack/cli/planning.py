@@ -140,7 +140,12 @@ def _print_what_if(console: Console, found: WhatIf) -> None:
     console.print(table(columns, [*rows, (*whole, *more)] if len(rows) > 1 else rows, console.width))
     left_out = found["total_interactions"] - found["compared_interactions"]
     if left_out:
-        console.print(f"{number(left_out)} calls without a cost on one of the sides are left out.", style="dim")
+        calls = (
+            "1 call without a cost on one of the sides is"
+            if left_out == 1
+            else (f"{number(left_out)} calls without a cost on one of the sides are")
+        )
+        console.print(f"{calls} left out.", style="dim")
     _print_assumptions(console, found["assumptions"])
 
 

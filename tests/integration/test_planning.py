@@ -112,7 +112,7 @@ def test_the_what_if_command_says_its_assumptions(db_url: str, prices: Path, mon
     assert shown.exit_code == 0
     assert "$2.09" in shown.stdout
     assert "$0.8240" in shown.stdout
-    assert "1 calls without a cost" in shown.stdout
+    assert "1 call without a cost on one of the sides is left out." in shown.stdout
     assert "assuming" in shown.stdout
     facts = json.loads(cli("what-if", "--hit-rate", "90%", "--json", "--db-url", db_url).stdout)
     assert facts["what_if_hit_rate"] == pytest.approx(0.9)

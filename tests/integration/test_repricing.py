@@ -98,11 +98,11 @@ def fill(db: TimescaleDBClient) -> None:
 
 
 def snapshot(url: str) -> dict[str, Any]:
-    """All that re-pricing may touch, to the last bit."""
+    """All columns of all that re-pricing may touch, to the last bit."""
     with psycopg.connect(url) as connection:
         return {
             "calls": connection.execute(
-                f"SELECT interaction_id, {', '.join(COSTS)} FROM llm_interactions ORDER BY interaction_id"
+                "SELECT interaction_id, * FROM llm_interactions ORDER BY interaction_id"
             ).fetchall(),
             "optimizations": connection.execute(
                 "SELECT * FROM token_cache_optimization ORDER BY query_id, run_id"
