@@ -7,9 +7,11 @@ the providers word theirs.
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -376,3 +378,94 @@ def test_a_call_has_the_price_of_its_day(
     assert row["total_cost"] == pytest.approx(total, abs=1e-12)
     assert row["original_cost"] == pytest.approx(original, abs=1e-12)
     assert row["price_source"].startswith("genai-prices:")
+
+
+CHANGING = """\
+version: 1
+per: 1M
+models:
+  written:
+    - valid_to: 2026-06-01
+      prompt: 5
+      cached: 0.5
+      cache_write: 6.25
+      completion: 30
+      above: {272000: {prompt: 10, cached: 1, cache_write: 12.5, completion: 45}}
+      tiers: {flex: 0.5, priority: 2, batch: {prompt: 2.4, cached: 0.24, cache_write: 3, completion: 14}}
+    - {valid_from: 2026-06-01, prompt: 4, cached: 0.4, cache_write: 5, completion: 20}
+discounts:
+  azure: 0.93
+  xai: {factor: 0.8, valid_from: 2026-09-01}
+"""
+JUNE, SEPTEMBER = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)
+
+
+def by_hand(tier: str, at: datetime, provider: str, prompt: int) -> tuple[Decimal, ...] | None:
+    """What CHANGING says, written down again: prompt, cached, written and completion in USD per 1M tokens."""
+    long = prompt > 272_000
+    if at >= JUNE:
+        if tier != "default":
+            return None
+        prices = ("4", "0.4", "5", "20")
+    elif tier == "batch":
+        prices = ("2.4", "0.24", "3", "14")
+    else:
+        prices = {
+            ("default", False): ("5", "0.5", "6.25", "30"),
+            ("default", True): ("10", "1", "12.5", "45"),
+            ("flex", False): ("2.5", "0.25", "3.125", "15"),
+            ("flex", True): ("5", "0.5", "6.25", "22.5"),
+            ("priority", False): ("10", "1", "12.5", "60"),
+            ("priority", True): ("20", "2", "25", "90"),
+        }[tier, long]
+    discount = {"azure": "0.93", "xai": "0.8" if at >= SEPTEMBER else "1"}.get(provider, "1")
+    return tuple(Decimal(price) * Decimal(discount) for price in prices)
+
+
+def test_three_hundred_calls_of_every_tier_band_day_and_discount_cost_what_decimal_arithmetic_says(
+    reused_db_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(CHANGING)
+    rng = random.Random(3)
+    tiers, providers = ("default", "flex", "priority", "batch"), ("openai", "azure", "xai")
+    second = timedelta(seconds=1)
+    moments = (JUNE - second, JUNE, SEPTEMBER - second, SEPTEMBER)
+    records = []
+    for number in range(300):
+        prompt = rng.choice((272_000, 272_001, rng.randrange(10, 900_000)))
+        cached = rng.randrange(prompt)
+        records.append(
+            LLMInteractionRecord(
+                "decimal",
+                JUNE,
+                "written",
+                prompt_tokens=prompt,
+                completion_tokens=rng.randrange(5_000),
+                cached_tokens=cached,
+                cache_write_tokens=rng.randrange(prompt - cached),
+                service_tier=rng.choice(tiers),
+                provider=rng.choice(providers),
+                start_time=rng.choice((*moments, JUNE - 90 * second)),
+                iteration=number,
+            )
+        )
+    with TimescaleDBClient(reused_db_url, pricing=path) as db:
+        for record in records:
+            db.record_llm_interaction(record)
+        rows = db.get_llm_interactions("decimal", JUNE)
+    assert len(rows) == 300
+    priced = 0
+    for row in rows:
+        prompt, cached, written = row["prompt_tokens"], row["cached_tokens"], row["cache_write_tokens"]
+        prices = by_hand(row["service_tier"], row["time"], row["provider"], prompt)
+        if prices is None:
+            assert (row["total_cost"], row["price_source"]) == (None, None)
+            continue
+        priced += 1
+        counts = (prompt - cached - written, cached, written, row["completion_tokens"])
+        total = sum(count * price for count, price in zip(counts, prices, strict=True)) / 10**6
+        original = (prompt * prices[0] + row["completion_tokens"] * prices[3]) / 10**6
+        assert abs(Decimal(row["total_cost"]) - total) < Decimal("1e-12"), row
+        assert abs(Decimal(row["original_cost"]) - original) < Decimal("1e-12"), row
+    assert 150 < priced < 300
