@@ -19,6 +19,8 @@ __all__ = ["Live"]
 
 _EVERY_S = 0.25
 _HEARTBEAT_S = 10.0
+_SILENT_S = 5.0
+"""A database that says nothing for so long, neither an answer nor an error, does not answer: its machine may hang."""
 
 
 class Live:
@@ -28,6 +30,7 @@ class Live:
         self._reading = reading
         self._pages = 0
         self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[str] | None = None
         self._news = asyncio.Condition()
         self._version = 0
         self._marker: str | None = None
@@ -70,8 +73,14 @@ class Live:
 
     async def _look(self) -> None:
         marker, error = None, None
+        asking = self._asking or asyncio.create_task(asyncio.to_thread(self._reading.look))
+        await asyncio.wait({asking}, timeout=_SILENT_S)
+        self._asking = None if asking.done() else asking  # asked once, however long it takes: threads do not pile up
         try:
-            marker = await asyncio.to_thread(self._reading.look)
+            if asking.done():
+                marker = asking.result()
+            else:
+                error = f"it has said nothing for {_SILENT_S:.0f} seconds"
         except CacheTrackError as exc:
             error = str(exc)
         except Exception as exc:
@@ -86,10 +95,11 @@ class Live:
 
     async def close(self) -> None:
         """Stop asking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._task, self._asking):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, CacheTrackError):
+                    await task
 
 
 def _event(name: str, data: dict[str, Any]) -> str:

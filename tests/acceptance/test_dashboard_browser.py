@@ -480,6 +480,38 @@ def test_a_database_that_dies_is_said_and_comes_back(dies: Callable[[Path], obje
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def test_a_database_that_says_nothing_is_said_and_comes_back(page: Any) -> None:
+    """As one whose machine hangs, or whose network swallows what is sent: neither an answer nor an error."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-web-", dir="/tmp"))
+    folder.chmod(0o711)
+    stopped: list[int] = []
+    try:
+        url = embedded.ensure_running(folder)
+        store_runs(url)
+        with served(url) as address, psycopg.connect(url, autocommit=True) as connection:
+            open_page(page, address + "/?range=24h")
+            shown = page.inner_text("dl.cards")
+            query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            stopped = [pid for (pid,) in connection.execute(query)]
+            stopped.append(int(next(folder.glob("postgres-*/**/postmaster.pid")).read_text().split()[0]))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            until(page, "document.getElementById('notice').textContent.includes('said nothing for 5 seconds')")
+            assert page.inner_text("dl.cards") == shown
+            resume(stopped)
+            until(page, "document.getElementById('notice').textContent === ''")
+    finally:
+        resume(stopped)
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def resume(stopped: list[int]) -> None:
+    while stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped.pop(), signal.SIGCONT)
+
+
 @pytest.mark.skipif(PICTURES is None, reason="the pictures of the documentation: make docs")
 def test_the_pictures_of_the_documentation(browser: Any, db_url: str) -> None:
     """Three weeks of two agents, whose fourth iteration begins with another prefix."""
