@@ -67,6 +67,12 @@ class Call:
     def key(self) -> bytes | None:
         return None if self.fingerprint is None else self.fingerprint.cache_key
 
+    def estimated(self, at: int) -> float:
+        """How many of the tokens up to the end of a segment are estimated: those to the nearest end that is known."""
+        below = next((self.ends[place] for place in range(at, -1, -1) if self.exact[place]), 0.0)
+        above = next((self.ends[place] for place in range(at, len(self.ends)) if self.exact[place]), self.ends[-1])
+        return min(self.ends[at] - below, above - self.ends[at])
+
     @classmethod
     def of(cls, row: Mapping[str, Any], fingerprint: Fingerprint | None, *, own: bool) -> Call:
         """Read a row of the query ``explain_calls``."""
@@ -198,12 +204,14 @@ class Divergence:
         change: ``added``, ``edited``, ``reordered`` or ``shortened``.
         segment: What is at fault: of the later prompt, or of the earlier where something is missing.
         tokens: Of the later prompt, that the earlier one had, too, as far as the last part they share.
+        estimated: How many of these are estimated.
     """
 
     at: int
     change: str
     segment: Segment
     tokens: float
+    estimated: float
 
 
 def divergence(later: Call, earlier: Call, marks: Collection[int] | None = None) -> Divergence | None:
@@ -236,18 +244,19 @@ def divergence(later: Call, earlier: Call, marks: Collection[int] | None = None)
     gone = _without(before[: last_before + 1], common)
     inserted = _unpaired(added, gone)
     ends = later.ends
-    tokens = ends[start + last] - sum(_tokens(later, start + place) for place in inserted)
+    new = sum(_tokens(later, start + place) for place in inserted if place < last)
+    tokens, estimated = ends[start + last] - new, later.estimated(start + last) + new
     if not added and not gone:
         change, segment = "reordered", rest[0]
     elif len(added) > len(inserted):
         first = next(place for place in sorted(added) if place not in inserted)
         change, segment = "edited", rest[first]
-        return Divergence(start + first, change, segment, tokens)
+        return Divergence(start + first, change, segment, tokens, estimated)
     elif inserted:
         change, segment = "added", rest[min(inserted)]
     else:
         change, segment = "shortened", before[min(gone)]
-    return Divergence(start, change, segment, tokens)
+    return Divergence(start, change, segment, tokens, estimated)
 
 
 def _tokens(call: Call, place: int) -> float:
@@ -306,7 +315,7 @@ def _leading_edit(later: Call, start: int, before: Sequence[Segment]) -> Diverge
     one, other = later.segments[start], before[0]
     alike = abs(one.size - other.size) <= _SIMILAR_CHARACTERS
     if one.kind in _LEADING and one.kind == other.kind and alike:
-        return Divergence(start, "edited", one, later.ends[start])
+        return Divergence(start, "edited", one, later.ends[start], later.estimated(start))
     return None
 
 

@@ -94,7 +94,7 @@ class _Found:
     at: int
     tokens: float
     readable: int
-    exact: bool
+    estimated: float
     entry: _Entry
     uses: int = 0
 
@@ -138,7 +138,7 @@ class _Replay:
                     kind = "model" if other[2] == place[2] else "model and key"
                 if kind not in found:
                     tokens = call.ends[at]
-                    found[kind] = _Found(at, tokens, rule.readable(tokens), call.exact[at], entry)
+                    found[kind] = _Found(at, tokens, rule.readable(tokens), call.estimated(at), entry)
             if "live" in found:
                 break
         if (nearest := found.get("live")) is not None:  # how at home the conversation is here, and elsewhere
@@ -246,7 +246,7 @@ def _verdict(call: Call, there: dict[str, _Found], replay: _Replay) -> Judged:
         return _too_short(call)
     live = there.get("live")
     # Within a step, or what an estimate may err by, nothing was missed: what was read is what could be.
-    missed = live is not None and _is_more(rule, live.readable, live.exact, cached)
+    missed = live is not None and _is_more(rule, live.tokens, live.estimated, cached)
     ceiling = min(tokens, live.readable) if live is not None and missed else cached
     ceiling = max(cached, ceiling)
     causes = list(_causes(call, there, replay, cached, ceiling))
@@ -265,12 +265,9 @@ def _verdict(call: Call, there: dict[str, _Found], replay: _Replay) -> Judged:
     return _judged(call, worst, cached, ceiling)
 
 
-def _is_more(rule: CacheRule, readable: int, exact: bool, than: int) -> bool:
-    """Whether it is more than was read, by more than a step or an estimate may err."""
-    if than == 0:  # nothing against something: only whether the minimum was reached may be in doubt
-        error = 0 if exact else _UNSURE * rule.minimum_tokens
-        return readable >= rule.minimum_tokens + error and readable > 0
-    return readable - than > max(rule.step_tokens, _ANSWER_BEGINS, 0.0 if exact else _UNSURE * readable)
+def _is_more(rule: CacheRule, tokens: float, estimated: float, than: int) -> bool:
+    """Whether more than was read can be read of so many tokens, also where the estimate is too high."""
+    return rule.readable(tokens - _ANSWER_BEGINS - _UNSURE * estimated) > than
 
 
 def _causes(
@@ -284,7 +281,7 @@ def _causes(
     rule, live, have = call.rule, there.get("live"), ceiling
     if live is not None and ceiling > cached:
         verdict: Verdict = "partial_hit" if cached else "provider_miss"
-        yield _Cause(verdict, live.readable, live.readable - cached, live.exact, live.entry.call)
+        yield _Cause(verdict, live.readable, live.readable - cached, not live.estimated, live.entry.call)
     # The newest prompt that begins like it is a beginning of it; of breakpoints only those who wrote one are known.
     whole = rule.matching == "prefix" and live is not None and live.at == len(live.entry.call.chain) - 1
     if not whole:
@@ -296,7 +293,7 @@ def _causes(
             if parted is None:
                 continue
             readable = rule.readable(parted.tokens)
-            if _is_more(rule, readable, False, have) and (best is None or readable > best.readable):
+            if _is_more(rule, parted.tokens, parted.estimated, have) and (best is None or readable > best.readable):
                 best = _Cause("prefix_changed", readable, readable - have, False, other, parted)
         if best is not None:
             yield best
@@ -304,17 +301,17 @@ def _causes(
         elsewhere = there.get(kind)
         if kind == "model and key" and ("model" in there or "key" in there):
             continue
-        if elsewhere is None or not _is_more(rule, elsewhere.readable, elsewhere.exact, have):
+        if elsewhere is None or not _is_more(rule, elsewhere.tokens, elsewhere.estimated, have):
             continue
         gain = elsewhere.readable - have
         # Back from there, a conversation finds most of what it had here before: that is no fault of this call.
         away = live is None or elsewhere.uses > live.uses
         if kind == "expired" or away or gain > _MOST * elsewhere.readable:
-            yield _Cause(verdict, elsewhere.readable, gain, elsewhere.exact, elsewhere.entry.call)
+            yield _Cause(verdict, elsewhere.readable, gain, not elsewhere.estimated, elsewhere.entry.call)
     under_way = there.get("concurrent")
-    if under_way is not None and _is_more(rule, under_way.readable, under_way.exact, have):
+    if under_way is not None and _is_more(rule, under_way.tokens, under_way.estimated, have):
         gain, compared = under_way.readable - have, under_way.entry.call
-        yield _Cause("provider_miss", under_way.readable, gain, under_way.exact, compared, concurrent=True)
+        yield _Cause("provider_miss", under_way.readable, gain, not under_way.estimated, compared, concurrent=True)
 
 
 def _judged(call: Call, cause: _Cause, cached: int, ceiling: int) -> Judged:

@@ -42,6 +42,21 @@ def test_of_scripted_faults_19_in_20_are_named_and_their_cost_is_told(shape: Sha
     assert found["ceiling_tokens"] == pytest.approx(found["cached_tokens"], rel=0.002)
 
 
+def test_a_message_dropped_from_a_large_prompt_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost is little beside the prompt: an estimate errs by a part of what is estimated, not of the whole."""
+    monkeypatch.setattr(Script, "FAULTS", ("dropped",))
+    told = Script(Shape(message_overhead=4, system_tokens=(12_000, 16_000)), seed=7).run(120)
+    found = explain_rows("q", T0, [each.row for each in told])
+    said = {each["interaction_id"]: each for each in found["interactions"]}
+    dropped = [each for each in told if each.verdict == "prefix_changed" and each.lost > 256]
+    assert len(dropped) > 10
+    right = [said[each.row["interaction_id"]]["verdict"] == each.verdict for each in dropped]
+    assert sum(right) >= 0.8 * len(right)  # the others drop what an earlier call dropped, too, and go on from it
+    assert all(
+        said[each.row["interaction_id"]]["verdict"] != "prefix_changed" for each in told if each.verdict == "hit"
+    )
+
+
 def test_without_faults_all_that_was_possible_was_read() -> None:
     told = Script(Shape(), seed=5).run(300, faults=0.0)
     found = explain_rows("q", T0, [each.row for each in told])

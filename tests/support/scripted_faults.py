@@ -37,6 +37,7 @@ class Shape:
     api: str = "chat.completions"
     model: str = "gpt-4.1"
     breakpoints: bool = False
+    system_tokens: tuple[int, int] = (1300, 2500)
 
 
 @dataclass
@@ -142,7 +143,7 @@ class Script:
         ]
         return {
             "tools": tools,
-            "system": self.text(self.chance.randint(1300, 2500)),
+            "system": self.text(self.chance.randint(*self.shape.system_tokens)),
             "messages": [{"role": "user", "content": self.text(self.chance.randint(30, 300))}],
             "calls": 0,
         }
