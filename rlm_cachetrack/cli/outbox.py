@@ -15,7 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import ConfigError, StoreUnreachableError
 from ._arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
-from ._output import Column, clean, moment, number, print_csv, print_json, print_line, size, stderr, stdout, table
+from ._output import (
+    Column,
+    clean,
+    moment,
+    number,
+    patiently,
+    print_csv,
+    print_json,
+    print_line,
+    size,
+    stderr,
+    stdout,
+    table,
+)
 
 if TYPE_CHECKING:
     from ..client import TimescaleDBClient
@@ -203,7 +216,7 @@ def dead_letters(
 def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
     from ..client import unopened
 
-    with open_client(db_url) as client:
+    with open_client(db_url) as client, patiently("storing"):
         offered = unopened(db_url).offer_again(ids)
         if not client.flush():
             raise StoreUnreachableError(f"they wait in the outbox now: {client.stats()['last_error']}")

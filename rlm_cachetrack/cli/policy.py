@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ._arguments import AsJson, DbUrl, Yes, age, confirm
-from ._output import number, print_json, stdout
+from ._output import number, patiently, print_json, stdout
 
 __all__ = ["policy", "policy_facts", "policy_lines"]
 
@@ -38,7 +38,8 @@ def policy(
         ages["retention_after"] = age(retain, "--retain")
     if ages.get("retention_after") is not None and not yes:
         confirm(f"Delete calls older than {in_words(ages['retention_after'])}, now and from now on?")
-    found = unopened(db_url).change_policies(**ages)
+    with patiently("changing the policies" if ages else "looking at the policies"):
+        found = unopened(db_url).change_policies(**ages)
     if as_json:
         print_json(policy_facts(found))
         return

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import ConfigError
 from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client, when
-from ._output import Column, clean, moment, number, print_json, stderr, stdout, table, usd
+from ._output import Column, clean, moment, number, patiently, print_json, stderr, stdout, table, usd
 from .prices import File
 from .reading import Since, Until
 
@@ -77,7 +77,8 @@ def reprice(
 def _reprice(
     client: TimescaleDBClient, pricing: Any, which: dict[str, Any], dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    difference = client.reprice(pricing, dry_run=True, **which)["difference"]
+    with patiently("comparing the prices"):
+        difference = client.reprice(pricing, dry_run=True, **which)["difference"]
     changed = sum(row["changed_interactions"] for row in difference)
     if dry_run and as_json:
         print_json({"difference": difference, "change": None})
