@@ -13,6 +13,7 @@ from ._explain_verdicts import Judged
 __all__ = ["CacheAdvice", "advise", "usd_lost"]
 
 _OFTEN_A_MINUTE = 15
+_A_FEW = 2
 _TOO_LITTLE_USD = 1e-9
 
 
@@ -235,6 +236,23 @@ def _writes(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
         yield {**advice, "tokens_at_stake": tokens}
 
 
+def _marks(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    found: dict[str, list[Judged]] = defaultdict(list)
+    for each in judged:
+        if each.shared is not None:
+            found[segment_words(each.shared)].append(each)
+    for segment, about in found.items():
+        if len(about) < _A_FEW:
+            continue
+        costs = [cost for each in about if (cost := usd_lost(each, each.shared_tokens)) is not None]
+        words = (
+            f"these prompts begin alike as far as {segment}, but no breakpoint ends there, so that it is paid for in "
+            "full each time: set prompt_cache_breakpoint behind it"
+        )
+        advice = _advice("mark_shared_beginning", words, about, segment, usd=math.fsum(costs) if costs else None)
+        yield {**advice, "tokens_at_stake": sum(each.shared_tokens for each in about)}
+
+
 _RULES: tuple[Callable[[Sequence[Judged]], Iterable[CacheAdvice]], ...] = (
     _move_behind,
     _order_of_tools,
@@ -244,5 +262,6 @@ _RULES: tuple[Callable[[Sequence[Judged]], Iterable[CacheAdvice]], ...] = (
     _pauses,
     _short,
     _warm_up,
+    _marks,
     _writes,
 )

@@ -61,6 +61,8 @@ class Judged:
         gap_s: Seconds since that call.
         divergence: Where the prompts part; of ``prefix_changed`` only.
         concurrent: The earlier call was still on its way.
+        shared: The last segment of the beginning that an earlier call had, too, where no breakpoint ended it; or None.
+        shared_tokens: What more could have been read had there been one.
     """
 
     call: Call
@@ -74,6 +76,8 @@ class Judged:
     concurrent: bool = False
     written: int = 0
     read_later: bool = False
+    shared: Segment | None = None
+    shared_tokens: int = 0
     words: str = ""
 
 
@@ -116,6 +120,7 @@ class _Replay:
     def __init__(self) -> None:
         self._entries: dict[int, dict[tuple[Any, ...], _Entry]] = {}
         self._recent: dict[tuple[Any, ...], deque[Call]] = {}
+        self._sent: dict[tuple[int, tuple[Any, ...]], float] = {}
         self._homes: Counter[tuple[int, tuple[Any, ...]]] = Counter()
         self._holders: dict[tuple[tuple[Any, ...], bytes], Call] = {}
 
@@ -146,6 +151,18 @@ class _Replay:
             for each in found.values():
                 each.uses = self._homes[begun, each.entry.call.place]
         return found
+
+    def unmarked(self, call: Call, have: int) -> tuple[Segment, int] | None:
+        """Where a breakpoint would have let more be read: the last segment, and how many tokens more."""
+        if call.rule.matching != "breakpoints":
+            return None
+        lifetime = call.rule.lifetime_s(call.fingerprint.retention if call.fingerprint else None)
+        for at in range(len(call.chain) - 1, -1, -1):
+            if call.began - self._sent.get((call.chain[at], call.place), -lifetime) <= lifetime:
+                if not _is_more(call.rule, call.ends[at], call.estimated(at), have):
+                    return None
+                return call.segments[at], call.rule.readable(call.ends[at]) - have
+        return None
 
     def marks(self, call: Call) -> set[int] | None:
         """The segments of an earlier call at whose end its prompt can be read; None: at the end of any."""
@@ -180,6 +197,8 @@ class _Replay:
             return
         place = call.place
         self._homes[call.chain[_begun(call)], place] += 1
+        if call.rule.matching == "breakpoints":
+            self._sent.update(((chain, place), call.began) for chain in call.chain)
         lifetime = call.rule.lifetime_s(call.fingerprint.retention if call.fingerprint else None)
         for at in _written_places(call):
             entries = self._entries.setdefault(call.chain[at], {})
@@ -210,6 +229,8 @@ def judge(chains: Chains) -> list[Judged]:
         else:
             there = replay.look_up(call)
             judged, read = _verdict(call, there, replay), there.get("live")
+            if judged.verdict in ("hit", "first_call") and (more := replay.unmarked(call, judged.ceiling)) is not None:
+                judged.shared, judged.shared_tokens = more
         replay.note(judged, read if judged.call.row["cached_tokens"] else None)
         if call.own:
             found.append(judged)

@@ -67,6 +67,21 @@ def test_without_faults_all_that_was_possible_was_read() -> None:
     assert {each["verdict"] for each in found["verdicts"]} == {"first_call", "hit"}
 
 
+def test_a_beginning_that_no_breakpoint_ends_is_advised_to_have_one() -> None:
+    script = Script(Shape(step=1, ttl_s=1800, model="gpt-5.6-sol", breakpoints=True), seed=3)
+    system = script.text(2000)
+    for _ in range(5):  # one system prompt, other questions: each is written as far as its question, and read by none
+        question = script._talk()["messages"]
+        script._call({"tools": [], "system": system, "messages": question, "calls": 0}, None)
+        script.now += 5
+    found = explain_rows("q", T0, [each.row for each in script.told])
+    assert [each["verdict"] for each in found["interactions"]] == ["first_call"] * 5
+    advice = found["advice"][0]
+    assert (advice["rule"], advice["segment"], advice["calls"]) == ("mark_shared_beginning", "system prompt", 4)
+    assert advice["tokens_at_stake"] == pytest.approx(4 * 2000, rel=0.02)
+    assert advice["usd_at_stake"] == pytest.approx(4 * 2000 * 1.5e-6, rel=0.02)
+
+
 # -- through the SDK --------------------------------------------------------------------------------------------------
 
 
