@@ -125,7 +125,7 @@ def steps(timescale: bool) -> list[_sql.Script]:
 
 
 def examine(
-    connection: psycopg.Connection[Any], existing: Existing, *, timescale: bool, hypertables: bool
+    connection: psycopg.Connection[Any], existing: Existing, *, timescale: bool, hypertables: bool, citus: bool = False
 ) -> tuple[list[str], list[str]]:
     """What stops the adoption, and what is to be known of it; each a sentence. Changes nothing; reads the table.
 
@@ -134,6 +134,7 @@ def examine(
         existing: What :func:`look` found.
         timescale: The tables become hypertables.
         hypertables: They may be already: the extension is there.
+        citus: The tables are distributed by query_id.
     """
     stops = _wrong_tables(existing) + _wrong_columns(connection, existing)
     stops += [
@@ -156,6 +157,13 @@ def examine(
             f"{name} is a hypertable over {column}, expected {' or '.join(sorted(wanted[name]))}: rename it"
             for name, column in _rows(connection, "adopt_partitions")
             if column not in wanted[name]
+        ]
+    if citus:
+        stops += [
+            f"{table} is distributed already: undo that (undistribute_table), it is done again by query_id"
+            if name is None
+            else f"unique index {name} of {table} lacks the column query_id, without which Citus refuses it: drop it"
+            for name, table in _rows(connection, "adopt_undistributable")
         ]
     for table in (_RUNS, _SAVINGS):
         if {"query_id", "run_id"} <= set(existing.columns.get(table, ())):

@@ -135,9 +135,10 @@ def _plan(connection: psycopg.Connection[Any]) -> Plan:
         if any((script.engine, script.version) == ("core", 1) for script in todo):
             _refuse_foreign_tables(connection)
         return Plan(todo, extension, [], [])
-    here = detect(connection).timescale is not None
+    engine = detect(connection)
+    here, citus = engine.timescale is not None, engine.citus is not None
     stops, notes = adoption.examine(
-        connection, adoption.look(connection), timescale=here or extension, hypertables=here
+        connection, adoption.look(connection), timescale=here or extension, hypertables=here, citus=citus
     )
     return Plan(todo, extension, stops, notes)
 

@@ -9,7 +9,7 @@
 --             Reads cache_usage_hourly. Without a bound it reads the raw table where that is a view.
 WITH parts AS (
     SELECT
-        date_trunc(%(unit)s, bucket, 'UTC') AS bucket, model,
+        date_trunc(%(unit)s, bucket, 'UTC') AS bucket,
         sum(total_interactions) AS total_interactions, sum(interactions_with_cache) AS interactions_with_cache,
         sum(interactions_without_cache) AS interactions_without_cache,
         sum(interactions_not_reported) AS interactions_not_reported, sum(failed_interactions) AS failed_interactions,
@@ -24,10 +24,11 @@ WITH parts AS (
     -- Not coalesce: a bound that is not there costs a call of the hour in progress a third of its time.
     WHERE (%(first_hour)s::timestamptz IS NULL OR bucket >= %(first_hour)s::timestamptz)
       AND (%(last_hour)s::timestamptz IS NULL OR bucket < %(last_hour)s::timestamptz)
-    GROUP BY 1, 2  -- here already: by Citus on the shards
+      AND (%(model)s::text IS NULL OR model = %(model)s::text)
+    GROUP BY 1  -- here already: by Citus on the shards
     UNION ALL
     SELECT
-        date_trunc('hour', time, 'UTC') AS bucket, model,
+        date_trunc(%(unit)s, time, 'UTC') AS bucket,
         count(*) AS total_interactions,
         count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
         count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
@@ -49,17 +50,20 @@ WITH parts AS (
         sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
         sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
     FROM llm_interactions
-    WHERE (
-        time >= coalesce(%(since)s::timestamptz, '-infinity')
-        AND time < coalesce(%(first_hour)s::timestamptz, '-infinity')
-    ) OR (
-        time >= coalesce(%(last_hour)s::timestamptz, 'infinity')
-        AND time < coalesce(%(until)s::timestamptz, 'infinity')
-    )
-    GROUP BY 1, 2
+    WHERE (%(model)s::text IS NULL OR model = %(model)s::text)
+      AND (
+          (
+              time >= coalesce(%(since)s::timestamptz, '-infinity')
+              AND time < coalesce(%(first_hour)s::timestamptz, '-infinity')
+          ) OR (
+              time >= coalesce(%(last_hour)s::timestamptz, 'infinity')
+              AND time < coalesce(%(until)s::timestamptz, 'infinity')
+          )
+      )
+    GROUP BY 1
 )
 SELECT
-    date_trunc(%(unit)s, bucket, 'UTC') AS bucket,
+    bucket,
     sum(total_interactions)::bigint AS total_interactions,
     sum(interactions_with_cache)::bigint AS interactions_with_cache,
     sum(interactions_without_cache)::bigint AS interactions_without_cache,
@@ -80,6 +84,5 @@ SELECT
     sum(time_to_first_token_ms) / nullif(sum(streamed_interactions), 0)::double precision
         AS avg_time_to_first_token_ms
 FROM parts
-WHERE %(model)s::text IS NULL OR model = %(model)s::text
-GROUP BY 1
-ORDER BY 1;
+GROUP BY bucket
+ORDER BY bucket;

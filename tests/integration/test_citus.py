@@ -32,6 +32,7 @@ from rlm_cachetrack.cli import app
 from rlm_cachetrack.records import COLUMNS, RecordBatch
 from rlm_cachetrack.storage import PostgresStore
 from tests.conftest import _database
+from tests.integration.test_adoption import CALLS, fill
 from tests.integration.test_plans import ABOUT_SOMETHING, header_and_statement
 from tests.integration.test_roles import ROLES, made, roles_removed
 from tests.support import clusters, web
@@ -136,6 +137,34 @@ def test_a_database_that_had_calls_before_the_extension_keeps_every_one(citus_se
                 assert rows(connection, size, table) == [(0,)], table
     finally:
         citus_servers.drop(name)
+
+
+def test_a_table_from_before_is_taken_over_and_distributed_and_what_is_in_the_way_is_said_first(citus_url: str) -> None:
+    def migrate(*more: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["migrate", *more, "--db-url", citus_url], env={"COLUMNS": "1000"})
+        return result.exit_code, result.output
+
+    with psycopg.connect(citus_url, autocommit=True) as connection:
+        connection.execute(CALLS)
+        fill(connection)
+        before = rows(connection, "SELECT interaction_id::text, prompt_tokens FROM llm_interactions ORDER BY 1")
+        code, said = migrate()
+        assert code == 1
+        assert "unique index llm_interactions_pkey of llm_interactions lacks the column query_id" in said
+        assert rows(connection, "SELECT to_regclass('rlm_cachetrack_migrations')") == [(None,)]
+        connection.execute("ALTER TABLE llm_interactions DROP CONSTRAINT llm_interactions_pkey")
+        connection.execute("SELECT create_distributed_table('llm_interactions', 'model')")
+        code, said = migrate("--dry-run")
+        assert code == 1
+        assert "llm_interactions is distributed already: undo that" in said
+        connection.execute("SELECT undistribute_table('llm_interactions')")
+        code, said = migrate()
+        assert code == 0, said
+        assert rows(connection, "SELECT interaction_id::text, prompt_tokens FROM llm_interactions ORDER BY 1") == before
+        column = "SELECT distribution_column FROM citus_tables WHERE table_name = 'llm_interactions'::regclass"
+        assert rows(connection, column) == [("query_id",)]
+    with TimescaleDBClient(citus_url) as db:
+        assert sum(run["total_interactions"] for run in db.list_query_runs()) == len(before)
 
 
 # -- the same numbers -------------------------------------------------------------------------------------------------
