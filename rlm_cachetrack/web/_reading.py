@@ -26,7 +26,7 @@ T = TypeVar("T")
 _LEAST_S = 0.25
 _MOST_S = 5.0
 _TIMES = 4
-_QUICK_S = 0.5
+_QUICK_S = 1.0
 """A query that takes longer cannot show what is new within two seconds, and is spared instead."""
 _LARGE_S, _TURN_S = 0.1, 2.0
 """What takes longer takes turns with its like, which would only take from each other: until this much was waited."""
