@@ -3,7 +3,8 @@
 The same SDK call over an in-process transport, with and without us, in random order; the difference of the percentiles
 is what we add. openai's own work on the arguments is on both sides. "idle": the writer waits for its sink, the journal
 grows. "draining": the writer reads, prices and forgets at the same time; both threads want the one interpreter lock.
-A stream is timed twice: from its request to its end, and each of its chunks from the ``next()`` that asks for it.
+A stream is timed twice: from its request to its end, and each of its chunks from the ``next()`` that asks for it. A raw
+response is timed with the caller's ``.parse()``, which gives what we parsed, and without it: then the parsing is added.
 """
 
 from __future__ import annotations
@@ -156,6 +157,12 @@ def main() -> None:
     def chat(client: OpenAI, arguments: dict[str, Any]) -> Callable[[], Any]:
         return lambda: client.chat.completions.create(**arguments)
 
+    def raw(client: OpenAI) -> Callable[[], Any]:
+        return lambda: client.chat.completions.with_raw_response.create(**small)
+
+    def parsed(client: OpenAI) -> Callable[[], Any]:
+        return lambda: client.chat.completions.with_raw_response.create(**small).parse()
+
     def stream(client: OpenAI) -> Callable[[], Any]:
         return lambda: list(client.chat.completions.create(**asked))
 
@@ -174,6 +181,8 @@ def main() -> None:
         print(row(f"{state}: chat, 4 KB prompt", *in_turns(calls, chat(without, small), chat(with_us, small))))
         both = in_turns(calls // 4, chat(without, large), chat(with_us, large))
         print(row(f"{state}: chat, 200 KB prompt of 100 messages", *both))
+        print(row(f"{state}: raw response, parsed by the caller", *in_turns(calls // 4, parsed(without), parsed(with_us))))
+        print(row(f"{state}: raw response, not parsed", *in_turns(calls // 4, raw(without), raw(with_us))))
         both = in_turns(calls // 4, stream(without), stream(with_us))
         print(row(f"{state}: stream of {CHUNKS} chunks", *both, per=CHUNKS))
         print(row(f"{state}: a chunk of it", *chunk_by_chunk(calls // 10, opened(without), opened(with_us))))

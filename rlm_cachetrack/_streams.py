@@ -63,17 +63,21 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
             caller parses it, or closes the response.
     """
     response = raw.http_response
-    call.http(response)
     parse = raw.parse
     if not deferred and not call.stream:
         # The body is here. The SDK keeps what it parsed, so the caller's own `.parse()` costs nothing afterwards, and
         # what it raises now it raises again then.
         try:
-            call.result(parse())
+            parsed = parse()
+            if getattr(parsed, "_request_id", None) is None:  # else there is no need to look into the headers
+                call.http(response)
+            call.result(parsed)
         except Exception as exc:
+            call.http(response)
             call.failed(exc)
         return
 
+    call.http(response)
     body = Body() if deferred else None
 
     def observed_parse(*args: Any, **kwargs: Any) -> Any:

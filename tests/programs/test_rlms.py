@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import openai
 import pytest
 
 from rlm_cachetrack import ConfigError, RecordError, query_run
@@ -176,12 +177,17 @@ def test_outside_any_run_each_completion_is_one_named_as_asked(recorder: Recorde
 
 
 def test_a_completion_that_fails_is_a_run_that_failed(recorder: Recorder) -> None:
-    recorder.endpoint.script(Reply(status=400, error="no"))
+    recorder.endpoint.script(Reply(text="hm"), Reply(status=400, error="the prompt is refused"))
     tracked = track(make(recorder))
-    with pytest.raises(Exception, match="no"):
+    with pytest.raises(openai.BadRequestError, match="the prompt is refused"):
         tracked.completion(CONTEXT)
     (run,) = recorder.db.list_query_runs()
     assert (run["query_id"], run["status"]) == ("rlm", "error")
+    rows = recorder.db.get_llm_interactions("rlm", run["run_id"])
+    assert [(*place(row), row["success"], row["error_type"]) for row in rows] == [
+        (1, 0, None, True, None),
+        (2, 0, None, False, "BadRequestError"),
+    ]
 
 
 def test_iterations_that_the_program_numbers_stand(recorder: Recorder) -> None:
@@ -205,17 +211,36 @@ def test_completions_one_after_another_in_a_run_number_from_one_and_leave_it_unn
 
 
 def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Recorder) -> None:
-    barrier = threading.Barrier(2)
-    meeting = {"meet": lambda: barrier.wait(10)}
-    recorder.endpoint.script(*[code("meet()", "x = llm_query('sub')")] * 4)
-    tracked = [track(make(recorder, custom_tools=meeting, max_iterations=1)) for _ in range(2)]
+    """One is in its second turn while the other is in its first; each sub-call is of the turn that asked."""
+    ahead, behind = threading.Event(), threading.Event()
+    turns: dict[str, int] = {"ahead": 0, "behind": 0}
+
+    def step_ahead() -> None:
+        turns["ahead"] += 1
+        if turns["ahead"] == 2:
+            ahead.set()
+            assert behind.wait(30)
+
+    def step_behind() -> None:
+        turns["behind"] += 1
+        behind.set()
+
+    # Whoever asks, turn or sub-call, gets the same answer; the turns run out, so each asks for a last answer.
+    recorder.endpoint.script(*[code("step()", "x = llm_query('sub')")] * 10)
+    first, second = (
+        track(make(recorder, custom_tools={"step": step}, max_iterations=2)) for step in (step_ahead, step_behind)
+    )
     with query_run("q") as run, ThreadPoolExecutor(2) as pool:
-        for one in pool.map(lambda one: one.completion(CONTEXT), tracked):
-            assert one.response
+        one = pool.submit(first.completion, CONTEXT)
+        assert ahead.wait(30)
+        other = pool.submit(second.completion, CONTEXT)
+        assert one.result().response
+        assert other.result().response
         assert run.iteration is None
-    rows = recorder.check(calls=6)
+    rows = recorder.check(calls=10)
+    assert turns == {"ahead": 2, "behind": 2}
     assert {row["run_id"] for row in rows} == {run.run_id}
-    assert sorted(place(row)[:2] for row in rows) == [(1, 0)] * 4 + [(1, 1)] * 2
+    assert sorted(place(row)[:2] for row in rows) == [(1, 0)] * 2 + [(1, 1)] * 2 + [(2, 0)] * 4 + [(2, 1)] * 2
 
 
 def test_the_programs_own_callbacks_and_answers_are_as_without(recorder: Recorder) -> None:
