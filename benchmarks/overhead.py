@@ -181,7 +181,9 @@ def main() -> None:
         print(row(f"{state}: chat, 4 KB prompt", *in_turns(calls, chat(without, small), chat(with_us, small))))
         both = in_turns(calls // 4, chat(without, large), chat(with_us, large))
         print(row(f"{state}: chat, 200 KB prompt of 100 messages", *both))
-        print(row(f"{state}: raw response, parsed by the caller", *in_turns(calls // 4, parsed(without), parsed(with_us))))
+        print(
+            row(f"{state}: raw response, parsed by the caller", *in_turns(calls // 4, parsed(without), parsed(with_us)))
+        )
         print(row(f"{state}: raw response, not parsed", *in_turns(calls // 4, raw(without), raw(with_us))))
         both = in_turns(calls // 4, stream(without), stream(with_us))
         print(row(f"{state}: stream of {CHUNKS} chunks", *both, per=CHUNKS))
