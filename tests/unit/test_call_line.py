@@ -222,12 +222,15 @@ UNUSUAL_USAGES: list[dict[str, Any]] = [
     {**COUNTS, "prompt_tokens_details": {"cached_tokens": None}},
     {**COUNTS, "prompt_tokens": 2000.5},
     {**COUNTS, "prompt_tokens": "2000"},
-    {**COUNTS, "prompt_tokens": None},
 ]
+NULL: dict[str, Any] = {**COUNTS, "prompt_tokens": None}
 
 
-@pytest.mark.parametrize("fields", [*USUAL_USAGES, *UNUSUAL_USAGES], ids=str)
-def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", [*USUAL_USAGES, NULL, *UNUSUAL_USAGES], ids=str)
+def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_call_line, "_layouts", {})  # what other tests sent
     usage = sent(**fields)
     written = []
     for _ in range(2):  # the first call of a shape may go the long way
@@ -244,6 +247,12 @@ def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(fields: di
         response_length=400, request_id="req_1", service_tier="default", finish_reason="stop",
     )  # fmt: skip
     assert json.loads(written[1]) == json.loads(expected)
+
+
+def test_a_null_where_numbers_were_is_left_to_the_long_way() -> None:
+    assert usual(sent(**COUNTS)) is not None
+    with pytest.raises(TypeError):
+        usual(sent(**NULL))
 
 
 def test_shapes_of_usages_may_take_turns() -> None:
