@@ -161,6 +161,25 @@ def test_a_stream_that_nobody_holds_any_more_is_recorded_when_it_is_collected(
     check_unknown(row, row["metadata"]["ended"])
 
 
+def test_streams_that_are_open_when_their_event_loop_ends_add_nothing_of_ours_to_its_log(
+    server: ScriptedServer, sink: MemorySink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop closes all generators at once; of those of the SDK and its HTTP library it logs some without us, too."""
+    held = []
+
+    async def act() -> None:
+        client = instrument(client_of(server, "async"), store=sink)
+        for _ in range(8):
+            held.append(await opened(client, "chat.completions.create"))
+            await first(held[-1])
+
+    run("async", act())
+    held.clear()
+    gc.collect()
+    assert "_async_items" not in caplog.text
+    assert len(sink.rows) == 8
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", APIS)
 def test_an_exception_of_the_caller_inside_a_with_passes_and_the_call_is_no_failure(
