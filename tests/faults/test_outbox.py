@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,12 +250,20 @@ def test_what_is_no_journal_is_left_alone(folder: Path, outbox: Outbox) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user's")
-def test_the_journal_of_another_user_is_left_to_him(folder: Path) -> None:
-    theirs = leave_behind(folder, b'{"number":1}\n')
-    theirs.chmod(0o600)
-    for parent in (folder, *folder.parents):
-        if str(parent).startswith("/tmp/") and parent.owner() == "root":
-            parent.chmod(0o777)
+def test_the_journal_of_another_user_is_left_to_him() -> None:
+    # Not pytest's tmp_path: whichever pytest starts next closes the folders of all to others.
+    with tempfile.TemporaryDirectory(prefix="rlmct-", dir="/tmp") as shared:
+        folder = Path(shared)
+        folder.chmod(0o777)
+        theirs = leave_behind(folder, b'{"number":1}\n')
+        theirs.chmod(0o600)
+        done = as_nobody(folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert theirs.read_bytes() == b'{"number":1}\n'
+
+
+def as_nobody(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What another user finds there, and that he records all the same."""
     program = """
 import os, sys
 from pathlib import Path
@@ -268,9 +277,7 @@ assert batch.lines == [b'{"number":2}\\n'], batch
 box.ack(batch)
 box.close()
 """
-    done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert theirs.read_bytes() == b'{"number":1}\n'
+    return subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
 
 
 def test_the_journals_of_another_store_are_left_to_it(tmp_path: Path, db_url: str) -> None:
