@@ -214,8 +214,8 @@ async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIte
     except GeneratorExit:
         _end(call, "closed_early")
         close = getattr(iterator, "aclose", None)
-        # Without us it would be the SDK's own generator that is closed here. At its end an event loop closes all at once,
-        # and to close one that is being closed would only be one more message in the log.
+        # Without us it would be the SDK's own generator that is closed here. An event loop that ends closes all of them
+        # at once, and to close one that is being closed would only be one more message in the log.
         if close is not None and not getattr(iterator, "ag_running", False):
             await close()
         raise
