@@ -249,13 +249,15 @@ def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(
     assert json.loads(written[1]) == json.loads(expected)
 
 
-def test_a_null_where_numbers_were_is_left_to_the_long_way() -> None:
+def test_a_null_where_numbers_were_is_left_to_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_call_line, "_layouts", {})
     assert usual(sent(**COUNTS)) is not None
     with pytest.raises(TypeError):
         usual(sent(**NULL))
 
 
-def test_shapes_of_usages_may_take_turns() -> None:
+def test_shapes_of_usages_may_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_call_line, "_layouts", {})
     shapes = [sent(**fields) for fields in USUAL_USAGES]
     for _ in range(3):
         for usage, fields in zip(shapes, USUAL_USAGES, strict=True):
