@@ -32,6 +32,7 @@ __all__ = [
     "Column",
     "clean",
     "clean_lines",
+    "counted",
     "duration",
     "moment",
     "number",
@@ -92,6 +93,11 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) ->
         values = (_plain(row[name]) for name in names)
         writer.writerow([json.dumps(v, default=str) if isinstance(v, (dict, list)) else v for v in values])
     sys.stdout.flush()
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what is counted: ``1 call``, ``2,000 calls``."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def row_columns(module: str, row: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from .._version import __version__
 from ..config import ENV_FINGERPRINTS, disabled, load_settings
 from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
-from ._output import moment, number, patiently, print_json, print_line, size, stderr, stdout
+from ._output import counted, moment, number, patiently, print_json, print_line, size, stderr, stdout
 from .policy import policy_facts, policy_lines
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         console.print("Everything is in order.", style="green")
     else:
         count = len(facts["problems"])
-        console.print(f"{number(count)} problem{'' if count == 1 else 's'}.", style="red")
+        console.print(f"{counted(count, 'problem')}.", style="red")
 
 
 def _extension(database: dict[str, Any]) -> str:
@@ -210,7 +210,7 @@ def _cluster_lines(cluster: dict[str, Any] | None) -> list[tuple[str, str, str]]
         if not node["active"]:
             said.append("not active")
         elif node["shards"] or node["takes_shards"]:
-            said.append(f"{number(node['shards'])} shard{'' if node['shards'] == 1 else 's'} of calls")
+            said.append(f"{counted(node['shards'], 'shard')} of calls")
         said.append(size(node["bytes"]))
         lines.append(("ok" if node["active"] else "bad", "" if lines else "nodes", ", ".join(said)))
     if not lines:
@@ -232,7 +232,7 @@ def _unpriced_lines(unpriced: list[dict[str, Any]]) -> list[tuple[str, str, str]
     for row in unpriced[:_UNPRICED_SHOWN]:
         count = row["interactions"]
         said = [row["provider"] or "unknown", *([row["service_tier"]] if row["service_tier"] else [])]
-        calls = f"{number(count)} call{'' if count == 1 else 's'} without a price"
+        calls = f"{counted(count, 'call')} without a price"
         head = ("", "") if lines else ("note", "unpriced")
         lines.append((*head, f"{row['model']} ({', '.join(said)}): {calls}"))
     if (more := len(unpriced) - len(lines)) > 0:
@@ -275,10 +275,8 @@ def _fingerprint_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _journals(counts: dict[str, int]) -> str:
-    events = f"{number(counts['events'])} event{'' if counts['events'] == 1 else 's'}"
-    return (
-        f"{events} in {number(counts['files'])} journal{'' if counts['files'] == 1 else 's'} ({size(counts['bytes'])})"
-    )
+    events, journals = counted(counts["events"], "event"), counted(counts["files"], "journal")
+    return f"{events} in {journals} ({size(counts['bytes'])})"
 
 
 def _print_lines(console: Console, lines: list[tuple[str, str, str]]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ._arguments import DbUrl, QueryId, Yes, chosen_run, confirm, open_client, when
-from ._output import moment, number, patiently, stdout
+from ._output import counted, moment, patiently, stdout
 
 __all__ = ["delete", "prune"]
 
@@ -63,4 +63,4 @@ def prune(
 
 def _counted(counts: dict[str, int]) -> str:
     calls, runs = counts["interactions"], counts["runs"]
-    return f"{number(calls)} call{'' if calls == 1 else 's'}, {number(runs)} run{'' if runs == 1 else 's'}"
+    return f"{counted(calls, 'call')}, {counted(runs, 'run')}"

@@ -13,6 +13,7 @@ from ._arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, chosen_run, com
 from ._output import (
     Column,
     clean,
+    counted,
     moment,
     number,
     one_form,
@@ -96,7 +97,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     for each in found["advice"]:
         at_stake = usd(each["usd_at_stake"]) if each["usd_at_stake"] else f"{number(each['tokens_at_stake'])} tokens"
         words = each["words"][0].upper() + each["words"][1:]
-        line(at_stake, f"{words} ({number(each['calls'])} call{'' if each['calls'] == 1 else 's'}).")
+        line(at_stake, f"{words} ({counted(each['calls'], 'call')}).")
     if calls:
         console.print()
         _print_calls(console, found)

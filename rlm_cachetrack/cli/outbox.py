@@ -18,6 +18,7 @@ from ._arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command, confirm, o
 from ._output import (
     Column,
     clean,
+    counted,
     moment,
     number,
     patiently,
@@ -85,19 +86,19 @@ def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 
 
 def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    waiting = f"{_counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
+    waiting = f"{counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
     lines = [("waiting", waiting)]
     if facts["left_over_events"]:
         lines.append(("", f"the next use stores what dead processes left, or now: `{command('outbox', 'drain')}`"))
     if facts["dead_letters"]:
         listing = command("outbox", "dead-letters")
-        lines.append(("dead letters", f"{_counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}`"))
+        lines.append(("dead letters", f"{counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}`"))
     else:
         lines.append(("dead letters", "none"))
     lines.append(("folder", facts["outbox"]))
     if facts["for_other_stores"]["files"]:
         others = facts["for_other_stores"]
-        lines.append(("other", f"{_counted(others['files'], 'journal')} ({size(others['bytes'])}) of other databases"))
+        lines.append(("other", f"{counted(others['files'], 'journal')} ({size(others['bytes'])}) of other databases"))
     return lines
 
 
@@ -127,7 +128,7 @@ def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = N
     else:
         _say(facts)
     if not done:
-        stderr().print(f"{_counted(facts['pending'], 'event')} still in the outbox: {facts['error']}", soft_wrap=True)
+        stderr().print(f"{counted(facts['pending'], 'event')} still in the outbox: {facts['error']}", soft_wrap=True)
     raise typer.Exit(0 if done and not facts["dead_letters"] else 1)
 
 
@@ -154,11 +155,11 @@ def _say(facts: dict[str, Any]) -> None:
     if not (facts["stored"] or facts["pending"] or facts["dead_letters"]):
         console.print("Nothing was left to store.")
         return
-    console.print(f"Stored {_counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
+    console.print(f"Stored {counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
     if facts["dead_letters"]:
         listing = command("outbox", "dead-letters")
         console.print(
-            f"{_counted(facts['dead_letters'], 'record')} cannot be stored and {_were(facts['dead_letters'])} set "
+            f"{counted(facts['dead_letters'], 'record')} cannot be stored and {_were(facts['dead_letters'])} set "
             f"aside: `{listing}` shows why.",
             soft_wrap=True,
         )
@@ -199,12 +200,12 @@ def dead_letters(
         _retry(db_url, chosen, as_json=as_json)
     elif discard:
         if chosen and not yes:
-            confirm(f"Delete {_counted(len(chosen), 'record')} for good?")
+            confirm(f"Delete {counted(len(chosen), 'record')} for good?")
         gone = runtime.dead_letters.remove(chosen)
         if as_json:
             print_json({"discarded": gone})
         else:
-            stdout().print(f"Deleted {_counted(gone, 'record')}.")
+            stdout().print(f"Deleted {counted(gone, 'record')}.")
     elif as_json:
         print_json([asdict(letter) for letter in letters])
     elif as_csv:
@@ -226,9 +227,9 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
         print_json({"offered": offered, "stored": offered - refused, "refused": refused})
     else:
         console = stdout()
-        console.print(f"Stored {_counted(offered - refused, 'record')}.")
+        console.print(f"Stored {counted(offered - refused, 'record')}.")
         if refused:
-            console.print(f"{_counted(refused, 'record')} {_were(refused)} refused again and set aside.")
+            console.print(f"{counted(refused, 'record')} {_were(refused)} refused again and set aside.")
     raise typer.Exit(1 if refused else 0)
 
 
@@ -250,10 +251,6 @@ def _list(letters: list[Any]) -> None:
         console.print(f"… and {number(len(letters) - _SHOWN)} more: `{command('outbox', 'dead-letters', '--json')}`")
     console.print()
     console.print(f"`{command('outbox', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _were(count: int) -> str:

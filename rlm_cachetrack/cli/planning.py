@@ -15,6 +15,7 @@ from ._output import (
     NONE,
     Column,
     clean,
+    counted,
     number,
     one_form,
     patiently,
@@ -140,12 +141,8 @@ def _print_what_if(console: Console, found: WhatIf) -> None:
     console.print(table(columns, [*rows, (*whole, *more)] if len(rows) > 1 else rows, console.width))
     left_out = found["total_interactions"] - found["compared_interactions"]
     if left_out:
-        calls = (
-            "1 call without a cost on one of the sides is"
-            if left_out == 1
-            else (f"{number(left_out)} calls without a cost on one of the sides are")
-        )
-        console.print(f"{calls} left out.", style="dim")
+        are = "is" if left_out == 1 else "are"
+        console.print(f"{counted(left_out, 'call')} without a cost on one of the sides {are} left out.", style="dim")
     _print_assumptions(console, found["assumptions"])
 
 
@@ -250,10 +247,7 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
     line("budget", f"{found['name']}: {usd(found['amount_usd'])} a {found['period']}{of}")
     line("spent", f"{usd(found['spent'])} since {found['period_from']}, {usd(found['left'])} left")
     if unpriced := found["unpriced_interactions"]:
-        line(
-            "",
-            f"{number(unpriced)} call{' without a price is' if unpriced == 1 else 's without a price are'} not counted",
-        )
+        line("", f"{counted(unpriced, 'call')} without a price {'is' if unpriced == 1 else 'are'} not counted")
     if found["expected_cost"] is not None:
         line("expected", f"{usd(found['expected_cost'])} by the end of {found['period_to']}")
     if found["reason"]:

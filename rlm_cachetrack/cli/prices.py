@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from ..config import DEFAULT_PRICING_FILE, load_settings
 from ..errors import ConfigError, PricingError
 from ._arguments import AsJson, NotFound, command, when
-from ._output import NONE, Column, clean, clean_lines, number, print_json, print_line, stderr, stdout, table
+from ._output import NONE, Column, clean, clean_lines, counted, number, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
     from ..pricing import PriceBook, Quote
@@ -163,7 +163,7 @@ def check(
         stdout().print(f"In order: {book.describe()}", soft_wrap=True)
     else:
         stderr().print(clean_lines("\n".join(mistakes)), soft_wrap=True)
-        stderr().print(f"{number(len(mistakes))} mistake{'' if len(mistakes) == 1 else 's'}.", style="red")
+        stderr().print(f"{counted(len(mistakes), 'mistake')}.", style="red")
     raise typer.Exit(0 if book is not None else 1)
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import ConfigError
 from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client, when
-from ._output import Column, clean, moment, number, patiently, print_json, stderr, stdout, table, usd
+from ._output import Column, clean, counted, moment, number, patiently, print_json, stderr, stdout, table, usd
 from .prices import File
 from .reading import Since, Until
 
@@ -87,7 +87,7 @@ def _reprice(
     if dry_run or (not changed and not as_json):
         return
     if changed and not yes:
-        confirm(f"Change the prices of {number(changed)} call{'' if changed == 1 else 's'}?")
+        confirm(f"Change the prices of {counted(changed, 'call')}?")
     with _progress() as told:
         done = client.reprice(pricing, progress=told, **which)
     if as_json:
@@ -148,7 +148,7 @@ def _print_done(change: PriceChange, as_json: bool) -> None:
     if as_json:
         print_json(change)
         return
-    count = f"{number(change['changed_interactions'])} call{'' if change['changed_interactions'] == 1 else 's'}"
+    count = counted(change["changed_interactions"], "call")
     if change["status"] == "undone":
         stdout().print(f"Undone: re-pricing {change['change_id']}; {count} have what they had before.")
         return

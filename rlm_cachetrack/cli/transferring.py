@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ..errors import ConfigError
 from ._arguments import AsJson, DbUrl, OptionalQueryId, open_client, when
-from ._output import clean, number, print_json, stderr, stdout
+from ._output import clean, counted, number, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from ..transfer import Imported
@@ -72,7 +72,7 @@ def export(
         with _output(output) as file, _bar("exporting", total) as advance:
             done = transfer.export_calls(store, file, chosen, progress=advance, **which)
     if output is not None:
-        stderr().print(f"Wrote {number(done)} call{'' if done == 1 else 's'} to {clean(output)}.", soft_wrap=True)
+        stderr().print(f"Wrote {counted(done, 'call')} to {clean(output)}.", soft_wrap=True)
 
 
 def import_(
@@ -137,7 +137,7 @@ def import_(
 def _tell(path: Path, found: Imported) -> None:
     already = found.stored - found.added
     known = f", {number(already)} stored before" if already else ""
-    stdout().print(f"{clean(path)}: {number(found.added)} new call{'' if found.added == 1 else 's'}{known}.")
+    stdout().print(f"{clean(path)}: {counted(found.added, 'new call')}{known}.")
     if not found.rejected:
         return
     told = stderr()
