@@ -96,24 +96,6 @@ _RESPONSES = Dialect(
     reasoning=_at("output_tokens_details.reasoning_tokens"),
     source="https://github.com/openai/openai-python src/openai/types/responses/response_usage.py, 2026-11-23",
 )
-_EVERY_CACHED = _at(
-    "prompt_tokens_details.cached_tokens",
-    "input_tokens_details.cached_tokens",
-    "prompt_cache_hit_tokens",
-    "cached_tokens",
-    "num_cached_tokens",
-    "prompt_token_details.cached_tokens",
-    "cache_read_input_tokens",
-    "input_tokens_details.cache_read_input_tokens",
-)
-_EVERY_WRITTEN = _at(
-    "prompt_tokens_details.cache_write_tokens",
-    "input_tokens_details.cache_write_tokens",
-    "cache_creation_input_tokens",
-    "prompt_tokens_details.cache_creation_input_tokens",
-    "prompt_tokens_details.cache_creation_tokens",
-    "input_tokens_details.cache_creation_input_tokens",
-)
 _EITHER = replace(
     _CHAT,
     base=_CHAT.base + _RESPONSES.base,
@@ -298,14 +280,28 @@ _ROWS: tuple[Dialect, ...] = (
     ),
 )
 
-DIALECTS: tuple[Dialect, ...] = tuple(
-    replace(
-        row,
-        cached=tuple(dict.fromkeys(row.cached + _EVERY_CACHED)),
-        cache_write=tuple(dict.fromkeys(row.cache_write + _EVERY_WRITTEN)),
+
+def _with_the_words_of_all(rows: tuple[Dialect, ...]) -> tuple[Dialect, ...]:
+    """``rows``, each reading cached and written tokens in its own words first, then in those of all the others.
+
+    A gateway adds marks of its own to what the server behind it says, so a row is chosen by the one and its numbers may
+    stand in the words of the other. Where several of those are there, OpenAI's come first, because it is they that
+    others imitate; then they are tried as the rows are, the narrower first.
+    """
+    every = (_CHAT, _RESPONSES, *rows)
+    cached = [path for row in every for path in row.cached]
+    written = [path for row in every for path in row.cache_write]
+    return tuple(
+        replace(
+            row,
+            cached=tuple(dict.fromkeys((*row.cached, *cached))),
+            cache_write=tuple(dict.fromkeys((*row.cache_write, *written))),
+        )
+        for row in rows
     )
-    for row in _ROWS
-)
+
+
+DIALECTS: tuple[Dialect, ...] = _with_the_words_of_all(_ROWS)
 """Every dialect, in the order in which they are tried."""
 
 

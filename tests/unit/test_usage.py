@@ -8,6 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
+from rlm_cachetrack._dialects import _with_the_words_of_all
 from rlm_cachetrack.usage import DIALECTS, NO_USAGE, TokenUsage, locate_usage, plain, read_usage
 from tests.support.recorded import ABSENT, FIELDS, FILE, expected_tokens, load
 
@@ -553,6 +555,38 @@ def test_a_dialects_own_spelling_is_read_before_those_of_others() -> None:
     assert read_usage(raw).cached_tokens == 32
     raw = chat(100, 10, 110, num_cached_tokens=64, cached_tokens=32)
     assert read_usage(raw).cached_tokens == 64
+
+
+def test_words_of_others_are_tried_with_openais_first_and_then_as_the_rows_are() -> None:
+    """Two spellings that no row owns are sent beside the marks of a third: which counts must not be an accident."""
+    marked = chat(100, 10, 110, queue_time=0.1)  # Groq's
+    assert read_usage({**marked, "cached_tokens": 8}).cached_tokens == 8
+    openai = {"prompt_tokens_details": {"cached_tokens": 4}, "cached_tokens": 8}
+    assert read_usage({**marked, **openai}).cached_tokens == 4
+    groq = next(row for row in DIALECTS if row.name == "groq")
+    assert [".".join(path) for path in groq.cached] == [
+        "prompt_tokens_details.cached_tokens",
+        "input_tokens_details.cached_tokens",
+        "input_tokens_details.cache_read_input_tokens",
+        "prompt_cache_hit_tokens",
+        "num_cached_tokens",
+        "prompt_token_details.cached_tokens",
+        "cache_read_input_tokens",
+        "cached_tokens",
+    ]
+
+
+def test_adding_a_dialect_is_adding_a_row() -> None:
+    """Its words are then read behind the marks of every other row, with nothing else to change."""
+    rows = tuple(row for row in DIALECTS if row.name in ("groq", "openai-compatible"))
+    new = replace(
+        rows[0], name="new", markers=(("mark",),), cached=(("here",),), cache_write=(("there",),), source="2026-11-28"
+    )
+    table = _with_the_words_of_all((new, *rows))
+    assert table[0].cached[0] == ("here",)
+    for row in table[1:]:
+        assert ("here",) in row.cached
+        assert ("there",) in row.cache_write
 
 
 def test_no_usage_is_all_none() -> None:
