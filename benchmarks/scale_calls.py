@@ -19,7 +19,7 @@ from rlm_cachetrack import RecordBatch
 from rlm_cachetrack._binary import pack_fields
 from rlm_cachetrack._call_line import kept_ms
 from rlm_cachetrack.pricing import amounts
-from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, uuid7_halves
+from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, call_id_halves
 
 CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
 # Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.
@@ -105,7 +105,7 @@ def _rows(template: list[_Call], query: bytes, start: int, rng: random.Random) -
     found = []
     for place, call in enumerate(template):
         moment = start + call.begin
-        high, low = uuid7_halves((moment + _EPOCH_UNIX * 1_000_000) * 1000, number + place)
+        high, low = call_id_halves((moment + _EPOCH_UNIX * 1_000_000) * 1000, number + place)
         prefix = _PREFIX.pack(
             len(COLUMNS), 8, moment, 8, moment, 8, start + call.end, 8, start, 16, high, low, len(query)
         )

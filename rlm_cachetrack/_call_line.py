@@ -24,7 +24,7 @@ except ImportError:  # openai with pydantic 1
     _to_json = None  # type: ignore[assignment]
 
 from ._usage_access import plain
-from .records import uuid7
+from .records import call_id
 
 __all__ = ["encode", "encode_usual", "expand", "kept_ms", "next_number", "told_apart"]
 
@@ -289,7 +289,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         **line["in"],
         **values,
         "kind": "call",
-        "interaction_id": uuid7(start * 1000, number),
+        "interaction_id": call_id(start * 1000, number),
         "usage": line["usage"],
         "start_time": start / 1e6,
         "end_time": (start + duration // 1000) / 1e6,

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ._binary import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields
 from ._call_line import FIELDS, kept_ms, told_apart
 from .pricing import PriceBook, Rates, Schedule, amounts
-from .records import COLUMNS, PackedRows, clean_text, uuid7_halves
+from .records import COLUMNS, PackedRows, call_id_halves, clean_text
 from .usage import simple_counts
 
 try:
@@ -190,7 +190,7 @@ class Packer:
         prices, cost, original = self._price(kind.schedule, start, prompt, completion, cached, written)
 
         began = start - EPOCH_MICROS
-        high, low = uuid7_halves(start * 1000, number)
+        high, low = call_id_halves(start * 1000, number)
         ended = began + duration // 1000
         if first is not None:
             first = kept_ms(first)

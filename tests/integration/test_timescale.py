@@ -434,6 +434,41 @@ def test_calls_are_kept_in_segments_by_model_in_the_order_of_the_key(migrated: p
     }
 
 
+def sparse_indexes(connection: psycopg.Connection[Any], relation: str = "llm_interactions") -> set[tuple[str, str]]:
+    """What the columnstore keeps of each batch beside what it orders by: kind and column."""
+    row = connection.execute(
+        "SELECT to_jsonb(s) -> 'index' FROM _timescaledb_catalog.compression_settings AS s"
+        " WHERE coalesce(s.compress_relid, s.relid) = %s::regclass",
+        [relation],
+    ).fetchone()
+    if row is None or row[0] is None:
+        pytest.skip("this release of TimescaleDB lets nobody choose the sparse indexes (2.22 and newer do)")
+    return {(one["type"], str(one["column"])) for one in row[0] if one["source"] != "orderby" and "type" in one}
+
+
+def test_of_a_batch_ranges_are_kept_and_no_bloom_filters(timescale_url: str) -> None:
+    ranges = {("minmax", "cached_tokens"), ("minmax", "total_cost")}
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        record_two_days(db)
+        assert sparse_indexes(connection) == ranges
+        pack(connection)
+        batches = connection.execute(
+            "SELECT format('%I.%I', schema_name, table_name) FROM _timescaledb_catalog.chunk"
+            " WHERE id IN (SELECT compressed_chunk_id FROM _timescaledb_catalog.chunk)"
+        ).fetchall()
+        assert len(batches) == 3
+        for (name,) in batches:
+            assert sparse_indexes(connection, name) == ranges
+
+
+def test_sparse_indexes_of_ones_own_stay(migrated: psycopg.Connection[Any]) -> None:
+    sparse_indexes(migrated)
+    migrated.execute("ALTER TABLE llm_interactions SET (timescaledb.sparse_index = 'bloom(request_id)')")
+    migrated.execute("DELETE FROM rlm_cachetrack_migrations WHERE version = 10")
+    assert migrations.migrate(migrated) == ["timescale/0010_sparse_index"]
+    assert sparse_indexes(migrated) == {("bloom", "request_id")}
+
+
 def test_the_numbers_are_the_same_from_the_columnstore(timescale_url: str) -> None:
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         record_two_days(db)

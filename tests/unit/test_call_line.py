@@ -142,13 +142,14 @@ def test_half_a_pair_in_a_usage_loses_nothing_else() -> None:
     assert event(usage)["usage"]["prompt_tokens"] == 10
 
 
-def test_ids_are_uuids_of_version_7_that_sort_as_calls_began() -> None:
-    ids = [event(start_ns=START + step, number=number)["interaction_id"] for step, number in ((0, 9), (10_000, 1))]
+def test_ids_are_uuids_of_version_7_that_sort_by_quarter_hour_and_number() -> None:
+    places = ((0, 9), (10_000, 10), (3_600 * 10**9, 1))
+    ids = [event(start_ns=START + step, number=number)["interaction_id"] for step, number in places]
 
-    assert [uuid.UUID(each).version for each in ids] == [7, 7]
-    assert [uuid.UUID(each).variant for each in ids] == [uuid.RFC_4122] * 2
-    assert int(uuid.UUID(ids[0]).hex[:12], 16) == 1_767_225_600_250  # milliseconds since 1970
-    assert ids[0] < ids[1]
+    assert [uuid.UUID(each).version for each in ids] == [7] * 3
+    assert [uuid.UUID(each).variant for each in ids] == [uuid.RFC_4122] * 3
+    assert 0 <= 1_767_225_600_250 - int(uuid.UUID(ids[0]).hex[:12], 16) < 2**20  # milliseconds since 1970
+    assert ids == sorted(ids)
 
 
 def test_calls_of_the_same_moment_have_different_ids() -> None:

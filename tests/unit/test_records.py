@@ -9,7 +9,7 @@ import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -20,6 +20,7 @@ from rlm_cachetrack.records import (
     RunKey,
     RunStart,
     aware,
+    call_id,
     checked_json,
     checked_query_id,
     clean_text,
@@ -236,6 +237,18 @@ def test_ids_sort_by_time_and_differ() -> None:
     assert stamps == sorted(stamps)
     assert before <= stamps[0] <= stamps[-1] <= after
     assert uuid7(1_000_000) < uuid7(2_000_000)
+
+
+def test_ids_of_calls_hold_the_time_of_their_quarter_hour_and_sort_as_calls_end() -> None:
+    first = 1_800_000_000_000_000_000
+    ids = [call_id(first + step * 1_000_000_000, 2**61 + step) for step in range(3600)]  # an hour, a call a second
+    assert ids == sorted(set(ids))
+    for step, one in enumerate(ids):
+        value, milliseconds = UUID(one), first // 1_000_000 + step * 1000
+        assert (value.version, value.variant) == (7, RFC_4122)
+        assert 0 <= milliseconds - (value.int >> 80) < 2**20
+        assert value.int & 2**62 - 1 == 2**61 + step
+    assert len({one[:18] for one in ids}) <= 5  # all but the number is the same for a quarter of an hour
 
 
 # -- what goes into the journal ---------------------------------------------------------------------------------------
