@@ -34,7 +34,7 @@ from psycopg import sql
 
 from rlm_cachetrack import _call_line, _runtime, embedded
 from rlm_cachetrack.config import load_settings
-from rlm_cachetrack.outbox import Outbox
+from rlm_cachetrack.outbox import Batch, Outbox
 from rlm_cachetrack.records import COLUMNS
 
 RECORDS = int(os.environ.get("RECORDS", "100000"))
@@ -156,7 +156,7 @@ def ingest(url: str, journal: list[bytes]) -> float:
     with pipeline(url) as runtime:
         rows, store = runtime.rows(), runtime.store()
         batches = [
-            rows.build(runtime.outbox.decode(journal[start : start + BATCH])).batch
+            rows.build(runtime.outbox.decode(Batch(journal[start : start + BATCH]))).batch
             for start in range(0, len(journal), BATCH)
         ]
         store.open()

@@ -409,8 +409,13 @@ class Runtime:
         }
 
     def offer_again(self, ids: Collection[str]) -> int:
-        """Put dead letters back into the outbox, to be stored like fresh records; returns how many."""
-        return offer_again(self.dead_letters, self.append, ids)
+        """Put dead letters back into the outbox, to be stored like fresh records; returns how many it has kept.
+
+        Raises:
+            OSError: The file of dead letters cannot be rewritten; they are in both places, and stored once.
+        """
+        self.start()
+        return offer_again(self.dead_letters, self.outbox.append, ids)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start of the process; see :func:`stats`."""

@@ -220,12 +220,20 @@ def _default_data_dir() -> Path:
     # it cannot live in root's home, which stays closed to others.
     if _is_root():
         return Path("/var/lib/rlm-cachetrack")
-    import platformdirs  # 8 ms of import that only this default needs
-
-    return platformdirs.user_data_path("rlm-cachetrack", appauthor=False)
+    return _of_the_user("user_data_path", ENV_DATA_DIR)
 
 
 def _default_state_dir() -> Path:
-    import platformdirs
+    return _of_the_user("user_state_path", ENV_STATE_DIR)
 
-    return platformdirs.user_state_path("rlm-cachetrack", appauthor=False)
+
+def _of_the_user(kind: str, variable: str) -> Path:
+    import platformdirs  # 8 ms of import that only these defaults need
+
+    try:
+        path: Path = getattr(platformdirs, kind)("rlm-cachetrack", appauthor=False)
+    except RuntimeError:  # what older releases of it return: a path that begins with "~"
+        path = Path("~")
+    if not path.is_absolute():
+        raise ConfigError(f"this user has no home directory: set HOME, or name a folder in {variable}")
+    return path

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from . import _files
+
 __all__ = ["DeadLetter", "DeadLetters"]
 
 logger = logging.getLogger("rlm_cachetrack")
@@ -119,23 +121,50 @@ class DeadLetters:
         return list(found.values())
 
     def remove(self, ids: Collection[str]) -> int:
-        """Forget these records, and return how many there were. Blocks for rewriting the file."""
+        """Forget these records, and return how many there were. Blocks for rewriting the file.
+
+        Raises:
+            OSError: The file cannot be rewritten; nothing is forgotten.
+        """
+        return self.take(ids, lambda letter: True)
+
+    def take(self, ids: Collection[str], into: Callable[[DeadLetter], bool]) -> int:
+        """Hand over these records, and forget those that were taken; returns how many. Blocks for rewriting the file.
+
+        Meanwhile nothing can be set aside, so that a record that is refused once more is not forgotten with them.
+
+        Args:
+            ids: Which.
+            into: Takes one; returns whether it is kept there.
+
+        Raises:
+            OSError: The file cannot be rewritten; nothing is forgotten.
+        """
         with self._locked() as fd:
             if fd is None:
                 return 0
             before = self.read()
-            kept = [letter for letter in before if letter.id not in ids]
+            kept = [letter for letter in before if letter.id not in ids or not into(letter)]
             if not kept:
                 self.path.unlink()
             elif len(kept) < len(before):
-                fresh = self.path.with_suffix(".new")
-                fresh.touch(0o600)
-                fresh.write_bytes(b"".join(map(_line, kept)))
-                fresh.replace(self.path)
+                self._replace(kept)
         return len(before) - len(kept)
 
+    def _replace(self, letters: Iterable[DeadLetter]) -> None:
+        """Put a file with these letters in the place of what is there, whole or not at all."""
+        fresh = self.path.with_suffix(".new")
+        try:
+            fresh.touch(0o600)
+            fresh.write_bytes(b"".join(map(_line, letters)))
+            fresh.replace(self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise
+
     def _append(self, letters: list[DeadLetter]) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _files.make_folder(self.path.parent)
         with self._locked(create=True) as fd:
             assert fd is not None  # noqa: S101 (for mypy: it was created)
             size = os.fstat(fd).st_size
@@ -167,7 +196,7 @@ class DeadLetters:
                 yield None
                 return
             try:
-                _lock_file(fd)
+                _files.lock(fd, wait=True)
                 # Somebody may have put another file in its place between our opening and our lock.
                 if self._is_current(fd):
                     yield fd
@@ -186,15 +215,12 @@ class DeadLetters:
             logger.warning(message, *args)
 
 
-def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], object], ids: Collection[str]) -> int:
-    """Append the records of these ids to an outbox again, then forget them here; returns how many.
+def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], bool], ids: Collection[str]) -> int:
+    """Append the records of these ids to an outbox again, then forget here what it keeps; returns how many.
 
     In this order, so that none is lost if the process dies in between; one that is stored already is stored once.
     """
-    chosen = [letter for letter in letters.read() if letter.id in ids]
-    for letter in chosen:
-        append(letter.event)
-    return letters.remove({letter.id for letter in chosen})
+    return letters.take(ids, lambda letter: append(letter.event))
 
 
 def _line(letter: DeadLetter) -> bytes:
@@ -206,11 +232,3 @@ def _identity(event: Mapping[str, Any]) -> str:
     if isinstance(given, str) and given:
         return given
     return hashlib.sha256(json.dumps(event, sort_keys=True, default=str).encode("ascii")).hexdigest()[:32]
-
-
-def _lock_file(fd: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: without guarantees
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX)

@@ -27,12 +27,13 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from . import _files
 from ._call_line import expand
 
 try:
@@ -119,9 +120,11 @@ class Batch:
     Attributes:
         lines: In the order of their appends, as they stand there; :meth:`Outbox.decode` makes events of them.
         own: How many of them this process appended itself.
+        unreadable: How many of them are no events, by reason, as the last :meth:`Outbox.decode` found.
     """
 
     lines: list[bytes] = field(default_factory=list)
+    unreadable: Counter[str] = field(default_factory=Counter)
     own: int = 0
     adopted: int = 0
     size: int = 0
@@ -162,7 +165,7 @@ def journals(directory: Path) -> list[Journal]:
                         Journal(
                             path,
                             int(pid) if pid.isdigit() else None,
-                            _is_held(fd),
+                            _files.is_held(fd),
                             _count_lines(segment),
                             segment.size,
                             _oldest(segment),
@@ -292,14 +295,13 @@ class Outbox:
         return segment
 
     def _new_file(self) -> tuple[Path, int]:
-        self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.directory.mkdir(mode=0o700, exist_ok=True)
+        _files.make_folder(self.directory)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         path = self.directory / (name + _SUFFIX)
         fresh = self.directory / (name + ".new")
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
-            _lock_file(fd)  # before it has its name: nobody may find it unlocked and take it for a dead one's
+            _files.lock(fd)  # before it has its name: nobody may find it unlocked and take it for a dead one's
             fresh.rename(path)
         except OSError:
             os.close(fd)
@@ -357,8 +359,9 @@ class Outbox:
     def adopt(self) -> int:
         """Take over the journals of dead processes. Returns how many events were found in them.
 
-        Not all at once where there are many: :attr:`more_to_adopt` then says that another call will find more, once
-        these are stored. What waits in memory is written to the disk if that takes it again.
+        Not all at once where there are many, nor what somebody is just looking at: :attr:`more_to_adopt` then says that
+        another call will find more, once these are stored. What waits in memory is written to the disk if that takes it
+        again.
         """
         found = 0
         with self._lock:
@@ -382,7 +385,11 @@ class Outbox:
             # Under a lock for which a fork waits: a file that is open but not in the list would stay open, and so
             # locked, in the child.
             with self._files:
-                adopted = None if self._closed else _take_over(path)
+                try:
+                    adopted = None if self._closed else _take_over(path)
+                except _Watched:
+                    self.more_to_adopt = True
+                    continue
                 if adopted is None:
                     continue
                 segment, lines = adopted
@@ -463,12 +470,13 @@ class Outbox:
         batch.size += end
         batch.marks.append((segment, segment.read))
 
-    def decode(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        """The events of lines that were read; those that are none are counted in :attr:`dropped`.
+    def decode(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """The events of lines that were read. Lines that are none are counted, in :attr:`dropped` once it is acked.
 
         A finished call comes as its line holds it, with ``call``, ``usage`` and ``in``; :func:`named` gives the names.
         """
-        for line in lines:
+        batch.unreadable.clear()  # it was decoded before, for an attempt that failed
+        for line in batch.lines:
             try:
                 event = _from_json(line)
             except Exception:
@@ -480,7 +488,7 @@ class Outbox:
             if type(event) is dict:
                 yield event
             elif not line.startswith(b"\0"):  # else the rest of a stored line: its process died clearing the journal
-                self.dropped["corrupt" if line.endswith(b"\n") else "torn"] += 1
+                batch.unreadable["corrupt" if line.endswith(b"\n") else "torn"] += 1
 
     def ack(self, batch: Batch) -> None:
         """The batch is stored: forget it, and free the disk it took."""
@@ -499,6 +507,7 @@ class Outbox:
         for _ in range(min(batch.memory, len(self._memory))):  # fewer, if the outbox was closed meanwhile
             self._memory_size -= len(self._memory.popleft())
         self._memory_lent = max(0, self._memory_lent - batch.memory)
+        self.dropped.update(batch.unreadable)
         self.acked += batch.own
         self.adopted_acked += batch.adopted
         stored, waiting = self._free()
@@ -633,27 +642,6 @@ def _let_go(segment: _Segment) -> None:
     os.close(segment.fd)
 
 
-def _lock_file(fd: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: without guarantees; a journal is then adopted only when it can be opened alone
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _is_held(fd: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        # Shared, and let go of at once when the file is closed: an owner's lock is exclusive.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False
-
-
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -673,19 +661,33 @@ def _oldest(segment: _Segment) -> str | float | None:
     return moment if isinstance(moment, (str, float, int)) else None
 
 
+class _Watched(Exception):  # noqa: N818 - not an error
+    """Nobody holds the journal, but somebody is looking whether it is held."""
+
+
 def _take_over(path: Path) -> tuple[_Segment, int] | None:
-    """A left-over journal and the number of its lines; None where it is held, gone, another user's, or unreadable."""
+    """A left-over journal and the number of its lines; None where it is held, gone, another user's, or unreadable.
+
+    Raises:
+        _Watched: It is free, but not at this moment.
+    """
     try:
         fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     except OSError:
         return None
     try:
-        _lock_file(fd)
+        _files.lock(fd)
         # Its owner, or another adopter, may have removed it between our look and our lock.
         if os.fstat(fd).st_nlink == 0:
             raise OSError("gone")
         segment = _Segment(path, fd, own=False, size=_end_of_lines(fd))
         return segment, _count_lines(segment)
+    except BlockingIOError:
+        watched = not _files.is_held(fd)
+        os.close(fd)
+        if watched:
+            raise _Watched from None
+        return None
     except OSError:
         os.close(fd)
         return None

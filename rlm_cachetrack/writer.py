@@ -146,7 +146,9 @@ class Writer:
         self._max_age_s = max_age_s
         self._fingerprints = fingerprints
         self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
+        # Reentrant: a signal handler or a finalizer may record while a thread is being started.
+        self._start_lock = threading.RLock()
+        self._starting = False
         self._hurry = threading.Event()
         self._stop = threading.Event()
         self._turn = threading.Condition()
@@ -165,12 +167,19 @@ class Writer:
         Where the system allows no more threads (or the interpreter ends), what is recorded stays in the outbox.
         """
         with self._start_lock:
-            if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
-                thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
-                with contextlib.suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
-                    self.started = True
+            if self._starting or self._stop.is_set():
+                return
+            if not self.running:
+                # Noted first: a Control-C in the midst of it may come when the thread runs already.
+                self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
+                self._starting = True
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    self._thread = None
+                finally:
+                    self._starting = False
+            self.started = self.running
 
     def told(self) -> None:
         """The user was told already that records wait, and why; a second warning would say it again."""
@@ -240,8 +249,9 @@ class Writer:
         self._outbox.wake.set()
         with self._turn:
             self._turn.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(max(_LAST_MOMENT_S, min(1.0, deadline - time.monotonic())))
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(max(_LAST_MOMENT_S, min(1.0, deadline - time.monotonic())))
         if not stored and not self._warned:  # it waited for something, and so could not say what is wrong
             self._warned = True
             logger.warning(
@@ -336,7 +346,7 @@ class Writer:
         return self._outbox.read(limit, self._max_bytes)
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        return _Prepared(batch, self._make_rows().build(self._outbox.decode(batch.lines)))
+        return _Prepared(batch, self._make_rows().build(self._outbox.decode(batch)))
 
     def _adopt(self) -> None:
         wanted = self._wanted_adoption
@@ -371,7 +381,7 @@ class Writer:
             stored = batch.calls
         except RecordRefusedError:
             letters = []
-            stored = self._ship_halves(list(self._outbox.decode(prepared.batch.lines)), letters)
+            stored = self._ship_halves(list(self._outbox.decode(prepared.batch)), letters)
         self._dead_letters.write(letters)
         return stored
 

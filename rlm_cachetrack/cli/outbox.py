@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..errors import ConfigError, StoreUnreachableError
+from ..errors import CacheTrackError, ConfigError, StoreUnreachableError
 from ._arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
 from ._output import (
     Column,
@@ -201,7 +202,8 @@ def dead_letters(
     elif discard:
         if chosen and not yes:
             confirm(f"Delete {counted(len(chosen), 'record')} for good?")
-        gone = runtime.dead_letters.remove(chosen)
+        with _rewriting():
+            gone = runtime.dead_letters.remove(chosen)
         if as_json:
             print_json({"discarded": gone})
         else:
@@ -218,11 +220,13 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
     from ..client import unopened
 
     with open_client(db_url) as client, patiently("storing"):
-        offered = unopened(db_url).offer_again(ids)
+        with _rewriting():
+            offered = unopened(db_url).offer_again(ids)
         if not client.flush():
             raise StoreUnreachableError(f"they wait in the outbox now: {client.stats()['last_error']}")
         left = {letter.id for letter in unopened(db_url).dead_letters.read()}
-    refused = len(left & set(ids))
+    untaken = len(ids) - offered
+    refused = len(left & set(ids)) - untaken
     if as_json:
         print_json({"offered": offered, "stored": offered - refused, "refused": refused})
     else:
@@ -230,7 +234,19 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
         console.print(f"Stored {counted(offered - refused, 'record')}.")
         if refused:
             console.print(f"{counted(refused, 'record')} {_were(refused)} refused again and set aside.")
-    raise typer.Exit(1 if refused else 0)
+        if untaken:
+            console.print(f"{counted(untaken, 'record')} found no room in the outbox and {_were(untaken)} not offered.")
+    raise typer.Exit(1 if refused or untaken else 0)
+
+
+@contextlib.contextmanager
+def _rewriting() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise CacheTrackError(
+            f"the file of dead letters cannot be rewritten ({exc.strerror}): all of them stay"
+        ) from exc
 
 
 def _list(letters: list[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.outbox import Outbox, _allocate, _Segment
+from rlm_cachetrack.outbox import Outbox, _allocate, _Segment, journals
 
 HOLDER = """
 import os, sys, time
@@ -52,7 +53,7 @@ def numbers(outbox: Outbox, most: int = 1_000_000) -> list[Any]:
         if not batch.lines:
             outbox.ack(batch)
             break
-        found += [event["number"] for event in outbox.decode(batch.lines)]
+        found += [event["number"] for event in outbox.decode(batch)]
         outbox.ack(batch)
     return found
 
@@ -130,6 +131,18 @@ def test_a_torn_last_record_is_counted_and_holds_back_no_other(folder: Path, out
     assert sorted(numbers(outbox)) == [1, 2, 3]
     assert (outbox.dropped, outbox.pending) == ({"torn": 1}, 0)
     assert not torn.exists()
+
+
+def test_a_torn_record_that_is_offered_again_and_again_is_counted_once(folder: Path, outbox: Outbox) -> None:
+    leave_behind(folder, b'{"number":1}\nnonsense\n{"numb')
+    outbox.adopt()
+    for _ in range(3):  # a store that cannot take them now
+        batch = outbox.read(10, 1 << 20)
+        assert [event["number"] for event in outbox.decode(batch)] == [1]
+        outbox.rewind()
+    assert outbox.dropped == {}
+    assert numbers(outbox) == [1]
+    assert outbox.dropped == {"corrupt": 1, "torn": 1}
 
 
 def test_a_record_behind_a_gap_is_not_lost(folder: Path, outbox: Outbox) -> None:
@@ -288,6 +301,38 @@ def test_the_journals_of_another_store_are_left_to_it(tmp_path: Path, db_url: st
         assert db.flush(20)
         assert db.stats()["adopted"] == 0
     assert other.read_bytes() == b'{"kind":"call"}\n'
+
+
+def test_a_look_at_a_left_over_journal_does_not_keep_it_from_being_adopted(folder: Path, outbox: Outbox) -> None:
+    """``outbox status`` beside ``outbox drain``: the one tries the lock that the other takes."""
+    path = leave_behind(folder, b'{"number":1}\n')
+    with path.open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert (outbox.adopt(), outbox.more_to_adopt) == (0, True)  # so that a flush waits for it
+    assert (outbox.adopt(), outbox.more_to_adopt) == (1, False)
+    assert numbers(outbox) == [1]
+
+
+def test_looking_at_journals_all_the_time_hides_none_from_an_adopter(folder: Path) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            journals(folder)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for number in range(50):
+            leave_behind(folder, b"".join(b'{"number":%d}\n' % each for each in range(5_000)), f"1-{number}.jsonl")
+            adopter = Outbox(folder)
+            while not adopter.adopt():
+                assert adopter.more_to_adopt, "it was taken for the journal of a process that lives"
+            assert numbers(adopter, 10_000) == list(range(5_000))
+            adopter.close()
+    finally:
+        over.set()
+        looking.join()
 
 
 # -- a disk that refuses ---------------------------------------------------------------------------------------------
@@ -450,7 +495,7 @@ def test_journals_are_for_their_owner_alone_also_under_a_lax_umask(folder: Path)
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent, folder.parent.parent)} == {0o700}
     outbox.unpark(parked)
     assert numbers(outbox) == [1]
     outbox.close()

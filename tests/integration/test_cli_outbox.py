@@ -211,6 +211,29 @@ def test_dead_letters_that_cannot_be_offered_stay_where_they_are(refusing: str) 
     assert listed(refusing) == before
 
 
+def test_dead_letters_for_which_the_outbox_has_no_room_stay_and_are_said(
+    refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql(refusing, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
+    monkeypatch.setenv("RLM_CACHETRACK_OUTBOX_MAX_BYTES", "400")  # of a record and a half
+    result = cli("outbox", "dead-letters", "--retry", "--db-url", refusing)
+    assert result.exit_code == 1
+    assert "Stored 1 record." in result.stdout
+    assert "1 record found no room in the outbox and was not offered." in result.stdout
+    assert len(listed(refusing)) == 1
+    assert stored(refusing) == ["bad", "good"]
+
+
+def test_a_dead_letter_file_that_cannot_be_rewritten_loses_none(refusing: str) -> None:
+    before = listed(refusing)
+    [folder] = (Path(os.environ["RLM_CACHETRACK_STATE_DIR"]) / "outbox").iterdir()
+    (folder / "dead-letters.new").mkdir()  # not even root can write to it
+    result = cli("outbox", "dead-letters", before[0]["id"], "--discard", "--yes", "--db-url", refusing)
+    assert result.exit_code == 1
+    assert "the file of dead letters cannot be rewritten" in result.stderr
+    assert listed(refusing) == before
+
+
 def test_discarding_asks_first(refusing: str) -> None:
     refused = cli("outbox", "dead-letters", "--discard", "--db-url", refusing)
     assert refused.exit_code == 2

@@ -318,7 +318,7 @@ def test_a_journal_is_read_to_its_end_whatever_the_size_of_the_batches(tmp_path:
         batch = outbox.read(10, 300)
         if not batch.lines:
             break
-        seen += [event["number"] for event in outbox.decode(batch.lines)]
+        seen += [event["number"] for event in outbox.decode(batch)]
         assert batch.own == len(batch.lines)
         outbox.ack(batch)
     assert seen == list(range(257))

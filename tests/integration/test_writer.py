@@ -26,6 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient, _runtime, embedded, storage, writer
 from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.dead_letters import DeadLetter, offer_again
 from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
 from rlm_cachetrack.pricing import PriceBook
 from rlm_cachetrack.records import COLUMNS, new_id
@@ -299,6 +300,53 @@ def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_
             assert len(lost) == 1
             assert lost[0].endswith("refused records that are lost for that: 1")
             assert runtime.stats()["dropped"] == {"dead_letters_full": 1}
+
+
+def test_a_torn_record_is_counted_once_however_often_the_store_fails(db_url: str) -> None:
+    sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    with pipeline(db_url) as runtime:
+        runtime.outbox.directory.mkdir(parents=True)
+        left = json.dumps(call(model="a")).encode() + b'\n{"kind":"ca'
+        (runtime.outbox.directory / "1-dead.jsonl").write_bytes(left)
+        assert not runtime.flush(2)  # several attempts
+        sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
+        assert runtime.flush(20)
+        counts = runtime.stats()
+    assert (counts["adopted"], counts["stored"], counts["dropped"]) == (2, 1, {"torn": 1})
+    assert stored(db_url) == ["a"]
+
+
+def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set_aside(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        for _ in range(3):
+            runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        letters = {letter.id for letter in runtime.dead_letters.read()}
+
+        def append_and_wait(event: Mapping[str, Any]) -> bool:
+            """As long as thousands take: until the writer has had the first, and found it refused again."""
+            kept = runtime.outbox.append(event)
+            runtime.flush(1)
+            return kept
+
+        assert offer_again(runtime.dead_letters, append_and_wait, letters) == 3
+        assert runtime.flush(20)
+        assert {letter.id for letter in runtime.dead_letters.read()} == letters
+
+
+def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
+    db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_OUTBOX_MAX_BYTES", "2000")
+    with pipeline(db_url) as runtime:
+        runtime.dead_letters.write(DeadLetter.of(call(model=f"{number:02}"), "a reason") for number in range(20))
+        offered = runtime.offer_again({letter.id for letter in runtime.dead_letters.read()})
+        assert 0 < offered < 20
+        assert runtime.flush(20)
+        left = [letter.event["model"] for letter in runtime.dead_letters.read()]
+        assert len(left) == 20 - offered
+    assert sorted(stored(db_url) + left) == [f"{number:02}" for number in range(20)]
 
 
 # -- calls that are there already -------------------------------------------------------------------------------------
@@ -653,6 +701,48 @@ def test_a_flush_ends_the_pause_after_a_failure(own_server: Path, own_url: str) 
 
 
 @pytest.mark.usefixtures("long_pauses")
+def test_recording_while_the_writer_is_being_started_neither_waits_nor_starts_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a signal handler or a finalizer, on the thread that starts it: its moment is the start of the thread."""
+    start, started = threading.Thread.start, []
+
+    with pipeline("postgresql:///unused", Choosy()) as runtime:
+
+        def interrupted(thread: threading.Thread) -> None:
+            started.append(thread.name)
+            if len(started) == 1:
+                runtime.append(call(model="by a handler"))
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            starting = threading.Thread(target=runtime.writer.start, daemon=True)
+            start(starting)
+            starting.join(10)
+        assert not starting.is_alive()
+        assert started == ["rlm_cachetrack-writer"]
+        assert runtime.flush(10)
+
+
+def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+        raise KeyboardInterrupt  # it runs already
+
+    with pipeline("postgresql:///unused", Choosy()) as runtime:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                runtime.append(call())
+            runtime.append(call())
+        assert started == ["rlm_cachetrack-writer"]
+        assert runtime.flush(10)
+
+
 def test_stopping_ends_the_pause_after_a_failure() -> None:
     with pipeline("postgresql://someone@127.0.0.1:1/nowhere") as runtime:
         runtime.append(call())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,23 @@ def test_folders_come_from_the_environment_and_are_absolute(
     assert settings.state_dir == empty_working_directory / "state"
     assert settings.data_dir == Path.home() / "data"
     assert list(empty_working_directory.iterdir()) == []  # looking makes nothing
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a container's that runs as a number which is no account's."""
+    for name in list(os.environ):
+        if name == "HOME" or name.startswith("XDG_"):
+            monkeypatch.delenv(name)
+
+    def unknown(uid: int) -> Any:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("RLM_CACHETRACK_STATE_DIR")
+    with pytest.raises(ConfigError, match="no home directory: set HOME, or name a folder in RLM_CACHETRACK_STATE_DIR"):
+        load_settings()
+    monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", "/somewhere")
+    assert load_settings().state_dir == Path("/somewhere")
 
 
 @pytest.mark.parametrize(

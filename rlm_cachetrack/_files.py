@@ -1,0 +1,56 @@
+"""Files in the user's state directory that several processes share: for their owner alone, and locked.
+
+A lock is the kernel's (``flock``) and ends with the process that holds it, however that ends. Windows has none: there
+files are shared without guarantees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    _has_locks = False
+else:
+    _has_locks = True
+
+__all__ = ["is_held", "lock", "make_folder"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are not there, each for its owner alone (0700), whatever the umask.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    # Not mkdir's parents=True: that gives what is above the mode of an ordinary folder.
+    for each in (*reversed(folder.parents), folder):
+        with contextlib.suppress(FileExistsError):
+            if not each.is_dir():
+                each.mkdir(mode=0o700)
+
+
+def lock(fd: int, *, wait: bool = False) -> None:
+    """Take the lock of an open file. Blocks only if told to wait.
+
+    Raises:
+        BlockingIOError: Another has it.
+        OSError: The file system has no locks.
+    """
+    if _has_locks:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def is_held(fd: int) -> bool:
+    """Whether somebody has the lock of an open file; not whether somebody else is looking, as this does."""
+    if not _has_locks:
+        return False
+    try:
+        # Shared, as an owner's is exclusive, and let go of at once: who takes the file over meanwhile has to wait.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
