@@ -4,7 +4,7 @@ The same SDK call over an in-process transport, with and without us, in random o
 is what we add. openai's own work on the arguments is on both sides. "idle": the writer waits for its sink, the journal
 grows. "draining": the writer reads, prices and forgets at the same time; both threads want the one interpreter lock.
 A stream is timed twice: from its request to its end, and each of its chunks from the ``next()`` that asks for it. A raw
-response is timed with the caller's ``.parse()``, which gives what we parsed, and without it: then the parsing is added.
+response is timed with the caller's ``.parse()`` and without it.
 """
 
 from __future__ import annotations

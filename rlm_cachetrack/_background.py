@@ -90,6 +90,8 @@ def _get(value: Any, name: str) -> Any:
 class Retrieval:
     """Watches a retrieved stream in the place of a Call: it may show that a background response is finished."""
 
+    api = "responses"
+
     def __init__(self, make_call: Any, *, stream: bool) -> None:
         self._make_call = make_call
         self.stream = stream

@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from json.encoder import encode_basestring_ascii as _quoted
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -82,9 +82,11 @@ def encode(place: str, call: tuple[Any, ...], usage: Any) -> bytes:
     """
     where = place.encode("ascii")
     try:
-        told = _told(usage)
-        if told is not usage or usage is None:
-            return b'%b,"in":%b}\n' % (_to_json({"call": call, "usage": told}, fallback=str)[:-1], where)
+        is_plain = usage is None or type(usage) is dict
+        told = usage if is_plain else _told(usage)
+        if is_plain or told is not usage:
+            line = _to_json({"call": call, "usage": told}, fallback=str, inf_nan_mode="null")
+            return b'%b,"in":%b}\n' % (line[:-1], where)
         return b'{"call":%b,"usage":%b,"in":%b}\n' % (_to_json(call, fallback=str), _serialized(usage), where)
     except Exception:  # half a surrogate pair, or no pydantic 2: the standard library takes everything
         parts = (json.dumps(call, default=str, separators=(",", ":")), json.dumps(plain(usage), default=str))
@@ -99,14 +101,14 @@ class _Part(NamedTuple):
     """An object within a usage object: what was sent of it; ``sent`` None: ``null`` in its place."""
 
     name: str
-    sent: set[str] | None
+    sent: Set[str] | None
     values: Callable[[Any], tuple[Any, ...]]
 
 
 class _Layout(NamedTuple):
     """A usage object of one type of which just these fields were sent, and the text that its numbers are put in."""
 
-    sent: set[str]
+    sent: Set[str]
     values: Callable[[Any], tuple[Any, ...]]
     parts: tuple[_Part, ...]
     text: str
@@ -136,15 +138,20 @@ def encode_usual(
 ) -> bytes | None:
     """What :func:`encode` writes, for a call as nearly all are; None where it is another.
 
-    That is one without tools and errors, whose usage is an object of the SDK that holds integers, and objects of
-    integers one level below. Raises AttributeError, KeyError, TypeError or ValueError where it is of no known shape.
+    That is one without tools and errors, whose usage is an object of the SDK, or a dict, that holds integers, and
+    objects of integers one level below. Raises AttributeError, KeyError, TypeError or ValueError where it is of no
+    known shape.
 
     ``place`` is as for :func:`encode`, ``usage`` is the object as the SDK gave it, ``streamed`` is whether the call was
     a stream; the others are values of :data:`FIELDS`.
     """
-    if usage.__pydantic_extra__:
+    is_dict = type(usage) is dict
+    if is_dict:
+        sent, fields = usage.keys(), usage
+    elif usage.__pydantic_extra__:
         return None
-    sent, fields = usage.__pydantic_fields_set__, usage.__dict__
+    else:
+        sent, fields = usage.__pydantic_fields_set__, usage.__dict__
     for layout in _layouts.get(type(usage)) or _new_layouts(usage):
         if layout.sent != sent:
             continue
@@ -154,6 +161,10 @@ def encode_usual(
             if within is None or part is None:
                 if part is not None or within is not None:
                     break
+            elif is_dict:
+                if part.keys() != within:
+                    break
+                values += values_of(part)
             elif part.__pydantic_fields_set__ != within or part.__pydantic_extra__:
                 break
             else:
@@ -185,7 +196,8 @@ def encode_usual(
 
 def _new_layouts(usage: Any) -> list[_Layout]:
     """The layouts known of this type, with that of this object."""
-    fields, sent = usage.__dict__, set(usage.__pydantic_fields_set__)
+    is_dict = type(usage) is dict
+    fields, sent = (usage, set(usage)) if is_dict else (usage.__dict__, set(usage.__pydantic_fields_set__))
     numbers, parts, texts = [], [], []
     for name in fields:
         if name not in sent:
@@ -197,8 +209,8 @@ def _new_layouts(usage: Any) -> list[_Layout]:
         elif type(value) is int:
             numbers.append((name, f"{key}:%d"))
         else:
-            given = set(value.__pydantic_fields_set__)
-            names = [within for within in value.__dict__ if within in given]
+            given = set(value.keys() if is_dict else value.__pydantic_fields_set__)
+            names = [within for within in (value if is_dict else value.__dict__) if within in given]
             parts.append(_Part(name, given, _values_of(names)))
             inside = ",".join(_quoted(within).replace("%", "%%") + ":%d" for within in names)
             texts.append(f"{key}:{{{inside}}}")

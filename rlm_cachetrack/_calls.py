@@ -92,10 +92,12 @@ class Observer(Protocol):
     """What watches one response, plain or streamed: a :class:`Call`, or a look at a stored response.
 
     Attributes:
+        api: One of :data:`ENDPOINTS`.
         pulling: The SDK is reading the body. Of a stream: it was begun to be read.
         items: Gives the generator of a stream's items while there is one; None where it is no stream, or not known yet.
     """
 
+    api: str
     stream: bool
     done: bool
     pulling: bool
@@ -244,19 +246,24 @@ class Call:
         microsecond, and ten behind a prompt of 200 KB. Returns whether it was one.
         """
         try:
-            fields = response.__dict__
-            usage = fields["usage"]
-            (choice,) = fields["choices"]
-            parts = choice.__dict__
-            message = parts["message"].__dict__
-            text, extra = message["content"], response.__pydantic_extra__
+            if type(response) is dict:  # the JSON of a raw response
+                fields = extra = response
+                (parts,) = fields["choices"]
+                message = parts["message"]
+                tools = message.get("tool_calls")
+            else:
+                fields, extra = response.__dict__, response.__pydantic_extra__
+                (choice,) = fields["choices"]
+                parts = choice.__dict__
+                message = parts["message"].__dict__
+                tools = message["tool_calls"]
+            usage, text = fields["usage"], message["content"]
             if (
                 usage is None
                 or type(text) is not str
-                or message["tool_calls"] is not None
-                or (extra and ("error" in extra or "service_tier" in extra))
+                or tools is not None
+                or (extra and ("error" in extra or (extra is not fields and "service_tier" in extra)))
                 or self._number is not None
-                or self._request_id is not None
                 or self.metadata
             ):
                 return False
@@ -274,7 +281,7 @@ class Call:
                 None,
                 self.messages,
                 len(text),
-                fields.get("_request_id"),
+                fields.get("_request_id") or self._request_id,
                 fields.get("service_tier"),
                 parts["finish_reason"],
                 False,

@@ -86,7 +86,10 @@ class Fingerprints:
             return
         turns = body.get(_TURNS.get(api, "input"))
         count = len(turns) if type(turns) is list else None
-        tokens = getattr(usage, "prompt_tokens", None) or getattr(usage, "input_tokens", None)
+        if type(usage) is dict:
+            tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
+        else:
+            tokens = getattr(usage, "prompt_tokens", None) or getattr(usage, "input_tokens", None)
         if type(tokens) is int:
             self._weight += tokens * _BYTES_A_TOKEN
         else:

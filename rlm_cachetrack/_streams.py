@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _guard
-from ._bodies import Body, understand
+from ._bodies import Body, read_whole, understand
 from ._calls import Observer, is_pulling
 
 __all__ = ["watch_raw", "watch_stream"]
@@ -62,21 +62,12 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
         deferred: Whether the body is not read yet (``with_streaming_response``): then the record is made when the
             caller parses it, or closes the response.
     """
-    response = raw.http_response
-    parse = raw.parse
     if not deferred and not call.stream:
-        # The body is here. The SDK keeps what it parsed, so the caller's own `.parse()` costs nothing afterwards, and
-        # what it raises now it raises again then.
-        try:
-            parsed = parse()
-            if getattr(parsed, "_request_id", None) is None:  # else there is no need to look into the headers
-                call.http(response)
-            call.result(parsed)
-        except Exception as exc:
-            call.http(response)
-            call.failed(exc)
+        read_whole(raw, call)
         return
 
+    response = raw.http_response
+    parse = raw.parse
     call.http(response)
     body = Body() if deferred else None
 

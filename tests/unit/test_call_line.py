@@ -217,9 +217,11 @@ USUAL_USAGES: list[dict[str, Any]] = [
     {**COUNTS, "prompt_tokens": 2**70, "total_tokens": -1},
     {"total_tokens": 3},
 ]
+MORE: dict[str, Any] = {**COUNTS, "prompt_tokens_details": {"cached_tokens": 1920, "more": 1}}
 UNUSUAL_USAGES: list[dict[str, Any]] = [
+    MORE,
     {**COUNTS, "cost": 0.25},
-    {**COUNTS, "prompt_tokens_details": {"cached_tokens": 1920, "more": 1}},
+    {**COUNTS, "details": [1]},
     {**COUNTS, "prompt_tokens_details": {"cached_tokens": None}},
     {**COUNTS, "prompt_tokens": 2000.5},
     {**COUNTS, "prompt_tokens": "2000"},
@@ -227,19 +229,20 @@ UNUSUAL_USAGES: list[dict[str, Any]] = [
 NULL: dict[str, Any] = {**COUNTS, "prompt_tokens": None}
 
 
+@pytest.mark.parametrize("kind", ["object", "dict"])  # of a raw response it is the JSON itself
 @pytest.mark.parametrize("fields", [*USUAL_USAGES, NULL, *UNUSUAL_USAGES], ids=str)
 def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(
-    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    fields: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_call_line, "_layouts", {})  # what other tests sent
-    usage = sent(**fields)
+    usage: Any = sent(**fields) if kind == "object" else fields
     written = []
     for _ in range(2):  # the first call of a shape may go the long way
         try:
             written.append(usual(usage))
         except (AttributeError, KeyError, TypeError, ValueError):
             written.append(None)
-    if fields in UNUSUAL_USAGES:
+    if fields in UNUSUAL_USAGES and (kind == "object" or fields is not MORE):
         assert written == [None, None]
         return
     assert written[1] is not None
@@ -248,6 +251,7 @@ def test_a_usual_call_is_written_as_any_other_or_left_to_the_long_way(
         response_length=400, request_id="req_1", service_tier="default", finish_reason="stop",
     )  # fmt: skip
     assert json.loads(written[1]) == json.loads(expected)
+    assert json.loads(expected)["usage"] == fields
 
 
 def test_a_null_where_numbers_were_is_left_to_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,9 +261,10 @@ def test_a_null_where_numbers_were_is_left_to_the_long_way(monkeypatch: pytest.M
         usual(sent(**NULL))
 
 
-def test_shapes_of_usages_may_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["object", "dict"])
+def test_shapes_of_usages_may_take_turns(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_call_line, "_layouts", {})
-    shapes = [sent(**fields) for fields in USUAL_USAGES]
+    shapes: list[Any] = [sent(**fields) if kind == "object" else fields for fields in USUAL_USAGES]
     for _ in range(3):
         for usage, fields in zip(shapes, USUAL_USAGES, strict=True):
             written = usual(usage)
