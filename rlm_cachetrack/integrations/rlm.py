@@ -65,6 +65,10 @@ class _Place:
         self.turn = 0
         self.context: Context = copy_context()
 
+    def is_of_child(self, rlm: Any) -> bool:
+        """Whether this is the place of a sub-call for which ``rlm`` was made, and has not begun its first turn."""
+        return self.owner is None and self.depth == rlm.depth
+
     def deeper(self) -> AbstractContextManager[_Level]:
         return self.level.recursion(_SUB, max_depth=self.max_depth)
 
@@ -114,11 +118,12 @@ def _follow_class(kind: type[Any]) -> None:
 
     On the class, because the children of a tracked instance are made inside a method, where nobody else sees them.
     """
-    for name, make in zip(_METHODS, (_completion, _completion_turn, _subcall), strict=True):
+    makers: tuple[Callable[..., Any], ...] = (_completion, _completion_turn, _Subcall)
+    for name, make in zip(_METHODS, makers, strict=True):
         method = vars(kind).get(name)
         if method is not None and not hasattr(method, "_rlm_cachetrack"):
-            wrapper = functools.wraps(method)(make(method))
-            wrapper._rlm_cachetrack = True  # type: ignore[attr-defined]
+            wrapper: Any = functools.update_wrapper(make(method), method)
+            wrapper._rlm_cachetrack = True
             setattr(kind, name, wrapper)
 
 
@@ -139,7 +144,7 @@ def _completion(method: Callable[..., Any]) -> Callable[..., Any]:
 def _completion_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     def turn(rlm: Any, *args: Any, **kwargs: Any) -> Any:
         place = _here.get()
-        if place is not None and place.owner is None and place.depth == rlm.depth:
+        if place is not None and place.is_of_child(rlm):
             place.owner = rlm  # the child of the sub-call that we are in
             with _lock:
                 _places.setdefault(rlm, []).append(place)
@@ -154,28 +159,47 @@ def _completion_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     return turn
 
 
-def _subcall(method: Callable[..., Any]) -> Callable[..., Any]:
-    def subcall(rlm: Any, *args: Any, **kwargs: Any) -> Any:
+class _Subcall:
+    """``RLM._subcall``, which knows what completion it was taken in.
+
+    An environment is given ``rlm._subcall`` when a completion begins, and calls it on threads of its own. Where one RLM
+    runs two completions at once, only that moment tells whose it is.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        functools.update_wrapper(self, method)
+
+    def __get__(self, rlm: Any, kind: type[Any] | None = None) -> Any:
+        if rlm is None:
+            return self
+        place = _here.get()
+        if place is not None and place.owner is not rlm and not place.is_of_child(rlm):
+            place = None
+        return functools.partial(self._call, rlm, place)
+
+    def __call__(self, rlm: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.__get__(rlm)(*args, **kwargs)
+
+    def _call(self, rlm: Any, taken: _Place | None, /, *args: Any, **kwargs: Any) -> Any:
         place = _here.get()
         inside = place is not None and place.owner is rlm
-        if not inside:
-            # A thread of the environment's. Where one RLM runs two completions at once it could be of either.
+        if not inside:  # a thread of the environment's
             with _lock:
                 standing = _places.get(rlm, [])
-                place = standing[0] if len(standing) == 1 else None
+                # An environment that outlives its completion was given it in one that is over.
+                place = taken if taken in standing else standing[0] if len(standing) == 1 else None
         if place is None:
-            return method(rlm, *args, **kwargs)
+            return self._method(rlm, *args, **kwargs)
 
         def below(outer: _Place) -> Any:
             with (
                 outer.deeper() as level,
                 _standing(_Place(level, outer.depth + 1, outer.max_depth, numbered=outer.numbered)),
             ):
-                return method(rlm, *args, **kwargs)
+                return self._method(rlm, *args, **kwargs)
 
         return below(place) if inside else place.context.copy().run(below, place)
-
-    return subcall
 
 
 def _follow_server(lm_handler: Any, place: _Place) -> None:

@@ -243,6 +243,34 @@ def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Re
     assert sorted(place(row)[:2] for row in rows) == [(1, 0)] * 2 + [(1, 1)] * 2 + [(2, 0)] * 4 + [(2, 1)] * 2
 
 
+def test_one_rlm_may_run_two_completions_at_once(recorder: Recorder) -> None:
+    """Its sub-calls leave on threads of the environment's; each is of the completion whose environment that is."""
+    both = threading.Barrier(2)
+    # Root or child: whoever asks gets the same answer. Both completions stand before either asks, and until both have.
+    turn = code(
+        "if len(context) > 1:",
+        "    meet()",
+        "    x = rlm_query_batched(['a', 'b'])",
+        "    meet()",
+        "answer['content'] = 'c'",
+        "answer['ready'] = True",
+    )
+    recorder.endpoint.script(*[turn] * 6)
+    tracked = track(make(recorder, custom_tools={"meet": lambda: both.wait(30)}, max_depth=2))
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(tracked.completion, CONTEXT) for _ in range(2)]
+        assert [answer.result().response for answer in answers] == ["c", "c"]
+    rows = recorder.check(calls=6)
+    assert {row["query_id"] for row in rows} == {"rlm"}
+    runs = {row["run_id"] for row in rows}
+    assert len(runs) == 2
+    for run_id in runs:
+        mine = [row for row in rows if row["run_id"] == run_id]
+        assert sorted(place(row)[:2] for row in mine) == [(1, 0), (1, 1), (1, 1)]
+        (root,) = [row for row in mine if row["current_depth"] == 0]
+        assert {row["parent_recursion_id"] for row in mine if row["current_depth"]} == {root["recursion_id"]}
+
+
 def test_the_programs_own_callbacks_and_answers_are_as_without(recorder: Recorder) -> None:
     def run_it(following: bool) -> tuple[Any, ...]:
         said: list[tuple[Any, ...]] = []
