@@ -2,8 +2,8 @@
 
 The body of a raw response (``with_raw_response``) is in memory when the call returns. It is read as plain JSON, which
 takes a tenth of what the SDK's parser takes; that is the caller's, who may never run it. Of a streaming response
-(``with_streaming_response``) what the caller reads as lines, text or bytes is kept on its way, so that the usage in it
-is found; how far the reading came tells how the call ended.
+(``with_streaming_response``), or a stream's, what the caller reads as lines, text or bytes is kept on its way, so that
+the usage in it is found; how far the reading came tells how the call ended.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 try:
@@ -85,6 +85,7 @@ class Body:
     Attributes:
         pulling: The response is being read from at this moment.
         complete: It was read to its end.
+        at_end: What to do when the caller has read all of it, in words and pieces that are kept.
     """
 
     _MOST = 16 << 20
@@ -92,8 +93,11 @@ class Body:
     def __init__(self) -> None:
         self.pulling = False
         self.complete = False
+        self.at_end: Callable[[], None] | None = None
         self._pieces: list[bytes] | None = []
         self._size = 0
+        self._all_kept = False
+        self._replaced: list[tuple[dict[str, Any], str, Any, Any]] = []
 
     def watch(self, response: Any, call: Observer) -> None:
         """Stand where all reading of a response goes through, undecoded, and where lines and text are read from."""
@@ -147,6 +151,7 @@ class Body:
             for piece in iter_bytes(*args, **kwargs):
                 self._keep(piece)
                 yield piece
+            self._ended()
 
         async def observed_aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
             pieces = aiter_bytes(*args, **kwargs)
@@ -157,9 +162,17 @@ class Body:
             except GeneratorExit:
                 await pieces.aclose()
                 raise
+            self._ended()
 
-        response.iter_raw, response.aiter_raw = observed_iter_raw, observed_aiter_raw
-        response.iter_bytes, response.aiter_bytes = observed_iter_bytes, observed_aiter_bytes
+        ways = vars(response)
+        for name, ours in (
+            ("iter_raw", observed_iter_raw),
+            ("aiter_raw", observed_aiter_raw),
+            ("iter_bytes", observed_iter_bytes),
+            ("aiter_bytes", observed_aiter_bytes),
+        ):
+            self._replaced.append((ways, name, ours, ways.get(name)))
+            ways[name] = ours
 
     def _failed(self, exc: BaseException, call: Observer) -> None:
         if is_pulling(call):
@@ -168,6 +181,11 @@ class Body:
             call.failed(exc)
         except Exception as internal:
             _guard.report("recording a body that broke", internal)
+
+    def _ended(self) -> None:
+        self._all_kept = self.complete
+        if self.at_end is not None and self.complete:
+            self.at_end()
 
     def _keep(self, piece: bytes) -> None:
         if self._pieces is not None:
@@ -178,13 +196,24 @@ class Body:
                 self._pieces.append(piece)
 
     def drop(self) -> None:
-        """Keep nothing, now and later."""
+        """Keep nothing, now and later: the SDK reads."""
         self._pieces = None
+        while self._replaced:
+            ways, name, ours, before = self._replaced.pop()
+            if ways.get(name) is not ours:
+                continue  # somebody stands before us
+            if before is None:
+                del ways[name]
+            else:
+                ways[name] = before
 
     def read(self, response: Any) -> bytes | None:
         """What was read, as far as it was; None where nothing was."""
         whole: bytes | None = getattr(response, "_content", None)
-        return whole if whole is not None else b"".join(self._pieces or ()) or None
+        if whole is not None:
+            return whole
+        kept = b"".join(self._pieces or ())
+        return kept if kept or (self._all_kept and self._pieces is not None) else None
 
 
 def understand(body: bytes, call: Observer, how: str | None) -> None:
@@ -198,8 +227,12 @@ def understand(body: bytes, call: Observer, how: str | None) -> None:
     try:
         document = json.loads(body)
     except ValueError:
+        events = list(_events_in(body))
+        if how is None and not events and not call.stream:  # a page, or what else is no answer, in the place of one
+            call.result(body.decode("utf-8", "replace"))
+            return
         call.stream = False  # nobody saw when the first token came
-        for event in _events_in(body):
+        for event in events:
             call.chunk(event)
         call.stream_ended(how)
     else:

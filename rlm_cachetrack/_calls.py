@@ -183,6 +183,7 @@ class Call:
     done = False
     parked = False
     pulling = False
+    answers: Sequence[Any] = ()  # what a helper of the SDK was given to make the caller's own type of
     items: Any = None
     _begun: Any = None
     _broken: tuple[str, str] | None = None
@@ -405,9 +406,10 @@ class Call:
         if self.done or self.parked:
             return
         try:
-            completion = getattr(exc, "completion", None)  # LengthFinishReasonError: the call was answered and paid
-            if completion is not None:
-                self._read(completion)
+            # LengthFinishReasonError has it: the call was answered and paid.
+            answer = self.answers[0] if self.answers else getattr(exc, "completion", None)
+            if answer is not None:
+                self._read(answer)
             response = getattr(exc, "response", None)
             self.http(response if response is not None else exc)
             status = getattr(exc, "status_code", None)

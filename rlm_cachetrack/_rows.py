@@ -223,6 +223,8 @@ def _fill_from_usage(values: dict[str, Any], usage: TokenUsage) -> None:
     values["cache_write_tokens"] = usage.cache_write_tokens
     values["reasoning_tokens"] = usage.reasoning_tokens
     values["usage_anomaly"] = usage.anomaly
+    if values.get("success") and usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
+        values["metadata"] = {"usage": "unknown", **(values.get("metadata") or {})}  # if something came, no number did
 
 
 def _priced_by(values: Mapping[str, Any]) -> dict[str, Any]:

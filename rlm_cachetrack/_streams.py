@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from . import _guard
@@ -59,8 +59,8 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
     Args:
         raw: What ``with_raw_response`` or ``with_streaming_response`` gave.
         call: The call.
-        deferred: Whether the body is not read yet (``with_streaming_response``): then the record is made when the
-            caller parses it, or closes the response.
+        deferred: Whether the body is not read yet (``with_streaming_response``): then, as with a stream's, the record
+            is made when the caller parses it, or closes the response.
     """
     if not deferred and not call.stream:
         read_whole(raw, call)
@@ -69,11 +69,10 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
     response = raw.http_response
     parse = raw.parse
     call.http(response)
-    body = Body() if deferred else None
+    body = Body()
 
     def observed_parse(*args: Any, **kwargs: Any) -> Any:
-        if body is not None:
-            body.drop()  # the SDK reads it
+        body.drop()  # the SDK reads it
         call.pulling = True  # reading the body to its end closes the response; that is no early close
         try:
             parsed = parse(*args, **kwargs)
@@ -88,9 +87,10 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
         return parsed
 
     raw.parse = observed_parse
-    if body is not None:
-        body.watch(response, call)
-    _on_close(response, call, body)
+    body.watch(response, call)
+    closed = _on_close(response, call, body)
+    if not deferred:
+        body.at_end = closed  # nobody closes it after that
     _watch_for_collection(raw, call)
 
 
@@ -223,14 +223,14 @@ def _code_of(iterator: Any) -> Any:
 _OURS = (_items.__code__, _async_items.__code__)
 
 
-def _on_close(response: Any, call: Observer, body: Body | None) -> None:
-    """Finish the call when its HTTP response is closed early, whoever closes it.
+def _on_close(response: Any, call: Observer, body: Body | None) -> Callable[[], None] | None:
+    """Finish the call when its HTTP response is closed early, whoever closes it. Returns what does it.
 
     The SDK and its HTTP library close it too, at the end of the body and before our generator sees that end. Such a
     close happens while an item is being pulled; one from the caller's hands does not.
     """
     if response is None:
-        return
+        return None
 
     def closed() -> None:
         if is_pulling(call) or call.done or (body is not None and body.pulling):
@@ -264,6 +264,7 @@ def _on_close(response: Any, call: Observer, body: Body | None) -> None:
                 closed()
 
         response.aclose = observed_aclose
+    return closed
 
 
 def _end(call: Observer, how: str | None) -> None:

@@ -325,6 +325,8 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
         headers = request.headers
         if type(headers) is dict:
             attempt.raw = headers.get(_RAW_HEADER)
+        if api != "embeddings" and callable(parser := request.post_parser) and len(args) > 1:
+            attempt.see_answer(parser, args)
         if stream and options.stream_usage and attempt.raw != "stream" and len(args) > 1:
             attempt.ask_for_usage(client, args)
         return attempt
@@ -350,6 +352,20 @@ class _Attempt(Call):
     def keep(self, response: Any) -> None:
         """Keep a call that runs in the background until it is seen finished."""
         park(self, response, self.sink.outbox)  # type: ignore[attr-defined]
+
+    def see_answer(self, parser: Callable[[Any], Any], args: tuple[Any, ...]) -> None:
+        """Note what the SDK's ``.parse()`` helpers are given: if they refuse it, the call was answered and paid."""
+        answers: list[Any] = []  # of its own: the request may be kept longer than the call, and is to keep no cycle
+
+        def seen(answer: Any) -> Any:
+            answers[:] = (answer,)
+            return parser(answer)
+
+        self.answers = answers
+        request = args[1]
+        parsed = request.model_copy() if hasattr(request, "model_copy") else request.copy()
+        parsed.post_parser = seen
+        self.args = (args[0], parsed, *args[2:])
 
     def ask_for_usage(self, client: Any, args: tuple[Any, ...]) -> None:
         """Have a chat stream end with its usage, unless the caller said what to send."""

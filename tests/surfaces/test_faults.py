@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 from rlm_cachetrack import instrument, stats
 from tests.support.deep import describe
 from tests.support.memory import MemorySink
 from tests.support.scripted import MODEL, ScriptedServer
-from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, client_of, require, settled, with_and_without
+from tests.surfaces.calls import (
+    BY_NAME,
+    MODES,
+    TOKENS,
+    call,
+    client_of,
+    entering,
+    items,
+    require,
+    settled,
+    with_and_without,
+)
 
 STATUSES = {
     "400": "BadRequestError",
@@ -131,6 +144,56 @@ def test_a_success_that_holds_an_error_is_a_failure(
         assert (row["error_type"], row["error_message"]) == ("invalid_request_error", "something is wrong")
     else:  # some helpers and some versions of the SDK trip over it
         check_failure(row, told)
+
+
+class Unmet(pydantic.BaseModel):
+    """What no answer of the scripted server is."""
+
+    never_there: int
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
+@pytest.mark.parametrize("name", ["chat.completions.parse", "beta.chat.completions.parse", "responses.parse"])
+def test_an_answer_that_a_helper_refuses_is_a_failure_with_the_tokens_that_were_paid(
+    server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str
+) -> None:
+    surface = BY_NAME[name]
+    require(surface, form, mode)
+    wanted = "text_format" if name == "responses.parse" else "response_format"
+    surface = replace(surface, arguments={**surface.arguments, wanted: Unmet})
+    (outcome, raised), without = with_and_without(
+        server,
+        mode,
+        lambda: client_of(server, mode),
+        lambda client: instrument(client, store=sink),
+        lambda client: call(client, surface, form),
+    )
+    assert (outcome, raised) == without
+    assert outcome == "raised"
+    row = sink.row
+    assert (row["success"], row["error_type"]) == (False, "ValidationError")
+    assert {column: row[column] for column in TOKENS} == surface.tokens
+    assert row["model"] == MODEL
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", ["broken json", "empty", "html 200"])
+@pytest.mark.parametrize("how", ["json", "text", "iter_lines"])
+def test_a_body_that_is_no_answer_and_is_read_without_the_parser_is_a_failure(
+    server: ScriptedServer, sink: MemorySink, how: str, fault: str, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        arguments = {**BY_NAME["chat.completions.create"].arguments, "extra_headers": {"x-fault": fault}}
+        async with entering(client.chat.completions.with_streaming_response.create(**arguments)) as response:
+            read = getattr(response, how)()
+            return await items(read) if how == "iter_lines" else await settled(read)
+
+    with_us, without = with_and_without(
+        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
+    )
+    assert with_us == without
+    assert (sink.row["success"], sink.row["error_type"]) == (False, "UnexpectedResponse")
 
 
 @pytest.mark.parametrize("mode", MODES)

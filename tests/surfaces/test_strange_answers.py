@@ -82,6 +82,15 @@ def test_a_strange_answer_is_the_same_as_without_us_and_one_record(body: Any, mo
         assert (row["prompt_tokens"], row["metadata"]["usage"]) == (None, "unknown")
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("usage", [{}, {"images": 3}, {"prompt_tokens": "ten"}], ids=["empty", "of images", "a text"])
+def test_a_usage_without_any_number_of_tokens_is_unknown(usage: Any, mode: str, sink: MemorySink) -> None:
+    run(mode, ask(chat(usage=usage), mode, sink))
+    row = sink.row
+    assert (row["success"], row["prompt_tokens"], row["total_tokens"]) == (True, None, None)
+    assert row["metadata"]["usage"] == "unknown"
+
+
 def test_a_stored_response_whose_status_is_no_text_is_one_record(sink: MemorySink) -> None:
     body = {"id": "r", "object": "response", "status": {"a": 1}, "model": "m", "output": 7, "background": True}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=body))

@@ -527,3 +527,47 @@ def test_a_raw_stream_that_nobody_parses_is_recorded_when_it_is_collected(
     _, row = compare(server, sink, mode, act, moments)
     assert moments.seen == [0, 1]
     check_unknown(row, "abandoned")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["lines", "read"])
+@pytest.mark.parametrize("name", APIS)
+def test_a_raw_stream_whose_body_the_caller_reads_is_recorded_with_its_last_byte(
+    server: ScriptedServer, sink: MemorySink, name: str, how: str, mode: str
+) -> None:
+    moments = Moments()
+    surface = BY_NAME[name]
+    asked = {} if name == "responses.create" else {"stream_options": {"include_usage": True}}
+
+    async def act(client: Any) -> Any:
+        method = getattr(surface.resource(client).with_raw_response, surface.method)
+        raw = await settled(method(**surface.arguments, **asked, stream=True))
+        seen = await body_of(raw.http_response, how, mode)
+        moments.look()
+        return [seen, describe(raw)]
+
+    _, row = compare(server, sink, mode, act, moments)
+    assert moments.seen == [1]
+    assert {column: row[column] for column in TOKENS} == surface.tokens
+    assert (row["success"], row["model"], row["metadata"].get("ended")) == (True, MODEL, None)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["lines", "read"])
+def test_a_raw_stream_whose_body_breaks_in_the_hands_of_the_caller_is_one_failure(
+    server: ScriptedServer, sink: MemorySink, how: str, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        arguments = {**BY_NAME["chat.completions.create"].arguments, "extra_headers": {"x-fault": "cut stream"}}
+        raw = await settled(client.chat.completions.with_raw_response.create(**arguments, stream=True))
+        return await body_of(raw.http_response, how, mode)
+
+    (outcome, raised), row = compare(server, sink, mode, act)
+    assert outcome == "raised"
+    assert (row["success"], row["error_type"]) == (False, raised["type"].rpartition(".")[2])
+
+
+async def body_of(response: Any, how: str, mode: str) -> Any:
+    if how == "read":
+        return await settled(response.read() if mode == "sync" else response.aread())
+    return await items(response.iter_lines() if mode == "sync" else response.aiter_lines())
