@@ -136,9 +136,14 @@ def _plan(connection: psycopg.Connection[Any]) -> Plan:
             _refuse_foreign_tables(connection)
         return Plan(todo, extension, [], [])
     engine = detect(connection)
-    here, citus = engine.timescale is not None, engine.citus is not None
+    here = engine.timescale is not None
     stops, notes = adoption.examine(
-        connection, adoption.look(connection), timescale=here or extension, hypertables=here, citus=citus
+        connection,
+        adoption.look(connection),
+        timescale=here or extension,
+        hypertables=here,
+        aggregates=any(script.needs_community_licence for script in todo),
+        citus=engine.citus is not None,
     )
     return Plan(todo, extension, stops, notes)
 
@@ -225,13 +230,13 @@ _again_where_in_the_way = tenacity.Retrying(
 
 def _migrate(connection: psycopg.Connection[Any], adopt: bool, progress: Progress | None) -> list[str]:
     applied: list[str] = []
+    if any(script.engine == "adopt" for script in pending(connection)):
+        _allow_adoption(connection, adopt)  # before any change
     if _creates_extension(connection):
-        if any(script.engine == "adopt" for script in pending(connection)):
-            _allow_adoption(connection, adopt)  # before any change, and this would be one
         _create_extension(connection)
     while todo := pending(connection, detect(connection)):
         script = todo[0]
-        if script.engine == "adopt":
+        if script.engine == "adopt" and not adopt:  # the table came meanwhile
             _allow_adoption(connection, adopt)
         if progress is not None:
             progress(script.label, len(applied) + 1, len(applied) + len(todo))

@@ -1,7 +1,7 @@
 -- 0002 columns: every column of this library, beside those that are there.
 -- Why:   an existing table of calls is taken over in place; its own columns, and the views on it, stay.
 -- Lock:  ACCESS EXCLUSIVE on llm_interactions: for a moment where only columns are added, and for a rewrite of the table
---        (some seconds a million rows) where prices or costs are NUMERIC.
+--        (some seconds a million rows) where prices or costs are NUMERIC, or durations INTEGER.
 --
 -- Columns that are new are NULL in the rows that are there: NULL is "not reported". Zeros that are there stay. Only
 -- rows written by hand from now on get the default 0.
@@ -114,7 +114,8 @@ BEGIN
         JOIN (
             VALUES
                 ('varchar', 'TEXT'), ('bpchar', 'TEXT'), ('uuid', 'TEXT'), ('numeric', 'DOUBLE PRECISION'),
-                ('float4', 'DOUBLE PRECISION'), ('int2', 'INTEGER'), ('json', 'JSONB')
+                ('float4', 'DOUBLE PRECISION'), ('int2', 'INTEGER'), ('json', 'JSONB'),
+                ('int4', 'DOUBLE PRECISION'), ('int8', 'DOUBLE PRECISION')
         ) AS w (found, wanted) ON w.found = t.typname
         WHERE a.attrelid = to_regclass('llm_interactions') AND NOT a.attisdropped
           AND (

@@ -3,10 +3,14 @@
 -- Lock:  ACCESS EXCLUSIVE on llm_interactions while the indexes are built: 5-15 s a million rows.
 --
 -- A primary key that is there stays, with a unique index beside it; but TimescaleDB refuses one without the time, and
--- there it makes way.
+-- Citus one without the query_id: there it makes way.
 
 DO $$
 DECLARE
+    needed TEXT := CASE
+        WHEN EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb') THEN 'time'
+        WHEN EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus') THEN 'query_id'
+    END;
     old_key TEXT;
     old_columns SMALLINT[];
 BEGIN
@@ -14,10 +18,10 @@ BEGIN
     FROM pg_constraint AS c
     WHERE c.conrelid = to_regclass('llm_interactions') AND c.contype = 'p';
     IF old_key IS NOT NULL
-        AND EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')
+        AND needed IS NOT NULL
         AND NOT EXISTS (
             SELECT 1 FROM pg_attribute AS a
-            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = 'time' AND a.attnum = ANY (old_columns)
+            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = needed AND a.attnum = ANY (old_columns)
         )
     THEN
         EXECUTE format('ALTER TABLE llm_interactions DROP CONSTRAINT %I', old_key);

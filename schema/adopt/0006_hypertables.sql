@@ -9,19 +9,20 @@
 
 CREATE TEMPORARY TABLE rlm_cachetrack_triggers ON COMMIT DROP AS
 SELECT
-    t.tgname, pg_get_triggerdef(t.oid) AS made, obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
+    t.tgrelid::regclass AS standing, t.tgname, pg_get_triggerdef(t.oid) AS made,
+    obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
 FROM pg_trigger AS t
 JOIN pg_proc AS p ON p.oid = t.tgfoid
 JOIN pg_namespace AS n ON n.oid = p.pronamespace
-WHERE t.tgrelid = to_regclass('llm_interactions') AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-  AND n.nspname NOT LIKE '\_timescaledb%';
+WHERE t.tgrelid IN (to_regclass('llm_interactions'), to_regclass('token_cache_optimization'))
+  AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND n.nspname NOT LIKE '\_timescaledb%';
 
 DO $$
 DECLARE
     theirs RECORD;
 BEGIN
     FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
-        EXECUTE format('DROP TRIGGER %I ON llm_interactions', theirs.tgname);
+        EXECUTE format('DROP TRIGGER %I ON %s', theirs.tgname, theirs.standing);
     END LOOP;
 END
 $$;
@@ -31,23 +32,6 @@ SELECT create_hypertable(
     chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE, if_not_exists => TRUE
 );
 
-DO $$
-DECLARE
-    theirs RECORD;
-BEGIN
-    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
-        EXECUTE theirs.made;
-        EXECUTE format('COMMENT ON TRIGGER %I ON llm_interactions IS %L', theirs.tgname, theirs.said);
-        IF theirs.enabled <> 'O' THEN
-            EXECUTE format(
-                'ALTER TABLE llm_interactions ENABLE %s TRIGGER %I',
-                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
-            );
-        END IF;
-    END LOOP;
-END
-$$;
-
 SELECT set_chunk_time_interval('llm_interactions', INTERVAL '1 day');
 
 SELECT create_hypertable(
@@ -55,3 +39,20 @@ SELECT create_hypertable(
     chunk_time_interval => INTERVAL '1 year', create_default_indexes => FALSE, migrate_data => TRUE,
     if_not_exists => TRUE
 );
+
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE theirs.made;
+        EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', theirs.tgname, theirs.standing, theirs.said);
+        IF theirs.enabled <> 'O' THEN
+            EXECUTE format(
+                'ALTER TABLE %s ENABLE %s TRIGGER %I', theirs.standing,
+                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
+            );
+        END IF;
+    END LOOP;
+END
+$$;

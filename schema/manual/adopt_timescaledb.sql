@@ -99,7 +99,7 @@ WHERE e.extname = 'timescaledb';
 -- 0002 columns: every column of this library, beside those that are there.
 -- Why:   an existing table of calls is taken over in place; its own columns, and the views on it, stay.
 -- Lock:  ACCESS EXCLUSIVE on llm_interactions: for a moment where only columns are added, and for a rewrite of the table
---        (some seconds a million rows) where prices or costs are NUMERIC.
+--        (some seconds a million rows) where prices or costs are NUMERIC, or durations INTEGER.
 --
 -- Columns that are new are NULL in the rows that are there: NULL is "not reported". Zeros that are there stay. Only
 -- rows written by hand from now on get the default 0.
@@ -212,7 +212,8 @@ BEGIN
         JOIN (
             VALUES
                 ('varchar', 'TEXT'), ('bpchar', 'TEXT'), ('uuid', 'TEXT'), ('numeric', 'DOUBLE PRECISION'),
-                ('float4', 'DOUBLE PRECISION'), ('int2', 'INTEGER'), ('json', 'JSONB')
+                ('float4', 'DOUBLE PRECISION'), ('int2', 'INTEGER'), ('json', 'JSONB'),
+                ('int4', 'DOUBLE PRECISION'), ('int8', 'DOUBLE PRECISION')
         ) AS w (found, wanted) ON w.found = t.typname
         WHERE a.attrelid = to_regclass('llm_interactions') AND NOT a.attisdropped
           AND (
@@ -247,7 +248,7 @@ $$;
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 2, 'columns', '6d886c97a0f7ee34cd39cd28b7875d61f14f39de0be3f9119c1f782d48c46589');
+VALUES ('adopt', 2, 'columns', 'd0d392a2dbbdfb2bf40d2375d1cbd4c5dd29e2838ea556f1cc26b63450e9cb1b');
 COMMIT;
 
 -- ==== adopt/0003_fill
@@ -387,10 +388,14 @@ WHERE e.extname = 'timescaledb';
 -- Lock:  ACCESS EXCLUSIVE on llm_interactions while the indexes are built: 5-15 s a million rows.
 --
 -- A primary key that is there stays, with a unique index beside it; but TimescaleDB refuses one without the time, and
--- there it makes way.
+-- Citus one without the query_id: there it makes way.
 
 DO $$
 DECLARE
+    needed TEXT := CASE
+        WHEN EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb') THEN 'time'
+        WHEN EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus') THEN 'query_id'
+    END;
     old_key TEXT;
     old_columns SMALLINT[];
 BEGIN
@@ -398,10 +403,10 @@ BEGIN
     FROM pg_constraint AS c
     WHERE c.conrelid = to_regclass('llm_interactions') AND c.contype = 'p';
     IF old_key IS NOT NULL
-        AND EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')
+        AND needed IS NOT NULL
         AND NOT EXISTS (
             SELECT 1 FROM pg_attribute AS a
-            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = 'time' AND a.attnum = ANY (old_columns)
+            WHERE a.attrelid = to_regclass('llm_interactions') AND a.attname = needed AND a.attnum = ANY (old_columns)
         )
     THEN
         EXECUTE format('ALTER TABLE llm_interactions DROP CONSTRAINT %I', old_key);
@@ -424,7 +429,7 @@ CREATE INDEX IF NOT EXISTS idx_llm_time ON llm_interactions (time DESC);
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 4, 'key', '09ec308f07e7d4006f70e706b4b18c320d72cd5ce0902e72a662ba2c7811665f');
+VALUES ('adopt', 4, 'key', 'bc1d1d8eb586da559fa351dc2027f6230d57894b387e8c4fdfd3647b5b4e208b');
 COMMIT;
 
 -- ==== adopt/0005_runs
@@ -513,15 +518,6 @@ ALTER TABLE query_run_summaries
     ALTER COLUMN p95_duration_ms DROP NOT NULL,
     ALTER COLUMN p99_duration_ms DROP NOT NULL;
 
-UPDATE query_run_summaries
-SET start_time = coalesce(start_time, run_id), status = coalesce(status, 'completed')
-WHERE start_time IS NULL OR status IS NULL;
-
-ALTER TABLE query_run_summaries
-    ALTER COLUMN start_time SET NOT NULL,
-    ALTER COLUMN status SET NOT NULL,
-    ALTER COLUMN status SET DEFAULT 'running';
-
 CREATE TABLE IF NOT EXISTS token_cache_optimization (
     query_id                  TEXT             NOT NULL,
     run_id                    TIMESTAMPTZ      NOT NULL,
@@ -562,6 +558,84 @@ ALTER TABLE token_cache_optimization
     ADD COLUMN IF NOT EXISTS unpriced_interactions BIGINT,
     ADD COLUMN IF NOT EXISTS cache_evolution JSONB;
 
+ALTER TABLE token_cache_optimization
+    ALTER COLUMN cache_savings_percentage DROP NOT NULL,
+    ALTER COLUMN original_cost DROP NOT NULL,
+    ALTER COLUMN cached_cost DROP NOT NULL,
+    ALTER COLUMN cost_savings DROP NOT NULL,
+    ALTER COLUMN cost_savings_percentage DROP NOT NULL;
+
+-- Sums as large and costs as small as they get, names of any length. Where a view is in the way a column stays as it is.
+DO $$
+DECLARE
+    narrow RECORD;
+BEGIN
+    FOR narrow IN
+        SELECT c.relname, a.attname, w.wanted
+        FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND NOT a.attisdropped
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        JOIN (
+            VALUES
+                ('varchar', 'TEXT'), ('bpchar', 'TEXT'), ('uuid', 'TEXT'), ('json', 'JSONB'),
+                ('int2', 'BIGINT'), ('int4', 'BIGINT'),
+                ('numeric', 'DOUBLE PRECISION'), ('float4', 'DOUBLE PRECISION'), ('int2', 'DOUBLE PRECISION'),
+                ('int4', 'DOUBLE PRECISION'), ('int8', 'DOUBLE PRECISION')
+        ) AS w (found, wanted) ON w.found = t.typname
+        WHERE c.oid IN (to_regclass('query_run_summaries'), to_regclass('token_cache_optimization'))
+          AND (
+              (w.wanted = 'TEXT' AND a.attname IN ('query_id', 'status'))
+              OR (w.wanted = 'JSONB' AND a.attname IN ('metadata', 'cache_evolution'))
+              OR (w.wanted = 'BIGINT' AND a.attname IN (
+                  'total_interactions', 'failed_interactions', 'total_prompt_tokens', 'total_completion_tokens',
+                  'total_tokens', 'total_cached_tokens', 'cache_savings_tokens', 'interactions_with_cache',
+                  'interactions_without_cache', 'interactions_not_reported', 'unpriced_interactions'
+              ))
+              OR (w.wanted = 'DOUBLE PRECISION' AND a.attname IN (
+                  'total_cost', 'avg_duration_ms', 'p50_duration_ms', 'p95_duration_ms', 'p99_duration_ms',
+                  'cache_savings_percentage', 'original_cost', 'cached_cost', 'cost_savings', 'cost_savings_percentage'
+              ))
+          )
+    LOOP
+        BEGIN
+            EXECUTE format('ALTER TABLE %I ALTER COLUMN %I TYPE %s', narrow.relname, narrow.attname, narrow.wanted);
+        EXCEPTION WHEN feature_not_supported THEN
+            RAISE NOTICE 'a view uses %.%: it keeps its type', narrow.relname, narrow.attname;
+        END;
+    END LOOP;
+END
+$$;
+
+-- Triggers of theirs are meant for runs that begin and end, not for what is filled in: they are taken off and put back.
+CREATE TEMPORARY TABLE rlm_cachetrack_triggers ON COMMIT DROP AS
+SELECT
+    t.tgrelid::regclass AS standing, t.tgname, pg_get_triggerdef(t.oid) AS made,
+    obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
+FROM pg_trigger AS t
+JOIN pg_proc AS p ON p.oid = t.tgfoid
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE t.tgrelid IN (to_regclass('query_run_summaries'), to_regclass('token_cache_optimization'))
+  AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND n.nspname NOT LIKE '\_timescaledb%';
+
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', theirs.tgname, theirs.standing);
+    END LOOP;
+END
+$$;
+
+UPDATE query_run_summaries
+SET start_time = coalesce(start_time, run_id), status = coalesce(status, 'completed')
+WHERE start_time IS NULL OR status IS NULL;
+
+ALTER TABLE query_run_summaries
+    ALTER COLUMN start_time SET NOT NULL,
+    ALTER COLUMN status SET NOT NULL,
+    ALTER COLUMN status SET DEFAULT 'running';
+
 UPDATE token_cache_optimization
 SET time = coalesce(time, run_id),
     total_prompt_tokens = coalesce(total_prompt_tokens, 0),
@@ -588,20 +662,35 @@ WHERE time IS NULL
    OR unpriced_interactions IS NULL
    OR cache_evolution IS NULL;
 
-ALTER TABLE token_cache_optimization
-    ALTER COLUMN cache_savings_percentage DROP NOT NULL,
-    ALTER COLUMN original_cost DROP NOT NULL,
-    ALTER COLUMN cached_cost DROP NOT NULL,
-    ALTER COLUMN cost_savings DROP NOT NULL,
-    ALTER COLUMN cost_savings_percentage DROP NOT NULL;
-
--- One row a run: a unique key on (query_id, run_id), where there is none.
+-- One row a run: a key on (query_id, run_id), where there is none. A primary key that is there stays beside it, but where
+-- TimescaleDB divides the savings by run_id, or Citus both tables by query_id, one without that column makes way.
 DO $$
 DECLARE
+    timescale CONSTANT BOOLEAN := EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb');
+    citus CONSTANT BOOLEAN := NOT timescale AND EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus');
     name TEXT;
+    old_key TEXT;
+    old_columns TEXT[];
 BEGIN
     FOREACH name IN ARRAY ARRAY['query_run_summaries', 'token_cache_optimization'] LOOP
-        IF NOT EXISTS (
+        SELECT
+            c.conname,
+            ARRAY(
+                SELECT a.attname::text FROM pg_attribute AS a
+                WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+            )
+        INTO old_key, old_columns
+        FROM pg_constraint AS c
+        WHERE c.conrelid = to_regclass(name) AND c.contype = 'p';
+        IF (timescale AND name = 'token_cache_optimization' AND 'run_id' <> ALL (old_columns))
+            OR (citus AND 'query_id' <> ALL (old_columns))
+        THEN
+            EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I', name, old_key);
+            old_key := NULL;
+        END IF;
+        IF old_key IS NULL THEN
+            EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (query_id, run_id)', name);
+        ELSIF NOT EXISTS (
             SELECT 1
             FROM pg_index AS i
             WHERE i.indrelid = to_regclass(name) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
@@ -618,6 +707,9 @@ BEGIN
 END
 $$;
 
+ALTER TABLE query_run_summaries ALTER COLUMN query_id SET NOT NULL, ALTER COLUMN run_id SET NOT NULL;
+ALTER TABLE token_cache_optimization ALTER COLUMN query_id SET NOT NULL, ALTER COLUMN run_id SET NOT NULL;
+
 CREATE INDEX IF NOT EXISTS idx_cache_opt_query_id ON token_cache_optimization (query_id, time DESC);
 CREATE INDEX IF NOT EXISTS idx_cache_opt_savings ON token_cache_optimization (cost_savings DESC, time DESC);
 CREATE INDEX IF NOT EXISTS idx_query_run_summaries_start ON query_run_summaries (start_time DESC, query_id);
@@ -628,11 +720,28 @@ FROM llm_interactions
 GROUP BY query_id, run_id
 ON CONFLICT (query_id, run_id) DO NOTHING;
 
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE theirs.made;
+        EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', theirs.tgname, theirs.standing, theirs.said);
+        IF theirs.enabled <> 'O' THEN
+            EXECUTE format(
+                'ALTER TABLE %s ENABLE %s TRIGGER %I', theirs.standing,
+                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
+            );
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- migrations_insert: a script was applied.
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 5, 'runs', '0918e0d16c482264133ea14b3d9c02c5524b845d5bb8c808051f873c9044a6c5');
+VALUES ('adopt', 5, 'runs', '1a9d1cdbf267d9dc598fdffdf05c58c167bdf072a4789e3a1ec1bcb2824a5c6d');
 COMMIT;
 
 -- ==== adopt/0006_hypertables
@@ -671,19 +780,20 @@ WHERE e.extname = 'timescaledb';
 
 CREATE TEMPORARY TABLE rlm_cachetrack_triggers ON COMMIT DROP AS
 SELECT
-    t.tgname, pg_get_triggerdef(t.oid) AS made, obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
+    t.tgrelid::regclass AS standing, t.tgname, pg_get_triggerdef(t.oid) AS made,
+    obj_description(t.oid, 'pg_trigger') AS said, t.tgenabled AS enabled
 FROM pg_trigger AS t
 JOIN pg_proc AS p ON p.oid = t.tgfoid
 JOIN pg_namespace AS n ON n.oid = p.pronamespace
-WHERE t.tgrelid = to_regclass('llm_interactions') AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-  AND n.nspname NOT LIKE '\_timescaledb%';
+WHERE t.tgrelid IN (to_regclass('llm_interactions'), to_regclass('token_cache_optimization'))
+  AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND n.nspname NOT LIKE '\_timescaledb%';
 
 DO $$
 DECLARE
     theirs RECORD;
 BEGIN
     FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
-        EXECUTE format('DROP TRIGGER %I ON llm_interactions', theirs.tgname);
+        EXECUTE format('DROP TRIGGER %I ON %s', theirs.tgname, theirs.standing);
     END LOOP;
 END
 $$;
@@ -693,23 +803,6 @@ SELECT create_hypertable(
     chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE, if_not_exists => TRUE
 );
 
-DO $$
-DECLARE
-    theirs RECORD;
-BEGIN
-    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
-        EXECUTE theirs.made;
-        EXECUTE format('COMMENT ON TRIGGER %I ON llm_interactions IS %L', theirs.tgname, theirs.said);
-        IF theirs.enabled <> 'O' THEN
-            EXECUTE format(
-                'ALTER TABLE llm_interactions ENABLE %s TRIGGER %I',
-                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
-            );
-        END IF;
-    END LOOP;
-END
-$$;
-
 SELECT set_chunk_time_interval('llm_interactions', INTERVAL '1 day');
 
 SELECT create_hypertable(
@@ -718,11 +811,28 @@ SELECT create_hypertable(
     if_not_exists => TRUE
 );
 
+DO $$
+DECLARE
+    theirs RECORD;
+BEGIN
+    FOR theirs IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE theirs.made;
+        EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', theirs.tgname, theirs.standing, theirs.said);
+        IF theirs.enabled <> 'O' THEN
+            EXECUTE format(
+                'ALTER TABLE %s ENABLE %s TRIGGER %I', theirs.standing,
+                CASE theirs.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, theirs.tgname
+            );
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- migrations_insert: a script was applied.
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)
-VALUES ('adopt', 6, 'hypertables', '8bf4b849d52de15964b26529e1888c070dae8d2a5758f0398e9ae9ccff7be266');
+VALUES ('adopt', 6, 'hypertables', '6d78b3eddd57f036271fb12eea490619691b56468195c65b7addfa5a8a10a210');
 -- migrations_insert: a script was applied.
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.

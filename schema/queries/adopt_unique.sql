@@ -1,11 +1,12 @@
--- adopt_unique: unique keys of llm_interactions without its time, which TimescaleDB refuses; but for the primary key.
+-- adopt_unique: unique keys without the column by which TimescaleDB divides the table, which it refuses; but for the primary
+-- keys, which make way.
 -- Parameters: none.
--- Result:     name TEXT of the index.
-SELECT i.indexrelid::regclass::text AS name
-FROM pg_index AS i
-WHERE i.indrelid = to_regclass('llm_interactions') AND i.indisunique AND NOT i.indisprimary
-  AND NOT EXISTS (
-      SELECT 1 FROM pg_attribute AS a
-      WHERE a.attrelid = i.indrelid AND a.attname = 'time' AND a.attnum = ANY (i.indkey)
-  )
-ORDER BY 1;
+-- Result:     name TEXT of the index, "table" TEXT, "column" TEXT that it lacks.
+SELECT i.indexrelid::regclass::text AS name, n.name AS "table", n.dimension AS "column"
+FROM (VALUES ('llm_interactions', 'time'), ('token_cache_optimization', 'run_id')) AS n (name, dimension)
+JOIN pg_index AS i ON i.indrelid = to_regclass(n.name) AND i.indisunique AND NOT i.indisprimary
+WHERE NOT EXISTS (
+    SELECT 1 FROM pg_attribute AS a
+    WHERE a.attrelid = i.indrelid AND a.attname = n.dimension AND a.attnum = ANY (i.indkey)
+)
+ORDER BY 2, 1;

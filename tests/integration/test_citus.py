@@ -148,11 +148,12 @@ def test_a_table_from_before_is_taken_over_and_distributed_and_what_is_in_the_wa
         connection.execute(CALLS)
         fill(connection)
         before = rows(connection, "SELECT interaction_id::text, prompt_tokens FROM llm_interactions ORDER BY 1")
+        connection.execute("CREATE UNIQUE INDEX once ON llm_interactions (interaction_id)")
         code, said = migrate()
         assert code == 1
-        assert "unique index llm_interactions_pkey of llm_interactions lacks the column query_id" in said
+        assert "unique index once of llm_interactions lacks the column query_id" in said
         assert rows(connection, "SELECT to_regclass('rlm_cachetrack_migrations')") == [(None,)]
-        connection.execute("ALTER TABLE llm_interactions DROP CONSTRAINT llm_interactions_pkey")
+        connection.execute("DROP INDEX once; ALTER TABLE llm_interactions DROP CONSTRAINT llm_interactions_pkey")
         connection.execute("SELECT create_distributed_table('llm_interactions', 'model')")
         code, said = migrate("--dry-run")
         assert code == 1

@@ -272,6 +272,8 @@ def test_a_table_of_somebody_else_is_refused_and_untouched(
         "CREATE VIEW query_run_summaries AS SELECT 1 AS x",
         "CREATE VIEW cache_usage_hourly AS SELECT 1 AS x",
         "CREATE TABLE cache_usage_hourly (x INTEGER)",
+        "CREATE TABLE budgets (team TEXT)",
+        "CREATE VIEW price_changes AS SELECT 1 AS x",
     ],
 )
 def test_every_name_that_we_would_take_is_looked_at_first(

@@ -177,6 +177,7 @@ ABOUT_SOMETHING: dict[str, Any] = {
     "wanted": "uuid",
     "after": timedelta(days=7),
     "start": None,
+    "citus": False,
 }
 """Of every parameter of every query: one run, one query, one day, one page."""
 

@@ -22,6 +22,11 @@ FILES = {
         True,
         "A database with a table llm_interactions from before, with TimescaleDB 2.18 or newer, community edition.",
     ),
+    "adopt_citus.sql": (
+        CITUS,
+        True,
+        "A database of a coordinator with a table llm_interactions from before, with Citus 12 or newer.",
+    ),
 }
 HEAD = """-- For people who run their own migrations: what `rlm-cachetrack migrate` does, as one file of plain SQL.
 --
