@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from . import _guard, context
 from ._call_line import encode, encode_usual, next_number
-from ._error_text import message_of, safe_message
+from ._error_text import event_of, message_of, safe_message
 from ._usage_access import locate_usage
 
 __all__ = [
@@ -410,6 +410,8 @@ class Call:
             answer = self.answers[0] if self.answers else getattr(exc, "completion", None)
             if answer is not None:
                 self._read(answer)
+            elif self._usage is None and self.items is not None:
+                self._usage = locate_usage(event_of(exc))  # beside the error
             response = getattr(exc, "response", None)
             self.http(response if response is not None else exc)
             status = getattr(exc, "status_code", None)

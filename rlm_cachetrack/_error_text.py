@@ -1,4 +1,4 @@
-"""What of an error's text may be kept: trimmed, without keys, and without what it quotes of the request."""
+"""What an error says: its text trimmed, without keys, and without what it quotes of the request; what it came of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["message_of", "safe_message"]
+__all__ = ["event_of", "message_of", "safe_message"]
 
 _MESSAGE_CHARACTERS = 500
 _SECRETS = re.compile(
@@ -41,6 +41,21 @@ def message_of(exc: BaseException) -> str:
             return message
     message = getattr(exc, "message", None)
     return message if isinstance(message, str) else str(exc)
+
+
+def event_of(exc: BaseException) -> Any:
+    """The event of a stream for which the SDK raised ``exc``; None where it was raised for something else.
+
+    The SDK raises ``APIError`` at an event that holds an ``error`` and keeps only that, not what stands beside it. The
+    event is still to be had of its generator's frame, where it is called ``data`` (openai 1.66 to 3.57).
+    """
+    trace = exc.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == "__stream__" and trace.tb_next is None:
+            return frame.f_locals.get("data")
+        trace = trace.tb_next
+    return None
 
 
 def _without_keys(text: str) -> str:

@@ -71,19 +71,21 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
     call.http(response)
     body = Body()
 
+    this = weakref.ref(raw)
+
     def observed_parse(*args: Any, **kwargs: Any) -> Any:
         body.drop()  # the SDK reads it
         call.pulling = True  # reading the body to its end closes the response; that is no early close
         try:
             parsed = parse(*args, **kwargs)
             if hasattr(parsed, "__await__"):
-                return _observe_later(parsed, call)
+                return _observe_later(parsed, call, this)
         except BaseException as exc:
             _fail(call, exc)
             raise
         finally:
             call.pulling = False
-        _observe(parsed, call)
+        _observe(parsed, call, this)
         return parsed
 
     raw.parse = observed_parse
@@ -94,7 +96,7 @@ def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
     _watch_for_collection(raw, call)
 
 
-async def _observe_later(parsed: Any, call: Observer) -> Any:
+async def _observe_later(parsed: Any, call: Observer, raw: weakref.ref[Any]) -> Any:
     call.pulling = True
     try:
         result = await parsed
@@ -103,16 +105,17 @@ async def _observe_later(parsed: Any, call: Observer) -> Any:
         raise
     finally:
         call.pulling = False
-    _observe(result, call)
+    _observe(result, call, raw)
     return result
 
 
-def _observe(parsed: Any, call: Observer) -> None:
+def _observe(parsed: Any, call: Observer, raw: weakref.ref[Any]) -> None:
     try:
         iterator = getattr(parsed, "_iterator", None)
         if iterator is not None:
             if _code_of(iterator) not in _OURS:  # the SDK keeps what it parsed, and gives it again
                 watch_stream(parsed, call)
+                _watched.pop(raw, None)  # `create(stream=True).parse()`: nobody needs it any more
         else:
             call.result(parsed)
     except Exception as exc:

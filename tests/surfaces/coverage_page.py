@@ -64,7 +64,7 @@ NOT_COVERED = {
         "not recorded: the server calls the model, later"
     ),
     "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
-    "a stream that sends its usage in an error event, or behind one": (
+    "a stream that sends its usage behind an error event": (
         'one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error'
     ),
     "`with_streaming_response` of a chat stream whose caller does not ask for usage": (

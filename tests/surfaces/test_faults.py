@@ -243,15 +243,25 @@ def test_a_helper_whose_stream_breaks_raises_the_same_and_is_one_failure(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["stream", "raw stream"])
-@pytest.mark.parametrize("fault", ["usage in an error", "usage behind an error"])
-def test_a_usage_that_comes_with_an_error_or_after_it_is_not_seen(
-    server: ScriptedServer, sink: MemorySink, form: str, mode: str, fault: str
+def test_a_usage_that_comes_behind_an_error_is_not_seen(
+    server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
     """A limit: the SDK stops reading at the error."""
-    (outcome, raised), row = compare(server, sink, "chat.completions.create", form, mode, fault)
+    (outcome, raised), row = compare(server, sink, "chat.completions.create", form, mode, "usage behind an error")
     assert (outcome, raised["type"]) == ("raised", "openai.APIError")
     check_failure(row, raised)
     assert row["metadata"]["usage"] == "unknown"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", ["stream", "raw stream", "streaming response stream"])
+def test_a_usage_that_comes_in_an_error_is_kept_with_the_failure(
+    server: ScriptedServer, sink: MemorySink, form: str, mode: str
+) -> None:
+    (outcome, raised), row = compare(server, sink, "chat.completions.create", form, mode, "usage in an error")
+    assert (outcome, raised["type"]) == ("raised", "openai.APIError")
+    assert (row["success"], row["error_type"], row["error_message"]) == (False, "APIError", "something is wrong")
+    assert {name: row[name] for name in TOKENS} == BY_NAME["chat.completions.create"].tokens
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -530,6 +530,25 @@ def test_a_raw_stream_that_nobody_parses_is_recorded_when_it_is_collected(
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+def test_a_raw_response_that_nobody_holds_any_more_does_not_end_its_stream(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str
+) -> None:
+    surface = BY_NAME[name]
+
+    async def act(client: Any) -> Any:
+        method = getattr(surface.resource(client).with_raw_response, surface.method)
+        stream = (await settled(method(**surface.arguments, stream=True))).parse()
+        seen = [describe(await first(stream))]
+        gc.collect()
+        return seen + [describe(item) for item in await items(stream)]
+
+    _, row = compare(server, sink, mode, act)
+    assert {column: row[column] for column in TOKENS} == surface.tokens
+    assert row["metadata"].get("ended") is None
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["lines", "read"])
 @pytest.mark.parametrize("name", APIS)
 def test_a_raw_stream_whose_body_the_caller_reads_is_recorded_with_its_last_byte(
