@@ -406,15 +406,17 @@ class Call:
         if self.done or self.parked:
             return
         try:
-            # LengthFinishReasonError has it: the call was answered and paid.
-            answer = self.answers[0] if self.answers else getattr(exc, "completion", None)
-            if answer is not None:
-                self._read(answer)
+            status = getattr(exc, "status_code", None)
+            if self.answers:
+                self._read(self.answers[0])
+            elif (answer := getattr(exc, "completion", None)) is not None:
+                self._read(answer)  # LengthFinishReasonError: the call was answered and paid
+            elif status == 200 and type(answer := getattr(exc, "body", None)) is dict and self.items is None:
+                self._read(answer)  # and so where a client that validates refuses it
             elif self._usage is None and self.items is not None:
                 self._usage = locate_usage(event_of(exc))  # beside the error
             response = getattr(exc, "response", None)
             self.http(response if response is not None else exc)
-            status = getattr(exc, "status_code", None)
             if status is not None:
                 self.metadata["status_code"] = status
             message = message_of(exc)

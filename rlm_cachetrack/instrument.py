@@ -417,6 +417,7 @@ class _Attempt(Call):
                 elif "_iterator" in fields:
                     watch_stream(result, self)
                 elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself
+                    self.http(result)
                     self.result(_body_of(result))
                 else:
                     self.result(result)

@@ -277,6 +277,8 @@ def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) ->
             continue
         if type(value) is float and value.is_integer():  # some encoders know no other numbers
             value = int(value)
+        elif type(value) is str and value.isdecimal() and value.isascii() and len(value) < 12:
+            value = int(value)  # as the SDK's models do; a raw response and a plain one are to be read alike
         if type(value) is not int or not 0 <= value <= _INT4_MAX:
             flags.append("malformed")
         elif value:

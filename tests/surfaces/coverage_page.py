@@ -64,6 +64,10 @@ NOT_COVERED = {
         "not recorded: the server calls the model, later"
     ),
     "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
+    "a chat stream whose server sends the usage in a chunk of its own without being asked": (
+        "recorded; the chunk is taken for the one that we asked for, and kept from a caller who did not ask: "
+        "`instrument(client, stream_usage=False)` leaves it there"
+    ),
     "a stream that sends its usage behind an error event": (
         'one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error'
     ),

@@ -120,3 +120,4 @@ def test_a_caller_who_asks_for_the_http_response_itself_gets_it_and_it_is_one_re
         assert (row["success"], row["error_type"], row["prompt_tokens"]) == (False, "UnexpectedResponse", None)
     else:
         assert {name: row[name] for name in TOKENS} == BY_NAME["post"].tokens
+    assert row["request_id"] == "req_scripted"

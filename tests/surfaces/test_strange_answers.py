@@ -13,8 +13,9 @@ from openai import AsyncOpenAI, OpenAI
 
 from rlm_cachetrack import instrument
 from tests.support.memory import MemorySink
+from tests.support.scripted import ScriptedServer
 from tests.support.transport import httpx
-from tests.surfaces.calls import MODES, entering, run
+from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, client_of, entering, run, with_and_without
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 MESSAGE = {"role": "assistant", "content": "ok"}
@@ -80,6 +81,26 @@ def test_a_strange_answer_is_the_same_as_without_us_and_one_record(body: Any, mo
         assert (row["prompt_tokens"], row["total_tokens"]) == (10, 12)
     else:
         assert (row["prompt_tokens"], row["metadata"]["usage"]) == (None, "unknown")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
+def test_what_a_client_that_validates_refuses_keeps_the_tokens_it_cost(
+    form: str, mode: str, server: ScriptedServer, sink: MemorySink
+) -> None:
+    """Its own embeddings, for one: they are asked for in base64."""
+    surface = BY_NAME["embeddings.create"]
+    with_us, without = with_and_without(
+        server,
+        mode,
+        lambda: client_of(server, mode, _strict_response_validation=True),
+        lambda client: instrument(client, store=sink),
+        lambda client: call(client, surface, form),
+    )
+    assert with_us == without
+    assert with_us[0] == "raised"
+    assert (sink.row["success"], sink.row["error_type"]) == (False, "APIResponseValidationError")
+    assert {column: sink.row[column] for column in TOKENS} == surface.tokens
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -714,7 +714,9 @@ def test_cached_tokens_without_a_prompt_are_no_rate() -> None:
     assert (none_cached.cached_tokens, none_cached.anomaly) == (0, None)
 
 
-@pytest.mark.parametrize("bad", ["12", 1.5, -1, True, 2**31, [], {}, math.nan, math.inf, b"1", 10**400])
+@pytest.mark.parametrize(
+    "bad", ["ten", "1.5", "-1", "99999999999", 1.5, -1, True, 2**31, [], {}, math.nan, math.inf, b"1", 10**400]
+)
 def test_malformed_counts_are_not_reported_and_the_sound_ones_are_kept(bad: object) -> None:
     for field in ("prompt_tokens", "completion_tokens", "total_tokens"):
         raw = chat(10, 5, 15, prompt_tokens_details={"cached_tokens": 0})
@@ -735,6 +737,13 @@ def test_malformed_counts_are_not_reported_and_the_sound_ones_are_kept(bad: obje
 
 def test_whole_numbers_written_as_fractions_are_sound() -> None:
     assert read_usage(chat(10.0, 5, 15.0)) == TokenUsage(10, 5, 15, dialect="openai-compatible")
+
+
+def test_whole_numbers_written_as_text_are_sound_as_they_are_to_the_sdk() -> None:
+    raw = chat("10", "5", 15, prompt_tokens_details={"cached_tokens": "8"})
+    assert read_usage(raw) == TokenUsage(10, 5, 15, 8, dialect="openai-compatible")
+    completion = ChatCompletion.construct(id="1", choices=[], usage=raw)
+    assert read_usage(plain(completion.usage)) == read_usage(raw)
 
 
 @pytest.mark.parametrize("details", ["text", 3, [], True, {}, {"cached_tokens": None}])
