@@ -83,15 +83,16 @@ class Data:
         templates = _templates(self.kept)
         rng = random.Random(first)
         for begin in range(first, last, RUNS_A_BATCH):
-            rows, runs, hours, ends = [], {}, set(), []
+            calls, runs, hours, ends = [], {}, set(), []
             for number in range(begin, min(begin + RUNS_A_BATCH, last)):
                 key = self.run(number)
                 template = templates[rng.randrange(TEMPLATES)]
                 start = (key[1] - _EPOCH) // _MICROSECOND
-                rows += _rows(template, key[0].encode(), start, rng)
+                calls += _rows(template, key[0].encode(), start, rng)
                 runs[key] = tuple(key[1] + timedelta(microseconds=template[place].begin) for place in (0, -1))
                 hours.update(moment.replace(minute=0, second=0, microsecond=0) for moment in runs[key])
                 ends.append(RunEnd(*key, key[1] + timedelta(microseconds=template[-1].end)))
+            rows = [row for _, row in sorted(calls)]  # as they ended: the order of a journal
             packed = PackedRows(_BEFORE + _AFTER, rows, runs, hours)  # type: ignore[arg-type]
             yield RecordBatch(packed=[packed], run_ends=ends)
 
@@ -100,7 +101,8 @@ class Data:
         return self.part(0, self.runs)
 
 
-def _rows(template: list[_Call], query: bytes, start: int, rng: random.Random) -> list[bytes]:
+def _rows(template: list[_Call], query: bytes, start: int, rng: random.Random) -> list[tuple[int, bytes]]:
+    """When each call of a run ended, and its row."""
     number = rng.getrandbits(61)  # ids of one process count on from a random beginning
     found = []
     for place, call in enumerate(template):
@@ -112,7 +114,7 @@ def _rows(template: list[_Call], query: bytes, start: int, rng: random.Random) -
         rest = call.packed
         if call.unique >= 0:  # a request's id is its own
             rest = rest[: call.unique] + b"%024x" % rng.getrandbits(96) + rest[call.unique + 24 :]
-        found.append(prefix + query + rest)
+        found.append((start + call.end, prefix + query + rest))
     return found
 
 

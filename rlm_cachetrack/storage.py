@@ -19,14 +19,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import conninfo, sql
-from psycopg.rows import dict_row, tuple_row
+from psycopg.rows import RowMaker, dict_row, tuple_row
 from psycopg.types.json import Jsonb, set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
@@ -281,7 +280,7 @@ class PostgresStore:
             with self._lock:
                 self._drop_connections()
             raise
-        return [{key: _plain(value) for key, value in row.items()} for row in rows]
+        return rows
 
     def stream(self, name: str, size: int, /, **parameters: Any) -> Iterator[list[dict[str, Any]]]:
         """Run ``schema/queries/<name>.sql`` and yield its rows, ``size`` at a time, over a connection of its own.
@@ -297,11 +296,11 @@ class PostgresStore:
             self._errors(),
             self._connect(self._open_url()) as connection,
             connection.transaction(),
-            connection.cursor("rlm_cachetrack_stream", row_factory=dict_row) as cursor,
+            connection.cursor("rlm_cachetrack_stream", row_factory=_plain_row) as cursor,
         ):
             cursor.execute(_sql.query(name), parameters)
             while rows := cursor.fetchmany(size):
-                yield [{key: _plain(value) for key, value in row.items()} for row in rows]
+                yield rows
 
     def delete(
         self, *, query_id: str | None = None, run_id: datetime | None = None, before: datetime | None = None
@@ -334,7 +333,7 @@ class PostgresStore:
         self.open()
         url = self._open_url()
         with self._errors(url), self._connect(url, writes=True) as connection:
-            connection.row_factory = dict_row
+            connection.row_factory = _plain_row
             yield Session(connection)
 
     @contextlib.contextmanager
@@ -346,9 +345,8 @@ class PostgresStore:
 
     def look(self, connection: psycopg.Connection[Any], name: str, **parameters: Any) -> list[dict[str, Any]]:
         """Like :meth:`query`, over a connection of :meth:`connection`, and so without a look at the schema first."""
-        with self._errors(), connection.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(_sql.query(name), parameters).fetchall()
-        return [{key: _plain(value) for key, value in row.items()} for row in rows]
+        with self._errors(), connection.cursor(row_factory=_plain_row) as cursor:
+            return cursor.execute(_sql.query(name), parameters).fetchall()
 
     def _open_url(self) -> str:
         if self._url is None:  # dropped by another thread that lost the connection, between our open() and now
@@ -366,7 +364,7 @@ class PostgresStore:
                     kwargs={
                         "autocommit": True,
                         "prepare_threshold": None,
-                        "row_factory": dict_row,
+                        "row_factory": _plain_row,
                         **_connect_arguments(url),
                     },
                     configure=_configure,
@@ -385,8 +383,8 @@ class Session:
 
     def rows(self, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Run ``schema/queries/<name>.sql``; rows as dicts, moments in UTC. Blocks."""
-        rows = self._connection.execute(_sql.query(name), parameters).fetchall()
-        return [{key: _plain(value) for key, value in row.items()} for row in rows]
+        found: list[dict[str, Any]] = self._connection.execute(_sql.query(name), parameters).fetchall()
+        return found
 
     def run(self, name: str, /, **parameters: Any) -> int:
         """Run one without a result; the count of rows that it touched. Blocks."""
@@ -537,12 +535,33 @@ def _dumps(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC)
-    if isinstance(value, Decimal):  # of a table that was there before this library
-        return float(value)
-    return value
+def _oid(name: str) -> int:
+    return psycopg.adapters.types[name].oid
+
+
+_MOMENTS, _NUMERIC = frozenset({_oid("timestamptz"), _oid("timestamp")}), _oid("numeric")
+
+
+def _plain_row(cursor: Any) -> RowMaker[dict[str, Any]]:
+    """Rows as dicts, moments in UTC, numbers as floats: NUMERIC is of a table that was there before this library."""
+    make = dict_row(cursor)
+    columns = [(column.name, column.type_code) for column in cursor.description or ()]
+    moments = [name for name, kind in columns if kind in _MOMENTS]
+    numbers = [name for name, kind in columns if kind == _NUMERIC]
+    if not moments and not numbers:
+        return make
+
+    def plain(values: Sequence[Any]) -> dict[str, Any]:
+        row = make(values)
+        for name in moments:
+            if (moment := row[name]) is not None:
+                row[name] = moment.astimezone(UTC)
+        for name in numbers:
+            if (number := row[name]) is not None:
+                row[name] = float(number)
+        return row
+
+    return plain
 
 
 def _translated(exc: Exception, address: str, state: str | None) -> StoreError:
