@@ -196,6 +196,7 @@ class Call:
     _response_id: str | None = None
     _finish_reason: str | None = None
     _tools: set[tuple[str, str | None]] | None = None
+    _nameless = 0
     length: int | None = None
     fingerprints: Fingerprinter | None = None
 
@@ -356,7 +357,10 @@ class Call:
             self.length = (self.length or 0) + len(content)
         for call in _list(fields.get("tool_calls")):
             # A call begins with its id; the chunks that go on with it have none, or repeat it.
-            self._tool(choice.get("index"), _get(call, "id") or None)
+            name = _get(call, "id") or None
+            self._tool(choice.get("index"), name)
+            if name is None and _get(_get(call, "function"), "name"):
+                self._nameless += 1
 
     def _event(self, event: Any, fields: Mapping[str, Any]) -> None:
         """One event of a Responses stream."""
@@ -510,8 +514,8 @@ class Call:
                 self.fingerprints.add(self._number, self.api, self._place, self.body, self._usage, self._response_id)
         tools = 0
         if self._tools:
-            # A stream whose server names no ids is one call as far as anyone can tell.
-            tools = sum(1 for _, name in self._tools if name is not None) or len(self._tools)
+            # A stream whose server gives no ids says the function's name where a call begins.
+            tools = sum(1 for _, name in self._tools if name is not None) or self._nameless or len(self._tools)
         elif error is None and self._usage is not None and self.length is not None and metadata in _PLAIN:
             with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
                 line = encode_usual(

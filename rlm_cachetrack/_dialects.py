@@ -269,7 +269,12 @@ _ROWS: tuple[Dialect, ...] = (
         providers=("vllm", "sglang"),
         source="https://github.com/vllm-project/vllm/issues/16162 (details are optional), 2026-11-23",
     ),
-    _RESPONSES,
+    replace(
+        _RESPONSES,  # some gateways send both kinds of words, and leave those of the other API at 0
+        prompt=_RESPONSES.prompt + _CHAT.prompt,
+        completion=_RESPONSES.completion + _CHAT.completion,
+        reasoning=_RESPONSES.reasoning + _CHAT.reasoning,
+    ),
     replace(
         _CHAT,
         name="openai-compatible",

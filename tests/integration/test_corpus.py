@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not FILE.is_file(), reason=ABSENT)
 
 @pytest.fixture(scope="module")
 def cases() -> list[dict[str, Any]]:
-    return [case for case in load() if case["api"] in ("chat", "responses")]
+    return load()
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,12 @@ def send(client: OpenAI, case: dict[str, Any]) -> None:
     if case["api"] == "chat":
         messages: Any = request.get("messages") or [{"role": "user", "content": "hello"}]
         answer = client.chat.completions.create(model=model, messages=messages, stream=stream, extra_headers=headers)
-    else:
+    elif case["api"] == "responses":
         answer = client.responses.create(model=model, input="hello", stream=stream, extra_headers=headers)
+    elif case["api"] == "completions":
+        answer = client.completions.create(model=model, prompt="hello", stream=stream, extra_headers=headers)
+    else:
+        answer = client.embeddings.create(model=model, input="hello", extra_headers=headers)
     if stream:
         for _ in answer:
             pass

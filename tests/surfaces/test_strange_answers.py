@@ -112,6 +112,36 @@ def test_a_usage_without_any_number_of_tokens_is_unknown(usage: Any, mode: str, 
     assert row["metadata"]["usage"] == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("deltas", "calls"),
+    [
+        ([{"index": 0, "id": "", "function": {"name": "f", "arguments": "{}"}}] * 2, 2),
+        ([{"index": n, "function": {"name": "f", "arguments": "{}"}} for n in range(3)], 3),
+        ([{"function": {"name": "f"}}, {"function": {"arguments": "{"}}, {"function": {"arguments": "}"}}], 1),
+        ([{"index": 0, "function": {"arguments": "{"}}, {"index": 0, "function": {"arguments": "}"}}], 1),
+        ([{"index": 0, "id": "a", "function": {"name": "f"}}, {"index": 0, "function": {"name": "f"}}], 1),
+        ([{"index": 0, "id": "a", "function": {"name": "f"}}, {"index": 0, "id": "b", "function": {"name": "f"}}], 2),
+    ],
+    ids=["whole, empty ids", "whole, an index each", "in pieces", "without a name", "named again", "one index"],
+)
+def test_calls_of_tools_are_counted_in_streams_whose_server_gives_no_ids(
+    deltas: list[Any], calls: int, sink: MemorySink
+) -> None:
+    chunks = [
+        {"object": "chat.completion.chunk", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [delta]}}]}
+        for delta in deltas
+    ]
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body, headers=headers))
+    with OpenAI(api_key="k", base_url="http://server/v1", http_client=httpx.Client(transport=transport)) as client:
+        instrument(client, store=sink)
+        stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
+        assert len(list(stream)) == len(chunks)
+
+    assert (sink.row["tool_call_count"], sink.row["has_tool_calls"]) == (calls, True)
+
+
 def test_a_stored_response_whose_status_is_no_text_is_one_record(sink: MemorySink) -> None:
     body = {"id": "r", "object": "response", "status": {"a": 1}, "model": "m", "output": 7, "background": True}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=body))

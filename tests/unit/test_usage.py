@@ -589,6 +589,19 @@ def test_adding_a_dialect_is_adding_a_row() -> None:
         assert ("there",) in row.cache_write
 
 
+def test_words_of_both_apis_are_read_where_one_of_them_is_left_at_0() -> None:
+    """As gateways of the one-api family send them."""
+    other = {"input_tokens": 0, "output_tokens": 0, "input_tokens_details": None}
+    details = {"prompt_tokens_details": {"cached_tokens": 64}, "completion_tokens_details": {"reasoning_tokens": 4}}
+    for provider in (None, "openai", "deepseek"):
+        reading = read_usage(chat(100, 10, 110, **details, **other), provider=provider)
+        assert (reading.prompt_tokens, reading.completion_tokens, reading.total_tokens) == (100, 10, 110)
+        assert (reading.cached_tokens, reading.reasoning_tokens, reading.anomaly) == (64, 4, None)
+    other = {"prompt_tokens": 0, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}
+    reading = read_usage({**RESPONSES_USAGE, **other})
+    assert (reading.prompt_tokens, reading.completion_tokens, reading.cached_tokens) == (2600, 90, 2000)
+
+
 def test_no_usage_is_all_none() -> None:
     assert read_usage(None) == NO_USAGE == TokenUsage()
     assert read_usage({}) == TokenUsage(dialect="unknown")
