@@ -93,7 +93,7 @@ _LOOSENED = {
 }
 # What TimescaleDB refuses of a table that becomes a hypertable, and what helps.
 _UNFIT = {
-    "trigger": "trigger {name} of {table} asks for a transition table, with which TimescaleDB loses sight of late calls: drop it",
+    "trigger": "trigger {name} of {table} asks for a transition table, with which TimescaleDB misses late calls: drop it",
     "exclusion": "exclusion constraint {name} of {table} lacks the column by which TimescaleDB divides it: drop it",
     "rule": "rule {name} of {table} is refused by TimescaleDB: drop it",
     "publication": "{table} is in publication {name}, which TimescaleDB refuses: take it out of it",
@@ -221,11 +221,7 @@ def _for_timescale(connection: psycopg.Connection[Any], *, hypertables: bool, ag
         for name, table, column in _rows(connection, "adopt_unique")
     ]
     stops += _leaning(connection, "TimescaleDB", citus=False)
-    stops += [
-        f"{name} inherits from {parent}, which TimescaleDB refuses: undo that (ALTER TABLE … NO INHERIT)"
-        for name, parent, is_child in _rows(connection, "adopt_heirs")
-        if is_child
-    ]
+    stops += _inheriting(connection, "TimescaleDB")
     divided = _rows(connection, "adopt_partitions") if hypertables else []
     wanted = {_CALLS: {"time"}, _RUNS: {"query_id", "run_id"}, _SAVINGS: {"query_id", "run_id"}}
     stops += [
@@ -247,7 +243,15 @@ def _for_citus(connection: psycopg.Connection[Any]) -> list[str]:
         _UNDISTRIBUTABLE[what].format(table=table, name=name)
         for table, what, name in _rows(connection, "adopt_undistributable")
     ]
-    return stops + _leaning(connection, "Citus", citus=True)
+    return [*stops, *_inheriting(connection, "Citus"), *_leaning(connection, "Citus", citus=True)]
+
+
+def _inheriting(connection: psycopg.Connection[Any], engine: str) -> list[str]:
+    return [
+        f"{name} inherits from {parent}, which {engine} refuses: undo that (ALTER TABLE … NO INHERIT)"
+        for name, parent, is_child in _rows(connection, "adopt_heirs")
+        if is_child
+    ]
 
 
 def _leaning(connection: psycopg.Connection[Any], engine: str, *, citus: bool) -> list[str]:
