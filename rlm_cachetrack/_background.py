@@ -17,7 +17,7 @@ __all__ = ["Retrieval", "finish_all", "park", "settle"]
 
 _MOST_PARKED = 256
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant: a signal handler may call the SDK, too
 _parked: OrderedDict[str, tuple[Call, Any, object]] = OrderedDict()
 
 
@@ -71,7 +71,7 @@ def finish_all() -> None:
 def after_fork_in_child() -> None:
     """What the parent began is the parent's."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _parked.clear()
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger("rlm_cachetrack")
 on_failure: Callable[[str, BaseException], None] | None = None
 """Called with place and error before anything else; for tests."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant: a finalizer or a signal handler may fail in the midst of a report
 _count = 0
 _seen: set[tuple[str, type[BaseException]]] = set()
 
@@ -53,7 +53,7 @@ def report(where: str, exc: BaseException) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -464,16 +464,25 @@ before_flush: list[Callable[[], None]] = []
 def open_runtime(settings: Settings, sink: RecordSink | None = None) -> Runtime:
     """The runtime of this store: the one that is open already, or a new one. Starts nothing, does not block."""
     with _lock:
-        identity = _store_id(settings, sink)
-        for runtime in list(_opened):
-            if not runtime.closed and runtime.store_id == identity and runtime._sink is sink:
-                if runtime.settings == settings or runtime.in_use:
-                    return runtime
-                runtime.close(0)  # left by an attempt that failed, with another password or price list
-                _opened.remove(runtime)
-        runtime = Runtime(settings, sink)
-        _opened.append(runtime)
-        return runtime
+        if (runtime := _find_open(settings, sink)) is not None:
+            return runtime
+        made = Runtime(settings, sink)  # without a thread or a file yet
+        # The lock keeps other threads out, not a signal handler that records in the midst of this.
+        if (runtime := _find_open(settings, sink)) is not None:
+            return runtime
+        _opened.append(made)
+        return made
+
+
+def _find_open(settings: Settings, sink: RecordSink | None) -> Runtime | None:
+    identity = _store_id(settings, sink)
+    for runtime in list(_opened):
+        if not runtime.closed and runtime.store_id == identity and runtime._sink is sink:
+            if runtime.settings == settings or runtime.in_use:
+                return runtime
+            runtime.close(0)  # left by an attempt that failed, with another password or price list
+            _opened.remove(runtime)
+    return None
 
 
 def use_as_default(runtime: Runtime) -> None:

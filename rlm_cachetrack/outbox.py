@@ -35,6 +35,7 @@ from typing import Any
 
 from . import _files
 from ._call_line import expand
+from ._event import Event
 
 try:
     from pydantic_core import to_json as _to_json
@@ -187,7 +188,7 @@ class Outbox:
     def __init__(self, directory: Path, *, max_bytes: int = 1 << 30) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
-        self.wake = threading.Event()
+        self.wake = Event()
         self.appended = 0
         self.acked = 0
         self.adopted = 0

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forking, _guard
+from ._event import Event
 from .dead_letters import DeadLetter, DeadLetters
 from .errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
 from .outbox import Batch, Outbox, named
@@ -149,8 +150,8 @@ class Writer:
         # Reentrant: a signal handler or a finalizer may record while a thread is being started.
         self._start_lock = threading.RLock()
         self._starting = False
-        self._hurry = threading.Event()
-        self._stop = threading.Event()
+        self._hurry = Event()
+        self._stop = Event()
         self._turn = threading.Condition()
         self._ahead = _Ahead(self._prepare)
         self._flushing = 0
@@ -167,18 +168,19 @@ class Writer:
         Where the system allows no more threads (or the interpreter ends), what is recorded stays in the outbox.
         """
         with self._start_lock:
-            if self._starting or self._stop.is_set():
+            # Looked at and noted without a call in between, so that no signal handler comes in between either.
+            if self._stop.is_set() or self._starting:
                 return
-            if not self.running:
-                # Noted first: a Control-C in the midst of it may come when the thread runs already.
-                self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
-                self._starting = True
-                try:
+            self._starting = True
+            try:
+                if not self.running:
+                    # Noted first: a Control-C in the midst of it may come when the thread runs already.
+                    self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
                     self._thread.start()
-                except RuntimeError:
-                    self._thread = None
-                finally:
-                    self._starting = False
+            except RuntimeError:
+                self._thread = None
+            finally:
+                self._starting = False
             self.started = self.running
 
     def told(self) -> None:
@@ -255,7 +257,7 @@ class Writer:
         if not stored and not self._warned:  # it waited for something, and so could not say what is wrong
             self._warned = True
             logger.warning(
-                "records wait in the outbox %s because they were not stored within %g s; the next use stores them",
+                "records wait in the outbox %s because they were not stored within %.3g s; the next use stores them",
                 self._outbox.directory,
                 timeout_s,
             )

@@ -170,6 +170,47 @@ def test_leaving_the_interpreter_waits_for_a_database_that_hangs_no_longer_than_
     assert sum(path.read_bytes().count(b"\n") for path in journals(tmp_path)) == 3
 
 
+def test_signal_handlers_that_call_flush_and_shut_down_at_any_moment_hang_and_lose_nothing(
+    environment: dict[str, str], db_url: str, tmp_path: Path
+) -> None:
+    body = """
+    call(); flush(20)  # what is imported at the first call is no matter of ours
+    calls, busy = 1, False
+    def handle(number, frame):
+        global calls, busy
+        if number == signal.SIGUSR1 and not busy:  # nor are pools of HTTP connections reentrant
+            busy = True
+            call()
+            calls += 1
+            busy = False
+        elif number == signal.SIGUSR2:
+            flush(0.01)
+    signal.signal(signal.SIGUSR1, handle), signal.signal(signal.SIGUSR2, handle)
+    parent = os.getpid()
+    if os.fork() == 0:
+        for number in range(600):
+            os.kill(parent, signal.SIGUSR1 if number % 3 else signal.SIGUSR2)
+            time.sleep(0.002 * (number % 5))
+        os._exit(0)
+    until = time.monotonic() + 4
+    rounds = 0
+    while time.monotonic() < until:
+        flush(0.01)
+        stats()
+        rounds += 1
+        if rounds % 50 == 0:
+            rlm_cachetrack.shutdown(0.5)
+    os.wait()
+    print(flush(20), stats()["dropped"], stats()["internal_errors"])
+    print(calls)
+    """
+    returncode, said, errors = run(body, environment, tmp_path)
+    assert (returncode, [line for line in errors.splitlines() if "were not stored within" not in line]) == (0, [])
+    result, calls = said.splitlines()
+    assert result == "True {} 0"
+    assert stored(db_url) == int(calls)
+
+
 def test_a_second_control_c_while_leaving_leaves_at_once(
     environment: dict[str, str], silent_server: str, tmp_path: Path
 ) -> None:

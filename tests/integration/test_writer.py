@@ -725,6 +725,24 @@ def test_recording_while_the_writer_is_being_started_neither_waits_nor_starts_a_
         assert runtime.flush(10)
 
 
+def test_recording_while_a_store_is_being_opened_opens_no_second(
+    monkeypatch: pytest.MonkeyPatch, reused_db_url: str
+) -> None:
+    """By a signal handler, on the thread that opens it."""
+    monkeypatch.setenv("RLM_CACHETRACK_DB_URL", reused_db_url)
+    opened: list[_runtime.Runtime] = []
+    make_pipeline = _runtime.Runtime._make_pipeline
+
+    def interrupted(runtime: _runtime.Runtime) -> None:
+        make_pipeline(runtime)
+        if not opened:
+            opened.append(runtime)
+            opened.append(_runtime.default())
+
+    monkeypatch.setattr(_runtime.Runtime, "_make_pipeline", interrupted)
+    assert _runtime.default() is opened[1]
+
+
 def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
     start, started = threading.Thread.start, []
 
