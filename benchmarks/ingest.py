@@ -32,7 +32,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from rlm_cachetrack import _call_line, _runtime, embedded
+from rlm_cachetrack import _call_line, _runtime, _usual, embedded
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.outbox import Batch, Outbox
 from rlm_cachetrack.records import COLUMNS
@@ -82,7 +82,7 @@ def lines(count: int) -> Iterator[bytes]:
             },
         }
         values_of_call = {
-            "number": _call_line.next_number(),
+            "number": _usual.next_number(),
             "api": "chat.completions",
             "provider": "openai",
             "model": served or requested,

@@ -13,9 +13,10 @@ from time import perf_counter_ns, time_ns
 from typing import Any, Protocol
 
 from . import _guard, context
-from ._call_line import encode, encode_usual, next_number
+from ._call_line import encode
 from ._error_text import event_of, message_of, safe_message
 from ._usage_access import locate_usage
+from ._usual import encode_usual, next_number, record_chat
 
 __all__ = [
     "ENDPOINTS",
@@ -73,7 +74,15 @@ _PLAIN: tuple[dict[str, Any], ...] = ({}, {"stream": True})
 
 
 class EventTaker(Protocol):
-    """Where the event of a finished call goes."""
+    """Where the event of a finished call goes.
+
+    Attributes:
+        closed: Whether it takes events only by :meth:`append`, not into its ``outbox`` any more.
+        outbox: Its journal.
+    """
+
+    closed: bool
+    outbox: Any
 
     def append(self, event: bytes) -> None:
         """Take the line in without blocking on anything slow."""
@@ -83,7 +92,7 @@ class Fingerprinter(Protocol):
     """Where what was sent goes, to be hashed later."""
 
     def add(
-        self, number: int, api: str, place: str, body: Mapping[str, Any], usage: Any, response_id: str | None
+        self, number: int, api: str, place: str, body: Mapping[str, Any], tokens: int | None, response_id: str | None
     ) -> None:
         """Take it in without looking at any text."""
 
@@ -214,6 +223,10 @@ class Call:
         self._started = time_ns()
         self._began = perf_counter_ns()
 
+    def set_back(self, place: str, started: int, began: int, messages: int) -> None:
+        """It began earlier than this object was made: then, there, and with so many messages."""
+        self._place, self._started, self._began, self.messages = place, started, began, messages
+
     # -- what comes back ----------------------------------------------------------------------------------------------
 
     def http(self, response: Any) -> None:
@@ -227,8 +240,13 @@ class Call:
 
         A response that runs in the background is not finished: it is ``parked``, with an event to keep meanwhile.
         """
-        if self.done or self.parked or (self.api == "chat.completions" and self.chat_result(response)):
+        if self.done or self.parked:
             return
+        if self.api == "chat.completions" and self._number is None and not self.metadata:
+            begun = (self.sink, self.fingerprints, self._place, self.provider, self._started, self._began)
+            if record_chat(response, (*begun, self.messages, self.body, None), self._request_id):
+                self.done = True
+                return
         try:
             self._request_id = _get(response, "_request_id") or self._request_id
             self._read(response)
@@ -240,64 +258,6 @@ class Call:
             _guard.report("reading a response", exc)
             error = None
         self._finish(error)
-
-    def chat_result(self, response: Any) -> bool:
-        """Finish with a chat completion as nearly all are: one choice that is text, usage where it belongs.
-
-        The same as the long way, in one piece: behind the SDK's work every function that is entered costs a
-        microsecond, and ten behind a prompt of 200 KB. Returns whether it was one.
-        """
-        try:
-            if type(response) is dict:  # the JSON of a raw response
-                fields = extra = response
-                (parts,) = fields["choices"]
-                message = parts["message"]
-                tools = message.get("tool_calls")
-            else:
-                fields, extra = response.__dict__, response.__pydantic_extra__
-                (choice,) = fields["choices"]
-                parts = choice.__dict__
-                message = parts["message"].__dict__
-                tools = message["tool_calls"]
-            usage, text = fields["usage"], message["content"]
-            if (
-                usage is None
-                or type(text) is not str
-                or tools is not None
-                or (extra and ("error" in extra or (extra is not fields and "service_tier" in extra)))
-                or self._number is not None
-                or self.metadata
-            ):
-                return False
-            duration = perf_counter_ns() - self._began
-            number = next_number()
-            line = encode_usual(
-                self._place,
-                number,
-                "chat.completions",
-                self.provider,
-                fields["model"] or None,
-                self.requested_model,
-                self._started,
-                duration,
-                None,
-                self.messages,
-                len(text),
-                fields.get("_request_id") or self._request_id,
-                fields.get("service_tier"),
-                parts["finish_reason"],
-                False,
-                usage,
-            )
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return False
-        if line is None:
-            return False
-        self.done = True
-        if self.fingerprints is not None:
-            self.fingerprints.add(number, "chat.completions", self._place, self.body, usage, None)
-        self.sink.append(line)
-        return True
 
     def _park(self, response: Any) -> None:
         self.parked = True
@@ -511,7 +471,16 @@ class Call:
         if self._number is None:
             self._number = next_number()
             if self.fingerprints is not None and self.api != "embeddings":
-                self.fingerprints.add(self._number, self.api, self._place, self.body, self._usage, self._response_id)
+                told = _fields(self._usage)
+                tokens = told.get("prompt_tokens") or told.get("input_tokens")
+                self.fingerprints.add(
+                    self._number,
+                    self.api,
+                    self._place,
+                    self.body,
+                    tokens if type(tokens) is int else None,
+                    self._response_id,
+                )
         tools = 0
         if self._tools:
             # A stream whose server gives no ids says the function's name where a call begins.

@@ -25,17 +25,17 @@ from . import _guard
 from ._fingerprint_codec import Encoder
 from .fingerprint import Digests, of_request
 
-__all__ = ["Fingerprints", "installation_key", "key_facts"]
+__all__ = ["LEAST_TOKENS", "TOKENS_A_MESSAGE", "Fingerprints", "installation_key", "key_facts"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
-_MOST_WAITING = 4_096
-_MOST_BYTES = 8 << 20
+_MOST_TOKENS = 2 << 20  # about 8 MB
 _MOST_MADE = 20_000
+_MOST_RUNS = 4_096
 _FILE = "fingerprint.key"
 _KEY_BYTES = 32
-_BYTES_A_TOKEN = 4
-_BYTES_A_MESSAGE = 1_024
+LEAST_TOKENS = 512  # what a call counts at least: so no more than 4,096 wait
+TOKENS_A_MESSAGE = 256  # where the server does not say how many there were
 _TURNS = {"chat.completions": "messages"}
 
 
@@ -47,6 +47,8 @@ class Fingerprints:
         secret: The secret itself, shared by several machines; None: that of the folder.
 
     Attributes:
+        waiting: Number, API, run, body, count of messages and response id of the calls that are not hashed yet.
+        room: How many tokens more may wait.
         dropped: Calls that got no fingerprint because too much waited.
     """
 
@@ -54,8 +56,8 @@ class Fingerprints:
         self.dropped = 0
         self._folder = folder
         self._secret = secret
-        self._waiting: deque[tuple[int, str, str, dict[str, Any], int | None, str | None]] = deque()
-        self._weight = 0
+        self.waiting: deque[tuple[int, str, str, dict[str, Any], int | None, str | None]] = deque()
+        self.room = _MOST_TOKENS
         self._lock = threading.Lock()
         self._digests: Digests | None = None
         self._off = False
@@ -68,33 +70,33 @@ class Fingerprints:
     # -- the calling thread ----------------------------------------------------------------------------------------
 
     def add(
-        self, number: int, api: str, place: str, body: Mapping[str, Any], usage: Any, response_id: str | None
+        self,
+        number: int,
+        api: str,
+        place: str,
+        body: Mapping[str, Any],
+        tokens: int | None,
+        response_id: str | None,
     ) -> None:
         """Take in what was sent. Looks at no text; drops it where too much waits.
+
+        :func:`._usual.record_chat` does the same by itself.
 
         Args:
             number: The call's.
             api: As in the call's line.
             place: The run, as in the call's line.
             body: What was sent. It is copied; what is in it is not.
-            usage: Says how large it was.
+            tokens: How large it was, as the server says; None: it does not.
             response_id: The id of the answer.
         """
-        waiting = self._waiting
-        if len(waiting) >= _MOST_WAITING or self._weight > _MOST_BYTES:
-            self.dropped += 1
-            return
         turns = body.get(_TURNS.get(api, "input"))
         count = len(turns) if type(turns) is list else None
-        if type(usage) is dict:
-            tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
-        else:
-            tokens = getattr(usage, "prompt_tokens", None) or getattr(usage, "input_tokens", None)
-        if type(tokens) is int:
-            self._weight += tokens * _BYTES_A_TOKEN
-        else:
-            self._weight += _BYTES_A_MESSAGE * (count or 1)
-        waiting.append((number, api, place, dict(body), count, response_id))
+        if self.room <= 0:
+            self.dropped += 1
+            return
+        self.room -= max(LEAST_TOKENS, TOKENS_A_MESSAGE * (count or 1) if tokens is None else tokens)
+        self.waiting.append((number, api, place, dict(body), count, response_id))
 
     # -- the writer's threads ---------------------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class Fingerprints:
         """The column's bytes for a call; the same again when it is offered again. None: it has none."""
         found = self._offered.get(number) or self._stored.get(number)
         if found is None:
-            if number not in self._made and self._waiting:
+            if number not in self._made and self.waiting:
                 self.hash_waiting()
             found = self._made.pop(number, None)
             if found is not None:
@@ -115,12 +117,12 @@ class Fingerprints:
 
     def hash_waiting(self) -> None:
         """Hash what waits. Blocks for that: microseconds a message, and a millisecond a megabyte not seen before."""
-        if not self._waiting:
+        if not self.waiting:
             return
         with self._lock:
             digests = self._ready()
-            while self._waiting:
-                entry = self._waiting.popleft()
+            while self.waiting:
+                entry = self.waiting.popleft()
                 if digests is None:
                     continue
                 if len(self._made) >= _MOST_MADE:
@@ -128,7 +130,7 @@ class Fingerprints:
                     continue
                 with contextlib.suppress(IndexError):
                     self._hash(digests, *entry)
-            self._weight = 0  # what the calling threads add meanwhile is forgotten; the next round counts anew
+            self.room = _MOST_TOKENS  # what the calling threads add meanwhile is forgotten; the next round counts anew
 
     def _hash(
         self,
@@ -157,7 +159,7 @@ class Fingerprints:
         if run is None:
             values = json.loads(place)
             run = (values["query_id"], values["run_id"])
-            if len(self._runs) >= _MOST_WAITING:
+            if len(self._runs) >= _MOST_RUNS:
                 self._runs.clear()
             self._runs[place] = run
         return run

@@ -84,7 +84,7 @@ class Runtime:
         settings = self.settings
         self._rows = None  # it knows the pipeline's fingerprints
         folder = settings.state_dir / "outbox" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
-        self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes)
+        self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes, rouse=self.start)
         self.dead_letters = DeadLetters(folder)
         self.fingerprints = (
             Fingerprints(settings.state_dir, settings.fingerprint_key) if settings.fingerprints else None
@@ -206,15 +206,19 @@ class Runtime:
     @property
     def in_use(self) -> bool:
         """Whether somebody records into it or reads from it."""
-        return bool(self is _default or self.users or self.writer.running or self.outbox.pending)
+        return bool(self is current or self.users or self.writer.running or self.outbox.pending)
 
     # -- what others call ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the writer, and with it the adoption of journals that dead processes left. Does not block."""
-        if not _ended:
+    def start(self) -> bool:
+        """Start the writer, and with it the adoption of journals that dead processes left. Does not block.
+
+        Returns whether it runs.
+        """
+        if not _ended and not self.writer.started:
             self.writer.start()
             _flush_at_the_end_of_a_worker()
+        return self.writer.started
 
     def append(self, event: Mapping[str, Any] | bytes) -> None:
         """Take an event, or the line of one, in: one copy into the journal. Never raises for a disk that refuses."""
@@ -222,8 +226,6 @@ class Runtime:
             open_runtime(self.settings, self._sink).append(event)
             return
         self.outbox.append(event)
-        if not self.writer.started:
-            self.start()
 
     def append_run(self, kind: str, query_id: str, run_id: datetime, **more: Any) -> None:
         """Take an event of a run in. A run begins when its ``run_id`` says, also one that is recorded afterwards."""
@@ -451,7 +453,8 @@ class Runtime:
 _lock = threading.RLock()
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _opened: list[Runtime] = []
-_default: Runtime | None = None
+current: Runtime | None = None
+"""The runtime in use, None where nothing was recorded yet; it may be closed. What every call looks at."""
 _released: Runtime | None = None
 _again: tuple[Settings, RecordSink | None] | None = None  # what was in use before shutdown()
 _ended = False
@@ -491,14 +494,14 @@ def use_as_default(runtime: Runtime) -> None:
     Raises:
         ConfigError: Another one is in use.
     """
-    global _default
+    global current
     with _lock:
-        if _default is not None and not _default.closed and _default is not runtime:
+        if current is not None and not current.closed and current is not runtime:
             raise ConfigError(
-                f"this process already records into {redact(_default.store_id)}; {redact(runtime.store_id)} would be a "
+                f"this process already records into {redact(current.store_id)}; {redact(runtime.store_id)} would be a "
                 "second store. Call uninstrument() and shutdown() first, or run it in a process of its own"
             )
-        _default = runtime
+        current = runtime
 
 
 def default() -> Runtime:
@@ -508,8 +511,8 @@ def default() -> Runtime:
     that of the client that was opened first; else the embedded PostgreSQL.
     """
     with _lock:
-        if _default is not None and not _default.closed:
-            return _default
+        if current is not None and not current.closed:
+            return current
         runtime = open_runtime(*_again) if _again is not None else choose(load_settings())
         use_as_default(runtime)
         return runtime
@@ -518,8 +521,8 @@ def default() -> Runtime:
 def choose(settings: Settings) -> Runtime:
     """The runtime that :func:`default` would use, given these settings; it is not made the one in use."""
     with _lock:
-        if _default is not None and not _default.closed:
-            return _default
+        if current is not None and not current.closed:
+            return current
         if settings.db_url is None:
             if _released is not None and not _released.closed:
                 return _released
@@ -531,14 +534,14 @@ def choose(settings: Settings) -> Runtime:
 
 def peek_default() -> Runtime | None:
     """The runtime in use, None when nothing was recorded yet."""
-    return None if _default is None or _default.closed else _default
+    return None if current is None or current.closed else current
 
 
 def release_default() -> None:
     """Nothing is instrumented any more: another store may be chosen. The writer goes on storing what is recorded."""
-    global _default, _released, _again
+    global current, _released, _again
     with _lock:
-        _default, _released = None, _default or _released
+        current, _released = None, current or _released
         _again = None
 
 
@@ -589,13 +592,13 @@ def shutdown(timeout_s: float | None = None) -> bool:
     Returns:
         Whether all is stored; what is not stays in the journal for the next process.
     """
-    global _default, _released, _again
+    global current, _released, _again
     _append_what_waits()
     with _lock:
-        if _default is not None:
-            _again = (_default.settings, _default._sink)
+        if current is not None:
+            _again = (current.settings, current._sink)
         runtimes, _opened[:] = list(_opened), []
-        _default = _released = None
+        current = _released = None
     began = time.monotonic()
     done = []
     for runtime in runtimes:

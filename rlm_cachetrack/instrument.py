@@ -13,16 +13,18 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import perf_counter_ns, time_ns
 from typing import Any, TypeVar, cast
 
 import wrapt
 
-from . import _guard, _runtime
+from . import _guard, _runtime, context
 from ._attempts import PAUSES, paused, sent
 from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
 from ._beside import clients_with_their_own, has_ours, observed, take_off, take_off_instance
 from ._calls import ENDPOINTS, Call, endpoint_of, is_stored_response, provider_of
 from ._streams import watch_raw, watch_stream
+from ._usual import record_chat
 from .config import disabled, load_settings
 from .errors import ConfigError
 from .records import RecordSink
@@ -51,6 +53,7 @@ _marked: weakref.WeakSet[Any] = weakref.WeakSet()
 _without_stream_options: set[str] = set()
 _providers: dict[int, tuple[Any, type, str]] = {}
 _MOST_PROVIDERS = 1000
+_latest: tuple[Any, type, str] = (object(), type(None), "")
 
 
 _runtime.before_flush.append(finish_all)
@@ -250,6 +253,18 @@ def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
     attempt = _begin(client, args, kwargs)
     if attempt is None:
         return wrapped(*args, **kwargs)
+    if isinstance(attempt, tuple):
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as exc:
+            _attempt_of(attempt).raised(exc)
+            raise
+        try:
+            if sent or not record_chat(result, attempt):
+                _attempt_of(attempt).returned(result)
+        except Exception as exc:
+            _guard.report("recording a call", exc)
+        return result
     try:
         result = wrapped(*(attempt.args or args), **kwargs)
     except BaseException as exc:
@@ -275,6 +290,18 @@ async def _async_request(
     attempt = _begin(client, args, kwargs)
     if attempt is None:
         return await wrapped(*args, **kwargs)
+    if isinstance(attempt, tuple):
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as exc:
+            _attempt_of(attempt).raised(exc)
+            raise
+        try:
+            if sent or not record_chat(result, attempt):
+                _attempt_of(attempt).returned(result)
+        except Exception as exc:
+            _guard.report("recording a call", exc)
+        return result
     try:
         result = await wrapped(*(attempt.args or args), **kwargs)
     except BaseException as exc:
@@ -297,13 +324,39 @@ async def _async_request(
 _OURS = (_request, _async_request)
 
 
-def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | _Look | None:
+def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Attempt | _Look | tuple[Any, ...] | None:
     """Look at a request about to be sent; None when it is not ours to record. Never raises."""
     options = client.__dict__.get(_MARK) or _everyone
     if options is None:
         return None
     try:
         request: Any = args[1] if len(args) > 1 else kwargs.get("options")
+        if request.url == "/chat/completions" and request.method == "post" and not kwargs.get("stream"):
+            # What nearly all calls are; what `record_chat` needs of it, and no more. See there why.
+            body, headers = request.json_data, request.headers
+            if type(body) is dict and (extra := request.extra_json):
+                body = _whole(body, extra)
+            if (
+                type(body) is dict
+                and type(turns := body.get("messages")) is list
+                and (type(headers) is not dict or _RAW_HEADER not in headers)
+                and not callable(request.post_parser)
+            ):
+                runtime = _runtime.current
+                if runtime is None or runtime.closed:
+                    runtime = _runtime.default()
+                known, address = _latest, client.__dict__.get("_base_url")
+                return (
+                    runtime,
+                    runtime.fingerprints if options.fingerprints else None,
+                    context.line(),
+                    known[2] if known[0] is address and known[1] is type(client) else _provider(client),
+                    time_ns(),
+                    perf_counter_ns(),
+                    len(turns),
+                    body,
+                    request,
+                )
         url = request.url
         api = ENDPOINTS.get(url) or endpoint_of(url)
         if api is None:
@@ -335,6 +388,17 @@ def _begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _At
         return None
 
 
+def _attempt_of(begun: tuple[Any, ...]) -> _Attempt:
+    """The same call as an object, where it turns out not to be a usual one."""
+    runtime, fingerprints, place, provider, started, began, messages, body, request = begun
+    attempt = _Attempt(runtime, "chat.completions", provider, body, stream=False)
+    attempt.set_back(place, started, began, messages)
+    attempt.fingerprints = fingerprints
+    if body is not request.json_data:
+        attempt.sent_as = id(request.json_data)
+    return attempt
+
+
 class _Attempt(Call):
     """One request on its way: a call under observation, and what was sent in its place.
 
@@ -351,7 +415,7 @@ class _Attempt(Call):
 
     def keep(self, response: Any) -> None:
         """Keep a call that runs in the background until it is seen finished."""
-        park(self, response, self.sink.outbox)  # type: ignore[attr-defined]
+        park(self, response, self.sink.outbox)
 
     def see_answer(self, parser: Callable[[Any], Any], args: tuple[Any, ...]) -> None:
         """Note what the SDK's ``.parse()`` helpers are given: if they refuse it, the call was answered and paid."""
@@ -412,8 +476,7 @@ class _Attempt(Call):
             else:
                 fields = getattr(result, "__dict__", _NO_FIELDS)  # no look for what a model lacks: that is slow
                 if "choices" in fields:
-                    if self.api != "chat.completions" or not self.chat_result(result):
-                        self.result(result)
+                    self.result(result)
                 elif "_iterator" in fields:
                     watch_stream(result, self)
                 elif "stream" in fields and "extensions" in fields:  # asked for the HTTP response itself
@@ -492,13 +555,16 @@ def _whole(body: Mapping[str, Any], extra: Any) -> Mapping[str, Any]:
 
 
 def _provider(client: Any) -> str:
+    global _latest
     # The property `base_url` copies; the attribute behind it tells whether it was changed. By the id of the address,
     # which the entry keeps alive: a weak reference to the client would cost more than all the rest.
     address = vars(client).get("_base_url")
     known = _providers.get(id(address))
     if known is not None and known[0] is address and known[1] is type(client) and address is not None:
+        _latest = known
         return known[2]
     provider = provider_of(client)
+    _latest = address, type(client), provider
     if len(_providers) >= _MOST_PROVIDERS:  # a program that makes a client a request
         _providers.clear()
     _providers[id(address)] = (address, type(client), provider)

@@ -27,7 +27,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -183,12 +183,19 @@ class Outbox:
     Args:
         directory: Made with mode 0700 when it is not there; files in it have mode 0600.
         max_bytes: The most bytes of this process that may wait on disk; what comes later is dropped and counted.
+        rouse: Called by an append that finds the writer asleep; whether there is a writer. Does not block.
+
+    Attributes:
+        wake: Set by what the writer is to look at; it sleeps on it.
+        asleep: The writer sleeps, or is none: the next append has to rouse it.
     """
 
-    def __init__(self, directory: Path, *, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, directory: Path, *, max_bytes: int = 1 << 30, rouse: Callable[[], bool] = lambda: True) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
         self.wake = Event()
+        self.asleep = True
+        self._rouse = rouse
         self.appended = 0
         self.acked = 0
         self.adopted = 0
@@ -208,7 +215,6 @@ class Outbox:
         self._memory_size = 0
         self._memory_lent = 0  # read, and not acknowledged yet
         self._disk_failed = False
-        self._bytes = 0
         self._warned: set[str] = set()
 
     # -- the calling thread ------------------------------------------------------------------------------------------
@@ -224,19 +230,23 @@ class Outbox:
         length = len(line)
         with self._lock:
             segment = self._current
-            if segment is None or segment.size + length > segment.room or self._bytes + length > self.max_bytes:
+            if segment is None or (end := (start := segment.size) + length) > segment.room:
                 kept = self._append_slowly(line)
             else:
                 # The place is taken before it is filled: an append by a finalizer in the midst of this one goes behind.
-                start = segment.size
-                segment.size = end = start + length
+                segment.size = end
                 segment.map[start:end] = line  # type: ignore[index]
-                self._bytes += length
                 self.appended += 1
                 kept = True
-        if not self.wake.is_set():
-            self.wake.set()
+        if self.asleep:
+            self._wake_up()
         return kept
+
+    def _wake_up(self) -> None:
+        self.asleep = False
+        self.wake.set()
+        if not self._rouse():
+            self.asleep = True
 
     def _append_slowly(self, line: bytes) -> bool:
         """Append where there is no journal with room."""
@@ -249,11 +259,11 @@ class Outbox:
         if self._disk_failed:
             return False
         length = len(line)
-        if self._bytes + length > self.max_bytes:
+        if (used := self._used()) + length > self.max_bytes:
             self._drop("outbox_full", f"the outbox is full ({self.max_bytes} bytes)")
             return False
         try:
-            segment = self._open_segment(max(length, min(_SEGMENT_BYTES, self.max_bytes - self._bytes)))
+            segment = self._open_segment(max(length, min(_SEGMENT_BYTES, self.max_bytes - used)))
         except OSError as exc:
             self._disk_failed = True
             self._warn(
@@ -266,8 +276,11 @@ class Outbox:
         start = segment.size
         segment.size = end = start + length
         segment.map[start:end] = line  # type: ignore[index]
-        self._bytes += length
         return True
+
+    def _used(self) -> int:
+        """The bytes of this process that wait on disk. A journal's room was reckoned when it was made."""
+        return sum(segment.size for segment in self._segments if segment.own)
 
     def _append_to_memory(self, line: bytes) -> bool:
         if not self._disk_failed:
@@ -415,13 +428,12 @@ class Outbox:
     def _save_memory(self) -> None:
         """Write what waits in memory to the disk, as far as that takes it. The caller holds the lock."""
         with contextlib.suppress(OSError):
-            while self._memory and self._bytes + len(self._memory[0]) <= self.max_bytes:
-                room = min(_SEGMENT_BYTES, self.max_bytes - self._bytes)
+            while self._memory and (used := self._used()) + len(self._memory[0]) <= self.max_bytes:
+                room = min(_SEGMENT_BYTES, self.max_bytes - used)
                 segment = self._open_segment(max(len(self._memory[0]), room))
                 while self._memory and segment.size + (length := len(self._memory[0])) <= segment.room:
                     segment.map[segment.size : segment.size + length] = self._memory.popleft()  # type: ignore[index]
                     segment.size += length
-                    self._bytes += length
                     self._memory_size -= length
             self._disk_failed = False
 
@@ -534,8 +546,6 @@ class Outbox:
             if segment.acked < segment.size:
                 waiting = True
                 continue
-            if segment.own:
-                self._bytes -= segment.size
             if segment is self._current:
                 if segment.size <= _REUSED_BYTES:  # used again: its pages are at hand, and blank
                     segment.size = segment.read = segment.acked = segment.blank = 0

@@ -135,7 +135,7 @@ class Writer:
         fingerprints: Fingerprints | None = None,
     ) -> None:
         self.stored = 0
-        self.started = False  # what every call looks at; `running` asks the thread
+        self.started = False  # as it was seen last; `running` asks the thread
         self.last_error: str | None = None
         self.failing_since: datetime | None = None
         self._outbox = outbox
@@ -280,6 +280,7 @@ class Writer:
                     self._turn.notify_all()
         finally:
             self.started = False
+            self._outbox.asleep = True
 
     def _retrying(self) -> Retrying:
         # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
@@ -362,12 +363,14 @@ class Writer:
         outbox = self._outbox
         self._hurry.clear()
         outbox.wake.clear()
+        outbox.asleep = True  # before the look: an event that comes behind it wakes us
         if not outbox.pending:
             with self._turn:
                 self._turn.notify_all()
             if self._stop.is_set():
                 return  # stop() set the event before it was cleared here
             outbox.wake.wait(_ADOPT_EVERY_S)
+        outbox.asleep = False
 
     # -- storing -----------------------------------------------------------------------------------------------------
 

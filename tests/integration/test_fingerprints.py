@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from openai import APIConnectionError, AsyncOpenAI, OpenAI
 
-from rlm_cachetrack import flush, instrument, query_run, stats
+from rlm_cachetrack import _fingerprinting, _usual, flush, instrument, query_run, stats
 from rlm_cachetrack._fingerprint_codec import decode_run
 from rlm_cachetrack._fingerprinting import Fingerprints, installation_key
 from rlm_cachetrack.fingerprint import Digests, Fingerprint, of_request
@@ -166,6 +166,11 @@ def test_what_waits_is_bounded_and_counted(tmp_path: Path) -> None:
     assert queue.of(4_999) is None
     queue.add(5_000, "chat.completions", place, body, None, None)
     assert queue.of(5_000) is not None
+
+
+def test_a_usual_call_counts_as_much_as_any_other() -> None:
+    names = ("LEAST_TOKENS", "TOKENS_A_MESSAGE")
+    assert [getattr(_usual, name) for name in names] == [getattr(_fingerprinting, name) for name in names]
 
 
 def test_one_that_is_offered_again_is_the_same(tmp_path: Path) -> None:

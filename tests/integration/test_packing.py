@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from rlm_cachetrack import _binary, _call_line, _packing
+from rlm_cachetrack import _binary, _call_line, _packing, _usual
 from rlm_cachetrack._rows import Rows
 from rlm_cachetrack.outbox import Outbox, named
 from rlm_cachetrack.pricing import PriceBook
@@ -35,7 +35,7 @@ PLACE = {"query_id": "q", "run_id": "2026-01-10T09:00:00+00:00", "iteration": 3}
 
 def line(usage: Any = USAGE, place: Mapping[str, Any] = PLACE, **more: Any) -> bytes:
     values = {
-        "number": _call_line.next_number(),
+        "number": _usual.next_number(),
         "api": "chat.completions",
         "provider": "openai",
         "model": "gpt-5-2025-08-07",

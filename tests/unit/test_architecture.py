@@ -138,6 +138,7 @@ HALVES = {
     "_embedded_os": "embedded",
     "_hourly": "storage",
     "_calls": "instrument",
+    "_usual": "instrument",
     "_streams": "instrument",
     "_background": "instrument",
     "_attempts": "instrument",
