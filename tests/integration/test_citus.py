@@ -485,6 +485,8 @@ def test_sums_by_model_and_over_time_are_made_on_the_shards(migrated: psycopg.Co
     (shards,) = rows(migrated, "SELECT shard_count FROM citus_tables WHERE table_name = 'llm_interactions'::regclass")
     tasks = re.split(r"(?=Task Count: )", said)
     pushed = [task for task in tasks if f"Task Count: {shards[0]}\n" in task and "date_bin" in task]
+    # Parts of hours are summed from the calls: of them there is one sum, and its hour is the first that it selects.
+    pushed = [task for task in pushed if "Query: SELECT date_bin" not in task]
     assert pushed, said
     for task in pushed:
         query = next(line for line in task.splitlines() if "Query: " in line)
