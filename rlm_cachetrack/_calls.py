@@ -295,7 +295,7 @@ class Call:
             self._choice_delta(_fields(choice))
         if self.hide_usage:
             if usage is not None:
-                return not choices
+                return bool(choices == [])
             # Asked for usage, the server sends `"usage": null` with every chunk; not asked, it does not.
             sent = getattr(chunk, "__pydantic_fields_set__", None)
             if type(sent) is set:

@@ -206,11 +206,12 @@ async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIte
             if not hidden:
                 yield item
     except GeneratorExit:
+        collected = call.done  # the stream was, so the SDK's own generator is, too, and its event loop closes both
         _end(call, "closed_early")
         close = getattr(iterator, "aclose", None)
         # Without us it would be the SDK's own generator that is closed here. An event loop that ends closes all of them
         # at once, and to close one that is being closed would only be one more message in the log.
-        if close is not None and not getattr(iterator, "ag_running", False):
+        if close is not None and not collected and not getattr(iterator, "ag_running", False):
             await close()
         raise
     except BaseException as exc:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from rlm_cachetrack import instrument, stats
+from rlm_cachetrack._calls import Call
+from rlm_cachetrack._streams import watch_stream
 from tests.support.deep import describe
 from tests.support.memory import MemorySink
 from tests.support.scripted import MODEL, TEXT, ScriptedServer
@@ -178,6 +180,38 @@ def test_streams_that_are_open_when_their_event_loop_ends_add_nothing_of_ours_to
     gc.collect()
     assert "_async_items" not in caplog.text
     assert len(sink.rows) == 8
+
+
+def test_a_stream_that_is_collected_leaves_the_sdks_generator_to_the_event_loop() -> None:
+    """The loop closes each generator in a task of its own, ours and the SDK's; to close one twice is an error."""
+
+    class Stream:
+        def __init__(self, iterator: Any) -> None:
+            self._iterator = iterator
+            self.response = None
+
+    async def events() -> AsyncIterator[int]:  # the SDK's, that closes its connection in the end
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+
+    async def act() -> None:
+        lines: list[bytes] = []
+        taker = type("Taker", (), {"append": staticmethod(lines.append)})()
+        theirs = events()
+        stream = Stream(theirs)
+        watch_stream(stream, Call(taker, "chat.completions", "openai", {}, stream=True))
+        ours = stream._iterator
+        assert await anext(ours) == 1
+        del stream
+        gc.collect()
+        assert len(lines) == 1  # abandoned
+        assert await asyncio.gather(ours.aclose(), theirs.aclose()) == [None, None]
+        assert len(lines) == 1
+
+    asyncio.run(act())
 
 
 @pytest.mark.parametrize("mode", MODES)
