@@ -410,8 +410,8 @@ class Runtime:
             "for_other_stores": self.local_facts()["waiting_for_other_stores"],
         }
 
-    def offer_again(self, ids: Collection[str]) -> int:
-        """Put dead letters back into the outbox, to be stored like fresh records; returns how many it has kept.
+    def offer_again(self, ids: Collection[str]) -> set[str]:
+        """Put dead letters back into the outbox, to be stored like fresh records; returns the ids of those it keeps.
 
         Raises:
             OSError: The file of dead letters cannot be rewritten; they are in both places, and stored once.

@@ -126,10 +126,10 @@ class DeadLetters:
         Raises:
             OSError: The file cannot be rewritten; nothing is forgotten.
         """
-        return self.take(ids, lambda letter: True)
+        return len(self.take(ids, lambda letter: True))
 
-    def take(self, ids: Collection[str], into: Callable[[DeadLetter], bool]) -> int:
-        """Hand over these records, and forget those that were taken; returns how many. Blocks for rewriting the file.
+    def take(self, ids: Collection[str], into: Callable[[DeadLetter], bool]) -> set[str]:
+        """Hand over these records, and forget those that were taken; returns their ids. Blocks for rewriting the file.
 
         Meanwhile nothing can be set aside, so that a record that is refused once more is not forgotten with them.
 
@@ -142,14 +142,14 @@ class DeadLetters:
         """
         with self._locked() as fd:
             if fd is None:
-                return 0
-            before = self.read()
-            kept = [letter for letter in before if letter.id not in ids or not into(letter)]
-            if not kept:
+                return set()
+            letters = self.read()
+            taken = {letter.id for letter in letters if letter.id in ids and into(letter)}
+            if len(taken) == len(letters):
                 self.path.unlink()
-            elif len(kept) < len(before):
-                self._replace(kept)
-        return len(before) - len(kept)
+            elif taken:
+                self._replace(letter for letter in letters if letter.id not in taken)
+        return taken
 
     def _replace(self, letters: Iterable[DeadLetter]) -> None:
         """Put a file with these letters in the place of what is there, whole or not at all."""
@@ -215,8 +215,8 @@ class DeadLetters:
             logger.warning(message, *args)
 
 
-def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], bool], ids: Collection[str]) -> int:
-    """Append the records of these ids to an outbox again, then forget here what it keeps; returns how many.
+def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], bool], ids: Collection[str]) -> set[str]:
+    """Append the records of these ids to an outbox again, then forget here what it keeps; returns the ids of that.
 
     In this order, so that none is lost if the process dies in between; one that is stored already is stored once.
     """

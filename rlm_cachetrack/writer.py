@@ -5,8 +5,8 @@ when the sink has returned. A sink that fails keeps the batch in the outbox; it 
 
 A record that the sink refuses whenever it is offered would hold back all others for ever. It is found by halving the
 batch, set aside as a dead letter, and the others are stored. Before the first one of a batch is given up, something of
-that batch must have been stored, or the sink's ``probe`` must have passed: a store that refuses everything is broken,
-and no record is given up for that.
+that batch must have been stored, or the sink's ``probe`` must have passed and the record been refused after that: a
+store that refuses everything is broken, and no record is given up for that.
 """
 
 from __future__ import annotations
@@ -414,6 +414,9 @@ class Writer:
                     continue
                 if not works and isinstance(sink, ProbingSink):
                     sink.probe()
+                    works = True
+                    todo.append(part)  # once more: it may have been refused when the store still took nothing
+                    continue
                 works = True
                 letters.append(DeadLetter.of(named(part[0]), exc))
             else:

@@ -225,13 +225,13 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
         if not client.flush():
             raise StoreUnreachableError(f"they wait in the outbox now: {client.stats()['last_error']}")
         left = {letter.id for letter in unopened(db_url).dead_letters.read()}
-    untaken = len(ids) - offered
-    refused = len(left & set(ids)) - untaken
+    refused = len(left & offered)
+    untaken = len((left & set(ids)) - offered)
     if as_json:
-        print_json({"offered": offered, "stored": offered - refused, "refused": refused})
+        print_json({"offered": len(offered), "stored": len(offered) - refused, "refused": refused})
     else:
         console = stdout()
-        console.print(f"Stored {counted(offered - refused, 'record')}.")
+        console.print(f"Stored {counted(len(offered) - refused, 'record')}.")
         if refused:
             console.print(f"{counted(refused, 'record')} {_were(refused)} refused again and set aside.")
         if untaken:

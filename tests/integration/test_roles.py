@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from rlm_cachetrack import LLMInteractionRecord, StoreError, TimescaleDBClient
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import MigrationError
+from tests.integration.test_writer import in_time
 
 ROLES = (Path(__file__).parents[2] / "schema" / "roles.sql").read_text(encoding="utf-8")
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -196,6 +197,7 @@ def test_what_a_reader_records_waits_and_it_is_said_why(roles: Roles, monkeypatc
     with TimescaleDBClient(roles["reader"]) as db:
         record(db)
         assert not db.flush(timeout_s=1)
+        assert in_time(lambda: db.stats()["last_error"])
         said = db.stats()["last_error"]
         assert db.stats()["pending"] == 1
     assert "permission denied" in said

@@ -206,8 +206,9 @@ def test_a_store_that_refuses_every_record_is_waited_for_and_no_record_given_up(
         for model in ("a", "b", "c"):
             runtime.outbox.append(call(model=model))
         assert not runtime.flush(1)
+        # On a busy machine the first attempt takes longer: the driver and the prices are imported for it.
+        assert in_time(lambda: "closed" in (runtime.stats()["last_error"] or ""))
         assert runtime.dead_letters.read() == []
-        assert "closed" in runtime.stats()["last_error"]
         sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
         assert runtime.flush(20)
     assert stored(db_url) == ["a", "b", "c"]
@@ -225,8 +226,8 @@ def test_a_missing_permission_is_waited_for_and_no_record_given_up(db_url: str) 
         with pipeline(make_conninfo(db_url, user="rlm_clerk")) as runtime:
             runtime.outbox.append(call(model="a"))
             assert not runtime.flush(1)
+            assert in_time(lambda: "permission denied" in (runtime.stats()["last_error"] or ""))
             assert runtime.dead_letters.read() == []
-            assert "permission denied" in runtime.stats()["last_error"]
             sql(db_url, "GRANT INSERT ON llm_interactions TO rlm_clerk")
             assert runtime.flush(20)
         assert stored(db_url) == ["a"]
@@ -330,7 +331,7 @@ def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set
             runtime.flush(1)
             return kept
 
-        assert offer_again(runtime.dead_letters, append_and_wait, letters) == 3
+        assert offer_again(runtime.dead_letters, append_and_wait, letters) == letters
         assert runtime.flush(20)
         assert {letter.id for letter in runtime.dead_letters.read()} == letters
 
@@ -342,10 +343,10 @@ def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
     with pipeline(db_url) as runtime:
         runtime.dead_letters.write(DeadLetter.of(call(model=f"{number:02}"), "a reason") for number in range(20))
         offered = runtime.offer_again({letter.id for letter in runtime.dead_letters.read()})
-        assert 0 < offered < 20
+        assert 0 < len(offered) < 20
         assert runtime.flush(20)
         left = [letter.event["model"] for letter in runtime.dead_letters.read()]
-        assert len(left) == 20 - offered
+        assert len(left) == 20 - len(offered)
     assert sorted(stored(db_url) + left) == [f"{number:02}" for number in range(20)]
 
 
@@ -464,6 +465,29 @@ class Choosy:
 
 def test_a_sink_may_refuse_a_record_and_gets_the_others() -> None:
     sink = Choosy()
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
+    assert sorted(sink.models) == ["a", "b"]
+
+
+def test_a_store_that_recovers_while_the_bad_record_is_looked_for_gets_them_all() -> None:
+    class Recovering(Choosy):
+        """Refuses everything until it is probed."""
+
+        closed = True
+
+        def store(self, batch: RecordBatch) -> None:
+            if self.closed:
+                raise RecordRefusedError("I take nothing")
+            super().store(batch)
+
+        def probe(self) -> None:
+            self.closed = False
+
+    sink = Recovering()
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in ("a", "bad", "b"):
             runtime.outbox.append(call(model=model))
@@ -624,7 +648,7 @@ def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path,
         assert in_time(lambda: sql(own_url, "SHOW default_transaction_read_only") == [("on",)])
         runtime.outbox.append(call(model="b"))
         assert not runtime.flush(1)
-        assert "read-only" in runtime.stats()["last_error"]
+        assert in_time(lambda: "read-only" in (runtime.stats()["last_error"] or ""))
         assert runtime.dead_letters.read() == []
         sql(
             own_url,
