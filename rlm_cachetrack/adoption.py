@@ -93,7 +93,7 @@ _LOOSENED = {
 }
 # What TimescaleDB refuses of a table that becomes a hypertable, and what helps.
 _UNFIT = {
-    "trigger": "trigger {name} of {table} asks for a transition table, TimescaleDB then loses late calls: drop it",
+    "trigger": "trigger {name} of {table} has a transition table, by which TimescaleDB misses late calls: drop it",
     "exclusion": "exclusion constraint {name} of {table} lacks the column by which TimescaleDB divides it: drop it",
     "rule": "rule {name} of {table} is refused by TimescaleDB: drop it",
     "publication": "{table} is in publication {name}, which TimescaleDB refuses: take it out of it",

@@ -105,12 +105,12 @@ TIMESCALE = {
     "trigger with a transition table": (
         f"{FUNCTION} CREATE TRIGGER each AFTER INSERT ON llm_interactions REFERENCING NEW TABLE AS fresh FOR EACH ROW"
         " EXECUTE FUNCTION noting()",
-        "trigger each of llm_interactions asks for a transition table",
+        "trigger each of llm_interactions has a transition table",
     ),
     "trigger with a transition table, by statement": (
         f"{FUNCTION} CREATE TRIGGER each AFTER INSERT ON llm_interactions REFERENCING NEW TABLE AS fresh"
         " FOR EACH STATEMENT EXECUTE FUNCTION noting()",
-        "trigger each of llm_interactions asks for a transition table",
+        "trigger each of llm_interactions has a transition table",
     ),
     "exclusion constraint": (
         "ALTER TABLE llm_interactions ADD CONSTRAINT apart EXCLUDE (interaction_id WITH =)",

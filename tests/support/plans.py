@@ -1,7 +1,8 @@
 """What a statement reads of the calls, from its plan as it ran: ``EXPLAIN (ANALYZE, FORMAT JSON)``.
 
 Nodes that never ran read nothing, whatever the plan says. In TimescaleDB's columnstore a node reads what it unpacks:
-batches that their smallest and largest values rule out are not.
+batches that their smallest and largest values rule out are not. On Citus a plan holds those of every task that the
+nodes were given, and of what was asked for before.
 """
 
 from __future__ import annotations
@@ -33,8 +34,13 @@ class Reading:
 
 
 def raw_relations(connection: psycopg.Connection[Any]) -> frozenset[str]:
-    """The table of calls and, on TimescaleDB, its chunks."""
+    """The table of calls and, on TimescaleDB, its chunks; on Citus, its shards."""
     found = {"llm_interactions"}
+    if connection.execute("SELECT FROM pg_extension WHERE extname = 'citus'").fetchone() is not None:
+        shards = connection.execute(
+            "SELECT shardid::text FROM pg_dist_shard WHERE logicalrelid = 'llm_interactions'::regclass"
+        )
+        found.update(f"llm_interactions_{row[0]}" for row in shards.fetchall())
     there = connection.execute("SELECT to_regclass('timescaledb_information.chunks') IS NOT NULL").fetchone()
     if there and there[0]:
         chunks = connection.execute(
@@ -49,6 +55,7 @@ def explain(
 ) -> tuple[list[Reading], dict[str, Any]]:
     """What a statement read of the calls, and its whole plan; what it changed is undone."""
     with connection.transaction(force_rollback=True):
+        connection.execute("SELECT set_config('citus.explain_all_tasks', 'on', TRUE)")  # one of them, by default
         row = connection.execute(
             f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}",  # type: ignore[arg-type]
             parameters,
@@ -59,7 +66,7 @@ def explain(
 
 
 def _readings(node: dict[str, Any], raw: frozenset[str]) -> Iterator[Reading]:
-    children = node.get("Plans", [])
+    children = [*node.get("Plans", []), *_of_tasks(node.get("Distributed Query"))]
     loops = node.get("Actual Loops", 0)
     if loops and node.get("Relation Name") in raw:
         rows = loops * sum(
@@ -74,3 +81,16 @@ def _readings(node: dict[str, Any], raw: frozenset[str]) -> Iterator[Reading]:
             yield Reading(node["Relation Name"], round(rows), node["Node Type"] == "Seq Scan")
     for child in children:
         yield from _readings(child, raw)
+
+
+def _of_tasks(part: Any) -> Iterator[dict[str, Any]]:
+    """The plans within what Citus says of a distributed query: of its tasks, and of its subplans before."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _of_tasks(one)
+    elif isinstance(part, dict):
+        for name, inner in part.items():
+            if name == "Plan":
+                yield inner
+            else:
+                yield from _of_tasks(inner)
