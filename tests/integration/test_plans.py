@@ -1,9 +1,9 @@
 """No query reads all calls one after the other, but for those whose header says so: their plans at a million calls.
 
-On PostgreSQL and, where they are, on TimescaleDB with all but the last week in the columnstore, and on Citus. A query is
-run with EXPLAIN ANALYZE, in a transaction that is undone, once about something (one run, one query, one day), and once with all
-that it may leave open left open. Reading more than a twentieth of the calls without an index is a scan; on TimescaleDB
-that is more than a day. What a header says:
+On PostgreSQL and, where they are, on TimescaleDB with all but the last week in the columnstore, and on Citus. A query
+is run with EXPLAIN ANALYZE, in a transaction that is undone, once about something (one run, one query, one day), and
+once with all that it may leave open left open. Reading more than a twentieth of the calls without an index is a scan;
+on TimescaleDB that is more than a day. What a header says:
 
 * ``Reads the raw table``: it scans.
 * ``Without a bound it reads the raw table``: it scans where it is asked about everything.
