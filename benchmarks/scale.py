@@ -7,10 +7,9 @@ embedded one; ENGINES names those that are wanted. Servers are started for it, w
 with fewer shards than that), and thrown away.
 
 Calls are those of ``scale_calls.py``, evenly over DAYS days (30), stored by the library's own COPY; then what policies
-would do later is done: hours materialized but for the last, which half an hour of calls came to, and days older than a
-week moved to the columnstore. Times
-are medians of 20, warm (of fewer where one takes long). "calls read" are those that the plans read as they ran, and of
-them those without an index.
+would do later is done: hours materialized but for the one in progress, of which half is filled whatever the minute is,
+and days older than a week moved to the columnstore. Times are medians of 20, warm (of fewer where one takes long).
+"calls read" are those that the plans read as they ran, and of them those without an index.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ VARIANTS = {
 
 
 def data(rows: int = ROWS, days: float = DAYS, kept: Kept = NUMBERS) -> Data:
-    """The calls, up to the middle of the last whole hour."""
-    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
+    """The calls, up to the middle of the hour in progress."""
+    until = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
     return Data(rows, days, until, kept)
 
 

@@ -16,7 +16,7 @@ import pytest
 from openai import OpenAI
 
 import rlm_cachetrack
-from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, instrument, query_run
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, analytics, instrument, query_run
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -429,6 +429,31 @@ def test_by_model_since_is_inclusive_and_until_exclusive(db: TimescaleDBClient) 
     assert tokens(since=at(3600), until=at(7200)) == 10
     assert tokens(since=at(3599.5), until=at(7200.5)) == 110
     assert db.get_cache_effectiveness_by_model(since=at(20 * 86400)) == []
+
+
+def test_by_model_counts_each_call_around_the_hour_in_progress_once(db: TimescaleDBClient) -> None:
+    """The hour in progress is read from its calls, hours before it from their sums; hours to come are in it, too."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = {-2.0: 1, -0.5: 10, 0.0: 100, 0.4: 1000, 1.0: 10_000, 2.5: 100_000}  # since the hour began: tokens
+    for since, prompt in hours.items():
+        moment = hour + timedelta(hours=since)
+        db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", start_time=moment, prompt_tokens=prompt))
+
+    def tokens(**bounds: datetime) -> tuple[int, int]:
+        rows = db.get_cache_effectiveness_by_model(**bounds)
+        buckets = analytics.usage_over_time(db.runtime.store(), **bounds)
+        return rows[0]["total_prompt_tokens"] if rows else 0, sum(bucket["total_prompt_tokens"] for bucket in buckets)
+
+    for since in (None, -3.0, -2.0, -1.7, -0.5, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 3.0):
+        for until in (None, -1.0, -0.4, 0.0, 0.3, 1.0, 1.2, 3.0):
+            bounds = {} if since is None else {"since": hour + timedelta(hours=since)}
+            bounds |= {} if until is None else {"until": hour + timedelta(hours=until)}
+            within = [
+                prompt
+                for moment, prompt in hours.items()
+                if (since is None or moment >= since) and (until is None or moment < until)
+            ]
+            assert tokens(**bounds) == (sum(within), sum(within)), (since, until)
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
