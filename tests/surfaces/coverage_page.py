@@ -79,7 +79,12 @@ NOT_COVERED = {
     ),
     "the bytes of a chat stream's `with_raw_response` (`.http_response`)": (
         "hold the extra chunk with the usage that we asked for, which the parsed stream does not; "
-        "`instrument(client, stream_usage=False)` opts out"
+        "`instrument(client, stream_usage=False)` opts out. So does the body of an error that a validating client "
+        '(`_strict_response_validation`) raises at a chunk: it holds `"usage": null`'
+    ),
+    "a raw response of a `.parse()` helper": (
+        "is parsed before it is returned, and the SDK keeps that for the caller's own `.parse()`: what pydantic warns "
+        "of an odd answer, it warns of then"
     ),
     "what `.parse()` of a raw response raises afterwards (`parse(to=…)`)": (
         "the caller's own: the call was answered and is a success. What the helpers' `.parse` raise of an answer is a "
