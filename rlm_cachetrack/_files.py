@@ -7,6 +7,7 @@ files are shared without guarantees.
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 try:
@@ -17,6 +18,8 @@ else:
     _has_locks = True
 
 __all__ = ["is_held", "lock", "make_folder"]
+
+_PAUSE_S = 0.005
 
 
 def make_folder(folder: Path) -> None:
@@ -32,15 +35,22 @@ def make_folder(folder: Path) -> None:
                 each.mkdir(mode=0o700)
 
 
-def lock(fd: int, *, wait: bool = False) -> None:
-    """Take the lock of an open file. Blocks only if told to wait.
+def lock(fd: int, timeout_s: float = 0.0) -> None:
+    """Take the lock of an open file. Blocks for ``timeout_s`` at most: who has it may be stopped, not only slow.
 
     Raises:
         BlockingIOError: Another has it.
         OSError: The file system has no locks.
     """
-    if _has_locks:
-        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    deadline = time.monotonic() + timeout_s
+    while _has_locks:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as exc:
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(exc.errno, "another process has locked it") from None
+            time.sleep(_PAUSE_S)
 
 
 def is_held(fd: int) -> bool:

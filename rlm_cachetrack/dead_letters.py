@@ -32,6 +32,9 @@ FILE_NAME = "dead-letters.ndjson"  # not *.jsonl: it would be taken for a journa
 MAX_BYTES = 64 << 20
 _MAX_REASON = 1000
 _MAX_WAITING = 1000
+# Others have the file for as long as it takes to rewrite it. The end of a process waits for the first of these.
+_APPEND_TIMEOUT_S = 1.0
+_REWRITE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class DeadLetters:
         self._lock = threading.Lock()
 
     def write(self, letters: Iterable[DeadLetter]) -> None:
-        """Set records aside. Blocks for one write; never raises.
+        """Set records aside. Blocks for one write, and at most a second for other processes; never raises.
 
         Where the file cannot be written they wait in memory, a thousand at most, and are tried again with the next.
         """
@@ -140,7 +143,7 @@ class DeadLetters:
         Raises:
             OSError: The file cannot be rewritten; nothing is forgotten.
         """
-        with self._locked() as fd:
+        with self._locked(_REWRITE_TIMEOUT_S) as fd:
             if fd is None:
                 return set()
             letters = self.read()
@@ -165,7 +168,7 @@ class DeadLetters:
 
     def _append(self, letters: list[DeadLetter]) -> None:
         _files.make_folder(self.path.parent)
-        with self._locked(create=True) as fd:
+        with self._locked(_APPEND_TIMEOUT_S, create=True) as fd:
             assert fd is not None  # noqa: S101 (for mypy: it was created)
             size = os.fstat(fd).st_size
             block = bytearray()
@@ -184,7 +187,7 @@ class DeadLetters:
                 raise OSError(28, "only a part of it could be written")
 
     @contextlib.contextmanager
-    def _locked(self, *, create: bool = False) -> Iterator[int | None]:
+    def _locked(self, timeout_s: float, *, create: bool = False) -> Iterator[int | None]:
         """The file, opened, and locked against other processes; None where there is none."""
         flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
         while True:
@@ -196,7 +199,7 @@ class DeadLetters:
                 yield None
                 return
             try:
-                _files.lock(fd, wait=True)
+                _files.lock(fd, timeout_s)
                 # Somebody may have put another file in its place between our opening and our lock.
                 if self._is_current(fd):
                     yield fd

@@ -22,8 +22,9 @@ JOURNALIST = """
 import os, sys
 from rlm_cachetrack import _runtime
 from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.outbox import Outbox
 from tests.integration.test_writer import call
-outbox = _runtime.open_runtime(load_settings(sys.argv[1])).outbox  # no writer: nothing is stored
+outbox = Outbox(_runtime.open_runtime(load_settings(sys.argv[1])).outbox.directory)  # no writer: nothing is stored
 for model in sys.argv[3:]:
     outbox.append(call(model=model))
 print("written", flush=True)

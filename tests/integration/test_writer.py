@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -279,6 +280,27 @@ def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
         runtime.outbox.append(call(model="bad"))
         assert runtime.flush(20)
         assert len(runtime.dead_letters.read()) == 2  # also the one that waited
+
+
+def test_a_dead_letter_file_that_a_stopped_process_has_locked_holds_nothing_back(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        with runtime.dead_letters.path.open("rb") as theirs:
+            fcntl.flock(theirs, fcntl.LOCK_EX)
+            for model in ("a", "bad", "b"):
+                runtime.outbox.append(call(model=model))
+            assert runtime.flush(20)
+            assert "another process has locked it" in caplog.text
+            ending = threading.Thread(target=runtime.close, args=(0.1,), daemon=True)
+            ending.start()
+            ending.join(10)
+            assert not ending.is_alive()
+    assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # said, and counted: nobody let go of the file
+    assert stored(db_url) == ["a", "b"]
 
 
 def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_be_lost(
