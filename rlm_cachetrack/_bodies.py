@@ -8,7 +8,6 @@ the usage in it is found; how far the reading came tells how the call ended.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,7 +37,7 @@ def read_whole(raw: Any, call: Observer) -> None:
     response = raw.http_response
     call.http(response)
     document, read = None, False
-    with contextlib.suppress(AttributeError, ValueError):
+    try:
         refined = callable(raw._options.post_parser)
         if raw._client._strict_response_validation:
             pass
@@ -48,6 +47,8 @@ def read_whole(raw: Any, call: Observer) -> None:
         elif not refined:
             document = _from_json(response.content)
             read = True
+    except (AttributeError, ValueError):
+        read = False
     if not read:
         try:
             document = raw.parse()
