@@ -329,7 +329,7 @@ class Writer:
             if not batch.lines:
                 outbox.ack(batch)  # for what is in no journal any more
                 return
-            # Memory is read from its beginning each time. What has come in meanwhile is no backlog: to take it now would
+            # Memory is read from its beginning each time; what has come in meanwhile is no backlog: to take it would
             # split what is to gather, and to start a thread for it costs more than to make its rows.
             if outbox.pending >= len(batch.lines) + self._max_records and not batch.memory:
                 self._ahead.begin(self._next_batch())
