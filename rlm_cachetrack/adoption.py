@@ -328,6 +328,11 @@ def _notes(connection: psycopg.Connection[Any], existing: Existing) -> list[str]
     if foreign:
         notes.append(f"columns of yours that stay: {', '.join(foreign)}")
     notes += [
+        f"{_CALLS} belongs to {owner}, and what is made beside it would be {role}'s: better run this as {owner}, or "
+        "grant what schema/roles.sql does"
+        for owner, role in _rows(connection, "adopt_owner")
+    ]
+    notes += [
         f"column {name} stays {kind}, as {leaning} leans on it: a call whose value does not fit is refused then"
         for name, kind, leaning in _rows(connection, "adopt_kept")
         if name in COLUMN_TYPES

@@ -137,14 +137,16 @@ def _plan(connection: psycopg.Connection[Any]) -> Plan:
         return Plan(todo, extension, [], [])
     engine = detect(connection)
     here = engine.timescale is not None
-    stops, notes = adoption.examine(
-        connection,
-        adoption.look(connection),
-        timescale=here or extension,
-        hypertables=here,
-        aggregates=any(script.needs_community_licence for script in todo),
-        citus=engine.citus is not None,
-    )
+    with connection.transaction():
+        connection.execute(_sql.query("migrations_patience"))
+        stops, notes = adoption.examine(
+            connection,
+            adoption.look(connection),
+            timescale=here or extension,
+            hypertables=here,
+            aggregates=any(script.needs_community_licence for script in todo),
+            citus=engine.citus is not None,
+        )
     return Plan(todo, extension, stops, notes)
 
 
@@ -163,6 +165,7 @@ def as_sql(scripts: Iterable[_sql.Script], *, extension: bool = False) -> str:
         path = _sql.query("timescale_search_path") if script.engine in _ON_TIMESCALE else ""
         steps.append(
             f"-- ==== {script.label}\nBEGIN;\n"
+            + _sql.query("migrations_patience")
             + _sql.query("migrations_lock").replace("%(lock)s", str(_ADVISORY_LOCK))
             + _sql.query("migrations_create")
             + path
@@ -196,6 +199,7 @@ def _apply(connection: psycopg.Connection[Any], todo: Sequence[_sql.Script]) -> 
     """Apply the first of these, in one transaction; whether it was not applied by another process before."""
     script = todo[0]
     with connection.transaction():
+        connection.execute(_sql.query("migrations_patience"))
         connection.execute(_sql.query("migrations_lock"), {"lock": _ADVISORY_LOCK})
         connection.execute(_sql.query("migrations_create"))
         if (script.engine, script.version) in _applied(connection):

@@ -65,7 +65,7 @@ def change(
     """
     for age, least in ((columnstore_after, timedelta(hours=1)), (retention_after, _SHORTEST_RETENTION)):
         if isinstance(age, timedelta) and age < least:
-            raise ConfigError(f"{age} is too short: expected at least {least}")
+            raise ConfigError(f"{_hours(age)} is too short an age: expected at least {_hours(least)}")
     engine = migrations.detect(connection)
     if engine.timescale is None or engine.timescale_licence != "timescale":
         raise ConfigError(
@@ -87,3 +87,8 @@ def change(
             connection.execute(_sql.query("policy_hourly_remove"))
             connection.execute(_sql.query("policy_hourly_add"), {"start": start})
             connection.execute(_sql.query("policy_hourly_order"))
+
+
+def _hours(span: timedelta) -> str:
+    """As an age is written: ``48h``."""
+    return f"{span / timedelta(hours=1):g}h"

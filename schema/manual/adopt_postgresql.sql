@@ -8,6 +8,12 @@
 
 -- ==== adopt/0002_columns
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -188,6 +194,12 @@ COMMIT;
 
 -- ==== adopt/0003_fill
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -295,6 +307,12 @@ COMMIT;
 
 -- ==== adopt/0004_key
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -369,6 +387,12 @@ COMMIT;
 
 -- ==== adopt/0005_runs
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -686,6 +710,12 @@ COMMIT;
 
 -- ==== core/0002_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -750,6 +780,12 @@ COMMIT;
 
 -- ==== core/0003_bounds
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -855,6 +891,12 @@ COMMIT;
 
 -- ==== core/0005_price_changes
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -950,6 +992,12 @@ COMMIT;
 
 -- ==== core/0006_budgets
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -989,6 +1037,12 @@ COMMIT;
 
 -- ==== core/0007_fingerprint
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1024,6 +1078,12 @@ COMMIT;
 
 -- ==== core/0008_run_rates
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1061,6 +1121,12 @@ COMMIT;
 
 -- ==== core/0009_hours
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.

@@ -8,6 +8,12 @@
 
 -- ==== adopt/0001_unpack
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -73,6 +79,12 @@ COMMIT;
 
 -- ==== adopt/0002_columns
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -253,6 +265,12 @@ COMMIT;
 
 -- ==== adopt/0003_fill
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -360,6 +378,12 @@ COMMIT;
 
 -- ==== adopt/0004_key
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -434,6 +458,12 @@ COMMIT;
 
 -- ==== adopt/0005_runs
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -746,6 +776,12 @@ COMMIT;
 
 -- ==== adopt/0006_hypertables
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -847,6 +883,12 @@ COMMIT;
 
 -- ==== core/0002_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -911,6 +953,12 @@ COMMIT;
 
 -- ==== timescale/0002_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -989,6 +1037,12 @@ COMMIT;
 
 -- ==== core/0003_bounds
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1094,6 +1148,12 @@ COMMIT;
 
 -- ==== timescale/0003_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1269,6 +1329,12 @@ COMMIT;
 
 -- ==== timescale/0004_columnstore
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1319,6 +1385,12 @@ COMMIT;
 
 -- ==== core/0005_price_changes
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1414,6 +1486,12 @@ COMMIT;
 
 -- ==== timescale/0005_hourly_oldest_first
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1470,6 +1548,12 @@ COMMIT;
 
 -- ==== core/0006_budgets
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1509,6 +1593,12 @@ COMMIT;
 
 -- ==== core/0007_fingerprint
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1544,6 +1634,12 @@ COMMIT;
 
 -- ==== core/0008_run_rates
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1581,6 +1677,12 @@ COMMIT;
 
 -- ==== core/0009_hours
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1667,6 +1769,12 @@ COMMIT;
 
 -- ==== timescale/0010_sparse_index
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.

@@ -8,6 +8,12 @@
 
 -- ==== core/0001_initial
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -147,6 +153,12 @@ COMMIT;
 
 -- ==== citus/0001_distribute
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -193,6 +205,12 @@ COMMIT;
 
 -- ==== core/0002_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -257,6 +275,12 @@ COMMIT;
 
 -- ==== core/0003_bounds
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -362,6 +386,12 @@ COMMIT;
 
 -- ==== core/0005_price_changes
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -457,6 +487,12 @@ COMMIT;
 
 -- ==== citus/0005_price_changes
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -500,6 +536,12 @@ COMMIT;
 
 -- ==== core/0006_budgets
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -539,6 +581,12 @@ COMMIT;
 
 -- ==== citus/0006_budgets
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -573,6 +621,12 @@ COMMIT;
 
 -- ==== core/0007_fingerprint
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -608,6 +662,12 @@ COMMIT;
 
 -- ==== core/0008_run_rates
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -645,6 +705,12 @@ COMMIT;
 
 -- ==== core/0009_hours
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -731,6 +797,12 @@ COMMIT;
 
 -- ==== citus/0009_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.

@@ -8,6 +8,12 @@
 
 -- ==== core/0001_initial
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -147,6 +153,12 @@ COMMIT;
 
 -- ==== timescale/0001_hypertables
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -197,6 +209,12 @@ COMMIT;
 
 -- ==== core/0002_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -261,6 +279,12 @@ COMMIT;
 
 -- ==== timescale/0002_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -339,6 +363,12 @@ COMMIT;
 
 -- ==== core/0003_bounds
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -444,6 +474,12 @@ COMMIT;
 
 -- ==== timescale/0003_cache_usage_hourly
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -619,6 +655,12 @@ COMMIT;
 
 -- ==== timescale/0004_columnstore
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -669,6 +711,12 @@ COMMIT;
 
 -- ==== core/0005_price_changes
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -764,6 +812,12 @@ COMMIT;
 
 -- ==== timescale/0005_hourly_oldest_first
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -820,6 +874,12 @@ COMMIT;
 
 -- ==== core/0006_budgets
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -859,6 +919,12 @@ COMMIT;
 
 -- ==== core/0007_fingerprint
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -894,6 +960,12 @@ COMMIT;
 
 -- ==== core/0008_run_rates
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -931,6 +1003,12 @@ COMMIT;
 
 -- ==== core/0009_hours
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.
@@ -1017,6 +1095,12 @@ COMMIT;
 
 -- ==== timescale/0010_sparse_index
 BEGIN;
+-- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- Parameters: none.
+-- Result:     one row without meaning. How long locks are waited for stays as it is set.
+SELECT
+    set_config('statement_timeout', '0', TRUE),
+    set_config('idle_in_transaction_session_timeout', '0', TRUE);
 -- migrations_lock: one migrating process at a time; ends with the transaction.
 -- Parameters: lock BIGINT.
 -- Result:     one row without meaning.

@@ -5,16 +5,19 @@ Each on the embedded PostgreSQL and, where there is one, on TimescaleDB.
 
 from __future__ import annotations
 
+import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, migrations
 from rlm_cachetrack.cli import app
-from tests.integration.test_adoption_cases import CALLS, T0, THEIRS, assert_it_goes_on, filled, migrated, refused
+from tests.integration.test_adoption_cases import CALLS, T0, THEIRS, assert_it_goes_on, filled, migrated, refused, until
 from tests.support import clusters
 
 FUNCTION = """
@@ -266,6 +269,41 @@ def test_what_may_refuse_new_calls_is_said(address: str, connection: psycopg.Con
     assert "-- column model stays character varying(6), as view by_model leans on it" in dry.stdout
     assert "-- constraint never_empty of llm_interactions stays" in dry.stdout
     assert "CHECK ((prompt_tokens > 0))" in dry.stdout
+
+
+def test_it_takes_longer_than_a_statement_may(address: str, connection: psycopg.Connection[Any]) -> None:
+    """As where a role has a ``statement_timeout``: somebody reads the table for longer than that."""
+    before = filled(connection)
+    waits = (
+        "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        " AND clock_timestamp() - query_start > INTERVAL '1200 ms'"
+    )
+    said: list[str] = []
+    taking_over = threading.Thread(
+        target=lambda: said.append(migrated(make_conninfo(address, options="-cstatement_timeout=1000")))
+    )
+    with psycopg.connect(address) as reading:
+        reading.execute("SELECT count(*) FROM llm_interactions")
+        taking_over.start()
+        until(lambda: connection.execute(waits).fetchone() == (1,))
+    taking_over.join()
+
+    assert "The schema is up to date." in said[0]
+    assert connection.execute(THEIRS).fetchall() == before
+    assert_it_goes_on(address)
+
+
+def test_whose_the_new_tables_will_be_is_said(address: str, connection: psycopg.Connection[Any]) -> None:
+    filled(connection)
+    name = f"somebody_{uuid.uuid4().hex[:8]}"
+    connection.execute(f"CREATE ROLE {name}")  # type: ignore[arg-type]
+    try:
+        connection.execute(f"ALTER TABLE llm_interactions OWNER TO {name}")  # type: ignore[arg-type]
+        dry = CliRunner().invoke(app, ["migrate", "--dry-run", "--db-url", address])
+        assert f"-- llm_interactions belongs to {name}" in dry.stdout
+    finally:
+        connection.execute(f"DROP OWNED BY {name}")  # type: ignore[arg-type]
+        connection.execute(f"DROP ROLE {name}")  # type: ignore[arg-type]
 
 
 # -- Citus ------------------------------------------------------------------------------------------------------------
