@@ -147,4 +147,6 @@ def test_compose_mounts_what_is_there_and_listens_on_loopback_only() -> None:
             assert (DEPLOY / source).exists() if source.startswith("./") else source in composed["volumes"]
         asked = re.findall(r"\$\{(\w+)", json.dumps(service["environment"]))
         assert set(asked) <= named
-    assert subprocess.run(["sh", "-n", DEPLOY / "initdb/reader.sh"], check=False).returncode == 0
+    script = DEPLOY / "initdb/reader.sh"
+    assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
+    assert script.stat().st_mode & 0o111  # else the image reads it into a shell of its own, with `set -u`
