@@ -70,6 +70,32 @@ def leave_behind(folder: Path, text: bytes, name: str = "1-dead.jsonl") -> Path:
     return path
 
 
+# -- the writer ------------------------------------------------------------------------------------------------------
+
+
+def test_an_append_rouses_a_writer_that_sleeps_and_asks_each_time_while_there_is_none(folder: Path) -> None:
+    asked: list[bool] = []
+    there = False
+
+    def rouse() -> bool:
+        asked.append(there)
+        return there
+
+    outbox = Outbox(folder, rouse=rouse)
+    outbox.append({"number": 1})
+    outbox.append({"number": 2})
+    there = True
+    outbox.append({"number": 3})
+    outbox.append({"number": 4})  # awake: not asked
+    assert asked == [False, False, True]
+    assert outbox.wake.is_set()
+    outbox.wake.clear()
+    outbox.asleep = True  # as the writer does before it waits
+    outbox.append({"number": 5})
+    assert (len(asked), outbox.wake.is_set(), outbox.asleep) == (4, True, False)
+    outbox.close()
+
+
 # -- the bound -------------------------------------------------------------------------------------------------------
 
 
