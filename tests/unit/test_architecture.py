@@ -45,6 +45,7 @@ BELOW_RUNTIME = {
     "context",
     "_guard",
     "_forking",
+    "_imports",
     "_files",
     "_event",
     "outbox",
@@ -67,6 +68,7 @@ TABLE: dict[str, set[str]] = {
     "context": {"records", "errors"},
     "_guard": set(),
     "_forking": set(),
+    "_imports": set(),
     "_files": set(),
     "_event": set(),
     "_call_line": {"records", "_usage_access"},
@@ -154,6 +156,7 @@ HALVES = {
 BEYOND: dict[tuple[str, str], str] = {
     ("writer", "_forking"): "a fork waits for what the writer's thread imports",
     ("pricing", "_forking"): "the same: genai-prices takes half a second",
+    ("pricing", "_imports"): "genai-prices imports what the SDK looks for meanwhile",
     ("writer", "errors"): "tells a store that failed (retry) from a defect of ours",
     ("writer", "_binary"): "makes rows ready for the wire while the server is at work on others",
     ("storage", "_binary"): "writes them",
