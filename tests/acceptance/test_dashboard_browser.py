@@ -91,7 +91,10 @@ def page(browser: Any) -> Iterator[Any]:
 
 def shared() -> float:
     """By how much the machine has more to do than it can: what is promised of time is of one that has none else."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    waiting = os.getloadavg()[0]
+    with contextlib.suppress(OSError):  # the average of a minute knows late of a burst; macOS has only that
+        waiting = max(waiting, float(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+    return max(1.0, waiting / (os.cpu_count() or 1))
 
 
 def until(page: Any, condition: str, timeout_s: float = 20.0) -> None:
@@ -261,9 +264,9 @@ def test_news_is_seen_in_two_seconds_by_five_tabs_of_a_slow_database(
                     calls = "Array.from(document.querySelectorAll('#content data'), one => one.value)"
                     for page in pages:
                         until(page, f"{calls}.includes('{number}')")
-                    took.append(time.monotonic() - begun)
+                    took.append((time.monotonic() - begun) / shared())
                 # The first may wait for the browser, which draws five pages at once.
-                assert sorted(took)[-2] < 2.0 * shared(), took
+                assert sorted(took)[-2] < 2.0, took
 
 
 def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str, stored: str) -> None:
