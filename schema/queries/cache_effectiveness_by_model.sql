@@ -49,12 +49,19 @@ WITH parts AS (
         sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
     FROM llm_interactions
     WHERE (
-        time >= coalesce(%(since)s::timestamptz, '-infinity')
-        AND time < coalesce(%(first_hour)s::timestamptz, '-infinity')
-    ) OR (
-        time >= coalesce(%(last_hour)s::timestamptz, 'infinity')
-        AND time < coalesce(%(until)s::timestamptz, 'infinity')
+        (
+            time >= coalesce(%(since)s::timestamptz, '-infinity')
+            AND time < coalesce(%(first_hour)s::timestamptz, '-infinity')
+        ) OR (
+            time >= coalesce(%(last_hour)s::timestamptz, 'infinity')
+            AND time < coalesce(%(until)s::timestamptz, 'infinity')
+        )
     )
+      -- The same once more, without OR: TimescaleDB then does not even plan for the days before.
+      AND time >= CASE
+          WHEN %(since)s::timestamptz < %(first_hour)s::timestamptz THEN %(since)s::timestamptz
+          ELSE coalesce(%(last_hour)s::timestamptz, 'infinity')
+      END
     GROUP BY model
 )
 SELECT

@@ -64,6 +64,11 @@ WITH parts AS (
               AND time < coalesce(%(until)s::timestamptz, 'infinity')
           )
       )
+      -- The same once more, without OR: TimescaleDB then does not even plan for the days before.
+      AND time >= CASE
+          WHEN %(since)s::timestamptz < %(first_hour)s::timestamptz THEN %(since)s::timestamptz
+          ELSE coalesce(%(last_hour)s::timestamptz, 'infinity')
+      END
     GROUP BY 1
 )
 SELECT
