@@ -290,18 +290,15 @@ def of_run(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, A
 
 
 def _whole_hours(since: datetime | None, until: datetime | None) -> dict[str, datetime | None]:
-    """The parameters of a query over time: its bounds, and the whole hours between them.
-
-    The hour in progress is read from its calls also where there is no bound: the aggregate would sum them by all that
-    it is divided by, which takes half as long again.
-    """
-    first = since
+    """The parameters of a query over time: its bounds, and the whole hours between them."""
+    first, last = since, until
     if since is not None:
         first = _hour(since)
         first = first if first == since else first + _HOUR
-    last = _hour(until or datetime.now(UTC))
-    if first is not None and first > last:
-        first = last = first if until is None else max(until, since or until)
+    if until is not None:
+        last = _hour(until)
+        if first is not None and first > last:
+            first = last = max(until, since or until)
     return {"since": since, "until": until, "first_hour": first, "last_hour": last}
 
 

@@ -69,6 +69,7 @@ WITH parts AS (
           WHEN %(since)s::timestamptz < %(first_hour)s::timestamptz THEN %(since)s::timestamptz
           ELSE coalesce(%(last_hour)s::timestamptz, 'infinity')
       END
+      AND time < coalesce(%(until)s::timestamptz, 'infinity')
     GROUP BY 1
 )
 SELECT

@@ -432,7 +432,7 @@ def test_by_model_since_is_inclusive_and_until_exclusive(db: TimescaleDBClient) 
 
 
 def test_by_model_counts_each_call_around_the_hour_in_progress_once(db: TimescaleDBClient) -> None:
-    """The hour in progress is read from its calls, hours before it from their sums; hours to come are in it, too."""
+    """Parts of hours are read from their calls, whole ones from their sums; those to come are in them, too."""
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     hours = {-2.0: 1, -0.5: 10, 0.0: 100, 0.4: 1000, 1.0: 10_000, 2.5: 100_000}  # since the hour began: tokens
     for since, prompt in hours.items():
