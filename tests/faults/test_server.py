@@ -42,6 +42,9 @@ def test_restarts_and_cut_connections_under_load_lose_and_double_nothing(
             for _ in range(4):
                 pause(random.uniform(0.05, 0.3))
                 ended += cut(stoppable_url)
+            while not ended:  # on a busy machine the processes take seconds to connect
+                pause(0.05)
+                ended += cut(stoppable_url)
             if number % 2:
                 server = embedded.status(stoppable_server).pid
                 assert server is not None
@@ -58,7 +61,6 @@ def test_restarts_and_cut_connections_under_load_lose_and_double_nothing(
         returned = load.returned()
     stored = stored_requests(stoppable_url)
     assert len(returned) > 20 * restarts
-    assert ended > 0
     assert [request for request in returned if stored[request] != 1] == []
     assert max(stored.values()) == 1
     assert set(stored) == set(returned)
