@@ -5,6 +5,7 @@ Looks only; the steps are the scripts of ``schema/adopt``, and :mod:`~rlm_cachet
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -255,12 +256,10 @@ def _inheriting(connection: psycopg.Connection[Any], engine: str) -> list[str]:
 
 
 def _leaning(connection: psycopg.Connection[Any], engine: str, *, citus: bool) -> list[str]:
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        found = cursor.execute(_sql.query("adopt_leaning"), {"citus": citus}).fetchall()
     return [
         f"view {view} leans on the primary key {key}, which {engine} refuses: it makes way. Drop the view, "
         "make it again afterwards with all that it shows in its GROUP BY"
-        for view, key in found
+        for view, key in _rows(connection, "adopt_leaning", citus=citus)
     ]
 
 
@@ -348,10 +347,12 @@ def _of_table(connection: psycopg.Connection[Any], name: str, table: str) -> int
     return int(_fetch(connection, sql.SQL(_sql.query(name)).format(table=sql.Identifier(table)))[0][0])
 
 
-def _rows(connection: psycopg.Connection[Any], name: str) -> list[tuple[Any, ...]]:
-    return _fetch(connection, sql.SQL(_sql.query(name)))
+def _rows(connection: psycopg.Connection[Any], name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    return _fetch(connection, sql.SQL(_sql.query(name)), parameters)
 
 
-def _fetch(connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed) -> list[tuple[Any, ...]]:
+def _fetch(
+    connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed, parameters: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
     with connection.cursor(row_factory=tuple_row) as cursor:
-        return cursor.execute(statement).fetchall()
+        return cursor.execute(statement, parameters or None).fetchall()

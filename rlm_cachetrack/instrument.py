@@ -22,7 +22,6 @@ from . import _guard, _runtime, context
 from ._attempts import PAUSES, paused, sent
 from ._background import Retrieval, after_fork_in_child, finish_all, park, settle
 from ._beside import clients_with_their_own, has_ours, observed, take_off, take_off_instance
-from ._bodies import read_whole
 from ._calls import ENDPOINTS, Call, endpoint_of, is_stored_response, provider_of
 from ._streams import watch_raw, watch_stream
 from ._usual import record_chat
@@ -472,9 +471,7 @@ class _Attempt(Call):
         try:
             if sent:
                 self._count_attempts()
-            if self.raw == "true" and not self.stream:
-                read_whole(result, self)
-            elif self.raw:
+            if self.raw:
                 watch_raw(result, self, deferred=self.raw == "stream")
             else:
                 fields = getattr(result, "__dict__", _NO_FIELDS)  # no look for what a model lacks: that is slow
