@@ -35,7 +35,7 @@ SDKS = {
 }
 
 # How calls are captured; tests/surfaces has every way to make one.
-CAPTURE = ("tests/integration/test_capture.py", "tests/integration/test_corpus.py", "tests/surfaces")
+CAPTURE = ("tests/integration/capture/test_capture.py", "tests/integration/capture/test_corpus.py", "tests/surfaces")
 
 # Session: what it installs, and its tests. The lower bounds are what the tests were written with; others may work.
 PROGRAMS = {

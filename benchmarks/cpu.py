@@ -19,7 +19,8 @@ from openai import OpenAI
 from overhead import answer
 
 import rlm_cachetrack
-from rlm_cachetrack import embedded, instrument
+from rlm_cachetrack import instrument
+from rlm_cachetrack.store.embedded import server as embedded
 
 CALLS = int(os.environ.get("CALLS", "2000"))
 ROUNDS = int(os.environ.get("ROUNDS", "9"))

@@ -20,7 +20,8 @@ from psycopg import sql
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rlm_cachetrack import TimescaleDBClient, embedded
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.store.embedded import server as embedded
 from tests.support.scripted_faults import T0, Script, Shape
 
 TIMES = 3

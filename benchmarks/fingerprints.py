@@ -16,8 +16,8 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rlm_cachetrack._fingerprint_codec import Encoder
-from rlm_cachetrack.fingerprint import Digests, of_request
+from rlm_cachetrack.fingerprint.delta_codec import Encoder
+from rlm_cachetrack.fingerprint.segments import Digests, of_request
 from tests.support import clusters
 
 CONVERSATIONS = int(os.environ.get("CONVERSATIONS", "400"))

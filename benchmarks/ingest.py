@@ -32,10 +32,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from rlm_cachetrack import _call_line, _runtime, _usual, embedded
+from rlm_cachetrack.capture import fast_path as _usual
 from rlm_cachetrack.config import load_settings
-from rlm_cachetrack.outbox import Batch, Outbox
+from rlm_cachetrack.journal import call_event as _call_line
+from rlm_cachetrack.journal.journal import Batch, Outbox
+from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.records import COLUMNS
+from rlm_cachetrack.store.embedded import server as embedded
 
 RECORDS = int(os.environ.get("RECORDS", "100000"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))

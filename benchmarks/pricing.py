@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rlm_cachetrack._packing import Packer
-from rlm_cachetrack.pricing import PriceBook
-from rlm_cachetrack.usage import TokenUsage
+from rlm_cachetrack.pipeline.fast_rows import Packer
+from rlm_cachetrack.pricing.price_book import PriceBook
+from rlm_cachetrack.usage.reading import TokenUsage
 
 CALLS = int(os.environ.get("CALLS", "20000"))
 ROUNDS = int(os.environ.get("ROUNDS", "21"))

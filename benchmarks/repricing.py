@@ -19,7 +19,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from rlm_cachetrack import TimescaleDBClient, embedded, migrations
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store.embedded import server as embedded
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
 TARGET_S = 60

@@ -37,8 +37,12 @@ from scale_calls import CALLS_A_RUN, Data, Kept
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rlm_cachetrack import TimescaleDBClient, _sql, analytics, embedded, migrations
-from rlm_cachetrack.storage import PostgresStore
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store.postgres import PostgresStore
 from tests.support import clusters, plans
 
 ROWS = int(os.environ.get("ROWS", "1000000"))

@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlm_cachetrack import RecordBatch
-from rlm_cachetrack._binary import pack_fields
-from rlm_cachetrack._call_line import kept_ms
-from rlm_cachetrack.pricing import amounts
+from rlm_cachetrack.journal.call_event import kept_ms
+from rlm_cachetrack.pricing.price_book import amounts
 from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, call_id_halves
+from rlm_cachetrack.store.binary_copy import pack_fields
 
 CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
 # Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.

@@ -20,7 +20,8 @@ import psycopg
 import scale
 from psycopg.conninfo import make_conninfo
 
-from rlm_cachetrack import TimescaleDBClient, embedded
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.store.embedded import server as embedded
 
 FORMATS = ("jsonl", "csv", "parquet")
 FEW = 1_000

@@ -13,19 +13,11 @@
 """
 
 from . import errors
-from ._runtime import flush, shutdown, stats
 from ._version import __version__
+from .capture import ContextThreadPoolExecutor, instrument, uninstrument
 from .client import TimescaleDBClient
-from .context import ContextThreadPoolExecutor
-from .errors import (
-    CacheTrackError,
-    ConfigError,
-    PricingError,
-    RecordError,
-    StoreError,
-    StoreUnreachableError,
-)
-from .instrument import instrument, uninstrument
+from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError, StoreUnreachableError
+from .pipeline import flush, shutdown, stats
 from .records import LLMInteractionRecord, RecordBatch, RecordSink
 from .runs import QueryRun, active_run, query_run
 

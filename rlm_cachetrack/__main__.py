@@ -1,6 +1,6 @@
 """``python -m rlm_cachetrack``: the command line."""
 
-from .cli import main
+from rlm_cachetrack.cli import main
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
 
 __all__ = ["Settings", "disabled", "load_settings", "redact"]
 

@@ -16,7 +16,7 @@
     │       └── RecordRefusedError       because of a record in it: without that record, the others can be stored
     └── InternalError            a defect of ours; raised in tests only, counted elsewhere
 
-No message holds a password: addresses pass through :func:`rlm_cachetrack.config.redact` first.
+No message holds a password: addresses pass through :func:`.redact` first.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class QueryError(StoreError):
 class RecordRefusedError(QueryError):
     """A record cannot be stored as it is, however often it is offered; the others of its batch can be.
 
-    A :class:`~rlm_cachetrack.records.RecordSink` raises it to have the record found, set aside and listed by
+    A :class:`~.records.RecordSink` raises it to have the record found, set aside and listed by
     ``rlm-cachetrack outbox dead-letters``. After any other error the whole batch is kept and offered again.
     """
 

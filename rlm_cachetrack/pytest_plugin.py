@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from .gate import Gate
-    from .records import RecordBatch
-    from .runs import QueryRun
+    from rlm_cachetrack.analytics import Gate
+    from rlm_cachetrack.records import RecordBatch
+    from rlm_cachetrack.runs import QueryRun
 
 __all__ = ["CacheTrack", "cachetrack"]
 
@@ -30,7 +30,7 @@ class _Memory:
         self.rows: dict[Any, dict[str, Any]] = {}
 
     def store(self, batch: RecordBatch) -> None:
-        from .records import COLUMNS
+        from rlm_cachetrack.records import COLUMNS
 
         for values in batch.interactions:
             row = dict(zip(COLUMNS, values, strict=True))
@@ -44,7 +44,7 @@ class CacheTrack:
     """What the OpenAI calls of a test used. Figures are of the calls so far; reading them waits for the writer.
 
     Attributes:
-        run: The run that the calls belong to, as of :func:`~rlm_cachetrack.query_run`.
+        run: The run that the calls belong to, as of :func:`~.query_run`.
     """
 
     def __init__(self, memory: _Memory, run: QueryRun) -> None:
@@ -54,7 +54,7 @@ class CacheTrack:
     @property
     def interactions(self) -> list[dict[str, Any]]:
         """The calls, in order of time, keyed by the columns of ``llm_interactions``."""
-        from . import flush
+        from rlm_cachetrack import flush
 
         if not flush(30):
             pytest.fail("cachetrack: what was recorded could not be read within 30 s")
@@ -113,7 +113,7 @@ class CacheTrack:
         Raises:
             ConfigError: No limit is given, or one cannot be used.
         """
-        from . import gate
+        from rlm_cachetrack.analytics import gate
 
         before = None if baseline is None else gate.read_baseline(baseline, name or self.run.query_id)
         found = gate.check_rows(self._rows(), before, **limits)
@@ -123,12 +123,12 @@ class CacheTrack:
 
     def save(self, baseline: str | os.PathLike[str], name: str | None = None) -> None:
         """Write the figures into a file of baselines, under the test's name."""
-        from . import gate
+        from rlm_cachetrack.analytics import gate
 
         gate.write_baseline(baseline, name or self.run.query_id, self._rows())
 
     def _rows(self) -> list[dict[str, Any]]:
-        from .compare import rows_of_calls
+        from rlm_cachetrack.analytics import rows_of_calls
 
         calls = self.interactions
         if not calls:
@@ -138,7 +138,7 @@ class CacheTrack:
         return rows_of_calls(calls)
 
     def _known(self, name: str, reason: str) -> float:
-        from .compare import compare_rows
+        from rlm_cachetrack.analytics import compare_rows
 
         rows = self._rows()
         value = next(metric["b"] for metric in compare_rows(rows, rows)["metrics"] if metric["name"] == name)
@@ -152,8 +152,9 @@ def cachetrack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CacheTrack]:
     """What the OpenAI calls of this test used: ``assert cachetrack.hit_rate > 0.6``."""
-    from . import _runtime, instrument, query_run, shutdown, uninstrument
-    from .config import ENV_STATE_DIR, disabled
+    from rlm_cachetrack import instrument, query_run, shutdown, uninstrument
+    from rlm_cachetrack.config import ENV_STATE_DIR, disabled
+    from rlm_cachetrack.pipeline import runtime as _runtime
 
     if disabled():
         pytest.skip("RLM_CACHETRACK_DISABLED=1: nothing is recorded")

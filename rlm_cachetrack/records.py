@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
-from .errors import RecordError
+from rlm_cachetrack.errors import RecordError
 
 __all__ = [
     "COLUMNS",
@@ -265,7 +265,7 @@ class RecordSink(Protocol):
 
     Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
     the outbox and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
-    :class:`~rlm_cachetrack.errors.RecordRefusedError` the record at fault is found, by offering parts of the batch, and
+    :class:`~.errors.RecordRefusedError` the record at fault is found, by offering parts of the batch, and
     set aside.
     """
 

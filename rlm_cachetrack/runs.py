@@ -10,15 +10,17 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from . import _guard, _runtime, context
-from .config import disabled
-from .errors import CacheTrackError, RecordError, StoreError
-from .records import aware, checked_json, checked_query_id
-from .tables import facts_as_html
+from rlm_cachetrack._process import guard as _guard
+from rlm_cachetrack.analytics import facts_as_html
+from rlm_cachetrack.capture import context
+from rlm_cachetrack.config import disabled
+from rlm_cachetrack.errors import CacheTrackError, RecordError, StoreError
+from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.records import aware, checked_json, checked_query_id
 
 if TYPE_CHECKING:
-    from .analytics import TokenCacheOptimization, TokenCacheSummary
-    from .explain import CacheExplanation
+    from rlm_cachetrack.analytics import TokenCacheOptimization, TokenCacheSummary
+    from rlm_cachetrack.analytics.explain import CacheExplanation
 
 __all__ = ["QueryRun", "Recursion", "active_run", "query_run"]
 
@@ -268,7 +270,7 @@ class QueryRun(_Level):
         Raises:
             StoreError: The store cannot be read, or the run was deleted from it.
         """
-        from . import analytics
+        from rlm_cachetrack.analytics import summaries as analytics
 
         if self._disabled:
             return analytics.empty_summary(self.query_id, self.run_id)
@@ -285,7 +287,7 @@ class QueryRun(_Level):
         Raises:
             StoreError: The store cannot be read.
         """
-        from . import analytics
+        from rlm_cachetrack.analytics import summaries as analytics
 
         if self._disabled:
             return analytics.empty_optimization(self.query_id, self.run_id)
@@ -299,7 +301,7 @@ class QueryRun(_Level):
         Raises:
             StoreError: The store cannot be read.
         """
-        from . import explain
+        from rlm_cachetrack.analytics.explain import report as explain
 
         return None if self._disabled else explain.explain_cache(self._reader(), self.query_id, self.run_id)
 

@@ -19,8 +19,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import rlm_cachetrack
-from rlm_cachetrack import _guard, _runtime, context, embedded, migrations
+from rlm_cachetrack._process import guard as _guard
+from rlm_cachetrack.capture import context
+from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.simulator import SimulatedEndpoint
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store.embedded import server as embedded
 from tests.support import clusters
 
 

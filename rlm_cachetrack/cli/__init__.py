@@ -18,9 +18,10 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from .._version import __version__
-from ..config import redact
-from ..errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
+from rlm_cachetrack._version import __version__
+from rlm_cachetrack.config import redact
+from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
+
 from ._arguments import PROGRAM, NotFound, in_words_of_the_command_line
 from ._output import clean_lines, stderr
 from .comparing import check, compare, latency
@@ -38,7 +39,10 @@ from .reporting import report
 from .repricing import reprice
 from .transferring import export, import_
 
-__all__ = ["app", "main"]
+__all__ = [
+    "app",
+    "main",
+]
 
 
 def exit_code(exc: Exception) -> int:

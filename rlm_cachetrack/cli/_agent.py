@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openai import OpenAI
 
-    from ..runs import QueryRun, Recursion
+    from rlm_cachetrack.runs import QueryRun, Recursion
 
 __all__ = ["ITERATIONS", "MISTAKE_IN", "answer_question"]
 

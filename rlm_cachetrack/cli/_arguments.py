@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
+
 from ._output import clean, clean_lines, moment, number, stderr
 
 if TYPE_CHECKING:
-    from ..analytics import RunListing
-    from ..client import TimescaleDBClient
+    from rlm_cachetrack.analytics import RunListing
+    from rlm_cachetrack.client import TimescaleDBClient
 
 __all__ = [
     "AsCsv",
@@ -88,7 +89,7 @@ def open_client(db_url: str | None) -> TimescaleDBClient:
 
     A mistake in the pricing file is told, and stops nothing: what is stored has its prices.
     """
-    from ..client import ReadingClient
+    from rlm_cachetrack.client import ReadingClient
 
     client = ReadingClient(db_url)
     if client.pricing_error is not None:

@@ -11,12 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import QueryError
+from rlm_cachetrack.errors import QueryError
+
 from ._output import NONE, clean, duration, moment, number, percentage, rate, usd
 
 if TYPE_CHECKING:
-    from ..client import TimescaleDBClient
-    from ..usage_views import Usage
+    from rlm_cachetrack.analytics import Usage
+    from rlm_cachetrack.client import TimescaleDBClient
 
 __all__ = ["print_report", "read_report", "usage_chart"]
 

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import ConfigError
-from ..wording import verdict
+from rlm_cachetrack.analytics import verdict
+from rlm_cachetrack.errors import ConfigError
+
 from ._arguments import AsCsv, AsJson, DbUrl, chosen_runs, open_client, when
 from ._output import (
     Column,
@@ -34,9 +35,14 @@ from .planning import OfModel, share
 from .reading import Since, Until
 
 if TYPE_CHECKING:
-    from ..compare import Comparison, ComparisonMetric, ComparisonSide
-    from ..gate import Gate
-    from ..latency import LatencyDividend, LatencyPair
+    from rlm_cachetrack.analytics import (
+        Comparison,
+        ComparisonMetric,
+        ComparisonSide,
+        Gate,
+        LatencyDividend,
+        LatencyPair,
+    )
 
 __all__ = ["check", "compare", "latency"]
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
+
 from ._arguments import DbUrl
 from ._output import stderr
 
@@ -31,8 +32,8 @@ def dashboard(
     db_url: DbUrl = None,
 ) -> None:
     """Show it all as a local web page, live: usage, models, savings, runs, each call; the same as JSON under /api."""
-    from .. import web
-    from ..client import DashboardStore
+    from rlm_cachetrack import web
+    from rlm_cachetrack.client import DashboardStore
 
     local = web.is_loopback(host)
     if not local and not token:

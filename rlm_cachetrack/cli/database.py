@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .._version import __version__
-from ..config import ENV_FINGERPRINTS, disabled, load_settings
-from ..errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
+from rlm_cachetrack._version import __version__
+from rlm_cachetrack.config import ENV_FINGERPRINTS, disabled, load_settings
+from rlm_cachetrack.errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
+
 from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
 from ._output import counted, moment, number, patiently, print_json, print_line, size, stderr, stdout
 from .policy import policy_facts, policy_lines
 
 if TYPE_CHECKING:
-    from ..embedded import EmbeddedStatus
+    from rlm_cachetrack.store.embedded import EmbeddedStatus
 
 __all__ = ["doctor", "embedded_app", "migrate"]
 
@@ -39,7 +40,7 @@ def migrate(
     Tables that were there before, with calls recorded by something else, are taken over in place by this command only:
     every row, column and view stays.
     """
-    from ..client import unopened
+    from rlm_cachetrack.client import unopened
 
     runtime, console = unopened(db_url), stdout()
     text, stops, notes = runtime.migration_plan()
@@ -78,7 +79,7 @@ def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 
 def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     """The facts, and the exit code that they call for."""
-    from ..client import unopened
+    from rlm_cachetrack.client import unopened
 
     runtime = unopened(db_url)
     facts: dict[str, Any] = {
@@ -128,7 +129,7 @@ def _versions() -> dict[str, str | None]:
 
 def _embedded_facts(runtime: Any) -> dict[str, Any] | None:
     """Of the embedded server, where it is in use or was."""
-    from .. import embedded
+    from rlm_cachetrack.store.embedded import server as embedded
 
     try:
         status = embedded.status(runtime.settings.data_dir)
@@ -296,7 +297,7 @@ embedded_app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: 
 @embedded_app.command()
 def status(as_json: AsJson = False) -> None:
     """Say whether the embedded PostgreSQL runs: exit code 0, else 1. Starts nothing."""
-    from .. import embedded
+    from rlm_cachetrack.store.embedded import server as embedded
 
     settings = load_settings()
     found = embedded.status(settings.data_dir)
@@ -313,7 +314,7 @@ def status(as_json: AsJson = False) -> None:
 @embedded_app.command()
 def stop() -> None:
     """Stop the embedded PostgreSQL. What is stored stays; the next use starts it again."""
-    from .. import embedded
+    from rlm_cachetrack.store.embedded import server as embedded
 
     stopped = embedded.stop(load_settings().data_dir)
     stdout().print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL was not running.")

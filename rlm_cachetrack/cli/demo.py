@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..config import disabled
-from ..errors import CacheTrackError, ConfigError
+from rlm_cachetrack.config import disabled
+from rlm_cachetrack.errors import CacheTrackError, ConfigError
+
 from ._agent import ITERATIONS, MISTAKE_IN, answer_question
 from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client
 from ._output import duration, number, print_json, print_line, stderr, stdout
@@ -24,7 +25,7 @@ from ._report import print_report, read_report
 if TYPE_CHECKING:
     from openai import OpenAI
 
-    from ..client import TimescaleDBClient
+    from rlm_cachetrack.client import TimescaleDBClient
 
 __all__ = ["demo"]
 
@@ -107,7 +108,7 @@ def _database(db_url: str | None, told: Console) -> Iterator[TimescaleDBClient]:
 def _simulated(client: TimescaleDBClient, query_id: str, agents: tuple[str, str], told: Console) -> datetime:
     from openai import DefaultHttpxClient, OpenAI
 
-    from ..simulator import SimulatedEndpoint
+    from rlm_cachetrack.simulator import SimulatedEndpoint
 
     with SimulatedEndpoint() as endpoint:
         _tell(told, "endpoint", f"simulated at {endpoint.base_url}: caches by OpenAI's rules, no model behind it")
@@ -139,7 +140,7 @@ def _live(client: TimescaleDBClient, query_id: str, agents: tuple[str, str], tol
 def _converse(
     sdk: OpenAI, client: TimescaleDBClient, query_id: str, agents: tuple[str, str], told: Console
 ) -> datetime:
-    from .. import instrument, query_run, uninstrument
+    from rlm_cachetrack import instrument, query_run, uninstrument
 
     _tell(
         told,

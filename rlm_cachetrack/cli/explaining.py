@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..wording import verdict
+from rlm_cachetrack.analytics import verdict
+
 from ._arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, chosen_run, command, open_client
 from ._output import (
     Column,
@@ -30,7 +31,7 @@ from ._output import (
 from .reading import Run
 
 if TYPE_CHECKING:
-    from ..explain import CacheExplanation
+    from rlm_cachetrack.analytics.explain import CacheExplanation
 
 __all__ = ["explain"]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..errors import CacheTrackError, ConfigError, StoreUnreachableError
+from rlm_cachetrack.errors import CacheTrackError, ConfigError, StoreUnreachableError
+
 from ._arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
 from ._output import (
     Column,
@@ -33,7 +34,7 @@ from ._output import (
 )
 
 if TYPE_CHECKING:
-    from ..client import TimescaleDBClient
+    from rlm_cachetrack.client import TimescaleDBClient
 
 __all__ = ["outbox_app"]
 
@@ -55,7 +56,7 @@ Ids = Annotated[
 @outbox_app.command()
 def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Say what waits in journals, by process. Needs no database, starts nothing."""
-    from ..client import unopened
+    from rlm_cachetrack.client import unopened
 
     facts = unopened(db_url).waiting()
     if as_json:
@@ -181,7 +182,7 @@ def dead_letters(
     db_url: DbUrl = None,
 ) -> None:
     """List the records that the database refuses, with its reasons; --retry, --discard or --export them."""
-    from ..client import unopened
+    from rlm_cachetrack.client import unopened
 
     if retry + discard + export > 1:
         raise ConfigError("--retry, --discard and --export exclude each other")
@@ -217,7 +218,7 @@ def dead_letters(
 
 
 def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
-    from ..client import unopened
+    from rlm_cachetrack.client import unopened
 
     with open_client(db_url) as client, patiently("storing"):
         with _rewriting():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
+
 from ._arguments import AsCsv, AsJson, DbUrl, open_client, when
 from ._output import (
     NONE,
@@ -33,9 +34,7 @@ from .prices import File
 from .reading import Since, Until
 
 if TYPE_CHECKING:
-    from ..budgets import BudgetCheck
-    from ..forecast import Forecast
-    from ..what_if import WhatIf
+    from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, WhatIf
 
 __all__ = ["budget_app", "forecast", "reconcile", "what_if"]
 

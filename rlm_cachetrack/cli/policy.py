@@ -29,7 +29,7 @@ def policy(
     db_url: DbUrl = None,
 ) -> None:
     """Show or change compression and retention (TimescaleDB). Ages: 7d, 24h, 12w, off."""
-    from ..client import unopened
+    from rlm_cachetrack.client import unopened
 
     ages: dict[str, timedelta | None] = {}
     if columnstore_after is not None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..config import DEFAULT_PRICING_FILE, load_settings
-from ..errors import ConfigError, PricingError
+from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
+from rlm_cachetrack.errors import ConfigError, PricingError
+
 from ._arguments import AsJson, NotFound, command, when
 from ._output import NONE, Column, clean, clean_lines, counted, number, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
-    from ..pricing import PriceBook, Quote
+    from rlm_cachetrack.pricing import PriceBook, Quote
 
 __all__ = ["prices_app"]
 
@@ -65,7 +66,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what models cost now (USD per 1M tokens), and where that comes from. The default of `prices`."""
-    from ..pricing import PriceBook
+    from rlm_cachetrack.pricing import PriceBook
 
     book = PriceBook.load(load_settings(pricing=pricing).pricing)
     moment_of = when(at, "--at")
@@ -151,7 +152,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a pricing file: every mistake with its line, and exit code 1; 0 where there is none."""
-    from ..pricing import PriceBook
+    from rlm_cachetrack.pricing import PriceBook
 
     try:
         book, mistakes = PriceBook.load(file), []
@@ -175,7 +176,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.", show_default=False)] = False,
 ) -> None:
     """Write a pricing file to begin with, explained by comments."""
-    from ..pricing import example, schema_path
+    from rlm_cachetrack.pricing import example, schema_path
 
     text = f"# yaml-language-server: $schema={schema_path().as_uri()}\n{example()}"
     if str(file) == "-":

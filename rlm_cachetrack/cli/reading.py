@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ..errors import ConfigError, StoreError
+from rlm_cachetrack.errors import ConfigError, StoreError
+
 from ._arguments import AsCsv, AsJson, DbUrl, OptionalQueryId, QueryId, chosen_run, command, open_client, when
 from ._output import (
     Column,
@@ -37,7 +38,7 @@ from ._report import print_report, read_report, usage_chart
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..analytics import TokenCacheOptimization
+    from rlm_cachetrack.analytics import TokenCacheOptimization
 
 __all__ = ["models", "runs", "show", "top", "usage"]
 
@@ -294,7 +295,7 @@ def usage(
     db_url: DbUrl = None,
 ) -> None:
     """Show hit rate and cost over time, a bar an hour or day."""
-    from .. import usage_views
+    from rlm_cachetrack.analytics import usage_views
 
     one_form(as_json, as_csv)
     within = usage_views.span(name)

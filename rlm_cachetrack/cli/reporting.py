@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
+
 from ._arguments import DbUrl, NotFound, QueryId, chosen_run, open_client
 from ._output import clean, patiently, stderr
 
@@ -30,7 +31,7 @@ def report(
     db_url: DbUrl = None,
 ) -> None:
     """Tell others what the cache did in a run: as one web page, or as Markdown."""
-    from ..web import report as reports
+    from rlm_cachetrack.web import report as reports
 
     with open_client(db_url) as client, patiently("reading the run"):
         run_id, _ = chosen_run(client, query_id, run)

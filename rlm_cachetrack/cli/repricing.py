@@ -10,15 +10,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
+
 from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client, when
 from ._output import Column, clean, counted, moment, number, patiently, print_json, stderr, stdout, table, usd
 from .prices import File
 from .reading import Since, Until
 
 if TYPE_CHECKING:
-    from ..client import TimescaleDBClient
-    from ..repricing import ModelDifference, PriceChange
+    from rlm_cachetrack.analytics.planning import ModelDifference, PriceChange
+    from rlm_cachetrack.client import TimescaleDBClient
 
 __all__ = ["reprice"]
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
+
 from ._arguments import AsJson, DbUrl, OptionalQueryId, open_client, when
 from ._output import clean, counted, number, print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from ..transfer import Imported
+    from rlm_cachetrack.transfer import Imported
 
 __all__ = ["export", "import_"]
 
@@ -53,7 +54,7 @@ def export(
     db_url: DbUrl = None,
 ) -> None:
     """Write calls to a file or to stdout, the oldest first, whatever their number."""
-    from .. import transfer
+    from rlm_cachetrack.transfer import transfer
 
     chosen = form or (_ENDINGS.get(output.suffix.lower(), "jsonl") if output else "jsonl")
     if chosen not in transfer.FORMATS:
@@ -112,7 +113,7 @@ def import_(
     Each call is stored once, however often a file is imported. A line that cannot be imported is reported with its
     number and goes to FILE.rejected, to be mended and imported; the exit code is 1 then. Prompts are not stored.
     """
-    from .. import transfer
+    from rlm_cachetrack.transfer import transfer
 
     if missing := [path for path in files if not path.is_file()]:
         raise ConfigError(f"there is no file {missing[0]}")

@@ -84,7 +84,7 @@ _ours: weakref.WeakSet[QueryRun] = weakref.WeakSet()  # the runs that were opene
 def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
     """Record the run, iteration and depth of every call that an ``RLM`` and its children make.
 
-    Calls are recorded by :func:`~rlm_cachetrack.instrument`; this says where they belong. A completion inside a
+    Calls are recorded by :func:`~.instrument`; this says where they belong. A completion inside a
     ``query_run`` belongs to it; elsewhere each completion is a run of its own. Its turns number the iterations from 1,
     unless the program numbers the iterations of its run itself. ``llm_query`` and ``rlm_query`` go one level deeper
     (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that asked); a child numbers its own

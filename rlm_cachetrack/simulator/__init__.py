@@ -48,7 +48,13 @@ from ._request import Json, RefusedError, Reply, SimulatedRequest, compact, get_
 from ._server import Server
 from ._wire import PIECE_TOKENS, Outcome, embed, error_body, render, report_usage, sse
 
-__all__ = ["MINIMUM_TOKENS", "STEP_TOKENS", "Reply", "SimulatedEndpoint", "SimulatedRequest"]
+__all__ = [
+    "MINIMUM_TOKENS",
+    "STEP_TOKENS",
+    "Reply",
+    "SimulatedEndpoint",
+    "SimulatedRequest",
+]
 
 _MAX_ENTRIES = 1 << 16  # about 12 MB: 16-byte digests of 8 million cached tokens, no text
 _APIS = "chat/completions|completions|responses|embeddings"

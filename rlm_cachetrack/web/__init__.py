@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from rlm_cachetrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ..client import DashboardStore
+    from rlm_cachetrack.client import DashboardStore
 
-__all__ = ["create_app", "is_loopback", "serve"]
+__all__ = [
+    "create_app",
+    "is_loopback",
+    "serve",
+]
 
 _MISSING = "the dashboard needs some packages more: pip install 'rlm_cachetrack[dashboard]'"
 

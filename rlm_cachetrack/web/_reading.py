@@ -14,10 +14,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .. import analytics, explain, usage_views
+from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack.analytics import usage_views
+from rlm_cachetrack.analytics.explain import report as explain
 
 if TYPE_CHECKING:
-    from ..client import DashboardStore
+    from rlm_cachetrack.client import DashboardStore
 
 __all__ = ["Reading"]
 
@@ -69,13 +71,13 @@ class Reading:
         self._marker: str | None = None
 
     def usage(self, span: usage_views.Span, model: str | None = None, provider: str | None = None) -> usage_views.Usage:
-        """See :func:`rlm_cachetrack.usage_views.usage`."""
+        """See :func:`.usage`."""
         model, provider = _storable(model), _storable(provider)
         key = ("usage", span, model, provider)
         return self._kept(key, lambda: usage_views.usage(self.source.store, span, model, provider))
 
     def runs(self, **which: Any) -> usage_views.RunsPage:
-        """See :func:`rlm_cachetrack.usage_views.runs_page`."""
+        """See :func:`.runs_page`."""
         which = {name: _storable(value) if isinstance(value, str) else value for name, value in which.items()}
         key = ("runs", *sorted(which.items()))
         return self._kept(key, lambda: usage_views.runs_page(self.source.store, **which))
@@ -100,7 +102,7 @@ class Reading:
         return self._kept(("run", query_id, run_id), read)
 
     def calls(self, query_id: str, run_id: datetime, after: str | None, limit: int) -> usage_views.CallsPage:
-        """See :func:`rlm_cachetrack.usage_views.calls_of_run`."""
+        """See :func:`.calls_of_run`."""
         return self._kept(
             ("calls", query_id, run_id, after, limit),
             lambda: usage_views.calls_of_run(self.source.store, query_id, run_id, after=after, limit=limit),

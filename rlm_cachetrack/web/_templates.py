@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import jinja2
 
-from .. import wording
+from rlm_cachetrack.analytics import formatting as wording
 
 if TYPE_CHECKING:
-    from ..explain import CacheExplanation, CallVerdict
+    from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
 __all__ = ["HERE", "environment", "plotly_script", "verdicts"]
 

@@ -14,15 +14,16 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from ..config import redact
-from ..errors import CacheTrackError, ConfigError, RecordError, StoreError
+from rlm_cachetrack.config import redact
+from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreError
+
 from . import api, pages
 from ._reading import Reading
 from ._templates import HERE, environment, plotly_script
 from .live import Live
 
 if TYPE_CHECKING:
-    from ..client import DashboardStore
+    from rlm_cachetrack.client import DashboardStore
 
 __all__ = ["build"]
 
@@ -52,7 +53,7 @@ _Next = Callable[[Request], Awaitable[Response]]
 
 
 def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | None) -> FastAPI:
-    """See :func:`rlm_cachetrack.web.create_app`."""
+    """See :func:`.create_app`."""
     reading = Reading(source)
     live = Live(reading)
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..forecast import Forecast
-from ..usage_views import Call, Iteration, Usage, UsageRow
-from ..wording import clean
+from rlm_cachetrack.analytics import Call, Iteration, Usage, UsageRow, clean
+from rlm_cachetrack.analytics.planning import Forecast
 
 __all__ = ["Figure", "label", "of_calls", "of_forecast", "of_iterations", "of_models", "of_usage"]
 

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import CacheTrackError
+from rlm_cachetrack.errors import CacheTrackError
+
 from ._reading import Reading
 
 __all__ = ["Live"]

@@ -9,7 +9,8 @@ import jinja2
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ..wording import clean
+from rlm_cachetrack.analytics import clean
+
 from . import charts
 from ._reading import Reading
 from ._templates import verdicts

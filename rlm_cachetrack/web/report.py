@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .. import analytics, explain, usage_views
-from ..errors import ConfigError
-from ..wording import NONE, clean, duration, moment, number, rate, usd, verdict
+from rlm_cachetrack.analytics import NONE, clean, duration, moment, number, rate, usage_views, usd, verdict
+from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack.analytics.explain import report as explain
+from rlm_cachetrack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..storage import PostgresStore
+    from rlm_cachetrack.store import PostgresStore
 
 __all__ = ["as_html", "as_markdown", "read"]
 

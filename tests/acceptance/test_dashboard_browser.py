@@ -22,8 +22,10 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, embedded, migrations
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store.embedded import server as embedded
 from tests.conftest import _database
 from tests.support.browser import chromium
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs

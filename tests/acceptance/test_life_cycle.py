@@ -70,8 +70,8 @@ def test_what_a_process_that_dies_has_recorded_is_stored_by_the_next(
 def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
     environment: dict[str, str], db_url: str
 ) -> None:
-    from rlm_cachetrack import _runtime
     from rlm_cachetrack.config import load_settings
+    from rlm_cachetrack.pipeline import runtime as _runtime
 
     # The journal belongs to a store by its address; the same address without a server behind it is another port.
     away = {**environment, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "0.2"}

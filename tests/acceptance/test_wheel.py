@@ -113,8 +113,11 @@ def test_the_wheel_carries_the_pages_of_the_dashboard(wheel: Path) -> None:
 
 def test_the_wheel_carries_the_schema_and_the_example_of_the_pricing_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        assert json.loads(archive.read("rlm_cachetrack/pricing.schema.json"))["title"] == "Prices of rlm_cachetrack"
-        assert b"our-own-model" in archive.read("rlm_cachetrack/pricing.example.yaml")
+        assert (
+            json.loads(archive.read("rlm_cachetrack/pricing/file/pricing.schema.json"))["title"]
+            == "Prices of rlm_cachetrack"
+        )
+        assert b"our-own-model" in archive.read("rlm_cachetrack/pricing/file/pricing.example.yaml")
 
 
 def test_the_wheel_carries_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rlm_cachetrack import embedded
+from rlm_cachetrack.store.embedded import server as embedded
 
 
 @pytest.fixture(scope="session")

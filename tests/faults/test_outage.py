@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from openai import OpenAI
 
-from rlm_cachetrack import embedded, flush, instrument, query_run, stats
+from rlm_cachetrack import flush, instrument, query_run, stats
+from rlm_cachetrack.store.embedded import server as embedded
 from tests.support.transport import httpx
 
 BODY = json.dumps(

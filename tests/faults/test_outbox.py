@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.outbox import Outbox, _allocate, _Segment, journals
+from rlm_cachetrack.journal.journal import Outbox, _allocate, _Segment, journals
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from rlm_cachetrack.outbox import Outbox
+from rlm_cachetrack.journal.journal import Outbox
 outbox = Outbox(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     outbox.append({"number": number, "pid": os.getpid()})
@@ -239,7 +239,7 @@ def test_an_append_does_not_wait_for_the_files_of_others(
         return 1
 
     waited: list[bool] = []
-    monkeypatch.setattr("rlm_cachetrack.outbox._count_lines", read_from_a_slow_disk)
+    monkeypatch.setattr("rlm_cachetrack.journal.journal._count_lines", read_from_a_slow_disk)
     adopting = threading.Thread(target=outbox.adopt)
     adopting.start()
     assert reading.wait(10)
@@ -306,7 +306,7 @@ def as_nobody(folder: Path) -> subprocess.CompletedProcess[str]:
     program = """
 import os, sys
 from pathlib import Path
-import rlm_cachetrack.outbox as outbox
+import rlm_cachetrack.journal.journal as outbox
 os.setuid(65534)
 box = outbox.Outbox(Path(sys.argv[1]))
 box.append({"number": 2})
@@ -465,7 +465,7 @@ def test_a_limit_on_the_size_of_files_does_not_kill_the_program(folder: Path) ->
     program = """
 import resource, sys
 from pathlib import Path
-from rlm_cachetrack.outbox import Outbox
+from rlm_cachetrack.journal.journal import Outbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 outbox = Outbox(Path(sys.argv[1]))
 assert all(outbox.append({"number": number}) for number in range(100))

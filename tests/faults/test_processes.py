@@ -238,10 +238,10 @@ def test_daemon_threads_that_call_while_the_interpreter_leaves_lose_nothing(
                 os.write(notes, (call(own)._request_id + "\\n").encode())
     for _ in range(3):
         threading.Thread(target=on, daemon=True).start()
-    import rlm_cachetrack._runtime
-    atexit.unregister(rlm_cachetrack._runtime._at_exit)
+    import rlm_cachetrack.pipeline.runtime
+    atexit.unregister(rlm_cachetrack.pipeline.runtime._at_exit)
     atexit.register(time.sleep, 0.5)  # runs after ours: they go on calling
-    atexit.register(rlm_cachetrack._runtime._at_exit)
+    atexit.register(rlm_cachetrack.pipeline.runtime._at_exit)
     time.sleep(0.5)
     """
     program = body.replace('"returned"', repr(str(tmp_path / "returned")))

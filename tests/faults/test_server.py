@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rlm_cachetrack import embedded
 from rlm_cachetrack.simulator import SimulatedEndpoint
+from rlm_cachetrack.store.embedded import server as embedded
 from tests.faults.conftest import environment_for, stored_requests
 from tests.faults.load import Load
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rlm_cachetrack import _sql, migrations
-from rlm_cachetrack.migrations import Engine
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.migrations import Engine
 
 PLAIN = Engine("18", None, None, None)
 TIMESCALE = Engine("18", "2.28", "timescale", None)

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from rlm_cachetrack._fingerprint_codec import Encoder
-from rlm_cachetrack.fingerprint import Digests, of_request
+from rlm_cachetrack.fingerprint.delta_codec import Encoder
+from rlm_cachetrack.fingerprint.segments import Digests, of_request
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 WORDS = [f"word{number}" for number in range(2000)]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.usage import DIALECTS
+from rlm_cachetrack.usage.reading import DIALECTS
 from tests.surfaces.calls import MODES, SURFACES, TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "coverage.md"
 FORMS = ("plain", "stream", "raw", "raw stream", "streaming response", "streaming response stream", "events")
 FOLDER = "tests/surfaces"
 _MOST_VALUES = 16
-OTHER_TESTS = ("tests/unit/test_usage.py", "tests/integration/test_corpus.py")
+OTHER_TESTS = ("tests/unit/usage/test_reading.py", "tests/integration/capture/test_corpus.py")
 CHAPTERS = {
     "test_matrix.py": "Usage that the caller speaks of",
     "test_streams.py": "How streams end",
@@ -175,7 +175,7 @@ def dialects(items: list[Any]) -> str:
         "",
         "How a provider words its usage ([dialects.md](dialects.md)), sent by a server and read back through the SDK:",
         f"`{FOLDER}/test_dialects.py::{test}[EXAMPLE-MODE-FORM]`. The reading alone:",
-        "`tests/unit/test_usage.py::test_each_dialect_is_read[EXAMPLE]`.",
+        "`tests/unit/usage/test_reading.py::test_each_dialect_is_read[EXAMPLE]`.",
         "",
         "| dialect | example | through | sync plain | sync stream | async plain | async stream | the reading alone |",
         "|---|---|---|---|---|---|---|---|",

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from rlm_cachetrack.usage import DIALECTS
+from rlm_cachetrack.usage.reading import DIALECTS
 from tests.surfaces.calls import MODES, SURFACES
 from tests.surfaces.coverage_page import PAGE, ROOT
 

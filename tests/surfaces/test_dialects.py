@@ -1,6 +1,6 @@
 """Each dialect as its server sends it, through the real SDK: plain and streamed, sync and async, one record each.
 
-The examples and what they have to be read as are those of ``tests/unit/test_usage.py``.
+The examples and what they have to be read as are those of ``tests/unit/usage/test_reading.py``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from rlm_cachetrack import instrument
-from rlm_cachetrack.usage import TokenUsage
+from rlm_cachetrack.usage.reading import TokenUsage
 from tests.support.memory import MemorySink
 from tests.support.scripted import ScriptedServer
 from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, entering, run
-from tests.unit.test_usage import READINGS
+from tests.unit.usage.test_reading import READINGS
 
 ADDRESSES = {  # of the providers that break a tie; who serves vLLM, no address tells
     "openai": "https://api.openai.com/v1",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rlm_cachetrack import instrument, stats
-from rlm_cachetrack._calls import Call
-from rlm_cachetrack._streams import watch_stream
+from rlm_cachetrack.capture.call import Call
+from rlm_cachetrack.capture.streams import watch_stream
 from tests.support.deep import describe
 from tests.support.memory import MemorySink
 from tests.support.scripted import MODEL, TEXT, ScriptedServer

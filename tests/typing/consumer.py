@@ -24,14 +24,14 @@ from rlm_cachetrack import (
     query_run,
     uninstrument,
 )
-from rlm_cachetrack.analytics import (
+from rlm_cachetrack.analytics.results import Table
+from rlm_cachetrack.analytics.summaries import (
     CacheEvolutionStep,
     ModelEffectiveness,
     RunListing,
     TokenCacheOptimization,
     TokenCacheSummary,
 )
-from rlm_cachetrack.tables import Table
 
 RUN_ID = datetime(2026, 1, 2, tzinfo=UTC)
 

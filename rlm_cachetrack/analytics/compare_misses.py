@@ -1,0 +1,144 @@
+"""Two sides by why their calls missed: tokens lost a run, by verdict, over the iterations that all runs have."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from statistics import fmean
+from typing import TYPE_CHECKING, TypedDict
+
+from rlm_cachetrack.analytics.explain import VERDICTS, CacheExplanation, CallVerdict, Verdict, explain_cache
+
+from .intervals import welch
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+__all__ = ["MOST_CALLS", "MOST_RUNS", "ComparisonCeiling", "ComparisonVerdict", "explanations", "misses"]
+
+MOST_RUNS = 10
+"""Of a larger group so many runs are explained."""
+MOST_CALLS = 10_000
+_SAYS_NOTHING = {"not_fingerprinted", "not_reported", "below_minimum"}  # so may verdicts be where nothing was hashed
+
+
+class ComparisonVerdict(TypedDict):
+    """A reason why tokens were not read, on both sides: the mean of their runs, over the iterations compared.
+
+    ``difference`` is tokens lost a run, b - a. ``segment`` is the part of the prompt that is at fault in most of the
+    calls of the side that lost more (``system prompt``, ``tools``, …), None where the reason is none of the prompt.
+    USD: None where no call of it has a price.
+    """
+
+    verdict: Verdict
+    segment: str | None
+    calls_a: float
+    calls_b: float
+    tokens_lost_a: float
+    tokens_lost_b: float
+    difference: float
+    usd_lost_a: float | None
+    usd_lost_b: float | None
+
+
+class ComparisonCeiling(TypedDict):
+    """The best hit rate (0-1) that the providers' rules allowed, of either side's runs; see ``ComparisonMetric``."""
+
+    a: float | None
+    b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+def explanations(store: PostgresStore, runs: Sequence[tuple[str, datetime]]) -> list[CacheExplanation]:
+    """Why the calls of some runs missed, as far as there are fingerprints. Blocks; some 0.2 ms a call."""
+    found = [explain_cache(store, *run, limit=MOST_CALLS) for run in runs[:MOST_RUNS]]
+    return [each for each in found if each is not None and _says_something(each)]
+
+
+def _says_something(found: CacheExplanation) -> bool:
+    return any(each["verdict"] not in _SAYS_NOTHING for each in found["verdicts"])
+
+
+def misses(
+    a: Sequence[CacheExplanation], b: Sequence[CacheExplanation], iterations: Iterable[int], confidence: float
+) -> tuple[list[ComparisonVerdict], ComparisonCeiling]:
+    """Put both sides beside each other. Pure.
+
+    Args:
+        a: Its runs, one or more.
+        b: Likewise.
+        iterations: Those that are compared.
+        confidence: Of the interval of the ceiling.
+
+    Returns:
+        Verdicts that lost tokens or differ in calls, largest difference first; and the ceilings.
+    """
+    common = set(iterations)
+    sides = [[list(_within(run, common)) for run in side] for side in (a, b)]
+    found = [made for verdict in VERDICTS if (made := _verdict(verdict, sides)) is not None]
+    rates = [[rate for run in side if (rate := _ceiling(run)) is not None] for side in sides]
+    bounds = welch(rates[0], rates[1], confidence)
+    first, second = (fmean(each) if each else None for each in rates)
+    ceiling: ComparisonCeiling = {
+        "a": first,
+        "b": second,
+        "difference": None if first is None or second is None else second - first,
+        "low": None if bounds is None else bounds[0],
+        "high": None if bounds is None else bounds[1],
+    }
+    return sorted(found, key=lambda each: (-abs(each["difference"]), -each["tokens_lost_b"])), ceiling
+
+
+def _within(run: CacheExplanation, common: set[int]) -> Iterator[CallVerdict]:
+    """The calls of the iterations; those without one are numbered behind the others, in order of time."""
+    following = max((call["iteration"] or 0 for call in run["interactions"]), default=0)
+    for call in run["interactions"]:
+        number = call["iteration"]
+        if number is None:
+            number = following = following + 1
+        if number in common:
+            yield call
+
+
+def _verdict(verdict: Verdict, sides: Sequence[Sequence[Sequence[CallVerdict]]]) -> ComparisonVerdict | None:
+    calls: list[float] = []
+    tokens: list[float] = []
+    usd: list[float | None] = []
+    of_sides: list[list[CallVerdict]] = []
+    for runs in sides:
+        given = [call for run in runs for call in run if call["verdict"] == verdict]
+        costs = [call["usd_lost"] for call in given if call["usd_lost"] is not None]
+        calls.append(len(given) / len(runs))
+        tokens.append(sum(call["tokens_lost"] for call in given) / len(runs))
+        usd.append(sum(costs) / len(runs) if costs else None)
+        of_sides.append(given)
+    if not any(tokens) and calls[0] == calls[1]:
+        return None
+    return {
+        "verdict": verdict,
+        "segment": _segment(of_sides[tokens[1] >= tokens[0]]),
+        "calls_a": calls[0],
+        "calls_b": calls[1],
+        "tokens_lost_a": tokens[0],
+        "tokens_lost_b": tokens[1],
+        "difference": tokens[1] - tokens[0],
+        "usd_lost_a": usd[0],
+        "usd_lost_b": usd[1],
+    }
+
+
+def _segment(calls: Iterable[CallVerdict]) -> str | None:
+    lost: dict[str, int] = defaultdict(int)
+    for call in calls:
+        if call["segment"] is not None:
+            lost[call["segment"]] += call["tokens_lost"]
+    return Counter(lost).most_common(1)[0][0] if lost else None
+
+
+def _ceiling(run: Sequence[CallVerdict]) -> float | None:
+    told = [call for call in run if call["cached_tokens"] is not None and call["prompt_tokens"] is not None]
+    prompt = sum(call["prompt_tokens"] or 0 for call in told)
+    return sum(call["ceiling_tokens"] for call in told) / prompt if prompt else None

@@ -1,0 +1,267 @@
+"""What to do about misses: rules over the verdicts of a run, each with the money at stake. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypedDict
+
+from .chains import segment_words
+from .verdicts import Judged
+
+__all__ = ["CacheAdvice", "advise", "usd_lost"]
+
+_OFTEN_A_MINUTE = 15
+_A_FEW = 2
+_TOO_LITTLE_USD = 1e-9
+
+
+class CacheAdvice(TypedDict):
+    """One thing to do.
+
+    ``rule`` is its name, ``segment`` what it is about (``system prompt``, ``tools``, ``message 3 (user)``) or None.
+    ``tokens_at_stake`` and ``usd_at_stake`` are what the calls it is about lost; USD is None where none has a price.
+    ``interaction_ids`` names up to ten of the ``calls``.
+    """
+
+    rule: str
+    words: str
+    segment: str | None
+    calls: int
+    tokens_at_stake: int
+    usd_at_stake: float | None
+    interaction_ids: list[str]
+
+
+def usd_lost(judged: Judged, tokens: int | None = None) -> float | None:
+    """What tokens cost more than if they had been read, by the call's own prices; None where it has none."""
+    row = judged.call.row
+    lost = judged.lost if tokens is None else tokens
+    prompt, cached = row["prompt_token_price"], row["cached_token_price"]
+    if prompt is None:
+        return None
+    read = prompt if cached is None else cached
+    written = min(lost, row["cache_write_tokens"] or 0)
+    write = row["cache_write_token_price"]
+    premium = 0.0 if write is None else write - prompt
+    return float(lost * (prompt - read) + written * premium) / 1000
+
+
+def advise(judged: Sequence[Judged]) -> list[CacheAdvice]:
+    """What would help, that with most at stake first."""
+    found = [advice for rule in _RULES for advice in rule(judged) if advice["tokens_at_stake"] > 0]
+    return sorted(found, key=lambda each: (-(each["usd_at_stake"] or 0.0), -each["tokens_at_stake"], each["rule"]))
+
+
+def _advice(
+    rule: str, words: str, about: Sequence[Judged], segment: str | None = None, usd: float | None = None
+) -> CacheAdvice:
+    costs = [cost for each in about if (cost := usd_lost(each)) is not None]
+    return {
+        "rule": rule,
+        "words": words,
+        "segment": segment,
+        "calls": len(about),
+        "tokens_at_stake": sum(each.lost for each in about),
+        "usd_at_stake": usd if usd is not None else (math.fsum(costs) if costs else None),
+        "interaction_ids": [str(each.call.row["interaction_id"]) for each in about[:10]],
+    }
+
+
+def _changed(judged: Iterable[Judged], *changes: str) -> dict[str, list[Judged]]:
+    found: dict[str, list[Judged]] = defaultdict(list)
+    for each in judged:
+        if each.divergence is not None and each.divergence.change in changes:
+            found[segment_words(each.divergence.segment)].append(each)
+    return found
+
+
+def _move_behind(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    for segment, about in _changed(judged, "edited", "added").items():
+        verb = "change" if segment == "tools" else "changes"
+        words = (
+            f"{segment} {verb} from call to call, and all that follows is paid for in full. Keep what is fixed as "
+            "it is, and put what changes (a date, a counter, retrieved text) behind it, best into the last message"
+        )
+        yield _advice("move_changing_part", words, about, segment)
+
+
+def _order_of_tools(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    for segment, about in _changed(judged, "reordered").items():
+        what = "the tools" if segment == "tools" else "the messages"
+        words = f"{what} come in another order from call to call: sort them once and keep the order"
+        yield _advice("stop_reordering", words, about, segment)
+
+
+def _history(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    about = [each for group in _changed(judged, "shortened").values() for each in group]
+    if about:
+        words = (
+            "messages are dropped from the middle of the history, and what follows them is paid for in full. Drop "
+            "many at once and seldom, rather than one at every call"
+        )
+        yield _advice("drop_history_seldom", words, about)
+
+
+def _keys(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    about = [each for each in judged if each.verdict == "key_changed"]
+    if about:
+        words = "the same beginning is sent under several prompt_cache_keys: use one for all that begins alike"
+        yield _advice("share_prompt_cache_key", words, about)
+    missed = [each for each in judged if each.verdict in ("provider_miss", "partial_hit") and not each.concurrent]
+    without = [each for each in missed if each.call.key is None and each.call.rule.needs_key]
+    if without:
+        words = (
+            "prompts that begin alike went to machines that had not seen them: set prompt_cache_key, the same for all"
+        )
+        yield _advice("set_prompt_cache_key", words, without)
+    busy = _busy(judged)
+    crowded = [each for each in missed if each.call.key is not None and each.call.place in busy]
+    if crowded:
+        most = max(busy[each.call.place] for each in crowded)
+        words = (
+            f"up to {most} calls a minute share one prompt_cache_key, and above some {_OFTEN_A_MINUTE} they "
+            "overflow to machines that have nothing to read: split the key, by user or by conversation"
+        )
+        yield _advice("split_prompt_cache_key", words, crowded)
+
+
+def _busy(judged: Sequence[Judged]) -> dict[tuple[Any, ...], int]:
+    """Places with more calls in some minute than one machine takes, and how many."""
+    counts = Counter((each.call.place, int(each.call.began // 60)) for each in judged)
+    busy: dict[tuple[Any, ...], int] = {}
+    for (place, _), count in counts.items():
+        if count > _OFTEN_A_MINUTE:
+            busy[place] = max(count, busy.get(place, 0))
+    return busy
+
+
+def _models(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    about = [each for each in judged if each.verdict == "model_changed"]
+    if about:
+        names = sorted({str(each.call.row["model"]) for each in about})
+        words = (
+            f"conversations move from one model to another ({', '.join(names)}): each has a cache of its own, so "
+            "stay with one for a conversation, or start the other with a prompt of its own"
+        )
+        yield _advice("stay_with_one_model", words, about)
+
+
+def _pauses(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    about = [each for each in judged if each.verdict == "expired"]
+    longer = [each for each in about if any(s >= (each.gap_s or 0) for s in each.call.rule.retention_s.values())]
+    longer = [each for each in longer if each.call.fingerprint is not None and each.call.fingerprint.retention is None]
+    if longer:
+        words = 'pauses outlast the cache: ask for longer retention (prompt_cache_retention="24h")'
+        yield _advice("longer_retention", words, longer)
+    kept = []
+    saved = 0.0
+    for each in about:
+        cost, lost = _keeping_alive(each), usd_lost(each)
+        if cost is not None and lost is not None and lost - cost > _TOO_LITTLE_USD:
+            kept.append(each)
+            saved += lost - cost
+    if kept:
+        words = (
+            "a short call with the same beginning, once in each lifetime of the cache, keeps it there; over these "
+            "pauses that costs less than reading everything anew (what it costs is taken off)"
+        )
+        yield _advice("keep_alive", words, kept, usd=saved)
+
+
+def _keeping_alive(judged: Judged) -> float | None:
+    """USD for reading the beginning again and again until the pause is over."""
+    row = judged.call.row
+    prompt, cached = row["prompt_token_price"], row["cached_token_price"]
+    if prompt is None:
+        return None
+    times = math.floor((judged.gap_s or 0.0) / judged.call.rule.ttl_s)
+    return float(times * judged.lost * (prompt if cached is None else cached)) / 1000
+
+
+def _short(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    seen: set[int] = set()
+    about, tokens, costs = [], 0, []
+    for each in judged:
+        if each.verdict != "below_minimum" or not each.call.chain or not each.call.ends:
+            continue
+        shared = max(
+            (end for chain, end in zip(each.call.chain, each.call.ends, strict=True) if chain in seen), default=0
+        )
+        seen.update(each.call.chain)
+        if shared:
+            about.append(each)
+            tokens += int(shared)
+            if (price := each.call.row["prompt_token_price"]) is not None:
+                costs.append(shared * price / 1000)
+    if about:
+        least = f"{about[0].call.rule.minimum_tokens:,}"
+        words = (
+            f"prompts of less than {least} tokens are never cached, and these repeat a beginning: put several "
+            "questions into one prompt, so that it is paid for once"
+        )
+        advice = _advice("batch_short_prompts", words, about, usd=math.fsum(costs) if costs else None)
+        yield {**advice, "tokens_at_stake": tokens}
+
+
+def _warm_up(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    about = [each for each in judged if each.concurrent]
+    if about:
+        words = (
+            "calls that begin alike are sent at once, before the first of them has left anything to read: send one, "
+            "wait for its first token, then the others"
+        )
+        yield _advice("send_one_first", words, about)
+
+
+def _writes(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    about, tokens, costs = [], 0, []
+    for each in judged:
+        written = each.call.row["cache_write_tokens"] or 0
+        if not written or each.read_later:
+            continue
+        about.append(each)
+        tokens += written
+        prompt, write = each.call.row["prompt_token_price"], each.call.row["cache_write_token_price"]
+        if prompt is not None and write is not None:
+            costs.append(written * max(0.0, write - prompt) / 1000)
+    if len(about) > 1:
+        words = (
+            "what these calls wrote to the cache was not read again in this run, and writing costs extra: mark what is "
+            'worth keeping (prompt_cache_breakpoint) and switch the rest off (prompt_cache_options={"mode": '
+            '"explicit"})'
+        )
+        advice = _advice("write_less", words, about, usd=math.fsum(costs) if costs else None)
+        yield {**advice, "tokens_at_stake": tokens}
+
+
+def _marks(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+    found: dict[str, list[Judged]] = defaultdict(list)
+    for each in judged:
+        if each.shared is not None:
+            found[segment_words(each.shared)].append(each)
+    for segment, about in found.items():
+        if len(about) < _A_FEW:
+            continue
+        costs = [cost for each in about if (cost := usd_lost(each, each.shared_tokens)) is not None]
+        words = (
+            f"these prompts begin alike as far as {segment}, but no breakpoint ends there, so that it is paid for in "
+            "full each time: set prompt_cache_breakpoint behind it"
+        )
+        advice = _advice("mark_shared_beginning", words, about, segment, usd=math.fsum(costs) if costs else None)
+        yield {**advice, "tokens_at_stake": sum(each.shared_tokens for each in about)}
+
+
+_RULES: tuple[Callable[[Sequence[Judged]], Iterable[CacheAdvice]], ...] = (
+    _move_behind,
+    _order_of_tools,
+    _history,
+    _keys,
+    _models,
+    _pauses,
+    _short,
+    _warm_up,
+    _marks,
+    _writes,
+)

@@ -1,0 +1,295 @@
+"""Why tokens were not read from the cache: a verdict for each call of a run, what was possible, and what would help.
+
+From history alone: fingerprints say which part of a prompt differs from an earlier one, times say what had expired, the
+providers' rules (``cache_rules.yaml``) say what could be read. No prompt is stored, so token counts of parts of prompts
+are estimates, and each verdict says how sure it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from rlm_cachetrack.analytics.results import Sheet, Table
+from rlm_cachetrack.fingerprint import decode_run
+
+from .advice import CacheAdvice, advise, usd_lost
+from .cache_rules import cache_rule
+from .chains import Call, Chains, segment_words
+from .verdicts import VERDICTS, Judged, Verdict, judge
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+__all__ = [
+    "VERDICTS",
+    "CacheAdvice",
+    "CacheExplanation",
+    "CallVerdict",
+    "Verdict",
+    "VerdictCount",
+    "explain_cache",
+    "explain_rows",
+]
+
+_MOST_CALLS = 50_000
+_NEIGHBOURS = 20
+_LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 5_000
+_BEFORE = 1_000
+"""So many calls before those that are explained are read, too: what they left in the cache can be read."""
+_LOOK_BACK = timedelta(hours=1)
+
+
+class CallVerdict(TypedDict):
+    """One call, and why it read what it read.
+
+    ``ceiling_tokens``: what the provider's rules allowed to be read. ``tokens_lost``: what more could have been read
+    had the cause not been, an estimate; ``usd_lost`` what that cost by the call's own prices, None without.
+    ``sureness``: 0-1. ``change`` (``added``, ``edited``, ``reordered``, ``shortened``), ``segment`` and
+    ``segment_number`` (from 0) say where the prompt parts from that of ``compared_with``, ``gap_s`` seconds before.
+    ``words`` says it in a sentence.
+    """
+
+    interaction_id: str
+    time: datetime
+    iteration: int | None
+    model: str
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    ceiling_tokens: int
+    verdict: Verdict
+    change: str | None
+    segment: str | None
+    segment_number: int | None
+    compared_with: str | None
+    gap_s: float | None
+    tokens_lost: int
+    usd_lost: float | None
+    sureness: float
+    words: str
+
+
+class VerdictCount(TypedDict):
+    """How often a verdict was given, and what the calls lost. USD: None where no call of it has a price."""
+
+    verdict: Verdict
+    calls: int
+    tokens_lost: int
+    usd_lost: float | None
+
+
+class CacheExplanation(TypedDict):
+    """Why a run read what it read. Token sums and rates (0-1) are over the calls that reported their cache use.
+
+    ``achieved_percentage`` (0-100) is the hit rate as a part of ``ceiling_hit_rate``, the best that the provider's
+    rules allowed for these prompts at these times. ``verdicts`` come with most lost first, and so does ``advice``.
+    ``rules`` names the rules used, each with ``source`` and ``read``; ``notes`` are sentences on what to know before
+    believing it.
+    """
+
+    query_id: str
+    run_id: datetime
+    total_interactions: int
+    prompt_tokens: int
+    cached_tokens: int
+    ceiling_tokens: int
+    cache_hit_rate: float | None
+    ceiling_hit_rate: float | None
+    achieved_percentage: float | None
+    tokens_lost: int
+    usd_lost: float | None
+    verdicts: Table[VerdictCount]
+    advice: Table[CacheAdvice]
+    rules: list[dict[str, Any]]
+    notes: list[str]
+    interactions: Table[CallVerdict]
+
+
+def explain_cache(
+    store: PostgresStore, query_id: str, run_id: datetime, *, limit: int = _MOST_CALLS
+) -> CacheExplanation | None:
+    """Why the calls of a run read from the cache what they read; None for a run without calls.
+
+    Blocks for up to five queries, and some 0.2 ms a call, including those of other runs that are looked at: as many
+    as ``limit``, but 2,000 at least and 5,000 at most.
+
+    Args:
+        store: Where the calls are.
+        query_id: The query.
+        run_id: The run of it.
+        limit: Only so many calls, the newest.
+    """
+    own = _calls(store, [(query_id, run_id)], limit + _BEFORE)
+    before = own[limit:]
+    if not own:
+        return None
+    others: list[dict[str, Any]] = []
+    if any(row["fingerprint"] is not None for row in own):
+        first, last = own[-1]["time"], own[0]["time"]
+        retention = max(cache_rule(row["provider"], row["model"]).ttl_s for row in own)
+        neighbours = store.query(
+            "explain_neighbours",
+            query_id=query_id,
+            run_id=run_id,
+            since=first - max(_LOOK_BACK, timedelta(seconds=retention)),
+            until=last,
+            models=sorted({row["model"] for row in own}),
+            limit=_NEIGHBOURS,
+        )
+        if neighbours:
+            runs = [(row["query_id"], row["run_id"]) for row in neighbours]
+            others = _calls(store, runs, min(max(limit, _LEAST_OF_NEIGHBOURS), _MOST_OF_NEIGHBOURS))
+    found = explain_rows(query_id, run_id, own[:limit], [*others, *before])
+    if before:
+        found["notes"].append(f"only the newest {limit:,} calls were looked at")
+    return found
+
+
+def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -> list[dict[str, Any]]:
+    keys = {"query_ids": [query_id for query_id, _ in runs], "run_ids": [run_id for _, run_id in runs]}
+    bounds = store.query("runs_bounds", **keys)[0]
+    return store.query("explain_calls", **keys, **bounds, limit=limit)
+
+
+def explain_rows(
+    query_id: str, run_id: datetime, own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]] = ()
+) -> CacheExplanation:
+    """The same from rows of the query ``explain_calls``. Pure.
+
+    Args:
+        query_id: The query.
+        run_id: The run of it.
+        own: Its calls.
+        others: Calls that are not explained, of other runs or of this one, which may have filled the cache.
+    """
+    judged = judge(Chains(_read(own, others)))
+    reported = [each for each in judged if _reported(each)]
+    prompt = sum(each.call.row["prompt_tokens"] for each in reported)
+    cached = sum(each.call.row["cached_tokens"] for each in reported)
+    ceiling = sum(each.ceiling for each in reported)
+    made: CacheExplanation = {
+        "query_id": query_id,
+        "run_id": run_id,
+        "total_interactions": len(judged),
+        "prompt_tokens": prompt,
+        "cached_tokens": cached,
+        "ceiling_tokens": ceiling,
+        "cache_hit_rate": cached / prompt if prompt else None,
+        "ceiling_hit_rate": ceiling / prompt if prompt else None,
+        "achieved_percentage": 100 * cached / ceiling if ceiling else None,
+        "tokens_lost": sum(each.lost for each in judged),
+        "usd_lost": _sum_usd(judged),
+        "verdicts": _counts(judged),
+        "advice": Table(advise(judged), CacheAdvice.__annotations__),
+        "rules": _rules(judged),
+        "notes": _notes(judged),
+        "interactions": Table([_said(each) for each in judged], CallVerdict.__annotations__),
+    }
+    return cast("CacheExplanation", Sheet(made))
+
+
+def _read(own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]]) -> list[Call]:
+    by_run: dict[tuple[str, datetime], list[tuple[Mapping[str, Any], bool]]] = defaultdict(list)
+    for rows, is_own in ((own, True), (others, False)):
+        for row in rows:
+            by_run[row["query_id"], row["run_id"]].append((row, is_own))
+    calls = []
+    for of_run in by_run.values():  # whole: fingerprints of a run are differences to each other
+        known = decode_run((row["interaction_id"], row["fingerprint"]) for row, _ in of_run)
+        calls += [Call.of(row, known.get(str(row["interaction_id"])), own=is_own) for row, is_own in of_run]
+    parts = {segment.digest for call in calls if call.own and call.fingerprint for segment in call.fingerprint.segments}
+    return [call for call in calls if call.own or _shares(call, parts)]
+
+
+def _shares(call: Call, parts: set[bytes]) -> bool:
+    """Whether a call has anything in common with those that are explained; most of other runs have not."""
+    fingerprint = call.fingerprint
+    if fingerprint is None:
+        return False
+    if fingerprint.response in parts:
+        return True
+    return any(segment.digest in parts for segment in fingerprint.segments)
+
+
+def _reported(judged: Judged) -> bool:
+    row = judged.call.row
+    return row["cached_tokens"] is not None and row["prompt_tokens"] is not None
+
+
+def _sum_usd(judged: Iterable[Judged]) -> float | None:
+    costs = [cost for each in judged if (cost := usd_lost(each)) is not None]
+    return math.fsum(costs) if costs else None
+
+
+def _counts(judged: Iterable[Judged]) -> Table[VerdictCount]:
+    groups: dict[Verdict, list[Judged]] = defaultdict(list)
+    for each in judged:
+        groups[each.verdict].append(each)
+    found: list[VerdictCount] = [
+        {
+            "verdict": verdict,
+            "calls": len(groups[verdict]),
+            "tokens_lost": sum(each.lost for each in groups[verdict]),
+            "usd_lost": _sum_usd(groups[verdict]),
+        }
+        for verdict in VERDICTS
+        if verdict in groups
+    ]
+    found.sort(key=lambda each: (-(each["usd_lost"] or 0.0), -each["tokens_lost"], -each["calls"]))
+    return Table(found, VerdictCount.__annotations__)
+
+
+def _said(judged: Judged) -> CallVerdict:
+    row, parted, compared = judged.call.row, judged.divergence, judged.compared
+    return {
+        "interaction_id": str(row["interaction_id"]),
+        "time": row["time"],
+        "iteration": row["iteration"],
+        "model": row["model"],
+        "prompt_tokens": row["prompt_tokens"],
+        "cached_tokens": row["cached_tokens"],
+        "ceiling_tokens": judged.ceiling,
+        "verdict": judged.verdict,
+        "change": None if parted is None else parted.change,
+        "segment": None if parted is None else segment_words(parted.segment),
+        "segment_number": None if parted is None else parted.at,
+        "compared_with": None if compared is None else str(compared.row["interaction_id"]),
+        "gap_s": judged.gap_s,
+        "tokens_lost": judged.lost,
+        "usd_lost": usd_lost(judged),
+        "sureness": judged.sureness,
+        "words": judged.words,
+    }
+
+
+def _rules(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+    used = {each.call.rule.name: each.call.rule for each in judged}
+    return [
+        {
+            "name": rule.name,
+            "matching": rule.matching,
+            "minimum_tokens": rule.minimum_tokens,
+            "step_tokens": rule.step_tokens,
+            "ttl_s": rule.ttl_s,
+            "published": rule.published,
+            "source": rule.source,
+            "read": rule.read.isoformat(),
+        }
+        for rule in used.values()
+    ]
+
+
+def _notes(judged: list[Judged]) -> list[str]:
+    said = ["tokens of parts of prompts are estimated from their characters; a prompt that was sent whole is exact"]
+    without = sum(each.verdict == "not_fingerprinted" for each in judged)
+    if without:
+        said.append(f"{without} of {len(judged)} calls have no fingerprint, so their ceiling is what they read")
+    unpublished = sorted({each.call.rule.name for each in judged if not each.call.rule.published})
+    if unpublished:
+        said.append(f"careful guesses stand in for rules that are not published: {', '.join(unpublished)}")
+    if len({each.call.fingerprint.installation for each in judged if each.call.fingerprint is not None}) > 1:
+        said.append("the calls come from several installations, whose fingerprints cannot be compared with each other")
+    return said

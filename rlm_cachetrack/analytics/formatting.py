@@ -1,0 +1,141 @@
+"""Numbers, moments and foreign text in words, for every surface: terminal, web page, report, notebook.
+
+A number does not pretend: what is not known is a dash, never 0, and a rate is neither 0 nor 100 % unless it is.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+__all__ = [
+    "NONE",
+    "clean",
+    "clean_lines",
+    "clock",
+    "day",
+    "duration",
+    "moment",
+    "number",
+    "percentage",
+    "rate",
+    "size",
+    "usd",
+    "verdict",
+]
+
+NONE = "–"  # noqa: RUF001
+"""Shown for NULL: not known, not reported. Never for 0."""
+
+_NOTHING_USD = 1e-12  # a thousandth of the cheapest token and less is what is left of subtracting two equal sums
+
+
+def clean(text: object) -> str:
+    r"""``text`` on one line, with everything that is not printable made visible, as ``\x1b``."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
+
+
+def clean_lines(text: str) -> str:
+    """Like :func:`clean`, but the line breaks stay: of messages of ours, in which foreign text is quoted."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def number(value: float | None) -> str:
+    """A whole number with thousands separators."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def rate(value: float | None) -> str:
+    """A fraction 0-1 as a percentage; neither 0 nor 100 % unless it is."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if 0 < value < 0.001:
+        return "<0.1 %"
+    return ">99.9 %" if 0.999 < value < 1 else f"{value:.1%}".replace("%", " %")
+
+
+def percentage(value: float | None) -> str:
+    """A percentage 0-100, like :func:`rate`."""
+    return rate(None if value is None else value / 100)
+
+
+def usd(value: float | None) -> str:
+    """US dollars: cents from one dollar on, below it at least three digits that mean something."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    amount, sign = abs(value), "-" if value < 0 else ""
+    if amount < _NOTHING_USD:
+        return "$0"
+    if amount >= 1:
+        return f"{sign}${amount:,.2f}"
+    digits = max(4, 2 - math.floor(math.log10(amount)))
+    if digits > 10:
+        return f"{sign}${amount:.1e}"
+    text = f"{amount:.{digits}f}"
+    while len(text) > 6 and text.endswith("0"):  # $0.00000450: the first four decimals stay, for the look of columns
+        text = text[:-1]
+    return f"{sign}${text}"
+
+
+def duration(milliseconds: float | None) -> str:
+    """A time span, from ``0.4 ms`` to ``3 h 02 min``."""
+    if milliseconds is None or not math.isfinite(milliseconds):
+        return NONE
+    if milliseconds < 999.5:
+        return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {left:02} s"
+    return f"{minutes // 60:,} h {minutes % 60:02} min"
+
+
+def size(count: float) -> str:
+    """Bytes, from ``17 bytes`` to ``1.2 GB``."""
+    if count < 1000:
+        return f"{count:.0f} byte{'' if count == 1 else 's'}"
+    for unit in ("kB", "MB"):
+        count /= 1000
+        if count < 999.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:,.1f} GB"
+
+
+def moment(value: datetime | None, *, full: bool = False) -> str:
+    """A moment in UTC, to the second or in full, in one word that ``--run`` takes."""
+    if value is None:
+        return NONE
+    text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds" if full else "seconds")
+    return f"{text}Z"
+
+
+def day(value: datetime) -> str:
+    """The day of a moment in UTC."""
+    return value.astimezone(UTC).date().isoformat()
+
+
+_VERDICTS = {
+    "first_call": "nothing to read yet",
+    "below_minimum": "too short",
+    "prefix_changed": "prompt changed",
+    "expired": "expired",
+    "model_changed": "other model",
+    "key_changed": "other cache key",
+    "provider_miss": "missed by the provider",
+    "hit": "hit",
+    "partial_hit": "partial hit",
+    "not_reported": "not reported",
+    "not_fingerprinted": "no fingerprint",
+}
+
+
+def verdict(name: str) -> str:
+    """Why a call read from the cache what it read, in a word or two; see :mod:`.report`."""
+    return _VERDICTS.get(name, name)
+
+
+def clock(value: datetime, *, full: bool = False) -> str:
+    """The time of day of a moment in UTC, to the second or the millisecond."""
+    return value.astimezone(UTC).time().isoformat(timespec="milliseconds" if full else "seconds")

@@ -1,0 +1,267 @@
+"""What a provider billed beside what is recorded: by day, model and tier, how much is covered, and what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.pricing import snapshot_names
+
+from .openai_exports import Line, read_export
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.pricing import PriceBook
+    from rlm_cachetrack.store import PostgresStore
+
+__all__ = ["Reconciliation", "ReconciliationRow", "reconcile"]
+
+_SAME_AS_DEFAULT = (None, "", "default", "auto", "standard")
+_Key = tuple[date, str | None, str | None]
+
+
+class ReconciliationRow(TypedDict):
+    """A day (UTC), model and tier; the last two are None where the export does not tell them apart.
+
+    ``exported_cost`` is what was billed, in an export of usage what its tokens cost by the price list (None where it
+    has no price). ``coverage_percentage`` (0-100): how much of it is recorded, by cost, in an export of usage by
+    tokens. ``unexplained_cost``: exported less recorded, USD; positive where the provider knows more than is recorded.
+    """
+
+    day: date
+    model: str | None
+    service_tier: str | None
+    exported_cost: float | None
+    recorded_cost: float
+    exported_requests: int
+    recorded_requests: int
+    exported_tokens: int
+    recorded_tokens: int
+    exported_cached_tokens: int
+    recorded_cached_tokens: int
+    unpriced_interactions: int
+    coverage_percentage: float | None
+    unexplained_cost: float | None
+
+
+class Reconciliation(TypedDict):
+    """The whole; as in a row. ``kind`` is ``costs`` or ``usage``."""
+
+    kind: str
+    day_from: date
+    day_to: date
+    exported_cost: float | None
+    recorded_cost: float
+    coverage_percentage: float | None
+    unexplained_cost: float | None
+    unpriced_interactions: int
+    rows: list[ReconciliationRow]
+    notes: list[str]
+
+
+@dataclass(slots=True)
+class _Sum:
+    cost: float = 0.0
+    priced: bool = True
+    requests: int = 0
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    unpriced: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt + self.completion
+
+
+def reconcile(
+    store: PostgresStore,
+    book: Callable[[], PriceBook],
+    path: str | os.PathLike[str],
+    provider: str = "openai",
+) -> Reconciliation:
+    """Compare an export of a provider with what is recorded in its days. Blocks for the file and a query.
+
+    Args:
+        store: Where the calls are.
+        book: Gives the prices by which the tokens of an export of usage get a cost; an export of costs needs none.
+        path: OpenAI's export of costs or usage, CSV or the Usage API's JSON.
+        provider: Whose calls it is about; calls of which nobody knows the provider are compared, too.
+
+    Raises:
+        ConfigError: The file is no such export, or has nothing in it.
+    """
+    export = read_export(path)
+    lines = export.lines
+    if not lines:
+        raise ConfigError(f"{os.fspath(path)}: has no usage and no cost in it")
+    kind = "usage" if lines[0].cost is None else "costs"
+    by_model = any(line.model is not None for line in lines)
+    tiers = _named_tiers(lines, kind)
+    begin, end = min(line.day for line in lines), max(line.day for line in lines)
+    exported = _exported(lines, book, provider, tiers)
+    rows_of_calls = _calls(store, begin, end, provider)
+    names = _exported_names(lines, rows_of_calls)
+    recorded = _recorded(rows_of_calls, by_model, names, tiers if kind == "costs" else None, bool(tiers))
+    rows = [_row(key, exported.get(key), recorded.get(key, _Sum()), kind) for key in sorted(
+        exported.keys() | recorded.keys(), key=lambda key: (key[0], key[1] or "", key[2] or "")
+    )]  # fmt: skip
+    return _whole(kind, begin, end, rows, by_model, bool(tiers), export.complete, names)
+
+
+def _named_tiers(lines: Iterable[Line], kind: str) -> frozenset[str]:
+    """The tiers that the export tells apart; none where it does not."""
+    named = frozenset(line.service_tier for line in lines if line.service_tier is not None)
+    return frozenset() if kind == "costs" and named <= {"default"} else named
+
+
+def _tier(name: str | None, by_tier: bool, named: frozenset[str] | None = None) -> str | None:
+    """The tier to compare by; one that is not ``named`` is billed among the default ones."""
+    if not by_tier:
+        return None
+    return "default" if name in _SAME_AS_DEFAULT or (named is not None and name not in named) else name
+
+
+def _exported(
+    lines: Iterable[Line], book: Callable[[], PriceBook], provider: str, tiers: frozenset[str]
+) -> dict[_Key, _Sum]:
+    found: dict[_Key, _Sum] = {}
+    for line in lines:
+        total = found.setdefault((line.day, line.model, _tier(line.service_tier, bool(tiers))), _Sum())
+        total.requests += line.requests
+        total.prompt += line.prompt_tokens
+        total.cached += line.cached_tokens
+        total.completion += line.completion_tokens
+        if line.cost is not None:
+            total.cost += line.cost
+            continue
+        noon = datetime.combine(line.day, time(12), UTC)
+        rates = None
+        if line.model is not None:
+            rates = book().rates(model=line.model, provider=provider, service_tier=line.service_tier, at=noon)
+        if rates is None:
+            total.priced = False
+            continue
+        plain = max(line.prompt_tokens - line.cached_tokens - line.cache_write_tokens, 0)
+        total.cost += (
+            plain * rates.prompt
+            + line.cached_tokens * rates.cached
+            + line.cache_write_tokens * rates.cache_write
+            + line.completion_tokens * rates.completion
+        ) / 1000
+    return found
+
+
+def _calls(store: PostgresStore, begin: date, end: date, provider: str) -> list[dict[str, Any]]:
+    return store.query(
+        "reconcile_calls",
+        since=datetime.combine(begin, time(0), UTC),
+        until=datetime.combine(end, time(0), UTC) + timedelta(days=1),
+        providers=[provider],
+    )
+
+
+def _exported_names(lines: Iterable[Line], calls: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the export calls models that are recorded by another name: ``gpt-5`` for ``gpt-5-2025-08-07``, or reversed.
+
+    Only where it is plain: of two snapshots of a model nobody knows which one its bare name was.
+    """
+    exported = {line.model for line in lines if line.model is not None}
+    names: dict[str, str] = {}
+    for model in {row["model"] for row in calls} - exported:
+        near = {name for name in exported if model in snapshot_names(name) or name in snapshot_names(model)}
+        if len(near) == 1:
+            (names[model],) = near
+    return names
+
+
+def _recorded(
+    rows: Iterable[Mapping[str, Any]],
+    by_model: bool,
+    names: Mapping[str, str],
+    named: frozenset[str] | None,
+    by_tier: bool,
+) -> dict[_Key, _Sum]:
+    found: dict[_Key, _Sum] = {}
+    for row in rows:
+        model = names.get(row["model"], row["model"]) if by_model else None
+        key = (row["day"].date(), model, _tier(row["service_tier"], by_tier, named))
+        total = found.setdefault(key, _Sum())
+        total.cost += row["total_cost"]
+        total.requests += row["interactions"]
+        total.prompt += row["prompt_tokens"]
+        total.cached += row["cached_tokens"]
+        total.completion += row["completion_tokens"]
+        total.unpriced += row["unpriced_interactions"]
+    return found
+
+
+def _row(key: _Key, exported: _Sum | None, recorded: _Sum, kind: str) -> ReconciliationRow:
+    billed = exported or _Sum()
+    known = billed.cost if billed.priced else None
+    if kind == "costs":
+        whole, part = billed.cost, recorded.cost
+    else:
+        whole, part = billed.tokens, recorded.tokens
+    return {
+        "day": key[0],
+        "model": key[1],
+        "service_tier": key[2],
+        "exported_cost": known,
+        "recorded_cost": recorded.cost,
+        "exported_requests": billed.requests,
+        "recorded_requests": recorded.requests,
+        "exported_tokens": billed.tokens,
+        "recorded_tokens": recorded.tokens,
+        "exported_cached_tokens": billed.cached,
+        "recorded_cached_tokens": recorded.cached,
+        "unpriced_interactions": recorded.unpriced,
+        "coverage_percentage": 100 * min(part, whole) / whole if whole > 0 else None,
+        "unexplained_cost": None if known is None else known - recorded.cost,
+    }
+
+
+def _whole(
+    kind: str,
+    begin: date,
+    end: date,
+    rows: list[ReconciliationRow],
+    by_model: bool,
+    by_tier: bool,
+    complete: bool,
+    names: Mapping[str, str],
+) -> Reconciliation:
+    weights = [(row["exported_cost"] or 0.0) if kind == "costs" else row["exported_tokens"] for row in rows]
+    shares = [weight * (row["coverage_percentage"] or 0.0) for weight, row in zip(weights, rows, strict=True)]
+    priced = [row for row in rows if row["exported_cost"] is not None]
+    notes = []
+    if not complete:
+        notes.append("the export is not whole: its last page says has_more, so ask for the page after it, too")
+    if not by_model:
+        notes.append("the export is not by model: days are compared as a whole")
+    notes += [f"recorded {model} is compared with {name}" for model, name in sorted(names.items())]
+    if not by_tier:
+        notes.append("the export is not by service tier: tiers are compared together")
+    elif kind == "costs":
+        notes.append("tiers that the export does not name are compared with default")
+    if kind == "usage":
+        notes.append("an export of usage has no costs: its tokens are priced by the price list, at the base price")
+        if len(priced) < len(rows):
+            notes.append(f"{len(rows) - len(priced)} lines of models without a price are left out of the costs")
+    if unpriced := sum(row["unpriced_interactions"] for row in rows):
+        notes.append(f"{unpriced:,} recorded calls have no price")
+    return {
+        "kind": kind,
+        "day_from": begin,
+        "day_to": end,
+        "exported_cost": sum(row["exported_cost"] or 0.0 for row in priced) if priced else None,
+        "recorded_cost": sum(row["recorded_cost"] for row in rows),
+        "coverage_percentage": sum(shares) / sum(weights) if sum(weights) > 0 else None,
+        "unexplained_cost": sum(row["unexplained_cost"] or 0.0 for row in priced) if priced else None,
+        "unpriced_interactions": sum(row["unpriced_interactions"] for row in rows),
+        "rows": rows,
+        "notes": notes,
+    }

@@ -1,0 +1,394 @@
+"""Prices of calls that are stored already: what other prices would change, changing it, and undoing that.
+
+A re-pricing is laid down first: each kind of call (model, provider, tier) gets its prices by time and size of the
+prompt, as rows that SQL can join. Then it is done in batches, each a transaction that also keeps what the calls had
+before and how far it is; so it can be continued after whatever stopped it, and undone. The arithmetic is that of
+:func:`.amounts`, operation by operation, so that a call costs the same to the last bit whether
+it is priced when it is stored or later.
+
+Calls whose prices were given by hand keep them. A cost that a provider returned stays; what the call would have cost
+without the cache is computed anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from rlm_cachetrack.errors import ConfigError, NotStoredError, PricingError
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.pricing import Period, PriceBook, Schedule
+    from rlm_cachetrack.store import PostgresStore, Session
+
+__all__ = [
+    "ModelDifference",
+    "PriceChange",
+    "Progress",
+    "Repricing",
+    "apply",
+    "changes",
+    "difference",
+    "lay_out",
+    "resume",
+    "scope",
+    "undo",
+]
+
+Progress = Callable[[int, int], None]
+"""Called with how many calls are done, and how many there are."""
+
+BATCH = 50_000
+_RUNS = 5_000
+_LARGEST = 2**31 - 1
+
+
+class ModelDifference(TypedDict):
+    """What a re-pricing would change for one model. Costs: USD over the priced calls, None when none is."""
+
+    model: str
+    total_interactions: int
+    changed_interactions: int
+    unpriced_before: int
+    unpriced_after: int
+    cost_before: float | None
+    cost_after: float | None
+
+
+class PriceChange(TypedDict):
+    """A re-pricing, as it is logged. Costs: USD over the changed calls that had a price."""
+
+    change_id: int
+    started_at: datetime
+    finished_at: datetime | None
+    status: str
+    pricing: str
+    since: datetime | None
+    until: datetime | None
+    model: str | None
+    query_id: str | None
+    total_interactions: int
+    looked_at: int
+    changed_interactions: int
+    batches: int
+    cost_before: float | None
+    cost_after: float | None
+
+
+class Repricing(TypedDict):
+    """What re-pricing was asked for, and what was done."""
+
+    difference: list[ModelDifference]
+    change: PriceChange | None
+
+
+_SCOPE = ("since", "until", "model", "query_id")
+
+
+def scope(
+    since: datetime | None = None, until: datetime | None = None, model: str | None = None, query_id: str | None = None
+) -> dict[str, Any]:
+    """Which calls: ``since <= time < until``, of a model, of a query; None for any."""
+    if since is not None and until is not None and since >= until:
+        raise ConfigError(f"since, {since.isoformat()}, is not before until, {until.isoformat()}")
+    return {"since": since, "until": until, "model": model, "query_id": query_id}
+
+
+def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> list[ModelDifference]:
+    """What re-pricing would change, by model, the greatest difference first. Changes nothing. Blocks.
+
+    Args:
+        store: Where the calls are.
+        book: The other prices.
+        which: As :func:`scope` gives it.
+    """
+    rates, _ = _rates(store.query("reprice_groups", **which), book)
+    rows = store.query("reprice_difference", rates=json.dumps(rates), **which)
+    return cast("list[ModelDifference]", rows)
+
+
+def apply(
+    store: PostgresStore,
+    book: PriceBook,
+    which: Mapping[str, Any],
+    *,
+    progress: Progress | None = None,
+    batch: int = BATCH,
+) -> PriceChange:
+    """Give calls other prices. Blocks: some 20 s a million calls that change.
+
+    One that was stopped is continued where it was, with the prices it was begun with, when the same is asked for again.
+
+    Args:
+        store: Where the calls are.
+        book: The other prices.
+        which: As :func:`scope` gives it.
+        progress: Told after every batch.
+        batch: How many calls a transaction.
+
+    Raises:
+        ConfigError: Another re-pricing is not finished.
+    """
+    with store.session() as session:
+        change_id = _unfinished(store, book, which)
+        if change_id is None:
+            rates, total = _rates(store.query("reprice_groups", **which), book)
+            (row,) = session.rows(
+                "reprice_begin",
+                pricing=book.describe(),
+                rates=json.dumps(rates),
+                total_interactions=total,
+                **which,
+            )
+            change_id = row["change_id"]
+        return _continue(session, change_id, progress, batch)
+
+
+def resume(store: PostgresStore, *, progress: Progress | None = None, batch: int = BATCH) -> PriceChange:
+    """Continue the re-pricing, or the undoing of one, that was stopped. Blocks.
+
+    Raises:
+        NotStoredError: There is none.
+    """
+    for change in changes(store):
+        if change["status"] in ("running", "summing"):
+            with store.session() as session:
+                return _continue(session, change["change_id"], progress, batch)
+        if change["status"] in ("undoing", "resumming"):
+            return undo(store, change["change_id"], progress=progress)
+    raise NotStoredError("no re-pricing was stopped before its end")
+
+
+def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progress | None = None) -> PriceChange:
+    """Give calls back what they had before a re-pricing, to the last bit. Blocks. Continues where it was stopped.
+
+    Args:
+        store: Where the calls are.
+        change_id: Which; None: the newest that is not undone.
+        progress: Told after every batch.
+
+    Raises:
+        NotStoredError: There is no such re-pricing, or it is undone already.
+        ConfigError: A newer one is not undone: its prices would be lost, and undoing it would bring back these.
+    """
+    standing = [change for change in changes(store) if change["status"] != "undone"]
+    if not standing:
+        raise NotStoredError("no re-pricing is there to be undone")
+    wanted = standing[0]["change_id"] if change_id is None else change_id
+    if wanted not in [change["change_id"] for change in standing]:
+        raise NotStoredError(f"no re-pricing {wanted} is there to be undone")
+    if wanted != standing[0]["change_id"]:
+        raise ConfigError(
+            f"re-pricing {standing[0]['change_id']} came after {wanted}: undo them from the newest to the oldest"
+        )
+    with store.session() as session:
+        state = _state(session, wanted)
+        total = done = state["changed_interactions"]
+        if state["batches"]:
+            session.run("reprice_analyze")
+        while state["batches"]:
+            done -= _undo_batch(session, wanted)
+            state = _state(session, wanted)
+            if progress is not None:
+                progress(total - done, total)
+        if state["status"] != "resumming":
+            with session.transaction():
+                session.run("reprice_runs_again", change_id=wanted)
+                session.run("reprice_status", change_id=wanted, status="resumming")
+        _sum_runs(session, wanted)
+        with session.transaction():
+            session.run("reprice_undo_optimizations", change_id=wanted)
+            session.run("reprice_undo_run_totals", change_id=wanted)
+            session.run("reprice_forget_runs", change_id=wanted)
+        _finish(session, wanted, "undone")
+        return _state(session, wanted)
+
+
+def changes(store: PostgresStore, limit: int = 1000) -> list[PriceChange]:
+    """The re-pricings, newest first. Blocks for one query."""
+    return cast("list[PriceChange]", store.query("price_changes", limit=limit))
+
+
+# -- a re-pricing, step by step ----------------------------------------------------------------------------------------
+
+
+def _unfinished(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> int | None:
+    for change in changes(store):
+        if change["status"] in ("done", "undone"):
+            continue
+        same = change["pricing"] == book.describe() and all(change[name] == which[name] for name in _SCOPE)  # type: ignore[literal-required]
+        if same and change["status"] in ("running", "summing"):
+            return change["change_id"]
+        raise ConfigError(
+            f"re-pricing {change['change_id']}, begun {change['started_at']:%Y-%m-%d %H:%M} UTC, was stopped before "
+            "its end: continue it (`rlm-cachetrack reprice --resume`) or undo (`rlm-cachetrack reprice --undo`)"
+        )
+    return None
+
+
+def _continue(session: Session, change_id: int, progress: Progress | None, batch: int) -> PriceChange:
+    while (done := _do_batch(session, change_id, batch)) is not None:
+        if progress is not None:
+            progress(*done)
+    _sum_runs(session, change_id)
+    _finish(session, change_id, "done")
+    return _state(session, change_id)
+
+
+def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | None:
+    """Price the next batch; how many calls are done and how many there are, None where all were done before."""
+    with session.transaction():
+        state = session.rows("reprice_lock", change_id=change_id)[0]
+        if state["status"] != "running":
+            return None
+        which = {name: state[name] for name in _SCOPE}
+        after = {"after_time": state["cursor_time"], "after_id": state["cursor_id"]}
+        (span,) = session.rows("reprice_next", size=size, **after, **which)
+        if not span["interactions"]:
+            session.run("reprice_collect_runs", change_id=change_id)
+            session.run("reprice_status", change_id=change_id, status="summing")
+            return None
+        session.run("timescale_unbounded_dml")
+        times = {"first_time": span["first_time"], "last_time": span["last_time"]}
+        rates = json.dumps(state["rates"])
+        session.run("reprice_stage", rates=rates, last_id=span["last_id"], **times, **after, **which)
+        session.run("reprice_save", change_id=change_id, batch=state["batches"] + 1)
+        session.run("reprice_apply", **times)
+        (changes,) = session.rows("reprice_batch")
+        (now,) = session.rows(
+            "reprice_advance",
+            change_id=change_id,
+            interactions=span["interactions"],
+            last_time=span["last_time"],
+            last_id=span["last_id"],
+            **changes,
+        )
+        return now["looked_at"], max(state["total_interactions"], now["looked_at"])
+
+
+def _undo_batch(session: Session, change_id: int) -> int:
+    """Undo the newest batch; how many calls it had changed."""
+    with session.transaction():
+        batch = session.rows("reprice_lock", change_id=change_id)[0]["batches"]
+        if not batch:
+            return 0
+        (span,) = session.rows("reprice_undo_span", change_id=change_id, batch=batch)
+        if span["first_time"] is not None:
+            session.run("timescale_unbounded_dml")
+            session.run("reprice_undo", change_id=change_id, batch=batch, **span)
+        count = session.run("reprice_undone", change_id=change_id, batch=batch)
+        session.run("reprice_retreat", change_id=change_id)
+        return count
+
+
+def _sum_runs(session: Session, change_id: int) -> None:
+    while True:
+        with session.transaction():
+            session.rows("reprice_lock", change_id=change_id)
+            session.run("reprice_stage_runs", change_id=change_id, size=_RUNS)
+            session.run("reprice_optimizations")
+            session.run("reprice_run_totals")
+            if not session.run("reprice_runs_done", change_id=change_id, size=_RUNS):
+                return
+
+
+def _finish(session: Session, change_id: int, status: str) -> None:
+    state = session.rows("reprice_lock", change_id=change_id)[0]
+    if state["first_time"] is not None:
+        session.refresh_hours(state["first_time"], state["last_time"])
+    session.run("reprice_status", change_id=change_id, status=status)
+
+
+def _state(session: Session, change_id: int) -> PriceChange:
+    (row,) = session.rows("reprice_lock", change_id=change_id)
+    return cast("PriceChange", {name: row[name] for name in PriceChange.__annotations__})
+
+
+# -- prices as rows ----------------------------------------------------------------------------------------------------
+
+
+def _rates(groups: list[dict[str, Any]], book: PriceBook) -> tuple[list[dict[str, Any]], int]:
+    """The prices of kinds of calls as rows, and how many calls there are."""
+    rates: list[dict[str, Any]] = []
+    for group in groups:
+        schedule = book.schedule(model=group["model"], provider=group["provider"], service_tier=group["service_tier"])
+        kind = {
+            "model": group["model"],
+            "provider": group["provider"] or "",
+            "service_tier": group["service_tier"] or "",
+        }
+        rates += lay_out(kind, schedule, group["first_time"], group["last_time"])
+    return rates, sum(group["interactions"] for group in groups)
+
+
+def lay_out(
+    kind: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
+) -> Iterator[dict[str, Any]]:
+    """The prices of one kind of call between two moments (both included), a row for each time and size of the prompt.
+
+    Args:
+        kind: What every row begins with: ``model``, ``provider`` and ``service_tier``.
+        schedule: Its prices; None: it has none, which is a row too.
+        first: Aware.
+        last: Aware.
+
+    Raises:
+        PricingError: Its prices may change at any moment.
+    """
+    for begin, end, period in _periods(kind, schedule, first, last):
+        times = {"valid_from": begin.isoformat(), "valid_to": end.isoformat()}
+        if period is None:
+            yield {**kind, **times, "above": -1, "up_to": _LARGEST, "source": None, "by_tokens_alone": True}
+            continue
+        starts = (-1, *period.starts, _LARGEST)
+        for index, rates in enumerate(period.rates):
+            yield {
+                **kind,
+                **times,
+                "above": starts[index],
+                "up_to": starts[index + 1],
+                "prompt": rates.prompt,
+                "cached": rates.cached,
+                "cache_write": rates.cache_write,
+                "completion": rates.completion,
+                "source": rates.source,
+                "by_tokens_alone": rates.by_tokens_alone,
+            }
+
+
+def _periods(
+    kind: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
+) -> Iterator[tuple[datetime, datetime, Period | None]]:
+    if schedule is None or schedule.always is not None:
+        yield first, last, None if schedule is None else schedule.always
+        return
+    days, times = schedule.changes
+    if times is None:
+        raise PricingError(f"the prices of {kind['model']} may change at any moment: its calls cannot be re-priced")
+    begins = sorted({first, *_moments(days, times, first, last)})
+    found: list[tuple[datetime, Period | None]] = []
+    for begin in begins:
+        period = schedule.at(begin)
+        if not found or found[-1][1] != period:
+            found.append((begin, period))
+    for index, (begin, period) in enumerate(found):
+        # PostgreSQL knows no less than a microsecond.
+        end = last if index + 1 == len(found) else found[index + 1][0] - timedelta(microseconds=1)
+        yield begin, end, period
+
+
+def _moments(days: list[int], times: list[time], first: datetime, last: datetime) -> Iterator[datetime]:
+    """When prices may change after ``first`` and up to ``last``."""
+    for day in days:
+        moment = datetime.combine(datetime.fromordinal(day), time(0), UTC)
+        if first < moment <= last:
+            yield moment
+    if not times:
+        return
+    for day in range(first.toordinal(), last.toordinal() + 1):
+        for at in (time(0), *times):
+            moment = datetime.combine(datetime.fromordinal(day), at, UTC)
+            if first < moment <= last:
+                yield moment

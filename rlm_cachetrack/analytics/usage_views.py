@@ -1,0 +1,382 @@
+"""What the pages show: usage in a range of time, runs and one run, as named queries give it. Reads only; each blocks.
+
+A range is :class:`Span`: its bounds lie on whole minutes, hours or days (UTC), and :attr:`Span.unit` is the width of a
+bucket. Minutes are read from the calls, wider buckets from the hourly sums.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypedDict, cast
+
+from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.store import PostgresStore
+
+from .summaries import of_run
+
+__all__ = [
+    "RANGES",
+    "SORTS",
+    "Call",
+    "Choices",
+    "Iteration",
+    "RunRow",
+    "RunsPage",
+    "Span",
+    "Usage",
+    "UsageRow",
+    "calls_of_run",
+    "iterations_of_run",
+    "marker",
+    "runs_page",
+    "span",
+    "usage",
+]
+
+Unit = Literal["minute", "hour", "day", "week", "month"]
+
+RANGES: Mapping[str, tuple[timedelta | None, Unit]] = {
+    "1h": (timedelta(hours=1), "minute"),
+    "24h": (timedelta(hours=24), "hour"),
+    "7d": (timedelta(days=7), "hour"),
+    "30d": (timedelta(days=30), "day"),
+    "90d": (timedelta(days=90), "day"),
+    "all": (None, "day"),
+}
+"""Ranges by name: how far back, and how wide a bucket is."""
+SORTS = ("start", "duration", "calls", "tokens", "cost", "saved", "hit_rate")
+"""What runs can be sorted by."""
+
+_BY_HOUR = timedelta(days=8)  # a longer range between two moments is shown by day
+
+
+class UsageRow(TypedDict):
+    """Sums over calls. Costs: USD over the priced calls, None when none is; ``cache_hit_rate`` 0-1, by tokens.
+
+    ``bucket`` is set in a row of a bucket, ``model`` and, where it is known, ``provider`` in one of a model.
+    """
+
+    bucket: datetime | None
+    provider: str | None
+    model: str | None
+    total_interactions: int
+    interactions_with_cache: int
+    interactions_without_cache: int
+    interactions_not_reported: int
+    failed_interactions: int
+    unpriced_interactions: int
+    total_prompt_tokens: int
+    total_completion_tokens: int
+    total_cached_tokens: int
+    total_uncached_tokens: int
+    total_cache_write_tokens: int
+    cache_hit_rate: float | None
+    total_cost: float | None
+    original_cost: float | None
+    cost_savings: float | None
+    avg_duration_ms: float | None
+    avg_time_to_first_token_ms: float | None
+
+
+class Choices(TypedDict):
+    """The models and providers of a range, in order."""
+
+    models: list[str]
+    providers: list[str]
+
+
+class Usage(TypedDict):
+    """What was used in a range: in all, by bucket (oldest first; those without calls are left out), and by model.
+
+    ``choices`` is what the range could be limited to, whatever it is limited to now.
+    """
+
+    since: datetime | None
+    until: datetime | None
+    unit: str
+    total: UsageRow
+    buckets: list[UsageRow]
+    models: list[UsageRow]
+    choices: Choices
+
+
+class RunRow(TypedDict):
+    """One line of the list of runs; counted from its calls. ``duration_ms`` is None while it goes on.
+
+    ``state`` is the status, but ``no end`` for a run whose end is not stored and that no call came to for an hour.
+    """
+
+    query_id: str
+    run_id: datetime
+    start_time: datetime
+    end_time: datetime | None
+    status: str
+    state: str
+    duration_ms: float | None
+    total_interactions: int
+    failed_interactions: int
+    total_prompt_tokens: int
+    total_completion_tokens: int
+    total_cached_tokens: int
+    cache_hit_rate: float | None
+    total_cost: float | None
+    cost_savings: float | None
+
+
+class RunsPage(TypedDict):
+    """Some runs, and what to pass as ``after`` for those that follow; None where none do."""
+
+    runs: list[RunRow]
+    next: str | None
+
+
+class Iteration(TypedDict):
+    """One iteration. ``prompt_tokens`` are those cached, written, not cached, and of calls that did not report it."""
+
+    iteration: int
+    total_interactions: int
+    failed_interactions: int
+    prompt_tokens: int
+    cached_tokens: int | None
+    cache_write_tokens: int
+    uncached_tokens: int
+    unreported_tokens: int
+    completion_tokens: int
+    cache_hit_rate: float | None
+    total_cost: float | None
+    original_cost: float | None
+    cost_savings: float | None
+
+
+class Call(TypedDict):
+    """One call, without its raw usage and metadata. Costs: USD; ``*_ms``: milliseconds."""
+
+    time: datetime
+    interaction_id: str
+    model: str
+    model_type: str | None
+    provider: str | None
+    api: str | None
+    service_tier: str | None
+    iteration: int | None
+    current_depth: int | None
+    recursion_id: str | None
+    parent_recursion_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    uncached_prompt_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    total_cost: float | None
+    original_cost: float | None
+    cost_savings: float | None
+    duration_ms: float | None
+    time_to_first_token_ms: float | None
+    success: bool
+    error_type: str | None
+    finish_reason: str | None
+    tool_call_count: int | None
+    price_source: str | None
+    usage_anomaly: str | None
+
+
+class CallsPage(TypedDict):
+    """Some calls of a run in order of time, and what to pass as ``after`` for those that follow."""
+
+    calls: list[Call]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of time: ``since <= time < until``, None for no bound, in buckets of ``unit``."""
+
+    since: datetime | None
+    until: datetime | None
+    unit: Unit
+
+
+class _After(NamedTuple):
+    """The last row of a page, as the next one is asked for."""
+
+    key: Any
+    query_id: str
+    run_id: str
+
+
+def span(
+    name: str = "7d", since: datetime | None = None, until: datetime | None = None, *, now: datetime | None = None
+) -> Span:
+    """The range of a name of :data:`RANGES`, or between two moments, with bounds on whole units.
+
+    Raises:
+        ConfigError: The name is unknown, or ``since`` is not before ``until``.
+    """
+    if since is None and until is None:
+        if name not in RANGES:
+            raise ConfigError(f"range={name!r}: expected one of {', '.join(RANGES)}")
+        back, unit = RANGES[name]
+        return Span(None if back is None else _floor((now or datetime.now(UTC)) - back, unit), None, unit)
+    first = None if since is None else since.astimezone(UTC)
+    last = None if until is None else until.astimezone(UTC)
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(f"since, {first.isoformat()}, is not before until, {last.isoformat()}")
+    length = None if first is None else (last or now or datetime.now(UTC)) - first
+    unit = "day" if length is None or length > _BY_HOUR else "hour" if length > timedelta(hours=3) else "minute"
+    whole: Unit = "hour" if unit == "day" else unit
+    ends = None if last is None else _floor(last, whole)
+    if last is not None and ends != last:
+        ends = _floor(last, whole) + timedelta(**{f"{whole}s": 1})
+    return Span(None if first is None else _floor(first, whole), ends, unit)
+
+
+def _floor(moment: datetime, unit: Unit) -> datetime:
+    changed = {"second": 0, "microsecond": 0}
+    if unit != "minute":
+        changed["minute"] = 0
+    if unit not in ("minute", "hour"):
+        changed["hour"] = 0
+    return moment.astimezone(UTC).replace(**changed)  # type: ignore[arg-type]
+
+
+def usage(store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None) -> Usage:
+    """What was used in a range, of one model or provider or of all. One query, however much is chosen."""
+    begin, end = within.since, within.until
+    rows = store.query("usage_breakdown", since=begin, until=end, unit=within.unit, model=model, provider=provider)
+    kinds: dict[str, list[UsageRow]] = {"total": [], "bucket": [], "model": [], "choice": []}
+    for row in rows:
+        kinds[row.pop("kind")].append(cast("UsageRow", row))
+    return {
+        "since": begin,
+        "until": end,
+        "unit": within.unit,
+        "total": kinds["total"][0],
+        "buckets": kinds["bucket"],
+        "models": kinds["model"],
+        "choices": {
+            "models": sorted({row["model"] for row in kinds["choice"] if row["model"]}),
+            "providers": sorted({row["provider"] for row in kinds["choice"] if row["provider"]}),
+        },
+    }
+
+
+def runs_page(
+    store: PostgresStore,
+    *,
+    search: str | None = None,
+    state: str | None = None,
+    sort: str = "start",
+    ascending: bool = False,
+    after: str | None = None,
+    limit: int = 50,
+) -> RunsPage:
+    """A page of the list of runs.
+
+    Args:
+        store: Where they are.
+        search: A part of the query's id, in upper or lower case.
+        state: Only runs of this state: a status, or ``no end``.
+        sort: One of :data:`SORTS`. Runs are sorted by what was stored when they ended; those that go on come last.
+        ascending: The lowest first.
+        after: ``next`` of the page before.
+        limit: The most to return.
+
+    Raises:
+        ConfigError: ``sort`` is unknown, or ``after`` is none of ours.
+    """
+    if sort not in SORTS:
+        raise ConfigError(f"sort={sort!r}: expected one of {', '.join(SORTS)}")
+    last = _after(after)
+    shared: dict[str, Any] = {
+        "search": f"%{_literally(search)}%" if search else None,
+        "state": state or None,
+        "after_query_id": last.query_id if last else None,
+        "after_run_id": last.run_id if last else None,
+        "limit": limit + 1,
+    }
+    newest = sort == "start" and not ascending
+    if newest:
+        rows = store.query("runs_newest_page", after_time=last.key if last else None, **shared)
+    else:
+        key = float(last.key) if last else None
+        rows = store.query("runs_page", sort=sort, direction=-1 if ascending else 1, after_key=key, **shared)
+    more, rows = len(rows) > limit, rows[:limit]
+    following = None
+    if more:
+        end = rows[-1]
+        # repr of a float is exact, and so is what PostgreSQL reads of it
+        following = _pack(
+            (end["start_time"].isoformat() if newest else repr(end["key"])), end["query_id"], end["run_id"]
+        )
+    for row in rows:
+        del row["key"]
+    return {"runs": cast("list[RunRow]", rows), "next": following}
+
+
+def iterations_of_run(store: PostgresStore, query_id: str, run_id: datetime) -> list[Iteration]:
+    """What each iteration of a run used and cost, from its calls."""
+    return cast("list[Iteration]", store.query("run_iterations", **of_run(store, query_id, run_id)))
+
+
+def calls_of_run(
+    store: PostgresStore, query_id: str, run_id: datetime, *, after: str | None = None, limit: int = 100
+) -> CallsPage:
+    """A page of the calls of a run, in order of time.
+
+    Raises:
+        ConfigError: ``after`` is none of ours.
+    """
+    last = _after(after)
+    rows = store.query(
+        "run_calls",
+        **of_run(store, query_id, run_id),
+        after_time=last.key if last else None,
+        after_id=last.query_id if last else None,
+        limit=limit + 1,
+    )
+    more, rows = len(rows) > limit, rows[:limit]
+    following = _pack(rows[-1]["time"].isoformat(), rows[-1]["interaction_id"], run_id) if more else None
+    return {"calls": cast("list[Call]", rows), "next": following}
+
+
+def marker(store: PostgresStore) -> str:
+    """Something that differs when calls or runs came or ended."""
+    return str(store.query("dashboard_marker")[0]["marker"])
+
+
+def _literally(text: str) -> str:
+    """Text as a LIKE pattern for itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("\0", "")
+
+
+def _pack(key: str, query_id: str, run_id: datetime) -> str:
+    text = json.dumps([key, query_id, run_id.isoformat()], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _after(text: str | None) -> _After | None:
+    if not text:
+        return None
+    try:
+        key, query_id, run_id = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        datetime.fromisoformat(run_id)
+        if not (isinstance(key, str) and isinstance(query_id, str)) or "\0" in query_id:
+            raise ValueError
+        if not _is_float(key):
+            datetime.fromisoformat(key)
+        return _After(key, query_id, run_id)
+    except (ValueError, TypeError):
+        raise ConfigError("after: expected what `next` of the page before said") from None
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

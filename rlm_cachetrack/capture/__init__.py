@@ -1,0 +1,10 @@
+"""Turn calls of the OpenAI SDK into journal events. The only package that knows openai and wrapt."""
+
+from .context import ContextThreadPoolExecutor
+from .patching import instrument, uninstrument
+
+__all__ = [
+    "ContextThreadPoolExecutor",
+    "instrument",
+    "uninstrument",
+]

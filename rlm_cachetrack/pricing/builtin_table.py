@@ -1,0 +1,315 @@
+"""The built-in price table: ``genai-prices``, read as schedules of prices.
+
+A :class:`Schedule` has the prices of one model at one provider and tier, by period of time and by size of the
+prompt. What no list can be right about has none: a tier that is listed nowhere, a model that somebody serves
+himself under a vendor's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from rlm_cachetrack._process import fork_gate as _forking
+from rlm_cachetrack._process import waited_for
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
+
+__all__ = ["BASE_TIER", "BuiltInTable", "Period", "Rates", "Schedule", "canonical_provider", "snapshot_names"]
+
+BASE_TIER = "default"
+
+# "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
+_SAME_PRICE = frozenset({("groq", "flex")})
+
+# The provider names of capture, and common spellings, in the ids of genai-prices. None is "nobody knows who".
+_PROVIDER_IDS: Mapping[str, str | None] = {
+    "unknown": None,
+    "xai": "x-ai",
+    "bedrock": "aws",
+    "amazon-bedrock": "aws",
+    "gemini": "google",
+    "gemini-compat": "google",
+    "vertex": "google",
+    "vertex-ai": "google",
+    "moonshot": "moonshotai",
+    "azure-openai": "azure",
+    "z-ai": "zai",
+}
+# Who serves models at a price of his own, or on his own machine: a vendor's price would be a guess there,
+# whatever the model is called ("gpt-4" is a popular --served-model-name of vLLM). The YAML can price them.
+_OWN_PRICES = frozenset(
+    """vllm ollama llamacpp llama-cpp lmstudio gpustack sglang tgi localai xinference
+    watsonx snowflake heroku crusoe alibaba huggingface github github-models""".split()  # noqa: SIM905
+)
+# Names that only the vendor's own service answers to: the name alone gives the price, through any proxy.
+# Models with open weights are left out on purpose: anybody may serve gpt-oss, llama or glm at any price.
+_VENDOR_NAMES: Mapping[str, re.Pattern[str]] = {
+    "openai": re.compile(r"gpt-(?!oss)|chatgpt-|o[134](-|$)|codex-|computer-use|text-embedding-|ft:(gpt|o\d)-"),
+    "anthropic": re.compile(r"claude-"),
+    "google": re.compile(r"gemini-"),
+    "x-ai": re.compile(r"grok-"),
+    "deepseek": re.compile(r"deepseek-(chat|reasoner)$"),
+    "mistral": re.compile(r"(mistral|ministral|magistral|codestral|devstral|pixtral)-.*latest$"),
+    "perplexity": re.compile(r"sonar(-|$)"),
+    "cohere": re.compile(r"command-"),
+    "voyageai": re.compile(r"voyage-"),
+}
+_FULL_DATE = re.compile(r"[-@]20\d{2}(-?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])$")
+_MONTH_DAY = re.compile(r"-(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$")
+# What a price list of genai-prices may charge by that TokenUsage cannot show.
+_NOT_BY_TOKENS = frozenset({"requests_kcount", "output_reasoning_mtok", "output_citation_mtok"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The prices of one call, in USD per 1,000 tokens.
+
+    Attributes:
+        prompt: Price of input that was neither read from the cache nor written to it.
+        cached: Price of input read from the cache.
+        cache_write: Price of input written to the cache.
+        completion: Price of output.
+        source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that anyone can look it up again.
+        by_tokens_alone: False where the provider also charges what tokens do not show, such as a fee a
+            request: the prices hold, but no total can be computed from them.
+    """
+
+    prompt: float
+    cached: float
+    cache_write: float
+    completion: float
+    source: str
+    by_tokens_alone: bool = True
+
+
+def canonical_provider(name: str | None) -> str | None:
+    """The id by which price lists know a provider; None where nobody knows who it is."""
+    key = (name or "unknown").strip().lower()
+    return _PROVIDER_IDS.get(key, _PROVIDER_IDS.get(key.replace("_", "-"), key))
+
+
+def snapshot_names(model: str, *, month_day: bool = True) -> tuple[str, ...]:
+    """The names to look a model up by: its own, then without the date of a snapshot.
+
+    Args:
+        model: Such as ``gpt-5-2025-08-07``, ``claude-sonnet-4-20250514``.
+        month_day: Also take ``-0613`` of ``gpt-4-0613`` for a date.
+    """
+    base = _FULL_DATE.sub("", model)
+    if base == model and month_day:
+        base = _MONTH_DAY.sub("", model)
+    return (model, base) if base not in (model, "") else (model,)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Prices while they do not change: ``rates[i]`` is for prompts of more than ``starts[i - 1]`` tokens."""
+
+    starts: tuple[int, ...]
+    rates: tuple[Rates, ...]
+
+
+class Schedule:
+    """The prices of one model at one provider and tier over time.
+
+    Args:
+        always: The one period there is; None where prices change, …
+        resolve: … and this tells those of a moment in UTC, …
+        days: … which can differ only from these days (ordinals) on, …
+        times: … and only from these times of a day on. None: at any moment, so that nothing is remembered.
+    """
+
+    __slots__ = ("_days", "_periods", "_resolve", "_times", "always")
+
+    def __init__(
+        self,
+        always: Period | None,
+        resolve: Callable[[datetime], Period | None] | None = None,
+        days: Iterable[int] = (),
+        times: Iterable[time] | None = (),
+    ) -> None:
+        self.always = always
+        self._resolve = resolve
+        self._days = sorted(set(days))
+        self._times = None if times is None else sorted(set(times))
+        self._periods: dict[tuple[int, int], Period | None] = {}
+
+    @property
+    def changes(self) -> tuple[list[int], list[time] | None]:
+        """The days (as ordinals) and the times of a day (UTC; None: any) at which prices may change."""
+        return self._days, self._times
+
+    def at(self, moment: datetime | None) -> Period | None:
+        """Return the prices at a moment (None: now), None if the model has none then."""
+        if self._resolve is None:
+            return self.always
+        if moment is None:
+            moment = datetime.now(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if self._times is None:
+            return self._resolve(moment)
+        key = (bisect_right(self._days, moment.toordinal()), bisect_right(self._times, moment.time()))
+        if key not in self._periods:
+            self._periods[key] = self._resolve(moment)
+        return self._periods[key]
+
+
+class BuiltInTable:
+    """The price table of ``genai-prices``, as it came with the installed release.
+
+    The bundled data is read, not the snapshot that an application may have replaced: a price source that
+    names a release must lead everybody to the same prices.
+    """
+
+    def __init__(self) -> None:
+        self._listed: dict[str, Provider] | None = None
+
+    def find(self, model: str, provider: str | None, tier: str) -> Schedule | None:
+        """The schedule of a model, or None. ``provider`` is canonical, None for "nobody knows"."""
+        if provider in _OWN_PRICES:
+            return None
+        for name in snapshot_names(model, month_day=False):
+            hit = self._model(name, provider)
+            if hit is not None:
+                return self._schedule(*hit, tier)
+        return None
+
+    def knows(self, model: str, provider: str | None) -> bool:
+        """Whether a provider, or where none is named anyone, is listed with prices of a model."""
+        if self.find(model, provider, BASE_TIER) is not None or self.find(model, None, BASE_TIER) is not None:
+            return True
+        if provider is not None:
+            return False
+        return any(self.find(model, other, BASE_TIER) is not None for other in self._providers)
+
+    def names(self) -> list[str]:
+        """The names of all models that are listed. Blocks for half a second the first time."""
+        return sorted({model.id for provider in self._providers.values() for model in provider.models})
+
+    def provider_near(self, name: str) -> str | None:
+        """A provider that is listed and whose name is nearly the one given, None where that is a name of its own.
+
+        One that holds a listed name, such as ``openai-eu``, is meant as it is. Blocks for half a second the first time
+        that a name is not among those that need no list.
+        """
+        key = canonical_provider(name)
+        known = {*_PROVIDER_IDS, *filter(None, _PROVIDER_IDS.values()), *_VENDOR_NAMES, *_OWN_PRICES}
+        if key is None or key in known:
+            return None
+        known |= self._providers.keys()
+        if any(one in key for one in known):
+            return None
+        return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)), None)
+
+    @property
+    def _providers(self) -> dict[str, Provider]:
+        # Not a cached_property: in Python 3.11 that holds a lock, which a forked child would find locked for ever.
+        if self._listed is None:
+            with _forking.gate, waited_for("httpx2"):
+                from genai_prices.data import providers
+
+            self._listed = {provider.id: provider for provider in providers}
+        return self._listed
+
+    def _model(self, name: str, provider: str | None) -> tuple[Provider, ModelInfo] | None:
+        listed = self._providers.get(provider) if provider else None
+        if listed is None:
+            prefix, slash, rest = name.partition("/")
+            if slash and (canonical_provider(prefix) in _VENDOR_NAMES or prefix == "azure"):
+                name = rest  # as gateways write it: openai/gpt-5
+            vendor = next((key for key, names in _VENDOR_NAMES.items() if names.match(name.lower())), None)
+            listed = self._providers.get(vendor) if vendor else None
+        if listed is None:
+            return None
+        # Azure lists few models of its own and names OpenAI and others as where to look next.
+        found = listed.find_model(name, all_providers=list(self._providers.values()))
+        return None if found is None else (listed, found)
+
+    def _schedule(self, provider: Provider, model: ModelInfo, tier: str) -> Schedule | None:
+        if model.prices == []:
+            return None
+        context: dict[str, str] = {}
+        if tier != BASE_TIER and (provider.id, tier) not in _SAME_PRICE:
+            context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+        # The tiers of another provider's list do not hold here (genai-prices leaves them out too).
+        own = any(model is listed for listed in provider.models)
+        variants = [
+            variant
+            for variant in (getattr(model, "price_variants", None) or ())
+            if own and context and all(context.get(key) == value for key, value in variant.when.items())
+        ]
+        if context and not variants:
+            return None
+        source = f"genai-prices:{version('genai-prices')}"
+
+        def resolve(moment: datetime) -> Period | None:
+            if not context:
+                return _period(model, model.get_prices(moment), source)
+            # Before a tier's first day genai-prices takes the base price, which is wrong by half: "Tier
+            # history before this verification is not modeled", says its data on OpenAI.
+            active = any(item.constraint is None or item.constraint.active(moment) for item in variants)
+            return _period(model, model.get_prices(moment, context), source) if active else None
+
+        dated = [*(model.prices if isinstance(model.prices, list) else ()), *variants]
+        constraints = [entry.constraint for entry in dated if entry.constraint is not None]
+        if not constraints:
+            always = resolve(datetime.now(UTC))
+            return None if always is None else Schedule(always)
+        return Schedule(None, resolve, *_changes(constraints))
+
+
+def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
+    """The days (ordinals) and times of day (UTC) at which constraints of genai-prices can begin or cease to hold."""
+    days: list[int] = []
+    times: list[time] = []
+    for constraint in constraints:
+        if hasattr(constraint, "start_date"):
+            days.append(constraint.start_date.toordinal())
+        elif hasattr(constraint, "start_time"):
+            for moment in (constraint.start_time, constraint.end_time):
+                aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+                times.append(datetime.combine(date(1970, 1, 1), aware).astimezone(UTC).time())
+        else:  # a kind that a later release brings
+            return [], None
+    return days, times
+
+
+def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
+    """The bands of a price list, or None where tokens have no price in it."""
+    listed: dict[str, Any] = {key: value for key, value in vars(prices).items() if value is not None}
+    if not listed and model.id.endswith(":free"):
+        listed = {"input_mtok": Decimal(0)}
+    prompt = listed.get("input_mtok")
+    if prompt is None:  # by the hour, page or character, or an empty list, which is not the same as free
+        return None
+    # A cache price that is left out is the prompt price: no discount, no premium.
+    columns = (
+        prompt,
+        listed.get("cache_read_mtok", prompt),
+        listed.get("cache_write_mtok", prompt),
+        listed.get("output_mtok", Decimal(0)),  # embeddings
+    )
+    starts = tuple(sorted({tier.start for column in columns for tier in getattr(column, "tiers", ())}))
+    by_tokens_alone = not (listed.keys() & _NOT_BY_TOKENS)
+    rates: list[Rates] = []
+    for above in (None, *starts):
+        prompt, cached, write, output = (float(_in_band(column, above) / 1_000) for column in columns)
+        rates.append(Rates(prompt, cached, write, output, source, by_tokens_alone))
+    return Period(starts, tuple(rates))
+
+
+def _in_band(price: Decimal | TieredPrices, above: int | None) -> Decimal:
+    """USD per 1M tokens for a prompt of more than ``above``; a band's price holds for the whole prompt."""
+    if isinstance(price, Decimal):
+        return price
+    tiers = [tier for tier in price.tiers if above is not None and above >= tier.start]  # sorted by start
+    return tiers[-1].price if tiers else price.base

@@ -1,0 +1,253 @@
+"""The mistakes of a pricing file that only the whole of it shows: names that lead nowhere, entries that hold both."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations, product
+from typing import Any
+
+from rlm_cachetrack.pricing.builtin_table import BuiltInTable, canonical_provider
+
+from .rules import ModelRule, Pattern, PricingFile, Span, intersect
+from .schema import Discount
+from .yaml_nodes import Mistakes, Table, Values
+
+__all__ = ["check", "dotted", "entries"]
+
+_MOST_WORDS = 12
+_MOST_REPEATED = 100
+
+
+def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
+    """Every entry of a file as it is written: the keys that lead to it, its line, and what stands there."""
+    models = root.get("models")
+    if not isinstance(models, Table):
+        return
+    for name, found in models.items():
+        if isinstance(found, Values):
+            for index, entry in enumerate(found):
+                yield ["models", name, index], found.lines[index], entry
+        else:
+            yield ["models", name], models.lines[name], found
+
+
+def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any], mistakes: Mistakes) -> None:
+    """Find them. Blocks for half a second where an alias leaves the file, to load the built-in table.
+
+    Args:
+        root: The file as it is written.
+        rules: What of it is right.
+        discounts: Likewise.
+        mistakes: Where they go.
+    """
+    table = BuiltInTable()
+    _bands(root, mistakes)
+    _providers(root, table, mistakes)
+    _aliases(root, rules, table, mistakes)
+    _overlaps(root, rules, mistakes)
+    _expressions(root, rules, table, mistakes)
+    _discounts(root, discounts, mistakes)
+
+
+def _bands(root: Table, mistakes: Mistakes) -> None:
+    """One size of prompt that is written in two ways, such as 272000 and 272_000: whose price would it be?"""
+    for path, _, entry in entries(root):
+        if not isinstance(entry, Table):
+            continue
+        places = [(path, entry)]
+        if isinstance(tiers := entry.get("tiers"), Table):
+            places += [([*path, "tiers", name], tier) for name, tier in tiers.items() if isinstance(tier, Table)]
+        for place, table in places:
+            if not isinstance(above := table.get("above"), Table):
+                continue
+            first: dict[str, str] = {}
+            for written in above:
+                known = first.setdefault(written.replace("_", ""), written)
+                if known != written:
+                    found = f"is the size of {known} (line {above.lines[known]})"
+                    mistakes.add(above.lines[written], f"{dotted(place)}.above.{written}", found, "another size")
+
+
+def _providers(root: Table, table: BuiltInTable, mistakes: Mistakes) -> None:
+    """A provider's name that is misspelt: its prices would hold for no call, and nobody would be told."""
+    named = [
+        (entry.lines["provider"], f"{dotted(path)}.provider", entry["provider"])
+        for path, _, entry in entries(root)
+        if isinstance(entry, Table) and isinstance(entry.get("provider"), str)
+    ]
+    if isinstance(written := root.get("discounts"), Table):
+        named += [(written.lines[name], f"discounts.{name}", name) for name in written]
+    for line, key, name in named:
+        if near := table.provider_near(name):
+            found = f"is {name}, which nobody is called (did you mean {near}?)"
+            mistakes.add(line, key, found, "the name by which calls know their provider")
+
+
+def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:
+    # All names that are written, also those of entries with a mistake of their own, which is told there.
+    written = root.get("models")
+    by_name: dict[str, list[ModelRule]] = {name: [] for name in written} if isinstance(written, Table) else {}
+    for rule in rules:
+        by_name.setdefault(rule.name, []).append(rule)
+    file = PricingFile("", "", tuple(_pattern(name, some) for name, some in by_name.items()), {})
+    for rule in rules:
+        if rule.alias is None:
+            continue
+        line, key = _line(root, rule, "alias"), f"{_key(rule)}.alias"
+        circle = _circle(file, rule)
+        if circle is not None:
+            mistakes.add(
+                line,
+                key,
+                f"goes round in a circle ({' -> '.join(circle)})",
+                "the name of a model that has prices",
+            )
+        elif next(file.matching(rule.alias, (rule.name,)), None) is None and not table.knows(rule.alias, rule.provider):
+            known = [name for name in by_name if name != rule.name] + table.names()
+            near = difflib.get_close_matches(rule.alias, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            mistakes.add(
+                line, key, f"is {rule.alias}, a model that nobody lists{hint}", "one of this file or the table"
+            )
+
+
+def _pattern(name: str, rules: Iterable[ModelRule]) -> Pattern:
+    try:
+        return Pattern.of(name, tuple(rules))
+    except re.error:  # no regular expression: told elsewhere
+        return Pattern(name, None, None, ())
+
+
+def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
+    """The names from an alias back to one of them, None where it ends somewhere."""
+    way = [first.name]
+    rule = first
+    while rule.alias is not None:
+        if rule.alias in way:
+            return [*way, rule.alias]
+        pattern = next(file.matching(rule.alias, way), None)
+        following = next((one for one in pattern.rules if one.alias is not None), None) if pattern else None
+        if pattern is None or following is None:
+            return None
+        way.append(pattern.name)
+        rule = following
+    return None
+
+
+def _overlaps(root: Table, rules: Sequence[ModelRule], mistakes: Mistakes) -> None:
+    for one, other in combinations(rules, 2):
+        if one.name == other.name and one.provider == other.provider and intersect(one.span, other.span):
+            _overlap(root, one, other, f"holds at the same time as {_key(one)}", mistakes)
+
+
+def _overlap(root: Table, one: ModelRule, other: ModelRule, found: str, mistakes: Mistakes) -> None:
+    mistakes.add(
+        _line(root, other),
+        _key(other),
+        f"{found} (line {_line(root, one)})",
+        "another provider, or other days (valid_from, valid_to)",
+    )
+
+
+def _expressions(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:
+    """Two expressions that fit one name: whose price would it be?"""
+    patterns = {rule.name: _pattern(rule.name, ()) for rule in rules}
+    expressions = [rule for rule in rules if patterns[rule.name].regex is not None]
+    if len({rule.name for rule in expressions}) < 2:
+        return
+    listed = [*(rule.alias for rule in rules if rule.alias), *table.names()]
+    for one, other in combinations(expressions, 2):
+        if one.name == other.name or one.provider != other.provider or not intersect(one.span, other.span):
+            continue
+        first, second = patterns[one.name].regex, patterns[other.name].regex
+        if first is None or second is None:
+            continue
+        names = chain(listed, _examples(first, second))
+        both = next((name for name in names if first.fullmatch(name) and second.fullmatch(name)), None)
+        if both is not None:
+            _overlap(root, one, other, f"fits {both}, as does {_key(one)}", mistakes)
+
+
+def _examples(one: re.Pattern[str], other: re.Pattern[str]) -> Iterator[str]:
+    """Names that both expressions may fit, made from what they consist of: a search, no proof that there is none."""
+    parser = getattr(re, "_parser", None)  # the standard library's own; without it only listed names are tried
+    if parser is None:
+        return
+    first, second = (sorted(_words(parser.parse(pattern.pattern)), key=len) for pattern in (one, other))
+    yield from chain(first, second)
+    for left, right in product(first, second):
+        yield from (left + right, right + left)
+
+
+def _words(parsed: Iterable[tuple[Any, Any]]) -> set[str]:
+    """Some short texts that fit a part of an expression, as the parser of `re` gives it."""
+    words = {""}
+    for kind, what in parsed:
+        words = {left + right for left in words for right in _part(str(kind), what)}
+        words = set(sorted(words, key=lambda word: (len(word), word))[:_MOST_WORDS])
+    return words
+
+
+def _part(kind: str, what: Any) -> set[str]:
+    match kind:
+        case "LITERAL":
+            return {chr(what)}
+        case "ANY" | "NOT_LITERAL" | "CATEGORY":
+            return {"a", "1", "-"}
+        case "RANGE":
+            return {chr(what[0]), chr(what[1])}
+        case "IN":
+            return {word for inner, value in what for word in _part(str(inner), value)}
+        case "BRANCH":
+            return {word for branch in what[1] for word in _words(branch)}
+        case "SUBPATTERN":
+            return _words(what[3])
+        case "ATOMIC_GROUP":
+            return _words(what)
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+            least, most, inner = what
+            counts = {least, min(int(most), least + 1)}
+            return {word * count for word in _words(inner) for count in counts if count <= _MOST_REPEATED}
+        case _:  # an anchor, a look to either side: what comes of it is tried by the expression itself
+            return {""}
+
+
+def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) -> None:
+    written: Any = root.get("discounts")
+    seen: list[tuple[str | None, str, int, Span]] = []
+    for provider, given in discounts.items():
+        for index, one in enumerate(given if isinstance(given, list) else [given]):
+            span = Span(one.valid_from, one.valid_to) if isinstance(one, Discount) else Span(None, None)
+            in_list = isinstance(given, list)
+            line = written[provider].lines[index] if in_list else written.lines[provider]
+            key = f"discounts.{provider}{f'[{index}]' if in_list else ''}"
+            for known, first, first_line, other in seen:
+                if known == canonical_provider(provider) and intersect(span, other):
+                    found = f"holds at the same time as {first} (line {first_line})"
+                    mistakes.add(line, key, found, "other days (valid_from, valid_to)")
+                    break
+            seen.append((canonical_provider(provider), key, line, span))
+
+
+def _line(root: Table, rule: ModelRule, key: str | None = None) -> int:
+    models = root["models"]
+    name, *index = rule.place
+    entry = models[name]
+    line: int = models.lines[name]
+    if index:
+        line, entry = entry.lines[index[0]], entry[index[0]]
+    return entry.lines.get(key, line) if key is not None else line
+
+
+def _key(rule: ModelRule) -> str:
+    return dotted(["models", *rule.place])
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """The keys that lead to a place, as messages name it: ``models.gpt-5[0].prompt``."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"
+    return text

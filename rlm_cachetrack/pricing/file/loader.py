@@ -1,0 +1,283 @@
+"""The pricing file: read, checked whole, and turned into USD per 1,000 tokens. All mistakes are reported at once.
+
+::
+
+    prices.yaml:7: models.gpt-5.prompt: is -1; expected USD per 1M tokens, a number of at least 0 such as 1.25
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rlm_cachetrack.errors import PricingError
+from rlm_cachetrack.pricing.builtin_table import BASE_TIER, canonical_provider
+
+from . import cross_checks as overlaps
+from .rules import Bands, DiscountRule, FourPrices, ModelRule, Pattern, PricingFile
+from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, Prices, TierPrices
+from .yaml_nodes import Mistakes, Table, Text, Values, read_yaml, shown
+
+__all__ = ["json_schema", "read_pricing"]
+
+_PRICE_KEYS = ("prompt", "cached", "cache_write", "completion")
+_ENTRY = "a mapping with prompt and completion, or alias"
+_LISTS = {"models": f"{_ENTRY}, or a list of them", "discounts": "a factor, or a list of them with their days"}
+# What is expected of a whole mapping or list, by the last key of its place that is no name of the user's.
+_SHAPES = {
+    "models": "a mapping of model names to their prices",
+    "tiers": "a mapping of tiers to a factor or prices",
+    "above": "a mapping of prompt sizes to prices",
+    "discounts": "a mapping of providers to a factor",
+}
+
+
+def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
+    """Read and check a pricing file. Blocks for one small read; half a second more where an alias leaves the file.
+
+    Raises:
+        PricingError: One line a mistake: file, line, key, what stands there and what was expected.
+    """
+    file = Path(path).expanduser()
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as exc:
+        raise PricingError(f"{file}: no such file; expected a pricing YAML") from exc
+    except OSError as exc:
+        raise PricingError(f"{file}: cannot be read ({exc.strerror}); expected a pricing YAML") from exc
+    mistakes = Mistakes(str(file))
+    root, line = read_yaml(data, mistakes)
+    if root is None:
+        mistakes.add(1, "the file", "is empty", "version: 1, per: 1M and models")
+    elif not isinstance(root, Table):
+        mistakes.add(line, "the file", f"is {shown(root)}", "a mapping with version, per and models")
+    if not isinstance(root, Table):
+        mistakes.raise_if_any()
+        raise PricingError(f"{file}: expected a mapping with version, per and models")
+    document = _validated(root, mistakes)
+    _check_units(root, mistakes)
+    models = list(_rules(document))
+    overlaps.check(root, models, document.discounts, mistakes)
+    mistakes.raise_if_any()
+    return _compiled(file.name, hashlib.sha256(data).hexdigest()[:8], models, document)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, as it is shipped for editors."""
+    schema: dict[str, Any] = _strict(Document.model_json_schema())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Prices of rlm_cachetrack",
+    }
+
+
+def _strict(schema: Any) -> Any:
+    """Pydantic's schema allows null wherever something may be left out, and any key beside a pattern: not so here."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _strict(value) for key, value in schema.items() if (key, value) != ("default", None)}
+    if isinstance(one_of := kept.get("anyOf"), list) and {"type": "null"} in one_of:
+        (only,) = [item for item in kept.pop("anyOf") if item != {"type": "null"}]
+        kept |= only
+    if "patternProperties" in kept:  # sizes of prompts: a key that is none is a mistake
+        kept["additionalProperties"] = False
+    return kept
+
+
+# -- checking ----------------------------------------------------------------------------------------------------------
+
+
+def _validated(root: Table, mistakes: Mistakes) -> Document:
+    """The document without what is wrong with it, which goes to ``mistakes``."""
+    try:
+        return Document.model_validate(root)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+    wrong = {_explain(root, error["loc"], error, mistakes)[:2] for error in errors}
+    version = Text("1")
+    version.plain, version.null = True, False
+    rest: dict[str, Any] = {"version": version, "models": {}, "discounts": {}}
+    if "per" in root and ("per",) not in wrong:
+        rest["per"] = root["per"]
+    for part in ("models", "discounts"):
+        if isinstance(found := root.get(part), dict):
+            rest[part] = {key: value for key, value in found.items() if (part, key) not in wrong}
+    return Document.model_validate(rest)  # for the mistakes that only the whole shows
+
+
+def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) -> tuple[Any, ...]:
+    """Turn an error of pydantic into a mistake with its line; returns the path of keys that it is about."""
+    value: Any = root
+    line, path, of_key = 1, [], False
+    for step in loc:
+        if step == "[key]":
+            of_key = True
+            continue
+        inside = isinstance(value, Table) and step in value
+        if inside or (isinstance(value, Values) and isinstance(step, int) and step < len(value)):
+            line, value = value.lines[step], value[step]
+        elif isinstance(step, str) and step.startswith("<"):  # the name of a kind, no key
+            continue
+        path.append(step)
+    key = path[-1]
+    found, expected = f"is {shown(value)}", error["msg"]
+    if error["type"] == "missing":
+        found, expected = "is missing", _missing(root, path)
+    elif error["type"] == "extra_forbidden":
+        found, expected = _unknown(root, loc, path)
+    elif of_key:
+        found, expected = error["ctx"].get("found") or found, error["msg"]
+        if error["type"] == "unknown":
+            found = f"is not known{_near(key, error['msg'].removeprefix('one of ').split(', '))}"
+    elif error["type"] == PRICE:
+        expected = f"{_usd(root, path)}, a number of at least 0 such as 1.25"
+    elif error["type"] == "too_short":
+        found, expected = "is an empty list", _LISTS[path[0]]
+    elif error["type"] in ("model_type", "dict_type", "list_type", "model_attributes_type"):
+        expected = _SHAPES.get(key) or (_ENTRY if path[0] == "models" and _is_entry(path) else "prices")
+    mistakes.add(line, overlaps.dotted(path), found, expected)
+    return tuple(path)
+
+
+def _is_entry(path: list[Any]) -> bool:
+    return len(path) == 2 or (len(path) == 3 and isinstance(path[2], int))
+
+
+def _missing(root: Table, path: list[Any]) -> str:
+    if path == ["version"]:
+        return "version: 1"
+    if path == ["models"]:
+        return "a mapping of model names"
+    if path[-1] == "factor":
+        return "a factor of at least 0: 0.9 is 10 % off"
+    free = " (0 where output costs nothing, as with embeddings)" if path[-1] == "completion" else ""
+    return f"{_usd(root, path)}{free}"
+
+
+def _unknown(root: Table, loc: tuple[Any, ...], path: list[Any]) -> tuple[str, str]:
+    key = path[-1]
+    if "<alias>" in loc and key in Entry.model_fields:
+        return "stands beside alias", "either alias or prices"
+    if len(path) == 1:
+        allowed = list(Document.model_fields)
+    elif path[0] == "discounts":
+        allowed = list(Discount.model_fields)
+    elif "<alias>" in loc:
+        allowed = list(AliasEntry.model_fields)
+    elif "above" in path[2:-1]:
+        allowed = list(Prices.model_fields)
+    elif "tiers" in path[2:-1]:
+        allowed = list(TierPrices.model_fields)
+    else:
+        allowed = ["provider", "per", *_PRICE_KEYS, "tiers", "above", "valid_from", "valid_to", "alias"]
+    return f"is not known{_near(key, allowed)}", f"one of {', '.join(allowed)}"
+
+
+def _near(key: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _usd(root: Table, path: list[Any]) -> str:
+    """The unit of the prices at a place."""
+    entry: Any = root
+    per: Any = root.get("per")
+    for step in path[:3]:
+        try:
+            entry = entry[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        if isinstance(entry, dict) and "per" in entry:
+            per = entry["per"]
+    return f"USD per {'1K' if isinstance(per, str) and per.upper() == '1K' else '1M'} tokens"
+
+
+def _check_units(root: Table, mistakes: Mistakes) -> None:
+    """Every entry with prices needs a unit; a wrong one at the top is one mistake, not one more a model."""
+    if "per" in root or not isinstance(root.get("models"), Table):
+        return
+    for path, line, entry in overlaps.entries(root):
+        if isinstance(entry, Table) and "alias" not in entry and "per" not in entry:
+            mistakes.add(
+                line, f"{overlaps.dotted(path)}.per", "is missing", "per: 1M or per: 1K, at the top or at the model"
+            )
+
+
+# -- to rules ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """Prices as written, before their unit."""
+
+    starts: tuple[int, ...]
+    prices: tuple[tuple[Decimal, ...], ...]
+
+    @classmethod
+    def of(cls, written: TierPrices) -> _Priced:
+        bands = sorted(written.above.items())
+        return cls(tuple(start for start, _ in bands), (_four(written), *(_four(prices) for _, prices in bands)))
+
+    def times(self, factor: Decimal) -> _Priced:
+        return _Priced(self.starts, tuple(tuple(factor * price for price in band) for band in self.prices))
+
+    def per_1k(self, per: int) -> Bands:
+        # Exact in decimal and rounded once, so that 1.25 per 1M is the float nearest to 0.00125.
+        return Bands(
+            self.starts, tuple(FourPrices(*(float(price * 1_000 / per) for price in band)) for band in self.prices)
+        )
+
+
+def _four(written: Prices) -> tuple[Decimal, ...]:
+    """The four prices; what may be left out is the prompt price."""
+    prompt = written.prompt
+    cached = prompt if written.cached is None else written.cached
+    cache_write = prompt if written.cache_write is None else written.cache_write
+    return prompt, cached, cache_write, written.completion
+
+
+def _rules(document: Document) -> Iterator[ModelRule]:
+    for name, found in document.models.items():
+        for index, entry in enumerate(found if isinstance(found, list) else [found]):
+            place: tuple[Any, ...] = (name, index) if isinstance(found, list) else (name,)
+            provider = canonical_provider(entry.provider)
+            if isinstance(entry, AliasEntry):
+                yield ModelRule(name, place, provider, entry.valid_from, entry.valid_to, alias=entry.alias)
+                continue
+            per = entry.per or document.per or PER["1M"]
+            base = _Priced.of(entry)
+            prices = {BASE_TIER: base.per_1k(per)}
+            for tier, given in entry.tiers.items():
+                tier_prices = base.times(given) if isinstance(given, Decimal) else _Priced.of(given)
+                prices[tier] = tier_prices.per_1k(per)
+            yield ModelRule(name, place, provider, entry.valid_from, entry.valid_to, prices)
+
+
+def _compiled(name: str, sha8: str, models: list[ModelRule], document: Document) -> PricingFile:
+    patterns: dict[str, Pattern] = {}
+    for rule in models:
+        known = patterns.get(rule.name)
+        patterns[rule.name] = Pattern.of(rule.name, (*(known.rules if known else ()), rule))
+    discounts: dict[str, tuple[DiscountRule, ...]] = {}
+    for provider, given in document.discounts.items():
+        if (key := canonical_provider(provider)) is not None:
+            some = given if isinstance(given, list) else [given]
+            discounts[key] = (*discounts.get(key, ()), *(_discount(one) for one in some))
+    return PricingFile(name, sha8, tuple(patterns.values()), discounts)
+
+
+def _discount(given: Decimal | Discount) -> DiscountRule:
+    if isinstance(given, Discount):
+        return DiscountRule(float(given.factor), given.valid_from, given.valid_to)
+    return DiscountRule(float(given))

@@ -1,0 +1,390 @@
+"""What a call cost: usage, model, provider, service tier and time become a :class:`Cost`.
+
+Two price lists answer, the user's YAML first and ``genai-prices`` under it, each with a :class:`Schedule`:
+the prices of one model at one provider and tier, by period of time and by size of the prompt. A schedule is
+found once and remembered, so that a call costs a dictionary look-up and four multiplications.
+
+A cost is right, or it is None. What neither list knows has no price: an unknown model, a tier that was served
+but is listed nowhere, a model that somebody serves himself under a vendor's name.
+
+Known limits: audio and image tokens are priced as text, since the usage does not tell them apart; what a
+provider bills beside tokens (web searches, storage) is in the cost only where the provider returned the cost.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm_cachetrack._process import fork_gate as _forking
+
+from .builtin_table import BASE_TIER, BuiltInTable, Period, Rates, Schedule, canonical_provider, snapshot_names
+from .layers import ALWAYS, Layer, discounted, layered
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.pricing.file import Bands, PricingFile
+    from rlm_cachetrack.usage import TokenUsage
+
+__all__ = [
+    "BASE_TIER",
+    "UNPRICED",
+    "Cost",
+    "Period",
+    "PriceBook",
+    "Quote",
+    "Rates",
+    "Schedule",
+    "amounts",
+    "canonical_provider",
+    "example",
+    "schema_path",
+    "snapshot_names",
+]
+
+# prompt, cached, cache_write, completion in USD per 1,000 tokens; None where not known.
+_Prices = tuple[float | None, float | None, float | None, float | None]
+
+# How providers say that nothing special was served. Source: https://console.groq.com/docs/service-tiers,
+# https://openrouter.ai/docs/guides/features/service-tiers; 2026-11-23.
+_BASE_TIERS = frozenset({"", BASE_TIER, "auto", "standard", "standard_only", "on_demand"})
+TIERS = (BASE_TIER, "flex", "priority", "batch", "scale", "performance", "ultrafast")
+"""The service tiers that a price may be known of."""
+# Source: https://openrouter.ai/docs/client-sdks/python/components/responsesrequestservicetier; 2026-11-23.
+_TIER_ALIASES = {"fast": "priority"}
+# Model names come from servers, so what is remembered of them must not grow for ever.
+_MAX_SCHEDULES = 10_000
+# Of a file: when it was changed, its size, and which file it is: an editor replaces it by another of the same name.
+_Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call cost and by which prices, as the record keeps it. None is "not known", never 0.
+
+    Attributes:
+        prompt_token_price: USD per 1,000 tokens, like the three other prices.
+        total_cost: What the call cost, in USD.
+        original_cost: What it would have cost with nothing cached and nothing written, in USD.
+        price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` where the provider returned
+            the cost, ``record`` where prices or costs were given by hand, None without a price.
+    """
+
+    prompt_token_price: float | None = None
+    cached_token_price: float | None = None
+    cache_write_token_price: float | None = None
+    completion_token_price: float | None = None
+    total_cost: float | None = None
+    original_cost: float | None = None
+    price_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The prices of a model for calls of one service tier and of prompts of more than ``above`` tokens."""
+
+    model: str
+    service_tier: str
+    above: int
+    rates: Rates
+
+
+UNPRICED = Cost()
+"""The cost of a call of which no price is known."""
+
+
+class PriceBook:
+    """Prices of models: the user's YAML over the built-in table. Safe to use from several threads."""
+
+    def __init__(self, file: PricingFile | None = None) -> None:
+        self._file = file
+        self._path: Path | None = None
+        self._seen: _Stamp = None
+        self._table = BuiltInTable()
+        self._schedules: dict[tuple[str | None, str, str | None], Schedule | None] = {}
+
+    @classmethod
+    def load(cls, pricing: str | os.PathLike[str] | None) -> PriceBook:
+        """Read and check the pricing YAML now; None is the built-in table alone.
+
+        Blocks for one small read. ``genai-prices`` (0.5 s) is imported at the first look-up that needs it, so
+        make look-ups off the calling thread.
+
+        Raises:
+            PricingError: The file cannot be used: file, line, key and what was expected, for every mistake.
+        """
+        if pricing is None:
+            return cls()
+        with _forking.gate:
+            from rlm_cachetrack.pricing.file import (
+                read_pricing,  # PyYAML and pydantic are 50 ms that only a pricing file needs
+            )
+
+        path = Path(pricing).expanduser()
+        seen = _stamp(path)  # before it is read: a change in between is then seen, and only read once too often
+        book = cls(read_pricing(path))
+        book._path, book._seen = path, seen
+        return book
+
+    def refreshed(self) -> PriceBook:
+        """This book, or a new one where the file has changed since. Blocks for a look at the file.
+
+        Raises:
+            PricingError: The changed file cannot be used; once a change, so that it is not told again and again. This
+                book stays good.
+        """
+        if self._path is None or (stamp := _stamp(self._path)) == self._seen:
+            return self
+        self._seen = stamp
+        return PriceBook.load(self._path)
+
+    def describe(self) -> str:
+        """Where prices come from, for ``doctor``; loads nothing."""
+        table = f"genai-prices {version('genai-prices')}"
+        if self._file is None:
+            return f"built-in {table}"
+        count = len(self._file.patterns)
+        return f"{self._file.name} ({count} model{'' if count == 1 else 's'}, {self._file.sha8}) over {table}"
+
+    def rates(
+        self,
+        *,
+        model: str,
+        provider: str | None = None,
+        service_tier: str | None = None,
+        at: datetime | None = None,
+        prompt_tokens: int | None = None,
+    ) -> Rates | None:
+        """The prices of a call, or None where they are not known.
+
+        Args:
+            model: The model served.
+            provider: Who served it; None or ``unknown`` where nobody knows.
+            service_tier: The tier served, as the response says it; ``batch`` for the Batch API.
+            at: When (UTC where naive); None is now.
+            prompt_tokens: All input tokens, by which long-context prices are chosen.
+        """
+        schedule = self.schedule(model=model, provider=provider, service_tier=service_tier)
+        if schedule is None:
+            return None
+        period = schedule.always or schedule.at(at)
+        if period is None:
+            return None
+        return period.rates[bisect_left(period.starts, prompt_tokens or 0)]
+
+    def schedule(self, *, model: str, provider: str | None = None, service_tier: str | None = None) -> Schedule | None:
+        """The prices of a model over time and by size of the prompt, or None; arguments as in `rates`."""
+        key = (provider, model, service_tier)
+        try:
+            return self._schedules[key]
+        except KeyError:
+            if len(self._schedules) >= _MAX_SCHEDULES:
+                self._schedules.clear()
+            schedule = self._schedules[key] = self._find(model, provider, service_tier)
+            return schedule
+
+    def quotes(self, model: str, provider: str | None = None, at: datetime | None = None) -> list[Quote]:
+        """What a model costs at every tier and size of prompt that has a price; arguments as in `rates`."""
+        found = []
+        for tier in TIERS:
+            schedule = self.schedule(model=model, provider=provider, service_tier=tier)
+            period = None if schedule is None else schedule.always or schedule.at(at)
+            if period is not None:
+                found += [
+                    Quote(model, tier, above, rates)
+                    for above, rates in zip((0, *period.starts), period.rates, strict=True)
+                ]
+        return found
+
+    def named_models(self) -> list[str]:
+        """The names, prefixes and expressions that the file prices, in its order."""
+        return [] if self._file is None else [pattern.name for pattern in self._file.patterns]
+
+    def cost(
+        self,
+        usage: TokenUsage,
+        *,
+        model: str,
+        provider: str | None = None,
+        service_tier: str | None = None,
+        at: datetime | None = None,
+    ) -> Cost:
+        """What a captured call cost; a cost that the provider returned wins. Arguments as in `rates`."""
+        size = usage.prompt_tokens
+        rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)
+        returned = usage.provider_cost_usd
+        if rates is None:
+            return UNPRICED if returned is None else Cost(total_cost=returned, price_source="provider")
+        prices = (rates.prompt, rates.cached, rates.cache_write, rates.completion)
+        total, original = _amounts(usage, prices)
+        if returned is not None:
+            return Cost(*prices, returned, _shifted(returned, total, original), "provider")
+        if not rates.by_tokens_alone:
+            total = original = None
+        return Cost(*prices, total, original, rates.source)
+
+    def complete(
+        self,
+        given: Cost,
+        usage: TokenUsage,
+        *,
+        model: str,
+        provider: str | None = None,
+        service_tier: str | None = None,
+        at: datetime | None = None,
+    ) -> Cost:
+        """Fill in what a record made by hand leaves out; what it gives stays.
+
+        A prompt price without a cached price takes the model's own cached/prompt ratio from the price list,
+        for an unknown model no discount; the same for written tokens. A completion price comes from the list.
+        A cost is computed where every kind of token that was used has a price. A total without an original
+        cost gets the difference that the prices make; where they are not known, none if nothing was cached or
+        written.
+
+        ``given`` holds the prices and costs of the record, None where left out; a ``price_source`` left out
+        is ``record``. The other arguments are those of `rates`.
+        """
+        if replace(given, price_source=None) == UNPRICED:
+            return self.cost(usage, model=model, provider=provider, service_tier=service_tier, at=at)
+        size = usage.prompt_tokens
+        rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)
+        prices = _completed(given, rates)
+        total, original = _amounts(usage, prices)
+        by_hand = given.prompt_token_price is not None and given.completion_token_price is not None
+        if rates is not None and not rates.by_tokens_alone and not by_hand:
+            total = original = None
+        known = given.total_cost if given.total_cost is not None else usage.provider_cost_usd
+        if known is not None:
+            shifted = _shifted(known, total, original)
+            if shifted is None and usage.cached_tokens == 0 and not usage.cache_write_tokens:
+                shifted = known
+            total, original = known, shifted
+        if given.original_cost is not None:
+            original = given.original_cost
+        return Cost(*prices, total, original, given.price_source or "record")
+
+    def _find(self, model: str, provider: str | None, service_tier: str | None) -> Schedule | None:
+        tier = (service_tier or "").strip().lower()
+        tier = BASE_TIER if tier in _BASE_TIERS else _TIER_ALIASES.get(tier, tier)
+        wanted = canonical_provider(provider)
+        if self._file is None:
+            return self._table.find(model, wanted, tier)
+        schedule = layered(self._layers(model, wanted, tier, ()))
+        return discounted(schedule, self._file.discounts.get(wanted or "", ()), f"yaml:{self._file.sha8}")
+
+    def _layers(self, model: str, wanted: str | None, tier: str, through: tuple[str, ...]) -> list[Layer]:
+        """What the file and under it the table say of a model, the closest first.
+
+        Args:
+            model: Its name.
+            wanted: The provider, canonical.
+            tier: The service tier, ours.
+            through: The names of the patterns through which aliases led here.
+        """
+        layers: list[Layer] = []
+        rules = () if self._file is None else self._file.candidates(model, wanted, through, any_provider=bool(through))
+        for rule in rules:
+            if rule.alias is None:
+                # A tier that the entry does not list is unknown: its base price would be a guess, often off by half.
+                bands = rule.prices.get(tier)
+                schedule = None if bands is None else self._priced(bands)
+            else:
+                schedule = layered(self._layers(rule.alias, wanted, tier, (*through, rule.name)))
+            layers.append(Layer(rule.span, schedule))
+            if rule.span == ALWAYS:
+                return layers
+        below = self._table.find(model, wanted, tier)
+        if below is None and through:
+            # The user says whose prices hold: where this provider lists none, the name alone is enough.
+            below = self._table.find(model, None, tier)
+        layers.append(Layer(ALWAYS, below))
+        return layers
+
+    def _priced(self, bands: Bands) -> Schedule:
+        source = "" if self._file is None else f"yaml:{self._file.sha8}"
+        return Schedule(Period(bands.starts, tuple(Rates(*prices, source) for prices in bands.prices)))
+
+
+def example() -> str:
+    """A pricing file to begin with: every key of it is explained, and most of it is commented out."""
+    return _data("pricing.example.yaml").read_text(encoding="utf-8")
+
+
+def schema_path() -> Path:
+    """Where the JSON Schema of the pricing file is installed, for editors."""
+    return _data("pricing.schema.json")
+
+
+def _data(name: str) -> Path:
+    return Path(__file__).parent / "file" / name
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _amounts(usage: TokenUsage, prices: _Prices) -> tuple[float | None, float | None]:
+    return amounts(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.cache_write_tokens, prices)
+
+
+def amounts(
+    prompt: int | None, completion: int | None, cached: int | None, written: int | None, prices: _Prices
+) -> tuple[float | None, float | None]:
+    """Total and original cost in USD; None where input is not reported or tokens used have no price.
+
+    The counts are those of a :class:`~.reading.TokenUsage`, the prices those of :class:`Rates`: prompt,
+    cached, written, completion.
+    """
+    if prompt is None:
+        return None, None
+    cached = cached or 0
+    written = written or 0
+    completion = completion or 0  # embeddings report none
+    plain = max(prompt - cached - written, 0)
+    prompt_price, cached_price, write_price, completion_price = prices
+    if prompt_price is None or cached_price is None or write_price is None or completion_price is None:
+        paid = _paid(completion, completion_price)
+        original = _paid(prompt, prompt_price) + paid
+        total = _paid(plain, prompt_price) + _paid(cached, cached_price) + _paid(written, write_price) + paid
+    else:  # the usual case, without calls
+        paid = completion * completion_price
+        original = prompt * prompt_price + paid
+        total = plain * prompt_price + cached * cached_price + written * write_price + paid
+    # Only "not known" is not equal to itself.
+    return (total / 1_000 if total == total else None), (original / 1_000 if original == original else None)
+
+
+def _paid(tokens: int, price: float | None) -> float:
+    """The price of tokens in thousandths of a USD; not-a-number where they have none, which any sum keeps."""
+    if not tokens:
+        return 0.0
+    return math.nan if price is None else tokens * price
+
+
+def _shifted(known: float, total: float | None, original: float | None) -> float | None:
+    """The original cost to a total known from elsewhere: the prices tell the difference only."""
+    return None if total is None or original is None else known + (original - total)
+
+
+def _completed(given: Cost, rates: Rates | None) -> _Prices:
+    """The four prices: those given, then the list's, its cache prices scaled to a prompt price given."""
+    prompt = given.prompt_token_price
+    cached = write = prompt
+    if rates is not None and (prompt is None or rates.prompt > 0):
+        scale = 1.0 if prompt is None else prompt / rates.prompt
+        cached, write = rates.cached * scale, rates.cache_write * scale
+    return (
+        prompt if prompt is not None or rates is None else rates.prompt,
+        cached if given.cached_token_price is None else given.cached_token_price,
+        write if given.cache_write_token_price is None else given.cache_write_token_price,
+        rates.completion if given.completion_token_price is None and rates else given.completion_token_price,
+    )

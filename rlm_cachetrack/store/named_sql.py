@@ -1,0 +1,99 @@
+"""Finds the SQL of ``schema/``: beside the package in a checkout, inside the package in a wheel.
+
+A query file begins with a header of comments (parameters, result columns, units) and holds one statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rlm_cachetrack.errors import CacheTrackError
+
+__all__ = ["Script", "query", "schema_dir", "scripts"]
+
+_NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+# What a semicolon may stand in without ending a statement; and the semicolon that does.
+_TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1|;", re.DOTALL)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
+_NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
+_FOR = re.compile(r"^-- For:\s*(.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One migration file of one engine (``core``, ``timescale``, ``citus``), or of ``adopt``."""
+
+    engine: str
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text; a released file never changes, so a difference is an edited file."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """Its statements, to be sent one by one: Citus passes a command on to its workers as the text it came in."""
+        found, start = [], 0
+        for token in _TOKEN.finditer(self.sql):
+            if token[0] == ";":
+                found.append(self.sql[start : token.end()].strip())
+                start = token.end()
+        rest = self.sql[start:].strip()
+        return [*found, rest] if _COMMENT.sub("", rest) else found
+
+    @property
+    def label(self) -> str:
+        """Engine, number and name, as people see it."""
+        return f"{self.engine}/{self.version:04d}_{self.name}"
+
+    @property
+    def needs_community_licence(self) -> bool:
+        """Whether TimescaleDB's Apache-only build cannot run it."""
+        found = _NEEDS.search(self.sql)
+        return found is not None and "community" in found[1]
+
+    @property
+    def for_timescale(self) -> bool:
+        """Whether it is for TimescaleDB only, in a folder that is not."""
+        found = _FOR.search(self.sql)
+        return found is not None and "TimescaleDB" in found[1]
+
+
+@cache
+def schema_dir() -> Path:
+    """The folder that holds ``migrations/``, ``timescale/`` and ``queries/``.
+
+    Raises:
+        CacheTrackError: The installation is broken.
+    """
+    here = Path(__file__).resolve().parent.parent
+    for candidate in (here / "_schema", here.parent / "schema"):
+        if (candidate / "migrations").is_dir():
+            return candidate
+    raise CacheTrackError(f"the SQL files are missing beside {here}: the installation is broken, install it again")
+
+
+@cache
+def query(name: str) -> str:
+    """The text of ``schema/queries/<name>.sql``."""
+    return (schema_dir() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def scripts(engine: str) -> tuple[Script, ...]:
+    """The migrations of an engine, in order."""
+    folder = schema_dir() / ("migrations" if engine == "core" else engine)
+    found = []
+    for path in sorted(folder.glob("*.sql")) if folder.is_dir() else []:
+        match = _NAME.match(path.name)
+        if match is None:
+            raise CacheTrackError(f"{path.name}: expected NNNN_name.sql")
+        found.append(Script(engine, int(match[1]), match[2], path.read_text(encoding="utf-8")))
+    return tuple(found)

@@ -1,0 +1,337 @@
+"""What an import understands: a line of a file becomes a journal event. Prompts and completions are never kept.
+
+* our own export (CSV, JSON lines, Parquet): rows stand as they are;
+* responses of the OpenAI API as JSON lines: ``chat.completion``, ``response``, ``text_completion``;
+* output files of the Batch API. Source: https://developers.openai.com/api/docs/guides/batch, 2026-11-23;
+* LiteLLM's spend logs (``LiteLLM_SpendLogs`` as a JSON array, JSON lines or CSV). Source:
+  https://github.com/BerriAI/litellm schema.prisma and https://docs.litellm.ai/docs/proxy/cost_tracking, 2026-11-23.
+
+The same line always becomes the same event, with the same ``interaction_id``: that is what makes importing a file twice
+store it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from rlm_cachetrack.errors import RecordError
+from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record, uuid7
+from rlm_cachetrack.usage import locate_usage, read_usage
+
+from .export_formats import JSON_COLUMNS, KINDS
+
+__all__ = ["IMPORTED", "Reader", "Unusable", "own_row_of_csv"]
+
+IMPORTED = "imported"
+"""The status of a run that an import made."""
+
+_RESPONSES = {"chat.completion": "chat", "response": "responses", "text_completion": "completions"}
+_INT4_MAX = 2**31 - 1
+_LITELLM = frozenset({"call_type", "spend"})
+
+
+class Unusable(Exception):  # noqa: N818 - told to the user with the line's number
+    """A line that is none of the formats, or lacks what a call needs. The text quotes nothing of its content."""
+
+
+class Reader:
+    """Turns the lines of one file into events.
+
+    Args:
+        query_id: The query of calls that name none.
+        run_id: Their run; None: the moment of the first of them.
+    """
+
+    def __init__(self, query_id: str, run_id: datetime | None) -> None:
+        self._query_id = query_id
+        self._run_id = run_id
+
+    def event(self, value: Any, source: str) -> dict[str, Any]:
+        """The event of one line.
+
+        Args:
+            value: The line, decoded.
+            source: The line's text, for the id of a call that has none.
+
+        Raises:
+            Unusable: It cannot be imported.
+        """
+        if not isinstance(value, Mapping):
+            raise Unusable("expected a JSON object")
+        if value.get("interaction_id") and "query_id" in value and "run_id" in value:
+            return _own(value)
+        if "custom_id" in value and ("response" in value or "error" in value):
+            return self._batch(value, source)
+        if value.get("object") in _RESPONSES:
+            return self._response(value, source)
+        if value.keys() >= _LITELLM:
+            return self._litellm(value, source)
+        raise Unusable(
+            "expected a row of our export, a response of the OpenAI API, a line of a Batch output file or a LiteLLM "
+            "spend log"
+        )
+
+    def _response(self, body: Mapping[str, Any], source: str) -> dict[str, Any]:
+        created = _moment(body.get("created_at", body.get("created")))
+        if created is None:
+            raise Unusable("the response has neither created nor created_at")
+        completed = _moment(body.get("completed_at"))
+        usage = _usage(body)
+        calls, reason = _tools_and_finish(body)
+        failed = body.get("status") == "failed"
+        return self._event(
+            kind="call",
+            identity=str(body.get("id") or source),
+            start=created,
+            end=completed,
+            model=body.get("model"),
+            usage=usage,
+            provider="openai",
+            api=_RESPONSES[str(body.get("object"))],
+            service_tier=_text(body.get("service_tier")),
+            finish_reason=reason,
+            has_tool_calls=calls > 0,
+            tool_call_count=calls,
+            success=not failed,
+            error_type=_code(body.get("error")) if failed else None,
+            metadata=_origin("openai-response", response_id=body.get("id")),
+        )
+
+    def _batch(self, line: Mapping[str, Any], source: str) -> dict[str, Any]:
+        answer = line.get("response")
+        if not isinstance(answer, Mapping):
+            raise Unusable(f"the request was not answered ({_code(line.get('error')) or 'no response'})")
+        body, status = answer.get("body"), answer.get("status_code")
+        if not isinstance(body, Mapping):
+            raise Unusable("the response has no body")
+        if status != 200 or body.get("object") not in _RESPONSES:
+            # Nothing was billed for it, and nothing says when it was or which model it asked.
+            raise Unusable(f"the request failed with status {status if isinstance(status, int) else 'unknown'}")
+        event = self._response(body, source)
+        event["service_tier"] = "batch"  # the body says "default"; the price is the Batch API's
+        event["request_id"] = _text(answer.get("request_id"))
+        event["metadata"] = _origin("openai-batch", response_id=body.get("id"), custom_id=line.get("custom_id"))
+        # A batch has no latency worth the name: created is when it was worked on.
+        event["end_time"] = event["duration_ms"] = None
+        return event
+
+    def _litellm(self, row: Mapping[str, Any], source: str) -> dict[str, Any]:
+        if str(row.get("cache_hit")).lower() == "true":
+            raise Unusable("answered from LiteLLM's own cache: no model was called")
+        if row.get("mcp_namespaced_tool_name"):
+            raise Unusable("a call of a tool: no model was called")
+        start, end = _moment(row.get("startTime")), _moment(row.get("endTime"))
+        if start is None:
+            raise Unusable("startTime is missing or no date and time")
+        metadata = _decoded(row.get("metadata"))
+        metadata = metadata if isinstance(metadata, Mapping) else {}
+        raw = metadata.get("usage_object")
+        if not isinstance(raw, Mapping) and isinstance(more := metadata.get("additional_usage_values"), Mapping):
+            # Older versions keep the provider's object only without the counts that are columns.
+            counts = {name: _count(row.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+            raw = {**more, **counts}
+        usage = read_usage(raw if isinstance(raw, Mapping) else None)
+        prompt = usage.prompt_tokens if usage.prompt_tokens is not None else _count(row.get("prompt_tokens"))
+        completion = (
+            usage.completion_tokens if usage.completion_tokens is not None else _count(row.get("completion_tokens"))
+        )
+        failed = str(row.get("status") or metadata.get("status") or "success").lower() == "failure"
+        spend = _amount(row.get("spend"))
+        first = _moment(row.get("completionStartTime"))
+        return self._event(
+            kind="record",
+            identity=str(row.get("request_id") or source),
+            start=start,
+            end=end,
+            model=_model(row),
+            provider=_text(row.get("custom_llm_provider")),
+            api=_text(row.get("call_type")),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=usage.total_tokens or _count(row.get("total_tokens")),
+            cached_tokens=usage.cached_tokens,
+            uncached_prompt_tokens=usage.uncached_prompt_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            usage=dict(raw) if isinstance(raw, Mapping) else None,
+            # LiteLLM writes 0 where it knows no price; 0 for tokens that were used means nothing.
+            total_cost=None if failed or (spend == 0 and prompt) else spend,
+            price_source="litellm" if spend and not failed else None,
+            time_to_first_token_ms=_between(start, first) if first and end and first < end else None,
+            success=not failed,
+            error_type=_code(metadata.get("error_information")) if failed else None,
+            metadata=_origin("litellm", request_id=row.get("request_id"), session_id=row.get("session_id")),
+        )
+
+    def _event(
+        self, *, kind: str, identity: str, start: datetime, end: datetime | None, model: Any, **more: Any
+    ) -> dict[str, Any]:
+        if not isinstance(model, str) or not model:
+            raise Unusable("model is missing")
+        if self._run_id is None:
+            self._run_id = start
+        number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "replace")).digest()[:8], "big") >> 2
+        return {
+            "kind": kind,
+            **dict.fromkeys(COLUMNS),
+            **more,
+            "query_id": self._query_id,
+            "run_id": self._run_id.isoformat(),
+            "interaction_id": uuid7(int(start.timestamp() * 1_000_000) * 1000, number),
+            "time": start.isoformat(),
+            "start_time": start.isoformat(),
+            "end_time": None if end is None else end.isoformat(),
+            "duration_ms": None if end is None else _between(start, end),
+            "model": model,
+        }
+
+
+def _own(row: Mapping[str, Any]) -> dict[str, Any]:
+    given = {column: row[column] for column in COLUMNS if row.get(column) is not None}
+    for column in JSON_COLUMNS & given.keys():
+        given[column] = _decoded(given[column])
+    for column, value in given.items():
+        if KINDS[column] == "moment":
+            moment = _moment(value)
+            if moment is None:
+                raise Unusable(f"{column} is no date and time with an offset")
+            given[column] = moment
+        elif KINDS[column] == "text" and not isinstance(value, str):
+            raise Unusable(f"{column} is no text")
+    try:
+        UUID(given["interaction_id"])
+        record = LLMInteractionRecord(**{"query_id": "", "model": "", "cached_tokens": None, **given})
+        record.check()
+        if record.time is None:
+            raise Unusable("time is missing")
+        event = event_of_record(record, {})
+    except RecordError as exc:
+        raise Unusable(str(exc).partition("=")[0] + ": not a value of that column") from exc
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise Unusable("a column holds what it cannot hold") from exc
+    return {**event, "kind": "stored"}
+
+
+def own_row_of_csv(row: Mapping[str, str | None]) -> dict[str, Any]:
+    """A row of our own CSV with its types again; other CSV stays text.
+
+    Raises:
+        Unusable: A number is none.
+    """
+    found: dict[str, Any] = {}
+    for column, text in row.items():
+        kind = KINDS.get(column)
+        if text is None or text == "" or kind is None or "interaction_id" not in row:
+            found[column] = text or None
+            continue
+        try:
+            if kind == "integer":
+                found[column] = int(text)
+            elif kind == "number":
+                found[column] = float(text)
+            elif kind == "flag":
+                found[column] = {"true": True, "false": False}[text.lower()]
+            else:
+                found[column] = text
+        except (ValueError, KeyError) as exc:
+            raise Unusable(f"{column} is no {kind}") from exc
+    return found
+
+
+# -- parts of a line ---------------------------------------------------------------------------------------------------
+
+
+def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    raw = body.get("usage")
+    if not isinstance(raw, Mapping):
+        raw = locate_usage(dict(body))
+    return dict(raw) if isinstance(raw, Mapping) else None
+
+
+def _tools_and_finish(body: Mapping[str, Any]) -> tuple[int, str | None]:
+    calls, reason = 0, _text(body.get("status"))
+    for item in _list(body.get("output")):
+        calls += item.get("type") == "function_call"
+    for choice in _list(body.get("choices")):
+        reason = _text(choice.get("finish_reason"))
+        message = choice.get("message")
+        calls += len(_list(message.get("tool_calls"))) if isinstance(message, Mapping) else 0
+    return calls, reason
+
+
+def _list(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _model(row: Mapping[str, Any]) -> Any:
+    """LiteLLM's name without the provider before it, as prices know it."""
+    model, provider = row.get("model"), row.get("custom_llm_provider")
+    if isinstance(model, str) and isinstance(provider, str) and provider:
+        return model.removeprefix(f"{provider}/")
+    return model
+
+
+def _code(error: Any) -> str | None:
+    """The code of an error; its message may quote the prompt."""
+    if not isinstance(error, Mapping):
+        return None
+    code = error.get("code") or error.get("type") or error.get("error_class") or error.get("error_code")
+    return str(code)[:100] if code else None
+
+
+def _origin(kind: str, **ids: Any) -> dict[str, Any]:
+    return {"imported_from": kind, **{name: str(value)[:500] for name, value in ids.items() if value}}
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return None
+    return value
+
+
+def _moment(value: Any) -> datetime | None:
+    """Seconds or milliseconds since 1970, or ISO 8601; without an offset it is UTC, as LiteLLM writes it."""
+    try:
+        if isinstance(value, datetime):
+            moment = value
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            moment = datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+        elif isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+        else:
+            return None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _between(start: datetime, end: datetime) -> float:
+    return max((end - start).total_seconds() * 1000, 0.0)
+
+
+def _text(value: Any) -> str | None:
+    return value[:500] if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    try:
+        number = int(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if 0 <= number <= _INT4_MAX else None
+
+
+def _amount(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        return None
+    return number if 0 <= number < float("inf") else None

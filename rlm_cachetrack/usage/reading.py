@@ -1,0 +1,308 @@
+"""What a response says it used, read into :class:`TokenUsage`: every dialect of the OpenAI API, one row each.
+
+Three steps, apart because they run in different places: :func:`locate_usage` and :func:`plain` on the
+caller's thread (microseconds, no interpretation), :func:`read_usage` on the writer's. The rows and the rules
+of normalisation are explained, with the evidence, in ``docs/dialects.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .dialects import DIALECTS, Dialect, Path, get_path, has_path
+from .extraction import locate_usage, plain
+
+__all__ = ["DIALECTS", "NO_USAGE", "Dialect", "TokenUsage", "locate_usage", "plain", "read_usage", "simple_counts"]
+
+_INT4_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """The tokens of one call in the words of the OpenAI SDK. None is "not reported", 0 is "none".
+
+    Attributes:
+        prompt_tokens: All input tokens, those read from the cache included.
+        completion_tokens: All output tokens, ``reasoning_tokens`` included.
+        total_tokens: As reported; raised along with ``prompt_tokens`` where it had left the same tokens out.
+        cached_tokens: Input tokens read from the cache; never more than ``prompt_tokens``.
+        cache_write_tokens: Input tokens written to the cache.
+        reasoning_tokens: Output tokens spent on reasoning.
+        provider_cost_usd: What the provider itself says the call cost, in USD.
+        anomaly: Codes, joined by ``,``, where the numbers contradict themselves (``docs/dialects.md``).
+        dialect: The row of :data:`DIALECTS` that read it; ``none``: no usage, ``unknown``: no row fits.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    provider_cost_usd: float | None = None
+    anomaly: str | None = None
+    dialect: str = "none"
+
+    @property
+    def uncached_prompt_tokens(self) -> int | None:
+        """``prompt_tokens - cached_tokens``, written tokens among them; None where either is not reported."""
+        if self.prompt_tokens is None or self.cached_tokens is None:
+            return None
+        return self.prompt_tokens - self.cached_tokens
+
+
+NO_USAGE = TokenUsage()
+"""The usage of a call that reported none."""
+
+
+_MARKED = tuple(row for row in DIALECTS if row.markers or row.lacks)
+_BY_PROVIDER: dict[str, tuple[Dialect, ...]] = {
+    provider: tuple(row for row in DIALECTS if provider in row.providers)
+    for row in DIALECTS
+    for provider in row.providers
+}
+_DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or row.providers))
+
+
+def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) -> TokenUsage:
+    """Read a usage in whichever dialect it is written.
+
+    The shape chooses the row of :data:`DIALECTS`; ``provider`` only breaks the tie between rows that fit
+    equally well. Numbers that are no sound token counts (text, negative, fractions, over 2,147,483,647) are
+    taken as not reported and flagged. Then the counts are normalised: see ``docs/dialects.md``.
+
+    Args:
+        raw: The usage as :func:`plain` gives it, or None.
+        provider: Who was called, such as ``openai`` or ``mistral``.
+
+    Returns:
+        The usage in our words; :data:`NO_USAGE` for None. Never raises on malformed content, never blocks.
+    """
+    if not isinstance(raw, Mapping):
+        return NO_USAGE
+    row = _choose(raw, provider)
+    if row is None:
+        return TokenUsage(dialect="unknown")
+    flags: list[str] = []
+    counts = _Counts(
+        prompt=_count(raw, row.prompt, flags),
+        completion=_count(raw, row.completion, flags),
+        total=_count(raw, row.total, flags),
+        cached=_count(raw, row.cached, flags),
+        write=_count(raw, row.cache_write, flags),
+        reasoning=_count(raw, row.reasoning, flags),
+    )
+    cost = _cost(raw, row, flags)
+    _settle(counts, row, flags)
+    return TokenUsage(
+        prompt_tokens=counts.prompt,
+        completion_tokens=counts.completion,
+        total_tokens=counts.total,
+        cached_tokens=counts.cached,
+        cache_write_tokens=counts.write,
+        reasoning_tokens=counts.reasoning,
+        provider_cost_usd=cost,
+        anomaly=",".join(dict.fromkeys(flags)) or None,
+        dialect=row.name,
+    )
+
+
+_Simple = tuple[int, int, int, int | None, int | None, int | None]
+
+
+class _Plan(NamedTuple):
+    """Where the six counts stand in usages of one shape; a path of one key, or of two, or None."""
+
+    prompt: str
+    completion: str
+    total: str
+    cached: Path | None
+    write: Path | None
+    reasoning: Path | None
+
+
+_plans: dict[tuple[Any, ...], _Plan | None] = {}
+
+
+def simple_counts(raw: Mapping[str, Any], provider: str | None) -> _Simple | None:
+    """The counts of a usage in which nothing has to be settled, several times faster than :func:`read_usage`.
+
+    Args:
+        raw: As there, plain dicts throughout.
+        provider: As there.
+
+    Returns:
+        Prompt, completion, total, cached, written and reasoning tokens as :func:`read_usage` gives them; None where it
+        takes :func:`read_usage` to tell: counts that do not add up or that no dialect has, a cost that the provider
+        states, an anomaly.
+    """
+    # The keys alone decide which dialect reads it; values only decide whether something is to be settled.
+    shape = (provider, *[key if type(value) is not dict else (key, *value) for key, value in raw.items()])
+    try:
+        plan = _plans[shape]
+    except KeyError:
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        plan = _plans[shape] = _plan(raw, provider)
+    if plan is None:
+        return None
+    prompt_at, completion_at, total_at, cached_at, write_at, reasoning_at = plan
+    prompt, completion, total = raw[prompt_at], raw[completion_at], raw[total_at]
+    cached = write = reasoning = None
+    if cached_at is not None:
+        cached = raw[cached_at[0]] if len(cached_at) == 1 else raw[cached_at[0]][cached_at[1]]
+    if write_at is not None:
+        write = raw[write_at[0]] if len(write_at) == 1 else raw[write_at[0]][write_at[1]]
+    if reasoning_at is not None:
+        reasoning = raw[reasoning_at[0]] if len(reasoning_at) == 1 else raw[reasoning_at[0]][reasoning_at[1]]
+    if (
+        type(prompt) is int
+        and type(completion) is int
+        and type(total) is int
+        and prompt >= 0
+        and completion >= 0
+        and total == prompt + completion
+        and total <= _INT4_MAX
+        and (cached is None or (type(cached) is int and 0 <= cached <= prompt))
+        and (write is None or (type(write) is int and 0 <= write <= prompt - (cached or 0)))
+        and (reasoning is None or (type(reasoning) is int and 0 <= reasoning <= completion))
+    ):
+        return prompt, completion, total, cached, write, reasoning
+    return None
+
+
+_MAX_PLANS = 1_000
+
+
+def _plan(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
+    row = _choose(raw, provider)
+    if row is None or (row.cost is not None and has_path(raw, row.cost)):
+        return None
+    found: list[Path | None] = []
+    for paths in (row.prompt, row.completion, row.total, row.cached, row.cache_write, row.reasoning):
+        present = [path for path in paths if has_path(raw, path)]
+        if len(present) > 1 or any(len(path) > 2 for path in present):
+            return None  # several spellings: their values decide
+        found.append(present[0] if present else None)
+    prompt, completion, total, cached, write, reasoning = found
+    if prompt is None or completion is None or total is None or len(prompt) + len(completion) + len(total) != 3:
+        return None
+    return _Plan(prompt[0], completion[0], total[0], cached, write, reasoning)
+
+
+@dataclass(slots=True)
+class _Counts:
+    prompt: int | None
+    completion: int | None
+    total: int | None
+    cached: int | None
+    write: int | None
+    reasoning: int | None
+
+
+def _choose(raw: Mapping[str, Any], provider: str | None) -> Dialect | None:
+    for row in _MARKED:
+        if row.fits(raw):
+            return row
+    for row in _BY_PROVIDER.get(provider.lower(), ()) if isinstance(provider, str) else ():
+        if not raw.keys().isdisjoint(row.base):
+            return row
+    for row in _DEFAULTS:
+        if row.fits(raw):
+            return row
+    return None
+
+
+def _settle(counts: _Counts, row: Dialect, flags: list[str]) -> None:
+    """Make prompt the whole input and completion the whole output, as far as numbers or the row prove it."""
+    reasoning = counts.reasoning or 0
+    # What stands outside prompt, if cached tokens do.
+    apart = (counts.cached or 0) + ((counts.write or 0) if row.write_with_cached else 0)
+    explained = True  # whether the total agrees with some way of counting
+    if counts.prompt is not None and counts.completion is not None and counts.total is not None:
+        excess = counts.total - counts.prompt - counts.completion
+        if reasoning and excess in (reasoning, reasoning + apart):
+            counts.completion += reasoning
+            excess -= reasoning
+        if excess == apart != 0:
+            _add_to_prompt(counts, apart, row, flags, in_total=True)
+        elif excess > 0 and row.output_from_total:
+            counts.completion += excess
+        elif excess != 0:
+            explained = False
+            flags.append("total_mismatch")
+    elif counts.completion is not None and row.reasoning_in_completion == "outside":
+        counts.completion += reasoning
+    if counts.prompt is not None and explained and row.cached_in_prompt != "inside":
+        documented = row.cached_in_prompt == "outside" and counts.total is None
+        if apart > counts.prompt or (documented and apart):
+            _add_to_prompt(counts, apart, row, flags, in_total=False)
+    _flag_impossible(counts, flags)
+
+
+def _add_to_prompt(counts: _Counts, apart: int, row: Dialect, flags: list[str], *, in_total: bool) -> None:
+    prompt = (counts.prompt or 0) + apart
+    total = counts.total if in_total or counts.total is None else counts.total + apart
+    if max(prompt, total or 0) > _INT4_MAX:
+        return
+    counts.prompt, counts.total = prompt, total
+    if row.cached_in_prompt != "outside":
+        flags.append("cached_outside_prompt")
+
+
+def _flag_impossible(counts: _Counts, flags: list[str]) -> None:
+    cached = counts.cached or 0
+    if cached > (counts.prompt or 0):
+        # A hit rate over 1 must not come of it: the split is dropped here and stays in the raw usage.
+        counts.cached = None
+        flags.append("cached_exceeds_prompt" if counts.prompt is not None else "cached_without_prompt")
+    elif counts.prompt is not None and (counts.write or 0) > counts.prompt - cached:
+        flags.append("cache_write_exceeds_uncached")
+    if counts.completion is not None:
+        if (counts.reasoning or 0) > counts.completion:
+            flags.append("reasoning_exceeds_completion")
+        if counts.completion > _INT4_MAX:
+            counts.completion = None
+            flags.append("malformed")
+
+
+def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) -> int | None:
+    found: int | None = None
+    for path in paths:
+        value = get_path(raw, path)
+        if value is None:
+            continue
+        if type(value) is float and value.is_integer():  # some encoders know no other numbers
+            value = int(value)
+        elif type(value) is str and value.isdecimal() and value.isascii() and len(value) < 12:
+            value = int(value)  # as the SDK's models do; a raw response and a plain one are to be read alike
+        if type(value) is not int or not 0 <= value <= _INT4_MAX:
+            flags.append("malformed")
+        elif value:
+            return value
+        else:
+            found = 0
+    return found
+
+
+def _cost(raw: Mapping[str, Any], row: Dialect, flags: list[str]) -> float | None:
+    if row.cost is None:
+        return None
+    cost = _amount(get_path(raw, row.cost), flags)
+    if cost is None or (cost == 0 and not row.cost_zero):
+        return None
+    if row.cost_byok is not None and raw.get("is_byok") is True:
+        cost += _amount(get_path(raw, row.cost_byok), flags) or 0.0
+    return cost / row.cost_units_per_usd
+
+
+def _amount(value: object, flags: list[str]) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value < math.inf:  # type: ignore[operator]
+        flags.append("malformed")
+        return None
+    return float(value)  # type: ignore[arg-type]

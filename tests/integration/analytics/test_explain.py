@@ -1,0 +1,241 @@
+"""Why tokens were not read: verdicts against a provider with scripted faults, and through the SDK into PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from typer.testing import CliRunner
+
+from rlm_cachetrack import TimescaleDBClient, instrument, query_run
+from rlm_cachetrack.analytics.explain.cache_rules import cache_rule, cache_rules
+from rlm_cachetrack.analytics.explain.report import explain_rows
+from rlm_cachetrack.capture import call as _calls
+from rlm_cachetrack.cli import app
+from rlm_cachetrack.simulator import SimulatedEndpoint
+from tests.support.scripted_faults import T0, Script, Shape
+
+SHAPES = {
+    "four characters a token": Shape(),
+    "overheads": Shape(characters_a_token=3.3, message_overhead=4, answer_overhead=3),
+    "breakpoints": Shape(
+        message_overhead=4, answer_overhead=3, step=1, ttl_s=1800, model="gpt-5.6-sol", breakpoints=True
+    ),
+    "responses": Shape(characters_a_token=5, message_overhead=6, answer_overhead=2, api="responses"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_of_scripted_faults_19_in_20_are_named_and_their_cost_is_told(shape: Shape) -> None:
+    told = Script(shape, seed=2).run(1000)
+    found = explain_rows("q", T0, [each.row for each in told])
+    said = {each["interaction_id"]: each for each in found["interactions"]}
+    sure = [each for each in told if each.verdict != "any"]  # "any": what an earlier fault left behind
+    right = sum(said[each.row["interaction_id"]]["verdict"] == each.verdict for each in sure)
+    assert right >= 0.95 * len(sure)
+    lost = sum(each.lost for each in sure)
+    assert sum(said[each.row["interaction_id"]]["tokens_lost"] for each in sure) == pytest.approx(lost, rel=0.05)
+    assert found["ceiling_tokens"] == pytest.approx(found["cached_tokens"], rel=0.002)
+
+
+def test_a_message_dropped_from_a_large_prompt_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost is little beside the prompt: an estimate errs by a part of what is estimated, not of the whole."""
+    monkeypatch.setattr(Script, "FAULTS", ("dropped",))
+    told = Script(Shape(message_overhead=4, system_tokens=(12_000, 16_000)), seed=7).run(120)
+    found = explain_rows("q", T0, [each.row for each in told])
+    said = {each["interaction_id"]: each for each in found["interactions"]}
+    dropped = [each for each in told if each.verdict == "prefix_changed" and each.lost > 256]
+    assert len(dropped) > 10
+    right = [said[each.row["interaction_id"]]["verdict"] == each.verdict for each in dropped]
+    assert sum(right) >= 0.8 * len(right)  # the others drop what an earlier call dropped, too, and go on from it
+    assert all(
+        said[each.row["interaction_id"]]["verdict"] != "prefix_changed" for each in told if each.verdict == "hit"
+    )
+
+
+def test_without_faults_all_that_was_possible_was_read() -> None:
+    told = Script(Shape(), seed=5).run(300, faults=0.0)
+    found = explain_rows("q", T0, [each.row for each in told])
+    assert found["ceiling_tokens"] == found["cached_tokens"]
+    assert found["achieved_percentage"] == 100
+    assert found["tokens_lost"] == 0
+    assert found["advice"] == []
+    assert {each["verdict"] for each in found["verdicts"]} == {"first_call", "hit"}
+
+
+def test_a_beginning_that_no_breakpoint_ends_is_advised_to_have_one() -> None:
+    script = Script(Shape(step=1, ttl_s=1800, model="gpt-5.6-sol", breakpoints=True), seed=3)
+    system = script.text(2000)
+    for _ in range(5):  # one system prompt, other questions: each is written as far as its question, and read by none
+        question = script._talk()["messages"]
+        script._call({"tools": [], "system": system, "messages": question, "calls": 0}, None)
+        script.now += 5
+    found = explain_rows("q", T0, [each.row for each in script.told])
+    assert [each["verdict"] for each in found["interactions"]] == ["first_call"] * 5
+    advice = found["advice"][0]
+    assert (advice["rule"], advice["segment"], advice["calls"]) == ("mark_shared_beginning", "system prompt", 4)
+    assert advice["tokens_at_stake"] == pytest.approx(4 * 2000, rel=0.02)
+    assert advice["usd_at_stake"] == pytest.approx(4 * 2000 * 1.5e-6, rel=0.02)
+
+
+# -- through the SDK --------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """One clock for the endpoint's cache and for what is recorded: a pause need not be waited for."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (_calls, import_module("rlm_cachetrack.instrument")):  # a usual chat is begun by the latter
+        monkeypatch.setattr(module, "time_ns", lambda: int(clock() * 1e9))
+    return clock
+
+
+@pytest.fixture
+def served(clock: Clock) -> Iterator[SimulatedEndpoint]:
+    with SimulatedEndpoint(latency=False, clock=clock) as endpoint:
+        yield endpoint
+
+
+LONG = "All that the model must know of the matter, said at length. " * 100  # 6,000 characters: 1,500 tokens
+
+
+def agent(client: Any, system: str = LONG, **more: Any) -> list[dict[str, str]]:
+    """Three turns of a conversation."""
+    messages = [{"role": "system", "content": system}]
+    for turn in range(3):
+        messages.append({"role": "user", "content": f"question {turn}"})
+        reply = client.chat.completions.create(model="gpt-4.1", messages=messages, **more)
+        messages.append({"role": "assistant", "content": reply.choices[0].message.content or ""})
+    messages.append({"role": "user", "content": "and now?"})
+    return messages
+
+
+def verdicts(url: str, query: str = "q") -> list[Any]:
+    with TimescaleDBClient(url) as db:
+        found = db.explain_cache(query)
+    assert found is not None
+    return found["interactions"]
+
+
+def test_each_fault_is_found_after_real_calls(served: SimulatedEndpoint, clock: Clock, db_url: str) -> None:
+    tools: list[Any] = [
+        {"type": "function", "function": {"name": name, "description": "what it does " * 20}}
+        for name in ("f", "g", "h")
+    ]
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        with query_run("q"):
+            messages = agent(client, tools=tools)
+            ask: Any = client.chat.completions.create
+            ask(model="gpt-4.1", messages=messages, tools=tools[::-1])
+            edited = [{"role": "system", "content": "12:00 " + LONG}, *messages[1:]]
+            ask(model="gpt-4.1", messages=edited, tools=tools)
+            ask(model="gpt-4.1-mini", messages=messages, tools=tools)
+            ask(model="gpt-4.1", messages=messages, tools=tools, prompt_cache_key="another")
+            clock.ahead += 600
+            ask(model="gpt-4.1", messages=messages, tools=tools)
+            ask(model="gpt-4.1", messages=[{"role": "user", "content": "short"}])
+    found = verdicts(db_url)
+    assert [each["verdict"] for each in found] == [
+        "first_call",
+        "hit",
+        "hit",
+        "prefix_changed",
+        "prefix_changed",
+        "model_changed",
+        "key_changed",
+        "expired",
+        "below_minimum",
+    ]
+    assert (found[3]["segment"], found[3]["change"]) == ("tools", "reordered")
+    assert (found[4]["segment"], found[4]["change"]) == ("system prompt", "edited")
+    assert found[7]["gap_s"] == pytest.approx(600, abs=30)
+    for each in found[3:8]:
+        assert each["tokens_lost"] > 1024
+        assert each["usd_lost"] == pytest.approx(each["tokens_lost"] * (2 - 0.5) / 1e6, rel=0.9)
+        assert 0 < each["sureness"] <= 1
+
+
+def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Clock, db_url: str) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        with query_run("q") as run:
+            for number in range(5):
+                agent(client, f"It is {clock():.6f}. {LONG}" if number else LONG)
+            explained = run.explain()
+    assert explained is not None
+    advice = explained["advice"][0]
+    assert (advice["rule"], advice["segment"]) == ("move_changing_part", "system prompt")
+    arguments = ["explain", "q", "--db-url", db_url]
+    shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"})
+    assert shown.exit_code == 0, shown.output
+    assert "of a possible" in shown.output
+    assert "System prompt changes from call to call" in shown.output
+    (hint,) = (line for line in shown.output.splitlines() if line.startswith("Each call: "))
+    hinted = shlex.split(hint.partition("rlm-cachetrack ")[2])
+    calls = CliRunner().invoke(app, [*hinted, "--db-url", db_url], env={"COLUMNS": "80"})
+    assert calls.exit_code == 0, calls.output
+    assert max(len(line) for line in calls.output.splitlines() if "tokens of parts" not in line) <= 80
+    as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    assert as_json["interactions"] == json.loads(json.dumps(explained["interactions"], default=lambda v: v.isoformat()))
+    assert CliRunner().invoke(app, ["explain", "nobody", "--db-url", db_url]).exit_code == 1
+
+
+def test_what_another_run_left_in_the_cache_counts(served: SimulatedEndpoint, db_url: str) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        for query in ("before", "q"):
+            with query_run(query):
+                agent(client)
+    assert verdicts(db_url, "before")[0]["verdict"] == "first_call"
+    first = verdicts(db_url)[0]
+    assert first["verdict"] == "hit"
+    assert first["ceiling_tokens"] == first["cached_tokens"]
+
+
+def test_calls_without_fingerprints_are_said(served: SimulatedEndpoint, db_url: str) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url, fingerprints=False)
+        with query_run("q"):
+            agent(client)
+    assert [each["verdict"] for each in verdicts(db_url)] == ["not_fingerprinted"] * 3
+
+
+# -- the rules --------------------------------------------------------------------------------------------------------
+
+
+def test_rules_have_their_source_and_the_last_fits_any() -> None:
+    assert all(rule.source.startswith("https://") and rule.read for _, _, rule in cache_rules())
+    assert cache_rule("openai", "gpt-5.6-sol").matching == "breakpoints"
+    assert cache_rule("openai", "gpt-5-2025-08-07").step_tokens == 128
+    assert cache_rule("openai", "gpt-4-0613").matching == "none"
+    assert not cache_rule("nobody", "anything").published
+
+
+def test_a_model_with_breakpoints_is_read_up_to_them(served: SimulatedEndpoint, db_url: str) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        with query_run("q"):
+            messages: list[Any] = [{"role": "system", "content": LONG}]
+            for turn in range(4):
+                messages.append({"role": "user", "content": f"question {turn}"})
+                reply = client.chat.completions.create(model="gpt-5.6-sol", messages=messages)
+                messages.append({"role": "assistant", "content": reply.choices[0].message.content or ""})
+    found = verdicts(db_url)
+    assert [each["verdict"] for each in found] == ["first_call", "hit", "hit", "hit"]
+    assert all(abs(each["ceiling_tokens"] - each["cached_tokens"]) <= 4 for each in found)

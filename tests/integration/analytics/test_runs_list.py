@@ -1,0 +1,86 @@
+"""The list of runs: of ended runs what was stored when they ended, of others what is counted from their calls."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack.store import named_sql as _sql
+from tests.support import plans
+
+T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PRICES = {"prompt_token_price": 0.0021, "cached_token_price": 0.0007, "completion_token_price": 0.0083}
+SHARED = (
+    "total_interactions",
+    "failed_interactions",
+    "total_prompt_tokens",
+    "total_completion_tokens",
+    "total_cached_tokens",
+    "cache_hit_rate",
+    "total_cost",
+)
+
+
+def record(db: TimescaleDBClient, number: int, **fields: Any) -> None:
+    moment = T0 + timedelta(seconds=number)
+    given = {"prompt_tokens": 1001 + 7 * number, "completion_tokens": 13, "start_time": moment, **PRICES, **fields}
+    db.record_llm_interaction(
+        LLMInteractionRecord("q", T0, "m", interaction_id=str(uuid.UUID(int=number + 1)), **given)
+    )
+
+
+def listed(db: TimescaleDBClient) -> dict[str, Any]:
+    (run,) = db.list_query_runs()
+    return dict(run)
+
+
+def assert_it_says_what_the_calls_say(db: TimescaleDBClient, calls: int) -> None:
+    run, summary = listed(db), db.get_token_cache_summary("q", T0)
+    assert summary is not None
+    assert run["total_interactions"] == calls
+    assert {name: run[name] for name in SHARED} == {name: summary[name] for name in SHARED}
+    assert run["cost_savings"] == pytest.approx(summary["cost_savings"], rel=1e-12)
+
+
+@pytest.fixture(params=["plain", "timescale"])
+def address(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("db_url" if request.param == "plain" else "timescale_url"))
+
+
+def test_a_run_says_the_same_while_it_goes_on_when_it_ended_and_when_late_calls_came(address: str) -> None:
+    with TimescaleDBClient(address) as db:
+        for number, cached in enumerate((0, 384, None, 896)):
+            record(db, number, cached_tokens=cached)
+        record(db, 4, prompt_tokens=None, cached_tokens=None, completion_tokens=None, success=False)
+        assert_it_says_what_the_calls_say(db, calls=5)
+        db.complete_query_run("q", T0)
+        assert_it_says_what_the_calls_say(db, calls=5)
+        record(db, 5, cached_tokens=512)
+        assert_it_says_what_the_calls_say(db, calls=6)
+
+
+def test_totals_that_somebody_else_stored_are_not_believed(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db, psycopg.connect(db_url, autocommit=True) as connection:
+        record(db, 0, cached_tokens=100)
+        db.complete_query_run("q", T0)
+        db.flush()
+        connection.execute("UPDATE query_run_summaries SET total_interactions = 7, reported_prompt_tokens = NULL")
+        assert_it_says_what_the_calls_say(db, calls=1)
+
+
+def test_no_call_of_an_ended_run_is_read(address: str) -> None:
+    with TimescaleDBClient(address) as db, psycopg.connect(address, autocommit=True) as connection:
+        record(db, 0, cached_tokens=100)
+        db.flush()
+        asked = _sql.query("runs_list"), {"query_id": None, "limit": 10}
+        while_it_goes_on, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
+        db.complete_query_run("q", T0)
+        db.flush()
+        after, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
+    assert [one.rows for one in while_it_goes_on] == [1]
+    assert after == []

@@ -1,0 +1,823 @@
+"""The writer over a real PostgreSQL: bad records are set aside, bad times waited out, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient
+from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
+from rlm_cachetrack.journal.dead_letters import DeadLetter, offer_again
+from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import writer
+from rlm_cachetrack.pricing.price_book import PriceBook
+from rlm_cachetrack.records import COLUMNS, new_id
+from rlm_cachetrack.store import postgres as storage
+from rlm_cachetrack.store.embedded import server as embedded
+
+RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
+
+
+def call(**more: Any) -> dict[str, Any]:
+    """The event of a call, as capture leaves it in the journal."""
+    return {
+        "kind": "call",
+        "interaction_id": new_id(),
+        "query_id": "q",
+        "run_id": RUN.isoformat(),
+        "model": "gpt-5",
+        "start_time": RUN.timestamp(),
+        "end_time": RUN.timestamp() + 1,
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+        "success": True,
+        **more,
+    }
+
+
+@contextmanager
+def pipeline(url: str, sink: Any = None) -> Iterator[_runtime.Runtime]:
+    runtime = _runtime.open_runtime(load_settings(url), sink)
+    try:
+        yield runtime
+    finally:
+        runtime.close(0.1)
+
+
+def sql(url: str, *statements: str) -> list[Any]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def stored(url: str) -> list[str]:
+    """The models of the calls that are stored: each test names its calls by them."""
+    return [row[0] for row in sql(url, "SELECT model FROM llm_interactions ORDER BY model")]
+
+
+def in_time(condition: Any, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+# -- records that cannot be stored ------------------------------------------------------------------------------------
+
+
+def refuse_model(name: str) -> str:
+    return f"ALTER TABLE llm_interactions ADD CONSTRAINT no_such_model CHECK (model <> '{name}') NOT VALID"
+
+
+def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        bad = call(model="bad")
+        for number in range(500):
+            runtime.outbox.append(call(model=f"good-{number:03}"))
+            if number == 321:
+                runtime.outbox.append(bad)
+        assert runtime.flush(30)
+        counts = runtime.stats()
+    assert stored(db_url) == [f"good-{number:03}" for number in range(500)]
+    [letter] = runtime.dead_letters.read()
+    assert letter.id == bad["interaction_id"]
+    assert letter.event == bad
+    assert "no_such_model" in letter.reason
+    assert "23514" in letter.reason  # check_violation
+    assert bad["interaction_id"] not in letter.reason  # nor anything else of the row: the reason goes to the log, too
+    assert (counts["dead_letters"], counts["pending"], counts["dropped"]) == (1, 0, {})
+    assert counts["last_error"] is None
+    assert stat.S_IMODE(runtime.dead_letters.path.stat().st_mode) == 0o600
+    assert runtime.dead_letters.path.parent == runtime.outbox.directory
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        # Incompressible, and so longer than an index row may be: 54000.
+        ({"query_id": os.urandom(4000).hex()}, "54000"),
+        ({"model_index": 2**40}, "it cannot be read"),  # an INTEGER of PostgreSQL has 32 bits
+        ({"kind": "nonsense"}, "nonsense"),
+        ({"interaction_id": "not a uuid"}, "UUID"),
+        ({"run_id": "yesterday"}, "isoformat"),
+        ({"kind": "run_end", "time": None}, "TypeError"),
+    ],
+)
+def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
+    reused_db_url: str, damage: Mapping[str, Any], reason: str
+) -> None:
+    with pipeline(reused_db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+        runtime.outbox.append(call(model="d", **damage))
+        runtime.outbox.append(call(model="e"))
+        assert runtime.flush(20)
+        assert [reason in letter.reason for letter in runtime.dead_letters.read()] == [True]
+    assert stored(reused_db_url) == ["a", "b", "c", "e"]
+
+
+def test_a_record_that_a_trigger_refuses_in_its_own_words_is_set_aside(db_url: str) -> None:
+    sql(
+        db_url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF new.model = 'bad' THEN RAISE 'not today' USING ERRCODE = 'MY001'; END IF; RETURN new; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    with pipeline(db_url) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert ["not today" in letter.reason for letter in runtime.dead_letters.read()] == [True]
+    assert stored(db_url) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "trouble", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), ModuleNotFoundError("No module named 'x'")]
+)
+def test_trouble_of_the_machine_is_waited_out_and_no_record_given_up(
+    reused_db_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    internal_errors: list[tuple[str, BaseException]],
+    trouble: Exception,
+) -> None:
+    cost, failed = PriceBook.cost, threading.Event()
+
+    def fail_once(*arguments: Any, **more: Any) -> Any:
+        if failed.is_set():
+            return cost(*arguments, **more)
+        failed.set()
+        raise trouble
+
+    monkeypatch.setattr(PriceBook, "cost", fail_once)  # where it comes from does not matter; this one is early
+    with pipeline(reused_db_url) as runtime:
+        for model in ("a", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert runtime.dead_letters.read() == []
+    assert [error for _, error in internal_errors] == [trouble]
+    internal_errors.clear()
+    assert stored(reused_db_url) == ["a", "b"]
+
+
+def test_a_bad_record_that_comes_alone_is_set_aside(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        assert len(runtime.dead_letters.read()) == 1
+        runtime.outbox.append(call(model="good"))
+        assert runtime.flush(20)
+    assert stored(db_url) == ["good"]
+
+
+def test_a_run_with_a_bad_record_is_completed_by_its_others(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.append_run("run_start", "q", RUN)
+        for model in ("gpt-5", "bad", "gpt-5"):
+            runtime.outbox.append(call(model=model))
+        runtime.append_run("run_end", "q", RUN, status="completed")
+        assert runtime.flush(20)
+    assert sql(db_url, "SELECT status, total_interactions FROM query_run_summaries") == [("completed", 2)]
+
+
+def test_a_store_that_refuses_every_record_is_waited_for_and_no_record_given_up(db_url: str) -> None:
+    sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    with pipeline(db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+        assert not runtime.flush(1)
+        # On a busy machine the first attempt takes longer: the driver and the prices are imported for it.
+        assert in_time(lambda: "closed" in (runtime.stats()["last_error"] or ""))
+        assert runtime.dead_letters.read() == []
+        sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
+        assert runtime.flush(20)
+    assert stored(db_url) == ["a", "b", "c"]
+
+
+def test_a_missing_permission_is_waited_for_and_no_record_given_up(db_url: str) -> None:
+    sql(
+        db_url,
+        "DROP ROLE IF EXISTS rlm_clerk",
+        "CREATE ROLE rlm_clerk LOGIN",
+        "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO rlm_clerk",
+        "REVOKE INSERT ON llm_interactions FROM rlm_clerk",
+    )
+    try:
+        with pipeline(make_conninfo(db_url, user="rlm_clerk")) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert not runtime.flush(1)
+            assert in_time(lambda: "permission denied" in (runtime.stats()["last_error"] or ""))
+            assert runtime.dead_letters.read() == []
+            sql(db_url, "GRANT INSERT ON llm_interactions TO rlm_clerk")
+            assert runtime.flush(20)
+        assert stored(db_url) == ["a"]
+    finally:
+        sql(db_url, "DROP OWNED BY rlm_clerk", "DROP ROLE rlm_clerk")
+
+
+def test_a_process_killed_after_setting_a_record_aside_leaves_it_listed_once_and_the_rest_stored_once(
+    db_url: str,
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    program = """
+import os, signal, sys
+from rlm_cachetrack.pipeline import runtime as _runtime; from rlm_cachetrack.journal import journal as outbox
+from rlm_cachetrack.config import load_settings
+from tests.integration.pipeline.test_writer import call
+outbox.Outbox.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)  # all is done but the acknowledgement
+runtime = _runtime.open_runtime(load_settings(sys.argv[1]))
+for model in ("a", "bad", "b", "c"):
+    runtime.outbox.append(call(model=model))
+runtime.flush(30)
+"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program, db_url], timeout=60, check=False)
+        assert done.returncode == -signal.SIGKILL
+    with pipeline(db_url) as runtime:
+        before = runtime.dead_letters.path.read_text()
+        assert runtime.flush(30)
+        # Each of the two dead processes had one bad record; the second adopted that of the first, so that by now it
+        # was set aside three times.
+        assert before.count('"model":"bad"') >= 2
+        assert runtime.dead_letters.path.read_text().count('"model":"bad"') >= 4
+        assert len(runtime.dead_letters.read()) == 2
+    assert stored(db_url) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.dead_letters.path.mkdir(parents=True)  # not even root can write to it
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert stored(db_url) == ["a", "b"]
+        assert "wait in memory" in caplog.text
+        runtime.dead_letters.path.rmdir()
+        runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        assert len(runtime.dead_letters.read()) == 2  # also the one that waited
+
+
+def test_a_dead_letter_file_that_a_stopped_process_has_locked_holds_nothing_back(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        with runtime.dead_letters.path.open("rb") as theirs:
+            fcntl.flock(theirs, fcntl.LOCK_EX)
+            for model in ("a", "bad", "b"):
+                runtime.outbox.append(call(model=model))
+            assert runtime.flush(20)
+            assert "another process has locked it" in caplog.text
+            ending = threading.Thread(target=runtime.close, args=(0.1,), daemon=True)
+            ending.start()
+            ending.join(10)
+            assert not ending.is_alive()
+    assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # said, and counted: nobody let go of the file
+    assert stored(db_url) == ["a", "b"]
+
+
+def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_be_lost(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(db_url, refuse_model("bad"))
+    for disk_is_back in (True, False):
+        caplog.clear()
+        with pipeline(db_url) as runtime:
+            runtime.dead_letters.path.mkdir(parents=True)
+            runtime.outbox.append(call(model="bad"))
+            assert runtime.flush(20)
+            if disk_is_back:
+                runtime.dead_letters.path.rmdir()
+        lost = [record.getMessage() for record in caplog.records if "lost" in record.getMessage()]
+        if disk_is_back:
+            assert (len(runtime.dead_letters.read()), lost) == (1, [])
+            runtime.dead_letters.path.unlink()
+        else:
+            assert len(lost) == 1
+            assert lost[0].endswith("refused records that are lost for that: 1")
+            assert runtime.stats()["dropped"] == {"dead_letters_full": 1}
+
+
+def test_a_torn_record_is_counted_once_however_often_the_store_fails(db_url: str) -> None:
+    sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    with pipeline(db_url) as runtime:
+        runtime.outbox.directory.mkdir(parents=True)
+        left = json.dumps(call(model="a")).encode() + b'\n{"kind":"ca'
+        (runtime.outbox.directory / "1-dead.jsonl").write_bytes(left)
+        assert not runtime.flush(2)  # several attempts
+        sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
+        assert runtime.flush(20)
+        counts = runtime.stats()
+    assert (counts["adopted"], counts["stored"], counts["dropped"]) == (2, 1, {"torn": 1})
+    assert stored(db_url) == ["a"]
+
+
+def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set_aside(db_url: str) -> None:
+    sql(db_url, refuse_model("bad"))
+    with pipeline(db_url) as runtime:
+        for _ in range(3):
+            runtime.outbox.append(call(model="bad"))
+        assert runtime.flush(20)
+        letters = {letter.id for letter in runtime.dead_letters.read()}
+
+        def append_and_wait(event: Mapping[str, Any]) -> bool:
+            """As long as thousands take: until the writer has had the first, and found it refused again."""
+            kept = runtime.outbox.append(event)
+            runtime.flush(1)
+            return kept
+
+        assert offer_again(runtime.dead_letters, append_and_wait, letters) == letters
+        assert runtime.flush(20)
+        assert {letter.id for letter in runtime.dead_letters.read()} == letters
+
+
+def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
+    db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_CACHETRACK_OUTBOX_MAX_BYTES", "2000")
+    with pipeline(db_url) as runtime:
+        runtime.dead_letters.write(DeadLetter.of(call(model=f"{number:02}"), "a reason") for number in range(20))
+        offered = runtime.offer_again({letter.id for letter in runtime.dead_letters.read()})
+        assert 0 < len(offered) < 20
+        assert runtime.flush(20)
+        left = [letter.event["model"] for letter in runtime.dead_letters.read()]
+        assert len(left) == 20 - len(offered)
+    assert sorted(stored(db_url) + left) == [f"{number:02}" for number in range(20)]
+
+
+# -- calls that are there already -------------------------------------------------------------------------------------
+
+
+def test_a_call_that_is_offered_twice_is_stored_once_and_its_neighbours_with_it(db_url: str) -> None:
+    twice, thrice = call(model="twice"), call(model="thrice")
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(twice)
+        assert runtime.flush(20)
+        for event in (call(model="a"), twice, thrice, thrice, call(model="b"), thrice):
+            runtime.outbox.append(event)
+        assert runtime.flush(20)
+        assert runtime.dead_letters.read() == []
+    assert stored(db_url) == ["a", "b", "thrice", "twice"]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_stored_again(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = threading.Event()
+    store = storage.PostgresStore.store
+
+    def store_and_lose(self: storage.PostgresStore, batch: RecordBatch) -> None:
+        store(self, batch)
+        if not lost.is_set():
+            lost.set()
+            raise StoreUnreachableError("the answer to COMMIT was lost")
+
+    monkeypatch.setattr(storage.PostgresStore, "store", store_and_lose)  # a moment that no real server can be held at
+    with pipeline(db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+    assert lost.is_set()
+    assert stored(db_url) == ["a", "b", "c"]
+
+
+def test_a_record_without_any_time_whose_commit_was_not_answered_is_stored_once(
+    db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = storage.PostgresStore.store
+    offered: list[int] = []
+
+    def lose_the_first_answer(self: storage.PostgresStore, batch: RecordBatch) -> None:
+        store(self, batch)
+        offered.append(len(batch))
+        if len(offered) == 1:
+            raise StoreUnreachableError("the answer to COMMIT was lost")
+
+    monkeypatch.setattr(storage.PostgresStore, "store", lose_the_first_answer)
+    with TimescaleDBClient(db_url) as db:
+        db.record_llm_interaction(LLMInteractionRecord(query_id="q", run_id=RUN, model="a"))
+        assert db.flush(20)
+    assert offered == [1, 1]
+    assert stored(db_url) == ["a"]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "UTF8"])
+def test_text_is_stored_as_it_is_whatever_the_encoding_of_database_and_environment(
+    server_url: str, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "WIN1252")
+    name = f"rlm_test_{encoding.lower()}"
+    locale = "TEMPLATE template0 LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
+    sql(server_url, f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name} ENCODING '{encoding}' {locale}")
+    url = make_conninfo(server_url, dbname=name)
+    try:
+        with TimescaleDBClient(url) as db:
+            db.record_llm_interaction(LLMInteractionRecord(query_id="naïve", run_id=RUN, model="modèle"))
+            assert db.flush(20)
+            [row] = db.get_llm_interactions("naïve", RUN)
+        assert (row["query_id"], row["model"]) == ("naïve", "modèle")
+    finally:
+        sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
+    sql(
+        db_url,
+        "DROP ROLE IF EXISTS rlm_tenant",
+        "CREATE ROLE rlm_tenant LOGIN",
+        "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO rlm_tenant",
+        "ALTER TABLE llm_interactions ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY everything ON llm_interactions TO rlm_tenant USING (true)",
+    )
+    try:
+        with pipeline(make_conninfo(db_url, user="rlm_tenant")) as runtime:
+            for model in ("a", "b"):
+                runtime.outbox.append(call(model=model))
+                assert runtime.flush(20)
+        assert stored(db_url) == ["a", "b"]
+    finally:
+        sql(db_url, "DROP OWNED BY rlm_tenant", "DROP ROLE rlm_tenant")
+
+
+# -- a sink of the user's ---------------------------------------------------------------------------------------------
+
+
+class Choosy:
+    """Refuses the model ``bad``, and batches of more than ``limit`` calls."""
+
+    def __init__(self, limit: int = 10**9) -> None:
+        self.limit = limit
+        self.models: list[str] = []
+
+    def store(self, batch: RecordBatch) -> None:
+        models = [row[COLUMNS.index("model")] for row in batch.interactions]
+        if len(models) > self.limit:
+            raise QueryError("too many at once")
+        if "bad" in models:
+            raise RecordRefusedError("I do not like it")
+        self.models += models
+
+    def close(self) -> None: ...
+
+
+def test_a_sink_may_refuse_a_record_and_gets_the_others() -> None:
+    sink = Choosy()
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
+    assert sorted(sink.models) == ["a", "b"]
+
+
+def test_a_store_that_recovers_while_the_bad_record_is_looked_for_gets_them_all() -> None:
+    class Recovering(Choosy):
+        """Refuses everything until it is probed."""
+
+        closed = True
+
+        def store(self, batch: RecordBatch) -> None:
+            if self.closed:
+                raise RecordRefusedError("I take nothing")
+            super().store(batch)
+
+        def probe(self) -> None:
+            self.closed = False
+
+    sink = Recovering()
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.outbox.append(call(model=model))
+        assert runtime.flush(20)
+        assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
+    assert sorted(sink.models) == ["a", "b"]
+
+
+def test_a_batch_that_is_too_much_for_the_store_is_offered_in_smaller_ones() -> None:
+    sink = Choosy(limit=200)
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for _ in range(1000):
+            runtime.outbox.append(call())
+        assert runtime.flush(30)
+    assert len(sink.models) == 1000
+
+
+# -- stores that come and go ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Path]:
+    """The folder of a server of these tests' own, which may stop and start it."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        embedded.ensure_running(folder)
+        yield folder
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_url(own_server: Path) -> Iterator[str]:
+    url = embedded.ensure_running(own_server)
+    yield url
+    embedded.ensure_running(own_server)
+    sql(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+
+def test_an_outage_is_one_warning_and_one_info_and_loses_nothing(
+    own_server: Path, own_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rlm_cachetrack")
+    with pipeline(own_url) as runtime:
+        runtime.outbox.append(call(model="before"))
+        assert runtime.flush(20)
+        embedded.stop(own_server)
+        for number in range(50):
+            runtime.outbox.append(call(model=f"while-{number:02}"))
+        for _ in range(3):
+            assert not runtime.flush(0.6)  # long enough for more than one attempt each
+        assert runtime.stats()["pending"] == 50
+        assert runtime.stats()["failing_since"] is not None
+        assert len(caplog.records) == 1
+        assert embedded.ensure_running(own_server) == own_url
+        assert runtime.flush(30)
+        runtime.outbox.append(call(model="zafter"))
+        assert runtime.flush(20)
+        assert runtime.stats()["failing_since"] is None
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "the store is back after" in caplog.text
+    assert stored(own_url) == ["before", *(f"while-{number:02}" for number in range(50)), "zafter"]
+
+
+def test_connections_that_the_server_cuts_lose_and_double_nothing(db_url: str) -> None:
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with pipeline(db_url) as runtime:
+        for number in range(400):
+            runtime.outbox.append(call(model=f"{number:03}"))
+            if number == 0:
+                runtime.start()
+            if number % 40 == 20:
+                sql(db_url, cut)
+        assert runtime.flush(30)
+    assert stored(db_url) == [f"{number:03}" for number in range(400)]
+
+
+def test_an_idle_connection_that_is_cut_is_made_again_without_a_word(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pipeline(db_url) as runtime:
+        for model in ("a", "b", "c"):
+            runtime.outbox.append(call(model=model))
+            assert runtime.flush(20)
+            cut = (
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name = %s AND datname = current_database()"
+            )
+            with psycopg.connect(db_url, autocommit=True) as connection:
+                assert connection.execute(cut, ["rlm_cachetrack"]).fetchall() == [(True,)]
+    assert stored(db_url) == ["a", "b", "c"]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
+def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_the_next_of_this_process(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with psycopg.connect(db_url) as other:
+        other.execute("LOCK TABLE llm_interactions IN ACCESS EXCLUSIVE MODE")
+        with pipeline(db_url) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert not runtime.flush(0.5)
+            thread = runtime.writer._thread
+        assert thread is not None
+        thread.join(20)
+    with pipeline(db_url) as runtime:
+        assert runtime.flush(20)
+    assert stored(db_url) == ["a"]
+    [told] = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert "records wait in the outbox" in told
+    assert "not stored within 0.1 s" in told
+
+
+def test_several_stores_that_hang_are_waited_for_together(own_server: Path, own_url: str) -> None:
+    embedded.stop(own_server)
+    for name in ("one", "two", "three"):
+        runtime = _runtime.open_runtime(load_settings(make_conninfo(own_url, dbname=name)))
+        runtime.append(call(model=name))
+    for wait in (_runtime.flush, _runtime.shutdown):
+        began = time.monotonic()
+        assert not wait(0.6)
+        assert 0.5 < time.monotonic() - began < 1.2
+
+
+def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="old"))
+        assert runtime.flush(20)
+        name = psycopg.conninfo.conninfo_to_dict(db_url)["dbname"]
+        server = make_conninfo(db_url, dbname="postgres")
+        sql(server, f'DROP DATABASE "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
+        runtime.outbox.append(call(model="new"))
+        assert runtime.flush(20)
+    assert stored(db_url) == ["new"]
+
+
+def test_a_schema_that_vanishes_under_an_open_connection_is_made_again(db_url: str) -> None:
+    with pipeline(db_url) as runtime:
+        runtime.outbox.append(call(model="old"))
+        assert runtime.flush(20)
+        sql(db_url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        runtime.outbox.append(call(model="new"))
+        assert runtime.flush(20)
+        assert runtime.dead_letters.read() == []
+    assert stored(db_url) == ["new"]
+
+
+def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path, own_url: str) -> None:
+    with pipeline(own_url) as runtime:
+        runtime.outbox.append(call(model="a"))
+        assert runtime.flush(20)
+        sql(own_url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+        assert in_time(lambda: sql(own_url, "SHOW default_transaction_read_only") == [("on",)])
+        runtime.outbox.append(call(model="b"))
+        assert not runtime.flush(1)
+        assert in_time(lambda: "read-only" in (runtime.stats()["last_error"] or ""))
+        assert runtime.dead_letters.read() == []
+        sql(
+            own_url,
+            "SET default_transaction_read_only = off",
+            "ALTER SYSTEM RESET default_transaction_read_only",
+            "SELECT pg_reload_conf()",
+        )
+        assert runtime.flush(20)
+    assert stored(own_url) == ["a", "b"]
+
+
+def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path, own_url: str) -> None:
+    other = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
+    other.chmod(0o711)
+    try:
+        primary = embedded.ensure_running(other)
+        hosts = [str(psycopg.conninfo.conninfo_to_dict(url)["host"]) for url in (own_url, primary)]
+        sql(own_url, "ALTER DATABASE rlm_cachetrack SET default_transaction_read_only = on")
+        with pipeline(make_conninfo(own_url, host=",".join(hosts))) as runtime:
+            runtime.outbox.append(call(model="a"))
+            assert runtime.flush(20)
+            # Failover: what was the primary takes no more writes, the other does.
+            sql(
+                own_url,
+                "SET default_transaction_read_only = off",
+                "ALTER DATABASE rlm_cachetrack RESET default_transaction_read_only",
+            )
+            embedded.stop(other)
+            runtime.outbox.append(call(model="b"))
+            assert runtime.flush(20)
+        assert stored(own_url) == ["b"]
+        assert stored(embedded.ensure_running(other)) == ["a"]
+    finally:
+        embedded.stop(other)
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
+    reused_db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline(reused_db_url) as runtime:
+        runtime.outbox.append(call(model="first"))
+        assert runtime.flush(20)  # the writer runs
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")  # Python 3.12 and newer
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for number in range(12_000):
+            runtime.outbox.append(call(model=f"{number:05}"))
+        assert runtime.flush(30)
+    assert len(stored(reused_db_url)) == 12_001
+
+
+# -- pauses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least half a minute after every failure."""
+    monkeypatch.setattr(writer, "_FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(writer, "_LONGEST_PAUSE_S", 60.0)
+
+
+@pytest.mark.usefixtures("long_pauses")
+def test_a_flush_ends_the_pause_after_a_failure(own_server: Path, own_url: str) -> None:
+    with pipeline(own_url) as runtime:
+        embedded.stop(own_server)
+        runtime.append(call(model="a"))
+        assert in_time(lambda: runtime.stats()["last_error"])
+        embedded.ensure_running(own_server)
+        assert runtime.flush(15)
+    assert stored(own_url) == ["a"]
+
+
+@pytest.mark.usefixtures("long_pauses")
+def test_recording_while_the_writer_is_being_started_neither_waits_nor_starts_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a signal handler or a finalizer, on the thread that starts it: its moment is the start of the thread."""
+    start, started = threading.Thread.start, []
+
+    with pipeline("postgresql:///unused", Choosy()) as runtime:
+
+        def interrupted(thread: threading.Thread) -> None:
+            started.append(thread.name)
+            if len(started) == 1:
+                runtime.append(call(model="by a handler"))
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            starting = threading.Thread(target=runtime.writer.start, daemon=True)
+            start(starting)
+            starting.join(10)
+        assert not starting.is_alive()
+        assert started == ["rlm_cachetrack-writer"]
+        assert runtime.flush(10)
+
+
+def test_recording_while_a_store_is_being_opened_opens_no_second(
+    monkeypatch: pytest.MonkeyPatch, reused_db_url: str
+) -> None:
+    """By a signal handler, on the thread that opens it."""
+    monkeypatch.setenv("RLM_CACHETRACK_DB_URL", reused_db_url)
+    opened: list[_runtime.Runtime] = []
+    make_pipeline = _runtime.Runtime._make_pipeline
+
+    def interrupted(runtime: _runtime.Runtime) -> None:
+        make_pipeline(runtime)
+        if not opened:
+            opened.append(runtime)
+            opened.append(_runtime.default())
+
+    monkeypatch.setattr(_runtime.Runtime, "_make_pipeline", interrupted)
+    assert _runtime.default() is opened[1]
+
+
+def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+        raise KeyboardInterrupt  # it runs already
+
+    with pipeline("postgresql:///unused", Choosy()) as runtime:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                runtime.append(call())
+            runtime.append(call())
+        assert started == ["rlm_cachetrack-writer"]
+        assert runtime.flush(10)
+
+
+def test_stopping_ends_the_pause_after_a_failure() -> None:
+    with pipeline("postgresql://someone@127.0.0.1:1/nowhere") as runtime:
+        runtime.append(call())
+        assert in_time(lambda: runtime.stats()["last_error"])
+        began = time.monotonic()
+        assert runtime.close(0.1) is False
+        assert time.monotonic() - began < 5
+        assert not runtime.writer.running
+    [journal] = runtime.outbox.directory.glob("*.jsonl")
+    assert [json.loads(line)["model"] for line in journal.read_text().splitlines()] == ["gpt-5"]

@@ -1,0 +1,616 @@
+"""On TimescaleDB: what becomes a hypertable, the continuous aggregate, and the same numbers as on plain PostgreSQL.
+
+Runs on the server that ``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, where databases may be created, else on a cluster
+of its own from an installed PostgreSQL that has the extension. The whole suite runs on such a server too: name it in
+``RLM_CACHETRACK_TEST_DB_URL``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from openai import OpenAI
+from psycopg.conninfo import make_conninfo
+from typer.testing import CliRunner
+
+from rlm_cachetrack import ConfigError, LLMInteractionRecord, TimescaleDBClient, instrument, query_run
+from rlm_cachetrack.cli import app
+from rlm_cachetrack.simulator import SimulatedEndpoint
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store import retention as policies
+from tests.support import clusters
+from tests.support.web import store_missed
+
+T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def migrated(timescale_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        migrations.migrate(connection)
+        yield connection
+
+
+def record_two_days(db: TimescaleDBClient) -> None:
+    """Seven calls of two runs, over two days and into the present, two models, every kind of not-known."""
+    prices = {"prompt_token_price": 0.002, "cached_token_price": 0.0005, "completion_token_price": 0.008}
+    late, now = T0 + timedelta(days=1), datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    db.initialize_query_run("a", T0, {"n": 1})
+    for number, (query_id, run_id, moment, fields) in enumerate(
+        [
+            ("a", T0, T0, {"prompt_tokens": 1000, "iteration": 1, "completion_tokens": 10, **prices}),
+            (
+                "a",
+                T0,
+                T0,
+                {"prompt_tokens": 2000, "cached_tokens": 1500, "iteration": 2, "completion_tokens": 5, **prices},
+            ),
+            ("a", T0, late, {"prompt_tokens": 3000, "cached_tokens": 3000, "completion_tokens": 0, **prices}),
+            ("a", T0, late, {"prompt_tokens": 400, "cached_tokens": None, "completion_tokens": 1, **prices}),
+            ("a", T0, late, {"model": "nobody/none", "prompt_tokens": 9}),
+            ("a", T0, late, {"cached_tokens": None, "success": False, "error_type": "APIError"}),
+            ("b", now, now, {"prompt_tokens": 100, "cached_tokens": 50, "completion_tokens": 0, **prices}),
+        ]
+    ):
+        start = moment + timedelta(seconds=number)
+        end = start + timedelta(milliseconds=100 * number)
+        given = {"model": "m", "start_time": start, "end_time": end, **fields}
+        db.record_llm_interaction(
+            LLMInteractionRecord(query_id=query_id, run_id=run_id, interaction_id=str(uuid.UUID(int=number)), **given)
+        )
+    db.complete_query_run("a", T0)
+    db.calculate_and_store_cache_optimization("b", now)
+
+
+def without_clocks(row: Any) -> Any:
+    """What two runs of the same calls must agree on: all but when runs were opened and closed.
+
+    Costs to a billionth of a cent: chunks are summed in another order than one table.
+    """
+    if isinstance(row, list):
+        return [without_clocks(item) for item in row]
+    if isinstance(row, float):
+        return round(row, 11)
+    if not isinstance(row, dict):
+        return row
+    clocks = () if "interaction_id" in row else ("start_time", "end_time", "duration_ms")
+    return {key: without_clocks(value) for key, value in row.items() if key not in clocks}
+
+
+def everything(url: str) -> dict[str, Any]:
+    with TimescaleDBClient(url) as db:
+        record_two_days(db)
+        (now,) = [run["run_id"] for run in db.list_query_runs() if run["query_id"] == "b"]
+        answers: dict[str, Any] = {}
+        for name, run_id in (("a", T0), ("b", now)):
+            answers[f"summary {name}"] = db.get_token_cache_summary(name, run_id)
+            answers[f"optimization {name}"] = db.get_token_cache_optimization(name, run_id)
+            answers[f"calculated {name}"] = db.calculate_and_store_cache_optimization(name, run_id)
+            answers[f"run {name}"] = db.get_query_run_summary(name, run_id)
+            answers[f"calls {name}"] = db.get_llm_interactions(name, run_id)
+        answers["top"] = db.get_top_cache_savings()
+        answers["models"] = db.get_cache_effectiveness_by_model()
+        answers["models of a day"] = db.get_cache_effectiveness_by_model(T0, T0 + timedelta(days=1))
+        answers["runs"] = db.list_query_runs()
+        answers["counted"] = db.count(query_id="a")
+        answers["deleted"] = db.delete(query_id="a")
+        answers["left"] = db.list_query_runs()
+    return {key: without_clocks(value) for key, value in answers.items()}
+
+
+# -- what is made -----------------------------------------------------------------------------------------------------
+
+
+def test_both_growing_tables_are_hypertables(migrated: psycopg.Connection[Any]) -> None:
+    rows = migrated.execute(
+        "SELECT hypertable_name::text, column_name::text, time_interval FROM timescaledb_information.dimensions"
+        " WHERE hypertable_schema = 'public' ORDER BY 1"
+    ).fetchall()
+    assert rows == [
+        ("llm_interactions", "time", timedelta(days=1)),
+        ("token_cache_optimization", "run_id", timedelta(days=360)),  # INTERVAL '1 year' is 12 months of 30 days
+    ]
+
+
+def test_the_engine_is_named(migrated: psycopg.Connection[Any]) -> None:
+    described = migrations.describe(migrated)
+    assert described["engine"].startswith("TimescaleDB ")
+    assert described["timescaledb_licence"] == "timescale"
+    assert described["migrations_applied"] == [
+        f"{engine}/{path.stem}"
+        for engine, folder in (("core", "migrations"), ("timescale", "timescale"))
+        for path in sorted((Path(__file__).parents[3] / "schema" / folder).glob("*.sql"))
+    ]
+    assert described["migrations_pending"] == []
+
+
+def test_the_hourly_sums_are_a_real_time_continuous_aggregate(migrated: psycopg.Connection[Any]) -> None:
+    rows = migrated.execute(
+        "SELECT view_name::text, hypertable_name::text, materialized_only"
+        " FROM timescaledb_information.continuous_aggregates"
+    ).fetchall()
+    assert rows == [("cache_usage_hourly", "llm_interactions", False)]
+    policies = migrated.execute(
+        "SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+    ).fetchone()
+    assert policies == (1,)
+
+
+def test_the_aggregate_has_the_columns_of_the_plain_view(migrated: psycopg.Connection[Any], empty_db_url: str) -> None:
+    columns = (
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 'cache_usage_hourly'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    )
+    with psycopg.connect(empty_db_url, autocommit=True) as plain:
+        for script in migrations._sql.scripts("core"):
+            plain.execute(script.sql)
+        assert migrated.execute(columns).fetchall() == plain.execute(columns).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("table", "index", "columns"),
+    [
+        ("llm_interactions", "llm_interactions_pkey", "(query_id, run_id, time, interaction_id)"),
+        ("llm_interactions", "idx_llm_cached_tokens", "(cached_tokens DESC, time DESC)"),
+        ("llm_interactions", "idx_llm_total_cost", "(total_cost DESC, time DESC)"),
+        ("token_cache_optimization", "token_cache_optimization_pkey", "(query_id, run_id)"),
+        ("token_cache_optimization", "idx_cache_opt_query_id", "(query_id, time DESC)"),
+        ("token_cache_optimization", "idx_cache_opt_savings", "(cost_savings DESC, time DESC)"),
+    ],
+)
+def test_keys_and_indexes_hold_on_hypertables(
+    migrated: psycopg.Connection[Any], table: str, index: str, columns: str
+) -> None:
+    row = migrated.execute(
+        "SELECT tablename::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname = %s", [index]
+    ).fetchone()
+    assert row is not None
+    assert row[0] == table
+    assert row[1].replace('"time"', "time").endswith(columns)
+
+
+# -- the same numbers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["timescale_url", "timescale_scheduler_url"], ids=["no jobs", "jobs at any moment"])
+def test_the_same_calls_give_the_same_numbers_as_on_plain_postgresql(
+    server: str, db_url: str, request: pytest.FixtureRequest
+) -> None:
+    with psycopg.connect(db_url) as plain:
+        if migrations.detect(plain).timescale:
+            pytest.skip("the suite itself runs on TimescaleDB: there is no plain PostgreSQL to compare with")
+    ours, plain_ones = everything(str(request.getfixturevalue(server))), everything(db_url)
+    for key, expected in plain_ones.items():
+        assert ours[key] == expected, key
+
+
+def test_the_numbers_are_right_on_timescale(timescale_url: str) -> None:
+    answers = everything(timescale_url)
+    summary, optimization = answers["summary a"], answers["optimization a"]
+    assert summary["total_interactions"] == 6
+    assert summary["total_prompt_tokens"] == 1000 + 2000 + 3000 + 400 + 9
+    assert summary["total_cached_tokens"] == 4500
+    assert summary["cache_hit_rate"] == pytest.approx(4500 / 6009)
+    # Thousandths of a dollar: 2 + .08; 500 x .002 + 1500 x .0005 + .04 = 1.79; 3000 x .0005 = 1.5; .8 + .008
+    assert summary["total_cost"] == pytest.approx(0.00208 + 0.00179 + 0.0015 + 0.000808)
+    assert optimization["cost_savings"] == pytest.approx(4500 * 0.0015 / 1000)
+    assert [step["iteration"] for step in optimization["cache_evolution"]] == [1, 2, 3, 4, 5, 6]
+    assert answers["counted"] == answers["deleted"] == {"interactions": 6, "runs": 1}
+    assert [run["query_id"] for run in answers["left"]] == ["b"]
+
+
+def test_hours_not_materialized_yet_are_in_the_aggregate(migrated: psycopg.Connection[Any], timescale_url: str) -> None:
+    """Real-time: calls of this hour are there although no refresh has run."""
+    hours = "SELECT sum(total_interactions)::int, sum(cached_tokens)::int FROM cache_usage_hourly"
+    with TimescaleDBClient(timescale_url) as db:
+        record_two_days(db)
+        assert migrated.execute(hours).fetchone() == (7, 4550)
+        migrated.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        assert migrated.execute(hours).fetchone() == (7, 4550)
+        now = datetime.now(UTC)
+        db.record_llm_interaction(LLMInteractionRecord("c", now, "m", prompt_tokens=10, cached_tokens=4))
+        db.flush()
+        assert migrated.execute(hours).fetchone() == (8, 4554)
+
+
+def test_a_call_below_the_watermark_is_in_the_aggregate_once_flushed(
+    migrated: psycopg.Connection[Any], timescale_url: str
+) -> None:
+    """A late call falls into an hour that was materialized already; flush() returns when that hour is right again."""
+    hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
+    with TimescaleDBClient(timescale_url) as db:
+        record_two_days(db)
+        db.flush()
+        migrated.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        db.record_llm_interaction(LLMInteractionRecord("late", T0, "m", start_time=T0, prompt_tokens=10))
+        assert db.flush()
+        assert migrated.execute(hours).fetchone() == (8,)
+
+
+def some_weeks(connection: psycopg.Connection[Any], hours: int) -> None:
+    """A call every ten minutes, up to two hours ago."""
+    connection.execute(
+        "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens, cached_tokens)"
+        " SELECT 'q', %s::timestamptz, moment, 'm', 10, 4 FROM generate_series("
+        "   date_trunc('hour', now()) - make_interval(hours => %s), date_trunc('hour', now()) - INTERVAL '2 hours',"
+        "   INTERVAL '10 minutes') AS moment",
+        [T0, hours],
+    )
+
+
+def watermark(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT max(watermark) FROM _timescaledb_catalog.continuous_aggs_watermark").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_no_call_is_missing_while_the_first_refresh_goes_on(
+    migrated: psycopg.Connection[Any], timescale_url: str
+) -> None:
+    """It is done some hours at a time: the newest last, for all before the newest would be taken for done."""
+    some_weeks(migrated, hours=24 * 60)
+    count = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
+    everything_there = migrated.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
+    failed: list[BaseException] = []
+
+    def refresh() -> None:
+        try:
+            with psycopg.connect(timescale_url, autocommit=True) as other:
+                run_job(other, "policy_refresh_continuous_aggregate")
+        except BaseException as exc:
+            failed.append(exc)
+
+    policy = threading.Thread(target=refresh)
+    policy.start()
+    seen, marks = set(), set()
+    while policy.is_alive():
+        seen.add(migrated.execute(count).fetchone())
+        marks.add(watermark(migrated))
+    policy.join()
+    assert failed == []
+    assert seen == {everything_there}
+    assert len(marks) > 2, "it was done before it could be looked at"
+
+
+@pytest.fixture
+def between(migrated: psycopg.Connection[Any]) -> datetime:
+    """An hour that the aggregate of somebody else keeps materialized, and ours does not yet."""
+    some_weeks(migrated, hours=24 * 20)
+    migrated.execute(
+        "CREATE MATERIALIZED VIEW theirs WITH (timescaledb.continuous) AS"
+        " SELECT time_bucket(INTERVAL '1 hour', time) AS bucket, count(*) AS n FROM llm_interactions GROUP BY 1"
+        " WITH NO DATA"
+    )
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    refresh = "CALL refresh_continuous_aggregate(%s::regclass, NULL, %s::timestamptz)"
+    migrated.execute(refresh, ["cache_usage_hourly", now - timedelta(days=10)])
+    migrated.execute(refresh, ["theirs", now - timedelta(hours=3)])
+    return now - timedelta(days=2)
+
+
+def test_a_late_call_in_an_hour_that_is_not_materialized_yet_hides_no_other(
+    migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
+) -> None:
+    """To refresh its hour would take the hours before it for materialized, which they are not."""
+    hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
+    (before,) = migrated.execute(hours).fetchone() or (0,)
+    mark = watermark(migrated)
+    with TimescaleDBClient(timescale_url) as db:
+        db.record_llm_interaction(LLMInteractionRecord("late", between, "m", start_time=between, prompt_tokens=10))
+        assert db.flush()
+        assert migrated.execute(hours).fetchone() == (before + 1,)
+    assert watermark(migrated) == mark
+
+
+def test_a_late_call_waits_for_a_refresh_that_may_have_missed_it(
+    migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
+) -> None:
+    """A refresh that began before the call was committed may be at its hour; flush() returns when that is decided."""
+    row = migrated.execute(
+        "SELECT format('%I.%I', h.schema_name, h.table_name) FROM _timescaledb_catalog.hypertable AS h"
+        " JOIN _timescaledb_catalog.continuous_agg AS a ON a.mat_hypertable_id = h.id"
+        " WHERE a.user_view_name = 'cache_usage_hourly'"
+    ).fetchone()
+    assert row is not None
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url) as refreshing:
+        refreshing.execute(f"LOCK TABLE {row[0]} IN ROW EXCLUSIVE MODE")  # what a refresh that writes holds
+        db.record_llm_interaction(LLMInteractionRecord("late", between, "m", start_time=between, prompt_tokens=10))
+        assert not db.flush(timeout_s=1)
+        refreshing.rollback()
+        assert db.flush(timeout_s=10)
+        assert migrated.execute("SELECT count(*)::int FROM llm_interactions WHERE query_id = 'late'").fetchone() == (1,)
+
+
+def test_calls_that_are_deleted_leave_the_aggregate_at_once(
+    migrated: psycopg.Connection[Any], timescale_url: str
+) -> None:
+    with TimescaleDBClient(timescale_url) as db:
+        record_two_days(db)
+        db.flush()
+        migrated.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        db.delete(query_id="a")
+        assert migrated.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone() == (1,)
+
+
+def test_a_call_offered_twice_is_stored_once(timescale_url: str) -> None:
+    record = LLMInteractionRecord("q", T0, "m", start_time=T0, interaction_id=str(uuid.UUID(int=1)))
+    with TimescaleDBClient(timescale_url) as db:
+        db.record_llm_interaction(record)
+        db.flush()
+        db.record_llm_interaction(record)
+        assert len(db.get_llm_interactions("q", T0)) == 1
+
+
+def test_instrumented_calls_arrive(timescale_url: str, endpoint: SimulatedEndpoint) -> None:
+    with TimescaleDBClient(timescale_url) as db, OpenAI(base_url=endpoint.base_url, api_key="sk-test") as openai:
+        instrument(openai, store=db)
+        with query_run("q") as run:
+            for _ in run.iterations(range(2)):
+                openai.chat.completions.create(
+                    model="gpt-5",
+                    messages=[{"role": "user", "content": "x" * 8000}],  # 4 + 2,000 tokens: 1,920 in steps of 128
+                )
+        optimization = run.optimization()
+    assert optimization is not None
+    assert optimization["total_prompt_tokens"] == 2 * 2004
+    assert [step["cached_tokens"] for step in optimization["cache_evolution"]] == [0, 1920]
+
+
+def test_a_database_filled_before_the_extension_came_is_taken_over(timescale_url: str) -> None:
+    """Plain tables with rows become hypertables when the extension is created later."""
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        for script in migrations._sql.scripts("core"):
+            connection.execute(script.sql)
+            connection.execute(migrations._sql.query("migrations_create"))
+            connection.execute(
+                migrations._sql.query("migrations_insert"),
+                {"engine": "core", "version": script.version, "name": script.name, "checksum": script.checksum},
+            )
+        connection.execute(
+            "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens) VALUES ('q', %s, %s, 'm', 5)",
+            [T0, T0],
+        )
+        connection.execute("CREATE EXTENSION timescaledb")
+    with TimescaleDBClient(timescale_url) as db:
+        summary = db.get_token_cache_summary("q", T0)
+        assert summary is not None
+        assert summary["total_prompt_tokens"] == 5
+    with psycopg.connect(timescale_url) as connection:
+        assert connection.execute("SELECT count(*) FROM timescaledb_information.hypertables").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("extension", ["is made by us", "was there"])
+def test_the_schema_that_the_address_names_is_used(timescale_url: str, extension: str) -> None:
+    """The advice of the error about foreign tables: another schema of the same database."""
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
+        if extension == "was there":
+            connection.execute("CREATE EXTENSION timescaledb SCHEMA public")
+        connection.execute("CREATE SCHEMA cachetrack")
+        connection.execute("CREATE TABLE public.llm_interactions (mine INTEGER)")
+    with TimescaleDBClient(make_conninfo(timescale_url, options="-csearch_path=cachetrack")) as db:
+        db.record_llm_interaction(LLMInteractionRecord("q", T0, "m"))
+        assert len(db.list_query_runs()) == 1
+
+
+# -- the columnstore --------------------------------------------------------------------------------------------------
+
+
+def pack(connection: psycopg.Connection[Any]) -> int:
+    """Move every chunk of calls to the columnstore, as the policy does in time; returns how many there are."""
+    chunks = connection.execute("SELECT c::text FROM show_chunks('llm_interactions') AS c").fetchall()
+    for (chunk,) in chunks:
+        connection.execute("CALL convert_to_columnstore(%s::regclass)", [chunk])
+    return len(chunks)
+
+
+def test_calls_are_kept_in_segments_by_model_in_the_order_of_the_key(migrated: psycopg.Connection[Any]) -> None:
+    assert policies.describe(migrated) == {
+        "chunk_interval": timedelta(days=1),
+        "chunks": 0,
+        "columnstore_chunks": 0,
+        "columnstore": True,
+        "segment_by": "model",
+        "order_by": "query_id, run_id, time, interaction_id",
+        "columnstore_after": timedelta(days=7),
+        "retention_after": None,
+        "hourly": "continuous aggregate",
+        "hourly_every": timedelta(minutes=15),
+        "limits": None,
+    }
+
+
+def sparse_indexes(connection: psycopg.Connection[Any], relation: str = "llm_interactions") -> set[tuple[str, str]]:
+    """What the columnstore keeps of each batch beside what it orders by: kind and column."""
+    row = connection.execute(
+        "SELECT to_jsonb(s) -> 'index' FROM _timescaledb_catalog.compression_settings AS s"
+        " WHERE coalesce(s.compress_relid, s.relid) = %s::regclass",
+        [relation],
+    ).fetchone()
+    if row is None or row[0] is None:
+        pytest.skip("this release of TimescaleDB lets nobody choose the sparse indexes (2.22 and newer do)")
+    return {(one["type"], str(one["column"])) for one in row[0] if one["source"] != "orderby" and "type" in one}
+
+
+def test_of_a_batch_ranges_are_kept_and_no_bloom_filters(timescale_url: str) -> None:
+    ranges = {("minmax", "cached_tokens"), ("minmax", "total_cost")}
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        record_two_days(db)
+        assert sparse_indexes(connection) == ranges
+        pack(connection)
+        batches = connection.execute(
+            "SELECT format('%I.%I', schema_name, table_name) FROM _timescaledb_catalog.chunk"
+            " WHERE id IN (SELECT compressed_chunk_id FROM _timescaledb_catalog.chunk)"
+        ).fetchall()
+        assert len(batches) == 3
+        for (name,) in batches:
+            assert sparse_indexes(connection, name) == ranges
+
+
+def test_sparse_indexes_of_ones_own_stay(migrated: psycopg.Connection[Any]) -> None:
+    sparse_indexes(migrated)
+    migrated.execute("ALTER TABLE llm_interactions SET (timescaledb.sparse_index = 'bloom(request_id)')")
+    migrated.execute("DELETE FROM rlm_cachetrack_migrations WHERE version = 10")
+    assert migrations.migrate(migrated) == ["timescale/0010_sparse_index"]
+    assert sparse_indexes(migrated) == {("bloom", "request_id")}
+
+
+def test_the_numbers_are_the_same_from_the_columnstore(timescale_url: str) -> None:
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        record_two_days(db)
+        before = db.get_token_cache_summary("a", T0), db.get_llm_interactions("a", T0)
+        assert pack(connection) == 3
+        assert (db.get_token_cache_summary("a", T0), db.get_llm_interactions("a", T0)) == before
+        assert db.delete(query_id="a") == {"interactions": 6, "runs": 1}
+
+
+def test_why_calls_missed_is_the_same_from_the_columnstore(timescale_url: str) -> None:
+    store_missed(timescale_url)
+    with TimescaleDBClient(timescale_url) as db:
+        before = db.explain_cache("missed")
+        with psycopg.connect(timescale_url, autocommit=True) as connection:
+            assert pack(connection) == 1
+        assert before is not None
+        assert before["verdicts"][0]["calls"] == 5
+        assert before["verdicts"][0]["verdict"] == "prefix_changed"
+        assert db.explain_cache("missed") == before
+
+
+def test_late_calls_go_into_days_that_are_in_the_columnstore_once_each(timescale_url: str) -> None:
+    """A new one, and one that is there already and is offered again."""
+    known = LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=10, interaction_id=str(uuid.UUID(int=1)))
+    late = LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=5, interaction_id=str(uuid.UUID(int=2)))
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        db.record_llm_interaction(known)
+        db.complete_query_run("q", T0)
+        db.flush()
+        assert pack(connection) == 1
+        db.record_llm_interaction(known)
+        db.record_llm_interaction(late)
+        summary, optimization = db.get_token_cache_summary("q", T0), db.get_token_cache_optimization("q", T0)
+    assert summary is not None
+    assert (summary["total_interactions"], summary["total_prompt_tokens"]) == (2, 15)
+    assert optimization is not None
+    assert optimization["total_prompt_tokens"] == 15
+
+
+def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
+    """Thirty days of calls, half of them in the columnstore: the plan names the chunk of the run's day, no other."""
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        for day in range(30):
+            moment = T0 + timedelta(days=day)
+            db.record_llm_interaction(LLMInteractionRecord("q", moment, "m", start_time=moment, prompt_tokens=day))
+        db.flush()
+        for chunk in connection.execute("SELECT c::text FROM show_chunks('llm_interactions') AS c LIMIT 15").fetchall():
+            connection.execute("CALL convert_to_columnstore(%s::regclass)", chunk)
+        for day in (3, 25):
+            moment = T0 + timedelta(days=day)
+            summary = db.get_token_cache_summary("q", moment)
+            assert summary is not None
+            assert summary["total_prompt_tokens"] == day
+            plan = explained(
+                connection, "run_summary", query_id="q", run_id=moment, first_call=moment, last_call=moment
+            )
+            # The chunk, the part of it in the columnstore, and an index of either.
+            assert len(set(re.findall(r"(?<=_hyper_)\d+_\d+_chunk", plan))) <= 2, plan
+
+
+def explained(connection: psycopg.Connection[Any], name: str, **parameters: Any) -> str:
+    """The plan of a named query with these parameters."""
+    rows = connection.execute("EXPLAIN " + migrations._sql.query(name), parameters).fetchall()
+    return "\n".join(row[0] for row in rows)
+
+
+# -- policies ---------------------------------------------------------------------------------------------------------
+
+
+def test_policies_are_changed_and_shown(timescale_url: str) -> None:
+    run = CliRunner().invoke
+    shown = run(app, ["policy", "--db-url", timescale_url, "--columnstore-after", "3d", "--retain", "90d", "--yes"])
+    assert shown.exit_code == 0, shown.output
+    assert "after 3 days, segments by model" in shown.output
+    assert "90 days, then deleted" in shown.output
+    doctor = run(app, ["doctor", "--db-url", timescale_url])
+    assert "90 days, then deleted" in doctor.output
+    off = run(app, ["policy", "--db-url", timescale_url, "--columnstore-after", "off", "--retain", "off", "--json"])
+    facts = json.loads(off.stdout)
+    assert (facts["columnstore_after"], facts["retention_after"]) == (None, None)
+    with psycopg.connect(timescale_url) as connection:  # made anew by each change of the retention
+        order = connection.execute(
+            "SELECT config ->> 'refresh_newest_first' FROM timescaledb_information.jobs"
+            " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        ).fetchall()
+    assert order == [("false",)]
+
+
+def test_a_retention_keeps_the_sums_of_the_hours_whose_calls_it_deletes(timescale_url: str) -> None:
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        record_two_days(db)
+        db.flush()
+        connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        policies.change(connection, retention_after=timedelta(days=30))
+        run_job(connection, "policy_retention")
+        run_job(connection, "policy_refresh_continuous_aggregate")
+        db.record_llm_interaction(LLMInteractionRecord("late", T0, "m", start_time=T0, prompt_tokens=10))
+        assert db.flush()
+        calls = connection.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
+        hours = connection.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone()
+    assert calls == (2,)  # that of today, and the late one, until the policy finds it
+    assert hours == (7,)
+
+
+def run_job(connection: psycopg.Connection[Any], procedure: str) -> None:
+    row = connection.execute(
+        "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s", [procedure]
+    ).fetchone()
+    assert row is not None
+    connection.execute("CALL run_job(%s)", row)
+
+
+def test_a_plain_server_says_that_it_has_no_policies(db_url: str) -> None:
+    with psycopg.connect(db_url) as plain:
+        if migrations.detect(plain).timescale:
+            pytest.skip("the suite itself runs on TimescaleDB")
+    shown = CliRunner().invoke(app, ["policy", "--db-url", db_url])
+    assert shown.exit_code == 0
+    assert "plain table" in shown.output
+    with psycopg.connect(db_url, autocommit=True) as plain, pytest.raises(ConfigError, match="prune --before"):
+        policies.change(plain, retention_after=timedelta(days=30))
+
+
+# -- the Apache edition -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def apache_url() -> Iterator[str]:
+    """A server whose licence setting makes it the Apache edition; the setting is the server's, so it needs its own."""
+    programs = clusters.installation_with("timescaledb")
+    if programs is None:
+        pytest.skip("no installed PostgreSQL has timescaledb.control (a server's address will not do here)")
+    with clusters.cluster(programs, "timescaledb", timescaledb__license="apache") as url:
+        yield url
+
+
+def test_the_apache_edition_has_hypertables_and_views_and_says_so(apache_url: str) -> None:
+    answers = everything(apache_url)
+    assert answers["summary a"]["total_interactions"] == 6
+    with psycopg.connect(apache_url, autocommit=True) as connection:
+        kept = policies.describe(connection)
+        row = connection.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone()
+        with pytest.raises(ConfigError, match="community edition"):
+            policies.change(connection, columnstore_after=timedelta(days=7))
+    assert row == (1,)  # of query b, the other was deleted
+    assert kept is not None
+    assert kept["hourly"] == "view"
+    assert kept["limits"] == "the Apache edition has no columnstore, no continuous aggregates and no policies"
+    doctor = CliRunner().invoke(app, ["doctor", "--db-url", apache_url])
+    assert doctor.exit_code == 0
+    assert "licence: apache (views instead of continuous aggregates)" in " ".join(doctor.output.split())

@@ -1,0 +1,152 @@
+"""Grafana's files: every panel's and variable's SQL runs, with the macros expanded as Grafana does, as the reader.
+
+Source: https://grafana.com/docs/grafana/latest/datasources/postgres/query-editor/, read 2026-11-23. Grafana itself is
+not started: it has no wheel, and the suite needs no Docker.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from tests.support.web import BEGUN, HOSTILE, store_runs
+
+DEPLOY = Path(__file__).resolve().parents[3] / "examples" / "deploy"
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(DEPLOY.glob("grafana/dashboards/*.json"))}
+FROM, TO = datetime.now(UTC) - timedelta(days=90), datetime.now(UTC) + timedelta(minutes=1)
+
+
+def queries() -> Iterator[Any]:
+    for name, dashboard in DASHBOARDS.items():
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                yield pytest.param(target["rawSql"], id=f"{name}: {panel['title']}")
+        for variable in dashboard["templating"]["list"]:
+            yield pytest.param(variable["query"], id=f"{name}: ${variable['name']}")
+
+
+def quoted(values: list[str]) -> str:
+    return ",".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def expanded(sql: str, variables: dict[str, list[str]]) -> str:
+    """The text that Grafana sends."""
+    first, last = (f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in (FROM, TO))
+    sql = re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 BETWEEN {first} AND {last}", sql)
+    assert set(re.findall(r"\$\S*", sql)) <= {f"${{{name}:sqlstring}})" for name in variables} | {
+        f"${{{name}:sqlstring}}{end}" for name in variables for end in ("", "::timestamptz")
+    }
+    return re.sub(r"\$\{(\w+):sqlstring\}", lambda found: quoted(variables[found[1]]), sql)
+
+
+def run(url: str, sql: str, **variables: list[str]) -> list[dict[str, Any]]:
+    chosen = {"query": ["bench"], "run": [BEGUN.isoformat()], "model": ["tuned", HOSTILE], "provider": ["openai", ""]}
+    with psycopg.connect(url, row_factory=psycopg.rows.dict_row, options="-c default_transaction_read_only=on") as db:
+        return db.execute(expanded(sql, {**chosen, **variables}).replace("%", "%%"), []).fetchall()
+
+
+@pytest.mark.parametrize("sql", list(queries()))
+def test_every_query_runs_and_finds_what_is_stored(sql: str, reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    rows = run(reused_db_url, sql)
+    assert rows
+    assert all(any(value is not None for value in row.values()) for row in rows)
+
+
+def test_every_query_says_the_same_on_timescaledb(timescale_url: str, db_url: str) -> None:
+    """And so do the dashboard's: the hourly sums are a continuous aggregate there, and a view here."""
+    for url in (timescale_url, db_url):
+        store_runs(url)
+    for param in queries():
+        (sql,) = param.values
+        there, here = run(timescale_url, sql), run(db_url, sql)
+        assert there, param.id
+        assert _plain(there) == _plain(here), param.id
+
+
+def _plain(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows without what differs in the last place of a sum or with the clock, in no order."""
+    return sorted(
+        json.dumps(
+            {
+                name: float(f"{value:.9g}") if isinstance(value, float) else value
+                for name, value in row.items()
+                if name != "Took"
+            },
+            default=str,
+        )
+        for row in rows
+    )
+
+
+def test_the_numbers_are_those_of_the_store(reused_db_url: str) -> None:
+    """As in ``store_runs``: bench cost USD 0.0495 and saved 0.0225 at a hit rate of 2,500 / 6,000."""
+    store_runs(reused_db_url)
+    by_title = {
+        panel["title"]: panel["targets"][0]["rawSql"]
+        for dashboard in DASHBOARDS.values()
+        for panel in dashboard["panels"]
+        if panel["type"] != "timeseries"
+    }
+    (tokens, *_), cost = (
+        run(reused_db_url, by_title[title])
+        for title in ("Prompt tokens by iteration of $query", "Cost with and without the cache")
+    )
+    assert (tokens["cached"], tokens["not cached"]) == (0, 1000)
+    assert sum(row["with"] for row in cost) == pytest.approx(0.0495)
+    assert sum(row["without"] for row in cost) == pytest.approx(0.072)
+    assert run(reused_db_url, by_title["Calls"], model=["tuned"], provider=["openai"])[0]["value"] == 46
+    runs = {row["Query"]: row for row in run(reused_db_url, by_title["Runs that began in this time"])}
+    assert runs["bench"]["Saved"] == pytest.approx(0.0225)
+    assert runs["bench"]["Hit rate"] == pytest.approx(2500 / 6000)
+
+
+def test_dashboards_name_the_provisioned_data_source() -> None:
+    (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/rlm_cachetrack.yaml").read_text())[
+        "datasources"
+    ]
+    assert {"overview", "runs", "models"} == set(DASHBOARDS)
+    for key in ("uid", "title"):
+        assert len({dashboard[key] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
+    for dashboard in DASHBOARDS.values():
+        taken: set[tuple[int, int]] = set()
+        for panel in dashboard["panels"]:
+            place = panel["gridPos"]
+            tiles = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not tiles & taken, panel["title"]
+            assert place["x"] + place["w"] <= 24, panel["title"]
+            taken |= tiles
+        named = [panel["datasource"] for panel in dashboard["panels"]]
+        named += [variable["datasource"] for variable in dashboard["templating"]["list"]]
+        assert {(one["type"], one["uid"]) for one in named} == {(source["type"], source["uid"])}
+        identities = [panel["id"] for panel in dashboard["panels"]]
+        assert len(set(identities)) == len(identities)
+
+
+def test_compose_mounts_what_is_there_and_listens_on_loopback_only() -> None:
+    composed = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
+    named = set(re.findall(r"^(\w+)=", (DEPLOY / "env.example").read_text(), re.MULTILINE))
+    for service in composed["services"].values():
+        for port in service["ports"]:
+            assert port.startswith("127.0.0.1:")
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith("./") else source in composed["volumes"]
+        asked = re.findall(r"\$\{(\w+)", json.dumps(service["environment"]))
+        assert set(asked) <= named
+    script = DEPLOY / "initdb/reader.sh"
+    assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
+    assert script.stat().st_mode & 0o111  # else the image reads it into a shell of its own, with `set -u`

@@ -1,0 +1,79 @@
+"""The event that wakes the writer: set from anywhere, also in the midst of its own ``set``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from rlm_cachetrack._process.signal_event import Event
+
+
+def test_it_is_set_until_it_is_cleared() -> None:
+    event = Event()
+    assert not event.is_set()
+    event.set()
+    event.set()
+    assert (event.is_set(), event.wait(0), event.wait(5)) == (True, True, True)
+    event.clear()
+    assert (event.is_set(), event.wait(0.01)) == (False, False)
+
+
+def test_setting_it_wakes_who_waits() -> None:
+    event = Event()
+    threading.Timer(0.05, event.set).start()
+    began = time.monotonic()
+    assert event.wait(20)
+    assert time.monotonic() - began < 10
+
+
+def interrupted_everywhere(work: Callable[[], None], handler: Callable[[], None]) -> None:
+    """Run ``work``, and ``handler`` wherever the interpreter would look for a signal in it: around each call."""
+    inside = []
+
+    def look(frame: FrameType, what: str, argument: Any) -> None:
+        if not inside:
+            inside.append(True)
+            handler()
+            inside.clear()
+
+    sys.setprofile(look)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_signal_handler_in_the_midst_of_setting_it_does_not_wait_for_itself() -> None:
+    event = Event()
+
+    def work() -> None:
+        event.set()
+        event.clear()
+
+    thread = threading.Thread(target=interrupted_everywhere, args=(work, event.set), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_no_set_goes_unseen_however_it_falls_into_a_clear() -> None:
+    event, done, seen = Event(), 0, 0
+
+    def set_often() -> None:
+        nonlocal done
+        for _ in range(20_000):
+            done += 1
+            event.set()
+
+    setting = threading.Thread(target=set_often)
+    setting.start()
+    while seen < 20_000:
+        event.clear()
+        if seen == done:
+            assert event.wait(20) or seen != done, "a set was lost"
+        seen = done
+    setting.join()
