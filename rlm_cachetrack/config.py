@@ -24,7 +24,7 @@ ENV_DISABLED = "RLM_CACHETRACK_DISABLED"
 ENV_DATA_DIR = "RLM_CACHETRACK_DATA_DIR"
 ENV_STATE_DIR = "RLM_CACHETRACK_STATE_DIR"
 ENV_SHUTDOWN_TIMEOUT = "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"
-ENV_OUTBOX_MAX_BYTES = "RLM_CACHETRACK_OUTBOX_MAX_BYTES"
+ENV_JOURNAL_MAX_BYTES = "RLM_CACHETRACK_JOURNAL_MAX_BYTES"
 ENV_FINGERPRINTS = "RLM_CACHETRACK_FINGERPRINTS"
 ENV_FINGERPRINT_KEY = "RLM_CACHETRACK_FINGERPRINT_KEY"
 DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
@@ -53,7 +53,7 @@ class Settings:
         data_dir: Where the embedded PostgreSQL keeps its data.
         state_dir: Where journals of records not yet stored are kept.
         shutdown_timeout_s: The longest that leaving the interpreter may wait for the writer, in seconds.
-        outbox_max_bytes: The most bytes of journal on disk.
+        journal_max_bytes: The most bytes of journal on disk.
         fingerprints: Whether prompts are hashed, so that misses of the cache can be explained.
         fingerprint_key: The secret of the hashes, to share it between machines; None: that of ``state_dir``.
         batch_max_records: A batch is stored when it holds so many records, …
@@ -68,7 +68,7 @@ class Settings:
     state_dir: Path
     pool_size: int = 10
     shutdown_timeout_s: float = 5.0
-    outbox_max_bytes: int = 1 << 30
+    journal_max_bytes: int = 1 << 30
     fingerprints: bool = True
     fingerprint_key: str | None = field(default=None, repr=False)
     batch_max_records: int = 2_500
@@ -112,7 +112,7 @@ def load_settings(
         data_dir=_directory(ENV_DATA_DIR) or _default_data_dir(),
         state_dir=_directory(ENV_STATE_DIR) or _default_state_dir(),
         shutdown_timeout_s=_number(ENV_SHUTDOWN_TIMEOUT, 5.0),
-        outbox_max_bytes=int(_number(ENV_OUTBOX_MAX_BYTES, float(1 << 30))),
+        journal_max_bytes=int(_number(ENV_JOURNAL_MAX_BYTES, float(1 << 30))),
         fingerprints=_flag(ENV_FINGERPRINTS, default=True),
         fingerprint_key=_fingerprint_key(),
     )

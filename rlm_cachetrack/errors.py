@@ -86,7 +86,7 @@ class RecordRefusedError(QueryError):
     """A record cannot be stored as it is, however often it is offered; the others of its batch can be.
 
     A :class:`~.records.RecordSink` raises it to have the record found, set aside and listed by
-    ``rlm-cachetrack outbox dead-letters``. After any other error the whole batch is kept and offered again.
+    ``rlm-cachetrack journal dead-letters``. After any other error the whole batch is kept and offered again.
     """
 
 

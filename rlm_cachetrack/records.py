@@ -239,8 +239,8 @@ class RecordBatch:
         run_ends: Runs that ended, whose optimization is to be stored after the interactions.
         optimizations: Runs whose optimization is to be computed again.
         packed: More interactions; for the PostgreSQL store only, another sink never sees any.
-        offered_before: Some of it may be stored already: it comes from the journal of a dead process, or an attempt to
-            store it failed.
+        possible_duplicate: Some of it may be stored already: it comes from the journal of a dead process, or an attempt
+            to store it failed.
     """
 
     interactions: Sequence[tuple[Any, ...]] = ()
@@ -248,7 +248,7 @@ class RecordBatch:
     run_ends: Sequence[RunEnd] = ()
     optimizations: Sequence[RunKey] = ()
     packed: Sequence[PackedRows] = ()
-    offered_before: bool = False
+    possible_duplicate: bool = False
 
     @property
     def calls(self) -> int:
@@ -264,7 +264,7 @@ class RecordSink(Protocol):
     """Where records end. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
 
     Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
-    the outbox and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
+    the journal and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
     :class:`~.errors.RecordRefusedError` the record at fault is found, by offering parts of the batch, and
     set aside.
     """

@@ -21,12 +21,12 @@ _lock = threading.RLock()  # reentrant: a signal handler may call the SDK, too
 _parked: OrderedDict[str, tuple[Call, Any, object]] = OrderedDict()
 
 
-def park(call: Call, response: Any, outbox: Any) -> None:
+def park(call: Call, response: Any, journal: Any) -> None:
     """Keep the record of a response that still runs until it is seen finished."""
     response_id = str(_get(response, "id"))
     with _lock:
         replaced = _parked.pop(response_id, None)  # the same id twice: two calls all the same
-        _parked[response_id] = (call, outbox, outbox.park(call.unfinished_line()))
+        _parked[response_id] = (call, journal, journal.park(call.unfinished_line()))
         if replaced is None and len(_parked) > _MOST_PARKED:
             replaced = _parked.popitem(last=False)[1]
     if replaced is not None:
@@ -53,10 +53,10 @@ def settle(response: Any, make_call: Any) -> None:
         call.metadata["background"] = True
         call.result(response)
         return
-    call, outbox, parked = waiting
+    call, journal, parked = waiting
     call.parked = False
     call.result(response)
-    outbox.unpark(parked)
+    journal.unpark(parked)
 
 
 def finish_all() -> None:
@@ -75,11 +75,11 @@ def after_fork_in_child() -> None:
     _parked.clear()
 
 
-def _store_unfinished(call: Call, outbox: Any, parked: object) -> None:
+def _store_unfinished(call: Call, journal: Any, parked: object) -> None:
     if not call.done:
         call.done = True
-        outbox.append(call.unfinished_line())
-    outbox.unpark(parked)
+        journal.append(call.unfinished_line())
+    journal.unpark(parked)
 
 
 def _get(value: Any, name: str) -> Any:

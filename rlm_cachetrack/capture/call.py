@@ -79,12 +79,12 @@ class EventTaker(Protocol):
     """Where the event of a finished call goes.
 
     Attributes:
-        closed: Whether it takes events only by :meth:`append`, not into its ``outbox`` any more.
-        outbox: Its journal.
+        closed: Whether it takes events only by :meth:`append`, not into its ``journal`` any more.
+        journal: Its journal.
     """
 
     closed: bool
-    outbox: Any
+    journal: Any
 
     def append(self, event: bytes) -> None:
         """Take the line in without blocking on anything slow."""

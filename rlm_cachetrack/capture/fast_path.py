@@ -113,7 +113,7 @@ def record_chat(response: Any, begun: tuple[Any, ...], request_id: str | None = 
     if sink.closed:
         sink.append(line)
     else:
-        sink.outbox.append(line)
+        sink.journal.append(line)
     return True
 
 

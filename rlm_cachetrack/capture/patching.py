@@ -418,7 +418,7 @@ class _Attempt(Call):
 
     def keep(self, response: Any) -> None:
         """Keep a call that runs in the background until it is seen finished."""
-        park(self, response, self.sink.outbox)
+        park(self, response, self.sink.journal)
 
     def see_answer(self, parser: Callable[[Any], Any], args: tuple[Any, ...]) -> None:
         """Note what the SDK's ``.parse()`` helpers are given: if they refuse it, the call was answered and paid."""

@@ -30,7 +30,7 @@ from .database import doctor, embedded_app, migrate
 from .deleting import delete, prune
 from .demo import demo
 from .explaining import explain
-from .outbox import outbox_app
+from .journal import journal_app
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
 from .prices import prices_app
@@ -97,7 +97,7 @@ for keep in (doctor, migrate, policy, reprice, delete, prune):
 app.add_typer(prices_app, name="prices", rich_help_panel="Look")
 app.command(rich_help_panel="Move")(export)
 app.command("import", rich_help_panel="Move")(import_)
-app.add_typer(outbox_app, name="outbox", rich_help_panel="Keep house")
+app.add_typer(journal_app, name="journal", rich_help_panel="Keep house")
 app.add_typer(embedded_app, name="db", rich_help_panel="Keep house")
 
 

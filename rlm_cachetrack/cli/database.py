@@ -93,8 +93,8 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
         "versions": _versions(),
     }
     problems = [f"prices: {facts['pricing_error']}"] if facts["pricing_error"] else []
-    if not facts["outbox_writable"]:
-        problems.append(f"outbox: {facts['outbox']} cannot be written")
+    if not facts["journal_writable"]:
+        problems.append(f"journal: {facts['journal']} cannot be written")
     if facts["fingerprints"]["on"] and (mistake := facts["fingerprints"]["key_error"]):
         problems.append(f"fingerprints: {facts['fingerprints']['key']}: {mistake}")
     try:
@@ -167,7 +167,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         ("bad", "prices", facts["pricing_error"]) if facts["pricing_error"] else ("ok", "prices", facts["pricing"])
     )
     lines += _unpriced_lines(database.get("unpriced_models") or [])
-    lines += _outbox_lines(facts)
+    lines += _journal_lines(facts)
     lines += _fingerprint_lines(facts["fingerprints"])
     if facts["embedded"] is not None:
         # In use, its address stands above.
@@ -244,19 +244,19 @@ def _unpriced_lines(unpriced: list[dict[str, Any]]) -> list[tuple[str, str, str]
     return lines
 
 
-def _outbox_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _journal_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     own, others = facts["waiting"], facts["waiting_for_other_stores"]
     lines = []
-    if not facts["outbox_writable"]:
-        lines.append(("bad", "outbox", "cannot be written: records wait in memory"))
+    if not facts["journal_writable"]:
+        lines.append(("bad", "journal", "cannot be written: records wait in memory"))
     elif own["files"]:
-        lines.append(("note", "outbox", f"{_journals(own)} not stored yet; the next use stores them"))
+        lines.append(("note", "journal", f"{_journals(own)} not stored yet; the next use stores them"))
     else:
-        lines.append(("ok", "outbox", "nothing waits to be stored"))
-    lines.append(("", "", facts["outbox"]))
+        lines.append(("ok", "journal", "nothing waits to be stored"))
+    lines.append(("", "", facts["journal"]))
     if count := facts["dead_letters"]:
         were = "record was refused and is" if count == 1 else "records were refused and are"
-        lines.append(("note", "", f"{number(count)} {were} not stored: `{command('outbox', 'dead-letters')}`"))
+        lines.append(("note", "", f"{number(count)} {were} not stored: `{command('journal', 'dead-letters')}`"))
     if others["files"]:
         lines.append(("note", "", f"{_journals(others)} wait for other databases"))
     return lines

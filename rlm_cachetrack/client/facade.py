@@ -407,8 +407,8 @@ class DashboardStore:
         self.store.read_timeout_s = timeout_s
 
     def health(self) -> dict[str, Any]:
-        """``outbox``: what waits in journals of this machine; ``database``: what is connected. Blocks."""
-        return {"outbox": self._runtime.waiting(), "database": self._runtime.describe_store()}
+        """``journal``: what waits in journals of this machine; ``database``: what is connected. Blocks."""
+        return {"journal": self._runtime.waiting(), "database": self._runtime.describe_store()}
 
     def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:
         """What the next days will cost; see :meth:`TimescaleDBClient.forecast_cost`. Blocks."""

@@ -2,16 +2,16 @@
 
 from .call_event import FIELDS, encode, kept_ms, told_apart
 from .dead_letters import DeadLetter, DeadLetters, offer_again
-from .journal import Batch, Outbox, journals, named, survey
+from .journal import Batch, Journal, journal_files, named, survey
 
 __all__ = [
     "FIELDS",
     "Batch",
     "DeadLetter",
     "DeadLetters",
-    "Outbox",
+    "Journal",
     "encode",
-    "journals",
+    "journal_files",
     "kept_ms",
     "named",
     "offer_again",

@@ -1,10 +1,10 @@
 """Records that can never be stored as they are: set aside in a file beside the journals, with the reason.
 
 One line of JSON each: ``id``, ``time``, ``reason`` and the ``event`` as it stood in the journal, which holds neither
-prompt text nor secrets. The file is shared by all processes of a store and outlives them; ``rlm-cachetrack outbox
+prompt text nor secrets. The file is shared by all processes of a store and outlives them; ``rlm-cachetrack journal
 dead-letters`` lists it, offers its records again, or discards them.
 
-A record is set aside before it is acknowledged to the outbox. A process that is killed in between does so again, so a
+A record is set aside before it is acknowledged to the journal. A process that is killed in between does so again, so a
 line may stand there twice: :meth:`DeadLetters.read` gives each record once.
 """
 
@@ -97,7 +97,7 @@ class DeadLetters:
                 self.written += len(fresh)
                 self._warn(
                     "refused",
-                    "a record cannot be stored and is set aside, see `rlm-cachetrack outbox dead-letters`: %s",
+                    "a record cannot be stored and is set aside, see `rlm-cachetrack journal dead-letters`: %s",
                     fresh[0].reason,
                 )
 
@@ -219,7 +219,7 @@ class DeadLetters:
 
 
 def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], bool], ids: Collection[str]) -> set[str]:
-    """Append the records of these ids to an outbox again, then forget here what it keeps; returns the ids of that.
+    """Append the records of these ids to a journal again, then forget here what it keeps; returns the ids of that.
 
     In this order, so that none is lost if the process dies in between; one that is stored already is stored once.
     """

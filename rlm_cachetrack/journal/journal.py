@@ -47,7 +47,7 @@ try:
 except ImportError:  # openai before 1.40 had none
     _from_json = None  # type: ignore[assignment]
 
-__all__ = ["Batch", "Journal", "Outbox", "journals", "named", "survey"]
+__all__ = ["Batch", "Journal", "JournalFile", "journal_files", "named", "survey"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
@@ -120,9 +120,9 @@ class Batch:
     """Lines read from the journal, not yet acknowledged.
 
     Attributes:
-        lines: In the order of their appends, as they stand there; :meth:`Outbox.decode` makes events of them.
+        lines: In the order of their appends, as they stand there; :meth:`Journal.decode` makes events of them.
         own: How many of them this process appended itself.
-        unreadable: How many of them are no events, by reason, as the last :meth:`Outbox.decode` found.
+        unreadable: How many of them are no events, by reason, as the last :meth:`Journal.decode` found.
     """
 
     lines: list[bytes] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class JournalFile:
     """A journal file, seen from outside.
 
     Attributes:
@@ -153,7 +153,7 @@ class Journal:
     oldest: str | float | None
 
 
-def journals(directory: Path) -> list[Journal]:
+def journal_files(directory: Path) -> list[JournalFile]:
     """The journals in a folder that hold anything, the oldest file first. Reads them all, changes nothing."""
     found = []
     for path in sorted(directory.glob(f"*{_SUFFIX}"), key=_modified):
@@ -164,7 +164,7 @@ def journals(directory: Path) -> list[Journal]:
                 if segment.size:
                     pid = path.name.partition("-")[0]
                     found.append(
-                        Journal(
+                        JournalFile(
                             path,
                             int(pid) if pid.isdigit() else None,
                             _files.is_held(fd),
@@ -178,25 +178,25 @@ def journals(directory: Path) -> list[Journal]:
     return found
 
 
-class Outbox:
+class Journal:
     """Events waiting for the writer, in ``directory``; safe for any number of threads.
 
     Args:
         directory: Made with mode 0700 when it is not there; files in it have mode 0600.
         max_bytes: The most bytes of this process that may wait on disk; what comes later is dropped and counted.
-        rouse: Called by an append that finds the writer asleep; whether there is a writer. Does not block.
+        wake: Called by an append that finds the writer asleep; whether there is a writer. Does not block.
 
     Attributes:
         wake: Set by what the writer is to look at; it sleeps on it.
-        asleep: The writer sleeps, or is none: the next append has to rouse it.
+        asleep: The writer sleeps, or is none: the next append has to wake it.
     """
 
-    def __init__(self, directory: Path, *, max_bytes: int = 1 << 30, rouse: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, directory: Path, *, max_bytes: int = 1 << 30, wake: Callable[[], bool] = lambda: True) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
         self.wake = Event()
         self.asleep = True
-        self._rouse = rouse
+        self._wake = wake
         self.appended = 0
         self.acked = 0
         self.adopted = 0
@@ -246,7 +246,7 @@ class Outbox:
     def _wake_up(self) -> None:
         self.asleep = False
         self.wake.set()
-        if not self._rouse():
+        if not self._wake():
             self.asleep = True
 
     def _append_slowly(self, line: bytes) -> bool:
@@ -261,7 +261,7 @@ class Outbox:
             return False
         length = len(line)
         if (used := self._used()) + length > self.max_bytes:
-            self._drop("outbox_full", f"the outbox is full ({self.max_bytes} bytes)")
+            self._drop("journal_full", f"the journal is full ({self.max_bytes} bytes)")
             return False
         try:
             segment = self._open_segment(max(length, min(_SEGMENT_BYTES, self.max_bytes - used)))
@@ -269,7 +269,7 @@ class Outbox:
             self._disk_failed = True
             self._warn(
                 "disk",
-                "the outbox in %s cannot be written (%s): records wait in memory and are lost if this process dies",
+                "the journal in %s cannot be written (%s): records wait in memory and are lost if this process dies",
                 self.directory,
                 exc.strerror or exc,
             )
@@ -287,7 +287,7 @@ class Outbox:
         if not self._disk_failed:
             return False
         if self._memory_size + len(line) > _MEMORY_BYTES:
-            self._drop("memory_full", "the disk refuses the outbox and the queue in memory is full")
+            self._drop("memory_full", "the disk refuses the journal and the queue in memory is full")
             return False
         self._memory.append(line)
         self._memory_size += len(line)
@@ -518,7 +518,7 @@ class Outbox:
         """Take note that it is stored; which journals are not needed any more. The caller holds the lock."""
         for segment, position in batch.marks:
             segment.acked = max(segment.acked, position)
-        for _ in range(min(batch.memory, len(self._memory))):  # fewer, if the outbox was closed meanwhile
+        for _ in range(min(batch.memory, len(self._memory))):  # fewer, if the journal was closed meanwhile
             self._memory_size -= len(self._memory.popleft())
         self._memory_lent = max(0, self._memory_lent - batch.memory)
         self.dropped.update(batch.unreadable)
@@ -568,7 +568,7 @@ class Outbox:
             if lost := len(self._memory):
                 self.dropped["disk"] += lost
                 self._memory.clear()
-                logger.warning("%d records are lost: neither the store nor the disk of the outbox took them", lost)
+                logger.warning("%d records are lost: neither the store nor the disk of the journal took them", lost)
             for segment in self._segments:
                 if segment.acked >= segment.size:
                     _remove(segment)

@@ -105,7 +105,7 @@ class Rows:
         """Turn events into a batch; one that cannot be understood is left out of it and told.
 
         Args:
-            events: As :meth:`~.journal.Outbox.decode` gives them.
+            events: As :meth:`~.journal.Journal.decode` gives them.
 
         Raises:
             ImportError, MemoryError, OSError: The machine lacks something; nothing is wrong with the events.

@@ -1,6 +1,6 @@
 """The composition root: which store this process records into, and when it starts, flushes, forks and ends.
 
-A :class:`Runtime` is one pipeline, outbox to sink. There is one a store; the default one serves ``instrument``,
+A :class:`Runtime` is one pipeline, journal to sink. There is one a store; the default one serves ``instrument``,
 ``query_run`` and the module's ``flush``, ``shutdown`` and ``stats``.
 """
 
@@ -33,7 +33,7 @@ from rlm_cachetrack.errors import (
     StoreUnreachableError,
 )
 from rlm_cachetrack.fingerprint import Fingerprints, key_facts
-from rlm_cachetrack.journal import DeadLetters, Outbox, journals, offer_again, survey
+from rlm_cachetrack.journal import DeadLetters, Journal, journal_files, offer_again, survey
 from rlm_cachetrack.records import RecordSink
 
 from .writer import Writer
@@ -61,7 +61,7 @@ FLUSH_TIMEOUT_S = 30.0
 
 
 class Runtime:
-    """One pipeline from the outbox to a sink. Made by :func:`open_runtime`.
+    """One pipeline from the journal to a sink. Made by :func:`open_runtime`.
 
     Attributes:
         store_id: What tells one store from another: the address without its password, the embedded server's folder, or
@@ -86,14 +86,14 @@ class Runtime:
     def _make_pipeline(self) -> None:
         settings = self.settings
         self._rows = None  # it knows the pipeline's fingerprints
-        folder = settings.state_dir / "outbox" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
-        self.outbox = Outbox(folder, max_bytes=settings.outbox_max_bytes, rouse=self.start)
+        folder = settings.state_dir / "journal" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
+        self.journal = Journal(folder, max_bytes=settings.journal_max_bytes, wake=self.start)
         self.dead_letters = DeadLetters(folder)
         self.fingerprints = (
             Fingerprints(settings.state_dir, settings.fingerprint_key) if settings.fingerprints else None
         )
         self.writer = Writer(
-            self.outbox,
+            self.journal,
             self._open_sink,
             self.rows,
             self.dead_letters,
@@ -184,9 +184,9 @@ class Runtime:
         store.open()
         if not self.flush(timeout_s):
             raise StoreUnreachableError(
-                f"{self.outbox.pending} records could not be stored within {timeout_s:g} s"
+                f"{self.journal.pending} records could not be stored within {timeout_s:g} s"
                 + (f": {self.writer.last_error}" if self.writer.last_error else "")
-                + f"; they are kept in {self.outbox.directory}"
+                + f"; they are kept in {self.journal.directory}"
             )
         return store
 
@@ -208,7 +208,7 @@ class Runtime:
     @property
     def in_use(self) -> bool:
         """Whether somebody records into it or reads from it."""
-        return bool(self is current or self.users or self.writer.running or self.outbox.pending)
+        return bool(self is current or self.users or self.writer.running or self.journal.pending)
 
     # -- what others call ---------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Runtime:
         if self.closed and not _ended:  # the call was in flight while the store was closed
             open_runtime(self.settings, self._sink).append(event)
             return
-        self.outbox.append(event)
+        self.journal.append(event)
 
     def append_run(self, kind: str, query_id: str, run_id: datetime, **more: Any) -> None:
         """Take an event of a run in. A run begins when its ``run_id`` says, also one that is recorded afterwards."""
@@ -251,7 +251,7 @@ class Runtime:
         deadline = time.monotonic() + timeout_s
         stored = self.writer.stop(timeout_s)
         self.dead_letters.close()
-        self.outbox.close()
+        self.journal.close()
         if self._store is not None:
             self._store.close(min(2.0, max(0.1, deadline - time.monotonic())))
         if self._sink is not None:
@@ -263,7 +263,7 @@ class Runtime:
         return stored
 
     def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        """Store events now, past the outbox: for what is in a file and can be offered again. Blocks.
+        """Store events now, past the journal: for what is in a file and can be offered again. Blocks.
 
         Returns:
             By their index the events that cannot be stored, and why.
@@ -275,7 +275,7 @@ class Runtime:
         unreadable = {id(event) for event, _ in built.unreadable}
         refused = {index: "it cannot be read" for index, event in enumerate(events) if id(event) in unreadable}
         try:
-            self.store().store(replace(built.batch, offered_before=True))
+            self.store().store(replace(built.batch, possible_duplicate=True))
             return refused
         except RecordRefusedError as exc:
             if len(events) == 1:
@@ -345,8 +345,8 @@ class Runtime:
         """What can be said without the database: prices, and what waits in journals. Reads files, blocks for that.
 
         Returns:
-            ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``outbox`` (the folder),
-            ``outbox_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files``, ``events`` and ``bytes``
+            ``pricing`` (where prices come from, None with ``pricing_error`` saying why not), ``journal`` (the folder),
+            ``journal_writable``, ``waiting`` and ``waiting_for_other_stores`` (each ``files``, ``events`` and ``bytes``
             of journals; those of processes that are alive are among them), ``dead_letters`` (how many), and
             ``fingerprints`` (``on``, and where their secret is: ``key``, ``key_made``, ``key_error``).
         """
@@ -356,7 +356,7 @@ class Runtime:
             pricing, mistake = PriceBook.load(self.settings.pricing).describe(), None
         except ConfigError as exc:
             pricing, mistake = None, str(exc)
-        folder = self.outbox.directory
+        folder = self.journal.directory
         own, others = ({"files": 0, "events": 0, "bytes": 0} for _ in range(2))
         for journal in folder.parent.glob("*/*.jsonl"):
             with contextlib.suppress(OSError):  # stored and removed at this moment
@@ -370,8 +370,8 @@ class Runtime:
         return {
             "pricing": pricing,
             "pricing_error": mistake,
-            "outbox": str(folder),
-            "outbox_writable": os.access(existing, os.W_OK | os.X_OK),
+            "journal": str(folder),
+            "journal_writable": os.access(existing, os.W_OK | os.X_OK),
             "waiting": own,
             "waiting_for_other_stores": others,
             "dead_letters": len(self.dead_letters.read()),
@@ -389,13 +389,13 @@ class Runtime:
         """What waits in journals, of every process. Reads the files, blocks for that; starts and changes nothing.
 
         Returns:
-            ``outbox`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:
+            ``journal`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:
             an aware datetime or None), ``events``, ``bytes``, ``left_over_events`` (of dead processes),
             ``dead_letters`` (how many), and ``for_other_stores`` (``files``, ``events`` and ``bytes``).
         """
-        found = journals(self.outbox.directory)
+        found = journal_files(self.journal.directory)
         return {
-            "outbox": str(self.outbox.directory),
+            "journal": str(self.journal.directory),
             "journals": [
                 {
                     "file": journal.path.name,
@@ -415,26 +415,26 @@ class Runtime:
         }
 
     def offer_again(self, ids: Collection[str]) -> set[str]:
-        """Put dead letters back into the outbox, to be stored like fresh records; returns the ids of those it keeps.
+        """Put dead letters back into the journal, to be stored like fresh records; returns the ids of those it keeps.
 
         Raises:
             OSError: The file of dead letters cannot be rewritten; they are in both places, and stored once.
         """
         self.start()
-        return offer_again(self.dead_letters, self.outbox.append, ids)
+        return offer_again(self.dead_letters, self.journal.append, ids)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start of the process; see :func:`stats`."""
-        outbox = self.outbox
-        dropped = dict(outbox.dropped)
-        unreadable = sum(outbox.dropped[reason] for reason in ("torn", "corrupt", "cut"))
+        journal = self.journal
+        dropped = dict(journal.dropped)
+        unreadable = sum(journal.dropped[reason] for reason in ("torn", "corrupt", "cut"))
         if self.dead_letters.dropped:
             dropped["dead_letters_full"] = self.dead_letters.dropped
         return {
-            "recorded": outbox.appended,
-            "stored": outbox.acked + outbox.adopted_acked - self.dead_letters.written - unreadable,
-            "pending": outbox.pending,
-            "adopted": outbox.adopted,
+            "recorded": journal.appended,
+            "stored": journal.acked + journal.adopted_acked - self.dead_letters.written - unreadable,
+            "pending": journal.pending,
+            "adopted": journal.adopted,
             "dropped": dropped,
             "internal_errors": _guard.count(),
             **self.writer.stats(),
@@ -446,7 +446,7 @@ class Runtime:
         """The child records through a pipeline of its own; the parent's journal and connections stay the parent's."""
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self.outbox.abandon_after_fork()
+        self.journal.abandon_after_fork()
         if self._store is not None:
             self._store.forget_after_fork()
         self._make_pipeline()
@@ -465,7 +465,7 @@ _ended = False
 _worker = 0
 _warned_embedded = False
 before_flush: list[Callable[[], None]] = []
-"""Called before a store is flushed: what waits for something else than the writer is appended to the outbox."""
+"""Called before a store is flushed: what waits for something else than the writer is appended to the journal."""
 
 
 def open_runtime(settings: Settings, sink: RecordSink | None = None) -> Runtime:
@@ -561,7 +561,7 @@ def warn_if_embedded_is_missing(runtime: Runtime) -> None:
     except EmbeddedError as exc:
         _warned_embedded = True
         runtime.writer.told()
-        logger.warning("records wait in the outbox %s: %s", runtime.outbox.directory, exc)
+        logger.warning("records wait in the journal %s: %s", runtime.journal.directory, exc)
 
 
 def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
@@ -581,7 +581,7 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
     done = [
         runtime.flush(max(0.0, deadline - time.monotonic()))
         for runtime in runtimes
-        if runtime.outbox.pending or runtime.writer.running
+        if runtime.journal.pending or runtime.writer.running
     ]
     return all(done)
 
@@ -675,7 +675,7 @@ def _at_exit() -> None:
     except CacheTrackError as exc:
         logger.warning("at exit: %s", exc)
     except KeyboardInterrupt:
-        logger.info("at exit: interrupted; what is not stored stays in the outbox")
+        logger.info("at exit: interrupted; what is not stored stays in the journal")
     except Exception as exc:
         _guard.report("shutting down", exc)
 
@@ -697,9 +697,9 @@ _fork = threading.local()
 
 def _before_fork() -> None:
     # In one order, so that two threads that fork do not wait for each other.
-    _fork.held = sorted((runtime.outbox for runtime in list(_runtimes)), key=id)
-    for outbox in _fork.held:
-        outbox.hold()
+    _fork.held = sorted((runtime.journal for runtime in list(_runtimes)), key=id)
+    for journal in _fork.held:
+        journal.hold()
 
 
 def _after_fork_in_parent() -> None:

@@ -1,7 +1,7 @@
-"""The background thread that ships the outbox to a :class:`~.records.RecordSink`.
+"""The background thread that ships the journal to a :class:`~.records.RecordSink`.
 
-It reads a batch, turns events into rows (dialect, price), hands them to the sink, and acknowledges to the outbox only
-when the sink has returned. A sink that fails keeps the batch in the outbox; it is offered again, with growing pauses.
+It reads a batch, turns events into rows (dialect, price), hands them to the sink, and acknowledges to the journal only
+when the sink has returned. A sink that fails keeps the batch in the journal; it is offered again, with growing pauses.
 
 A record that the sink refuses whenever it is offered would hold back all others for ever. It is found by halving the
 batch, set aside as a dead letter, and the others are stored. Before the first one of a batch is given up, something of
@@ -24,7 +24,7 @@ from rlm_cachetrack._process import Event
 from rlm_cachetrack._process import fork_gate as _forking
 from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
-from rlm_cachetrack.journal import Batch, DeadLetter, DeadLetters, Outbox, named
+from rlm_cachetrack.journal import Batch, DeadLetter, DeadLetters, Journal, named
 from rlm_cachetrack.records import ProbingSink, RecordSink
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _LAST_MOMENT_S = 0.1
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
-    """The writer is to end; what it was at stays in the outbox."""
+    """The writer is to end; what it was at stays in the journal."""
 
 
 class _Prepared(NamedTuple):
@@ -109,10 +109,10 @@ def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
 
 
 class Writer:
-    """One daemon thread between an outbox and a sink.
+    """One daemon thread between a journal and a sink.
 
     Args:
-        outbox: Where events wait.
+        journal: Where events wait.
         open_sink: Gives the sink; called on the writer's thread, may block (an embedded server starts in seconds) and
             raise. It is called again after a failure.
         rows: Turns events into rows.
@@ -125,7 +125,7 @@ class Writer:
 
     def __init__(
         self,
-        outbox: Outbox,
+        journal: Journal,
         open_sink: Callable[[], RecordSink],
         rows: Callable[[], Rows],
         dead_letters: DeadLetters,
@@ -139,7 +139,7 @@ class Writer:
         self.started = False  # as it was seen last; `running` asks the thread
         self.last_error: str | None = None
         self.failing_since: datetime | None = None
-        self._outbox = outbox
+        self._journal = journal
         self._open_sink = open_sink
         self._make_rows = rows
         self._dead_letters = dead_letters
@@ -166,7 +166,7 @@ class Writer:
     def start(self) -> None:
         """Start the thread if it does not run. Does not block.
 
-        Where the system allows no more threads (or the interpreter ends), what is recorded stays in the outbox.
+        Where the system allows no more threads (or the interpreter ends), what is recorded stays in the journal.
         """
         with self._start_lock:
             # Looked at and noted without a call in between, so that no signal handler comes in between either.
@@ -214,14 +214,14 @@ class Writer:
 
     def _wait_until_stored(self, timeout_s: float, adoption: int) -> bool:
         deadline = time.monotonic() + timeout_s
-        appended = self._outbox.appended
+        appended = self._journal.appended
         self.start()
         with self._turn:
             self._flushing += 1
             try:
                 while not self._is_stored(appended, adoption):
                     self._hurry.set()
-                    self._outbox.wake.set()
+                    self._journal.wake.set()
                     self._turn.notify_all()
                     left = deadline - time.monotonic()
                     if left <= 0 or not self.running:
@@ -232,24 +232,24 @@ class Writer:
         return True
 
     def _is_stored(self, appended: int, adoption: int) -> bool:
-        outbox = self._outbox
+        journal = self._journal
         return (
-            outbox.acked >= appended
+            journal.acked >= appended
             and self._last_adoption >= adoption
-            and not outbox.more_to_adopt
-            and outbox.adopted_acked >= outbox.adopted
+            and not journal.more_to_adopt
+            and journal.adopted_acked >= journal.adopted
         )
 
     def stop(self, timeout_s: float) -> bool:
-        """Flush, then end the thread. What is not stored in time stays in the outbox. Returns whether all is stored.
+        """Flush, then end the thread. What is not stored in time stays in the journal. Returns whether all is stored.
 
         Blocks for ``timeout_s``, and up to a tenth of a second for the thread to end.
         """
         deadline = time.monotonic() + timeout_s
-        stored = self._wait_until_stored(timeout_s, 0) if self._outbox.pending else True
+        stored = self._wait_until_stored(timeout_s, 0) if self._journal.pending else True
         self._stop.set()
         self._hurry.set()
-        self._outbox.wake.set()
+        self._journal.wake.set()
         with self._turn:
             self._turn.notify_all()
         thread = self._thread
@@ -258,8 +258,8 @@ class Writer:
         if not stored and not self._warned:  # it waited for something, and so could not say what is wrong
             self._warned = True
             logger.warning(
-                "records wait in the outbox %s because they were not stored within %.3g s; the next use stores them",
-                self._outbox.directory,
+                "records wait in the journal %s because they were not stored within %.3g s; the next use stores them",
+                self._journal.directory,
                 timeout_s,
             )
         return stored
@@ -281,7 +281,7 @@ class Writer:
                     self._turn.notify_all()
         finally:
             self.started = False
-            self._outbox.asleep = True
+            self._journal.asleep = True
 
     def _retrying(self) -> Retrying:
         # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
@@ -311,15 +311,15 @@ class Writer:
                 self._turn.wait(left if self._fingerprints is None else min(left, _HASH_EVERY_S))
 
     def _cycle(self) -> None:
-        outbox = self._outbox
+        journal = self._journal
         if self._stop.is_set():
             raise _Stopped
         self._adopt()
-        if not outbox.pending:
+        if not journal.pending:
             self._wait_for_events()
-            if not outbox.pending:
+            if not journal.pending:
                 return  # woken for something else; no reason to ask for the store
-        if outbox.pending < self._max_records and not self._hurry.is_set():
+        if journal.pending < self._max_records and not self._hurry.is_set():
             self._hurry.wait(self._max_age_s)  # let a batch gather
         if self._stop.is_set():
             raise _Stopped
@@ -328,11 +328,11 @@ class Writer:
             prepared = self._ahead.take() or self._prepare(self._next_batch())
             batch = prepared.batch
             if not batch.lines:
-                outbox.ack(batch)  # for what is in no journal any more
+                journal.ack(batch)  # for what is in no journal any more
                 return
             # Memory is read from its beginning each time; what has come in meanwhile is no backlog: to take it would
             # split what is to gather, and to start a thread for it costs more than to make its rows.
-            if outbox.pending >= len(batch.lines) + self._max_records and not batch.memory:
+            if journal.pending >= len(batch.lines) + self._max_records and not batch.memory:
                 self._ahead.begin(self._next_batch())
             stored = self._ship(prepared)
         except _Stopped:
@@ -342,38 +342,38 @@ class Writer:
             if not isinstance(exc, CacheTrackError):
                 _guard.report("storing records", exc)
             raise
-        outbox.ack(batch)
+        journal.ack(batch)
         if self._fingerprints is not None:
             self._fingerprints.stored()
         self._note_success(stored)
 
     def _next_batch(self) -> Batch:
         limit = max(self._max_records >> self._refusals, _SMALLEST_BATCH)
-        return self._outbox.read(limit, self._max_bytes)
+        return self._journal.read(limit, self._max_bytes)
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        return _Prepared(batch, self._make_rows().build(self._outbox.decode(batch)))
+        return _Prepared(batch, self._make_rows().build(self._journal.decode(batch)))
 
     def _adopt(self) -> None:
         wanted = self._wanted_adoption
         due = time.monotonic() >= self._next_adoption
-        if due or self._last_adoption < wanted or self._outbox.more_to_adopt:
-            self._outbox.adopt()
+        if due or self._last_adoption < wanted or self._journal.more_to_adopt:
+            self._journal.adopt()
             self._last_adoption = wanted
             self._next_adoption = time.monotonic() + _ADOPT_EVERY_S
 
     def _wait_for_events(self) -> None:
-        outbox = self._outbox
+        journal = self._journal
         self._hurry.clear()
-        outbox.wake.clear()
-        outbox.asleep = True  # before the look: an event that comes behind it wakes us
-        if not outbox.pending:
+        journal.wake.clear()
+        journal.asleep = True  # before the look: an event that comes behind it wakes us
+        if not journal.pending:
             with self._turn:
                 self._turn.notify_all()
             if self._stop.is_set():
                 return  # stop() set the event before it was cleared here
-            outbox.wake.wait(_ADOPT_EVERY_S)
-        outbox.asleep = False
+            journal.wake.wait(_ADOPT_EVERY_S)
+        journal.asleep = False
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class Writer:
         """Store these events, all but the dead letters; returns how many calls were stored."""
         batch, unreadable = prepared.built
         if prepared.batch.adopted or self.failing_since is not None:
-            batch = replace(batch, offered_before=True)
+            batch = replace(batch, possible_duplicate=True)
         letters = [_unreadable(*event) for event in unreadable]
         try:
             if len(batch):
@@ -389,7 +389,7 @@ class Writer:
             stored = batch.calls
         except RecordRefusedError:
             letters = []
-            stored = self._ship_halves(list(self._outbox.decode(prepared.batch)), letters)
+            stored = self._ship_halves(list(self._journal.decode(prepared.batch)), letters)
         self._dead_letters.write(letters)
         return stored
 
@@ -409,7 +409,7 @@ class Writer:
             batch, unreadable = rows.build(part)
             try:
                 if len(batch):
-                    sink.store(replace(batch, offered_before=True))
+                    sink.store(replace(batch, possible_duplicate=True))
             except RecordRefusedError as exc:
                 if len(part) > 1:
                     middle = len(part) // 2
@@ -432,7 +432,7 @@ class Writer:
         self.stored += stored
         if not self._flushing:
             self._hurry.clear()
-        if not self._outbox.pending:
+        if not self._journal.pending:
             self._refusals = 0  # not before: the next large batch would only fail as the last one did
         self.last_error = None
         since, self.failing_since = self.failing_since, None
@@ -443,7 +443,7 @@ class Writer:
 
     def _keep(self, exc: Exception) -> None:
         self._ahead.drop()
-        self._outbox.rewind()
+        self._journal.rewind()
         if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
             # It may be the size: a limit of time a statement, or of memory. A smaller one may pass.
             self._refusals = min(self._refusals + 1, 16)
@@ -453,7 +453,7 @@ class Writer:
         if not self._warned and not self._stop.is_set():  # else its connection was taken away from it, no wonder
             self._warned = True
             logger.warning(
-                "records wait in the outbox %s because they cannot be stored: %s", self._outbox.directory, exc
+                "records wait in the journal %s because they cannot be stored: %s", self._journal.directory, exc
             )
         with self._turn:
             self._turn.notify_all()

@@ -186,7 +186,7 @@ class PostgresStore:
                 raise
             # A connection that was idle may be gone for no more than that: a server, a pooler or a firewall let go of
             # it. Only a server that cannot be connected to anew is unreachable. The batch may be stored already.
-            self._store(replace(batch, offered_before=True))
+            self._store(replace(batch, possible_duplicate=True))
 
     def _store(self, batch: RecordBatch) -> None:
         with self._writing() as connection:
@@ -201,7 +201,7 @@ class PostgresStore:
         self, connection: psycopg.Connection[Any], batch: RecordBatch, calls: Sequence[PackedRows]
     ) -> bool:
         """Store a batch of calls that were never offered before the fast way, where that does; whether it did."""
-        if not self._straight or not calls or batch.offered_before:
+        if not self._straight or not calls or batch.possible_duplicate:
             return False
         try:
             with connection.transaction(), connection.cursor() as cursor:

@@ -1,6 +1,6 @@
 """Calls out of the store into a file, and out of files into the store; a few at a time, whatever their number.
 
-An import stores at once, past the outbox: the file is the journal, and importing it again stores each call once. A run
+An import stores at once, past the journal: the file is the journal, and importing it again stores each call once. A run
 that an import makes has the status ``imported``; the status of a run that is known stays.
 """
 

@@ -78,13 +78,13 @@ def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
     away["RLM_CACHETRACK_DB_URL"] = "postgresql://someone:hunter2@127.0.0.1:1/nowhere"
     done = run("for _ in range(3): call()", away)
     assert done.returncode == 0
-    assert done.stderr.count("records wait in the outbox") == 1
+    assert done.stderr.count("records wait in the journal") == 1
     assert "hunter2" not in done.stderr
-    outbox = _runtime.Runtime(load_settings(away["RLM_CACHETRACK_DB_URL"])).outbox
-    outbox.directory = next((Path(away["RLM_CACHETRACK_STATE_DIR"]) / "outbox").iterdir())
-    assert outbox.adopt() == 3
-    assert b"hunter2" not in b"".join(path.read_bytes() for path in outbox.directory.iterdir())
-    outbox.close()
+    journal = _runtime.Runtime(load_settings(away["RLM_CACHETRACK_DB_URL"])).journal
+    journal.directory = next((Path(away["RLM_CACHETRACK_STATE_DIR"]) / "journal").iterdir())
+    assert journal.adopt() == 3
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in journal.directory.iterdir())
+    journal.close()
 
 
 def test_a_forked_child_records_for_itself(environment: dict[str, str], db_url: str) -> None:

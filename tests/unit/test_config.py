@@ -84,7 +84,7 @@ def test_defaults() -> None:
     settings = load_settings("postgresql://h/x")
     assert settings.pool_size == 10
     assert settings.pricing is None
-    assert settings.outbox_max_bytes == 1 << 30
+    assert settings.journal_max_bytes == 1 << 30
 
 
 def test_settings_do_not_change() -> None:
@@ -149,7 +149,7 @@ def test_a_user_without_a_home_directory_is_told_what_to_set(monkeypatch: pytest
     ("variable", "attribute"),
     [
         ("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "shutdown_timeout_s"),
-        ("RLM_CACHETRACK_OUTBOX_MAX_BYTES", "outbox_max_bytes"),
+        ("RLM_CACHETRACK_JOURNAL_MAX_BYTES", "journal_max_bytes"),
     ],
 )
 def test_numbers_of_the_environment(variable: str, attribute: str, monkeypatch: pytest.MonkeyPatch) -> None:

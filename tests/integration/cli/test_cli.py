@@ -197,8 +197,8 @@ from datetime import UTC, datetime
 from rlm_cachetrack import LLMInteractionRecord; from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.records import event_of_record
-outbox = _runtime.open_runtime(load_settings()).outbox  # no writer: nothing is stored
-outbox.append(event_of_record(LLMInteractionRecord("died", datetime(2026, 1, 10, tzinfo=UTC), "m", prompt_tokens=7,
+journal = _runtime.open_runtime(load_settings()).journal  # no writer: nothing is stored
+journal.append(event_of_record(LLMInteractionRecord("died", datetime(2026, 1, 10, tzinfo=UTC), "m", prompt_tokens=7,
                                                    interaction_id="0190a8f0-0000-7000-8000-000000000001"), {}))
 os._exit(9)
 """
@@ -479,7 +479,7 @@ def test_doctor_looks_at_an_empty_database_without_migrating_it(empty_db_url: st
 
 
 def test_doctor_counts_what_waits_in_journals(db_url: str, tmp_path: Path) -> None:
-    folder = Path(json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)["outbox"])
+    folder = Path(json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)["journal"])
     for journal, content in ((folder / "1-a.jsonl", b"x" * 1500), (folder.parent / "other" / "1-b.jsonl", b"y" * 7)):
         journal.parent.mkdir(parents=True, exist_ok=True)
         journal.write_bytes(content)

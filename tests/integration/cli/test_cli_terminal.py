@@ -73,14 +73,14 @@ def test_csv_has_the_rows_of_json(command: list[str], within: str | None, reused
 
 
 def test_csv_of_nothing_has_its_head(reused_db_url: str) -> None:
-    nothing = (["runs"], ["top"], ["models"], ["usage"], ["budget", "list"], ["latency"], ["outbox", "dead-letters"])
+    nothing = (["runs"], ["top"], ["models"], ["usage"], ["budget", "list"], ["latency"], ["journal", "dead-letters"])
     for command in (*nothing, ["what-if", "--hit-rate", "50%"]):
         assert len(cli(*command, "--csv", "--db-url", reused_db_url).stdout.splitlines()) == 1, command
 
 
 def test_forms_exclude_each_other(reused_db_url: str) -> None:
     assert cli("runs", "--json", "--csv", "--db-url", reused_db_url).exit_code == 2
-    assert cli("outbox", "dead-letters", "--csv", "--retry", "--db-url", reused_db_url).exit_code == 2
+    assert cli("journal", "dead-letters", "--csv", "--retry", "--db-url", reused_db_url).exit_code == 2
     assert cli("top", "--live", "--db-url", reused_db_url).exit_code == 2
 
 
@@ -176,7 +176,7 @@ def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) ->
         check=True,
     ).stdout
     (tmp_path / "completion").write_text(script)
-    cases = {"mod": "models", "export --for": "--format", "outbox dead": "dead-letters"}
+    cases = {"mod": "models", "export --for": "--format", "journal dead": "dead-letters"}
     if shell == "fish":  # it says itself what it would complete
         for typed, wanted in cases.items():
             command = f"source {tmp_path / 'completion'}; complete -C 'rlm-cachetrack {typed}'"

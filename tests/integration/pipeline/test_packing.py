@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 
 from rlm_cachetrack.capture import fast_path as _usual
 from rlm_cachetrack.journal import call_event as _call_line
-from rlm_cachetrack.journal.journal import Outbox, named
+from rlm_cachetrack.journal.journal import Journal, named
 from rlm_cachetrack.pipeline import fast_rows as _packing
 from rlm_cachetrack.pipeline.rows import Rows
 from rlm_cachetrack.pricing.price_book import PriceBook
@@ -285,7 +285,7 @@ def rows_of(url: str) -> list[dict[str, Any]]:
 def stored_by(url: str, lines: list[bytes]) -> list[dict[str, Any]]:
     with pipeline(url) as runtime:
         for written in lines:
-            runtime.outbox.append(written)
+            runtime.journal.append(written)
         assert runtime.flush(30)
         assert runtime.dead_letters.read() == []
     rows = rows_of(url)
@@ -313,17 +313,17 @@ def test_both_ways_store_the_same_rows(reused_db_url: str, monkeypatch: pytest.M
 
 
 def test_a_journal_is_read_to_its_end_whatever_the_size_of_the_batches(tmp_path: Any) -> None:
-    outbox = Outbox(tmp_path)
+    journal = Journal(tmp_path)
     for number in range(257):
-        outbox.append({"kind": "x" * (number % 50), "number": number})
+        journal.append({"kind": "x" * (number % 50), "number": number})
     seen: list[int] = []
     while True:
-        batch = outbox.read(10, 300)
+        batch = journal.read(10, 300)
         if not batch.lines:
             break
-        seen += [event["number"] for event in outbox.decode(batch)]
+        seen += [event["number"] for event in journal.decode(batch)]
         assert batch.own == len(batch.lines)
-        outbox.ack(batch)
+        journal.ack(batch)
     assert seen == list(range(257))
-    assert outbox.pending == 0
-    outbox.close()
+    assert journal.pending == 0
+    journal.close()

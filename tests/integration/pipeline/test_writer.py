@@ -97,9 +97,9 @@ def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored
     with pipeline(db_url) as runtime:
         bad = call(model="bad")
         for number in range(500):
-            runtime.outbox.append(call(model=f"good-{number:03}"))
+            runtime.journal.append(call(model=f"good-{number:03}"))
             if number == 321:
-                runtime.outbox.append(bad)
+                runtime.journal.append(bad)
         assert runtime.flush(30)
         counts = runtime.stats()
     assert stored(db_url) == [f"good-{number:03}" for number in range(500)]
@@ -112,7 +112,7 @@ def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored
     assert (counts["dead_letters"], counts["pending"], counts["dropped"]) == (1, 0, {})
     assert counts["last_error"] is None
     assert stat.S_IMODE(runtime.dead_letters.path.stat().st_mode) == 0o600
-    assert runtime.dead_letters.path.parent == runtime.outbox.directory
+    assert runtime.dead_letters.path.parent == runtime.journal.directory
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
 ) -> None:
     with pipeline(reused_db_url) as runtime:
         for model in ("a", "b", "c"):
-            runtime.outbox.append(call(model=model))
-        runtime.outbox.append(call(model="d", **damage))
-        runtime.outbox.append(call(model="e"))
+            runtime.journal.append(call(model=model))
+        runtime.journal.append(call(model="d", **damage))
+        runtime.journal.append(call(model="e"))
         assert runtime.flush(20)
         assert [reason in letter.reason for letter in runtime.dead_letters.read()] == [True]
     assert stored(reused_db_url) == ["a", "b", "c", "e"]
@@ -149,7 +149,7 @@ def test_a_record_that_a_trigger_refuses_in_its_own_words_is_set_aside(db_url: s
     )
     with pipeline(db_url) as runtime:
         for model in ("a", "bad", "b"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert runtime.flush(20)
         assert ["not today" in letter.reason for letter in runtime.dead_letters.read()] == [True]
     assert stored(db_url) == ["a", "b"]
@@ -175,7 +175,7 @@ def test_trouble_of_the_machine_is_waited_out_and_no_record_given_up(
     monkeypatch.setattr(PriceBook, "cost", fail_once)  # where it comes from does not matter; this one is early
     with pipeline(reused_db_url) as runtime:
         for model in ("a", "b"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert runtime.flush(20)
         assert runtime.dead_letters.read() == []
     assert [error for _, error in internal_errors] == [trouble]
@@ -186,10 +186,10 @@ def test_trouble_of_the_machine_is_waited_out_and_no_record_given_up(
 def test_a_bad_record_that_comes_alone_is_set_aside(db_url: str) -> None:
     sql(db_url, refuse_model("bad"))
     with pipeline(db_url) as runtime:
-        runtime.outbox.append(call(model="bad"))
+        runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
         assert len(runtime.dead_letters.read()) == 1
-        runtime.outbox.append(call(model="good"))
+        runtime.journal.append(call(model="good"))
         assert runtime.flush(20)
     assert stored(db_url) == ["good"]
 
@@ -199,7 +199,7 @@ def test_a_run_with_a_bad_record_is_completed_by_its_others(db_url: str) -> None
     with pipeline(db_url) as runtime:
         runtime.append_run("run_start", "q", RUN)
         for model in ("gpt-5", "bad", "gpt-5"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         runtime.append_run("run_end", "q", RUN, status="completed")
         assert runtime.flush(20)
     assert sql(db_url, "SELECT status, total_interactions FROM query_run_summaries") == [("completed", 2)]
@@ -209,7 +209,7 @@ def test_a_store_that_refuses_every_record_is_waited_for_and_no_record_given_up(
     sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert not runtime.flush(1)
         # On a busy machine the first attempt takes longer: the driver and the prices are imported for it.
         assert in_time(lambda: "closed" in (runtime.stats()["last_error"] or ""))
@@ -229,7 +229,7 @@ def test_a_missing_permission_is_waited_for_and_no_record_given_up(db_url: str) 
     )
     try:
         with pipeline(make_conninfo(db_url, user="rlm_clerk")) as runtime:
-            runtime.outbox.append(call(model="a"))
+            runtime.journal.append(call(model="a"))
             assert not runtime.flush(1)
             assert in_time(lambda: "permission denied" in (runtime.stats()["last_error"] or ""))
             assert runtime.dead_letters.read() == []
@@ -246,13 +246,13 @@ def test_a_process_killed_after_setting_a_record_aside_leaves_it_listed_once_and
     sql(db_url, refuse_model("bad"))
     program = """
 import os, signal, sys
-from rlm_cachetrack.pipeline import runtime as _runtime; from rlm_cachetrack.journal import journal as outbox
+from rlm_cachetrack.pipeline import runtime as _runtime; from rlm_cachetrack.journal import journal as journal
 from rlm_cachetrack.config import load_settings
 from tests.integration.pipeline.test_writer import call
-outbox.Outbox.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)  # all is done but the acknowledgement
+journal.Journal.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)  # all is done but the acknowledgement
 runtime = _runtime.open_runtime(load_settings(sys.argv[1]))
 for model in ("a", "bad", "b", "c"):
-    runtime.outbox.append(call(model=model))
+    runtime.journal.append(call(model=model))
 runtime.flush(30)
 """
     for _ in range(2):
@@ -276,12 +276,12 @@ def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
     with pipeline(db_url) as runtime:
         runtime.dead_letters.path.mkdir(parents=True)  # not even root can write to it
         for model in ("a", "bad", "b"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert runtime.flush(20)
         assert stored(db_url) == ["a", "b"]
         assert "wait in memory" in caplog.text
         runtime.dead_letters.path.rmdir()
-        runtime.outbox.append(call(model="bad"))
+        runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
         assert len(runtime.dead_letters.read()) == 2  # also the one that waited
 
@@ -291,12 +291,12 @@ def test_a_dead_letter_file_that_a_stopped_process_has_locked_holds_nothing_back
 ) -> None:
     sql(db_url, refuse_model("bad"))
     with pipeline(db_url) as runtime:
-        runtime.outbox.append(call(model="bad"))
+        runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
         with runtime.dead_letters.path.open("rb") as theirs:
             fcntl.flock(theirs, fcntl.LOCK_EX)
             for model in ("a", "bad", "b"):
-                runtime.outbox.append(call(model=model))
+                runtime.journal.append(call(model=model))
             assert runtime.flush(20)
             assert "another process has locked it" in caplog.text
             ending = threading.Thread(target=runtime.close, args=(0.1,), daemon=True)
@@ -315,7 +315,7 @@ def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_
         caplog.clear()
         with pipeline(db_url) as runtime:
             runtime.dead_letters.path.mkdir(parents=True)
-            runtime.outbox.append(call(model="bad"))
+            runtime.journal.append(call(model="bad"))
             assert runtime.flush(20)
             if disk_is_back:
                 runtime.dead_letters.path.rmdir()
@@ -332,9 +332,9 @@ def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_
 def test_a_torn_record_is_counted_once_however_often_the_store_fails(db_url: str) -> None:
     sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
     with pipeline(db_url) as runtime:
-        runtime.outbox.directory.mkdir(parents=True)
+        runtime.journal.directory.mkdir(parents=True)
         left = json.dumps(call(model="a")).encode() + b'\n{"kind":"ca'
-        (runtime.outbox.directory / "1-dead.jsonl").write_bytes(left)
+        (runtime.journal.directory / "1-dead.jsonl").write_bytes(left)
         assert not runtime.flush(2)  # several attempts
         sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
         assert runtime.flush(20)
@@ -347,13 +347,13 @@ def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set
     sql(db_url, refuse_model("bad"))
     with pipeline(db_url) as runtime:
         for _ in range(3):
-            runtime.outbox.append(call(model="bad"))
+            runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
         letters = {letter.id for letter in runtime.dead_letters.read()}
 
         def append_and_wait(event: Mapping[str, Any]) -> bool:
             """As long as thousands take: until the writer has had the first, and found it refused again."""
-            kept = runtime.outbox.append(event)
+            kept = runtime.journal.append(event)
             runtime.flush(1)
             return kept
 
@@ -365,7 +365,7 @@ def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set
 def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
     db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RLM_CACHETRACK_OUTBOX_MAX_BYTES", "2000")
+    monkeypatch.setenv("RLM_CACHETRACK_JOURNAL_MAX_BYTES", "2000")
     with pipeline(db_url) as runtime:
         runtime.dead_letters.write(DeadLetter.of(call(model=f"{number:02}"), "a reason") for number in range(20))
         offered = runtime.offer_again({letter.id for letter in runtime.dead_letters.read()})
@@ -382,10 +382,10 @@ def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
 def test_a_call_that_is_offered_twice_is_stored_once_and_its_neighbours_with_it(db_url: str) -> None:
     twice, thrice = call(model="twice"), call(model="thrice")
     with pipeline(db_url) as runtime:
-        runtime.outbox.append(twice)
+        runtime.journal.append(twice)
         assert runtime.flush(20)
         for event in (call(model="a"), twice, thrice, thrice, call(model="b"), thrice):
-            runtime.outbox.append(event)
+            runtime.journal.append(event)
         assert runtime.flush(20)
         assert runtime.dead_letters.read() == []
     assert stored(db_url) == ["a", "b", "thrice", "twice"]
@@ -404,7 +404,7 @@ def test_a_commit_whose_answer_was_lost_is_not_stored_again(db_url: str, monkeyp
     monkeypatch.setattr(storage.PostgresStore, "store", store_and_lose)  # a moment that no real server can be held at
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert runtime.flush(20)
     assert lost.is_set()
     assert stored(db_url) == ["a", "b", "c"]
@@ -461,7 +461,7 @@ def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
     try:
         with pipeline(make_conninfo(db_url, user="rlm_tenant")) as runtime:
             for model in ("a", "b"):
-                runtime.outbox.append(call(model=model))
+                runtime.journal.append(call(model=model))
                 assert runtime.flush(20)
         assert stored(db_url) == ["a", "b"]
     finally:
@@ -493,7 +493,7 @@ def test_a_sink_may_refuse_a_record_and_gets_the_others() -> None:
     sink = Choosy()
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in ("a", "bad", "b"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert runtime.flush(20)
         assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
     assert sorted(sink.models) == ["a", "b"]
@@ -516,7 +516,7 @@ def test_a_store_that_recovers_while_the_bad_record_is_looked_for_gets_them_all(
     sink = Recovering()
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in ("a", "bad", "b"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
         assert runtime.flush(20)
         assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
     assert sorted(sink.models) == ["a", "b"]
@@ -526,7 +526,7 @@ def test_a_batch_that_is_too_much_for_the_store_is_offered_in_smaller_ones() -> 
     sink = Choosy(limit=200)
     with pipeline("postgresql:///unused", sink) as runtime:
         for _ in range(1000):
-            runtime.outbox.append(call())
+            runtime.journal.append(call())
         assert runtime.flush(30)
     assert len(sink.models) == 1000
 
@@ -560,11 +560,11 @@ def test_an_outage_is_one_warning_and_one_info_and_loses_nothing(
 ) -> None:
     caplog.set_level(logging.INFO, "rlm_cachetrack")
     with pipeline(own_url) as runtime:
-        runtime.outbox.append(call(model="before"))
+        runtime.journal.append(call(model="before"))
         assert runtime.flush(20)
         embedded.stop(own_server)
         for number in range(50):
-            runtime.outbox.append(call(model=f"while-{number:02}"))
+            runtime.journal.append(call(model=f"while-{number:02}"))
         for _ in range(3):
             assert not runtime.flush(0.6)  # long enough for more than one attempt each
         assert runtime.stats()["pending"] == 50
@@ -572,7 +572,7 @@ def test_an_outage_is_one_warning_and_one_info_and_loses_nothing(
         assert len(caplog.records) == 1
         assert embedded.ensure_running(own_server) == own_url
         assert runtime.flush(30)
-        runtime.outbox.append(call(model="zafter"))
+        runtime.journal.append(call(model="zafter"))
         assert runtime.flush(20)
         assert runtime.stats()["failing_since"] is None
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -587,7 +587,7 @@ def test_connections_that_the_server_cuts_lose_and_double_nothing(db_url: str) -
     )
     with pipeline(db_url) as runtime:
         for number in range(400):
-            runtime.outbox.append(call(model=f"{number:03}"))
+            runtime.journal.append(call(model=f"{number:03}"))
             if number == 0:
                 runtime.start()
             if number % 40 == 20:
@@ -601,7 +601,7 @@ def test_an_idle_connection_that_is_cut_is_made_again_without_a_word(
 ) -> None:
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
-            runtime.outbox.append(call(model=model))
+            runtime.journal.append(call(model=model))
             assert runtime.flush(20)
             cut = (
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -619,7 +619,7 @@ def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_
     with psycopg.connect(db_url) as other:
         other.execute("LOCK TABLE llm_interactions IN ACCESS EXCLUSIVE MODE")
         with pipeline(db_url) as runtime:
-            runtime.outbox.append(call(model="a"))
+            runtime.journal.append(call(model="a"))
             assert not runtime.flush(0.5)
             thread = runtime.writer._thread
         assert thread is not None
@@ -628,7 +628,7 @@ def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_
         assert runtime.flush(20)
     assert stored(db_url) == ["a"]
     [told] = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
-    assert "records wait in the outbox" in told
+    assert "records wait in the journal" in told
     assert "not stored within 0.1 s" in told
 
 
@@ -645,22 +645,22 @@ def test_several_stores_that_hang_are_waited_for_together(own_server: Path, own_
 
 def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:
     with pipeline(db_url) as runtime:
-        runtime.outbox.append(call(model="old"))
+        runtime.journal.append(call(model="old"))
         assert runtime.flush(20)
         name = psycopg.conninfo.conninfo_to_dict(db_url)["dbname"]
         server = make_conninfo(db_url, dbname="postgres")
         sql(server, f'DROP DATABASE "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
-        runtime.outbox.append(call(model="new"))
+        runtime.journal.append(call(model="new"))
         assert runtime.flush(20)
     assert stored(db_url) == ["new"]
 
 
 def test_a_schema_that_vanishes_under_an_open_connection_is_made_again(db_url: str) -> None:
     with pipeline(db_url) as runtime:
-        runtime.outbox.append(call(model="old"))
+        runtime.journal.append(call(model="old"))
         assert runtime.flush(20)
         sql(db_url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-        runtime.outbox.append(call(model="new"))
+        runtime.journal.append(call(model="new"))
         assert runtime.flush(20)
         assert runtime.dead_letters.read() == []
     assert stored(db_url) == ["new"]
@@ -668,11 +668,11 @@ def test_a_schema_that_vanishes_under_an_open_connection_is_made_again(db_url: s
 
 def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path, own_url: str) -> None:
     with pipeline(own_url) as runtime:
-        runtime.outbox.append(call(model="a"))
+        runtime.journal.append(call(model="a"))
         assert runtime.flush(20)
         sql(own_url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         assert in_time(lambda: sql(own_url, "SHOW default_transaction_read_only") == [("on",)])
-        runtime.outbox.append(call(model="b"))
+        runtime.journal.append(call(model="b"))
         assert not runtime.flush(1)
         assert in_time(lambda: "read-only" in (runtime.stats()["last_error"] or ""))
         assert runtime.dead_letters.read() == []
@@ -694,7 +694,7 @@ def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path,
         hosts = [str(psycopg.conninfo.conninfo_to_dict(url)["host"]) for url in (own_url, primary)]
         sql(own_url, "ALTER DATABASE rlm_cachetrack SET default_transaction_read_only = on")
         with pipeline(make_conninfo(own_url, host=",".join(hosts))) as runtime:
-            runtime.outbox.append(call(model="a"))
+            runtime.journal.append(call(model="a"))
             assert runtime.flush(20)
             # Failover: what was the primary takes no more writes, the other does.
             sql(
@@ -703,7 +703,7 @@ def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path,
                 "ALTER DATABASE rlm_cachetrack RESET default_transaction_read_only",
             )
             embedded.stop(other)
-            runtime.outbox.append(call(model="b"))
+            runtime.journal.append(call(model="b"))
             assert runtime.flush(20)
         assert stored(own_url) == ["b"]
         assert stored(embedded.ensure_running(other)) == ["a"]
@@ -716,7 +716,7 @@ def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
     reused_db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pipeline(reused_db_url) as runtime:
-        runtime.outbox.append(call(model="first"))
+        runtime.journal.append(call(model="first"))
         assert runtime.flush(20)  # the writer runs
 
         def start(_: threading.Thread) -> None:
@@ -724,7 +724,7 @@ def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
 
         monkeypatch.setattr(threading.Thread, "start", start)
         for number in range(12_000):
-            runtime.outbox.append(call(model=f"{number:05}"))
+            runtime.journal.append(call(model=f"{number:05}"))
         assert runtime.flush(30)
     assert len(stored(reused_db_url)) == 12_001
 
@@ -819,5 +819,5 @@ def test_stopping_ends_the_pause_after_a_failure() -> None:
         assert runtime.close(0.1) is False
         assert time.monotonic() - began < 5
         assert not runtime.writer.running
-    [journal] = runtime.outbox.directory.glob("*.jsonl")
+    [journal] = runtime.journal.directory.glob("*.jsonl")
     assert [json.loads(line)["model"] for line in journal.read_text().splitlines()] == ["gpt-5"]

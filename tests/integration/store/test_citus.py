@@ -392,7 +392,7 @@ def test_a_batch_that_is_offered_again_is_stored_once(citus_url: str) -> None:
             for number in range(first, last)
         ]
         given = [{**row, "query_id": f"query-{number % 20}", "model": "m"} for number, row in enumerate(known, first)]
-        return RecordBatch([tuple(row.get(name) for name in COLUMNS) for row in given], offered_before=again)
+        return RecordBatch([tuple(row.get(name) for name in COLUMNS) for row in given], possible_duplicate=again)
 
     with TimescaleDBClient(citus_url) as db:
         store = db.runtime.store()
@@ -409,8 +409,8 @@ def test_calls_of_a_killed_process_are_stored_by_the_next_and_none_twice(citus_u
     program = """
 import os, signal, sys
 from datetime import UTC, datetime
-from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient; from rlm_cachetrack.journal import journal as outbox
-outbox.Outbox.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient; from rlm_cachetrack.journal import journal
+journal.Journal.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)
 db = TimescaleDBClient(sys.argv[1])
 for number in range(3000):
     run_id = datetime(2026, 3, 1, number % 7, tzinfo=UTC)

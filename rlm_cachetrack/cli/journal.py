@@ -1,4 +1,4 @@
-"""``outbox``: what waits to be stored, storing it now, and the records that cannot be stored."""
+"""``journal``: what waits to be stored, storing it now, and the records that cannot be stored."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from ._output import (
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
 
-__all__ = ["outbox_app"]
+__all__ = ["journal_app"]
 
 _PROGRESS_S = 0.2
 _SHOWN = 20
 
-outbox_app = typer.Typer(no_args_is_help=True, help="Records that wait to be stored, and those that cannot be.")
+journal_app = typer.Typer(no_args_is_help=True, help="Records that wait to be stored, and those that cannot be.")
 
 TimeoutS = Annotated[
     float,
@@ -53,7 +53,7 @@ Ids = Annotated[
 ]
 
 
-@outbox_app.command()
+@journal_app.command()
 def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Say what waits in journals, by process. Needs no database, starts nothing."""
     from rlm_cachetrack.client import unopened
@@ -91,13 +91,13 @@ def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
     waiting = f"{counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
     lines = [("waiting", waiting)]
     if facts["left_over_events"]:
-        lines.append(("", f"the next use stores what dead processes left, or now: `{command('outbox', 'drain')}`"))
+        lines.append(("", f"the next use stores what dead processes left, or now: `{command('journal', 'drain')}`"))
     if facts["dead_letters"]:
-        listing = command("outbox", "dead-letters")
+        listing = command("journal", "dead-letters")
         lines.append(("dead letters", f"{counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}`"))
     else:
         lines.append(("dead letters", "none"))
-    lines.append(("folder", facts["outbox"]))
+    lines.append(("folder", facts["journal"]))
     if facts["for_other_stores"]["files"]:
         others = facts["for_other_stores"]
         lines.append(("other", f"{counted(others['files'], 'journal')} ({size(others['bytes'])}) of other databases"))
@@ -107,7 +107,7 @@ def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
 # -- drain ----------------------------------------------------------------------------------------
 
 
-@outbox_app.command()
+@journal_app.command()
 def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Store now what dead processes left in their journals.
 
@@ -130,7 +130,7 @@ def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = N
     else:
         _say(facts)
     if not done:
-        stderr().print(f"{counted(facts['pending'], 'event')} still in the outbox: {facts['error']}", soft_wrap=True)
+        stderr().print(f"{counted(facts['pending'], 'event')} still in the journal: {facts['error']}", soft_wrap=True)
     raise typer.Exit(0 if done and not facts["dead_letters"] else 1)
 
 
@@ -159,7 +159,7 @@ def _say(facts: dict[str, Any]) -> None:
         return
     console.print(f"Stored {counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
     if facts["dead_letters"]:
-        listing = command("outbox", "dead-letters")
+        listing = command("journal", "dead-letters")
         console.print(
             f"{counted(facts['dead_letters'], 'record')} cannot be stored and {_were(facts['dead_letters'])} set "
             f"aside: `{listing}` shows why.",
@@ -170,7 +170,7 @@ def _say(facts: dict[str, Any]) -> None:
 # -- dead letters ---------------------------------------------------------------------------------
 
 
-@outbox_app.command("dead-letters")
+@journal_app.command("dead-letters")
 def dead_letters(
     ids: Ids = None,
     retry: Annotated[bool, typer.Option("--retry", help="Offer them to the database again.")] = False,
@@ -224,7 +224,7 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
         with _rewriting():
             offered = unopened(db_url).offer_again(ids)
         if not client.flush():
-            raise StoreUnreachableError(f"they wait in the outbox now: {client.stats()['last_error']}")
+            raise StoreUnreachableError(f"they wait in the journal now: {client.stats()['last_error']}")
         left = {letter.id for letter in unopened(db_url).dead_letters.read()}
     refused = len(left & offered)
     untaken = len((left & set(ids)) - offered)
@@ -236,7 +236,9 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
         if refused:
             console.print(f"{counted(refused, 'record')} {_were(refused)} refused again and set aside.")
         if untaken:
-            console.print(f"{counted(untaken, 'record')} found no room in the outbox and {_were(untaken)} not offered.")
+            console.print(
+                f"{counted(untaken, 'record')} found no room in the journal and {_were(untaken)} not appended."
+            )
     raise typer.Exit(1 if refused or untaken else 0)
 
 
@@ -265,9 +267,9 @@ def _list(letters: list[Any]) -> None:
         print_line(console, "  what", what, indent=14)
         print_line(console, "  why", letter.reason, indent=14)
     if len(letters) > _SHOWN:
-        console.print(f"… and {number(len(letters) - _SHOWN)} more: `{command('outbox', 'dead-letters', '--json')}`")
+        console.print(f"… and {number(len(letters) - _SHOWN)} more: `{command('journal', 'dead-letters', '--json')}`")
     console.print()
-    console.print(f"`{command('outbox', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
+    console.print(f"`{command('journal', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
 
 
 def _were(count: int) -> str:

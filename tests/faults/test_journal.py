@@ -19,15 +19,15 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.journal.journal import Outbox, _allocate, _Segment, journals
+from rlm_cachetrack.journal.journal import Journal, _allocate, _Segment, journal_files
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from rlm_cachetrack.journal.journal import Outbox
-outbox = Outbox(Path(sys.argv[1]))
+from rlm_cachetrack.journal.journal import Journal
+journal = Journal(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    outbox.append({"number": number, "pid": os.getpid()})
+    journal.append({"number": number, "pid": os.getpid()})
 print("ready", flush=True)
 sys.stdin.read()
 os._exit(0)
@@ -36,25 +36,25 @@ os._exit(0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "outbox" / "store"
+    return tmp_path / "state" / "journal" / "store"
 
 
 @pytest.fixture
-def outbox(folder: Path) -> Iterator[Outbox]:
-    outbox = Outbox(folder)
-    yield outbox
-    outbox.close()
+def journal(folder: Path) -> Iterator[Journal]:
+    journal = Journal(folder)
+    yield journal
+    journal.close()
 
 
-def numbers(outbox: Outbox, most: int = 1_000_000) -> list[Any]:
+def numbers(journal: Journal, most: int = 1_000_000) -> list[Any]:
     """What the next reads give, acknowledged."""
     found: list[Any] = []
-    while batch := outbox.read(most, 1 << 20):
+    while batch := journal.read(most, 1 << 20):
         if not batch.lines:
-            outbox.ack(batch)
+            journal.ack(batch)
             break
-        found += [event["number"] for event in outbox.decode(batch)]
-        outbox.ack(batch)
+        found += [event["number"] for event in journal.decode(batch)]
+        journal.ack(batch)
     return found
 
 
@@ -73,162 +73,162 @@ def leave_behind(folder: Path, text: bytes, name: str = "1-dead.jsonl") -> Path:
 # -- the writer ------------------------------------------------------------------------------------------------------
 
 
-def test_an_append_rouses_a_writer_that_sleeps_and_asks_each_time_while_there_is_none(folder: Path) -> None:
+def test_an_append_wakes_a_writer_that_sleeps_and_asks_each_time_while_there_is_none(folder: Path) -> None:
     asked: list[bool] = []
     there = False
 
-    def rouse() -> bool:
+    def wake() -> bool:
         asked.append(there)
         return there
 
-    outbox = Outbox(folder, rouse=rouse)
-    outbox.append({"number": 1})
-    outbox.append({"number": 2})
+    journal = Journal(folder, wake=wake)
+    journal.append({"number": 1})
+    journal.append({"number": 2})
     there = True
-    outbox.append({"number": 3})
-    outbox.append({"number": 4})  # awake: not asked
+    journal.append({"number": 3})
+    journal.append({"number": 4})  # awake: not asked
     assert asked == [False, False, True]
-    assert outbox.wake.is_set()
-    outbox.wake.clear()
-    outbox.asleep = True  # as the writer does before it waits
-    outbox.append({"number": 5})
-    assert (len(asked), outbox.wake.is_set(), outbox.asleep) == (4, True, False)
-    outbox.close()
+    assert journal.wake.is_set()
+    journal.wake.clear()
+    journal.asleep = True  # as the writer does before it waits
+    journal.append({"number": 5})
+    assert (len(asked), journal.wake.is_set(), journal.asleep) == (4, True, False)
+    journal.close()
 
 
 # -- the bound -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_outbox_drops_counts_and_says_so_once_and_takes_records_again_when_there_is_room(
+def test_a_full_journal_drops_counts_and_says_so_once_and_takes_records_again_when_there_is_room(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     line = len(b'{"number":0}\n')
-    outbox = Outbox(folder, max_bytes=5 * line)
-    assert [outbox.append({"number": number}) for number in range(8)] == [True] * 5 + [False] * 3
-    assert outbox.dropped == {"outbox_full": 3}
+    journal = Journal(folder, max_bytes=5 * line)
+    assert [journal.append({"number": number}) for number in range(8)] == [True] * 5 + [False] * 3
+    assert journal.dropped == {"journal_full": 3}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the outbox is full (65 bytes)" in caplog.text
+    assert "the journal is full (65 bytes)" in caplog.text
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 5 * line
-    assert numbers(outbox) == [0, 1, 2, 3, 4]
-    assert outbox.append({"number": 9})
-    assert numbers(outbox) == [9]
-    assert (outbox.pending, len(caplog.records)) == (0, 1)
-    outbox.close()
+    assert numbers(journal) == [0, 1, 2, 3, 4]
+    assert journal.append({"number": 9})
+    assert numbers(journal) == [9]
+    assert (journal.pending, len(caplog.records)) == (0, 1)
+    journal.close()
 
 
-def test_a_full_outbox_of_many_journals_stays_within_its_bound(folder: Path) -> None:
+def test_a_full_journal_of_many_journals_stays_within_its_bound(folder: Path) -> None:
     bound = 9 << 20  # two journals of 4 MiB, and a rest
-    outbox = Outbox(folder, max_bytes=bound)
+    journal = Journal(folder, max_bytes=bound)
     text = "x" * 100_000
-    while outbox.append({"number": 1, "text": text}):
+    while journal.append({"number": 1, "text": text}):
         pass
     used = [path.stat() for path in folder.iterdir()]
     assert bound - 200_000 < sum(file.st_size for file in used) <= bound
     assert sum(file.st_blocks * 512 for file in used) <= bound + 4096 * len(used)
-    assert len(numbers(outbox)) == outbox.appended
-    outbox.close()
+    assert len(numbers(journal)) == journal.appended
+    journal.close()
     assert list(folder.iterdir()) == []
 
 
-def test_what_is_stored_gives_its_disk_back(outbox: Outbox, folder: Path) -> None:
+def test_what_is_stored_gives_its_disk_back(journal: Journal, folder: Path) -> None:
     text = "x" * 100_000
     for number in range(100):  # 10 MB: three journals
-        outbox.append({"number": number, "text": text})
+        journal.append({"number": number, "text": text})
     assert len(list(folder.iterdir())) == 3
-    assert numbers(outbox, 60) == list(range(100))
+    assert numbers(journal, 60) == list(range(100))
     assert len(list(folder.iterdir())) <= 1
-    assert outbox.pending == 0
+    assert journal.pending == 0
 
 
-def test_a_record_larger_than_a_journal_is_kept(outbox: Outbox) -> None:
+def test_a_record_larger_than_a_journal_is_kept(journal: Journal) -> None:
     text = "x" * (5 << 20)
-    outbox.append({"number": 1, "text": text})
-    outbox.append({"number": 2})
-    assert numbers(outbox) == [1, 2]
+    journal.append({"number": 1, "text": text})
+    journal.append({"number": 2})
+    assert numbers(journal) == [1, 2]
 
 
 # -- left-over journals ----------------------------------------------------------------------------------------------
 
 
-def test_a_torn_last_record_is_counted_and_holds_back_no_other(folder: Path, outbox: Outbox) -> None:
+def test_a_torn_last_record_is_counted_and_holds_back_no_other(folder: Path, journal: Journal) -> None:
     torn = leave_behind(folder, b'{"number":1}\n{"number":2}\n{"numb' + bytes(4096))
-    outbox.append({"number": 3})
-    assert outbox.adopt() == 3
-    assert sorted(numbers(outbox)) == [1, 2, 3]
-    assert (outbox.dropped, outbox.pending) == ({"torn": 1}, 0)
+    journal.append({"number": 3})
+    assert journal.adopt() == 3
+    assert sorted(numbers(journal)) == [1, 2, 3]
+    assert (journal.dropped, journal.pending) == ({"torn": 1}, 0)
     assert not torn.exists()
 
 
-def test_a_torn_record_that_is_offered_again_and_again_is_counted_once(folder: Path, outbox: Outbox) -> None:
+def test_a_torn_record_that_is_offered_again_and_again_is_counted_once(folder: Path, journal: Journal) -> None:
     leave_behind(folder, b'{"number":1}\nnonsense\n{"numb')
-    outbox.adopt()
+    journal.adopt()
     for _ in range(3):  # a store that cannot take them now
-        batch = outbox.read(10, 1 << 20)
-        assert [event["number"] for event in outbox.decode(batch)] == [1]
-        outbox.rewind()
-    assert outbox.dropped == {}
-    assert numbers(outbox) == [1]
-    assert outbox.dropped == {"corrupt": 1, "torn": 1}
+        batch = journal.read(10, 1 << 20)
+        assert [event["number"] for event in journal.decode(batch)] == [1]
+        journal.rewind()
+    assert journal.dropped == {}
+    assert numbers(journal) == [1]
+    assert journal.dropped == {"corrupt": 1, "torn": 1}
 
 
-def test_a_record_behind_a_gap_is_not_lost(folder: Path, outbox: Outbox) -> None:
+def test_a_record_behind_a_gap_is_not_lost(folder: Path, journal: Journal) -> None:
     # An append that an exception broke off between taking its place and filling it; or a journal half cleared.
     leave_behind(folder, b'{"number":1}\n' + bytes(40) + b'{"number":2}\n' + bytes(9) + b'ber":9}\n{"number":3}\n')
-    assert outbox.adopt() == 4
-    assert numbers(outbox) == [1, 2, 3]
-    assert (outbox.dropped, outbox.pending) == ({}, 0)
+    assert journal.adopt() == 4
+    assert numbers(journal) == [1, 2, 3]
+    assert (journal.dropped, journal.pending) == ({}, 0)
 
 
-def test_an_empty_journal_and_a_blank_one_are_removed(folder: Path, outbox: Outbox) -> None:
+def test_an_empty_journal_and_a_blank_one_are_removed(folder: Path, journal: Journal) -> None:
     leave_behind(folder, b"", "1-empty.jsonl")
     leave_behind(folder, bytes(1 << 16), "1-blank.jsonl")
-    assert outbox.adopt() == 0
-    assert numbers(outbox) == []
+    assert journal.adopt() == 0
+    assert numbers(journal) == []
     assert list(folder.iterdir()) == []
 
 
-def test_a_journal_is_adopted_when_its_process_is_gone_whatever_its_pid_says(folder: Path, outbox: Outbox) -> None:
+def test_a_journal_is_adopted_when_its_process_is_gone_whatever_its_pid_says(folder: Path, journal: Journal) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, folder, "3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
-        assert outbox.adopt() == 0  # it lives
+        assert journal.adopt() == 0  # it lives
         # A pid is used again: here by this very process, which lives.
         [path] = folder.glob("*.jsonl")
         path.rename(folder / f"{os.getpid()}-{path.name}")
-        assert outbox.adopt() == 0
+        assert journal.adopt() == 0
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
-    assert outbox.adopt() == 3
-    assert numbers(outbox) == [0, 1, 2]
+    assert journal.adopt() == 3
+    assert numbers(journal) == [0, 1, 2]
 
 
 def test_of_two_that_adopt_at_once_one_gets_each_journal(folder: Path) -> None:
     for number in range(40):
         leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number:03}.jsonl")
-    outboxes = [Outbox(folder) for _ in range(4)]
-    begin = threading.Barrier(len(outboxes))
-    found: list[list[Any]] = [[] for _ in outboxes]
+    opened = [Journal(folder) for _ in range(4)]
+    begin = threading.Barrier(len(opened))
+    found: list[list[Any]] = [[] for _ in opened]
 
     def work(place: int) -> None:
         begin.wait()
-        outboxes[place].adopt()
-        found[place] = numbers(outboxes[place], 7)
+        opened[place].adopt()
+        found[place] = numbers(opened[place], 7)
 
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(outboxes))]
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(opened))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(number for each in found for number in each) == list(range(40))
     assert list(folder.iterdir()) == []
-    for outbox in outboxes:
-        outbox.close()
+    for journal in opened:
+        journal.close()
 
 
 def test_an_append_does_not_wait_for_the_files_of_others(
-    folder: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave_behind(folder, b'{"number":1}\n')
     reading, appended = threading.Event(), threading.Event()
@@ -240,18 +240,18 @@ def test_an_append_does_not_wait_for_the_files_of_others(
 
     waited: list[bool] = []
     monkeypatch.setattr("rlm_cachetrack.journal.journal._count_lines", read_from_a_slow_disk)
-    adopting = threading.Thread(target=outbox.adopt)
+    adopting = threading.Thread(target=journal.adopt)
     adopting.start()
     assert reading.wait(10)
-    outbox.append({"number": 2})
+    journal.append({"number": 2})
     appended.set()
     adopting.join()
     assert waited == [True]
-    assert sorted(numbers(outbox)) == [1, 2]
+    assert sorted(numbers(journal)) == [1, 2]
 
 
-def test_a_closed_outbox_does_not_take_back_what_it_left(folder: Path) -> None:
-    closed, successor = Outbox(folder), Outbox(folder)
+def test_a_closed_journal_does_not_take_back_what_it_left(folder: Path) -> None:
+    closed, successor = Journal(folder), Journal(folder)
     closed.append({"number": 1})
     lent = closed.read(10, 1 << 20)
     closed.close()
@@ -264,7 +264,7 @@ def test_a_closed_outbox_does_not_take_back_what_it_left(folder: Path) -> None:
 
 
 def test_a_journal_that_vanishes_while_others_are_adopted_is_no_hindrance(
-    folder: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number}.jsonl")
@@ -276,15 +276,15 @@ def test_a_journal_that_vanishes_while_others_are_adopted_is_no_hindrance(
         return look(path, **more)
 
     monkeypatch.setattr(Path, "stat", stat_after_another_process_was_faster)
-    assert outbox.adopt() == 2
-    assert numbers(outbox) == [0, 2]
+    assert journal.adopt() == 2
+    assert numbers(journal) == [0, 2]
 
 
-def test_what_is_no_journal_is_left_alone(folder: Path, outbox: Outbox) -> None:
+def test_what_is_no_journal_is_left_alone(folder: Path, journal: Journal) -> None:
     leave_behind(folder, b"notes\n", "README.txt")
     (folder / "a-folder.jsonl").mkdir()
     (folder / "dangling.jsonl").symlink_to(folder / "nowhere")
-    assert outbox.adopt() == 0
+    assert journal.adopt() == 0
     assert sorted(path.name for path in folder.iterdir()) == ["README.txt", "a-folder.jsonl", "dangling.jsonl"]
 
 
@@ -306,9 +306,9 @@ def as_nobody(folder: Path) -> subprocess.CompletedProcess[str]:
     program = """
 import os, sys
 from pathlib import Path
-import rlm_cachetrack.journal.journal as outbox
+import rlm_cachetrack.journal.journal as journal
 os.setuid(65534)
-box = outbox.Outbox(Path(sys.argv[1]))
+box = journal.Journal(Path(sys.argv[1]))
 box.append({"number": 2})
 assert box.adopt() == 0, "it was another user's"
 batch = box.read(10, 1000)
@@ -322,21 +322,21 @@ box.close()
 def test_the_journals_of_another_store_are_left_to_it(tmp_path: Path, db_url: str) -> None:
     from rlm_cachetrack import TimescaleDBClient
 
-    other = leave_behind(tmp_path / "state" / "outbox" / "0123456789abcdef", b'{"kind":"call"}\n')
+    other = leave_behind(tmp_path / "state" / "journal" / "0123456789abcdef", b'{"kind":"call"}\n')
     with TimescaleDBClient(db_url) as db:
         assert db.flush(20)
         assert db.stats()["adopted"] == 0
     assert other.read_bytes() == b'{"kind":"call"}\n'
 
 
-def test_a_look_at_a_left_over_journal_does_not_keep_it_from_being_adopted(folder: Path, outbox: Outbox) -> None:
-    """``outbox status`` beside ``outbox drain``: the one tries the lock that the other takes."""
+def test_a_look_at_a_left_over_journal_does_not_keep_it_from_being_adopted(folder: Path, journal: Journal) -> None:
+    """``journal status`` beside ``journal drain``: the one tries the lock that the other takes."""
     path = leave_behind(folder, b'{"number":1}\n')
     with path.open("rb") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
-        assert (outbox.adopt(), outbox.more_to_adopt) == (0, True)  # so that a flush waits for it
-    assert (outbox.adopt(), outbox.more_to_adopt) == (1, False)
-    assert numbers(outbox) == [1]
+        assert (journal.adopt(), journal.more_to_adopt) == (0, True)  # so that a flush waits for it
+    assert (journal.adopt(), journal.more_to_adopt) == (1, False)
+    assert numbers(journal) == [1]
 
 
 def test_looking_at_journals_all_the_time_hides_none_from_an_adopter(folder: Path) -> None:
@@ -344,14 +344,14 @@ def test_looking_at_journals_all_the_time_hides_none_from_an_adopter(folder: Pat
 
     def look() -> None:
         while not over.is_set():
-            journals(folder)
+            journal_files(folder)
 
     looking = threading.Thread(target=look)
     looking.start()
     try:
         for number in range(50):
             leave_behind(folder, b"".join(b'{"number":%d}\n' % each for each in range(5_000)), f"1-{number}.jsonl")
-            adopter = Outbox(folder)
+            adopter = Journal(folder)
             while not adopter.adopt():
                 assert adopter.more_to_adopt, "it was taken for the journal of a process that lives"
             assert numbers(adopter, 10_000) == list(range(5_000))
@@ -374,26 +374,26 @@ def test_a_folder_that_cannot_be_made_is_said_once_and_records_wait_in_memory(
 ) -> None:
     for folder in impossible_folders(tmp_path):
         caplog.clear()
-        outbox = Outbox(folder)
-        assert outbox.adopt() == 0
-        assert all(outbox.append({"number": number}) for number in range(100))
+        journal = Journal(folder)
+        assert journal.adopt() == 0
+        assert all(journal.append({"number": number}) for number in range(100))
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "records wait in memory and are lost if this process dies" in caplog.text
-        assert numbers(outbox, 7) == list(range(100))
-        assert outbox.pending == 0
-        outbox.close()
+        assert numbers(journal, 7) == list(range(100))
+        assert journal.pending == 0
+        journal.close()
         assert len(caplog.records) == 1
 
 
 def test_memory_is_bounded_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    outbox = Outbox(impossible_folders(tmp_path)[0])
+    journal = Journal(impossible_folders(tmp_path)[0])
     text = "x" * 100_000
-    kept = sum(outbox.append({"number": number, "text": text}) for number in range(300))
+    kept = sum(journal.append({"number": number, "text": text}) for number in range(300))
     assert 16_000_000 < kept * 100_000 < 17_000_000
-    assert outbox.dropped == {"memory_full": 300 - kept}
+    assert journal.dropped == {"memory_full": 300 - kept}
     assert len(caplog.records) == 2
-    assert numbers(outbox) == list(range(kept))
-    outbox.close()
+    assert numbers(journal) == list(range(kept))
+    journal.close()
 
 
 @pytest.fixture
@@ -411,40 +411,40 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_becomes_full_loses_nothing_and_is_used_again_when_it_has_room(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox = Outbox(small_disk / "outbox")
+    journal = Journal(small_disk / "journal")
     text = "x" * 10_000
     for number in range(1000):  # 10 MB onto a disk of 6: 4 MiB on it, the rest in memory
-        assert outbox.append({"number": number, "text": text})
+        assert journal.append({"number": number, "text": text})
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "No space left on device" in caplog.text
-    assert outbox.dropped == {}
-    assert numbers(outbox, 100) == list(range(1000))
-    assert outbox.append({"number": 1000})
-    assert len(list((small_disk / "outbox").iterdir())) == 1
-    assert numbers(outbox) == [1000]
-    outbox.close()
+    assert journal.dropped == {}
+    assert numbers(journal, 100) == list(range(1000))
+    assert journal.append({"number": 1000})
+    assert len(list((small_disk / "journal").iterdir())) == 1
+    assert numbers(journal) == [1000]
+    journal.close()
 
 
 def test_what_is_parked_on_a_full_disk_leaves_nothing_there(small_disk: Path) -> None:
-    outbox = Outbox(small_disk / "outbox")
+    journal = Journal(small_disk / "journal")
     files = open_files()
-    assert outbox.park({"number": 1, "text": "x" * (7 << 20)}) is None
-    assert (list((small_disk / "outbox").iterdir()), open_files()) == ([], files)
-    outbox.close()
+    assert journal.park({"number": 1, "text": "x" * (7 << 20)}) is None
+    assert (list((small_disk / "journal").iterdir()), open_files()) == ([], files)
+    journal.close()
 
 
 def test_records_in_memory_go_to_disk_as_soon_as_it_takes_them(small_disk: Path) -> None:
     hog = small_disk / "hog"
     hog.write_bytes(bytes(5 << 20))
-    outbox = Outbox(small_disk / "outbox")
+    journal = Journal(small_disk / "journal")
     for number in range(10):
-        outbox.append({"number": number})
-    assert list((small_disk / "outbox").iterdir()) == []
+        journal.append({"number": number})
+    assert list((small_disk / "journal").iterdir()) == []
     hog.unlink()
-    outbox.adopt()  # what the writer does every half minute, also while the database is away
-    outbox.append({"number": 10})
-    outbox.close()  # the process ends, nothing was stored
-    successor = Outbox(small_disk / "outbox")
+    journal.adopt()  # what the writer does every half minute, also while the database is away
+    journal.append({"number": 10})
+    journal.close()  # the process ends, nothing was stored
+    successor = Journal(small_disk / "journal")
     assert successor.adopt() == 11
     assert numbers(successor) == list(range(11))
     successor.close()
@@ -453,23 +453,23 @@ def test_records_in_memory_go_to_disk_as_soon_as_it_takes_them(small_disk: Path)
 def test_what_is_lost_at_the_end_for_want_of_a_disk_is_said_with_its_number(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox = Outbox(impossible_folders(tmp_path)[0])
+    journal = Journal(impossible_folders(tmp_path)[0])
     for number in range(7):
-        outbox.append({"number": number})
-    outbox.close()
+        journal.append({"number": number})
+    journal.close()
     assert "7 records are lost" in caplog.records[-1].getMessage()
-    assert outbox.dropped == {"disk": 7}
+    assert journal.dropped == {"disk": 7}
 
 
 def test_a_limit_on_the_size_of_files_does_not_kill_the_program(folder: Path) -> None:
     program = """
 import resource, sys
 from pathlib import Path
-from rlm_cachetrack.journal.journal import Outbox
+from rlm_cachetrack.journal.journal import Journal
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-outbox = Outbox(Path(sys.argv[1]))
-assert all(outbox.append({"number": number}) for number in range(100))
-batch = outbox.read(1000, 1 << 20)
+journal = Journal(Path(sys.argv[1]))
+assert all(journal.append({"number": number}) for number in range(100))
+batch = journal.read(1000, 1 << 20)
 assert len(batch.lines) == 100
 """
     done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
@@ -477,26 +477,26 @@ assert len(batch.lines) == 100
     assert done.stderr.count("cannot be written") == 1
 
 
-def test_a_folder_deleted_under_us_loses_nothing_while_the_process_lives(folder: Path, outbox: Outbox) -> None:
-    outbox.append({"number": 1})
+def test_a_folder_deleted_under_us_loses_nothing_while_the_process_lives(folder: Path, journal: Journal) -> None:
+    journal.append({"number": 1})
     shutil.rmtree(folder)
-    outbox.append({"number": 2})
-    assert numbers(outbox) == [1, 2]
+    journal.append({"number": 2})
+    assert numbers(journal) == [1, 2]
     text = "x" * (1 << 20)
     for number in range(6):  # beyond the journal that is open: the folder is made again
-        outbox.append({"number": number, "text": text})
+        journal.append({"number": number, "text": text})
     assert len(list(folder.iterdir())) >= 1
-    assert numbers(outbox) == list(range(6))
-    assert outbox.pending == 0
+    assert numbers(journal) == list(range(6))
+    assert journal.pending == 0
 
 
-def test_a_left_over_journal_cut_by_somebody_does_not_keep_flush_waiting(folder: Path, outbox: Outbox) -> None:
+def test_a_left_over_journal_cut_by_somebody_does_not_keep_flush_waiting(folder: Path, journal: Journal) -> None:
     path = leave_behind(folder, b'{"number":1}\n{"number":2}\n')
-    assert outbox.adopt() == 2
+    assert journal.adopt() == 2
     os.truncate(path, 0)
-    assert numbers(outbox) == []
-    assert outbox.pending == 0
-    assert outbox.dropped == {"cut": 2}
+    assert numbers(journal) == []
+    assert journal.pending == 0
+    assert journal.dropped == {"cut": 2}
 
 
 def test_without_fallocate_the_room_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,66 +515,66 @@ def test_without_fallocate_the_room_is_written(tmp_path: Path, monkeypatch: pyte
 def test_journals_are_for_their_owner_alone_also_under_a_lax_umask(folder: Path) -> None:
     before = os.umask(0)
     try:
-        outbox = Outbox(folder)
-        outbox.append({"number": 1})
-        parked = outbox.park({"number": 2})
+        journal = Journal(folder)
+        journal.append({"number": 1})
+        parked = journal.park({"number": 2})
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent, folder.parent.parent)} == {0o700}
-    outbox.unpark(parked)
-    assert numbers(outbox) == [1]
-    outbox.close()
+    journal.unpark(parked)
+    assert numbers(journal) == [1]
+    journal.close()
 
 
-def test_a_journal_can_be_read_as_lines_of_json(folder: Path, outbox: Outbox) -> None:
-    outbox.append({"number": 1, "text": "zwei\nZeilen\r\u2028\x85"})
+def test_a_journal_can_be_read_as_lines_of_json(folder: Path, journal: Journal) -> None:
+    journal.append({"number": 1, "text": "zwei\nZeilen\r\u2028\x85"})
     [path] = folder.iterdir()
     [line] = path.read_bytes().rstrip(b"\0").splitlines()
     assert json.loads(line) == {"number": 1, "text": "zwei\nZeilen\r\u2028\x85"}
-    assert numbers(outbox) == [1]
+    assert numbers(journal) == [1]
 
 
-def test_a_broken_off_append_leaves_the_count_right(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_off_append_leaves_the_count_right(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control-C while a journal is being opened: the call does not return, and nothing waits for ever."""
 
     def interrupted(segment_room: int) -> _Segment:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "_open_segment", interrupted)
+        patch.setattr(journal, "_open_segment", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            outbox.append({"number": 1})
-    assert outbox.append({"number": 2})
-    assert outbox.pending == 1
-    assert numbers(outbox) == [2]
+            journal.append({"number": 1})
+    assert journal.append({"number": 2})
+    assert journal.pending == 1
+    assert numbers(journal) == [2]
 
 
-def test_logging_is_quiet_when_all_is_well(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+def test_logging_is_quiet_when_all_is_well(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for number in range(100):
-        outbox.append({"number": number})
-    assert numbers(outbox) == list(range(100))
+        journal.append({"number": number})
+    assert numbers(journal) == list(range(100))
     assert caplog.records == []
 
 
-def test_thousands_of_left_over_journals_are_adopted_with_few_open_files(folder: Path, outbox: Outbox) -> None:
+def test_thousands_of_left_over_journals_are_adopted_with_few_open_files(folder: Path, journal: Journal) -> None:
     for number in range(300):
         leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number:04}.jsonl")
     open_before = open_files()
     found: list[Any] = []
-    while outbox.adopt():
+    while journal.adopt():
         assert open_files() <= open_before + 64
-        found += numbers(outbox)
+        found += numbers(journal)
     assert sorted(found) == list(range(300))
-    assert not outbox.more_to_adopt
+    assert not journal.more_to_adopt
     assert open_files() == open_before
 
 
 def test_what_a_process_left_that_was_killed_making_a_journal_is_removed_after_an_hour(
-    folder: Path, outbox: Outbox
+    folder: Path, journal: Journal
 ) -> None:
     old, fresh = (leave_behind(folder, b"", f"{pid}-0123.new") for pid in (1, 2))
     os.utime(old, (1, 1))
-    outbox.adopt()
+    journal.adopt()
     assert list(folder.iterdir()) == [fresh]
