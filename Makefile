@@ -40,9 +40,11 @@ test: $(dev)  ## run the whole test suite
 nox: $(dev)  ## the tests of capture on each SDK and Python, and beside other packages; ARGS=-l lists them
 	@$(python) -m nox $(ARGS)
 
-lint: $(dev)  ## check style and layout (ruff)
+lint: $(dev)  ## check style, complexity, imports between packages and spelling
 	@$(python) -m ruff check .
 	@$(python) -m ruff format --check .
+	@$(venv)/bin/lint-imports --no-cache
+	@$(venv)/bin/codespell
 
 types: $(dev)  ## check the types (mypy --strict)
 	@$(python) -m mypy
