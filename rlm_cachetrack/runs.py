@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from rlm_cachetrack._process import guard as _guard
-from rlm_cachetrack.analytics import facts_as_html
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, RecordError, StoreError
+from rlm_cachetrack.formatting import facts_as_html
 from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.records import aware, checked_json, checked_query_id
 

@@ -15,10 +15,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from rlm_cachetrack.errors import ConfigError, NotStoredError
+from rlm_cachetrack.formatting import Sheet, Table
 
 from .compare_misses import MOST_CALLS, MOST_RUNS, ComparisonCeiling, ComparisonVerdict, explanations, misses
 from .intervals import welch
-from .results import Sheet, Table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation

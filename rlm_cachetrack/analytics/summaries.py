@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.store import PostgresStore
+from rlm_cachetrack.formatting import Facts, Table
 
-from .results import Facts, Table
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
 
 __all__ = [
     "CacheEvolutionStep",

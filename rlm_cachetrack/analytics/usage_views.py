@@ -11,12 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.store import PostgresStore
 
 from .summaries import of_run
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
 
 __all__ = [
     "RANGES",

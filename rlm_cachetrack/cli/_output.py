@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlm_cachetrack.analytics import NONE, clean, clean_lines, duration, moment, number, percentage, rate, size, usd
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import NONE, clean, clean_lines, duration, moment, number, percentage, rate, size, usd
 
 __all__ = [
     "NONE",

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from rlm_cachetrack.analytics import verdict
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import verdict
 
 from ._arguments import AsCsv, AsJson, DbUrl, chosen_runs, open_client, when
 from ._output import (

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from rlm_cachetrack.analytics import verdict
+from rlm_cachetrack.formatting import verdict
 
 from ._arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, chosen_run, command, open_client
 from ._output import (

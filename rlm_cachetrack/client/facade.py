@@ -29,9 +29,9 @@ from .comparing import Comparing
 from .planning import Planning
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import results as tables
     from rlm_cachetrack.analytics import summaries as analytics
     from rlm_cachetrack.analytics.planning import budgets, forecast
+    from rlm_cachetrack.formatting import tables
     from rlm_cachetrack.store import PostgresStore
 
 __all__ = ["DashboardStore", "ReadingClient", "TimescaleDBClient", "unopened"]

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import jinja2
 
-from rlm_cachetrack.analytics import formatting as wording
+from rlm_cachetrack.formatting import text as wording
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict

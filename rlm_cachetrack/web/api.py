@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, create_model
 
-from rlm_cachetrack.analytics import results as tables
 from rlm_cachetrack.analytics import summaries as analytics
 from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.analytics.explain import report as explain
+from rlm_cachetrack.formatting import tables
 
 from ._reading import Reading
 

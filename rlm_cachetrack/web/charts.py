@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rlm_cachetrack.analytics import Call, Iteration, Usage, UsageRow, clean
+from rlm_cachetrack.analytics import Call, Iteration, Usage, UsageRow
 from rlm_cachetrack.analytics.planning import Forecast
+from rlm_cachetrack.formatting import clean
 
 __all__ = ["Figure", "label", "of_calls", "of_forecast", "of_iterations", "of_models", "of_usage"]
 

@@ -9,7 +9,7 @@ import jinja2
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from rlm_cachetrack.analytics import clean
+from rlm_cachetrack.formatting import clean
 
 from . import charts
 from ._reading import Reading

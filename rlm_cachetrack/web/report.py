@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import NONE, clean, duration, moment, number, rate, usage_views, usd, verdict
 from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd, verdict
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore

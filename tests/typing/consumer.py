@@ -24,7 +24,6 @@ from rlm_cachetrack import (
     query_run,
     uninstrument,
 )
-from rlm_cachetrack.analytics.results import Table
 from rlm_cachetrack.analytics.summaries import (
     CacheEvolutionStep,
     ModelEffectiveness,
@@ -32,6 +31,7 @@ from rlm_cachetrack.analytics.summaries import (
     TokenCacheOptimization,
     TokenCacheSummary,
 )
+from rlm_cachetrack.formatting.tables import Table
 
 RUN_ID = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from rlm_cachetrack.analytics.results import Sheet, Table
 from rlm_cachetrack.fingerprint import decode_run
+from rlm_cachetrack.formatting import Sheet, Table
 
 from .advice import CacheAdvice, advise, usd_lost
 from .cache_rules import cache_rule

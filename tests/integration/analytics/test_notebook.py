@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from rlm_cachetrack import TimescaleDBClient, instrument, query_run
-from rlm_cachetrack.analytics.formatting import usd
+from rlm_cachetrack.formatting.text import usd
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.support.web import BEGUN, HOSTILE, store_missed, store_runs
 

@@ -21,8 +21,8 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.analytics.formatting import usd
 from rlm_cachetrack.cli import app
+from rlm_cachetrack.formatting.text import usd
 from tests.conftest import _database
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs
 

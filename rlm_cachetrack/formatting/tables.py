@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .formatting import clean, duration, moment, number, percentage, rate, usd
+from .text import clean, duration, moment, number, percentage, rate, usd
 
 if TYPE_CHECKING:
     import pandas

@@ -1,0 +1,24 @@
+"""Numbers, moments and tables as people read them, for notebooks, the command line and the dashboard."""
+
+from .tables import Facts, Sheet, Table, facts_as_html
+from .text import NONE, clean, clean_lines, clock, day, duration, moment, number, percentage, rate, size, usd, verdict
+
+__all__ = [
+    "NONE",
+    "Facts",
+    "Sheet",
+    "Table",
+    "clean",
+    "clean_lines",
+    "clock",
+    "day",
+    "duration",
+    "facts_as_html",
+    "moment",
+    "number",
+    "percentage",
+    "rate",
+    "size",
+    "usd",
+    "verdict",
+]
