@@ -19,14 +19,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import conninfo, sql
-from psycopg.rows import RowMaker, dict_row, tuple_row
-from psycopg.types.json import Jsonb, set_json_dumps
+from psycopg import conninfo
+from psycopg.rows import RowMaker, dict_row
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from rlm_cachetrack.config import redact
@@ -34,7 +33,7 @@ from rlm_cachetrack.errors import ConfigError, QueryError, RecordRefusedError, S
 from rlm_cachetrack.records import COLUMNS, PackedRows, RecordBatch, RunKey, new_id
 
 from . import named_sql as _sql
-from .binary_copy import COLUMN_TYPES, HEADER, TRAILER, pack_rows
+from .batch_write import copy_into_table, copy_through_staging, pack_batch, takes_our_types, write_batch
 from .hourly_aggregate import HourlyAggregate
 from .sqlstates import Meaning, meaning_of
 
@@ -43,7 +42,6 @@ __all__ = ["PostgresStore", "Session"]
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30.0
 _POOL = "rlm_cachetrack"
-_ROWS_A_WRITE = 200
 # A server whose machine is gone says no goodbye: without these a statement waits for it for two hours (keepalive) or a
 # quarter of an hour (unacknowledged data), and the records behind it too.
 # Source: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-KEEPALIVES, read 2026-11-23.
@@ -108,7 +106,7 @@ class PostgresStore:
             with self._errors(url), self._connect(url) as connection:
                 self._prepare(connection)
                 self._hourly = HourlyAggregate.find(connection)
-                self._straight = _takes_our_types(connection)
+                self._straight = takes_our_types(connection)
             self._url = url
 
     @property
@@ -190,10 +188,10 @@ class PostgresStore:
 
     def _store(self, batch: RecordBatch) -> None:
         with self._writing() as connection:
-            calls = _packed(batch)
+            calls = pack_batch(batch)
             if not self._store_straight(connection, batch, calls):
                 with connection.transaction(), connection.cursor() as cursor:
-                    _write(cursor, batch, calls, _copy_through_staging, self._hourly)
+                    write_batch(cursor, batch, calls, copy_through_staging, self._hourly)
             if self._hourly is not None:
                 self._hourly.refresh(connection, sorted({hour for some in calls for hour in some.hours}))
 
@@ -205,7 +203,7 @@ class PostgresStore:
             return False
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                _write(cursor, batch, calls, _copy_straight, self._hourly)
+                write_batch(cursor, batch, calls, copy_into_table, self._hourly)
         except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
             # Some of it is stored already, who knows why; the careful way stores the rest. Citus passes on what a
             # worker says of a COPY as an internal error, and only of other statements with its SQLSTATE.
@@ -234,7 +232,7 @@ class PostgresStore:
             connection.cursor() as cursor,
         ):
             batch = RecordBatch([row])
-            _write(cursor, batch, _packed(batch), _copy_through_staging, self._hourly)
+            write_batch(cursor, batch, pack_batch(batch), copy_through_staging, self._hourly)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[psycopg.Connection[Any]]:
@@ -262,7 +260,7 @@ class PostgresStore:
             connection.transaction(),
             connection.cursor() as cursor,
         ):
-            _write(cursor, batch, _packed(batch), _copy_through_staging, self._hourly)
+            write_batch(cursor, batch, pack_batch(batch), copy_through_staging, self._hourly)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -414,121 +412,6 @@ def _is_others(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg.pool").addFilter(_is_others)
 
 _inherited: list[object] = []
-
-
-_Copy = Callable[["psycopg.Cursor[Any]", Sequence[PackedRows]], None]
-
-
-def _values(row: Any) -> Sequence[Any]:
-    """A row's values, whatever the connection makes rows of."""
-    return list(row.values()) if isinstance(row, dict) else list(row)
-
-
-def _write(
-    cursor: psycopg.Cursor[Any],
-    batch: RecordBatch,
-    calls: Sequence[PackedRows],
-    copy: _Copy,
-    hourly: HourlyAggregate | None,
-) -> None:
-    if hourly is not None:
-        hourly.prepare(cursor)
-    for start in batch.run_starts:
-        cursor.execute(
-            _sql.query("store_run_start"),
-            {
-                "query_id": start.query_id,
-                "run_id": start.run_id,
-                "time": start.time,
-                "metadata": None if start.metadata is None else Jsonb(start.metadata),
-            },
-        )
-    finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
-    finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
-    if calls:
-        copy(cursor, calls)
-        bounds: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
-        for some in calls:
-            for run, (first, last) in some.runs.items():
-                known = bounds.get(run)
-                bounds[run] = (first, last) if known is None else (min(first, known[0]), max(last, known[1]))
-        runs_of_calls = sorted(bounds)  # in one order everywhere, as below
-        listed = {
-            "query_ids": [run[0] for run in runs_of_calls],
-            "run_ids": [run[1] for run in runs_of_calls],
-            "first_calls": [bounds[run][0] for run in runs_of_calls],
-            "last_calls": [bounds[run][1] for run in runs_of_calls],
-        }
-        cursor.execute(_sql.query("staging_runs"), listed)
-        cursor.execute(_sql.query("staging_late_runs"), listed)
-        finalized.update((row[0], row[1]) for row in cursor.fetchall())
-    for end in batch.run_ends:
-        cursor.execute(
-            _sql.query("store_run_end"),
-            {"query_id": end.query_id, "run_id": end.run_id, "time": end.time, "status": end.status},
-        )
-    if finalized:
-        # In one order everywhere, so that two writers that finish the same runs wait for each other, never deadlock.
-        keys = sorted(finalized)
-        runs: dict[str, Any] = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
-        row = cursor.execute(_sql.query("runs_bounds"), runs).fetchone()
-        runs["first_call"], runs["last_call"] = _values(row)
-        cursor.execute(_sql.query("store_optimization"), runs)
-        cursor.execute(_sql.query("store_run_totals"), runs)
-
-
-def _copy_straight(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
-    """Into the table itself: two thirds of the server's work of the other way, and no catalog entries come and go.
-
-    Fails as a whole where one of the calls is there already.
-    """
-    for some in packed:
-        _send(cursor, "copy_interactions", some)
-
-
-def _copy_through_staging(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
-    """Into a table of this transaction, and from there what is not stored yet."""
-    cursor.execute(_staging())
-    for some in packed:
-        _send(cursor, "staging_copy", some)
-    cursor.execute(_named("staging_merge", COLUMNS))
-
-
-def _send(cursor: psycopg.Cursor[Any], name: str, packed: PackedRows) -> None:
-    with cursor.copy(_named(name, packed.columns)) as copy:
-        copy.write(HEADER)
-        for start in range(0, len(packed.rows), _ROWS_A_WRITE):  # not all at once: that would be a second copy
-            copy.write(b"".join(packed.rows[start : start + _ROWS_A_WRITE]))
-        copy.write(TRAILER)
-
-
-def _packed(batch: RecordBatch) -> list[PackedRows]:
-    try:
-        return [*batch.packed, *([pack_rows(batch.interactions)] if batch.interactions else [])]
-    except Exception as exc:
-        raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
-
-
-# As bytes: psycopg renders a composed statement anew each time that it is executed, which takes most of a millisecond.
-@cache
-def _named(name: str, columns: tuple[str, ...]) -> bytes:
-    return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns))).as_bytes(None)
-
-
-@cache
-def _staging() -> bytes:
-    columns = (sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(COLUMN_TYPES[name])) for name in COLUMNS)
-    return sql.SQL(_sql.query("staging_create")).format(definitions=sql.SQL(", ").join(columns)).as_bytes(None)
-
-
-def _takes_our_types(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the table takes calls as they are sent; one that was there before this library may have wider columns."""
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        found: dict[str, str] = dict(cursor.execute(_sql.query("calls_types")).fetchall())
-    return all(
-        found.get(name) == kind or (kind == "text" and found.get(name) == "varchar")
-        for name, kind in COLUMN_TYPES.items()
-    )
 
 
 def _dumps(value: Any) -> str:

@@ -23,9 +23,8 @@ import psycopg
 import pytest
 
 from rlm_cachetrack.records import COLUMNS
-from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store import batch_write, migrations
 from rlm_cachetrack.store import named_sql as _sql
-from rlm_cachetrack.store import postgres as storage
 from tests.conftest import _database
 from tests.support import clusters, plans
 
@@ -210,7 +209,7 @@ def header_and_statement(name: str) -> tuple[str, str]:
         statement = statement.replace(f"{{{place}}}", value)
     if name == "staging_create":
         statement = statement.replace(
-            "{definitions}", storage._staging().decode().partition("(")[2].partition(") ON")[0]
+            "{definitions}", batch_write._staging().decode().partition("(")[2].partition(") ON")[0]
         )
     return " ".join(lines), statement
 
