@@ -33,7 +33,7 @@ def dashboard(
 ) -> None:
     """Show it all as a local web page, live: usage, models, savings, runs, each call; the same as JSON under /api."""
     from rlm_cachetrack import web
-    from rlm_cachetrack.client import DashboardStore
+    from rlm_cachetrack.web.source import DashboardStore
 
     local = web.is_loopback(host)
     if not local and not token:

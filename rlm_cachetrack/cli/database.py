@@ -40,9 +40,9 @@ def migrate(
     Tables that were there before, with calls recorded by something else, are taken over in place by this command only:
     every row, column and view stays.
     """
-    from rlm_cachetrack.client import unopened
+    from rlm_cachetrack.client import runtime_for
 
-    runtime, console = unopened(db_url), stdout()
+    runtime, console = runtime_for(db_url), stdout()
     text, stops, notes = runtime.migration_plan()
     if dry_run:
         for said in (*(f"stops here: {stop}" for stop in stops), *notes):
@@ -79,9 +79,9 @@ def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 
 def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     """The facts, and the exit code that they call for."""
-    from rlm_cachetrack.client import unopened
+    from rlm_cachetrack.client import runtime_for
 
-    runtime = unopened(db_url)
+    runtime = runtime_for(db_url)
     facts: dict[str, Any] = {
         "database": {
             "origin": in_words_of_the_command_line(runtime.settings.db_url_origin),

@@ -56,9 +56,9 @@ Ids = Annotated[
 @journal_app.command()
 def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Say what waits in journals, by process. Needs no database, starts nothing."""
-    from rlm_cachetrack.client import unopened
+    from rlm_cachetrack.client import runtime_for
 
-    facts = unopened(db_url).waiting()
+    facts = runtime_for(db_url).waiting()
     if as_json:
         print_json(facts)
         return
@@ -182,13 +182,13 @@ def dead_letters(
     db_url: DbUrl = None,
 ) -> None:
     """List the records that the database refuses, with its reasons; --retry, --discard or --export them."""
-    from rlm_cachetrack.client import unopened
+    from rlm_cachetrack.client import runtime_for
 
     if retry + discard + export > 1:
         raise ConfigError("--retry, --discard and --export exclude each other")
     if as_csv and (as_json or retry or discard or export):
         raise ConfigError("--csv is a form of the list: --json, --retry, --discard and --export exclude it")
-    runtime = unopened(db_url)
+    runtime = runtime_for(db_url)
     letters = runtime.dead_letters.read()
     if ids:
         letters = [letter for letter in letters if letter.id in ids]
@@ -218,14 +218,14 @@ def dead_letters(
 
 
 def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
-    from rlm_cachetrack.client import unopened
+    from rlm_cachetrack.client import runtime_for
 
     with open_client(db_url) as client, patiently("storing"):
         with _rewriting():
-            offered = unopened(db_url).offer_again(ids)
+            offered = runtime_for(db_url).offer_again(ids)
         if not client.flush():
             raise StoreUnreachableError(f"they wait in the journal now: {client.stats()['last_error']}")
-        left = {letter.id for letter in unopened(db_url).dead_letters.read()}
+        left = {letter.id for letter in runtime_for(db_url).dead_letters.read()}
     refused = len(left & offered)
     untaken = len((left & set(ids)) - offered)
     if as_json:

@@ -29,7 +29,7 @@ def policy(
     db_url: DbUrl = None,
 ) -> None:
     """Show or change compression and retention (TimescaleDB). Ages: 7d, 24h, 12w, off."""
-    from rlm_cachetrack.client import unopened
+    from rlm_cachetrack.client import runtime_for
 
     ages: dict[str, timedelta | None] = {}
     if columnstore_after is not None:
@@ -39,7 +39,7 @@ def policy(
     if ages.get("retention_after") is not None and not yes:
         confirm(f"Delete calls older than {in_words(ages['retention_after'])}, now and from now on?")
     with patiently("changing the policies" if ages else "looking at the policies"):
-        found = unopened(db_url).change_policies(**ages)
+        found = runtime_for(db_url).change_policies(**ages)
     if as_json:
         print_json(policy_facts(found))
         return

@@ -1,10 +1,5 @@
 """TimescaleDBClient: a thin facade over recording and analytics, one module per topic."""
 
-from .facade import DashboardStore, ReadingClient, TimescaleDBClient, unopened
+from .facade import ReadingClient, TimescaleDBClient, runtime_for
 
-__all__ = [
-    "DashboardStore",
-    "ReadingClient",
-    "TimescaleDBClient",
-    "unopened",
-]
+__all__ = ["ReadingClient", "TimescaleDBClient", "runtime_for"]

@@ -30,11 +30,10 @@ from .planning import Planning
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import summaries as analytics
-    from rlm_cachetrack.analytics.planning import budgets, forecast
     from rlm_cachetrack.formatting import tables
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["DashboardStore", "ReadingClient", "TimescaleDBClient", "unopened"]
+__all__ = ["ReadingClient", "TimescaleDBClient", "runtime_for"]
 
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
@@ -375,57 +374,15 @@ class ReadingClient(TimescaleDBClient):
             self.pricing_error = exc
 
 
-# -- for the command line ----------------------------------------------------------------------------------------------
+def runtime_for(db_url: str | None = None) -> _runtime.Runtime:
+    """Return the pipeline of a store without connecting to it or starting it. Does not block.
 
-
-def unopened(db_url: str | None = None) -> _runtime.Runtime:
-    """The pipeline of a store, neither connected nor started: for ``doctor`` and ``migrate``, which look before a
-    :class:`TimescaleDBClient` would have migrated. Does not block.
+    ``doctor`` and ``migrate`` use it: they inspect the database, which opening a client would migrate.
 
     Raises:
         ConfigError: ``db_url`` or a setting of the environment is unusable.
-    """  # noqa: D205
-    return _runtime.open_runtime(load_settings(db_url))
-
-
-class DashboardStore:
-    """What the dashboard reads from: a store that is neither written to nor waits for what is recorded here.
-
-    Does not block until it is asked something.
-
-    Args:
-        db_url: As of :class:`TimescaleDBClient`.
-        timeout_s: The longest that a query waits for a connection, so that a page can soon say that there is none.
-
-    Attributes:
-        store: Where calls and runs are.
     """
-
-    def __init__(self, db_url: str | None = None, *, timeout_s: float = 3.0) -> None:
-        self._runtime = unopened(db_url)
-        self.store = self._runtime.store()
-        self.store.read_timeout_s = timeout_s
-
-    def health(self) -> dict[str, Any]:
-        """``journal``: what waits in journals of this machine; ``database``: what is connected. Blocks."""
-        return {"journal": self._runtime.waiting(), "database": self._runtime.describe_store()}
-
-    def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:
-        """What the next days will cost; see :meth:`TimescaleDBClient.forecast_cost`. Blocks."""
-        from rlm_cachetrack.analytics.planning import forecast
-
-        return forecast.forecast_cost(self.store, days, model=model)
-
-    def budgets(self) -> list[budgets.BudgetCheck]:
-        """How every budget stands; see :meth:`TimescaleDBClient.check_budget`. Blocks."""
-        from rlm_cachetrack.analytics.planning import budgets
-
-        return [budgets.check_budget(self.store, budget["name"]) for budget in budgets.budgets(self.store)]
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        if not self._runtime.in_use:
-            self._runtime.close(0)
+    return _runtime.open_runtime(load_settings(db_url))
 
 
 def _missing(filling: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

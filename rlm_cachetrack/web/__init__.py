@@ -13,7 +13,7 @@ from rlm_cachetrack.errors import ConfigError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from rlm_cachetrack.client import DashboardStore
+    from .source import DashboardStore
 
 __all__ = [
     "create_app",

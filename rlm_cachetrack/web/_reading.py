@@ -19,7 +19,7 @@ from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.analytics.explain import report as explain
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.client import DashboardStore
+    from .source import DashboardStore
 
 __all__ = ["Reading"]
 

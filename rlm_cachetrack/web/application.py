@@ -23,7 +23,7 @@ from ._templates import HERE, environment, plotly_script
 from .live import Live
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.client import DashboardStore
+    from .source import DashboardStore
 
 __all__ = ["build"]
 

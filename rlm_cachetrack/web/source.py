@@ -1,0 +1,50 @@
+"""What the dashboard reads from: a store that it never writes to and never flushes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlm_cachetrack.client import runtime_for
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics.planning import budgets, forecast
+
+__all__ = ["DashboardStore"]
+
+
+class DashboardStore:
+    """A store to read from, without waiting for what this process records. Connects at the first query.
+
+    Args:
+        db_url: As of :class:`~rlm_cachetrack.TimescaleDBClient`.
+        timeout_s: How long, in seconds, a query waits for a connection before the page reports that there is none.
+
+    Attributes:
+        store: The store that holds calls and runs.
+    """
+
+    def __init__(self, db_url: str | None = None, *, timeout_s: float = 3.0) -> None:
+        self._runtime = runtime_for(db_url)
+        self.store = self._runtime.store()
+        self.store.read_timeout_s = timeout_s
+
+    def health(self) -> dict[str, Any]:
+        """Return ``journal`` (events in journals of this machine) and ``database`` (what is connected). Blocks."""
+        return {"journal": self._runtime.waiting(), "database": self._runtime.describe_store()}
+
+    def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:
+        """Forecast the cost of the next days; see :meth:`~rlm_cachetrack.TimescaleDBClient.forecast_cost`. Blocks."""
+        from rlm_cachetrack.analytics.planning import forecast
+
+        return forecast.forecast_cost(self.store, days, model=model)
+
+    def budgets(self) -> list[budgets.BudgetCheck]:
+        """Check every budget; see :meth:`~rlm_cachetrack.TimescaleDBClient.check_budget`. Blocks."""
+        from rlm_cachetrack.analytics.planning import budgets
+
+        return [budgets.check_budget(self.store, budget["name"]) for budget in budgets.budgets(self.store)]
+
+    def close(self) -> None:
+        """Close the connections, unless this process records into the same store."""
+        if not self._runtime.in_use:
+            self._runtime.close(0)
