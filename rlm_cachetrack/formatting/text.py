@@ -46,12 +46,12 @@ def number(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A fraction 0-1 as a percentage; neither 0 nor 100 % unless it is."""
+    """Format a fraction 0-1 as a percentage: ``59.8%``. Only 0 shows as ``0.0%``, and only 1 as ``100.0%``."""
     if value is None or not math.isfinite(value):
         return NONE
     if 0 < value < 0.001:
-        return "<0.1 %"
-    return ">99.9 %" if 0.999 < value < 1 else f"{value:.1%}".replace("%", " %")
+        return "<0.1%"
+    return ">99.9%" if 0.999 < value < 1 else f"{value:.1%}"
 
 
 def percentage(value: float | None) -> str:

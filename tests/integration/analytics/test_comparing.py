@@ -187,7 +187,7 @@ def test_compare_on_the_command_line(db: TimescaleDBClient, db_url: str) -> None
     assert shown.exit_code == 0, shown.output
     assert "\x1b" not in shown.output
     assert "hit rate" in shown.output
-    assert "cache: 50.0 % read → 0.0 % read" in shown.output
+    assert "cache: 50.0% read → 0.0% read" in shown.output
     groups = json.loads(cli("compare", "a@*", "b[/]\x1b[31m@*", "--json", "--db-url", db_url).output)
     assert len(groups["a"]["runs"]) == 2
     one = json.loads(cli("compare", "a@2026-03-02", "a@2026-03-03", "--json", "--db-url", db_url).output)
@@ -217,7 +217,7 @@ def test_a_gate_passes_and_fails_with_its_exit_code(db: TimescaleDBClient, db_ur
     bad = cli("check", "base", "--min-hit-rate", "0.6", "--db-url", db_url)
     assert bad.exit_code == 1
     assert "hit rate 50.0%, at least 60.0% wanted" in bad.output
-    # base costs 0.030, new 0.0282: 6.38 % above.
+    # base costs 0.030, new 0.0282: 6.38% above.
     dearer = cli("check", "base", "--baseline", "new", "--max-cost-delta", "5%", "--json", "--db-url", db_url)
     assert dearer.exit_code == 1
     (check,) = json.loads(dearer.output)["checks"]
@@ -306,7 +306,7 @@ def test_the_time_saved_is_told_among_calls_that_are_alike(db: TimescaleDBClient
     assert first["low_percentage"] == pytest.approx(100 * (1 - math.exp(math.log(0.25) + half)), rel=1e-6)
     shown = cli("latency", "--db-url", db_url)
     assert shown.exit_code == 0
-    assert "200 ms cached, 800 ms uncached: 75.0 % less; too few calls to be sure" in shown.output
+    assert "200 ms cached, 800 ms uncached: 75.0% less; too few calls to be sure" in shown.output
 
 
 def test_calls_that_were_not_streamed_are_not_compared_with_those_that_were(db: TimescaleDBClient) -> None:

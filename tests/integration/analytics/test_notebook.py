@@ -31,7 +31,7 @@ def test_results_show_as_tables_without_the_markup_of_foreign_names(reused_db_ur
             assert "\x1b" not in shown
         summary = db.get_token_cache_summary("bench", BEGUN)
         models = db.get_cache_effectiveness_by_model()
-    assert '<th>cache_hit_rate</th><td style="text-align:right">41.7 %</td>' in summary._repr_html_()  # type: ignore[union-attr]
+    assert '<th>cache_hit_rate</th><td style="text-align:right">41.7%</td>' in summary._repr_html_()  # type: ignore[union-attr]
     assert '<th>total_cost</th><td style="text-align:right">$0.0495</td>' in summary._repr_html_()  # type: ignore[union-attr]
     for same in (pickle.loads(pickle.dumps(models)), copy.deepcopy(models), json.loads(json.dumps(models))):
         assert same == models
@@ -76,7 +76,7 @@ def test_an_explanation_and_a_comparison_show_as_tables(db_url: str) -> None:
     assert shown.count("<table>") == 4
     assert '<td style="text-align:left">prefix_changed</td>' in shown
     assert f'<th>tokens_lost</th><td style="text-align:right">{explained["tokens_lost"]:,}</td>' in shown
-    assert f'text-align:right">{explained["interactions"][-1]["sureness"]:.1%}'.replace("%", " %") in shown
+    assert f'text-align:right">{explained["interactions"][-1]["sureness"]:.1%}' in shown
     assert "tokens of parts of prompts are estimated" in shown
     beside = compared._repr_html_()  # type: ignore[attr-defined]
     cost = next(metric for metric in compared["metrics"] if metric["name"] == "total_cost")

@@ -231,7 +231,7 @@ def test_the_forecast_command(db_url: str, prices: Path, monkeypatch: pytest.Mon
         days(db, lambda _: 2.0, 10, today - timedelta(days=10))
     shown = cli("forecast", "--days", "30", "--hit-rate", "0.5", "--db-url", db_url)
     assert "$60.00 in 30 days" in shown.stdout
-    assert "$33.00 at a hit rate of 50.0 %" in shown.stdout
+    assert "$33.00 at a hit rate of 50.0%" in shown.stdout
     facts = json.loads(cli("forecast", "--json", "--db-url", db_url).stdout)
     assert facts["by_day"][0]["day"] == today.date().isoformat()
 
@@ -569,7 +569,7 @@ def test_the_reconcile_command_fails_below_the_coverage_that_is_asked(
         recorded(db)
     shown = cli("reconcile", str(path), "--at-least", "60%", "--db-url", db_url)
     assert shown.exit_code == 0
-    assert "68.3 % by tokens" in shown.stdout
+    assert "68.3% by tokens" in shown.stdout
     assert "$0.1000" in shown.stdout
     assert cli("reconcile", str(path), "--at-least", "0.9", "--db-url", db_url).exit_code == 1
     assert (

@@ -108,14 +108,14 @@ def test_show_reports_totals_savings_counts_and_a_bar_per_iteration(stored: str,
     result = cli("show", "bench", "--run", MORNING.isoformat(), "--db-url", stored, columns=columns)
     assert result.exit_code == 0, result.stderr
     assert "of the prompt tokens came from the cache: 2,000 of 5,000" in result.stdout
-    assert "40.0 %" in result.stdout
-    assert "saved: $0.0360 instead of $0.0540 (33.3 %)" in result.stdout
+    assert "40.0%" in result.stdout
+    assert "saved: $0.0360 instead of $0.0540 (33.3%)" in result.stdout
     assert "$0.0180" in result.stdout
     lines = lines_of(result.stdout)
     assert "prompt 5,000 hits 1 cost $0.0360" in lines
     assert "cached 2,000 misses 1 a call $0.0180" in lines
     assert "not cached 3,000 not reported 0 latency p50 200 ms" in lines
-    assert [line.split(" %")[0] for line in lines if line.endswith(("█", "░"))] == [
+    assert [line.split("%")[0] for line in lines if line.endswith(("█", "░"))] == [
         "1 2,000 0 0.0",
         "2 3,000 2,000 66.7",
     ]
@@ -271,7 +271,7 @@ def test_tables_fit_the_terminal_and_cut_no_number(db_url: str, columns: int) ->
         assert max(map(len, result.stdout.splitlines())) <= columns
         assert "$3,345.68" in result.stdout
         assert "$9,000.00" in result.stdout
-        assert "81.0 %" in result.stdout
+        assert "81.0%" in result.stdout
 
 
 def test_hostile_text_reaches_no_terminal(db_url: str) -> None:
@@ -613,11 +613,11 @@ def test_piped_output_is_plain_in_any_encoding(stored: str) -> None:
         (_output.usd, -0.25, "-$0.2500"),
         (_output.usd, float("nan"), "–"),  # noqa: RUF001
         (_output.rate, None, "–"),  # noqa: RUF001
-        (_output.rate, 0.0, "0.0 %"),
-        (_output.rate, 0.0001, "<0.1 %"),
-        (_output.rate, 0.9999, ">99.9 %"),
-        (_output.rate, 1.0, "100.0 %"),
-        (_output.percentage, 33.333, "33.3 %"),
+        (_output.rate, 0.0, "0.0%"),
+        (_output.rate, 0.0001, "<0.1%"),
+        (_output.rate, 0.9999, ">99.9%"),
+        (_output.rate, 1.0, "100.0%"),
+        (_output.percentage, 33.333, "33.3%"),
         (_output.number, None, "–"),  # noqa: RUF001
         (_output.number, 1234567, "1,234,567"),
         (_output.duration, 0.42, "0.4 ms"),

@@ -193,7 +193,7 @@ def test_a_run_says_why_its_calls_missed_and_goes_on_saying_it(db_url: str) -> N
 
         _, page, _ = get(address, f"/run?{urlencode(key)}")
         text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-        assert "Hit rate: 0.0 % of a possible 0.0 %" in text
+        assert "Hit rate: 0.0% of a possible 0.0%" in text
         assert f"{found['tokens_lost']:,} tokens were lost for the reasons below" in text
         assert f"prompt changed 5 {found['tokens_lost']:,} {usd(found['usd_lost'])}" in text
         assert f"{usd(found['advice'][0]['usd_at_stake'])} in 5 calls: system prompt changes from call to call" in text
@@ -465,7 +465,7 @@ def test_a_report_is_one_file_with_the_numbers(stored: str, tmp_path: Path) -> N
     text = file.read_text()
     assert re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="', text) == []
     body = text[text.index("<body") :]
-    assert f'<data value="{2500 / 6000}">41.7 %</data>' in body
+    assert f'<data value="{2500 / 6000}">41.7%</data>' in body
     assert body.count('<th scope="row"><time') == 6
     assert 'href="/' not in body
 
@@ -477,8 +477,8 @@ def test_a_report_as_markdown_keeps_foreign_text_harmless(stored: str) -> None:
     assert first.startswith("### `<img src=x onerror=")
     assert "\x1b" not in result.stdout
     bench = CliRunner().invoke(app, ["report", "bench", "--md", "--db-url", stored]).stdout
-    assert "| 41.7 % | $0.0225 | $0.0495 instead of $0.0720 | 6 | 0 | 6,000 | 2,500 | 600 |" in bench
-    assert "| 2 | 1,000 | 500 | 50.0 % | $0.0075 | $0.0120 | $0.0045 |" in bench
+    assert "| 41.7% | $0.0225 | $0.0495 instead of $0.0720 | 6 | 0 | 6,000 | 2,500 | 600 |" in bench
+    assert "| 2 | 1,000 | 500 | 50.0% | $0.0075 | $0.0120 | $0.0045 |" in bench
 
 
 def test_a_report_says_why_calls_missed(db_url: str, tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ def test_a_report_says_why_calls_missed(db_url: str, tmp_path: Path) -> None:
         found = db.explain_cache("missed")
     assert found is not None
     markdown = CliRunner().invoke(app, ["report", "missed", "--md", "--db-url", db_url]).stdout
-    assert "Hit rate: 0.0 % of a possible 0.0 %." in markdown
+    assert "Hit rate: 0.0% of a possible 0.0%." in markdown
     assert f"| prompt changed | 5 | {found['tokens_lost']:,} | {usd(found['usd_lost'])} |" in markdown
     assert f"- {usd(found['usd_lost'])} (5 calls): system prompt changes from call to call" in markdown
     file = tmp_path / "missed.html"
