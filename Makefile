@@ -1,10 +1,10 @@
-# What you can do here; `make` alone lists it. For GNU make 3.81 (macOS) and newer, and any POSIX shell.
+# Development tasks; `make` alone lists them. Needs GNU make 3.81 (macOS) or newer and a POSIX shell.
 #
-# Everything runs in .venv, which is made on demand with the first suitable Python of this machine and filled again
-# only when pyproject.toml changes. Nothing is installed outside it.
+# Everything runs in .venv, which is created on demand with the first suitable Python and updated when pyproject.toml
+# changes. Nothing is installed outside of it.
 #
-#   make test PYTHON=/opt/python3.12/bin/python3     choose the interpreter (when .venv is made)
-#   make test ARGS='tests/unit -k usage'             hand arguments on (demo, test, nox, bench)
+#   make test PYTHON=/opt/python3.12/bin/python3     choose the interpreter (when .venv is created)
+#   make test ARGS='tests/unit -k usage'             pass arguments on (demo, test, nox, bench)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -16,12 +16,12 @@ ARGS ?=
 
 venv := .venv
 python := $(venv)/bin/python
-# A checkout that was copied or moved with its .venv is installed anew: an editable install remembers where it was made.
-place := $(shell pwd -P | cksum | cut -d ' ' -f 1)
-embedded := $(venv)/.embedded-$(place)
-dev := $(venv)/.dev-$(place)
+# An editable install contains the path of its checkout: a checkout that was copied or moved is installed again.
+path_id := $(shell pwd -P | cksum | cut -d ' ' -f 1)
+embedded := $(venv)/.embedded-$(path_id)
+dev := $(venv)/.dev-$(path_id)
 
-# The .venv is all that counts: another Python's modules, or pip told to install elsewhere, would only disturb it.
+# Ignore settings that would bring in another Python's modules or make pip install elsewhere.
 unexport PYTHONHOME PYTHONPATH
 export PIP_USER := 0
 export PIP_NO_INPUT := 1
@@ -30,14 +30,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL and show what the prompt cache saved
+demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL, show the savings
 	@$(venv)/bin/rlm-cachetrack demo $(ARGS)
 
-# Three at once, also on two cores: tests wait for processes and servers more than they work. `-n0` for a debugger.
+# Three workers, also on two cores: tests wait for processes and servers more than they compute. Use `-n0` to debug.
 test: $(dev)  ## run the whole test suite
 	@$(python) -m pytest --numprocesses 3 --dist loadfile --timeout 300 $(ARGS)
 
-nox: $(dev)  ## the tests of capture on each SDK and Python, and beside other packages; ARGS=-l lists them
+nox: $(dev)  ## run the capture tests with each SDK, Python and package; ARGS=-l lists them
 	@$(python) -m nox $(ARGS)
 
 lint: $(dev)  ## check style, complexity, imports between packages and spelling
@@ -51,25 +51,25 @@ types: $(dev)  ## check the types (mypy --strict)
 
 check: lint types  ## lint and types
 
-fmt: $(dev)  ## lay the code out and mend what can be mended (ruff)
+fmt: $(dev)  ## format the code and apply automatic fixes (ruff)
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
-docs: $(dev)  ## build the documentation's site in site/; ARGS=pictures makes its pictures anew first
+docs: $(dev)  ## build the documentation site in site/; ARGS=pictures updates its pictures first
 	@test '$(ARGS)' != pictures || RLM_CACHETRACK_PICTURES=docs/pictures $(python) -m pytest -q \
 		tests/acceptance/test_dashboard_browser.py -k pictures_of
 	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict
 
-bench: $(dev)  ## measure; ARGS=import_time for one benchmark
+bench: $(dev)  ## run the benchmarks; ARGS=import_time runs one
 	@$(python) benchmarks/run.py $(ARGS)
 
-bench-scale: $(dev)  ## measure the queries and the space at ROWS stored calls (1000000), on the engines that are here
+bench-scale: $(dev)  ## measure queries and space at ROWS stored calls (1000000) on all installed engines
 	@ROWS=$(or $(ROWS),1000000) $(python) benchmarks/scale.py
 
-build: $(dev)  ## make the sdist and the wheel in dist/
+build: $(dev)  ## build the sdist and the wheel in dist/
 	@$(python) -m build --no-isolation --outdir dist
 
-clean:  ## remove what was built, and the tools' caches
+clean:  ## remove build results and caches
 	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './$(venv)/*' -prune -exec rm -rf {} +
 
@@ -79,29 +79,29 @@ distclean: clean  ## clean, and remove .venv
 # -- the .venv ---------------------------------------------------------------------------------------------------------
 
 probe := import importlib.util as u, sys; v = "Python %d.%d" % sys.version_info[:2]; \
-	lacks = [m for m in ("venv", "ensurepip") if u.find_spec(m) is None]; \
+	missing = [m for m in ("venv", "ensurepip") if u.find_spec(m) is None]; \
 	sys.exit("is " + v + ", which is too old" if sys.version_info < (3, 11) else \
-	"is " + v + " without " + " and ".join(lacks) + \
-	" (Debian, Ubuntu: apt install python%d.%d-venv)" % sys.version_info[:2] if lacks else 0)
+	"is " + v + " without " + " and ".join(missing) + \
+	" (Debian, Ubuntu: apt install python%d.%d-venv)" % sys.version_info[:2] if missing else 0)
 
 $(python):
-	@seen=; chosen=; \
+	@tried=; chosen=; \
 	for candidate in $(if $(PYTHON),'$(PYTHON)',python3.13 python3.12 python3.11 python3); do \
-		if ! command -v "$$candidate" >/dev/null 2>&1; then why='is not here'; \
+		if ! command -v "$$candidate" >/dev/null 2>&1; then why='is not installed'; \
 		elif why=$$("$$candidate" -c '$(probe)' 2>&1); then chosen=$$candidate; break; \
 		fi; \
-		seen="$$seen  $$candidate $$(echo "$${why:-does not run}" | tail -n 1)\n"; \
+		tried="$$tried  $$candidate $$(echo "$${why:-does not run}" | tail -n 1)\n"; \
 	done; \
 	if [ -z "$$chosen" ]; then \
-		echo 'No suitable Python: it takes 3.11 or newer, with the modules venv and ensurepip.' >&2; \
-		printf "%b" "$$seen" >&2; \
-		echo 'Install one, or name one: make PYTHON=/path/to/python3.12 ...' >&2; \
+		echo 'No suitable Python found: Python 3.11 or newer with the modules venv and ensurepip is needed.' >&2; \
+		printf "%b" "$$tried" >&2; \
+		echo 'Install one, or give its path: make PYTHON=/path/to/python3.12 ...' >&2; \
 		exit 1; \
 	fi; \
-	echo "Making $(venv) with $$("$$chosen" --version)"; \
+	echo "Creating $(venv) with $$("$$chosen" --version)"; \
 	"$$chosen" -m venv --clear $(venv) || { rm -rf $(venv); exit 1; }
 
-# A .venv made by another tool, or not to its end, may lack pip.
+# A .venv created by another tool, or only partly created, may have no pip.
 pip = $(python) -c 'import pip' 2>/dev/null || $(python) -m ensurepip >/dev/null && $(python) -m pip
 
 $(embedded): pyproject.toml $(python)

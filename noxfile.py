@@ -1,8 +1,8 @@
-"""The same tests with other versions and beside other packages: ``make nox ARGS=-l`` lists the sessions.
+"""Test sessions with other versions and packages: ``make nox ARGS=-l`` lists them.
 
-``make test`` has the newest SDK and the present Python. Here are the SDK's versions and Python's (``capture``), the
-programs that people really run, and the instrumentations that people have beside ours: each in a virtualenv of its own.
-A Python that is not on this machine is skipped, with that reason; none is downloaded.
+``make test`` uses the newest SDK and the current Python. The sessions here cover versions of the SDK and of Python
+(``capture``), frameworks that use the SDK, and other instrumentations next to ours, each in its own virtualenv.
+A Python that is not installed is skipped with that reason; none is downloaded.
 
     make nox                                            everything, about half an hour
     make nox ARGS='-s rlms langchain'                   two sessions
@@ -26,7 +26,7 @@ nox.options.reuse_venv = "yes"
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
-# The oldest that we take, the last of each major version, and the newest there is.
+# The oldest supported version, the last of each major version, and the newest.
 SDKS = {
     "1.66.0": "openai==1.66.0",
     "1.109.1": "openai==1.109.1",
@@ -34,10 +34,10 @@ SDKS = {
     "newest": "openai>=3,<4",
 }
 
-# How calls are captured; tests/surfaces has every way to make one.
+# The capture tests; tests/surfaces covers every way to make a call.
 CAPTURE = ("tests/integration/capture/test_capture.py", "tests/integration/capture/test_corpus.py", "tests/surfaces")
 
-# Session: what it installs, and its tests. The lower bounds are what the tests were written with; others may work.
+# Session name: the packages it installs, and its tests. Older versions than the lower bounds may work, untested.
 PROGRAMS = {
     "rlms": (["rlms>=0.1.3"], "tests/programs/test_rlms.py"),
     "langchain": (["langchain-openai>=1.7"], "tests/programs/test_langchain.py"),
@@ -50,7 +50,7 @@ PROGRAMS = {
     "celery": (["celery>=5.7"], "tests/programs/test_celery.py"),
 }
 BESIDE = {
-    # Its 2.4b0 needs a module that opentelemetry-util-genai has only before 1.2b0, and does not say so.
+    # Version 2.4b0 needs a module that opentelemetry-util-genai removed in 1.2b0, without declaring that bound.
     "opentelemetry": (
         ["opentelemetry-instrumentation-openai-v2>=2.4b0", "opentelemetry-util-genai<1.2", "opentelemetry-sdk"],
         "tests/programs/test_beside_opentelemetry.py",
@@ -60,12 +60,12 @@ BESIDE = {
 }
 
 
-def _let_pyenv_show_its_pythons() -> None:
-    """Of the Pythons that pyenv has, it runs by their names only those that are chosen."""
+def _activate_pyenv_versions() -> None:
+    """Select all versions that pyenv has installed; pyenv runs only selected versions by name."""
     pyenv = shutil.which("pyenv")
     if pyenv is None or "PYENV_VERSION" in os.environ:
         return
-    # The folder is known to the scripts that pyenv puts on the PATH, whatever HOME is.
+    # HOME may be empty in CI, so derive pyenv's root from its directory on the PATH.
     roots = [Path(folder).parent for folder in os.get_exec_path() if Path(folder).name == "shims"]
     environment = {**os.environ, **({"PYENV_ROOT": str(roots[-1])} if roots else {})}
     listed = subprocess.run([pyenv, "versions", "--bare"], env=environment, capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def _let_pyenv_show_its_pythons() -> None:
         os.environ["PYENV_VERSION"] = ":".join(reversed(chosen))
 
 
-_let_pyenv_show_its_pythons()
+_activate_pyenv_versions()
 
 
 def _test(session: nox.Session, packages: list[str], tests: list[str], *options: str) -> None:
@@ -86,13 +86,13 @@ def _test(session: nox.Session, packages: list[str], tests: list[str], *options:
 @nox.session(python=PYTHONS)
 @nox.parametrize("openai", [nox.param(name, id=f"openai={name}") for name in SDKS])
 def capture(session: nox.Session, openai: str) -> None:
-    """How calls are captured, by the SDK's version and Python's."""
+    """Run the capture tests with one version of the SDK and one of Python."""
     _test(session, [SDKS[openai]], [test for test in CAPTURE if Path(test).exists()])
 
 
 def _session(name: str, packages: list[str], tests: str) -> None:
     def run(session: nox.Session) -> None:
-        # The programs leave their connections to the end of the interpreter.
+        # These programs keep connections open until the interpreter exits.
         left_open = ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
         _test(session, packages, [tests], *(f"-Wignore::{name}" for name in left_open))
 
