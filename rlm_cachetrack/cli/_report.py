@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rlm_cachetrack.errors import QueryError
 
-from ._output import NONE, clean, duration, moment, number, percentage, rate, usd
+from .output import NONE, clean, duration, moment, number, percentage, rate, usd
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Usage

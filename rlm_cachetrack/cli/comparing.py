@@ -12,21 +12,21 @@ from rich.text import Text
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import verdict
 
-from ._arguments import AsCsv, AsJson, DbUrl, chosen_runs, open_client, when
-from ._output import (
+from .arguments import AsCsv, AsJson, DbUrl, find_runs, open_client, parse_moment
+from .output import (
     Column,
     clean,
     duration,
     moment,
     number,
-    one_form,
-    patiently,
     percentage,
     print_csv,
     print_json,
     print_line,
     rate,
+    require_one_format,
     row_columns,
+    slow_status,
     stdout,
     table,
     usd,
@@ -70,8 +70,8 @@ def compare(
     db_url: DbUrl = None,
 ) -> None:
     """Compare two runs, or groups of runs, at equal iteration: what differs, and what explains it."""
-    with open_client(db_url) as client, patiently("reading the runs"):
-        found = client.compare_runs(chosen_runs(client, a), chosen_runs(client, b), confidence=confidence)
+    with open_client(db_url) as client, slow_status("reading the runs"):
+        found = client.compare_runs(find_runs(client, a), find_runs(client, b), confidence=confidence)
     if as_json:
         print_json(found)
     else:
@@ -263,13 +263,13 @@ def check(
     wanted = any(value is not None for value in limits.values())
     if not wanted and save is None:
         raise ConfigError("nothing is to be checked: give a limit, such as --min-hit-rate 60%, or --save FILE")
-    with open_client(db_url) as client, patiently("reading the runs"):
-        runs = chosen_runs(client, run)
+    with open_client(db_url) as client, slow_status("reading the runs"):
+        runs = find_runs(client, run)
         found = None
         if wanted:
             before = None
             if baseline is not None:
-                before = Path(baseline) if Path(baseline).is_file() else chosen_runs(client, baseline)
+                before = Path(baseline) if Path(baseline).is_file() else find_runs(client, baseline)
             found = client.check_run(runs, baseline=before, **limits)
         if save is not None and (found is None or found["passed"]):
             client.save_baseline(save, runs)
@@ -309,11 +309,11 @@ def latency(
     db_url: DbUrl = None,
 ) -> None:
     """Show the time that the cache saves: cached against uncached calls of the same length of prompt."""
-    one_form(as_json, as_csv)
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    require_one_format(as_json, as_csv)
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.get_latency_dividend(
-            since=when(since, "--since"),
-            until=when(until, "--until"),
+            since=parse_moment(since, "--since"),
+            until=parse_moment(until, "--until"),
             model=of_model,
             query_id=query,
             confidence=confidence,

@@ -8,8 +8,8 @@ import typer
 
 from rlm_cachetrack.errors import ConfigError
 
-from ._arguments import DbUrl
-from ._output import stderr
+from .arguments import DbUrl
+from .output import stderr
 
 __all__ = ["dashboard"]
 

@@ -16,8 +16,8 @@ from rlm_cachetrack._version import __version__
 from rlm_cachetrack.config import ENV_FINGERPRINTS, disabled, load_settings
 from rlm_cachetrack.errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
 
-from ._arguments import AsJson, DbUrl, command, in_words_of_the_command_line
-from ._output import counted, moment, number, patiently, print_json, print_line, size, stderr, stdout
+from .arguments import AsJson, DbUrl, command_line, with_option_names
+from .output import counted, moment, number, print_json, print_line, size, slow_status, stderr, stdout
 from .policy import policy_facts, policy_lines
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def migrate(
     def told(label: str, number: int, count: int) -> None:
         stderr().print(f"step {number} of {count}: {label}", markup=False)
 
-    with patiently("changing the schema"):
+    with slow_status("changing the schema"):
         applied = runtime.migrate_store(told if notes else None)
     for label in applied:
         console.print(f"applied {label}")
@@ -67,7 +67,7 @@ def migrate(
 
 def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Check what is connected: server, extension, schema, prices, journals, versions."""
-    with patiently("looking at the database"):
+    with slow_status("looking at the database"):
         facts, code = _examine(db_url)
     if as_json:
         database = facts["database"]
@@ -84,7 +84,7 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     runtime = runtime_for(db_url)
     facts: dict[str, Any] = {
         "database": {
-            "origin": in_words_of_the_command_line(runtime.settings.db_url_origin),
+            "origin": with_option_names(runtime.settings.db_url_origin),
             "reachable": True,
             "error": None,
         },
@@ -157,7 +157,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
             lines.append(("bad", "schema", database["schema_error"]))
         elif pending:
             lines.append(("note", "schema", f"{applied}, {number(len(pending))} pending: {', '.join(pending)}"))
-            lines.append(("", "", f"the next use applies them, or now: `{command('migrate')}`"))
+            lines.append(("", "", f"the next use applies them, or now: `{command_line('migrate')}`"))
         else:
             lines.append(("ok", "schema", f"up to date, {applied}"))
         for name, text in policy_lines(database["policies"]):
@@ -237,9 +237,9 @@ def _unpriced_lines(unpriced: list[dict[str, Any]]) -> list[tuple[str, str, str]
         head = ("", "") if lines else ("note", "unpriced")
         lines.append((*head, f"{row['model']} ({', '.join(said)}): {calls}"))
     if (more := len(unpriced) - len(lines)) > 0:
-        lines.append(("", "", f"and {number(more)} more: `{command('doctor', '--json')}` names them"))
+        lines.append(("", "", f"and {number(more)} more: `{command_line('doctor', '--json')}` names them"))
     if lines:
-        then = f"name their prices in a file (`{command('prices', 'init')}`), then `{command('reprice')}`"
+        then = f"name their prices in a file (`{command_line('prices', 'init')}`), then `{command_line('reprice')}`"
         lines.append(("", "", then))
     return lines
 
@@ -256,7 +256,7 @@ def _journal_lines(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     lines.append(("", "", facts["journal"]))
     if count := facts["dead_letters"]:
         were = "record was refused and is" if count == 1 else "records were refused and are"
-        lines.append(("note", "", f"{number(count)} {were} not stored: `{command('journal', 'dead-letters')}`"))
+        lines.append(("note", "", f"{number(count)} {were} not stored: `{command_line('journal', 'dead-letters')}`"))
     if others["files"]:
         lines.append(("note", "", f"{_journals(others)} wait for other databases"))
     return lines

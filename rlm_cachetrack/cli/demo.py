@@ -17,10 +17,10 @@ from rich.text import Text
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
 
-from ._agent import ITERATIONS, MISTAKE_IN, answer_question
-from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client
-from ._output import duration, number, print_json, print_line, stderr, stdout
 from ._report import print_report, read_report
+from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client
+from .demo_agent import ITERATIONS, MISTAKE_IN, answer_question
+from .output import duration, number, print_json, print_line, stderr, stdout
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -133,7 +133,7 @@ def _live(client: TimescaleDBClient, query_id: str, agents: tuple[str, str], tol
             details = ", ".join([f"HTTP {status}"] * bool(status) + [str(code)] * bool(code))
             raise DemoError(
                 f"a call to the API failed: {type(exc).__name__}{f' ({details})' if details else ''}; "
-                f"it is recorded, too: `{command('show', query_id=query_id)}`"
+                f"it is recorded, too: `{command_line('show', query_id=query_id)}`"
             ) from exc
 
 
@@ -167,11 +167,11 @@ def _tell(told: Console, name: str, what: str) -> None:
 def _look_further(told: Console, query_id: str, db_url: str | None) -> None:
     told.print("Look further:" if db_url is None else "Look further (with the same --db-url):", style="bold")
     lines = [
-        (command("show", query_id=query_id), "this report again"),
-        (command("explain", query_id=query_id), "why the cache missed, and what that cost"),
-        (command("runs"), "the newest runs"),
-        (command("top"), "where the cache saved most"),
-        (command("models"), "how well it worked, by model"),
+        (command_line("show", query_id=query_id), "this report again"),
+        (command_line("explain", query_id=query_id), "why the cache missed, and what that cost"),
+        (command_line("runs"), "the newest runs"),
+        (command_line("top"), "where the cache saved most"),
+        (command_line("models"), "how well it worked, by model"),
     ]
     width = max(len(line) for line, _ in lines)
     for line, what in lines:

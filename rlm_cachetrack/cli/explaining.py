@@ -10,20 +10,20 @@ from rich.text import Text
 
 from rlm_cachetrack.formatting import verdict
 
-from ._arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, chosen_run, command, open_client
-from ._output import (
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, find_run, open_client
+from .output import (
     Column,
     clean,
     counted,
     moment,
     number,
-    one_form,
-    patiently,
     percentage,
     print_csv,
     print_json,
     print_line,
     rate,
+    require_one_format,
+    slow_status,
     stdout,
     table,
     usd,
@@ -48,9 +48,9 @@ def explain(
     db_url: DbUrl = None,
 ) -> None:
     """Explain why tokens of a run were not read from the cache, what that cost, and how to mend it."""
-    one_form(as_json, as_csv)
-    with open_client(db_url) as client, patiently("comparing the prompts"):
-        run_id, _ = chosen_run(client, query_id, run)
+    require_one_format(as_json, as_csv)
+    with open_client(db_url) as client, slow_status("comparing the prompts"):
+        run_id, _ = find_run(client, query_id, run)
         found = client.explain_cache(query_id, run_id)
     if found is None:
         raise NotFound(f"the run of {query_id!r} has no calls yet")
@@ -106,7 +106,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     for text in found["notes"]:
         console.print(Text(clean(text), style="dim"), soft_wrap=True)
     if not calls and found["tokens_lost"]:
-        each_call = command("explain", "--calls", query_id=found["query_id"])
+        each_call = command_line("explain", "--calls", query_id=found["query_id"])
         console.print(Text(f"Each call: {each_call}", style="dim"), soft_wrap=True)
 
 

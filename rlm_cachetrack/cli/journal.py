@@ -16,18 +16,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, StoreUnreachableError
 
-from ._arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command, confirm, open_client
-from ._output import (
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command_line, confirm, open_client
+from .output import (
     Column,
     clean,
     counted,
     moment,
     number,
-    patiently,
     print_csv,
     print_json,
     print_line,
     size,
+    slow_status,
     stderr,
     stdout,
     table,
@@ -91,9 +91,11 @@ def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
     waiting = f"{counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
     lines = [("waiting", waiting)]
     if facts["left_over_events"]:
-        lines.append(("", f"the next use stores what dead processes left, or now: `{command('journal', 'drain')}`"))
+        lines.append(
+            ("", f"the next use stores what dead processes left, or now: `{command_line('journal', 'drain')}`")
+        )
     if facts["dead_letters"]:
-        listing = command("journal", "dead-letters")
+        listing = command_line("journal", "dead-letters")
         lines.append(("dead letters", f"{counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}`"))
     else:
         lines.append(("dead letters", "none"))
@@ -159,7 +161,7 @@ def _say(facts: dict[str, Any]) -> None:
         return
     console.print(f"Stored {counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
     if facts["dead_letters"]:
-        listing = command("journal", "dead-letters")
+        listing = command_line("journal", "dead-letters")
         console.print(
             f"{counted(facts['dead_letters'], 'record')} cannot be stored and {_were(facts['dead_letters'])} set "
             f"aside: `{listing}` shows why.",
@@ -220,7 +222,7 @@ def dead_letters(
 def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
     from rlm_cachetrack.client import runtime_for
 
-    with open_client(db_url) as client, patiently("storing"):
+    with open_client(db_url) as client, slow_status("storing"):
         with _rewriting():
             offered = runtime_for(db_url).offer_again(ids)
         if not client.flush():
@@ -267,9 +269,11 @@ def _list(letters: list[Any]) -> None:
         print_line(console, "  what", what, indent=14)
         print_line(console, "  why", letter.reason, indent=14)
     if len(letters) > _SHOWN:
-        console.print(f"… and {number(len(letters) - _SHOWN)} more: `{command('journal', 'dead-letters', '--json')}`")
+        console.print(
+            f"… and {number(len(letters) - _SHOWN)} more: `{command_line('journal', 'dead-letters', '--json')}`"
+        )
     console.print()
-    console.print(f"`{command('journal', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
+    console.print(f"`{command_line('journal', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
 
 
 def _were(count: int) -> str:

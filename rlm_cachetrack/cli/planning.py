@@ -11,21 +11,21 @@ from rich.console import Console
 
 from rlm_cachetrack.errors import ConfigError
 
-from ._arguments import AsCsv, AsJson, DbUrl, open_client, when
-from ._output import (
+from .arguments import AsCsv, AsJson, DbUrl, open_client, parse_moment
+from .output import (
     NONE,
     Column,
     clean,
     counted,
     number,
-    one_form,
-    patiently,
     percentage,
     print_csv,
     print_json,
     print_line,
     rate,
+    require_one_format,
     row_columns,
+    slow_status,
     stdout,
     table,
     usd,
@@ -88,16 +88,16 @@ def what_if(
     db_url: DbUrl = None,
 ) -> None:
     """Say what the calls would have cost: another model, tier, price list or hit rate."""
-    one_form(as_json, as_csv)
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    require_one_format(as_json, as_csv)
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.what_if(
             model=model,
             provider=provider,
             tier=tier,
             hit_rate=share(hit_rate, "--hit-rate"),
             pricing=pricing,
-            since=when(since, "--since"),
-            until=when(until, "--until"),
+            since=parse_moment(since, "--since"),
+            until=parse_moment(until, "--until"),
             of_model=of_model,
             query_id=query,
         )
@@ -159,7 +159,7 @@ def forecast(
     db_url: DbUrl = None,
 ) -> None:
     """Foretell what the next days will cost, with an interval, from the days before."""
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.forecast_cost(
             days, model=of_model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence
         )
@@ -213,7 +213,7 @@ def set_(
     db_url: DbUrl = None,
 ) -> None:
     """Set a budget, or change it."""
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         client.set_budget(amount, per, name, of_model)
     stdout().print(f"Budget {clean(name)}: {usd(amount)} a {per}{f' for {clean(of_model)}' if of_model else ''}.")
 
@@ -228,7 +228,7 @@ def check(
     db_url: DbUrl = None,
 ) -> None:
     """Check a budget: exit code 1 when it is exceeded, or there is none; when it runs out."""
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.check_budget(name)
     if as_json:
         print_json(_dates(found))
@@ -258,8 +258,8 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
 @budget_app.command("list")
 def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) -> None:
     """List the budgets."""
-    one_form(as_json, as_csv)
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    require_one_format(as_json, as_csv)
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.list_budgets()
     if as_json:
         print_json(found)
@@ -279,7 +279,7 @@ def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) 
 @budget_app.command()
 def remove(name: Name = "default", db_url: DbUrl = None) -> None:
     """Forget a budget."""
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         client.remove_budget(name)
     stdout().print(f"Budget {clean(name)} is removed.")
 
@@ -298,9 +298,9 @@ def reconcile(
     db_url: DbUrl = None,
 ) -> None:
     """Compare with a provider's export, by day, model and tier: coverage, and what is unexplained."""
-    one_form(as_json, as_csv)
+    require_one_format(as_json, as_csv)
     least = share(at_least, "--at-least")
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.reconcile(file, provider=provider)
     if as_json:
         print_json(_dates(found))

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ._arguments import AsJson, DbUrl, Yes, age, confirm
-from ._output import number, patiently, print_json, stdout
+from .arguments import AsJson, DbUrl, Yes, confirm, parse_age
+from .output import number, print_json, slow_status, stdout
 
 __all__ = ["policy", "policy_facts", "policy_lines"]
 
@@ -33,12 +33,12 @@ def policy(
 
     ages: dict[str, timedelta | None] = {}
     if columnstore_after is not None:
-        ages["columnstore_after"] = age(columnstore_after, "--columnstore-after")
+        ages["columnstore_after"] = parse_age(columnstore_after, "--columnstore-after")
     if retain is not None:
-        ages["retention_after"] = age(retain, "--retain")
+        ages["retention_after"] = parse_age(retain, "--retain")
     if ages.get("retention_after") is not None and not yes:
         confirm(f"Delete calls older than {in_words(ages['retention_after'])}, now and from now on?")
-    with patiently("changing the policies" if ages else "looking at the policies"):
+    with slow_status("changing the policies" if ages else "looking at the policies"):
         found = runtime_for(db_url).change_policies(**ages)
     if as_json:
         print_json(policy_facts(found))

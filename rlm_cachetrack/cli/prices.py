@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
 from rlm_cachetrack.errors import ConfigError, PricingError
 
-from ._arguments import AsJson, NotFound, command, when
-from ._output import NONE, Column, clean, clean_lines, counted, number, print_json, print_line, stderr, stdout, table
+from .arguments import AsJson, NotFound, command_line, parse_moment
+from .output import NONE, Column, clean, clean_lines, counted, number, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook, Quote
@@ -69,7 +69,7 @@ def show(
     from rlm_cachetrack.pricing import PriceBook
 
     book = PriceBook.load(load_settings(pricing=pricing).pricing)
-    moment_of = when(at, "--at")
+    moment_of = parse_moment(at, "--at")
     names = list(dict.fromkeys(models or book.named_models()))
     quotes = {
         name: [quote for quote in book.quotes(name, provider, moment_of) if tier is None or quote.service_tier == tier]
@@ -84,7 +84,7 @@ def show(
         unknown = ", ".join(f"{name}{at_tier}" for name, found in quotes.items() if not found)
         raise NotFound(
             f"no price is known of {unknown}: its calls have no cost (NULL). "
-            f"A pricing file can name one: `{command('prices', 'init')}`"
+            f"A pricing file can name one: `{command_line('prices', 'init')}`"
         )
 
 
@@ -117,7 +117,7 @@ def _per_million(quote: Quote) -> list[float]:
 def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     console = stdout()
     if not quotes:
-        console.print(f"Prices: {book.describe()}. `{command('prices', 'gpt-5')}` shows those of a model.")
+        console.print(f"Prices: {book.describe()}. `{command_line('prices', 'gpt-5')}` shows those of a model.")
         return
     columns = [
         Column("Model", flexible=True, style="bold"),

@@ -14,26 +14,26 @@ from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError, StoreError
 
-from ._arguments import AsCsv, AsJson, DbUrl, OptionalQueryId, QueryId, chosen_run, command, open_client, when
-from ._output import (
+from ._report import print_report, read_report, usage_chart
+from .arguments import AsCsv, AsJson, DbUrl, OptionalQueryId, QueryId, command_line, find_run, open_client, parse_moment
+from .output import (
     Column,
     clean,
     duration,
     moment,
     number,
-    one_form,
-    patiently,
     percentage,
     print_csv,
     print_json,
     rate,
+    require_one_format,
     row_columns,
     shorten,
+    slow_status,
     stdout,
     table,
     usd,
 )
-from ._report import print_report, read_report, usage_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,8 +69,8 @@ def runs(
     db_url: DbUrl = None,
 ) -> None:
     """List the newest runs."""
-    one_form(as_json, as_csv)
-    with open_client(db_url) as client, patiently("reading the runs"):
+    require_one_format(as_json, as_csv)
+    with open_client(db_url) as client, slow_status("reading the runs"):
         found = client.list_query_runs(limit=limit + 1, query_id=query)
     more = len(found) > limit
     del found[limit:]
@@ -83,7 +83,7 @@ def runs(
     console = stdout()
     if not found:
         if query is None:
-            console.print(f"{_EMPTY} See how it looks: `{command('demo')}`", soft_wrap=True)
+            console.print(f"{_EMPTY} See how it looks: `{command_line('demo')}`", soft_wrap=True)
         else:
             console.print(f"No run of query {query!r} is stored.", soft_wrap=True)
         return
@@ -125,8 +125,8 @@ def runs(
 
 def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Show what the cache did in one run: totals, savings, and a bar per iteration."""
-    with open_client(db_url) as client, patiently("reading the run"):
-        run_id, count = chosen_run(client, query_id, run)
+    with open_client(db_url) as client, slow_status("reading the run"):
+        run_id, count = find_run(client, query_id, run)
         report = read_report(client, query_id, run_id)
     if as_json:
         print_json({**report, "other_runs": count - 1})
@@ -135,7 +135,7 @@ def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url
     print_report(console, report)
     if count > 1:
         many = f"{count - 1} other run{'' if count == 2 else 's'}" if count < 100 else "more than 98 other runs"
-        listing = command("runs", "--query", query_id=query_id)
+        listing = command_line("runs", "--query", query_id=query_id)
         console.print()
         console.print(
             f"This query has {many}: `{listing}` lists them, --run RUN_ID shows one.", style="dim", soft_wrap=True
@@ -150,11 +150,11 @@ def top(
     db_url: DbUrl = None,
 ) -> None:
     """List the runs in which the cache saved most."""
-    one_form(as_json, as_csv, live)
+    require_one_format(as_json, as_csv, live)
     if live:
         _top_live(limit, db_url)
         return
-    with open_client(db_url) as client, patiently("reading the savings"):
+    with open_client(db_url) as client, slow_status("reading the savings"):
         found = client.get_top_cache_savings(limit)
         empty = not found and not client.list_query_runs(limit=1)
     if as_json:
@@ -229,11 +229,11 @@ def models(
     db_url: DbUrl = None,
 ) -> None:
     """Show how well the cache worked, by model."""
-    one_form(as_json, as_csv)
-    first, last = when(since, "--since"), when(until, "--until")
+    require_one_format(as_json, as_csv)
+    first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     if first is not None and last is not None and first >= last:
         raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.get_cache_effectiveness_by_model(since=first, until=last)
     if as_json:
         print_json(found)
@@ -297,9 +297,9 @@ def usage(
     """Show hit rate and cost over time, a bar an hour or day."""
     from rlm_cachetrack.analytics import usage_views
 
-    one_form(as_json, as_csv)
+    require_one_format(as_json, as_csv)
     within = usage_views.span(name)
-    with open_client(db_url) as client, patiently("adding up the calls"):
+    with open_client(db_url) as client, slow_status("adding up the calls"):
         found = usage_views.usage(client.reader(), within, model)
     if as_json:
         print_json(found)

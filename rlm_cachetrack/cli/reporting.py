@@ -10,8 +10,8 @@ import typer
 
 from rlm_cachetrack.errors import ConfigError
 
-from ._arguments import DbUrl, NotFound, QueryId, chosen_run, open_client
-from ._output import clean, patiently, stderr
+from .arguments import DbUrl, NotFound, QueryId, find_run, open_client
+from .output import clean, slow_status, stderr
 
 __all__ = ["report"]
 
@@ -33,8 +33,8 @@ def report(
     """Tell others what the cache did in a run: as one web page, or as Markdown."""
     from rlm_cachetrack.web import report as reports
 
-    with open_client(db_url) as client, patiently("reading the run"):
-        run_id, _ = chosen_run(client, query_id, run)
+    with open_client(db_url) as client, slow_status("reading the run"):
+        run_id, _ = find_run(client, query_id, run)
         found = reports.read(client.reader(), query_id, run_id)
     if found is None:
         raise NotFound(f"no run of query {query_id!r} is stored")

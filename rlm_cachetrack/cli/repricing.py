@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rlm_cachetrack.errors import ConfigError
 
-from ._arguments import AsJson, DbUrl, Yes, command, confirm, open_client, when
-from ._output import Column, clean, counted, moment, number, patiently, print_json, stderr, stdout, table, usd
+from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client, parse_moment
+from .output import Column, clean, counted, moment, number, print_json, slow_status, stderr, stdout, table, usd
 from .prices import File
 from .reading import Since, Until
 
@@ -67,8 +67,8 @@ def reprice(
                 _print_done(client.undo_repricing(change, told), as_json)
         else:
             which: dict[str, Any] = {
-                "since": when(since, "--since"),
-                "until": when(until, "--until"),
+                "since": parse_moment(since, "--since"),
+                "until": parse_moment(until, "--until"),
                 "model": model,
                 "query_id": query,
             }
@@ -78,7 +78,7 @@ def reprice(
 def _reprice(
     client: TimescaleDBClient, pricing: Any, which: dict[str, Any], dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    with patiently("comparing the prices"):
+    with slow_status("comparing the prices"):
         difference = client.reprice(pricing, dry_run=True, **which)["difference"]
     changed = sum(row["changed_interactions"] for row in difference)
     if dry_run and as_json:
@@ -155,7 +155,7 @@ def _print_done(change: PriceChange, as_json: bool) -> None:
         return
     stdout().print(
         f"Re-pricing {change['change_id']}: {count} changed, from {usd(change['cost_before'])} to "
-        f"{usd(change['cost_after'])}. To undo it: `{command('reprice', '--undo')}`",
+        f"{usd(change['cost_after'])}. To undo it: `{command_line('reprice', '--undo')}`",
         soft_wrap=True,
     )
 

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from rlm_cachetrack.errors import ConfigError
 
-from ._arguments import AsJson, DbUrl, OptionalQueryId, open_client, when
-from ._output import clean, counted, number, print_json, stderr, stdout
+from .arguments import AsJson, DbUrl, OptionalQueryId, open_client, parse_moment
+from .output import clean, counted, number, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from rlm_cachetrack.transfer import Imported
@@ -62,8 +62,8 @@ def export(
     if output is None and chosen == "parquet":
         raise ConfigError("--format parquet needs --output FILE: it is no text")
     which: dict[str, Any] = {
-        "since": when(since, "--since"),
-        "until": when(until, "--until"),
+        "since": parse_moment(since, "--since"),
+        "until": parse_moment(until, "--until"),
         "query_id": query,
         "model": model,
     }
@@ -117,7 +117,7 @@ def import_(
 
     if missing := [path for path in files if not path.is_file()]:
         raise ConfigError(f"there is no file {missing[0]}")
-    moment = when(run, "--run")
+    moment = parse_moment(run, "--run")
     results: list[tuple[Path, Imported]] = []
     with open_client(db_url) as client:
         for path in files:

@@ -13,7 +13,7 @@ from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.formatting import tables
 
-from ._reading import Reading
+from .cached_queries import Reading
 
 __all__ = ["VERSION", "moment", "router", "span_of"]
 

@@ -18,9 +18,9 @@ from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreError
 
 from . import api, pages
-from ._reading import Reading
-from ._templates import HERE, environment, plotly_script
+from .cached_queries import Reading
 from .live import Live
+from .rendering import HERE, environment, plotly_script
 
 if TYPE_CHECKING:
     from .source import DashboardStore

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlm_cachetrack.errors import CacheTrackError
 
-from ._reading import Reading
+from .cached_queries import Reading
 
 __all__ = ["Live"]
 

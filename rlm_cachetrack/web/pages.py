@@ -12,9 +12,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from rlm_cachetrack.formatting import clean
 
 from . import charts
-from ._reading import Reading
-from ._templates import verdicts
 from .api import After, Model, Provider, QueryId, Range, RunId, Since, Until, moment, span_of
+from .cached_queries import Reading
+from .rendering import verdicts
 
 __all__ = ["Pages"]
 

@@ -47,7 +47,7 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
     """
     try:
         from . import charts
-        from ._templates import HERE, environment, plotly_script, verdicts
+        from .rendering import HERE, environment, plotly_script, verdicts
 
         plotly = plotly_script().read_text(encoding="utf-8")
     except ImportError as exc:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import TimescaleDBClient, instrument, query_run
 from rlm_cachetrack.cli import app
-from rlm_cachetrack.cli._agent import ITERATIONS, MISTAKE_IN, answer_question
+from rlm_cachetrack.cli.demo_agent import ITERATIONS, MISTAKE_IN, answer_question
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
 from rlm_cachetrack.store.embedded import server as embedded
 

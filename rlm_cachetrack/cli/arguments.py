@@ -14,7 +14,7 @@ import typer
 
 from rlm_cachetrack.errors import ConfigError
 
-from ._output import clean, clean_lines, moment, number, stderr
+from .output import clean, clean_lines, moment, number, stderr
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import RunListing
@@ -27,14 +27,14 @@ __all__ = [
     "NotFound",
     "QueryId",
     "Yes",
-    "age",
-    "chosen_run",
-    "chosen_runs",
-    "command",
+    "command_line",
     "confirm",
-    "in_words_of_the_command_line",
+    "find_run",
+    "find_runs",
     "open_client",
-    "when",
+    "parse_age",
+    "parse_moment",
+    "with_option_names",
 ]
 
 PROGRAM = "rlm-cachetrack"
@@ -99,7 +99,7 @@ def open_client(db_url: str | None) -> TimescaleDBClient:
     return client
 
 
-def when(text: str | None, option: str) -> datetime | None:
+def parse_moment(text: str | None, option: str) -> datetime | None:
     """A moment: ISO 8601 (UTC where it has no offset), or how long ago, as 7d, 24h, 90m, 30s, 2w.
 
     Raises:
@@ -119,7 +119,7 @@ def when(text: str | None, option: str) -> datetime | None:
         ) from None
 
 
-def age(text: str, option: str) -> timedelta | None:
+def parse_age(text: str, option: str) -> timedelta | None:
     """How old: as 7d, 24h, 2w; None for ``off``.
 
     Raises:
@@ -136,7 +136,7 @@ def age(text: str, option: str) -> timedelta | None:
     raise ConfigError(f"{option} {text!r}: expected an age such as 7d, 24h or 2w, or off")
 
 
-def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[datetime, int]:
+def find_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[datetime, int]:
     """The run that ``run`` means, and how many runs the query has at least (up to 100 are counted).
 
     Args:
@@ -149,14 +149,14 @@ def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[date
     """
     newest = client.list_query_runs(limit=100, query_id=query_id)
     if not newest:
-        raise NotFound(f"no run of query {query_id!r} is stored; `{command('runs')}` lists what is")
+        raise NotFound(f"no run of query {query_id!r} is stored; `{command_line('runs')}` lists what is")
     if run == "latest":
         return newest[0]["run_id"], len(newest)
     matching = _matching(newest, run)
     if not matching and len(newest) == 100:
         matching = _matching(client.list_query_runs(limit=_MANY_RUNS, query_id=query_id), run)
     if not matching:
-        listing = command("runs", "--query", query_id=query_id)
+        listing = command_line("runs", "--query", query_id=query_id)
         raise NotFound(f"query {query_id!r} has no run {run!r}; `{listing}` lists those it has")
     if len(matching) > 1:
         some = ", ".join(moment(value, full=True) for value in matching[:3])
@@ -167,7 +167,7 @@ def chosen_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[date
     return matching[0], len(newest)
 
 
-def chosen_runs(client: TimescaleDBClient, text: str) -> list[tuple[str, datetime]]:
+def find_runs(client: TimescaleDBClient, text: str) -> list[tuple[str, datetime]]:
     """The run, or the group of runs, that one word of the command line means.
 
     Args:
@@ -181,14 +181,14 @@ def chosen_runs(client: TimescaleDBClient, text: str) -> list[tuple[str, datetim
     text = _query_id(text)
     query_id, _, run = text.rpartition("@")
     if not query_id or client.list_query_runs(limit=1, query_id=text):
-        return [(text, chosen_run(client, text, "latest")[0])]
+        return [(text, find_run(client, text, "latest")[0])]
     if not run.endswith("*"):
-        return [(query_id, chosen_run(client, query_id, run)[0])]
+        return [(query_id, find_run(client, query_id, run)[0])]
     listed = client.list_query_runs(limit=_MANY_RUNS, query_id=query_id)
     beginning = run[:-1].strip()
     found = [each["run_id"] for each in listed] if not beginning else _matching(listed, beginning)
     if not listed:
-        raise NotFound(f"no run of query {query_id!r} is stored; `{command('runs')}` lists what is")
+        raise NotFound(f"no run of query {query_id!r} is stored; `{command_line('runs')}` lists what is")
     if not found:
         raise NotFound(f"no run of query {query_id!r} begins with {beginning!r}")
     return [(query_id, run_id) for run_id in found]
@@ -206,7 +206,7 @@ def _matching(runs: list[RunListing], text: str) -> list[datetime]:
     return [value for value in ids if beginning and moment(value, full=True).startswith(beginning)]
 
 
-def in_words_of_the_command_line(message: str) -> str:
+def with_option_names(message: str) -> str:
     """What the library calls an argument is an option here."""
     return message.replace("the db_url argument", "--db-url")
 
@@ -225,7 +225,7 @@ def confirm(question: str) -> None:
         raise typer.Exit(1)
 
 
-def command(*words: str, query_id: str | None = None) -> str:
+def command_line(*words: str, query_id: str | None = None) -> str:
     """A command line of ours to copy, under the name by which it can be called here.
 
     Args:

@@ -13,7 +13,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ._wire import Outcome
+from .wire_format import Outcome
 
 __all__ = ["Serve", "Server"]
 
@@ -49,6 +49,7 @@ class Server(ThreadingHTTPServer):
         self.serve_forever(poll_interval=0.02)  # so long stop() may wait for it
 
     def stop(self) -> None:
+        """Stop listening, close open connections, and wait up to 2 s for the threads to end."""
         self.stopping.set()
         self.shutdown()
         self.server_close()
@@ -62,10 +63,12 @@ class Server(ThreadingHTTPServer):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the DNS for this machine's name
+        """Bind the socket without the DNS lookup of :class:`http.server.HTTPServer`."""
+        socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection on a thread of its own."""
         serve, arguments = self.process_request_thread, (request, client_address)
         thread = threading.Thread(target=serve, args=arguments, name=_THREAD_NAME, daemon=True)
         with self._open_lock:
@@ -73,11 +76,13 @@ class Server(ThreadingHTTPServer):
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
+        """Close a connection that has been handled."""
         with self._open_lock:
             self._open.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep the error of a handler, unless the client just disconnected."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
             self.failed(error)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ._request import Json, RefusedError, asked_format, compact, get_array, get_object
+from .request import Json, RefusedError, asked_format, compact, get_array, get_object
 
 __all__ = ["MINIMUM_TOKENS", "STEP_TOKENS", "TOKEN_CHARS", "Prompt", "PromptCache", "has_breakpoints", "read_prompt"]
 
@@ -38,9 +38,11 @@ class Prompt:
 
     @property
     def tokens(self) -> int:
+        """Length of the prompt in tokens."""
         return self.length // TOKEN_CHARS
 
     def add(self, role: str, *parts: object) -> None:
+        """Append a segment: its role, then its parts (texts, or blocks of JSON)."""
         start = self.tokens
         self._append(f"<|{role}|>"[:_ROLE_CHARS].ljust(_ROLE_CHARS))
         for part in parts:

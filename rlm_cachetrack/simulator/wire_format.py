@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ._answer import Answer, new_id
-from ._prompt import TOKEN_CHARS
-from ._request import Json, RefusedError, SimulatedRequest, compact, get_array
+from .model_output import Answer, new_id
+from .prompt import TOKEN_CHARS
+from .request import Json, RefusedError, SimulatedRequest, compact, get_array
 
 __all__ = ["PIECE_TOKENS", "Outcome", "embed", "error_body", "render", "report_usage", "sse"]
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ._arguments import DbUrl, QueryId, Yes, chosen_run, confirm, open_client, when
-from ._output import counted, moment, patiently, stdout
+from .arguments import DbUrl, QueryId, Yes, confirm, find_run, open_client, parse_moment
+from .output import counted, moment, slow_status, stdout
 
 __all__ = ["delete", "prune"]
 
@@ -23,15 +23,15 @@ def delete(
 ) -> None:
     """Delete what is stored of a query, or of one run of it."""
     with open_client(db_url) as client:
-        with patiently("counting the calls"):
-            run_id, _ = chosen_run(client, query_id, "latest" if run is None else run)
+        with slow_status("counting the calls"):
+            run_id, _ = find_run(client, query_id, "latest" if run is None else run)
             only = None if run is None else run_id
             counts = client.count(query_id=query_id, run_id=only)
         which = f"query {query_id!r}" + ("" if only is None else f", run {moment(only, full=True)}")
         stdout().print(f"Stored of {which}: {_counted(counts)}", soft_wrap=True)
         if not yes:
             confirm("Delete it?")
-        with patiently("deleting"):
+        with slow_status("deleting"):
             gone = client.delete(query_id=query_id, run_id=only)
     stdout().print(f"Deleted: {_counted(gone)}")
 
@@ -47,16 +47,16 @@ def prune(
     db_url: DbUrl = None,
 ) -> None:
     """Delete the calls from before a moment, and the runs of which none is left."""
-    limit = when(before, "--before")
+    limit = parse_moment(before, "--before")
     with open_client(db_url) as client:
-        with patiently("counting the calls"):
+        with slow_status("counting the calls"):
             counts = client.count(before=limit)
         stdout().print(f"Stored from before {moment(limit)}: {_counted(counts)}")
         if not any(counts.values()):
             return
         if not yes:
             confirm("Delete it?")
-        with patiently("deleting"):
+        with slow_status("deleting"):
             gone = client.delete(before=limit)
     stdout().print(f"Deleted: {_counted(gone)}")
 

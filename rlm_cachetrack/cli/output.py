@@ -36,16 +36,16 @@ __all__ = [
     "duration",
     "moment",
     "number",
-    "one_form",
-    "patiently",
     "percentage",
     "print_csv",
     "print_json",
     "print_line",
     "rate",
+    "require_one_format",
     "row_columns",
     "shorten",
     "size",
+    "slow_status",
     "stderr",
     "stdout",
     "table",
@@ -106,7 +106,7 @@ def row_columns(module: str, row: str) -> tuple[str, ...]:
     return tuple(found.__annotations__)
 
 
-def one_form(*forms: bool) -> None:
+def require_one_format(*forms: bool) -> None:
     """Refuse several forms of output at once.
 
     Raises:
@@ -117,7 +117,7 @@ def one_form(*forms: bool) -> None:
 
 
 @contextlib.contextmanager
-def patiently(words: str) -> Iterator[None]:
+def slow_status(words: str) -> Iterator[None]:
     """Say on stderr what takes so long, where somebody looks on and it takes longer than two seconds."""
     if not sys.stderr.isatty():
         yield

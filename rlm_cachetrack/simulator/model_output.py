@@ -9,8 +9,8 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from ._prompt import TOKEN_CHARS
-from ._request import Json, Reply, asked_format, get_array, get_object
+from .prompt import TOKEN_CHARS
+from .request import Json, Reply, asked_format, get_array, get_object
 
 __all__ = ["Answer", "compose", "new_id"]
 
@@ -42,11 +42,13 @@ class Answer:
 
     @property
     def tokens(self) -> int:
+        """Tokens of the output, reasoning included."""
         said = [self.text, *(name + arguments for _, name, arguments in self.calls)]
         return sum(math.ceil(len(part) / TOKEN_CHARS) for part in said) + self.reasoning_tokens
 
     @property
     def finish_reason(self) -> str:
+        """Why the model stopped, as the chat API names it."""
         return "length" if not self.complete else "tool_calls" if self.calls else "stop"
 
 

@@ -1,0 +1,134 @@
+"""The command line as a whole: its commands, its errors and exit codes, its entry point."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
+
+from rlm_cachetrack._version import __version__
+from rlm_cachetrack.config import redact
+from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
+
+from .arguments import PROGRAM, NotFound, with_option_names
+from .comparing import check, compare, latency
+from .dashboard import dashboard
+from .database import doctor, embedded_app, migrate
+from .delete import delete, prune
+from .demo import demo
+from .explaining import explain
+from .journal import journal_app
+from .output import clean_lines, stderr
+from .planning import budget_app, forecast, reconcile, what_if
+from .policy import policy
+from .prices import prices_app
+from .reading import models, runs, show, top, usage
+from .reporting import report
+from .repricing import reprice
+from .transferring import export, import_
+
+__all__ = [
+    "app",
+    "main",
+]
+
+
+def exit_code(exc: Exception) -> int:
+    """What a failed command ends with."""
+    if isinstance(exc, StoreUnreachableError):
+        return 3
+    return 2 if isinstance(exc, (ConfigError, RecordError)) else 1
+
+
+def complain(exc: Exception) -> None:
+    """Say on one line of stderr what went wrong; the traceback only where ``RLM_CACHETRACK_DEBUG`` asks for it."""
+    message = str(exc) if isinstance(exc, (CacheTrackError, NotFound)) else f"internal error: {_named(exc)}"
+    if os.environ.get("RLM_CACHETRACK_DEBUG", "") not in ("", "0"):
+        sys.stderr.write(redact("".join(traceback.format_exception(exc))))
+    stderr().print(
+        Text.assemble((f"{PROGRAM}: ", "bold red"), clean_lines(redact(with_option_names(message)))),
+        soft_wrap=True,
+    )
+
+
+def _named(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc} (RLM_CACHETRACK_DEBUG=1 shows where)"
+
+
+class _Commands(TyperGroup):
+    """Turns our errors into one line and an exit code; what typer raises is typer's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CacheTrackError, NotFound) as exc:
+            complain(exc)
+            raise typer.Exit(exit_code(exc)) from exc
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
+    epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
+)
+for read in (demo, runs, show, explain, compare, top, models, usage, latency, report, dashboard):
+    app.command(rich_help_panel="Look")(read)
+for plan in (check, forecast, what_if, reconcile):
+    app.command(rich_help_panel="Plan")(plan)
+app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
+for keep in (doctor, migrate, policy, reprice, delete, prune):
+    app.command(rich_help_panel="Keep house")(keep)
+app.add_typer(prices_app, name="prices", rich_help_panel="Look")
+app.command(rich_help_panel="Move")(export)
+app.command("import", rich_help_panel="Move")(import_)
+app.add_typer(journal_app, name="journal", rich_help_panel="Keep house")
+app.add_typer(embedded_app, name="db", rich_help_panel="Keep house")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rlm_cachetrack {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version.", show_default=False
+        ),
+    ] = False,
+) -> None:
+    """What does the prompt cache save you? Reads what instrument(client) recorded."""
+
+
+def main() -> None:
+    """The console entry point. Ends the process with the command's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no reason to fail
+            stream.reconfigure(errors="replace")
+    # What cannot be reached is reported once, by the command.
+    logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    try:
+        app(prog_name=PROGRAM)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception as exc:
+        complain(exc)
+        sys.exit(1)
