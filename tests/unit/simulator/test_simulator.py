@@ -20,7 +20,6 @@ from openai import AsyncOpenAI, AzureOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
-from rlm_cachetrack import simulator
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint, SimulatedRequest
 
 WEATHER = {
@@ -176,7 +175,7 @@ def test_organizations_share_nothing(client: OpenAI) -> None:
 
 
 def test_the_oldest_prefixes_make_room(client: OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "_MAX_ENTRIES", 16)
+    monkeypatch.setattr("rlm_cachetrack.simulator.endpoint._MAX_ENTRIES", 16)  # instead of thousands of prompts
     chat_cached(client, message(2000, fill="a"))  # 8 steps of at least 1,024 tokens
     chat_cached(client, message(3000, fill="b"))  # 16
     assert chat_cached(client, message(2000, fill="a")) == 0
