@@ -8,7 +8,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, __version__
-from rlm_cachetrack.analytics import formatting
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.fingerprint.hash_queue import installation_key
 from tests.conftest import _database
@@ -595,40 +594,3 @@ def test_piped_output_is_plain_in_any_encoding(stored: str) -> None:
     assert b"\x1b" not in result.stdout
     assert b"####" in result.stdout
     assert result.stdout.isascii()
-
-
-# -- numbers --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("function", "value", "shown"),
-    [
-        (formatting.usd, None, "–"),  # noqa: RUF001
-        (formatting.usd, 0.0, "$0"),
-        (formatting.usd, 0.0136, "$0.0136"),
-        (formatting.usd, 0.5, "$0.5000"),
-        (formatting.usd, 0.00123456, "$0.00123"),
-        (formatting.usd, 0.0000045, "$0.0000045"),
-        (formatting.usd, 3e-12, "$3.0e-12"),
-        (formatting.usd, 1234.5, "$1,234.50"),
-        (formatting.usd, -0.25, "-$0.2500"),
-        (formatting.usd, float("nan"), "–"),  # noqa: RUF001
-        (formatting.rate, None, "–"),  # noqa: RUF001
-        (formatting.rate, 0.0, "0.0 %"),
-        (formatting.rate, 0.0001, "<0.1 %"),
-        (formatting.rate, 0.9999, ">99.9 %"),
-        (formatting.rate, 1.0, "100.0 %"),
-        (formatting.percentage, 33.333, "33.3 %"),
-        (formatting.number, None, "–"),  # noqa: RUF001
-        (formatting.number, 1234567, "1,234,567"),
-        (formatting.duration, 0.42, "0.4 ms"),
-        (formatting.duration, 999.4, "999 ms"),
-        (formatting.duration, 1500, "1.5 s"),
-        (formatting.duration, 125_000, "2 min 05 s"),
-        (formatting.duration, 7_380_000, "2 h 03 min"),
-        (formatting.size, 1, "1 byte"),
-        (formatting.size, 49_100_000, "49.1 MB"),
-    ],
-)
-def test_numbers_say_what_they_are(function: Callable[[Any], str], value: float | None, shown: str) -> None:
-    assert function(value) == shown

@@ -1,0 +1,44 @@
+"""Numbers, amounts and durations as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rlm_cachetrack.formatting import text
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "shown"),
+    [
+        (text.usd, None, "–"),  # noqa: RUF001
+        (text.usd, 0.0, "$0"),
+        (text.usd, 0.0136, "$0.0136"),
+        (text.usd, 0.5, "$0.5000"),
+        (text.usd, 0.00123456, "$0.00123"),
+        (text.usd, 0.0000045, "$0.0000045"),
+        (text.usd, 3e-12, "$3.0e-12"),
+        (text.usd, 1234.5, "$1,234.50"),
+        (text.usd, -0.25, "-$0.2500"),
+        (text.usd, float("nan"), "–"),  # noqa: RUF001
+        (text.rate, None, "–"),  # noqa: RUF001
+        (text.rate, 0.0, "0.0 %"),
+        (text.rate, 0.0001, "<0.1 %"),
+        (text.rate, 0.9999, ">99.9 %"),
+        (text.rate, 1.0, "100.0 %"),
+        (text.percentage, 33.333, "33.3 %"),
+        (text.number, None, "–"),  # noqa: RUF001
+        (text.number, 1234567, "1,234,567"),
+        (text.duration, 0.42, "0.4 ms"),
+        (text.duration, 999.4, "999 ms"),
+        (text.duration, 1500, "1.5 s"),
+        (text.duration, 125_000, "2 min 05 s"),
+        (text.duration, 7_380_000, "2 h 03 min"),
+        (text.size, 1, "1 byte"),
+        (text.size, 49_100_000, "49.1 MB"),
+    ],
+)
+def test_numbers_are_formatted_for_people(function: Callable[[Any], str], value: float | None, shown: str) -> None:
+    assert function(value) == shown
