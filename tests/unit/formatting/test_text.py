@@ -24,11 +24,11 @@ from rlm_cachetrack.formatting import text
         (text.usd, -0.25, "-$0.2500"),
         (text.usd, float("nan"), "–"),  # noqa: RUF001
         (text.rate, None, "–"),  # noqa: RUF001
-        (text.rate, 0.0, "0.0 %"),
-        (text.rate, 0.0001, "<0.1 %"),
-        (text.rate, 0.9999, ">99.9 %"),
-        (text.rate, 1.0, "100.0 %"),
-        (text.percentage, 33.333, "33.3 %"),
+        (text.rate, 0.0, "0.0%"),
+        (text.rate, 0.0001, "<0.1%"),
+        (text.rate, 0.9999, ">99.9%"),
+        (text.rate, 1.0, "100.0%"),
+        (text.percentage, 33.333, "33.3%"),
         (text.number, None, "–"),  # noqa: RUF001
         (text.number, 1234567, "1,234,567"),
         (text.duration, 0.42, "0.4 ms"),
