@@ -34,8 +34,8 @@ from psycopg import sql
 
 from rlm_cachetrack.capture import fast_path as _usual
 from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.journal import Batch, Journal
 from rlm_cachetrack.journal import call_event as _call_line
-from rlm_cachetrack.journal.journal import Batch, Journal
 from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.records import COLUMNS
 from rlm_cachetrack.store.embedded import server as embedded
@@ -159,8 +159,7 @@ def ingest(url: str, journal: list[bytes]) -> float:
     with pipeline(url) as runtime:
         rows, store = runtime.rows(), runtime.store()
         batches = [
-            rows.build(runtime.journal.decode(Batch(journal[start : start + BATCH]))).batch
-            for start in range(0, len(journal), BATCH)
+            rows.build(Batch(journal[start : start + BATCH]).decode()).batch for start in range(0, len(journal), BATCH)
         ]
         store.open()
         gc.collect()

@@ -17,7 +17,7 @@ except ImportError:  # Windows
 else:
     _has_locks = True
 
-__all__ = ["is_held", "lock", "make_folder"]
+__all__ = ["is_locked", "lock", "make_folder"]
 
 _PAUSE_S = 0.005
 
@@ -53,7 +53,7 @@ def lock(fd: int, timeout_s: float = 0.0) -> None:
             time.sleep(_PAUSE_S)
 
 
-def is_held(fd: int) -> bool:
+def is_locked(fd: int) -> bool:
     """Whether somebody has the lock of an open file; not whether somebody else is looking, as this does."""
     if not _has_locks:
         return False

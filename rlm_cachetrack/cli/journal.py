@@ -74,7 +74,7 @@ def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
         rows = [
             [
                 str(journal["pid"] or "?"),
-                "live" if journal["live"] else "left over",
+                "live" if journal["live"] else "recoverable",
                 number(journal["events"]),
                 size(journal["bytes"]),
                 moment(journal["oldest"]),
@@ -90,7 +90,7 @@ def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
     waiting = f"{counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
     lines = [("waiting", waiting)]
-    if facts["left_over_events"]:
+    if facts["recoverable_events"]:
         lines.append(
             ("", f"the next use stores what dead processes left, or now: `{command_line('journal', 'drain')}`")
         )
@@ -121,7 +121,7 @@ def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = N
         done = _store_all(client, timeout_s, quiet=as_json)
         counts = client.stats()
     facts = {
-        "stored": counts["adopted"] + counts["recorded"] - counts["pending"] - counts["dead_letters"],
+        "stored": counts["recovered"] + counts["recorded"] - counts["pending"] - counts["dead_letters"],
         "pending": counts["pending"],
         "dead_letters": counts["dead_letters"],
         "seconds": time.monotonic() - began,
@@ -144,7 +144,7 @@ def _store_all(client: TimescaleDBClient, timeout_s: float, *, quiet: bool) -> b
         before, since = -1, time.monotonic()
         while not client.flush(_PROGRESS_S):
             counts = client.stats()
-            total = counts["recorded"] + counts["adopted"]
+            total = counts["recorded"] + counts["recovered"]
             done = total - counts["pending"]
             progress.update(task, total=total, completed=done)
             if done != before:
@@ -224,7 +224,7 @@ def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
 
     with open_client(db_url) as client, slow_status("storing"):
         with _rewriting():
-            offered = runtime_for(db_url).offer_again(ids)
+            offered = runtime_for(db_url).retry_dead_letters(ids)
         if not client.flush():
             raise StoreUnreachableError(f"they wait in the journal now: {client.stats()['last_error']}")
         left = {letter.id for letter in runtime_for(db_url).dead_letters.read()}

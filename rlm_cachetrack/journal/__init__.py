@@ -1,8 +1,11 @@
 """The durable queue on disk between the calling thread and the writer thread."""
 
+from .batch import Batch
 from .call_event import FIELDS, encode, kept_ms, told_apart
-from .dead_letters import DeadLetter, DeadLetters, offer_again
-from .journal import Batch, Journal, journal_files, named, survey
+from .dead_letters import DeadLetter, DeadLetters
+from .encoding import expand_event
+from .inspection import JournalFile, journal_files
+from .journal import Journal
 
 __all__ = [
     "FIELDS",
@@ -10,11 +13,10 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Journal",
+    "JournalFile",
     "encode",
+    "expand_event",
     "journal_files",
     "kept_ms",
-    "named",
-    "offer_again",
-    "survey",
     "told_apart",
 ]

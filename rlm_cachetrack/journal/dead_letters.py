@@ -1,16 +1,17 @@
-"""Records that can never be stored as they are: set aside in a file beside the journals, with the reason.
+"""Records that can never be stored as they are, in a file beside the journals, with the reason.
 
-One line of JSON each: ``id``, ``time``, ``reason`` and the ``event`` as it stood in the journal, which holds neither
-prompt text nor secrets. The file is shared by all processes of a store and outlives them; ``rlm-cachetrack journal
-dead-letters`` lists it, offers its records again, or discards them.
+The file has one line of JSON per record: ``id``, ``time``, ``reason`` and the ``event`` as it was journaled, which
+contains neither prompt text nor secrets. All processes that use a store share the file, and it outlives them;
+``rlm-cachetrack journal dead-letters`` lists its records, retries them, or discards them.
 
-A record is set aside before it is acknowledged to the journal. A process that is killed in between does so again, so a
-line may stand there twice: :meth:`DeadLetters.read` gives each record once.
+A dead letter is written before its event is acknowledged. A process that is killed in between writes it again, so a
+record may be in the file twice: :meth:`DeadLetters.read` returns it once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -22,30 +23,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlm_cachetrack._process import locked_files as _files
+from rlm_cachetrack._process import locked_files
 
 __all__ = ["DeadLetter", "DeadLetters"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
-FILE_NAME = "dead-letters.ndjson"  # not *.jsonl: it would be taken for a journal
+FILE_NAME = "dead-letters.ndjson"  # *.jsonl is a journal
 MAX_BYTES = 64 << 20
-_MAX_REASON = 1000
+_MAX_REASON_CHARACTERS = 1000
 _MAX_WAITING = 1000
-# Others have the file for as long as it takes to rewrite it. The end of a process waits for the first of these.
+# A rewrite keeps the file locked while it lasts. The end of a process may wait for one append timeout.
 _APPEND_TIMEOUT_S = 1.0
 _REWRITE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that was set aside.
+    """A record that can never be stored as it is.
 
     Attributes:
-        id: Of the record: its ``interaction_id``, or a digest of an event that has none.
-        time: When it was set aside, in UTC, ISO 8601.
-        reason: What the server said, without secrets.
-        event: As it stood in the journal.
+        id: The record's ``interaction_id``, or a digest of an event without one.
+        time: When storing it was given up, in UTC, ISO 8601.
+        reason: The server's message, without secrets.
+        event: The event as it was journaled.
     """
 
     id: str
@@ -54,17 +55,22 @@ class DeadLetter:
     event: Mapping[str, Any]
 
     @classmethod
-    def of(cls, event: Mapping[str, Any], reason: object) -> DeadLetter:
-        """An event that is given up now."""
-        return cls(_identity(event), datetime.now(UTC).isoformat(), str(reason)[:_MAX_REASON], event)
+    def from_event(cls, event: Mapping[str, Any], reason: object) -> DeadLetter:
+        """Make a dead letter of an event, with the current time."""
+        return cls(_identity(event), datetime.now(UTC).isoformat(), str(reason)[:_MAX_REASON_CHARACTERS], event)
 
 
 class DeadLetters:
-    """The file of one store.
+    """The dead-letter file of one store.
 
     Args:
-        directory: Of the store's journals.
-        max_bytes: How large the file may grow; what comes later is dropped and counted.
+        directory: The folder of the store's journals.
+        max_bytes: How large the file may grow; later records are dropped and counted.
+
+    Attributes:
+        path: The file.
+        written: How many records this process wrote.
+        dropped: How many records this process lost, because the file was full or could not be written.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -77,9 +83,9 @@ class DeadLetters:
         self._lock = threading.Lock()
 
     def write(self, letters: Iterable[DeadLetter]) -> None:
-        """Set records aside. Blocks for one write, and at most a second for other processes; never raises.
+        """Append records. Blocks for one write, and at most a second for other processes; never raises.
 
-        Where the file cannot be written they wait in memory, a thousand at most, and are tried again with the next.
+        If the file cannot be written, up to a thousand records wait in memory for the next call.
         """
         with self._lock:
             fresh = list(letters)
@@ -92,26 +98,26 @@ class DeadLetters:
             except OSError as exc:
                 self._waiting = waiting[:_MAX_WAITING]
                 self.dropped += len(waiting) - len(self._waiting)
-                self._warn("disk", "%s cannot be written (%s): refused records wait in memory", self.path, exc.strerror)
+                self._warn("disk", "%s cannot be written (%s): dead letters wait in memory", self.path, exc.strerror)
             if fresh:
                 self.written += len(fresh)
                 self._warn(
-                    "refused",
-                    "a record cannot be stored and is set aside, see `rlm-cachetrack journal dead-letters`: %s",
+                    "rejected",
+                    "a record cannot be stored and is a dead letter now, see `rlm-cachetrack journal dead-letters`: %s",
                     fresh[0].reason,
                 )
 
     def close(self) -> None:
-        """The process ends: try once more to write what waits in memory, else say that it is lost. Never raises."""
+        """Try once more to write what waits in memory; log how many records are lost otherwise. Never raises."""
         self.write(())
         with self._lock:
             if lost := len(self._waiting):
                 self._waiting = []
                 self.dropped += lost
-                logger.warning("%s cannot be written; refused records that are lost for that: %d", self.path, lost)
+                logger.warning("%s cannot be written; dead letters lost: %d", self.path, lost)
 
     def read(self) -> list[DeadLetter]:
-        """What is set aside, each record once, in the order in which it came. Blocks for reading the file."""
+        """Return the dead letters, each record once, oldest first. Blocks for reading the file."""
         try:
             lines = self.path.read_bytes().splitlines()
         except FileNotFoundError:
@@ -124,30 +130,34 @@ class DeadLetters:
         return list(found.values())
 
     def remove(self, ids: Collection[str]) -> int:
-        """Forget these records, and return how many there were. Blocks for rewriting the file.
+        """Delete records by id and return how many there were. Blocks for rewriting the file.
 
         Raises:
-            OSError: The file cannot be rewritten; nothing is forgotten.
+            OSError: The file cannot be rewritten; nothing is deleted.
         """
-        return len(self.take(ids, lambda letter: True))
+        return len(self.retry(ids, lambda event: True))
 
-    def take(self, ids: Collection[str], into: Callable[[DeadLetter], bool]) -> set[str]:
-        """Hand over these records, and forget those that were taken; returns their ids. Blocks for rewriting the file.
+    def retry(self, ids: Collection[str], append: Callable[[Mapping[str, Any]], bool]) -> set[str]:
+        """Append the records of these ids to a journal, then delete those that it kept. Blocks for rewriting the file.
 
-        Meanwhile nothing can be set aside, so that a record that is refused once more is not forgotten with them.
+        In this order none is lost if the process dies in between; a record that is stored already is stored once. The
+        file is locked in the meantime, so that a record that is rejected again is not deleted with the others.
 
         Args:
-            ids: Which.
-            into: Takes one; returns whether it is kept there.
+            ids: The records to retry.
+            append: Appends one event; returns True if it was kept.
+
+        Returns:
+            The ids of the records that were kept.
 
         Raises:
-            OSError: The file cannot be rewritten; nothing is forgotten.
+            OSError: The file cannot be rewritten; nothing is deleted.
         """
         with self._locked(_REWRITE_TIMEOUT_S) as fd:
             if fd is None:
                 return set()
             letters = self.read()
-            taken = {letter.id for letter in letters if letter.id in ids and into(letter)}
+            taken = {letter.id for letter in letters if letter.id in ids and append(letter.event)}
             if len(taken) == len(letters):
                 self.path.unlink()
             elif taken:
@@ -155,7 +165,7 @@ class DeadLetters:
         return taken
 
     def _replace(self, letters: Iterable[DeadLetter]) -> None:
-        """Put a file with these letters in the place of what is there, whole or not at all."""
+        """Replace the file by one with these letters, atomically."""
         fresh = self.path.with_suffix(".new")
         try:
             fresh.touch(0o600)
@@ -167,28 +177,28 @@ class DeadLetters:
             raise
 
     def _append(self, letters: list[DeadLetter]) -> None:
-        _files.make_folder(self.path.parent)
+        locked_files.make_folder(self.path.parent)
         with self._locked(_APPEND_TIMEOUT_S, create=True) as fd:
-            assert fd is not None  # noqa: S101 (for mypy: it was created)
+            assert fd is not None  # noqa: S101 (for mypy: create=True)
             size = os.fstat(fd).st_size
             block = bytearray()
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                block += b"\n"  # after a torn line
+                block += b"\n"  # ends a torn line
             for letter in letters:
                 line = _line(letter)
                 if size + len(block) + len(line) > self._max_bytes:
                     self.dropped += 1
-                    self._warn("full", "%s is full: records that cannot be stored are dropped from now on", self.path)
+                    self._warn("full", "%s is full: dead letters are dropped from now on", self.path)
                 else:
                     block += line
             written = os.write(fd, block)
             if written != len(block):
                 os.ftruncate(fd, size)
-                raise OSError(28, "only a part of it could be written")
+                raise OSError(errno.ENOSPC, "only a part was written")
 
     @contextlib.contextmanager
     def _locked(self, timeout_s: float, *, create: bool = False) -> Iterator[int | None]:
-        """The file, opened, and locked against other processes; None where there is none."""
+        """Open and lock the file; None if it does not exist."""
         flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
         while True:
             try:
@@ -199,8 +209,8 @@ class DeadLetters:
                 yield None
                 return
             try:
-                _files.lock(fd, timeout_s)
-                # Somebody may have put another file in its place between our opening and our lock.
+                locked_files.lock(fd, timeout_s)
+                # Another process may have replaced the file between our open and our lock.
                 if self._is_current(fd):
                     yield fd
                     return
@@ -216,14 +226,6 @@ class DeadLetters:
         if key not in self._warned:
             self._warned.add(key)
             logger.warning(message, *args)
-
-
-def offer_again(letters: DeadLetters, append: Callable[[Mapping[str, Any]], bool], ids: Collection[str]) -> set[str]:
-    """Append the records of these ids to a journal again, then forget here what it keeps; returns the ids of that.
-
-    In this order, so that none is lost if the process dies in between; one that is stored already is stored once.
-    """
-    return letters.take(ids, lambda letter: append(letter.event))
 
 
 def _line(letter: DeadLetter) -> bytes:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from rlm_cachetrack.journal import named
+from rlm_cachetrack.journal import expand_event
 from rlm_cachetrack.pricing import Cost, PriceBook
 from rlm_cachetrack.records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
 from rlm_cachetrack.records import clean_text as _text
@@ -130,7 +130,7 @@ class Rows:
                     continue
             try:
                 line = event
-                event = named(event)
+                event = expand_event(event)
                 kind = event["kind"]
                 if "call" in line and self._fingerprint_of is not None:
                     fingerprint = self._fingerprint_of(line["call"][0])

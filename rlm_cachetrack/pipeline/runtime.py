@@ -7,7 +7,6 @@ A :class:`Runtime` is one pipeline, journal to sink. There is one a store; the d
 from __future__ import annotations
 
 import atexit
-import contextlib
 import hashlib
 import logging
 import os
@@ -33,7 +32,7 @@ from rlm_cachetrack.errors import (
     StoreUnreachableError,
 )
 from rlm_cachetrack.fingerprint import Fingerprints, key_facts
-from rlm_cachetrack.journal import DeadLetters, Journal, journal_files, offer_again, survey
+from rlm_cachetrack.journal import DeadLetters, Journal, journal_files
 from rlm_cachetrack.records import RecordSink
 
 from .writer import Writer
@@ -87,7 +86,7 @@ class Runtime:
         settings = self.settings
         self._rows = None  # it knows the pipeline's fingerprints
         folder = settings.state_dir / "journal" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
-        self.journal = Journal(folder, max_bytes=settings.journal_max_bytes, wake=self.start)
+        self.journal = Journal(folder, max_bytes=settings.journal_max_bytes, start_writer=self.start)
         self.dead_letters = DeadLetters(folder)
         self.fingerprints = (
             Fingerprints(settings.state_dir, settings.fingerprint_key) if settings.fingerprints else None
@@ -213,7 +212,7 @@ class Runtime:
     # -- what others call ---------------------------------------------------------------------------------------------
 
     def start(self) -> bool:
-        """Start the writer, and with it the adoption of journals that dead processes left. Does not block.
+        """Start the writer, which also recovers the journals of dead processes. Does not block.
 
         Returns whether it runs.
         """
@@ -358,14 +357,12 @@ class Runtime:
             pricing, mistake = None, str(exc)
         folder = self.journal.directory
         own, others = ({"files": 0, "events": 0, "bytes": 0} for _ in range(2))
-        for journal in folder.parent.glob("*/*.jsonl"):
-            with contextlib.suppress(OSError):  # stored and removed at this moment
-                events, size = survey(journal)
-                if size:
-                    counts = own if journal.parent == folder else others
-                    counts["files"] += 1
-                    counts["events"] += events
-                    counts["bytes"] += size
+        for store in folder.parent.glob("*"):
+            counts = own if store == folder else others
+            for file in journal_files(store):
+                counts["files"] += 1
+                counts["events"] += file.events
+                counts["bytes"] += file.bytes
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         return {
             "pricing": pricing,
@@ -390,7 +387,7 @@ class Runtime:
 
         Returns:
             ``journal`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:
-            an aware datetime or None), ``events``, ``bytes``, ``left_over_events`` (of dead processes),
+            an aware datetime or None), ``events``, ``bytes``, ``recoverable_events`` (of dead processes),
             ``dead_letters`` (how many), and ``for_other_stores`` (``files``, ``events`` and ``bytes``).
         """
         found = journal_files(self.journal.directory)
@@ -409,32 +406,35 @@ class Runtime:
             ],
             "events": sum(journal.events for journal in found),
             "bytes": sum(journal.bytes for journal in found),
-            "left_over_events": sum(journal.events for journal in found if not journal.live),
+            "recoverable_events": sum(journal.events for journal in found if not journal.live),
             "dead_letters": len(self.dead_letters.read()),
             "for_other_stores": self.local_facts()["waiting_for_other_stores"],
         }
 
-    def offer_again(self, ids: Collection[str]) -> set[str]:
-        """Put dead letters back into the journal, to be stored like fresh records; returns the ids of those it keeps.
+    def retry_dead_letters(self, ids: Collection[str]) -> set[str]:
+        """Move dead letters back into the journal, to be stored like new records.
+
+        Returns:
+            The ids of those that the journal had room for.
 
         Raises:
-            OSError: The file of dead letters cannot be rewritten; they are in both places, and stored once.
+            OSError: The dead-letter file cannot be rewritten; they are in both files, and stored once.
         """
         self.start()
-        return offer_again(self.dead_letters, self.journal.append, ids)
+        return self.dead_letters.retry(ids, self.journal.append)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start of the process; see :func:`stats`."""
         journal = self.journal
         dropped = dict(journal.dropped)
-        unreadable = sum(journal.dropped[reason] for reason in ("torn", "corrupt", "cut"))
+        unreadable = sum(journal.dropped[reason] for reason in ("torn", "corrupt", "truncated"))
         if self.dead_letters.dropped:
             dropped["dead_letters_full"] = self.dead_letters.dropped
         return {
             "recorded": journal.appended,
-            "stored": journal.acked + journal.adopted_acked - self.dead_letters.written - unreadable,
+            "stored": journal.acked + journal.recovered_acked - self.dead_letters.written - unreadable,
             "pending": journal.pending,
-            "adopted": journal.adopted,
+            "recovered": journal.recovered,
             "dropped": dropped,
             "internal_errors": _guard.count(),
             **self.writer.stats(),
@@ -565,7 +565,7 @@ def warn_if_embedded_is_missing(runtime: Runtime) -> None:
 
 
 def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
-    """Wait until everything recorded by this process, and every journal it adopted, is stored.
+    """Wait until everything recorded by this process, and every journal it recovered, is stored.
 
     Args:
         timeout_s: The longest to wait, in seconds, for all stores together.
@@ -615,7 +615,7 @@ def stats() -> dict[str, Any]:
     """Counts of this process. Does not block.
 
     Returns:
-        ``recorded`` (events taken in), ``adopted`` (found in journals of dead processes), ``stored`` and ``pending``
+        ``recorded`` (events taken in), ``recovered`` (found in journals of dead processes), ``stored`` and ``pending``
         (in the journal) of both, ``dropped`` (by reason; empty when nothing was lost),
         ``internal_errors``, ``dead_letters`` (records that can never be stored, set aside by this process),
         ``last_error`` (why storing fails, None when it works), ``failing_since`` (an aware datetime, None likewise),
@@ -630,7 +630,7 @@ def stats() -> dict[str, Any]:
             "recorded": 0,
             "stored": 0,
             "pending": 0,
-            "adopted": 0,
+            "recovered": 0,
             "dropped": {},
             "internal_errors": _guard.count(),
             "dead_letters": 0,
@@ -699,12 +699,12 @@ def _before_fork() -> None:
     # In one order, so that two threads that fork do not wait for each other.
     _fork.held = sorted((runtime.journal for runtime in list(_runtimes)), key=id)
     for journal in _fork.held:
-        journal.hold()
+        journal.lock_for_fork()
 
 
 def _after_fork_in_parent() -> None:
     while _fork.held:
-        _fork.held.pop().let_go()
+        _fork.held.pop().release_after_fork()
 
 
 def _after_fork_in_child() -> None:

@@ -24,7 +24,7 @@ from rlm_cachetrack._process import Event
 from rlm_cachetrack._process import fork_gate as _forking
 from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
-from rlm_cachetrack.journal import Batch, DeadLetter, DeadLetters, Journal, named
+from rlm_cachetrack.journal import Batch, DeadLetter, DeadLetters, Journal, expand_event
 from rlm_cachetrack.records import ProbingSink, RecordSink
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ __all__ = ["Writer"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
-_ADOPT_EVERY_S = 30.0
+_RECOVER_EVERY_S = 30.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
 # What was sent is not kept in memory for long, whether it can be stored or not.
@@ -75,7 +75,7 @@ class _Ahead:
     def begin(self, batch: Batch) -> None:
         """Start on ``batch``. Does not block."""
         self._batch = batch
-        if batch.lines:
+        if batch.entries:
             thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
             with contextlib.suppress(RuntimeError):  # no new threads once the interpreter ends: take() does it then
                 thread.start()
@@ -105,7 +105,7 @@ class _Ahead:
 
 
 def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
-    return DeadLetter.of(event, f"it cannot be read: {type(exc).__name__}: {exc}")
+    return DeadLetter.from_event(event, f"it cannot be read: {type(exc).__name__}: {exc}")
 
 
 class Writer:
@@ -158,10 +158,10 @@ class Writer:
         self._flushing = 0
         self._refusals = 0
         self._warned = False
-        # Adoptions are numbered, so that flush() can wait for one that began after it.
-        self._wanted_adoption = 0
-        self._last_adoption = 0
-        self._next_adoption = 0.0
+        # Recoveries are numbered, so that flush() can wait for one that began after it.
+        self._wanted_recovery = 0
+        self._last_recovery = 0
+        self._next_recovery = 0.0
 
     def start(self) -> None:
         """Start the thread if it does not run. Does not block.
@@ -205,39 +205,39 @@ class Writer:
         Returns:
             Whether nothing of it waits any more.
         """
-        adoption = 0
+        recovery = 0
         if timeout_s > 0:  # else it is only asked whether
             with self._turn:
-                self._wanted_adoption += 1
-                adoption = self._wanted_adoption
-        return self._wait_until_stored(timeout_s, adoption)
+                self._wanted_recovery += 1
+                recovery = self._wanted_recovery
+        return self._wait_until_stored(timeout_s, recovery)
 
-    def _wait_until_stored(self, timeout_s: float, adoption: int) -> bool:
+    def _wait_until_stored(self, timeout_s: float, recovery: int) -> bool:
         deadline = time.monotonic() + timeout_s
         appended = self._journal.appended
         self.start()
         with self._turn:
             self._flushing += 1
             try:
-                while not self._is_stored(appended, adoption):
+                while not self._is_stored(appended, recovery):
                     self._hurry.set()
                     self._journal.wake.set()
                     self._turn.notify_all()
                     left = deadline - time.monotonic()
                     if left <= 0 or not self.running:
-                        return self._is_stored(appended, adoption)
+                        return self._is_stored(appended, recovery)
                     self._turn.wait(min(left, 0.5))
             finally:
                 self._flushing -= 1
         return True
 
-    def _is_stored(self, appended: int, adoption: int) -> bool:
+    def _is_stored(self, appended: int, recovery: int) -> bool:
         journal = self._journal
         return (
             journal.acked >= appended
-            and self._last_adoption >= adoption
-            and not journal.more_to_adopt
-            and journal.adopted_acked >= journal.adopted
+            and self._last_recovery >= recovery
+            and not journal.more_to_recover
+            and journal.recovered_acked >= journal.recovered
         )
 
     def stop(self, timeout_s: float) -> bool:
@@ -281,7 +281,7 @@ class Writer:
                     self._turn.notify_all()
         finally:
             self.started = False
-            self._journal.asleep = True
+            self._journal.writer_waits = True
 
     def _retrying(self) -> Retrying:
         # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
@@ -314,7 +314,7 @@ class Writer:
         journal = self._journal
         if self._stop.is_set():
             raise _Stopped
-        self._adopt()
+        self._recover()
         if not journal.pending:
             self._wait_for_events()
             if not journal.pending:
@@ -327,12 +327,12 @@ class Writer:
             self._open_sink()  # before the work of building rows that nobody would take
             prepared = self._ahead.take() or self._prepare(self._next_batch())
             batch = prepared.batch
-            if not batch.lines:
+            if not batch.entries:
                 journal.ack(batch)  # for what is in no journal any more
                 return
             # Memory is read from its beginning each time; what has come in meanwhile is no backlog: to take it would
             # split what is to gather, and to start a thread for it costs more than to make its rows.
-            if journal.pending >= len(batch.lines) + self._max_records and not batch.memory:
+            if journal.pending >= len(batch.entries) + self._max_records and not batch.from_memory:
                 self._ahead.begin(self._next_batch())
             stored = self._ship(prepared)
         except _Stopped:
@@ -352,35 +352,35 @@ class Writer:
         return self._journal.read(limit, self._max_bytes)
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        return _Prepared(batch, self._make_rows().build(self._journal.decode(batch)))
+        return _Prepared(batch, self._make_rows().build(batch.decode()))
 
-    def _adopt(self) -> None:
-        wanted = self._wanted_adoption
-        due = time.monotonic() >= self._next_adoption
-        if due or self._last_adoption < wanted or self._journal.more_to_adopt:
-            self._journal.adopt()
-            self._last_adoption = wanted
-            self._next_adoption = time.monotonic() + _ADOPT_EVERY_S
+    def _recover(self) -> None:
+        wanted = self._wanted_recovery
+        due = time.monotonic() >= self._next_recovery
+        if due or self._last_recovery < wanted or self._journal.more_to_recover:
+            self._journal.recover()
+            self._last_recovery = wanted
+            self._next_recovery = time.monotonic() + _RECOVER_EVERY_S
 
     def _wait_for_events(self) -> None:
         journal = self._journal
         self._hurry.clear()
         journal.wake.clear()
-        journal.asleep = True  # before the look: an event that comes behind it wakes us
+        journal.writer_waits = True  # before the look: an event that comes behind it wakes us
         if not journal.pending:
             with self._turn:
                 self._turn.notify_all()
             if self._stop.is_set():
                 return  # stop() set the event before it was cleared here
-            journal.wake.wait(_ADOPT_EVERY_S)
-        journal.asleep = False
+            journal.wake.wait(_RECOVER_EVERY_S)
+        journal.writer_waits = False
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def _ship(self, prepared: _Prepared) -> int:
         """Store these events, all but the dead letters; returns how many calls were stored."""
         batch, unreadable = prepared.built
-        if prepared.batch.adopted or self.failing_since is not None:
+        if prepared.batch.recovered or self.failing_since is not None:
             batch = replace(batch, possible_duplicate=True)
         letters = [_unreadable(*event) for event in unreadable]
         try:
@@ -389,7 +389,7 @@ class Writer:
             stored = batch.calls
         except RecordRefusedError:
             letters = []
-            stored = self._ship_halves(list(self._journal.decode(prepared.batch)), letters)
+            stored = self._ship_halves(list(prepared.batch.decode()), letters)
         self._dead_letters.write(letters)
         return stored
 
@@ -421,7 +421,7 @@ class Writer:
                     todo.append(part)  # once more: it may have been refused when the store still took nothing
                     continue
                 works = True
-                letters.append(DeadLetter.of(named(part[0]), exc))
+                letters.append(DeadLetter.from_event(expand_event(part[0]), exc))
             else:
                 works = works or batch.calls > 0
                 stored += batch.calls
@@ -443,7 +443,7 @@ class Writer:
 
     def _keep(self, exc: Exception) -> None:
         self._ahead.drop()
-        self._journal.rewind()
+        self._journal.nack()
         if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
             # It may be the size: a limit of time a statement, or of memory. A smaller one may pass.
             self._refusals = min(self._refusals + 1, 16)

@@ -82,7 +82,7 @@ def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
     assert "hunter2" not in done.stderr
     journal = _runtime.Runtime(load_settings(away["RLM_CACHETRACK_DB_URL"])).journal
     journal.directory = next((Path(away["RLM_CACHETRACK_STATE_DIR"]) / "journal").iterdir())
-    assert journal.adopt() == 3
+    assert journal.recover() == 3
     assert b"hunter2" not in b"".join(path.read_bytes() for path in journal.directory.iterdir())
     journal.close()
 

@@ -19,12 +19,14 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.journal.journal import Journal, _allocate, _Segment, journal_files
+from rlm_cachetrack.journal import Journal, journal_files
+from rlm_cachetrack.journal.segments import Segment, _allocate
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from rlm_cachetrack.journal.journal import Journal
+from rlm_cachetrack.journal import Journal, journal_files
+from rlm_cachetrack.journal.segments import Segment, _allocate
 journal = Journal(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     journal.append({"number": number, "pid": os.getpid()})
@@ -50,10 +52,10 @@ def numbers(journal: Journal, most: int = 1_000_000) -> list[Any]:
     """What the next reads give, acknowledged."""
     found: list[Any] = []
     while batch := journal.read(most, 1 << 20):
-        if not batch.lines:
+        if not batch.entries:
             journal.ack(batch)
             break
-        found += [event["number"] for event in journal.decode(batch)]
+        found += [event["number"] for event in batch.decode()]
         journal.ack(batch)
     return found
 
@@ -81,7 +83,7 @@ def test_an_append_wakes_a_writer_that_sleeps_and_asks_each_time_while_there_is_
         asked.append(there)
         return there
 
-    journal = Journal(folder, wake=wake)
+    journal = Journal(folder, start_writer=wake)
     journal.append({"number": 1})
     journal.append({"number": 2})
     there = True
@@ -90,9 +92,9 @@ def test_an_append_wakes_a_writer_that_sleeps_and_asks_each_time_while_there_is_
     assert asked == [False, False, True]
     assert journal.wake.is_set()
     journal.wake.clear()
-    journal.asleep = True  # as the writer does before it waits
+    journal.writer_waits = True  # as the writer does before it waits
     journal.append({"number": 5})
-    assert (len(asked), journal.wake.is_set(), journal.asleep) == (4, True, False)
+    assert (len(asked), journal.wake.is_set(), journal.writer_waits) == (4, True, False)
     journal.close()
 
 
@@ -153,7 +155,7 @@ def test_a_record_larger_than_a_journal_is_kept(journal: Journal) -> None:
 def test_a_torn_last_record_is_counted_and_holds_back_no_other(folder: Path, journal: Journal) -> None:
     torn = leave_behind(folder, b'{"number":1}\n{"number":2}\n{"numb' + bytes(4096))
     journal.append({"number": 3})
-    assert journal.adopt() == 3
+    assert journal.recover() == 3
     assert sorted(numbers(journal)) == [1, 2, 3]
     assert (journal.dropped, journal.pending) == ({"torn": 1}, 0)
     assert not torn.exists()
@@ -161,11 +163,11 @@ def test_a_torn_last_record_is_counted_and_holds_back_no_other(folder: Path, jou
 
 def test_a_torn_record_that_is_offered_again_and_again_is_counted_once(folder: Path, journal: Journal) -> None:
     leave_behind(folder, b'{"number":1}\nnonsense\n{"numb')
-    journal.adopt()
+    journal.recover()
     for _ in range(3):  # a store that cannot take them now
         batch = journal.read(10, 1 << 20)
-        assert [event["number"] for event in journal.decode(batch)] == [1]
-        journal.rewind()
+        assert [event["number"] for event in batch.decode()] == [1]
+        journal.nack()
     assert journal.dropped == {}
     assert numbers(journal) == [1]
     assert journal.dropped == {"corrupt": 1, "torn": 1}
@@ -174,7 +176,7 @@ def test_a_torn_record_that_is_offered_again_and_again_is_counted_once(folder: P
 def test_a_record_behind_a_gap_is_not_lost(folder: Path, journal: Journal) -> None:
     # An append that an exception broke off between taking its place and filling it; or a journal half cleared.
     leave_behind(folder, b'{"number":1}\n' + bytes(40) + b'{"number":2}\n' + bytes(9) + b'ber":9}\n{"number":3}\n')
-    assert journal.adopt() == 4
+    assert journal.recover() == 4
     assert numbers(journal) == [1, 2, 3]
     assert (journal.dropped, journal.pending) == ({}, 0)
 
@@ -182,7 +184,7 @@ def test_a_record_behind_a_gap_is_not_lost(folder: Path, journal: Journal) -> No
 def test_an_empty_journal_and_a_blank_one_are_removed(folder: Path, journal: Journal) -> None:
     leave_behind(folder, b"", "1-empty.jsonl")
     leave_behind(folder, bytes(1 << 16), "1-blank.jsonl")
-    assert journal.adopt() == 0
+    assert journal.recover() == 0
     assert numbers(journal) == []
     assert list(folder.iterdir()) == []
 
@@ -193,14 +195,14 @@ def test_a_journal_is_adopted_when_its_process_is_gone_whatever_its_pid_says(fol
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
-        assert journal.adopt() == 0  # it lives
+        assert journal.recover() == 0  # it lives
         # A pid is used again: here by this very process, which lives.
         [path] = folder.glob("*.jsonl")
         path.rename(folder / f"{os.getpid()}-{path.name}")
-        assert journal.adopt() == 0
+        assert journal.recover() == 0
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
-    assert journal.adopt() == 3
+    assert journal.recover() == 3
     assert numbers(journal) == [0, 1, 2]
 
 
@@ -213,7 +215,7 @@ def test_of_two_that_adopt_at_once_one_gets_each_journal(folder: Path) -> None:
 
     def work(place: int) -> None:
         begin.wait()
-        opened[place].adopt()
+        opened[place].recover()
         found[place] = numbers(opened[place], 7)
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(len(opened))]
@@ -233,14 +235,14 @@ def test_an_append_does_not_wait_for_the_files_of_others(
     leave_behind(folder, b'{"number":1}\n')
     reading, appended = threading.Event(), threading.Event()
 
-    def read_from_a_slow_disk(segment: _Segment) -> int:
+    def read_from_a_slow_disk(segment: Segment) -> tuple[int, int]:
         reading.set()
         waited.append(appended.wait(10))
-        return 1
+        return 1, 13
 
     waited: list[bool] = []
-    monkeypatch.setattr("rlm_cachetrack.journal.journal._count_lines", read_from_a_slow_disk)
-    adopting = threading.Thread(target=journal.adopt)
+    monkeypatch.setattr("rlm_cachetrack.journal.segments.count_entries", read_from_a_slow_disk)
+    adopting = threading.Thread(target=journal.recover)
     adopting.start()
     assert reading.wait(10)
     journal.append({"number": 2})
@@ -255,10 +257,10 @@ def test_a_closed_journal_does_not_take_back_what_it_left(folder: Path) -> None:
     closed.append({"number": 1})
     lent = closed.read(10, 1 << 20)
     closed.close()
-    assert closed.adopt() == 0
+    assert closed.recover() == 0
     closed.ack(lent)  # its last batch went on for longer than it was waited for
     assert closed.dropped == {}
-    assert successor.adopt() == 1
+    assert successor.recover() == 1
     assert numbers(successor) == [1]
     successor.close()
 
@@ -276,7 +278,7 @@ def test_a_journal_that_vanishes_while_others_are_adopted_is_no_hindrance(
         return look(path, **more)
 
     monkeypatch.setattr(Path, "stat", stat_after_another_process_was_faster)
-    assert journal.adopt() == 2
+    assert journal.recover() == 2
     assert numbers(journal) == [0, 2]
 
 
@@ -284,7 +286,7 @@ def test_what_is_no_journal_is_left_alone(folder: Path, journal: Journal) -> Non
     leave_behind(folder, b"notes\n", "README.txt")
     (folder / "a-folder.jsonl").mkdir()
     (folder / "dangling.jsonl").symlink_to(folder / "nowhere")
-    assert journal.adopt() == 0
+    assert journal.recover() == 0
     assert sorted(path.name for path in folder.iterdir()) == ["README.txt", "a-folder.jsonl", "dangling.jsonl"]
 
 
@@ -310,9 +312,9 @@ import rlm_cachetrack.journal.journal as journal
 os.setuid(65534)
 box = journal.Journal(Path(sys.argv[1]))
 box.append({"number": 2})
-assert box.adopt() == 0, "it was another user's"
+assert box.recover() == 0, "it was another user's"
 batch = box.read(10, 1000)
-assert batch.lines == [b'{"number":2}\\n'], batch
+assert batch.entries == [b'{"number":2}\\n'], batch
 box.ack(batch)
 box.close()
 """
@@ -325,7 +327,7 @@ def test_the_journals_of_another_store_are_left_to_it(tmp_path: Path, db_url: st
     other = leave_behind(tmp_path / "state" / "journal" / "0123456789abcdef", b'{"kind":"call"}\n')
     with TimescaleDBClient(db_url) as db:
         assert db.flush(20)
-        assert db.stats()["adopted"] == 0
+        assert db.stats()["recovered"] == 0
     assert other.read_bytes() == b'{"kind":"call"}\n'
 
 
@@ -334,8 +336,8 @@ def test_a_look_at_a_left_over_journal_does_not_keep_it_from_being_adopted(folde
     path = leave_behind(folder, b'{"number":1}\n')
     with path.open("rb") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
-        assert (journal.adopt(), journal.more_to_adopt) == (0, True)  # so that a flush waits for it
-    assert (journal.adopt(), journal.more_to_adopt) == (1, False)
+        assert (journal.recover(), journal.more_to_recover) == (0, True)  # so that a flush waits for it
+    assert (journal.recover(), journal.more_to_recover) == (1, False)
     assert numbers(journal) == [1]
 
 
@@ -352,8 +354,8 @@ def test_looking_at_journals_all_the_time_hides_none_from_an_adopter(folder: Pat
         for number in range(50):
             leave_behind(folder, b"".join(b'{"number":%d}\n' % each for each in range(5_000)), f"1-{number}.jsonl")
             adopter = Journal(folder)
-            while not adopter.adopt():
-                assert adopter.more_to_adopt, "it was taken for the journal of a process that lives"
+            while not adopter.recover():
+                assert adopter.more_to_recover, "it was taken for the journal of a process that lives"
             assert numbers(adopter, 10_000) == list(range(5_000))
             adopter.close()
     finally:
@@ -375,7 +377,7 @@ def test_a_folder_that_cannot_be_made_is_said_once_and_records_wait_in_memory(
     for folder in impossible_folders(tmp_path):
         caplog.clear()
         journal = Journal(folder)
-        assert journal.adopt() == 0
+        assert journal.recover() == 0
         assert all(journal.append({"number": number}) for number in range(100))
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "records wait in memory and are lost if this process dies" in caplog.text
@@ -441,11 +443,11 @@ def test_records_in_memory_go_to_disk_as_soon_as_it_takes_them(small_disk: Path)
         journal.append({"number": number})
     assert list((small_disk / "journal").iterdir()) == []
     hog.unlink()
-    journal.adopt()  # what the writer does every half minute, also while the database is away
+    journal.recover()  # what the writer does every half minute, also while the database is away
     journal.append({"number": 10})
     journal.close()  # the process ends, nothing was stored
     successor = Journal(small_disk / "journal")
-    assert successor.adopt() == 11
+    assert successor.recover() == 11
     assert numbers(successor) == list(range(11))
     successor.close()
 
@@ -465,12 +467,13 @@ def test_a_limit_on_the_size_of_files_does_not_kill_the_program(folder: Path) ->
     program = """
 import resource, sys
 from pathlib import Path
-from rlm_cachetrack.journal.journal import Journal
+from rlm_cachetrack.journal import Journal, journal_files
+from rlm_cachetrack.journal.segments import Segment, _allocate
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 journal = Journal(Path(sys.argv[1]))
 assert all(journal.append({"number": number}) for number in range(100))
 batch = journal.read(1000, 1 << 20)
-assert len(batch.lines) == 100
+assert len(batch.entries) == 100
 """
     done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -492,11 +495,11 @@ def test_a_folder_deleted_under_us_loses_nothing_while_the_process_lives(folder:
 
 def test_a_left_over_journal_cut_by_somebody_does_not_keep_flush_waiting(folder: Path, journal: Journal) -> None:
     path = leave_behind(folder, b'{"number":1}\n{"number":2}\n')
-    assert journal.adopt() == 2
+    assert journal.recover() == 2
     os.truncate(path, 0)
     assert numbers(journal) == []
     assert journal.pending == 0
-    assert journal.dropped == {"cut": 2}
+    assert journal.dropped == {"truncated": 2}
 
 
 def test_without_fallocate_the_room_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +541,7 @@ def test_a_journal_can_be_read_as_lines_of_json(folder: Path, journal: Journal) 
 def test_a_broken_off_append_leaves_the_count_right(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control-C while a journal is being opened: the call does not return, and nothing waits for ever."""
 
-    def interrupted(segment_room: int) -> _Segment:
+    def interrupted(segment_room: int) -> Segment:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -563,11 +566,11 @@ def test_thousands_of_left_over_journals_are_adopted_with_few_open_files(folder:
         leave_behind(folder, f'{{"number":{number}}}\n'.encode(), f"1-{number:04}.jsonl")
     open_before = open_files()
     found: list[Any] = []
-    while journal.adopt():
+    while journal.recover():
         assert open_files() <= open_before + 64
         found += numbers(journal)
     assert sorted(found) == list(range(300))
-    assert not journal.more_to_adopt
+    assert not journal.more_to_recover
     assert open_files() == open_before
 
 
@@ -576,5 +579,5 @@ def test_what_a_process_left_that_was_killed_making_a_journal_is_removed_after_a
 ) -> None:
     old, fresh = (leave_behind(folder, b"", f"{pid}-0123.new") for pid in (1, 2))
     os.utime(old, (1, 1))
-    journal.adopt()
+    journal.recover()
     assert list(folder.iterdir()) == [fresh]

@@ -81,10 +81,10 @@ def test_status_tells_journals_by_process_live_or_dead(reused_db_url: str, livin
     assert (by_state[True]["pid"], by_state[True]["events"]) == (living.pid, 1)
     assert by_state[False]["events"] == 3
     assert {datetime.fromisoformat(journal["oldest"]) for journal in facts["journals"]} == {RUN}
-    assert (facts["events"], facts["left_over_events"], facts["dead_letters"]) == (4, 3, 0)
+    assert (facts["events"], facts["recoverable_events"], facts["dead_letters"]) == (4, 3, 0)
     assert facts["bytes"] == sum(journal["bytes"] for journal in facts["journals"]) > 400
     text = cli("journal", "status", "--db-url", reused_db_url).stdout
-    assert "left over" in text
+    assert "recoverable" in text
     assert "live" in text
     assert "2026-01-10T09:00:00Z" in text
     assert "journal drain" in text

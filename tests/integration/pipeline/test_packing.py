@@ -15,8 +15,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from rlm_cachetrack.capture import fast_path as _usual
+from rlm_cachetrack.journal import Journal, expand_event
 from rlm_cachetrack.journal import call_event as _call_line
-from rlm_cachetrack.journal.journal import Journal, named
 from rlm_cachetrack.pipeline import fast_rows as _packing
 from rlm_cachetrack.pipeline.rows import Rows
 from rlm_cachetrack.pricing.price_book import PriceBook
@@ -128,7 +128,7 @@ def test_a_usual_call_is_packed_with_its_tokens_times_and_cost(prices: PriceBook
     assert number("original_cost", "!d") == pytest.approx(0.0035, rel=1e-12)
     assert (found["query_id"], found["model"], found["request_id"]) == (b"q", b"gpt-5-2025-08-07", b"req_1")
     assert (number("iteration", "!i"), number("success", "!?"), number("has_tool_calls", "!?")) == (3, True, False)
-    assert found["interaction_id"] == UUID(named(decoded(written))["interaction_id"]).bytes
+    assert found["interaction_id"] == UUID(expand_event(decoded(written))["interaction_id"]).bytes
     assert (found["error_type"], found["error_message"], found["context_tokens"]) == (None, None, None)
     taken = packer.take([row])
     [(run, (first, last))] = taken.runs.items()
@@ -319,10 +319,10 @@ def test_a_journal_is_read_to_its_end_whatever_the_size_of_the_batches(tmp_path:
     seen: list[int] = []
     while True:
         batch = journal.read(10, 300)
-        if not batch.lines:
+        if not batch.entries:
             break
-        seen += [event["number"] for event in journal.decode(batch)]
-        assert batch.own == len(batch.lines)
+        seen += [event["number"] for event in batch.decode()]
+        assert batch.own == len(batch.entries)
         journal.ack(batch)
     assert seen == list(range(257))
     assert journal.pending == 0

@@ -28,7 +28,7 @@ from psycopg.conninfo import make_conninfo
 from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
-from rlm_cachetrack.journal.dead_letters import DeadLetter, offer_again
+from rlm_cachetrack.journal.dead_letters import DeadLetter
 from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.pipeline import writer
 from rlm_cachetrack.pricing.price_book import PriceBook
@@ -325,7 +325,7 @@ def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_
             runtime.dead_letters.path.unlink()
         else:
             assert len(lost) == 1
-            assert lost[0].endswith("refused records that are lost for that: 1")
+            assert lost[0].endswith("dead letters lost: 1")
             assert runtime.stats()["dropped"] == {"dead_letters_full": 1}
 
 
@@ -339,7 +339,7 @@ def test_a_torn_record_is_counted_once_however_often_the_store_fails(db_url: str
         sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
         assert runtime.flush(20)
         counts = runtime.stats()
-    assert (counts["adopted"], counts["stored"], counts["dropped"]) == (2, 1, {"torn": 1})
+    assert (counts["recovered"], counts["stored"], counts["dropped"]) == (2, 1, {"torn": 1})
     assert stored(db_url) == ["a"]
 
 
@@ -357,7 +357,7 @@ def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set
             runtime.flush(1)
             return kept
 
-        assert offer_again(runtime.dead_letters, append_and_wait, letters) == letters
+        assert runtime.dead_letters.retry(letters, append_and_wait) == letters
         assert runtime.flush(20)
         assert {letter.id for letter in runtime.dead_letters.read()} == letters
 
@@ -367,8 +367,10 @@ def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_JOURNAL_MAX_BYTES", "2000")
     with pipeline(db_url) as runtime:
-        runtime.dead_letters.write(DeadLetter.of(call(model=f"{number:02}"), "a reason") for number in range(20))
-        offered = runtime.offer_again({letter.id for letter in runtime.dead_letters.read()})
+        runtime.dead_letters.write(
+            DeadLetter.from_event(call(model=f"{number:02}"), "a reason") for number in range(20)
+        )
+        offered = runtime.retry_dead_letters({letter.id for letter in runtime.dead_letters.read()})
         assert 0 < len(offered) < 20
         assert runtime.flush(20)
         left = [letter.event["model"] for letter in runtime.dead_letters.read()]
