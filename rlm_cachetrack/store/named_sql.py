@@ -1,6 +1,11 @@
-"""Finds the SQL of ``schema/``: beside the package in a checkout, inside the package in a wheel.
+"""Read the SQL of ``schema/``: beside the package in a checkout, inside the package in a wheel.
 
-A query file begins with a header of comments (parameters, result columns, units) and holds one statement.
+A query file begins with a header of comments (parameters, result columns, units) and holds one statement. SQL that
+several queries share stands in ``queries/fragments/`` and is included by a comment::
+
+    100 * -- include: fragments/cache_hit_rate.sql AS cache_savings_percentage,
+
+The fragment, without its header, replaces the comment up to the file name; the rest of the line stays.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ _TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
 _NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
 _FOR = re.compile(r"^-- For:\s*(.+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^( *)(.*)-- include: (fragments/\w+\.sql)", re.MULTILINE)
+_HEADER = re.compile(r"(?:--.*\n)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +89,18 @@ def schema_dir() -> Path:
 
 @cache
 def query(name: str) -> str:
-    """The text of ``schema/queries/<name>.sql``."""
-    return (schema_dir() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    """Return the text of ``schema/queries/<name>.sql``, with the fragments that it includes in their places."""
+    return _text(f"{name}.sql")
+
+
+def _text(file: str) -> str:
+    return _INCLUDE.sub(_included, (schema_dir() / "queries" / file).read_text(encoding="utf-8"))
+
+
+def _included(line: re.Match[str]) -> str:
+    indent, before, file = line.groups()
+    body = _HEADER.sub("", _text(file), count=1).rstrip()
+    return indent + before + body.replace("\n", f"\n{indent}")
 
 
 @cache

@@ -13,9 +13,7 @@ FROM pg_dist_node AS n
 LEFT JOIN citus_shards AS s
     ON s.nodename = n.nodename AND s.nodeport = n.nodeport
     AND s.table_name IN (
-        to_regclass('llm_interactions'), to_regclass('token_cache_optimization'), to_regclass('query_run_summaries'),
-        to_regclass('price_changes'), to_regclass('price_change_rows'), to_regclass('price_change_runs'),
-        to_regclass('budgets'), to_regclass('rlm_cachetrack_migrations')
+        -- include: fragments/our_tables.sql
     )
 WHERE n.noderole = 'primary'
 GROUP BY n.groupid, n.nodename, n.nodeport, n.isactive, n.shouldhaveshards

@@ -8,8 +8,6 @@ SELECT
     t.shard_count::bigint AS shards, t.colocation_id AS colocation
 FROM citus_tables AS t
 WHERE t.table_name IN (
-    to_regclass('llm_interactions'), to_regclass('token_cache_optimization'), to_regclass('query_run_summaries'),
-    to_regclass('price_changes'), to_regclass('price_change_rows'), to_regclass('price_change_runs'),
-    to_regclass('budgets'), to_regclass('rlm_cachetrack_migrations')
+    -- include: fragments/our_tables.sql
 )
 ORDER BY 1;

@@ -20,12 +20,7 @@ calls AS (
         c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.cache_write_tokens,
         c.total_cost, c.original_cost, c.time_to_first_token_ms, c.duration_ms,
         c.iteration IS NOT NULL AS numbered,
-        coalesce(
-            c.iteration,
-            coalesce(max(c.iteration) OVER (PARTITION BY c.query_id, c.run_id), 0)
-                + count(*) FILTER (WHERE c.iteration IS NULL)
-                    OVER (PARTITION BY c.query_id, c.run_id ORDER BY c.time, c.interaction_id)
-        ) AS iteration,
+        -- include: fragments/iteration_number.sql AS iteration,
         CASE WHEN c.total_cost IS NOT NULL THEN coalesce(c.prompt_tokens, 0) END::double precision AS p,
         CASE WHEN c.total_cost IS NOT NULL THEN coalesce(c.cached_tokens, 0) END::double precision AS h,
         CASE WHEN c.total_cost IS NOT NULL THEN coalesce(c.cache_write_tokens, 0) END::double precision AS w,
@@ -36,8 +31,8 @@ calls AS (
         coalesce(c.completion_token_price, 0) / 1000 AS completion_price
     FROM llm_interactions AS c
     JOIN wanted AS r ON r.query_id = c.query_id AND r.run_id = c.run_id
-    WHERE c.time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-      AND c.time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+    WHERE -- include: fragments/call_time_bounds.sql
+    WINDOW run AS (PARTITION BY c.query_id, c.run_id)
 )
 SELECT
     query_id, run_id, iteration::bigint AS iteration,

@@ -6,22 +6,16 @@
 WITH calls AS (
     SELECT
         prompt_tokens, cached_tokens, total_cost,
-        coalesce(
-            iteration,
-            coalesce(max(iteration) OVER (), 0)
-                + count(*) FILTER (WHERE iteration IS NULL) OVER (ORDER BY time, interaction_id)
-        ) AS iteration
+        -- include: fragments/iteration_number.sql AS iteration
     FROM llm_interactions
-    WHERE query_id = %(query_id)s AND run_id = %(run_id)s
-      AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-      AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+    WHERE -- include: fragments/of_run.sql
+    WINDOW run AS ()
 )
 SELECT
     iteration,
     coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
     sum(cached_tokens)::bigint AS cached_tokens,
-    sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
-        / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,
+    -- include: fragments/cache_hit_rate.sql AS cache_hit_rate,
     sum(total_cost) AS total_cost
 FROM calls
 GROUP BY iteration

@@ -13,8 +13,7 @@ SELECT
     c.cached_token_price, c.cache_write_token_price, c.completion_token_price, c.total_cost, c.fingerprint
 FROM llm_interactions AS c
 JOIN wanted AS r ON r.query_id = c.query_id AND r.run_id = c.run_id
-WHERE c.time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-  AND c.time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+WHERE -- include: fragments/call_time_bounds.sql
   AND (c.api IS NULL OR c.api <> 'embeddings')
 ORDER BY c.time DESC, c.interaction_id DESC
 LIMIT %(limit)s;

@@ -5,8 +5,5 @@
 --             Without a bound it reads the raw table.
 SELECT *
 FROM llm_interactions
-WHERE time >= coalesce(%(since)s::timestamptz, '-infinity')
-  AND time < coalesce(%(until)s::timestamptz, 'infinity')
-  AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
-  AND (%(model)s::text IS NULL OR model = %(model)s::text)
+WHERE -- include: fragments/export_filters.sql
 ORDER BY time;

@@ -4,7 +4,5 @@
 -- Result:     the columns of llm_interactions, a row a call, in order of time.
 SELECT *
 FROM llm_interactions
-WHERE query_id = %(query_id)s AND run_id = %(run_id)s
-  AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-  AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+WHERE -- include: fragments/of_run.sql
 ORDER BY time, interaction_id;

@@ -9,12 +9,7 @@ WITH edge AS (
     FROM (
         SELECT time
         FROM llm_interactions
-        WHERE time <= coalesce(%(before_time)s::timestamptz, 'infinity')
-          AND (
-              %(before_time)s::timestamptz IS NULL
-              OR (time, interaction_id) < (%(before_time)s::timestamptz, %(before_id)s::uuid)
-          )
-          AND (%(model)s::text IS NULL OR model = %(model)s::text)
+        WHERE -- include: fragments/before_cursor.sql
         ORDER BY time DESC
         LIMIT %(limit)s
     ) AS page
@@ -22,11 +17,6 @@ WITH edge AS (
 SELECT *
 FROM llm_interactions
 WHERE time >= (SELECT time FROM edge)
-  AND time <= coalesce(%(before_time)s::timestamptz, 'infinity')
-  AND (
-      %(before_time)s::timestamptz IS NULL
-      OR (time, interaction_id) < (%(before_time)s::timestamptz, %(before_id)s::uuid)
-  )
-  AND (%(model)s::text IS NULL OR model = %(model)s::text)
+  AND -- include: fragments/before_cursor.sql
 ORDER BY time DESC, interaction_id DESC
 LIMIT %(limit)s;

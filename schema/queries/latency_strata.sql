@@ -20,9 +20,6 @@ SELECT
 FROM llm_interactions
 WHERE success AND prompt_tokens > 0 AND cached_tokens IS NOT NULL AND duration_ms > 0
   AND (time_to_first_token_ms IS NULL OR time_to_first_token_ms > 0)
-  AND (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
-  AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
-  AND (%(model)s::text IS NULL OR model = %(model)s::text)
-  AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+  AND -- include: fragments/call_filters.sql
 GROUP BY 1, 2, 3, 4, 5
 ORDER BY 1, 2, 3, 4, 5;

@@ -3,10 +3,10 @@
 -- Result:     none.
 WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_repriced)  -- Citus would look for it on its workers
 UPDATE llm_interactions AS i SET
-    prompt_token_price = s.new_prompt,
-    cached_token_price = s.new_cached,
-    cache_write_token_price = s.new_cache_write,
-    completion_token_price = s.new_completion,
+    prompt_token_price = s.new_prompt_price,
+    cached_token_price = s.new_cached_price,
+    cache_write_token_price = s.new_cache_write_price,
+    completion_token_price = s.new_completion_price,
     total_cost = s.new_total,
     original_cost = s.new_original,
     price_source = s.new_source

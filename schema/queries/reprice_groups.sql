@@ -5,10 +5,6 @@
 SELECT
     model, provider, service_tier, min(time) AS first_time, max(time) AS last_time, count(*) AS interactions
 FROM llm_interactions
-WHERE (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
-  AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
-  AND (%(model)s::text IS NULL OR model = %(model)s::text)
-  AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
-  AND (price_source IS NULL OR price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%')
+WHERE -- include: fragments/repriceable.sql
 GROUP BY model, provider, service_tier
 ORDER BY model, provider, service_tier;

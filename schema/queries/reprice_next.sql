@@ -8,11 +8,7 @@ WITH next AS (
     WHERE (%(after_time)s::timestamptz IS NULL OR time >= %(after_time)s::timestamptz)
       AND (%(after_time)s::timestamptz IS NULL
            OR (time, interaction_id) > (%(after_time)s::timestamptz, %(after_id)s::uuid))
-      AND (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
-      AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
-      AND (%(model)s::text IS NULL OR model = %(model)s::text)
-      AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
-      AND (price_source IS NULL OR price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%')
+      AND -- include: fragments/repriceable.sql
     ORDER BY time, interaction_id
     LIMIT %(size)s
 )

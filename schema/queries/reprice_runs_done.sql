@@ -3,9 +3,6 @@
 -- Result:     the count of rows is the count of runs.
 UPDATE price_change_runs AS p SET summed = TRUE
 FROM (
-    SELECT query_id, run_id FROM price_change_runs
-    WHERE change_id = %(change_id)s AND NOT summed
-    ORDER BY query_id, run_id
-    LIMIT %(size)s
+    -- include: fragments/runs_to_sum.sql
 ) AS r
 WHERE p.change_id = %(change_id)s AND p.query_id = r.query_id AND p.run_id = r.run_id;

@@ -10,9 +10,7 @@ SELECT
     original_cost - total_cost AS cost_savings, duration_ms, time_to_first_token_ms, success, error_type, finish_reason,
     tool_call_count, price_source, usage_anomaly
 FROM llm_interactions
-WHERE query_id = %(query_id)s AND run_id = %(run_id)s
-  AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-  AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+WHERE -- include: fragments/of_run.sql
   AND (
       %(after_time)s::timestamptz IS NULL
       OR (time, interaction_id) > (%(after_time)s::timestamptz, %(after_id)s::uuid)

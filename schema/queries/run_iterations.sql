@@ -8,15 +8,10 @@
 WITH calls AS (
     SELECT
         *,
-        coalesce(
-            iteration,
-            coalesce(max(iteration) OVER (), 0)
-                + count(*) FILTER (WHERE iteration IS NULL) OVER (ORDER BY time, interaction_id)
-        ) AS step
+        -- include: fragments/iteration_number.sql AS step
     FROM llm_interactions
-    WHERE query_id = %(query_id)s AND run_id = %(run_id)s
-      AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-      AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+    WHERE -- include: fragments/of_run.sql
+    WINDOW run AS ()
 )
 SELECT
     step AS iteration,
@@ -32,11 +27,9 @@ SELECT
         sum(greatest(prompt_tokens - coalesce(cache_write_tokens, 0), 0)) FILTER (WHERE cached_tokens IS NULL), 0
     )::bigint AS unreported_tokens,
     coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
-    sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
-        / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,
+    -- include: fragments/cache_hit_rate.sql AS cache_hit_rate,
     sum(total_cost) AS total_cost,
-    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-    sum(original_cost - total_cost) AS cost_savings
+    -- include: fragments/cost_savings.sql
 FROM calls
 GROUP BY step
 ORDER BY step;

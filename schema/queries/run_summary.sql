@@ -6,12 +6,7 @@
 --             none is. *_ms: milliseconds.
 WITH calls AS (
     SELECT
-        count(*) AS total_interactions,
-        count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-        count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-        count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
-        count(*) FILTER (WHERE NOT success) AS failed_interactions,
-        count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+        -- include: fragments/interaction_counts.sql,
         coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
         coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
         coalesce(sum(coalesce(total_tokens, prompt_tokens + coalesce(completion_tokens, 0))), 0)::bigint AS total_tokens,
@@ -19,11 +14,9 @@ WITH calls AS (
         coalesce(sum(uncached_prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0)::bigint AS total_uncached_tokens,
         coalesce(sum(cache_write_tokens), 0)::bigint AS total_cache_write_tokens,
         coalesce(sum(reasoning_tokens), 0)::bigint AS total_reasoning_tokens,
-        sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
-            / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate,
+        -- include: fragments/cache_hit_rate.sql AS cache_hit_rate,
         sum(total_cost) AS total_cost,
-        sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-        sum(original_cost - total_cost) AS cost_savings,
+        -- include: fragments/cost_savings.sql,
         avg(total_cost) AS avg_cost_per_interaction,
         avg(duration_ms) AS avg_duration_ms,
         avg(time_to_first_token_ms) AS avg_time_to_first_token_ms,
@@ -31,9 +24,7 @@ WITH calls AS (
         max(coalesce(end_time, time)) AS last_call_time,
         array_agg(DISTINCT model ORDER BY model) AS models
     FROM llm_interactions
-    WHERE query_id = %(query_id)s AND run_id = %(run_id)s
-      AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-      AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+    WHERE -- include: fragments/of_run.sql
 )
 SELECT
     %(query_id)s::text AS query_id,

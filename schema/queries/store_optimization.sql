@@ -11,15 +11,10 @@ WITH runs AS (
 calls AS (
     SELECT
         c.query_id, c.run_id, c.time, c.prompt_tokens, c.cached_tokens, c.total_cost, c.original_cost, c.success,
-        coalesce(
-            c.iteration,
-            coalesce(max(c.iteration) OVER run, 0)
-                + count(*) FILTER (WHERE c.iteration IS NULL) OVER (run ORDER BY c.time, c.interaction_id)
-        ) AS iteration
+        -- include: fragments/iteration_number.sql AS iteration
     FROM runs AS r
     JOIN llm_interactions AS c ON c.query_id = r.query_id AND c.run_id = r.run_id
-     AND c.time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-     AND c.time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+     AND -- include: fragments/call_time_bounds.sql
     WINDOW run AS (PARTITION BY c.query_id, c.run_id)
 ),
 steps AS (
@@ -27,8 +22,7 @@ steps AS (
         query_id, run_id, iteration,
         coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
         sum(cached_tokens)::bigint AS cached_tokens,
-        sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
-            / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_rate
+        -- include: fragments/cache_hit_rate.sql AS cache_hit_rate
     FROM calls
     GROUP BY query_id, run_id, iteration
 ),
@@ -55,18 +49,12 @@ totals AS (
     SELECT
         query_id, run_id,
         max(time) AS time,
-        count(*) AS total_interactions,
-        count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-        count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-        count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
-        count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+        -- include: fragments/interaction_counts.sql,
         coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
         coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
-        100 * sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL)::double precision
-            / nullif(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_savings_percentage,
-        sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-        sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS cached_cost,
-        sum(original_cost - total_cost) AS cost_savings
+        100 * -- include: fragments/cache_hit_rate.sql AS cache_savings_percentage,
+        -- include: fragments/cost_savings.sql,
+        sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS cached_cost
     FROM calls
     GROUP BY query_id, run_id
 )

@@ -25,23 +25,14 @@ FROM (
     JOIN query_run_summaries AS k ON k.query_id = r.query_id AND k.run_id = r.run_id
     CROSS JOIN LATERAL (
         SELECT
-            count(*) AS total_interactions,
-            count(*) FILTER (WHERE NOT success) AS failed_interactions,
-            coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
-            coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
+            -- include: fragments/run_sums.sql,
             coalesce(sum(coalesce(total_tokens, prompt_tokens + coalesce(completion_tokens, 0))), 0)::bigint AS total_tokens,
-            coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
             coalesce(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0)::bigint AS reported_prompt_tokens,
             coalesce(sum(cached_tokens) FILTER (WHERE prompt_tokens IS NOT NULL), 0)::bigint AS rated_cached_tokens,
-            sum(total_cost) AS total_cost,
-            avg(duration_ms) AS avg_duration_ms,
-            percentile_cont(0.50) WITHIN GROUP (ORDER BY duration_ms) AS p50_duration_ms,
-            percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95_duration_ms,
-            percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_ms) AS p99_duration_ms
+            -- include: fragments/run_latencies.sql
         FROM llm_interactions AS i
         WHERE i.query_id = k.query_id AND i.run_id = k.run_id
-          AND time >= coalesce(%(first_call)s::timestamptz, '-infinity')
-          AND time <= coalesce(%(last_call)s::timestamptz, 'infinity')
+          AND -- include: fragments/call_time_bounds.sql
     ) AS c
 ) AS t
 WHERE s.query_id = t.query_id AND s.run_id = t.run_id;

@@ -10,16 +10,7 @@
 WITH parts AS MATERIALIZED (
     SELECT
         date_trunc(%(unit)s::text, bucket, 'UTC') AS bucket, provider, model,
-        sum(total_interactions) AS total_interactions, sum(interactions_with_cache) AS interactions_with_cache,
-        sum(interactions_without_cache) AS interactions_without_cache,
-        sum(interactions_not_reported) AS interactions_not_reported, sum(failed_interactions) AS failed_interactions,
-        sum(unpriced_interactions) AS unpriced_interactions, sum(prompt_tokens) AS prompt_tokens,
-        sum(reported_prompt_tokens) AS reported_prompt_tokens, sum(completion_tokens) AS completion_tokens,
-        sum(cached_tokens) AS cached_tokens, sum(rated_cached_tokens) AS rated_cached_tokens,
-        sum(reported_uncached_tokens) AS reported_uncached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
-        sum(total_cost) AS total_cost, sum(original_cost) AS original_cost, sum(compared_cost) AS compared_cost,
-        sum(timed_interactions) AS timed_interactions, sum(duration_ms) AS duration_ms,
-        sum(streamed_interactions) AS streamed_interactions, sum(time_to_first_token_ms) AS time_to_first_token_ms
+        -- include: fragments/usage_of_hours.sql
     FROM cache_usage_hourly
     WHERE %(unit)s::text <> 'minute'
       AND (%(since)s::timestamptz IS NULL OR bucket >= %(since)s::timestamptz)
@@ -28,26 +19,7 @@ WITH parts AS MATERIALIZED (
     UNION ALL
     SELECT
         date_trunc('minute', time, 'UTC') AS bucket, provider, model,
-        count(*) AS total_interactions,
-        count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-        count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-        count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
-        count(*) FILTER (WHERE NOT success) AS failed_interactions,
-        count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
-        sum(prompt_tokens::bigint) AS prompt_tokens,
-        sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
-        sum(completion_tokens::bigint) AS completion_tokens,
-        sum(cached_tokens::bigint) AS cached_tokens,
-        sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
-        sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens,
-        sum(cache_write_tokens::bigint) AS cache_write_tokens,
-        sum(total_cost) AS total_cost,
-        sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-        sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
-        count(duration_ms) AS timed_interactions,
-        sum(duration_ms) AS duration_ms,
-        count(time_to_first_token_ms) AS streamed_interactions,
-        sum(time_to_first_token_ms) AS time_to_first_token_ms
+        -- include: fragments/usage_of_calls.sql
     FROM llm_interactions
     WHERE %(unit)s::text = 'minute'
       AND time >= coalesce(%(since)s::timestamptz, '-infinity')
@@ -59,25 +31,11 @@ sums AS (
     SELECT
         CASE WHEN grouping(part_bucket) = 0 THEN 'bucket' WHEN grouping(model) = 0 THEN 'model' ELSE 'total' END AS kind,
         part_bucket AS bucket, provider, model,
-        coalesce(sum(total_interactions), 0)::bigint AS total_interactions,
-        coalesce(sum(interactions_with_cache), 0)::bigint AS interactions_with_cache,
-        coalesce(sum(interactions_without_cache), 0)::bigint AS interactions_without_cache,
-        coalesce(sum(interactions_not_reported), 0)::bigint AS interactions_not_reported,
-        coalesce(sum(failed_interactions), 0)::bigint AS failed_interactions,
-        coalesce(sum(unpriced_interactions), 0)::bigint AS unpriced_interactions,
-        coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,
-        coalesce(sum(completion_tokens), 0)::bigint AS total_completion_tokens,
-        coalesce(sum(cached_tokens), 0)::bigint AS total_cached_tokens,
-        coalesce(sum(reported_uncached_tokens), 0)::bigint AS total_uncached_tokens,
+        -- include: fragments/usage_totals.sql,
         coalesce(sum(cache_write_tokens), 0)::bigint AS total_cache_write_tokens,
-        sum(rated_cached_tokens)::double precision / nullif(sum(reported_prompt_tokens), 0)::double precision
-            AS cache_hit_rate,
-        sum(total_cost) AS total_cost,
-        sum(original_cost) AS original_cost,
-        sum(original_cost) - sum(compared_cost) AS cost_savings,
-        sum(duration_ms) / nullif(sum(timed_interactions), 0)::double precision AS avg_duration_ms,
-        sum(time_to_first_token_ms) / nullif(sum(streamed_interactions), 0)::double precision
-            AS avg_time_to_first_token_ms
+        -- include: fragments/usage_hit_rate.sql AS cache_hit_rate,
+        -- include: fragments/usage_costs.sql,
+        -- include: fragments/usage_latencies.sql
     FROM (
         SELECT *, date_trunc(%(unit)s::text, bucket, 'UTC') AS part_bucket
         FROM parts

@@ -5,10 +5,7 @@
 SELECT
     model, provider, service_tier, min(time) AS first_time, max(time) AS last_time, count(*) AS interactions
 FROM llm_interactions
-WHERE (%(since)s::timestamptz IS NULL OR time >= %(since)s::timestamptz)
-  AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
-  AND (%(model)s::text IS NULL OR model = %(model)s::text)
-  AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+WHERE -- include: fragments/call_filters.sql
   AND prompt_tokens IS NOT NULL
 GROUP BY model, provider, service_tier
 ORDER BY model, provider, service_tier;
