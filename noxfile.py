@@ -35,7 +35,12 @@ SDKS = {
 }
 
 # The capture tests; tests/surfaces covers every way to make a call.
-CAPTURE = ("tests/integration/capture/test_capture.py", "tests/integration/capture/test_corpus.py", "tests/surfaces")
+CAPTURE = (
+    "tests/integration/capture/test_capture.py",
+    "tests/integration/capture/test_corpus.py",
+    "tests/integration/capture/test_http_client.py",
+    "tests/surfaces",
+)
 
 # Session name: the packages it installs, and its tests. Older versions than the lower bounds may work, untested.
 PROGRAMS = {

@@ -1,9 +1,9 @@
 """Process-level building blocks: guarding user code from our failures, fork hooks, locked files, signal-safe events."""
 
-from .import_wait import waited_for
+from .http_client import import_httpx2
 from .signal_event import Event
 
 __all__ = [
     "Event",
-    "waited_for",
+    "import_httpx2",
 ]

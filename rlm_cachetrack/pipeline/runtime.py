@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import fork_gate as _forking
 from rlm_cachetrack._process import guard as _guard
+from rlm_cachetrack._process import import_httpx2
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import ENV_FINGERPRINT_KEY, Settings, load_settings, redact
 from rlm_cachetrack.errors import (
@@ -148,11 +149,12 @@ class Runtime:
         return PriceBook.load(pricing)
 
     def check_pricing(self) -> None:
-        """Read the pricing file now, where the user can act.
+        """Read the pricing file now, where the user can act, and import what must not be imported on the writer thread.
 
         Raises:
             PricingError: The file cannot be used.
         """
+        import_httpx2()
         if self.settings.pricing is not None:
             self.price_book()
 

@@ -18,7 +18,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import fork_gate as _forking
-from rlm_cachetrack._process import waited_for
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
@@ -214,7 +213,7 @@ class BuiltInTable:
     def _providers(self) -> dict[str, Provider]:
         # Not a cached_property: in Python 3.11 that holds a lock, which a forked child would find locked for ever.
         if self._listed is None:
-            with _forking.gate, waited_for("httpx2"):
+            with _forking.gate:
                 from genai_prices.data import providers
 
             self._listed = {provider.id: provider for provider in providers}
