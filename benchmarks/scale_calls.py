@@ -17,7 +17,7 @@ from typing import Any
 
 from rlm_cachetrack import RecordBatch
 from rlm_cachetrack.journal.call_event import kept_ms
-from rlm_cachetrack.pricing.price_book import amounts
+from rlm_cachetrack.pricing import amounts
 from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, call_id_halves
 from rlm_cachetrack.store.binary_copy import pack_fields
 

@@ -110,8 +110,7 @@ _NAMES = ("prompt", "cached", "cache_write", "completion")
 
 
 def _per_million(quote: Quote) -> list[float]:
-    rates = quote.rates
-    return [round(price * 1_000, 9) for price in (rates.prompt, rates.cached, rates.cache_write, rates.completion)]
+    return [round(price * 1_000, 9) for price in quote.rates.prices]
 
 
 def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:

@@ -1,7 +1,9 @@
 """Turn token usage into cost: price book, built-in price table, pricing file."""
 
-from .builtin_table import snapshot_names
-from .price_book import Cost, Period, PriceBook, Quote, Rates, Schedule, amounts, example, schema_path
+from .costs import Cost, amounts
+from .names import snapshot_names
+from .price_book import PriceBook, Quote, example, schema_path
+from .schedules import Period, Rates, Schedule
 
 __all__ = [
     "Cost",

@@ -8,10 +8,7 @@ himself under a vendor's name.
 from __future__ import annotations
 
 import difflib
-import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from importlib.metadata import version
@@ -19,147 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import fork_gate as _forking
 
+from .names import (
+    BASE_TIER,
+    PROVIDER_IDS,
+    SELF_PRICED_PROVIDERS,
+    VENDOR_MODELS,
+    canonical_provider,
+    snapshot_names,
+)
+from .schedules import Period, Rates, Schedule
+
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-__all__ = ["BASE_TIER", "BuiltInTable", "Period", "Rates", "Schedule", "canonical_provider", "snapshot_names"]
-
-BASE_TIER = "default"
+__all__ = ["BuiltInTable"]
 
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
 
-# The provider names of capture, and common spellings, in the ids of genai-prices. None is "nobody knows who".
-_PROVIDER_IDS: Mapping[str, str | None] = {
-    "unknown": None,
-    "xai": "x-ai",
-    "bedrock": "aws",
-    "amazon-bedrock": "aws",
-    "gemini": "google",
-    "gemini-compat": "google",
-    "vertex": "google",
-    "vertex-ai": "google",
-    "moonshot": "moonshotai",
-    "azure-openai": "azure",
-    "z-ai": "zai",
-}
-# Who serves models at a price of his own, or on his own machine: a vendor's price would be a guess there,
-# whatever the model is called ("gpt-4" is a popular --served-model-name of vLLM). The YAML can price them.
-_OWN_PRICES = frozenset(
-    """vllm ollama llamacpp llama-cpp lmstudio gpustack sglang tgi localai xinference
-    watsonx snowflake heroku crusoe alibaba huggingface github github-models""".split()  # noqa: SIM905
-)
-# Names that only the vendor's own service answers to: the name alone gives the price, through any proxy.
-# Models with open weights are left out on purpose: anybody may serve gpt-oss, llama or glm at any price.
-_VENDOR_NAMES: Mapping[str, re.Pattern[str]] = {
-    "openai": re.compile(r"gpt-(?!oss)|chatgpt-|o[134](-|$)|codex-|computer-use|text-embedding-|ft:(gpt|o\d)-"),
-    "anthropic": re.compile(r"claude-"),
-    "google": re.compile(r"gemini-"),
-    "x-ai": re.compile(r"grok-"),
-    "deepseek": re.compile(r"deepseek-(chat|reasoner)$"),
-    "mistral": re.compile(r"(mistral|ministral|magistral|codestral|devstral|pixtral)-.*latest$"),
-    "perplexity": re.compile(r"sonar(-|$)"),
-    "cohere": re.compile(r"command-"),
-    "voyageai": re.compile(r"voyage-"),
-}
-_FULL_DATE = re.compile(r"[-@]20\d{2}(-?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])$")
-_MONTH_DAY = re.compile(r"-(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$")
 # What a price list of genai-prices may charge by that TokenUsage cannot show.
 _NOT_BY_TOKENS = frozenset({"requests_kcount", "output_reasoning_mtok", "output_citation_mtok"})
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """The prices of one call, in USD per 1,000 tokens.
-
-    Attributes:
-        prompt: Price of input that was neither read from the cache nor written to it.
-        cached: Price of input read from the cache.
-        cache_write: Price of input written to the cache.
-        completion: Price of output.
-        source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that anyone can look it up again.
-        by_tokens_alone: False where the provider also charges what tokens do not show, such as a fee a
-            request: the prices hold, but no total can be computed from them.
-    """
-
-    prompt: float
-    cached: float
-    cache_write: float
-    completion: float
-    source: str
-    by_tokens_alone: bool = True
-
-
-def canonical_provider(name: str | None) -> str | None:
-    """The id by which price lists know a provider; None where nobody knows who it is."""
-    key = (name or "unknown").strip().lower()
-    return _PROVIDER_IDS.get(key, _PROVIDER_IDS.get(key.replace("_", "-"), key))
-
-
-def snapshot_names(model: str, *, month_day: bool = True) -> tuple[str, ...]:
-    """The names to look a model up by: its own, then without the date of a snapshot.
-
-    Args:
-        model: Such as ``gpt-5-2025-08-07``, ``claude-sonnet-4-20250514``.
-        month_day: Also take ``-0613`` of ``gpt-4-0613`` for a date.
-    """
-    base = _FULL_DATE.sub("", model)
-    if base == model and month_day:
-        base = _MONTH_DAY.sub("", model)
-    return (model, base) if base not in (model, "") else (model,)
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Prices while they do not change: ``rates[i]`` is for prompts of more than ``starts[i - 1]`` tokens."""
-
-    starts: tuple[int, ...]
-    rates: tuple[Rates, ...]
-
-
-class Schedule:
-    """The prices of one model at one provider and tier over time.
-
-    Args:
-        always: The one period there is; None where prices change, …
-        resolve: … and this tells those of a moment in UTC, …
-        days: … which can differ only from these days (ordinals) on, …
-        times: … and only from these times of a day on. None: at any moment, so that nothing is remembered.
-    """
-
-    __slots__ = ("_days", "_periods", "_resolve", "_times", "always")
-
-    def __init__(
-        self,
-        always: Period | None,
-        resolve: Callable[[datetime], Period | None] | None = None,
-        days: Iterable[int] = (),
-        times: Iterable[time] | None = (),
-    ) -> None:
-        self.always = always
-        self._resolve = resolve
-        self._days = sorted(set(days))
-        self._times = None if times is None else sorted(set(times))
-        self._periods: dict[tuple[int, int], Period | None] = {}
-
-    @property
-    def changes(self) -> tuple[list[int], list[time] | None]:
-        """The days (as ordinals) and the times of a day (UTC; None: any) at which prices may change."""
-        return self._days, self._times
-
-    def at(self, moment: datetime | None) -> Period | None:
-        """Return the prices at a moment (None: now), None if the model has none then."""
-        if self._resolve is None:
-            return self.always
-        if moment is None:
-            moment = datetime.now(UTC)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        if self._times is None:
-            return self._resolve(moment)
-        key = (bisect_right(self._days, moment.toordinal()), bisect_right(self._times, moment.time()))
-        if key not in self._periods:
-            self._periods[key] = self._resolve(moment)
-        return self._periods[key]
 
 
 class BuiltInTable:
@@ -174,7 +50,7 @@ class BuiltInTable:
 
     def find(self, model: str, provider: str | None, tier: str) -> Schedule | None:
         """The schedule of a model, or None. ``provider`` is canonical, None for "nobody knows"."""
-        if provider in _OWN_PRICES:
+        if provider in SELF_PRICED_PROVIDERS:
             return None
         for name in snapshot_names(model, month_day=False):
             hit = self._model(name, provider)
@@ -201,7 +77,7 @@ class BuiltInTable:
         that a name is not among those that need no list.
         """
         key = canonical_provider(name)
-        known = {*_PROVIDER_IDS, *filter(None, _PROVIDER_IDS.values()), *_VENDOR_NAMES, *_OWN_PRICES}
+        known = {*PROVIDER_IDS, *filter(None, PROVIDER_IDS.values()), *VENDOR_MODELS, *SELF_PRICED_PROVIDERS}
         if key is None or key in known:
             return None
         known |= self._providers.keys()
@@ -223,9 +99,9 @@ class BuiltInTable:
         listed = self._providers.get(provider) if provider else None
         if listed is None:
             prefix, slash, rest = name.partition("/")
-            if slash and (canonical_provider(prefix) in _VENDOR_NAMES or prefix == "azure"):
+            if slash and (canonical_provider(prefix) in VENDOR_MODELS or prefix == "azure"):
                 name = rest  # as gateways write it: openai/gpt-5
-            vendor = next((key for key, names in _VENDOR_NAMES.items() if names.match(name.lower())), None)
+            vendor = next((key for key, names in VENDOR_MODELS.items() if names.match(name.lower())), None)
             listed = self._providers.get(vendor) if vendor else None
         if listed is None:
             return None

@@ -13,7 +13,6 @@ provider bills beside tokens (web searches, storage) is in the cost only where t
 
 from __future__ import annotations
 
-import math
 import os
 from bisect import bisect_left
 from dataclasses import dataclass, replace
@@ -24,64 +23,23 @@ from typing import TYPE_CHECKING
 
 from rlm_cachetrack._process import fork_gate as _forking
 
-from .builtin_table import BASE_TIER, BuiltInTable, Period, Rates, Schedule, canonical_provider, snapshot_names
-from .layers import ALWAYS, Layer, discounted, layered
+from .builtin_table import BuiltInTable
+from .costs import UNPRICED, Cost, Prices, amounts, completed, shifted
+from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
+from .rules import ALWAYS
+from .schedules import Layer, Period, Rates, Schedule, discounted, layered
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.pricing.file import Bands, PricingFile
     from rlm_cachetrack.usage import TokenUsage
 
-__all__ = [
-    "BASE_TIER",
-    "UNPRICED",
-    "Cost",
-    "Period",
-    "PriceBook",
-    "Quote",
-    "Rates",
-    "Schedule",
-    "amounts",
-    "canonical_provider",
-    "example",
-    "schema_path",
-    "snapshot_names",
-]
+    from .rules import Bands, PricingFile
 
-# prompt, cached, cache_write, completion in USD per 1,000 tokens; None where not known.
-_Prices = tuple[float | None, float | None, float | None, float | None]
+__all__ = ["PriceBook", "Quote", "example", "schema_path"]
 
-# How providers say that nothing special was served. Source: https://console.groq.com/docs/service-tiers,
-# https://openrouter.ai/docs/guides/features/service-tiers; 2026-11-23.
-_BASE_TIERS = frozenset({"", BASE_TIER, "auto", "standard", "standard_only", "on_demand"})
-TIERS = (BASE_TIER, "flex", "priority", "batch", "scale", "performance", "ultrafast")
-"""The service tiers that a price may be known of."""
-# Source: https://openrouter.ai/docs/client-sdks/python/components/responsesrequestservicetier; 2026-11-23.
-_TIER_ALIASES = {"fast": "priority"}
 # Model names come from servers, so what is remembered of them must not grow for ever.
 _MAX_SCHEDULES = 10_000
 # Of a file: when it was changed, its size, and which file it is: an editor replaces it by another of the same name.
 _Stamp = tuple[int, int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a call cost and by which prices, as the record keeps it. None is "not known", never 0.
-
-    Attributes:
-        prompt_token_price: USD per 1,000 tokens, like the three other prices.
-        total_cost: What the call cost, in USD.
-        original_cost: What it would have cost with nothing cached and nothing written, in USD.
-        price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` where the provider returned
-            the cost, ``record`` where prices or costs were given by hand, None without a price.
-    """
-
-    prompt_token_price: float | None = None
-    cached_token_price: float | None = None
-    cache_write_token_price: float | None = None
-    completion_token_price: float | None = None
-    total_cost: float | None = None
-    original_cost: float | None = None
-    price_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +50,6 @@ class Quote:
     service_tier: str
     above: int
     rates: Rates
-
-
-UNPRICED = Cost()
-"""The cost of a call of which no price is known."""
 
 
 class PriceBook:
@@ -191,7 +145,7 @@ class PriceBook:
     def quotes(self, model: str, provider: str | None = None, at: datetime | None = None) -> list[Quote]:
         """What a model costs at every tier and size of prompt that has a price; arguments as in `rates`."""
         found = []
-        for tier in TIERS:
+        for tier in (BASE_TIER, *TIERS):
             schedule = self.schedule(model=model, provider=provider, service_tier=tier)
             period = None if schedule is None else schedule.always or schedule.at(at)
             if period is not None:
@@ -220,10 +174,10 @@ class PriceBook:
         returned = usage.provider_cost_usd
         if rates is None:
             return UNPRICED if returned is None else Cost(total_cost=returned, price_source="provider")
-        prices = (rates.prompt, rates.cached, rates.cache_write, rates.completion)
+        prices = rates.prices
         total, original = _amounts(usage, prices)
         if returned is not None:
-            return Cost(*prices, returned, _shifted(returned, total, original), "provider")
+            return Cost(*prices, returned, shifted(returned, total, original), "provider")
         if not rates.by_tokens_alone:
             total = original = None
         return Cost(*prices, total, original, rates.source)
@@ -253,24 +207,22 @@ class PriceBook:
             return self.cost(usage, model=model, provider=provider, service_tier=service_tier, at=at)
         size = usage.prompt_tokens
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)
-        prices = _completed(given, rates)
+        prices = completed(given, rates)
         total, original = _amounts(usage, prices)
         by_hand = given.prompt_token_price is not None and given.completion_token_price is not None
         if rates is not None and not rates.by_tokens_alone and not by_hand:
             total = original = None
         known = given.total_cost if given.total_cost is not None else usage.provider_cost_usd
         if known is not None:
-            shifted = _shifted(known, total, original)
-            if shifted is None and usage.cached_tokens == 0 and not usage.cache_write_tokens:
-                shifted = known
-            total, original = known, shifted
+            total, original = known, shifted(known, total, original)
+            if original is None and usage.cached_tokens == 0 and not usage.cache_write_tokens:
+                original = known
         if given.original_cost is not None:
             original = given.original_cost
         return Cost(*prices, total, original, given.price_source or "record")
 
     def _find(self, model: str, provider: str | None, service_tier: str | None) -> Schedule | None:
-        tier = (service_tier or "").strip().lower()
-        tier = BASE_TIER if tier in _BASE_TIERS else _TIER_ALIASES.get(tier, tier)
+        tier = canonical_tier(service_tier)
         wanted = canonical_provider(provider)
         if self._file is None:
             return self._table.find(model, wanted, tier)
@@ -332,59 +284,5 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _amounts(usage: TokenUsage, prices: _Prices) -> tuple[float | None, float | None]:
+def _amounts(usage: TokenUsage, prices: Prices) -> tuple[float | None, float | None]:
     return amounts(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.cache_write_tokens, prices)
-
-
-def amounts(
-    prompt: int | None, completion: int | None, cached: int | None, written: int | None, prices: _Prices
-) -> tuple[float | None, float | None]:
-    """Total and original cost in USD; None where input is not reported or tokens used have no price.
-
-    The counts are those of a :class:`~.reading.TokenUsage`, the prices those of :class:`Rates`: prompt,
-    cached, written, completion.
-    """
-    if prompt is None:
-        return None, None
-    cached = cached or 0
-    written = written or 0
-    completion = completion or 0  # embeddings report none
-    plain = max(prompt - cached - written, 0)
-    prompt_price, cached_price, write_price, completion_price = prices
-    if prompt_price is None or cached_price is None or write_price is None or completion_price is None:
-        paid = _paid(completion, completion_price)
-        original = _paid(prompt, prompt_price) + paid
-        total = _paid(plain, prompt_price) + _paid(cached, cached_price) + _paid(written, write_price) + paid
-    else:  # the usual case, without calls
-        paid = completion * completion_price
-        original = prompt * prompt_price + paid
-        total = plain * prompt_price + cached * cached_price + written * write_price + paid
-    # Only "not known" is not equal to itself.
-    return (total / 1_000 if total == total else None), (original / 1_000 if original == original else None)
-
-
-def _paid(tokens: int, price: float | None) -> float:
-    """The price of tokens in thousandths of a USD; not-a-number where they have none, which any sum keeps."""
-    if not tokens:
-        return 0.0
-    return math.nan if price is None else tokens * price
-
-
-def _shifted(known: float, total: float | None, original: float | None) -> float | None:
-    """The original cost to a total known from elsewhere: the prices tell the difference only."""
-    return None if total is None or original is None else known + (original - total)
-
-
-def _completed(given: Cost, rates: Rates | None) -> _Prices:
-    """The four prices: those given, then the list's, its cache prices scaled to a prompt price given."""
-    prompt = given.prompt_token_price
-    cached = write = prompt
-    if rates is not None and (prompt is None or rates.prompt > 0):
-        scale = 1.0 if prompt is None else prompt / rates.prompt
-        cached, write = rates.cached * scale, rates.cache_write * scale
-    return (
-        prompt if prompt is not None or rates is None else rates.prompt,
-        cached if given.cached_token_price is None else given.cached_token_price,
-        write if given.cache_write_token_price is None else given.cache_write_token_price,
-        rates.completion if given.completion_token_price is None and rates else given.completion_token_price,
-    )

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.pricing import snapshot_names
+from rlm_cachetrack.pricing import amounts, snapshot_names
 
 from .openai_exports import Line, read_export
 
@@ -145,13 +145,10 @@ def _exported(
         if rates is None:
             total.priced = False
             continue
-        plain = max(line.prompt_tokens - line.cached_tokens - line.cache_write_tokens, 0)
-        total.cost += (
-            plain * rates.prompt
-            + line.cached_tokens * rates.cached
-            + line.cache_write_tokens * rates.cache_write
-            + line.completion_tokens * rates.completion
-        ) / 1000
+        cost, _ = amounts(
+            line.prompt_tokens, line.completion_tokens, line.cached_tokens, line.cache_write_tokens, rates.prices
+        )
+        total.cost += cost or 0.0
     return found
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, combinations, product
+from itertools import combinations
 from typing import Any
 
-from rlm_cachetrack.pricing.builtin_table import BuiltInTable, canonical_provider
+from rlm_cachetrack.pricing.builtin_table import BuiltInTable
+from rlm_cachetrack.pricing.names import canonical_provider
+from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile, Span, intersect
 
-from .rules import ModelRule, Pattern, PricingFile, Span, intersect
 from .schema import Discount
 from .yaml_nodes import Mistakes, Table, Values
 
 __all__ = ["check", "dotted", "entries"]
-
-_MOST_WORDS = 12
-_MOST_REPEATED = 100
 
 
 def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
@@ -47,7 +45,6 @@ def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any],
     _providers(root, table, mistakes)
     _aliases(root, rules, table, mistakes)
     _overlaps(root, rules, mistakes)
-    _expressions(root, rules, table, mistakes)
     _discounts(root, discounts, mistakes)
 
 
@@ -139,79 +136,9 @@ def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
 def _overlaps(root: Table, rules: Sequence[ModelRule], mistakes: Mistakes) -> None:
     for one, other in combinations(rules, 2):
         if one.name == other.name and one.provider == other.provider and intersect(one.span, other.span):
-            _overlap(root, one, other, f"holds at the same time as {_key(one)}", mistakes)
-
-
-def _overlap(root: Table, one: ModelRule, other: ModelRule, found: str, mistakes: Mistakes) -> None:
-    mistakes.add(
-        _line(root, other),
-        _key(other),
-        f"{found} (line {_line(root, one)})",
-        "another provider, or other days (valid_from, valid_to)",
-    )
-
-
-def _expressions(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:
-    """Two expressions that fit one name: whose price would it be?"""
-    patterns = {rule.name: _pattern(rule.name, ()) for rule in rules}
-    expressions = [rule for rule in rules if patterns[rule.name].regex is not None]
-    if len({rule.name for rule in expressions}) < 2:
-        return
-    listed = [*(rule.alias for rule in rules if rule.alias), *table.names()]
-    for one, other in combinations(expressions, 2):
-        if one.name == other.name or one.provider != other.provider or not intersect(one.span, other.span):
-            continue
-        first, second = patterns[one.name].regex, patterns[other.name].regex
-        if first is None or second is None:
-            continue
-        names = chain(listed, _examples(first, second))
-        both = next((name for name in names if first.fullmatch(name) and second.fullmatch(name)), None)
-        if both is not None:
-            _overlap(root, one, other, f"fits {both}, as does {_key(one)}", mistakes)
-
-
-def _examples(one: re.Pattern[str], other: re.Pattern[str]) -> Iterator[str]:
-    """Names that both expressions may fit, made from what they consist of: a search, no proof that there is none."""
-    parser = getattr(re, "_parser", None)  # the standard library's own; without it only listed names are tried
-    if parser is None:
-        return
-    first, second = (sorted(_words(parser.parse(pattern.pattern)), key=len) for pattern in (one, other))
-    yield from chain(first, second)
-    for left, right in product(first, second):
-        yield from (left + right, right + left)
-
-
-def _words(parsed: Iterable[tuple[Any, Any]]) -> set[str]:
-    """Some short texts that fit a part of an expression, as the parser of `re` gives it."""
-    words = {""}
-    for kind, what in parsed:
-        words = {left + right for left in words for right in _part(str(kind), what)}
-        words = set(sorted(words, key=lambda word: (len(word), word))[:_MOST_WORDS])
-    return words
-
-
-def _part(kind: str, what: Any) -> set[str]:
-    match kind:
-        case "LITERAL":
-            return {chr(what)}
-        case "ANY" | "NOT_LITERAL" | "CATEGORY":
-            return {"a", "1", "-"}
-        case "RANGE":
-            return {chr(what[0]), chr(what[1])}
-        case "IN":
-            return {word for inner, value in what for word in _part(str(inner), value)}
-        case "BRANCH":
-            return {word for branch in what[1] for word in _words(branch)}
-        case "SUBPATTERN":
-            return _words(what[3])
-        case "ATOMIC_GROUP":
-            return _words(what)
-        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-            least, most, inner = what
-            counts = {least, min(int(most), least + 1)}
-            return {word * count for word in _words(inner) for count in counts if count <= _MOST_REPEATED}
-        case _:  # an anchor, a look to either side: what comes of it is tried by the expression itself
-            return {""}
+            found = f"holds at the same time as {_key(one)} (line {_line(root, one)})"
+            expected = "another provider, or other days (valid_from, valid_to)"
+            mistakes.add(_line(root, other), _key(other), found, expected)
 
 
 def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) -> None:

@@ -19,10 +19,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlm_cachetrack.errors import PricingError
-from rlm_cachetrack.pricing.builtin_table import BASE_TIER, canonical_provider
+from rlm_cachetrack.pricing.names import BASE_TIER, canonical_provider
+from rlm_cachetrack.pricing.rules import Bands, DiscountRule, FourPrices, ModelRule, Pattern, PricingFile
 
-from . import cross_checks as overlaps
-from .rules import Bands, DiscountRule, FourPrices, ModelRule, Pattern, PricingFile
+from .cross_checks import check, dotted, entries
 from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, Prices, TierPrices
 from .yaml_nodes import Mistakes, Table, Text, Values, read_yaml, shown
 
@@ -65,7 +65,7 @@ def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
     document = _validated(root, mistakes)
     _check_units(root, mistakes)
     models = list(_rules(document))
-    overlaps.check(root, models, document.discounts, mistakes)
+    check(root, models, document.discounts, mistakes)
     mistakes.raise_if_any()
     return _compiled(file.name, hashlib.sha256(data).hexdigest()[:8], models, document)
 
@@ -146,7 +146,7 @@ def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) 
         found, expected = "is an empty list", _LISTS[path[0]]
     elif error["type"] in ("model_type", "dict_type", "list_type", "model_attributes_type"):
         expected = _SHAPES.get(key) or (_ENTRY if path[0] == "models" and _is_entry(path) else "prices")
-    mistakes.add(line, overlaps.dotted(path), found, expected)
+    mistakes.add(line, dotted(path), found, expected)
     return tuple(path)
 
 
@@ -207,11 +207,9 @@ def _check_units(root: Table, mistakes: Mistakes) -> None:
     """Every entry with prices needs a unit; a wrong one at the top is one mistake, not one more a model."""
     if "per" in root or not isinstance(root.get("models"), Table):
         return
-    for path, line, entry in overlaps.entries(root):
+    for path, line, entry in entries(root):
         if isinstance(entry, Table) and "alias" not in entry and "per" not in entry:
-            mistakes.add(
-                line, f"{overlaps.dotted(path)}.per", "is missing", "per: 1M or per: 1K, at the top or at the model"
-            )
+            mistakes.add(line, f"{dotted(path)}.per", "is missing", "per: 1M or per: 1K, at the top or at the model")
 
 
 # -- to rules ----------------------------------------------------------------------------------------------------------

@@ -25,14 +25,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from rlm_cachetrack.pricing.names import TIERS
+
 from .yaml_nodes import Text, shown
 
-__all__ = ["PER", "PRICE", "TIERS", "VERSION", "AliasEntry", "Discount", "Document", "Entry", "Prices", "TierPrices"]
+__all__ = ["PER", "PRICE", "VERSION", "AliasEntry", "Discount", "Document", "Entry", "Prices", "TierPrices"]
 
 VERSION = "1"
 PER = {"1M": 1_000_000, "1K": 1_000}
-# What providers answer in `service_tier` beside the base tier, and "batch" for the Batch API.
-TIERS = ("flex", "priority", "batch", "scale", "performance", "ultrafast")
 PRICE = "price"
 """The type of the error of a price, whose unit depends on what stands around it."""
 

@@ -13,7 +13,8 @@ import pytest
 
 from rlm_cachetrack.errors import ConfigError, PricingError
 from rlm_cachetrack.pricing import price_book as pricing
-from rlm_cachetrack.pricing.price_book import UNPRICED, Cost, PriceBook
+from rlm_cachetrack.pricing.costs import UNPRICED, Cost
+from rlm_cachetrack.pricing.price_book import PriceBook
 from rlm_cachetrack.usage.reading import TokenUsage
 
 # After every dated price that the tests rely on, so that a newer table cannot change what is expected.

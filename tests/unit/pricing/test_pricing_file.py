@@ -272,16 +272,6 @@ MORE_MISTAKES = {
         6,
         "models.m[1]: holds at the same time as models.m[0] (line 5); expected another provider, or other days",
     ),
-    "two expressions for one name": (
-        "  /gpt-5-m.*/: {prompt: 1, completion: 1}\n  /gpt-.*-mini/: {prompt: 2, completion: 1}\n",
-        5,
-        "models./gpt-.*-mini/: fits gpt-5-mini, as does models./gpt-5-m.*/ (line 4); expected another provider",
-    ),
-    "two expressions for a name that nobody lists": (
-        "  /ours-\\d.*/: {prompt: 1, completion: 1}\n  /.*-(small|tiny)/: {prompt: 2, completion: 1}\n",
-        5,
-        "models./.*-(small|tiny)/: fits ours-1-tiny, as does models./ours-\\d.*/ (line 4); expected another",
-    ),
     "one band written in two ways": (
         "  m:\n    prompt: 1\n    completion: 1\n    above:\n      272000: {prompt: 1, completion: 1}\n"
         "      272_000: {prompt: 2, completion: 1}\n",
@@ -354,9 +344,21 @@ def test_a_provider_of_ones_own_is_no_mistake(book: Any, provider: str) -> None:
     assert prompt_price(found, "m", provider=provider) == (3 if provider == "unknown" else 1.5)
 
 
-def test_expressions_that_have_no_name_in_common_stand_beside_each_other(book: Any) -> None:
-    found = book(HEAD + "  /ours-a.*/: {prompt: 1, completion: 1}\n  /ours-b.*/: {prompt: 2, completion: 1}\n")
-    assert (prompt_price(found, "ours-a-1"), prompt_price(found, "ours-b-1")) == (1, 2)
+def test_the_first_expression_that_matches_a_name_prices_it(book: Any) -> None:
+    found = book(
+        HEAD + "  /ours-a.*/: {prompt: 1, completion: 1}\n"
+        "  /ours-.*/: {prompt: 2, completion: 1}\n"
+        "  /ours-b.*/: {prompt: 3, completion: 1}\n"
+    )
+    assert [prompt_price(found, name) for name in ("ours-a-1", "ours-b-1", "other")] == [1, 2, None]
+
+
+def test_an_expression_for_another_provider_leaves_the_call_to_the_next(book: Any) -> None:
+    found = book(
+        HEAD + "  /ours-.*/: {provider: azure, prompt: 1, completion: 1}\n"
+        "  /.*-small/: {provider: openai, prompt: 2, completion: 1}\n"
+    )
+    assert [prompt_price(found, "ours-small", provider=name) for name in ("azure", "openai")] == [1, 2]
 
 
 def test_an_entry_that_contains_itself_is_a_mistake_and_no_endless_loop(book: Any) -> None:

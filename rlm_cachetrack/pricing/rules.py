@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from rlm_cachetrack.pricing.builtin_table import snapshot_names
+from .names import snapshot_names
 
-__all__ = ["Bands", "DiscountRule", "FourPrices", "ModelRule", "Pattern", "PricingFile", "Span", "intersect"]
+__all__ = ["ALWAYS", "Bands", "DiscountRule", "FourPrices", "ModelRule", "Pattern", "PricingFile", "Span", "intersect"]
 
 
 class FourPrices(NamedTuple):
@@ -38,6 +38,9 @@ class Span(NamedTuple):
     def holds(self, moment: datetime) -> bool:
         """Whether ``moment`` lies within."""
         return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+
+
+ALWAYS = Span(None, None)
 
 
 def intersect(one: Span, other: Span) -> bool:

@@ -1,0 +1,95 @@
+"""The arithmetic of a cost: token counts and four prices become USD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .schedules import Rates
+
+__all__ = ["UNPRICED", "Cost", "Prices", "amounts", "completed", "shifted"]
+
+Prices = tuple[float | None, float | None, float | None, float | None]
+"""Prices of prompt, cached, written and completion tokens in USD per 1,000; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call cost and by which prices, as the record keeps it. None is "not known", never 0.
+
+    Attributes:
+        prompt_token_price: USD per 1,000 tokens, like the three other prices.
+        total_cost: What the call cost, in USD.
+        original_cost: What it would have cost with nothing cached and nothing written, in USD.
+        price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` where the provider returned
+            the cost, ``record`` where prices or costs were given by hand, None without a price.
+    """
+
+    prompt_token_price: float | None = None
+    cached_token_price: float | None = None
+    cache_write_token_price: float | None = None
+    completion_token_price: float | None = None
+    total_cost: float | None = None
+    original_cost: float | None = None
+    price_source: str | None = None
+
+
+UNPRICED = Cost()
+"""The cost of a call of which no price is known."""
+
+
+def amounts(
+    prompt: int | None, completion: int | None, cached: int | None, written: int | None, prices: Prices
+) -> tuple[float | None, float | None]:
+    """Return the total and the original cost of a call in USD.
+
+    Both are None if input is not reported; each is None if tokens that were used have no price. The SQL of
+    re-pricing adds the parts in the same order, so both give the same bits.
+
+    Args:
+        prompt: All input tokens; None: not reported.
+        completion: All output tokens; None, as with embeddings, is 0.
+        cached: Input tokens read from the cache.
+        written: Input tokens written to the cache.
+        prices: USD per 1,000 tokens.
+    """
+    if prompt is None:
+        return None, None
+    cached, written, completion = cached or 0, written or 0, completion or 0
+    plain = max(prompt - cached - written, 0)
+    prompt_price, cached_price, write_price, completion_price = prices
+    output = (completion, completion_price)
+    total = _sum(((plain, prompt_price), (cached, cached_price), (written, write_price), output))
+    return total, _sum(((prompt, prompt_price), output))
+
+
+def _sum(parts: Iterable[tuple[int, float | None]]) -> float | None:
+    amount = 0.0
+    for tokens, price in parts:
+        if tokens:
+            if price is None:
+                return None
+            amount += tokens * price
+    return amount / 1_000
+
+
+def shifted(known: float, total: float | None, original: float | None) -> float | None:
+    """The original cost to a total known from elsewhere: the prices tell the difference only."""
+    return None if total is None or original is None else known + (original - total)
+
+
+def completed(given: Cost, rates: Rates | None) -> Prices:
+    """The four prices: those given, then the list's, its cache prices scaled to a prompt price given."""
+    prompt = given.prompt_token_price
+    cached = write = prompt
+    if rates is not None and (prompt is None or rates.prompt > 0):
+        scale = 1.0 if prompt is None else prompt / rates.prompt
+        cached, write = rates.cached * scale, rates.cache_write * scale
+    return (
+        prompt if prompt is not None or rates is None else rates.prompt,
+        cached if given.cached_token_price is None else given.cached_token_price,
+        write if given.cache_write_token_price is None else given.cache_write_token_price,
+        rates.completion if given.completion_token_price is None and rates else given.completion_token_price,
+    )

@@ -1,0 +1,169 @@
+"""Prices of one model over time and by size of the prompt, and how several such schedules combine."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
+from typing import NamedTuple
+
+from .rules import ALWAYS, DiscountRule, Span
+
+__all__ = ["Layer", "Period", "Rates", "Schedule", "discounted", "layered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The prices of one call, in USD per 1,000 tokens.
+
+    Attributes:
+        prompt: Price of input that was neither read from the cache nor written to it.
+        cached: Price of input read from the cache.
+        cache_write: Price of input written to the cache.
+        completion: Price of output.
+        source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that anyone can look it up again.
+        by_tokens_alone: False where the provider also charges what tokens do not show, such as a fee a
+            request: the prices hold, but no total can be computed from them.
+    """
+
+    prompt: float
+    cached: float
+    cache_write: float
+    completion: float
+    source: str
+    by_tokens_alone: bool = True
+
+    @property
+    def prices(self) -> tuple[float, float, float, float]:
+        """The four prices in the order in which :func:`~.amounts` takes them."""
+        return self.prompt, self.cached, self.cache_write, self.completion
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Prices while they do not change: ``rates[i]`` is for prompts of more than ``starts[i - 1]`` tokens."""
+
+    starts: tuple[int, ...]
+    rates: tuple[Rates, ...]
+
+
+class Schedule:
+    """The prices of one model at one provider and tier over time.
+
+    Args:
+        always: The one period there is; None where prices change, …
+        resolve: … and this tells those of a moment in UTC, …
+        days: … which can differ only from these days (ordinals) on, …
+        times: … and only from these times of a day on. None: at any moment, so that nothing is remembered.
+    """
+
+    __slots__ = ("_days", "_periods", "_resolve", "_times", "always")
+
+    def __init__(
+        self,
+        always: Period | None,
+        resolve: Callable[[datetime], Period | None] | None = None,
+        days: Iterable[int] = (),
+        times: Iterable[time] | None = (),
+    ) -> None:
+        self.always = always
+        self._resolve = resolve
+        self._days = sorted(set(days))
+        self._times = None if times is None else sorted(set(times))
+        self._periods: dict[tuple[int, int], Period | None] = {}
+
+    @property
+    def changes(self) -> tuple[list[int], list[time] | None]:
+        """The days (as ordinals) and the times of a day (UTC; None: any) at which prices may change."""
+        return self._days, self._times
+
+    def at(self, moment: datetime | None) -> Period | None:
+        """Return the prices at a moment (None: now), None if the model has none then."""
+        if self._resolve is None:
+            return self.always
+        if moment is None:
+            moment = datetime.now(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if self._times is None:
+            return self._resolve(moment)
+        key = (bisect_right(self._days, moment.toordinal()), bisect_right(self._times, moment.time()))
+        if key not in self._periods:
+            self._periods[key] = self._resolve(moment)
+        return self._periods[key]
+
+
+class Layer(NamedTuple):
+    """A schedule while it holds; None: it is known that there is no price."""
+
+    span: Span
+    schedule: Schedule | None
+
+
+def layered(layers: Sequence[Layer]) -> Schedule | None:
+    """One schedule of several: at any moment the first that holds then."""
+    if layers[0].span == ALWAYS:
+        return layers[0].schedule
+
+    def resolve(moment: datetime) -> Period | None:
+        for span, schedule in layers:
+            if span.holds(moment):
+                return None if schedule is None else schedule.always or schedule.at(moment)
+        return None
+
+    return Schedule(None, resolve, *_changes([span for span, _ in layers], [schedule for _, schedule in layers]))
+
+
+def discounted(schedule: Schedule | None, rules: Sequence[DiscountRule], source: str) -> Schedule | None:
+    """A schedule with a provider's discounts.
+
+    Args:
+        schedule: The prices before them.
+        rules: The discounts; at any moment at most one holds.
+        source: Where they come from, for the prices that they change.
+    """
+    if schedule is None or not rules:
+        return schedule
+
+    def reduced(period: Period | None, moment: datetime) -> Period | None:
+        factor = next((rule.factor for rule in rules if rule.span.holds(moment)), 1.0)
+        if period is None or factor == 1.0:
+            return period
+        rates = tuple(
+            replace(
+                rate,
+                prompt=rate.prompt * factor,
+                cached=rate.cached * factor,
+                cache_write=rate.cache_write * factor,
+                completion=rate.completion * factor,
+                source=source if rate.source == source else f"{source}+{rate.source}",
+            )
+            for rate in period.rates
+        )
+        return Period(period.starts, rates)
+
+    if schedule.always is not None and all(rule.span == ALWAYS for rule in rules):
+        return Schedule(reduced(schedule.always, datetime.now(UTC)))
+    inner = schedule
+
+    def resolve(moment: datetime) -> Period | None:
+        return reduced(inner.always or inner.at(moment), moment)
+
+    return Schedule(None, resolve, *_changes([rule.span for rule in rules], [schedule]))
+
+
+def _changes(spans: Iterable[Span], schedules: Iterable[Schedule | None]) -> tuple[list[int], list[time] | None]:
+    """The days and times at which any of them may change, as :class:`Schedule` takes them."""
+    days: list[int] = []
+    times: list[time] | None = []
+    for schedule in schedules:
+        if schedule is not None:
+            more_days, more_times = schedule.changes
+            days += more_days
+            times = None if times is None or more_times is None else times + more_times
+    for moment in (moment for span in spans for moment in span if moment is not None):
+        days.append(moment.toordinal())
+        if moment.time() != time(0):  # the day has two parts, and what holds after it holds from its next day's first
+            days.append(moment.toordinal() + 1)
+            times = None if times is None else [*times, moment.time()]
+    return days, times
