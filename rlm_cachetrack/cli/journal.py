@@ -1,4 +1,4 @@
-"""``journal``: what waits to be stored, storing it now, and the records that cannot be stored."""
+"""``journal``: list the events that wait to be stored, store them now, and handle dead letters."""
 
 from __future__ import annotations
 
@@ -35,27 +35,31 @@ from .output import (
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
+    from rlm_cachetrack.journal import DeadLetter
 
 __all__ = ["journal_app"]
 
 _PROGRESS_S = 0.2
 _SHOWN = 20
+_INDENT = 14
 
-journal_app = typer.Typer(no_args_is_help=True, help="Records that wait to be stored, and those that cannot be.")
+journal_app = typer.Typer(
+    no_args_is_help=True, help="Records that wait to be stored, and dead letters, which cannot be stored."
+)
 
 TimeoutS = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up when nothing was stored for so long."),
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up when nothing was stored for this long."),
 ]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Only these; all where none is named.", show_default=False),
+    typer.Argument(metavar="[ID]...", help="Only these. Default: all.", show_default=False),
 ]
 
 
 @journal_app.command()
 def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
-    """Say what waits in journals, by process. Needs no database, starts nothing."""
+    """Show the events that wait in journals, by process. Needs no database."""
     from rlm_cachetrack.client import runtime_for
 
     facts = runtime_for(db_url).waiting()
@@ -84,16 +88,15 @@ def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
         console.print(table(columns, rows, console.width))
         console.print()
     for name, text in _summary(facts):
-        print_line(console, name, text, indent=14)
+        print_line(console, name, text, indent=_INDENT)
 
 
 def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
     waiting = f"{counted(facts['events'], 'event')} ({size(facts['bytes'])})" if facts["events"] else "nothing"
     lines = [("waiting", waiting)]
     if facts["recoverable_events"]:
-        lines.append(
-            ("", f"the next use stores what dead processes left, or now: `{command_line('journal', 'drain')}`")
-        )
+        drain_now = command_line("journal", "drain")
+        lines.append(("", f"the next process that uses this store recovers journals; to do it now: `{drain_now}`"))
     if facts["dead_letters"]:
         listing = command_line("journal", "dead-letters")
         lines.append(("dead letters", f"{counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}`"))
@@ -102,7 +105,7 @@ def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("folder", facts["journal"]))
     if facts["for_other_stores"]["files"]:
         others = facts["for_other_stores"]
-        lines.append(("other", f"{counted(others['files'], 'journal')} ({size(others['bytes'])}) of other databases"))
+        lines.append(("other", f"{counted(others['files'], 'journal')} ({size(others['bytes'])}) for other databases"))
     return lines
 
 
@@ -111,10 +114,10 @@ def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 @journal_app.command()
 def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = None) -> None:
-    """Store now what dead processes left in their journals.
+    """Recover the journals of dead processes now and store their events.
 
-    Exit code 0 when nothing is left, 1 when some records could not be stored, 3 when the database cannot be reached.
-    Journals of processes that are alive are theirs to store.
+    Live processes store their own journals. Exit code 0 if everything is stored, 1 if some records could not be stored,
+    3 if the database cannot be reached.
     """
     began = time.monotonic()
     with open_client(db_url) as client:
@@ -130,14 +133,15 @@ def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = N
     if as_json:
         print_json(facts)
     else:
-        _say(facts)
+        _print_drained(facts)
     if not done:
-        stderr().print(f"{counted(facts['pending'], 'event')} still in the journal: {facts['error']}", soft_wrap=True)
+        waiting = counted(facts["pending"], "event")
+        stderr().print(f"{waiting} still in the journal: {facts['error']}", soft_wrap=True)
     raise typer.Exit(0 if done and not facts["dead_letters"] else 1)
 
 
 def _store_all(client: TimescaleDBClient, timeout_s: float, *, quiet: bool) -> bool:
-    """Flush, with a bar where somebody looks on; whether nothing waits any more."""
+    """Flush, with a progress bar on a terminal. Returns False if nothing was stored for ``timeout_s`` seconds."""
     columns = (TextColumn("storing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr(), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task("storing", total=None)
@@ -154,17 +158,16 @@ def _store_all(client: TimescaleDBClient, timeout_s: float, *, quiet: bool) -> b
     return True
 
 
-def _say(facts: dict[str, Any]) -> None:
+def _print_drained(facts: dict[str, Any]) -> None:
     console = stdout()
     if not (facts["stored"] or facts["pending"] or facts["dead_letters"]):
-        console.print("Nothing was left to store.")
+        console.print("The journals are empty.")
         return
     console.print(f"Stored {counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
     if facts["dead_letters"]:
         listing = command_line("journal", "dead-letters")
         console.print(
-            f"{counted(facts['dead_letters'], 'record')} cannot be stored and {_were(facts['dead_letters'])} set "
-            f"aside: `{listing}` shows why.",
+            f"{counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}` shows the reasons.",
             soft_wrap=True,
         )
 
@@ -175,42 +178,27 @@ def _say(facts: dict[str, Any]) -> None:
 @journal_app.command("dead-letters")
 def dead_letters(
     ids: Ids = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Offer them to the database again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try to store them again.")] = False,
     discard: Annotated[bool, typer.Option("--discard", help="Delete them.")] = False,
-    export: Annotated[bool, typer.Option("--export", help="Print them whole, one line of JSON each.")] = False,
+    export: Annotated[bool, typer.Option("--export", help="Print them as JSON lines.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """List the records that the database refuses, with its reasons; --retry, --discard or --export them."""
-    from rlm_cachetrack.client import runtime_for
-
+    """List the records that the database rejected, with the reasons; or retry, discard or export them."""
     if retry + discard + export > 1:
         raise ConfigError("--retry, --discard and --export exclude each other")
     if as_csv and (as_json or retry or discard or export):
-        raise ConfigError("--csv is a form of the list: --json, --retry, --discard and --export exclude it")
-    runtime = runtime_for(db_url)
-    letters = runtime.dead_letters.read()
-    if ids:
-        letters = [letter for letter in letters if letter.id in ids]
-        if missing := set(ids) - {letter.id for letter in letters}:
-            raise NotFound(f"no dead letter has the id {', '.join(sorted(missing))}")
-    chosen = [letter.id for letter in letters]
-    if export:
+        raise ConfigError("--csv excludes --json, --retry, --discard and --export")
+    letters = _select(db_url, ids)
+    if retry:
+        _retry(db_url, [letter.id for letter in letters], as_json=as_json)
+    elif discard:
+        _discard(db_url, [letter.id for letter in letters], yes=yes, as_json=as_json)
+    elif export:
         for letter in letters:
             sys.stdout.write(json.dumps(asdict(letter), default=str) + "\n")
-    elif retry:
-        _retry(db_url, chosen, as_json=as_json)
-    elif discard:
-        if chosen and not yes:
-            confirm(f"Delete {counted(len(chosen), 'record')} for good?")
-        with _rewriting():
-            gone = runtime.dead_letters.remove(chosen)
-        if as_json:
-            print_json({"discarded": gone})
-        else:
-            stdout().print(f"Deleted {counted(gone, 'record')}.")
     elif as_json:
         print_json([asdict(letter) for letter in letters])
     elif as_csv:
@@ -219,62 +207,82 @@ def dead_letters(
         _list(letters)
 
 
+def _select(db_url: str | None, ids: Collection[str] | None) -> list[DeadLetter]:
+    from rlm_cachetrack.client import runtime_for
+
+    letters = runtime_for(db_url).dead_letters.read()
+    if not ids:
+        return letters
+    if missing := set(ids) - {letter.id for letter in letters}:
+        raise NotFound(f"no dead letter has the id {', '.join(sorted(missing))}")
+    return [letter for letter in letters if letter.id in ids]
+
+
+def _discard(db_url: str | None, ids: Collection[str], *, yes: bool, as_json: bool) -> None:
+    from rlm_cachetrack.client import runtime_for
+
+    if ids and not yes:
+        confirm(f"Delete {counted(len(ids), 'record')}? This cannot be undone.")
+    with _rewrite_errors():
+        deleted = runtime_for(db_url).dead_letters.remove(ids)
+    if as_json:
+        print_json({"discarded": deleted})
+    else:
+        stdout().print(f"Deleted {counted(deleted, 'record')}.")
+
+
 def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
     from rlm_cachetrack.client import runtime_for
 
     with open_client(db_url) as client, slow_status("storing"):
-        with _rewriting():
-            offered = runtime_for(db_url).retry_dead_letters(ids)
+        with _rewrite_errors():
+            retried = runtime_for(db_url).retry_dead_letters(ids)
         if not client.flush():
-            raise StoreUnreachableError(f"they wait in the journal now: {client.stats()['last_error']}")
-        left = {letter.id for letter in runtime_for(db_url).dead_letters.read()}
-    refused = len(left & offered)
-    untaken = len((left & set(ids)) - offered)
+            raise StoreUnreachableError(f"the records wait in the journal now: {client.stats()['last_error']}")
+        remaining = {letter.id for letter in runtime_for(db_url).dead_letters.read()}
+    rejected = len(remaining & retried)
+    stored = len(retried) - rejected
+    without_room = len((remaining & set(ids)) - retried)
     if as_json:
-        print_json({"offered": len(offered), "stored": len(offered) - refused, "refused": refused})
+        print_json({"retried": len(retried), "stored": stored, "rejected": rejected})
     else:
         console = stdout()
-        console.print(f"Stored {counted(len(offered) - refused, 'record')}.")
-        if refused:
-            console.print(f"{counted(refused, 'record')} {_were(refused)} refused again and set aside.")
-        if untaken:
-            console.print(
-                f"{counted(untaken, 'record')} found no room in the journal and {_were(untaken)} not appended."
-            )
-    raise typer.Exit(1 if refused or untaken else 0)
+        console.print(f"Stored {counted(stored, 'record')}.")
+        if rejected:
+            console.print(f"{counted(rejected, 'record')} rejected again: still in the dead-letter file.")
+        if without_room:
+            console.print(f"{counted(without_room, 'record')} not retried: the journal is full.")
+    raise typer.Exit(1 if rejected or without_room else 0)
 
 
 @contextlib.contextmanager
-def _rewriting() -> Iterator[None]:
+def _rewrite_errors() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
         raise CacheTrackError(
-            f"the file of dead letters cannot be rewritten ({exc.strerror}): all of them stay"
+            f"the dead-letter file cannot be rewritten ({exc.strerror}); all dead letters are still there"
         ) from exc
 
 
-def _list(letters: list[Any]) -> None:
+def _list(letters: list[DeadLetter]) -> None:
     console = stdout()
     if not letters:
-        console.print("There are no dead letters: every record could be stored.")
+        console.print("There are no dead letters.")
         return
     for letter in letters[:_SHOWN]:
         event = letter.event
-        what = f"{event.get('kind')} of query {event.get('query_id')!r}"
+        record = f"{event.get('kind')} of query {event.get('query_id')!r}"
         if event.get("model"):
-            what += f", model {event['model']}"
+            record += f", model {event['model']}"
         console.print(clean(letter.id), style="bold", soft_wrap=True)
-        print_line(console, "  set aside", moment(datetime.fromisoformat(letter.time).astimezone(UTC)), indent=14)
-        print_line(console, "  what", what, indent=14)
-        print_line(console, "  why", letter.reason, indent=14)
+        print_line(console, "  time", moment(datetime.fromisoformat(letter.time).astimezone(UTC)), indent=_INDENT)
+        print_line(console, "  record", record, indent=_INDENT)
+        print_line(console, "  reason", letter.reason, indent=_INDENT)
     if len(letters) > _SHOWN:
-        console.print(
-            f"… and {number(len(letters) - _SHOWN)} more: `{command_line('journal', 'dead-letters', '--json')}`"
-        )
+        listing = command_line("journal", "dead-letters", "--json")
+        console.print(f"… and {number(len(letters) - _SHOWN)} more: `{listing}`")
     console.print()
-    console.print(f"`{command_line('journal', 'dead-letters', '--retry')}` offers them again, --discard deletes them.")
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
+    console.print(
+        f"`{command_line('journal', 'dead-letters', '--retry')}` tries to store them again, --discard deletes them."
+    )

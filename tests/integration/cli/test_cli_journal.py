@@ -1,11 +1,9 @@
-"""``journal status``, ``drain`` and ``dead-letters`` over journals of processes that are alive or dead."""
+"""``journal status``, ``drain`` and ``dead-letters`` with journals of live and dead processes."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,53 +14,39 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rlm_cachetrack.cli import app
+from rlm_cachetrack.client import runtime_for
+from rlm_cachetrack.journal import Journal
 from tests.integration.pipeline.test_writer import RUN, call, pipeline, refuse_model, sql, stored
-
-JOURNALIST = """
-import os, sys
-from rlm_cachetrack.pipeline import runtime as _runtime
-from rlm_cachetrack.config import load_settings
-from rlm_cachetrack.journal.journal import Journal
-from tests.integration.pipeline.test_writer import call
-journal = Journal(_runtime.open_runtime(load_settings(sys.argv[1])).journal.directory)  # no writer: nothing is stored
-for model in sys.argv[3:]:
-    journal.append(call(model=model))
-print("written", flush=True)
-if sys.argv[2] == "wait":
-    sys.stdin.read()
-os._exit(9)
-"""
 
 
 def cli(*arguments: str, **more: Any) -> Result:
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "100"}, **more)
 
 
-def died_with(url: str, *models: str) -> None:
-    """A process that recorded calls of these models and died before it stored them."""
-    command = [sys.executable, "-c", JOURNALIST, url, "die", *models]
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=False).returncode == 9
+def open_journal(url: str, *models: str) -> Journal:
+    """Open a journal of its own for the store and append a call of each model."""
+    journal = Journal(runtime_for(url).journal.directory)
+    for model in models:
+        journal.append(call(model=model))
+    return journal
+
+
+def leave_journal(url: str, *models: str) -> None:
+    """Leave the file that a process leaves which appends a call of each model and is killed."""
+    open_journal(url, *models).abandon_after_fork()  # closes the file as a kill does: neither cut nor removed
 
 
 @pytest.fixture
-def living(reused_db_url: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds a journal of one call."""
-    with subprocess.Popen(
-        [sys.executable, "-c", JOURNALIST, reused_db_url, "wait", "alive"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "written\n"
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
+def live_journal(reused_db_url: str) -> Iterator[Journal]:
+    """A journal of one call that a live process has locked."""
+    journal = open_journal(reused_db_url, "alive")
+    yield journal
+    journal.close()
 
 
 @pytest.fixture
-def refusing(db_url: str) -> str:
-    """A database that took ``good`` and refused two calls of the model ``bad``."""
+def rejecting(db_url: str) -> str:
+    """Return a database that stored the model ``good`` and rejected two calls of the model ``bad``."""
     sql(db_url, refuse_model("bad"))
     with pipeline(db_url) as runtime:
         for model in ("bad", "good", "bad"):
@@ -74,11 +58,11 @@ def refusing(db_url: str) -> str:
 # -- status -----------------------------------------------------------------------------------------------------------
 
 
-def test_status_tells_journals_by_process_live_or_dead(reused_db_url: str, living: subprocess.Popen[str]) -> None:
-    died_with(reused_db_url, "a", "b", "c")
+def test_status_lists_journals_of_live_and_dead_processes(reused_db_url: str, live_journal: Journal) -> None:
+    leave_journal(reused_db_url, "a", "b", "c")
     facts = json.loads(cli("journal", "status", "--json", "--db-url", reused_db_url).stdout)
     by_state = {journal["live"]: journal for journal in facts["journals"]}
-    assert (by_state[True]["pid"], by_state[True]["events"]) == (living.pid, 1)
+    assert (by_state[True]["pid"], by_state[True]["events"]) == (os.getpid(), 1)
     assert by_state[False]["events"] == 3
     assert {datetime.fromisoformat(journal["oldest"]) for journal in facts["journals"]} == {RUN}
     assert (facts["events"], facts["recoverable_events"], facts["dead_letters"]) == (4, 3, 0)
@@ -88,10 +72,10 @@ def test_status_tells_journals_by_process_live_or_dead(reused_db_url: str, livin
     assert "live" in text
     assert "2026-01-10T09:00:00Z" in text
     assert "journal drain" in text
-    assert stored(reused_db_url) == []  # it only looked
+    assert stored(reused_db_url) == []  # status only reads
 
 
-def test_status_of_an_empty_journal_says_so_and_needs_no_database() -> None:
+def test_status_of_an_empty_journal_needs_no_database() -> None:
     result = cli("journal", "status", "--db-url", "postgresql://me:geheim@127.0.0.1:1/nowhere")
     assert result.exit_code == 0
     assert [line.split(maxsplit=1)[1] for line in result.stdout.splitlines()[:1]] == ["nothing"]
@@ -101,22 +85,20 @@ def test_status_of_an_empty_journal_says_so_and_needs_no_database() -> None:
 # -- drain ------------------------------------------------------------------------------------------------------------
 
 
-def test_drain_stores_what_the_dead_left_and_leaves_the_living_theirs(
-    reused_db_url: str, living: subprocess.Popen[str]
-) -> None:
-    died_with(reused_db_url, "a", "b")
-    died_with(reused_db_url, "c")
+def test_drain_recovers_dead_journals_and_leaves_live_ones(reused_db_url: str, live_journal: Journal) -> None:
+    leave_journal(reused_db_url, "a", "b")
+    leave_journal(reused_db_url, "c")
     result = cli("journal", "drain", "--db-url", reused_db_url)
     assert result.exit_code == 0, result.stderr
     assert "Stored 3 events" in result.stdout
     assert stored(reused_db_url) == ["a", "b", "c"]
     facts = json.loads(cli("journal", "status", "--json", "--db-url", reused_db_url).stdout)
-    assert [journal["pid"] for journal in facts["journals"]] == [living.pid]
+    assert [journal["pid"] for journal in facts["journals"]] == [os.getpid()]
 
 
-def test_drain_of_nothing_says_so(reused_db_url: str) -> None:
+def test_drain_with_empty_journals(reused_db_url: str) -> None:
     result = cli("journal", "drain", "--db-url", reused_db_url)
-    assert (result.exit_code, result.stdout) == (0, "Nothing was left to store.\n")
+    assert (result.exit_code, result.stdout) == (0, "The journals are empty.\n")
     facts = json.loads(cli("journal", "drain", "--json", "--db-url", reused_db_url).stdout)
     assert (facts["stored"], facts["pending"], facts["dead_letters"], facts["error"]) == (0, 0, 0, None)
 
@@ -127,12 +109,12 @@ def test_drain_without_a_database_is_exit_code_3() -> None:
     assert "geheim" not in result.stderr
 
 
-def test_drain_into_a_store_that_takes_nothing_gives_up_and_keeps_the_records(
+def test_drain_gives_up_and_keeps_records_if_the_store_accepts_nothing(
     db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "0.2")
     sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
-    died_with(db_url, "a")
+    leave_journal(db_url, "a")
     result = cli("journal", "drain", "--timeout", "0.5", "--json", "--db-url", db_url)
     assert result.exit_code == 1
     facts = json.loads(result.stdout)
@@ -144,13 +126,13 @@ def test_drain_into_a_store_that_takes_nothing_gives_up_and_keeps_the_records(
     assert stored(db_url) == ["a"]
 
 
-def test_drain_tells_of_records_that_were_set_aside(db_url: str) -> None:
+def test_drain_reports_dead_letters(db_url: str) -> None:
     sql(db_url, refuse_model("bad"))
-    died_with(db_url, "a", "bad", "b")
+    leave_journal(db_url, "a", "bad", "b")
     result = cli("journal", "drain", "--db-url", db_url)
     assert result.exit_code == 1
     assert "Stored 2 events" in result.stdout
-    assert "1 record cannot be stored and was set aside" in result.stdout
+    assert "1 record cannot be stored: `rlm-cachetrack journal dead-letters` shows the reasons." in result.stdout
     assert stored(db_url) == ["a", "b"]
 
 
@@ -162,100 +144,100 @@ def listed(url: str) -> list[dict[str, Any]]:
     return letters
 
 
-def test_dead_letters_are_listed_with_their_reasons(refusing: str) -> None:
-    letters = listed(refusing)
+def test_dead_letters_are_listed_with_their_reasons(rejecting: str) -> None:
+    letters = listed(rejecting)
     assert [letter["event"]["model"] for letter in letters] == ["bad", "bad"]
     assert all("no_such_model" in letter["reason"] for letter in letters)
-    text = cli("journal", "dead-letters", "--db-url", refusing).stdout
+    text = cli("journal", "dead-letters", "--db-url", rejecting).stdout
     assert all(letter["id"] in text for letter in letters)
     assert "no_such_model" in text
     assert "call of query 'q', model bad" in text
-    assert "2 records cannot be stored" in cli("journal", "status", "--db-url", refusing).stdout
+    assert "2 records cannot be stored" in cli("journal", "status", "--db-url", rejecting).stdout
 
 
-def test_doctor_tells_of_dead_letters_and_where_to_look(refusing: str) -> None:
-    assert json.loads(cli("doctor", "--json", "--db-url", refusing).stdout)["dead_letters"] == 2
-    told = " ".join(cli("doctor", "--db-url", refusing).stdout.split())
+def test_doctor_reports_dead_letters_and_the_command_that_lists_them(rejecting: str) -> None:
+    assert json.loads(cli("doctor", "--json", "--db-url", rejecting).stdout)["dead_letters"] == 2
+    told = " ".join(cli("doctor", "--db-url", rejecting).stdout.split())
     assert "2 records were refused and are not stored: `rlm-cachetrack journal dead-letters`" in told
 
 
-def test_dead_letters_offered_again_are_stored_once_the_cause_is_gone(refusing: str) -> None:
-    again = cli("journal", "dead-letters", "--retry", "--db-url", refusing)
+def test_retried_dead_letters_are_stored_once_the_cause_is_gone(rejecting: str) -> None:
+    again = cli("journal", "dead-letters", "--retry", "--db-url", rejecting)
     assert again.exit_code == 1
-    assert "2 records were refused again" in again.stdout
-    assert len(listed(refusing)) == 2
-    sql(refusing, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
-    result = cli("journal", "dead-letters", "--retry", "--json", "--db-url", refusing)
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"offered": 2, "stored": 2, "refused": 0})
-    assert listed(refusing) == []
-    assert stored(refusing) == ["bad", "bad", "good"]
+    assert "2 records rejected again" in again.stdout
+    assert len(listed(rejecting)) == 2
+    sql(rejecting, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
+    result = cli("journal", "dead-letters", "--retry", "--json", "--db-url", rejecting)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"retried": 2, "stored": 2, "rejected": 0})
+    assert listed(rejecting) == []
+    assert stored(rejecting) == ["bad", "bad", "good"]
 
 
-def test_one_dead_letter_is_offered_again_by_its_id(refusing: str) -> None:
-    first, second = (letter["id"] for letter in listed(refusing))
-    sql(refusing, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
-    assert cli("journal", "dead-letters", first, "--retry", "--db-url", refusing).exit_code == 0
-    assert [letter["id"] for letter in listed(refusing)] == [second]
-    assert stored(refusing) == ["bad", "good"]
+def test_one_dead_letter_is_retried_by_its_id(rejecting: str) -> None:
+    first, second = (letter["id"] for letter in listed(rejecting))
+    sql(rejecting, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
+    assert cli("journal", "dead-letters", first, "--retry", "--db-url", rejecting).exit_code == 0
+    assert [letter["id"] for letter in listed(rejecting)] == [second]
+    assert stored(rejecting) == ["bad", "good"]
 
 
-def test_dead_letters_that_cannot_be_offered_stay_where_they_are(refusing: str) -> None:
-    before = listed(refusing)
-    with psycopg.connect(refusing) as connection:
+def test_dead_letters_stay_if_a_retry_cannot_reach_the_database(rejecting: str) -> None:
+    before = listed(rejecting)
+    with psycopg.connect(rejecting) as connection:
         name = connection.info.dbname
-    server = refusing.replace(name, "postgres")
+    server = rejecting.replace(name, "postgres")
     sql(server, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     try:
-        assert cli("journal", "dead-letters", "--retry", "--db-url", refusing).exit_code == 3
+        assert cli("journal", "dead-letters", "--retry", "--db-url", rejecting).exit_code == 3
     finally:
         sql(server, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-    assert listed(refusing) == before
+    assert listed(rejecting) == before
 
 
-def test_dead_letters_for_which_the_journal_has_no_room_stay_and_are_said(
-    refusing: str, monkeypatch: pytest.MonkeyPatch
+def test_dead_letters_stay_and_are_reported_if_the_journal_is_full(
+    rejecting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sql(refusing, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
-    monkeypatch.setenv("RLM_CACHETRACK_JOURNAL_MAX_BYTES", "400")  # of a record and a half
-    result = cli("journal", "dead-letters", "--retry", "--db-url", refusing)
+    sql(rejecting, "ALTER TABLE llm_interactions DROP CONSTRAINT no_such_model")
+    monkeypatch.setenv("RLM_CACHETRACK_JOURNAL_MAX_BYTES", "400")  # one record and a half
+    result = cli("journal", "dead-letters", "--retry", "--db-url", rejecting)
     assert result.exit_code == 1
     assert "Stored 1 record." in result.stdout
-    assert "1 record found no room in the journal and was not appended." in result.stdout
-    assert len(listed(refusing)) == 1
-    assert stored(refusing) == ["bad", "good"]
+    assert "1 record not retried: the journal is full." in result.stdout
+    assert len(listed(rejecting)) == 1
+    assert stored(rejecting) == ["bad", "good"]
 
 
-def test_a_dead_letter_file_that_cannot_be_rewritten_loses_none(refusing: str) -> None:
-    before = listed(refusing)
+def test_no_dead_letter_is_lost_if_the_file_cannot_be_rewritten(rejecting: str) -> None:
+    before = listed(rejecting)
     [folder] = (Path(os.environ["RLM_CACHETRACK_STATE_DIR"]) / "journal").iterdir()
     (folder / "dead-letters.new").mkdir()  # not even root can write to it
-    result = cli("journal", "dead-letters", before[0]["id"], "--discard", "--yes", "--db-url", refusing)
+    result = cli("journal", "dead-letters", before[0]["id"], "--discard", "--yes", "--db-url", rejecting)
     assert result.exit_code == 1
-    assert "the file of dead letters cannot be rewritten" in result.stderr
-    assert listed(refusing) == before
+    assert "the dead-letter file cannot be rewritten" in result.stderr
+    assert listed(rejecting) == before
 
 
-def test_discarding_asks_first(refusing: str) -> None:
-    refused = cli("journal", "dead-letters", "--discard", "--db-url", refusing)
+def test_discard_asks_for_confirmation(rejecting: str) -> None:
+    refused = cli("journal", "dead-letters", "--discard", "--db-url", rejecting)
     assert refused.exit_code == 2
     assert "--yes" in refused.stderr
-    assert len(listed(refusing)) == 2
-    result = cli("journal", "dead-letters", "--discard", "--yes", "--db-url", refusing)
+    assert len(listed(rejecting)) == 2
+    result = cli("journal", "dead-letters", "--discard", "--yes", "--db-url", rejecting)
     assert (result.exit_code, result.stdout) == (0, "Deleted 2 records.\n")
-    assert cli("journal", "dead-letters", "--db-url", refusing).stdout.startswith("There are no dead letters")
+    assert cli("journal", "dead-letters", "--db-url", rejecting).stdout.startswith("There are no dead letters")
 
 
-def test_an_export_holds_every_letter_whole_on_a_line(refusing: str) -> None:
-    lines = cli("journal", "dead-letters", "--export", "--db-url", refusing).stdout.splitlines()
-    assert [json.loads(line) for line in lines] == listed(refusing)
+def test_export_prints_each_dead_letter_as_a_json_line(rejecting: str) -> None:
+    lines = cli("journal", "dead-letters", "--export", "--db-url", rejecting).stdout.splitlines()
+    assert [json.loads(line) for line in lines] == listed(rejecting)
 
 
-def test_an_unknown_id_is_exit_code_1_and_two_actions_are_2(refusing: str) -> None:
-    assert cli("journal", "dead-letters", "nobody", "--db-url", refusing).exit_code == 1
-    assert cli("journal", "dead-letters", "--retry", "--discard", "--db-url", refusing).exit_code == 2
+def test_an_unknown_id_is_exit_code_1_and_two_actions_are_2(rejecting: str) -> None:
+    assert cli("journal", "dead-letters", "nobody", "--db-url", rejecting).exit_code == 1
+    assert cli("journal", "dead-letters", "--retry", "--discard", "--db-url", rejecting).exit_code == 2
 
 
-def test_a_dead_letter_cannot_act_on_the_terminal(reused_db_url: str) -> None:
+def test_control_characters_of_a_dead_letter_are_escaped(reused_db_url: str) -> None:
     with pipeline(reused_db_url) as runtime:
         runtime.journal.append(call(model="\x1b[31mred\x07", interaction_id="\x1b[2J"))
         assert runtime.flush(20)
@@ -264,13 +246,13 @@ def test_a_dead_letter_cannot_act_on_the_terminal(reused_db_url: str) -> None:
     assert "\\x1b[31mred" in text
 
 
-def test_a_torn_line_hides_no_other(refusing: str) -> None:
+def test_a_torn_line_hides_no_other_dead_letter(rejecting: str) -> None:
     [folder] = (Path(os.environ["RLM_CACHETRACK_STATE_DIR"]) / "journal").iterdir()
     path = folder / "dead-letters.ndjson"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:40])
-    assert len(listed(refusing)) == 1
-    with pipeline(refusing) as runtime:
+    assert len(listed(rejecting)) == 1
+    with pipeline(rejecting) as runtime:
         runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
-    assert len(listed(refusing)) == 2
+    assert len(listed(rejecting)) == 2
