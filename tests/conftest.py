@@ -217,7 +217,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "5")
     failures: list[tuple[str, BaseException]] = _failures
     failures.clear()
-    monkeypatch.setattr(_guard, "on_failure", lambda where, exc: failures.append((where, exc)))
+    monkeypatch.setattr(_guard, "on_error", lambda where, exc: failures.append((where, exc)))
     yield
     rlm_cachetrack.uninstrument()
     _runtime.shutdown(5)

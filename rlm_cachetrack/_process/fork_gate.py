@@ -1,9 +1,8 @@
-"""What a fork must not cut in two, and so waits for.
+"""Sections that ``os.fork`` waits for.
 
-A forked child has no thread but the one that forked, so a lock that another held stays locked in the child for ever.
-The lock of a module that was being imported is such a one: the child's own import of it would never return. So our
-threads import under the :data:`gate`, which a fork takes first. Nothing that waits for a disk or a network is done
-under it.
+A forked child has only the thread that forked, so a lock that another thread held stays locked in the child for ever.
+The lock of a module that is being imported is such a lock: the child's own import of the module would never return. Our
+threads therefore import inside :func:`no_fork`, and never wait for a disk or a network in there.
 
 Source: https://docs.python.org/3/library/os.html#os.fork (on threads), read 2026-11-23.
 """
@@ -12,30 +11,37 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["gate"]
+__all__ = ["no_fork"]
 
-_LONGEST_WAIT_S = 10.0
+_MAX_WAIT_S = 10.0
 
-gate = threading.RLock()
-"""Held while one of our threads imports. Use it as ``with _forking.gate:``: a child has a new one."""
+_lock = threading.RLock()
+_forking = threading.local()
 
-_mine = threading.local()
+
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """Make forks of other threads wait, for up to ten seconds. Blocks while another thread is inside."""
+    with _lock:
+        yield
 
 
 def _before() -> None:
-    # Not for ever: the thread that forks may hold what the importing one waits for.
-    _mine.held = gate.acquire(timeout=_LONGEST_WAIT_S)
+    # Not for ever: the thread that forks may hold a lock that the importing one waits for.
+    _forking.holds_lock = _lock.acquire(timeout=_MAX_WAIT_S)
 
 
 def _after_in_parent() -> None:
-    if _mine.held:
-        gate.release()
+    if _forking.holds_lock:
+        _lock.release()
 
 
 def _after_in_child() -> None:
-    global gate
-    gate = threading.RLock()
+    global _lock
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,13 +1,13 @@
-"""Our own failures: logged once a place and kind, counted, never raised into the caller's program.
+"""Errors of our own code: logged once per activity and type, counted, never raised into the caller's program.
 
 Use it around our code only, never around the user's call::
 
     try:
         call.finish(response)
     except Exception as exc:
-        _guard.report("capture", exc)
+        guard.report("finishing a call", exc)
 
-A test suite sets :data:`on_failure` and fails the test that caused one.
+The test suite sets :data:`on_error`, which fails the test that caused an error.
 """
 
 from __future__ import annotations
@@ -17,38 +17,43 @@ import os
 import threading
 from collections.abc import Callable
 
-__all__ = ["count", "on_failure", "report"]
+__all__ = ["count", "on_error", "report"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
-on_failure: Callable[[str, BaseException], None] | None = None
-"""Called with place and error before anything else; for tests."""
+on_error: Callable[[str, BaseException], None] | None = None
+"""Called with the activity and the error before anything else; for tests."""
 
-_lock = threading.RLock()  # reentrant: a finalizer or a signal handler may fail in the midst of a report
+_lock = threading.RLock()  # reentrant: a finalizer or a signal handler may fail during a report
 _count = 0
-_seen: set[tuple[str, type[BaseException]]] = set()
+_logged: set[tuple[str, type[BaseException]]] = set()
 
 
-def report(where: str, exc: BaseException) -> None:
-    """Take note of an error of our own. Does not raise and does not block.
+def report(activity: str, exc: BaseException) -> None:
+    """Log and count an error of our own code. Does not raise and does not block.
 
     Args:
-        where: What was being done, a few words.
-        exc: The error. Its message is logged, so it must not hold prompt text: nothing in our code puts any there.
+        activity: What the code was doing, in a few words.
+        exc: The error. Its message is logged, so it must not contain prompt text; our code puts none there.
     """
     global _count
-    if on_failure is not None:
-        on_failure(where, exc)
+    if on_error is not None:
+        on_error(activity, exc)
     with _lock:
         _count += 1
-        known = (where, type(exc)) in _seen
-        _seen.add((where, type(exc)))
-    if not known:
+        is_new = (activity, type(exc)) not in _logged
+        _logged.add((activity, type(exc)))
+    if is_new:
         logger.error(
-            "internal error while doing: %s (the program goes on; counted in stats()['internal_errors'])",
-            where,
+            "internal error while %s (the program continues; counted in stats()['internal_errors'])",
+            activity,
             exc_info=exc,
         )
+
+
+def count() -> int:
+    """Return how many of our own errors were reported so far in this process."""
+    return _count
 
 
 def _after_fork_in_child() -> None:
@@ -58,8 +63,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def count() -> int:
-    """How many errors of our own were swallowed so far in this process."""
-    return _count

@@ -1,7 +1,7 @@
-"""Files in the user's state directory that several processes share: for their owner alone, and locked.
+"""Private folders, and file locks between processes.
 
-A lock is the kernel's (``flock``) and ends with the process that holds it, however that ends. Windows has none: there
-files are shared without guarantees.
+A lock is the kernel's (``flock``): it ends with the process that holds it, however that ends. Windows has no ``flock``;
+processes share files there without guarantees.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ except ImportError:  # Windows
 else:
     _has_locks = True
 
-__all__ = ["is_locked", "lock", "make_folder"]
+__all__ = ["is_locked", "lock", "make_private_folder"]
 
-_PAUSE_S = 0.005
+_RETRY_INTERVAL_S = 0.005
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are not there, each for its owner alone (0700), whatever the umask.
+def make_private_folder(folder: Path) -> None:
+    """Create a folder and its missing parents with mode 0700, whatever the umask.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: A folder cannot be created.
     """
-    # Not mkdir's parents=True: that gives what is above the mode of an ordinary folder.
+    # Not mkdir(parents=True), which creates parents with the default mode.
     for each in (*reversed(folder.parents), folder):
         with contextlib.suppress(FileExistsError):
             if not each.is_dir():
@@ -36,10 +36,10 @@ def make_folder(folder: Path) -> None:
 
 
 def lock(fd: int, timeout_s: float = 0.0) -> None:
-    """Take the lock of an open file. Blocks for ``timeout_s`` at most: who has it may be stopped, not only slow.
+    """Lock an open file exclusively. Blocks for up to ``timeout_s`` seconds.
 
     Raises:
-        BlockingIOError: Another has it.
+        BlockingIOError: Another process has locked it.
         OSError: The file system has no locks.
     """
     deadline = time.monotonic() + timeout_s
@@ -50,15 +50,16 @@ def lock(fd: int, timeout_s: float = 0.0) -> None:
         except BlockingIOError as exc:
             if time.monotonic() >= deadline:
                 raise BlockingIOError(exc.errno, "another process has locked it") from None
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_INTERVAL_S)
 
 
 def is_locked(fd: int) -> bool:
-    """Whether somebody has the lock of an open file; not whether somebody else is looking, as this does."""
+    """Return True if a process has locked an open file exclusively. Does not block."""
     if not _has_locks:
         return False
     try:
-        # Shared, as an owner's is exclusive, and let go of at once: who takes the file over meanwhile has to wait.
+        # A shared lock fails only against an exclusive one, so two processes may test a file at the same time. It is
+        # released at once; a process that wants to lock the file at this moment has to try again.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True

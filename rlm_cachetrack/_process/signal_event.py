@@ -1,7 +1,7 @@
-"""An event that may be set anywhere, also by a signal handler or a finalizer that interrupts its own ``set``.
+"""An event that a signal handler or a finalizer may set, even if it interrupts ``set`` on the same thread.
 
-``threading.Event`` takes a lock that is not reentrant: a handler that records, or flushes, and comes in the midst of
-``set`` on the same thread waits for itself for ever.
+The lock of ``threading.Event`` is not reentrant: a handler that records or flushes, and interrupts ``set`` on the same
+thread, would wait for itself for ever.
 
 Source: https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put (on reentrancy), read 2026-11-28.
 """
@@ -11,38 +11,42 @@ from __future__ import annotations
 import contextlib
 import queue
 
-__all__ = ["Event"]
+__all__ = ["SignalSafeEvent"]
 
 
-class Event:
-    """Like ``threading.Event``, for any number of threads that set it and one that waits for it and clears it."""
+class SignalSafeEvent:
+    """Like ``threading.Event``; any number of threads may set it, and one thread waits for it and clears it."""
 
-    __slots__ = ("_flag", "_tokens")
+    __slots__ = ("_is_set", "_tokens")
 
     def __init__(self) -> None:
-        self._flag = False
+        self._is_set = False
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def is_set(self) -> bool:
-        """Whether it is set."""
-        return self._flag
+        """Return True if the event is set."""
+        return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake who waits. Does not block."""
-        if not self._flag:
-            self._flag = True
+        """Set the event and wake the thread that waits. Does not block."""
+        if not self._is_set:
+            self._is_set = True
             self._tokens.put(None)
 
     def clear(self) -> None:
-        """Take it back. A ``set`` at the same time is either after it, or makes the next :meth:`wait` return early."""
-        self._flag = False
+        """Clear the event. A simultaneous ``set`` either follows, or makes the next :meth:`wait` return early."""
+        self._is_set = False
         with contextlib.suppress(queue.Empty):
             while True:
                 self._tokens.get_nowait()
 
     def wait(self, timeout_s: float) -> bool:
-        """Block until it is set, at most so long; whether it is set. May return early: look at what it stands for."""
-        if not self._flag:
+        """Block until the event is set, for up to ``timeout_s`` seconds. May return early.
+
+        Returns:
+            True if the event is set.
+        """
+        if not self._is_set:
             with contextlib.suppress(queue.Empty):
                 self._tokens.get(timeout=timeout_s)
-        return self._flag
+        return self._is_set

@@ -177,7 +177,7 @@ class DeadLetters:
             raise
 
     def _append(self, letters: list[DeadLetter]) -> None:
-        locked_files.make_folder(self.path.parent)
+        locked_files.make_private_folder(self.path.parent)
         with self._locked(_APPEND_TIMEOUT_S, create=True) as fd:
             assert fd is not None  # noqa: S101 (for mypy: create=True)
             size = os.fstat(fd).st_size

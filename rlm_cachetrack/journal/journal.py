@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlm_cachetrack._process import Event
+from rlm_cachetrack._process import SignalSafeEvent
 
 from .batch import Batch
 from .encoding import encode_entry
@@ -66,7 +66,7 @@ class Journal:
     ) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
-        self.wake = Event()
+        self.wake = SignalSafeEvent()
         self.writer_waits = True
         self.appended = 0
         self.acked = 0

@@ -74,7 +74,7 @@ class Segment:
         Raises:
             OSError: The folder or the file cannot be created.
         """
-        locked_files.make_folder(directory)
+        locked_files.make_private_folder(directory)
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         path = directory / (name + SUFFIX)
         unnamed = directory / (name + ".new")

@@ -19,9 +19,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack._process import fork_gate as _forking
 from rlm_cachetrack._process import guard as _guard
-from rlm_cachetrack._process import import_httpx2
+from rlm_cachetrack._process import import_httpx2, no_fork
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import ENV_FINGERPRINT_KEY, Settings, load_settings, redact
 from rlm_cachetrack.errors import (
@@ -110,7 +109,7 @@ class Runtime:
         with self._lock:
             book = self.price_book()
             if self._rows is None or book is not self._rows.prices:
-                with _forking.gate:
+                with no_fork():
                     from .rows import Rows
 
                 fingerprint_of = None if self.fingerprints is None else self.fingerprints.of
@@ -125,7 +124,7 @@ class Runtime:
         """
         with self._lock:
             if self._book is None:
-                with _forking.gate:
+                with no_fork():
                     from rlm_cachetrack.pricing import PriceBook
 
                 self._book = PriceBook.load(self.settings.pricing)
@@ -168,7 +167,7 @@ class Runtime:
             if self._sink is not None:
                 raise ConfigError(f"the store is a {type(self._sink).__name__}: it takes records but cannot be read")
             if self._store is None:
-                with _forking.gate:
+                with no_fork():
                     from rlm_cachetrack.store import PostgresStore, migrations
 
                 self._store = PostgresStore(self._resolve_url, migrations.migrate, pool_size=self.settings.pool_size)
@@ -194,7 +193,7 @@ class Runtime:
     def _resolve_url(self) -> str:
         if self.settings.db_url is not None:
             return self.settings.db_url
-        with _forking.gate:
+        with no_fork():
             from rlm_cachetrack.store.embedded import server as embedded
 
         return embedded.ensure_running(self.settings.data_dir)

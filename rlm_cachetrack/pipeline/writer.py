@@ -20,8 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlm_cachetrack._process import Event
-from rlm_cachetrack._process import fork_gate as _forking
+from rlm_cachetrack._process import SignalSafeEvent, no_fork
 from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
 from rlm_cachetrack.journal import Batch, DeadLetter, DeadLetters, Journal, expand_event
@@ -151,8 +150,8 @@ class Writer:
         # Reentrant: a signal handler or a finalizer may record while a thread is being started.
         self._start_lock = threading.RLock()
         self._starting = False
-        self._hurry = Event()
-        self._stop = Event()
+        self._hurry = SignalSafeEvent()
+        self._stop = SignalSafeEvent()
         self._turn = threading.Condition()
         self._ahead = _Ahead(self._prepare)
         self._flushing = 0
@@ -285,7 +284,7 @@ class Writer:
 
     def _retrying(self) -> Retrying:
         # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
-        with _forking.gate:
+        with no_fork():
             from tenacity import Retrying, retry_if_not_exception_type, wait_random_exponential
 
         # Random, so that the processes of a cluster do not all knock on a recovering server at once.

@@ -14,7 +14,7 @@ from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack._process import fork_gate as _forking
+from rlm_cachetrack._process import no_fork
 
 from .names import (
     BASE_TIER,
@@ -89,7 +89,7 @@ class BuiltInTable:
     def _providers(self) -> dict[str, Provider]:
         # Not a cached_property: in Python 3.11 that holds a lock, which a forked child would find locked for ever.
         if self._listed is None:
-            with _forking.gate:
+            with no_fork():
                 from genai_prices.data import providers
 
             self._listed = {provider.id: provider for provider in providers}

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm_cachetrack._process import fork_gate as _forking
+from rlm_cachetrack._process import no_fork
 
 from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, completed, shifted
@@ -74,7 +74,7 @@ class PriceBook:
         """
         if pricing is None:
             return cls()
-        with _forking.gate:
+        with no_fork():
             from rlm_cachetrack.pricing.file import (
                 read_pricing,  # PyYAML and pydantic are 50 ms that only a pricing file needs
             )

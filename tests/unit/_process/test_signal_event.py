@@ -9,11 +9,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from rlm_cachetrack._process.signal_event import Event
+from rlm_cachetrack._process.signal_event import SignalSafeEvent
 
 
 def test_it_is_set_until_it_is_cleared() -> None:
-    event = Event()
+    event = SignalSafeEvent()
     assert not event.is_set()
     event.set()
     event.set()
@@ -23,7 +23,7 @@ def test_it_is_set_until_it_is_cleared() -> None:
 
 
 def test_setting_it_wakes_who_waits() -> None:
-    event = Event()
+    event = SignalSafeEvent()
     threading.Timer(0.05, event.set).start()
     began = time.monotonic()
     assert event.wait(20)
@@ -48,7 +48,7 @@ def interrupted_everywhere(work: Callable[[], None], handler: Callable[[], None]
 
 
 def test_a_signal_handler_in_the_midst_of_setting_it_does_not_wait_for_itself() -> None:
-    event = Event()
+    event = SignalSafeEvent()
 
     def work() -> None:
         event.set()
@@ -61,7 +61,7 @@ def test_a_signal_handler_in_the_midst_of_setting_it_does_not_wait_for_itself() 
 
 
 def test_no_set_goes_unseen_however_it_falls_into_a_clear() -> None:
-    event, done, seen = Event(), 0, 0
+    event, done, seen = SignalSafeEvent(), 0, 0
 
     def set_often() -> None:
         nonlocal done
