@@ -56,15 +56,7 @@ class TokenUsage:
 
 NO_USAGE = TokenUsage()
 """The usage of a call that reported none."""
-
-
-_MARKED = tuple(row for row in DIALECTS if row.markers or row.lacks)
-_BY_PROVIDER: dict[str, tuple[Dialect, ...]] = {
-    provider: tuple(row for row in DIALECTS if provider in row.providers)
-    for row in DIALECTS
-    for provider in row.providers
-}
-_DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or row.providers))
+_UNKNOWN = TokenUsage(dialect="unknown")
 
 
 def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) -> TokenUsage:
@@ -83,124 +75,82 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
     """
     if not isinstance(raw, Mapping):
         return NO_USAGE
-    row = _choose(raw, provider)
-    if row is None:
-        return TokenUsage(dialect="unknown")
+    plan = _plan_for(raw, provider)
+    if plan is None:
+        return _UNKNOWN
     flags: list[str] = []
-    counts = _Counts(
-        prompt=_count(raw, row.prompt, flags),
-        completion=_count(raw, row.completion, flags),
-        total=_count(raw, row.total, flags),
-        cached=_count(raw, row.cached, flags),
-        write=_count(raw, row.cache_write, flags),
-        reasoning=_count(raw, row.reasoning, flags),
-    )
-    cost = _cost(raw, row, flags)
-    _settle(counts, row, flags)
+    counts = _Counts(*[_count(raw, paths, flags) for paths in plan.counts])
+    cost = _cost(raw, plan.row, flags) if plan.has_cost else None
+    if not _are_consistent(counts):
+        _settle(counts, plan.row, flags)
     return TokenUsage(
-        prompt_tokens=counts.prompt,
-        completion_tokens=counts.completion,
-        total_tokens=counts.total,
-        cached_tokens=counts.cached,
-        cache_write_tokens=counts.write,
-        reasoning_tokens=counts.reasoning,
-        provider_cost_usd=cost,
-        anomaly=",".join(dict.fromkeys(flags)) or None,
-        dialect=row.name,
+        counts.prompt,
+        counts.completion,
+        counts.total,
+        counts.cached,
+        counts.write,
+        counts.reasoning,
+        cost,
+        ",".join(dict.fromkeys(flags)) if flags else None,
+        plan.row.name,
     )
 
 
-_Simple = tuple[int, int, int, int | None, int | None, int | None]
+def simple_counts(raw: Mapping[str, Any], provider: str | None) -> tuple[Any, ...] | None:
+    """Return the six counts of a usage without anomaly and cost, None for any other."""
+    if any(type(value) in (float, str) for value in raw.values()):
+        return None
+    usage = read_usage(raw, provider=provider)
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    if None in counts or usage.anomaly is not None or usage.provider_cost_usd is not None:
+        return None
+    return (*counts, usage.cached_tokens, usage.cache_write_tokens, usage.reasoning_tokens)
+
+
+# -- where the counts stand --------------------------------------------------------------------------------------------
 
 
 class _Plan(NamedTuple):
-    """Where the six counts stand in usages of one shape; a path of one key, or of two, or None."""
+    """The row that reads usages of one shape, and the paths of each count that usages of this shape have."""
 
-    prompt: str
-    completion: str
-    total: str
-    cached: Path | None
-    write: Path | None
-    reasoning: Path | None
-
-
-_plans: dict[tuple[Any, ...], _Plan | None] = {}
-
-
-def simple_counts(raw: Mapping[str, Any], provider: str | None) -> _Simple | None:
-    """The counts of a usage in which nothing has to be settled, several times faster than :func:`read_usage`.
-
-    Args:
-        raw: As there, plain dicts throughout.
-        provider: As there.
-
-    Returns:
-        Prompt, completion, total, cached, written and reasoning tokens as :func:`read_usage` gives them; None where it
-        takes :func:`read_usage` to tell: counts that do not add up or that no dialect has, a cost that the provider
-        states, an anomaly.
-    """
-    # The keys alone decide which dialect reads it; values only decide whether something is to be settled.
-    shape = (provider, *[key if type(value) is not dict else (key, *value) for key, value in raw.items()])
-    try:
-        plan = _plans[shape]
-    except KeyError:
-        if len(_plans) >= _MAX_PLANS:
-            _plans.clear()
-        plan = _plans[shape] = _plan(raw, provider)
-    if plan is None:
-        return None
-    prompt_at, completion_at, total_at, cached_at, write_at, reasoning_at = plan
-    prompt, completion, total = raw[prompt_at], raw[completion_at], raw[total_at]
-    cached = write = reasoning = None
-    if cached_at is not None:
-        cached = raw[cached_at[0]] if len(cached_at) == 1 else raw[cached_at[0]][cached_at[1]]
-    if write_at is not None:
-        write = raw[write_at[0]] if len(write_at) == 1 else raw[write_at[0]][write_at[1]]
-    if reasoning_at is not None:
-        reasoning = raw[reasoning_at[0]] if len(reasoning_at) == 1 else raw[reasoning_at[0]][reasoning_at[1]]
-    if (
-        type(prompt) is int
-        and type(completion) is int
-        and type(total) is int
-        and prompt >= 0
-        and completion >= 0
-        and total == prompt + completion
-        and total <= _INT4_MAX
-        and (cached is None or (type(cached) is int and 0 <= cached <= prompt))
-        and (write is None or (type(write) is int and 0 <= write <= prompt - (cached or 0)))
-        and (reasoning is None or (type(reasoning) is int and 0 <= reasoning <= completion))
-    ):
-        return prompt, completion, total, cached, write, reasoning
-    return None
+    row: Dialect
+    counts: tuple[tuple[Path, ...], ...]
+    has_cost: bool
 
 
 _MAX_PLANS = 1_000
+_plans: dict[tuple[Any, ...], _Plan | None] = {}
+_MARKED = tuple(row for row in DIALECTS if row.markers or row.lacks)
+_BY_PROVIDER: dict[str, tuple[Dialect, ...]] = {
+    provider: tuple(row for row in DIALECTS if provider in row.providers)
+    for row in DIALECTS
+    for provider in row.providers
+}
+_DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or row.providers))
 
 
-def _plan(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
+def _plan_for(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
+    """Return how to read ``raw``, None if no row fits; remembered, because only keys and the provider decide it."""
+    keys = [
+        key if type(value) is int or not isinstance(value, Mapping) else (key, *value) for key, value in raw.items()
+    ]
+    shape = (provider, *keys)
+    try:
+        return _plans[shape]
+    except KeyError:
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        plan = _plans[shape] = _make_plan(raw, provider)
+        return plan
+
+
+def _make_plan(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
     row = _choose(raw, provider)
-    if row is None or (row.cost is not None and has_path(raw, row.cost)):
+    if row is None:
         return None
-    found: list[Path | None] = []
-    for paths in (row.prompt, row.completion, row.total, row.cached, row.cache_write, row.reasoning):
-        present = [path for path in paths if has_path(raw, path)]
-        if len(present) > 1 or any(len(path) > 2 for path in present):
-            return None  # several spellings: their values decide
-        found.append(present[0] if present else None)
-    prompt, completion, total, cached, write, reasoning = found
-    if prompt is None or completion is None or total is None or len(prompt) + len(completion) + len(total) != 3:
-        return None
-    return _Plan(prompt[0], completion[0], total[0], cached, write, reasoning)
-
-
-@dataclass(slots=True)
-class _Counts:
-    prompt: int | None
-    completion: int | None
-    total: int | None
-    cached: int | None
-    write: int | None
-    reasoning: int | None
+    spellings = (row.prompt, row.completion, row.total, row.cached, row.cache_write, row.reasoning)
+    counts = tuple(tuple(path for path in paths if has_path(raw, path)) for paths in spellings)
+    return _Plan(row, counts, row.cost is not None and has_path(raw, row.cost))
 
 
 def _choose(raw: Mapping[str, Any], provider: str | None) -> Dialect | None:
@@ -214,6 +164,31 @@ def _choose(raw: Mapping[str, Any], provider: str | None) -> Dialect | None:
         if row.fits(raw):
             return row
     return None
+
+
+# -- making prompt the whole input and completion the whole output -----------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Counts:
+    prompt: int | None
+    completion: int | None
+    total: int | None
+    cached: int | None
+    write: int | None
+    reasoning: int | None
+
+
+def _are_consistent(counts: _Counts) -> bool:
+    """Return whether the counts add up and no part exceeds its whole, so that nothing has to be settled."""
+    prompt, completion = counts.prompt, counts.completion
+    return (
+        prompt is not None
+        and completion is not None
+        and counts.total == prompt + completion
+        and (counts.cached or 0) + (counts.write or 0) <= prompt
+        and (counts.reasoning or 0) <= completion
+    )
 
 
 def _settle(counts: _Counts, row: Dialect, flags: list[str]) -> None:
