@@ -320,10 +320,12 @@ class Runtime:
             facts = {"address": redact(self._resolve_url()), **migrations.describe(connection)}
             facts["policies"] = policies.describe(connection)
             parts = {"nodes": "citus_nodes", "tables": "citus_tables"}
-            cluster = {part: store.look(connection, name) for part, name in parts.items()} if facts["citus"] else None
+            cluster = (
+                {part: store.query_on(connection, name) for part, name in parts.items()} if facts["citus"] else None
+            )
             facts["cluster"] = cluster
             known = facts["migrations_applied"] and not facts["schema_error"]
-            facts["unpriced_models"] = store.look(connection, "unpriced_models") if known else []
+            facts["unpriced_models"] = store.query_on(connection, "unpriced_models") if known else []
             return facts
 
     def change_policies(self, **ages: timedelta | None) -> dict[str, Any] | None:
