@@ -146,7 +146,7 @@ def test_what_is_the_owners_is_refused_to_others_and_that_is_said(roles: Roles, 
             LLMInteractionRecord("q", T0, "gpt-5", start_time=T0, prompt_tokens=10, total_cost=9.0)
         )
         db.flush()
-    owners = r"permission denied for table (\w+).*deleting, re-pricing, budgets and policies are the owner's"
+    owners = r"permission denied for table (\w+).*only the owner can delete, re-price, and set budgets and policies"
     with TimescaleDBClient(roles[kind]) as db:
         for act in (
             lambda: db.set_budget(5.0),
