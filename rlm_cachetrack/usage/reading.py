@@ -98,7 +98,7 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
 
 def simple_counts(raw: Mapping[str, Any], provider: str | None) -> tuple[Any, ...] | None:
     """Return the six counts of a usage without anomaly and cost, None for any other."""
-    if any(type(value) in (float, str) for value in raw.values()):
+    if type(raw.get("prompt_tokens", raw.get("input_tokens"))) is not int:
         return None
     usage = read_usage(raw, provider=provider)
     counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
