@@ -158,7 +158,7 @@ def test_what_is_the_owners_is_refused_to_others_and_that_is_said(roles: Roles, 
                 act()
     result = CliRunner().invoke(app, ["budget", "set", "5", "--db-url", roles[kind]])
     assert result.exit_code == 1
-    assert "are the owner's" in " ".join(result.output.split())
+    assert "only the owner can delete" in " ".join(result.output.split())
     assert count(roles.url, "count(*)::int, max(total_cost) FROM llm_interactions") == (1, 9.0)
 
 
