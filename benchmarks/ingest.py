@@ -32,9 +32,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from rlm_cachetrack.capture import fast_path as _usual
 from rlm_cachetrack.config import load_settings
-from rlm_cachetrack.journal import Batch, Journal
+from rlm_cachetrack.journal import Batch, Journal, next_number
 from rlm_cachetrack.journal import call_event as _call_line
 from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.records import COLUMNS
@@ -85,7 +84,7 @@ def lines(count: int) -> Iterator[bytes]:
             },
         }
         values_of_call = {
-            "number": _usual.next_number(),
+            "number": next_number(),
             "api": "chat.completions",
             "provider": "openai",
             "model": served or requested,

@@ -1,125 +1,152 @@
-"""Responses that are answered later: ``responses.create(background=True)``, then ``retrieve`` until it is done.
+"""Responses that finish later: ``responses.create(background=True)``, then ``retrieve`` until they are done.
 
-One call, one record, its usage counted once. The record waits for the retrieval that shows the response finished; until
-then what is known of it is parked beside the journal. If somebody reads the store first, or the process ends, it is
-stored as it is known, without tokens; a retrieval that shows it finished after that makes a record with the usage.
+Each call is one record, and its usage is counted once. The record waits for the retrieval that shows the response
+finished; until then, what is known of the call is parked in the journal. If the store is read first, or the process
+ends, the call is stored without tokens. A later retrieval that shows the response finished then makes a record of its
+own, with the usage.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from .call import RUNNING, Call, is_counted
+from rlm_cachetrack._process import guard
 
-__all__ = ["Retrieval", "finish_all", "park", "settle"]
+from .fields import get_field
 
-_MOST_PARKED = 256
+if TYPE_CHECKING:
+    from .call import Call
+
+__all__ = [
+    "RUNNING",
+    "RetrievedStream",
+    "finish_all",
+    "park",
+    "remember_counted",
+    "settle",
+]
+
+RUNNING = frozenset({"queued", "in_progress"})
+"""The states of a response that has not finished."""
+
+_MAX_PARKED = 256
+_MAX_COUNTED = 10_000
 
 _lock = threading.RLock()  # reentrant: a signal handler may call the SDK, too
 _parked: OrderedDict[str, tuple[Call, Any, object]] = OrderedDict()
+_counted: dict[str, None] = {}
+
+
+def remember_counted(response_id: str) -> None:
+    """Note that the usage of a background response is counted. The oldest ids are forgotten."""
+    _counted[response_id] = None
+    if len(_counted) > _MAX_COUNTED:
+        _counted.pop(next(iter(_counted)), None)
 
 
 def park(call: Call, response: Any, journal: Any) -> None:
-    """Keep the record of a response that still runs until it is seen finished."""
-    response_id = str(_get(response, "id"))
+    """Keep the call of a response that is still running until a retrieval shows it finished."""
+    response_id = str(get_field(response, "id"))
     with _lock:
-        replaced = _parked.pop(response_id, None)  # the same id twice: two calls all the same
-        _parked[response_id] = (call, journal, journal.park(call.unfinished_line()))
-        if replaced is None and len(_parked) > _MOST_PARKED:
+        replaced = _parked.pop(response_id, None)  # two calls that got the same id are two records
+        _parked[response_id] = (call, journal, journal.park(call.unfinished_event()))
+        if replaced is None and len(_parked) > _MAX_PARKED:
             replaced = _parked.popitem(last=False)[1]
     if replaced is not None:
         _store_unfinished(*replaced)
 
 
-def settle(response: Any, make_call: Any) -> None:
-    """A stored response was retrieved, or a stream of it ended: count it if it is finished and was not counted.
+def settle(response: Any, make_call: Callable[[], Call]) -> None:
+    """Count a retrieved response if it has finished and was not counted before.
 
     Args:
-        response: The SDK's Response.
-        make_call: Gives a new Call for a background response that another process began.
+        response: The SDK's Response, or the same as plain JSON.
+        make_call: Makes the Call for a background response that another process created.
     """
-    status = _get(response, "status")
+    status = get_field(response, "status")
     if status is None or str(status) in RUNNING:
         return
-    response_id = str(_get(response, "id"))
+    response_id = str(get_field(response, "id"))
     with _lock:
-        waiting = _parked.pop(response_id, None)
-    if waiting is None:
-        if is_counted(response_id) or _get(response, "background") is not True:
+        parked = _parked.pop(response_id, None)
+    if parked is None:
+        if response_id in _counted or get_field(response, "background") is not True:
             return  # counted when it was created
         call = make_call()
         call.metadata["background"] = True
         call.result(response)
         return
-    call, journal, parked = waiting
+    call, journal, parked_event = parked
     call.parked = False
     call.result(response)
-    journal.unpark(parked)
+    journal.unpark(parked_event)
 
 
 def finish_all() -> None:
-    """Somebody reads the store, or the process ends: what nobody saw finish is stored as it is known."""
+    """Store the parked calls as they are known, because the store is about to be read or the process ends."""
     with _lock:
-        waiting = list(_parked.values())
+        parked = list(_parked.values())
         _parked.clear()
-    for each in waiting:
+    for each in parked:
         _store_unfinished(*each)
 
 
-def after_fork_in_child() -> None:
-    """What the parent began is the parent's."""
+def _after_fork_in_child() -> None:
+    """Forget the calls of the parent process, which records them itself."""
     global _lock
     _lock = threading.RLock()
     _parked.clear()
 
 
-def _store_unfinished(call: Call, journal: Any, parked: object) -> None:
+def _store_unfinished(call: Call, journal: Any, parked_event: object) -> None:
     if not call.done:
         call.done = True
-        journal.append(call.unfinished_line())
-    journal.unpark(parked)
+        journal.append(call.unfinished_event())
+    journal.unpark(parked_event)
 
 
-def _get(value: Any, name: str) -> Any:
-    """A field of an SDK object, or of the JSON that a caller has read without the SDK."""
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-
-
-class Retrieval:
-    """Watches a retrieved stream in the place of a Call: it may show that a background response is finished."""
+class RetrievedStream:
+    """The observer of a retrieved response, plain or streamed, which may show that a background response finished."""
 
     api = "responses"
 
-    def __init__(self, make_call: Any, *, stream: bool) -> None:
+    def __init__(self, make_call: Callable[[], Call], *, stream: bool) -> None:
         self._make_call = make_call
         self.stream = stream
         self.pulling = False
         self.items: Any = None
-        self.hide_usage = False
-        self.length: int | None = None
         self.done = False
 
     def http(self, response: Any) -> None:
-        """Nothing to note."""
+        """Ignore the HTTP response."""
 
     def chunk(self, event: Any) -> bool:
-        """Look for the event that ends the response; nothing is kept from the caller."""
-        response = _get(event, "response")
-        if response is not None:
-            settle(response, self._make_call)
+        """Look for the event that ends the response; hide nothing from the caller."""
+        try:
+            response = get_field(event, "response")
+            if response is not None:
+                settle(response, self._make_call)
+        except Exception as exc:
+            guard.report("reading a chunk", exc)
         return False
 
-    def stream_ended(self, how: str | None = None) -> None:
-        """The retrieval is over, whatever became of the response."""
+    def stream_ended(self, ending: str | None = None) -> None:
+        """End the observation, whatever became of the response."""
         self.done = True
 
     def failed(self, exc: BaseException) -> None:
-        """A look that failed changes nothing."""
+        """End the observation: a failed retrieval changes nothing."""
         self.done = True
 
     def result(self, response: Any) -> None:
-        """A raw retrieval was parsed."""
+        """Count a raw retrieval that was parsed."""
         self.done = True
         settle(response, self._make_call)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,244 +1,236 @@
-"""Bodies that are read without the SDK's parser: by us of a raw response, by the caller of a streaming one.
+"""Read response bodies that the SDK's parser does not read for us.
 
-The body of a raw response (``with_raw_response``) is in memory when the call returns. It is read as plain JSON, which
-takes a tenth of what the SDK's parser takes; that is the caller's, who may never run it. Of a streaming response
-(``with_streaming_response``), or a stream's, what the caller reads as lines, text or bytes is kept on its way, so that
-the usage in it is found; how far the reading came tells how the call ended.
+The body of a raw response (``with_raw_response``) is in memory when the call returns. It is read as plain JSON, at a
+tenth of the cost of the SDK's parser, which the caller may never run. Of a streaming response
+(``with_streaming_response``) or a raw stream, the bytes that the caller reads as lines, text or bytes are kept, so that
+the usage in them is found. How far the caller read decides how the call ended.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any
 
-try:
-    from jiter import from_json as _from_json
-except ImportError:  # openai before 1.40 had none
-    from json import loads as _from_json
+from jiter import from_json
 
-from rlm_cachetrack._process import guard as _guard
+from rlm_cachetrack._process import guard
 
-from .call import Observer, is_pulling
+from .protocols import Observer, is_pulling
 
-__all__ = ["Body", "read_whole", "understand"]
+__all__ = ["BodyRecorder", "finish_with_body", "read_whole"]
 
-_MUCH = 1 << 14
+_LARGE_BODY_BYTES = 1 << 14
+_MAX_KEPT_BYTES = 16 << 20
 _DATA = re.compile(rb'\s*{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[')  # in the outermost object
 
 
-def read_whole(raw: Any, call: Observer) -> None:
+def read_whole(raw: Any, observer: Observer) -> None:
     """Finish a call with a raw response whose body is in memory.
 
-    The SDK's parser is run only where nothing else tells whether its caller gets an error: for what is no JSON, for
-    the helpers that make objects of the caller's own types, and for clients that validate. It keeps what it parsed, so
-    the caller's own ``.parse()`` costs nothing then.
+    The SDK's parser runs only if nothing else shows whether its caller gets an error: for a body that is not JSON, for
+    the helpers that make objects of the caller's own types, and for clients that validate. The SDK keeps the parsed
+    object, so the caller's own ``.parse()`` then costs nothing.
     """
     response = raw.http_response
-    call.http(response)
-    document, read = None, False
+    observer.http(response)
+    document, is_read = None, False
     try:
-        refined = callable(raw._options.post_parser)
+        is_refined = callable(raw._options.post_parser)
         if raw._client._strict_response_validation:
             pass
-        elif call.api == "embeddings":  # refined: it unpacks the vectors, and refuses an answer without any
-            document = _embeddings(response.content)
-            read = not refined or (type(document) is dict and bool(document.get("data")))
-        elif not refined:
-            document = _from_json(response.content)
-            read = True
+        elif observer.api == "embeddings":  # its refinement decodes the vectors, and refuses a response without any
+            document = _without_vectors(response.content)
+            is_read = not is_refined or (type(document) is dict and bool(document.get("data")))
+        elif not is_refined:
+            document = from_json(response.content)
+            is_read = True
     except (AttributeError, ValueError):
-        read = False
-    if not read:
+        is_read = False
+    if not is_read:
         try:
             document = raw.parse()
         except Exception as exc:
-            call.failed(exc)
+            observer.failed(exc)
             return
-    call.result(document)
+    observer.result(document)
 
 
-def _embeddings(body: bytes) -> Any:
-    """An answer with embeddings, of which the vectors are left out where they are many.
+def _without_vectors(body: bytes) -> Any:
+    """Parse an embeddings response, leaving out the vectors if they are large.
 
-    They are what lies between the first ``"data": [`` and the last ``]``. Had that cut anything else off, what is left
-    would be no JSON, or without usage; then all of it is read.
+    The vectors are between the first ``"data": [`` and the last ``]``. If that cut off anything else, the rest is not
+    JSON, or has no usage; then the whole body is parsed.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: The body is not JSON.
     """
-    if len(body) > _MUCH:
+    if len(body) > _LARGE_BODY_BYTES:
         found = _DATA.match(body)
         end = body.rfind(b"]")
-        if found is not None and end - found.end() > _MUCH // 2:
+        if found is not None and end - found.end() > _LARGE_BODY_BYTES // 2:
             try:
-                rest = _from_json(body[: found.end()] + b"0" + body[end:])
+                rest = from_json(body[: found.end()] + b"0" + body[end:])
             except ValueError:
                 rest = {}
             if type(rest.get("usage")) is dict and "model" in rest:
                 return rest
-    return _from_json(body)
+    return from_json(body)
 
 
-class Body:
-    """What a caller reads of a response in its own way: kept so that its usage is found, and how far it came.
+class BodyRecorder:
+    """Keeps the bytes of a response that the caller reads without the SDK's parser.
+
+    Args:
+        response: The HTTP response.
+        observer: Observes the call.
 
     Attributes:
-        pulling: The response is being read from at this moment.
-        complete: It was read to its end.
-        at_end: What to do when the caller has read all of it, in words and pieces that are kept.
+        pulling: Whether the response is being read from at this moment.
+        complete: Whether it was read to its end.
+        at_end: Called when the caller has read all of it as decoded bytes, text or lines.
     """
 
-    _MOST = 16 << 20
-
-    def __init__(self) -> None:
+    def __init__(self, response: Any, observer: Observer) -> None:
         self.pulling = False
         self.complete = False
         self.at_end: Callable[[], None] | None = None
+        self._response = response
+        self._observer = observer
         self._pieces: list[bytes] | None = []
         self._size = 0
-        self._all_kept = False
-        self._replaced: list[tuple[dict[str, Any], str, Any, Any]] = []
+        self._kept_to_end = False
+        self._replaced: list[tuple[str, Any, Any]] = []
 
-    def watch(self, response: Any, call: Observer) -> None:
-        """Stand where all reading of a response goes through, undecoded, and where lines and text are read from."""
+    def start(self) -> None:
+        """Wrap the four iterators through which all reading of a response goes."""
+        attributes = vars(self._response)
+        for name, observed in (
+            ("iter_raw", self._iter_raw),
+            ("aiter_raw", self._aiter_raw),
+            ("iter_bytes", self._iter_bytes),
+            ("aiter_bytes", self._aiter_bytes),
+        ):
+            wrapper = functools.partial(observed, getattr(self._response, name))
+            self._replaced.append((name, wrapper, attributes.get(name)))
+            attributes[name] = wrapper
 
-        def consumed() -> bool:
-            return bool(response.is_stream_consumed or response.is_closed)  # what is asked for twice is refused, then
+    def drop(self) -> None:
+        """Stop keeping bytes, because the SDK reads the body."""
+        self._pieces = None
+        attributes = vars(self._response)
+        while self._replaced:
+            name, wrapper, original = self._replaced.pop()
+            if attributes.get(name) is not wrapper:
+                continue  # wrapped again by somebody else
+            if original is None:
+                del attributes[name]
+            else:
+                attributes[name] = original
 
-        iter_raw, aiter_raw = response.iter_raw, response.aiter_raw
-        iter_bytes, aiter_bytes = response.iter_bytes, response.aiter_bytes
+    def read(self) -> bytes | None:
+        """Return the bytes that were read so far, or None if there are none."""
+        content: bytes | None = getattr(self._response, "_content", None)
+        if content is not None:
+            return content
+        kept = b"".join(self._pieces or ())
+        return kept if kept or (self._kept_to_end and self._pieces is not None) else None
 
-        def observed_iter_raw(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-            if consumed():
-                yield from iter_raw(*args, **kwargs)
-            self.pulling = True
-            try:
-                for piece in iter_raw(*args, **kwargs):
+    # -- undecoded bytes: how far the reading came ----------------------------------------------------------------
+
+    def _iter_raw(self, original: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        with _Reading(self, self._response, self._observer):
+            for piece in original(*args, **kwargs):
+                self.pulling = False
+                yield piece
+                self.pulling = True
+
+    async def _aiter_raw(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        with _Reading(self, self._response, self._observer):
+            async with aclosing(original(*args, **kwargs)) as pieces:
+                async for piece in pieces:
                     self.pulling = False
                     yield piece
                     self.pulling = True
-                self.complete = True
-            except GeneratorExit:
-                raise
-            except BaseException as exc:
-                self._failed(exc, call)
-                raise
-            finally:
-                self.pulling = False
 
-        async def observed_aiter_raw(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-            pieces = aiter_raw(*args, **kwargs)
-            if consumed():
-                async for piece in pieces:
-                    yield piece
-            self.pulling = True
-            try:
-                async for piece in pieces:
-                    self.pulling = False
-                    yield piece
-                    self.pulling = True
-                self.complete = True
-            except GeneratorExit:
-                await pieces.aclose()
-                raise
-            except BaseException as exc:
-                self._failed(exc, call)
-                raise
-            finally:
-                self.pulling = False
+    # -- decoded bytes: what text and lines are made of -----------------------------------------------------------
 
-        def observed_iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-            for piece in iter_bytes(*args, **kwargs):
+    def _iter_bytes(self, original: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        for piece in original(*args, **kwargs):
+            self._keep(piece)
+            yield piece
+        self._decoded_to_end()
+
+    async def _aiter_bytes(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        async with aclosing(original(*args, **kwargs)) as pieces:
+            async for piece in pieces:
                 self._keep(piece)
                 yield piece
-            self._ended()
-
-        async def observed_aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-            pieces = aiter_bytes(*args, **kwargs)
-            try:
-                async for piece in pieces:
-                    self._keep(piece)
-                    yield piece
-            except GeneratorExit:
-                await pieces.aclose()
-                raise
-            self._ended()
-
-        ways = vars(response)
-        for name, ours in (
-            ("iter_raw", observed_iter_raw),
-            ("aiter_raw", observed_aiter_raw),
-            ("iter_bytes", observed_iter_bytes),
-            ("aiter_bytes", observed_aiter_bytes),
-        ):
-            self._replaced.append((ways, name, ours, ways.get(name)))
-            ways[name] = ours
-
-    def _failed(self, exc: BaseException, call: Observer) -> None:
-        if is_pulling(call):
-            return  # the SDK reads, and says it in its own words
-        try:
-            call.failed(exc)
-        except Exception as internal:
-            _guard.report("recording a body that broke", internal)
-
-    def _ended(self) -> None:
-        self._all_kept = self.complete
-        if self.at_end is not None and self.complete:
-            self.at_end()
+        self._decoded_to_end()
 
     def _keep(self, piece: bytes) -> None:
         if self._pieces is not None:
             self._size += len(piece)
-            if self._size > self._MOST:
+            if self._size > _MAX_KEPT_BYTES:
                 self._pieces = None
             else:
                 self._pieces.append(piece)
 
-    def drop(self) -> None:
-        """Keep nothing, now and later: the SDK reads."""
-        self._pieces = None
-        while self._replaced:
-            ways, name, ours, before = self._replaced.pop()
-            if ways.get(name) is not ours:
-                continue  # somebody stands before us
-            if before is None:
-                del ways[name]
-            else:
-                ways[name] = before
-
-    def read(self, response: Any) -> bytes | None:
-        """What was read, as far as it was; None where nothing was."""
-        whole: bytes | None = getattr(response, "_content", None)
-        if whole is not None:
-            return whole
-        kept = b"".join(self._pieces or ())
-        return kept if kept or (self._all_kept and self._pieces is not None) else None
+    def _decoded_to_end(self) -> None:
+        self._kept_to_end = self.complete
+        if self.at_end is not None and self.complete:
+            self.at_end()
 
 
-def understand(body: bytes, call: Observer, how: str | None) -> None:
-    """Finish a call whose body was read without the SDK's parser, understood as far as it is JSON or events.
+class _Reading:
+    """The undecoded body is being read, from its first byte to its end, an error, or an early close."""
+
+    def __init__(self, recorder: BodyRecorder, response: Any, observer: Observer) -> None:
+        self._recorder = recorder
+        self._response = response
+        self._observer = observer
+        self._is_refused = False
+
+    def __enter__(self) -> None:
+        # A body that was consumed, or whose response is closed, cannot be read again; that is no failure of the call.
+        self._is_refused = bool(self._response.is_stream_consumed or self._response.is_closed)
+        self._recorder.pulling = not self._is_refused
+
+    def __exit__(self, _: object, exc: BaseException | None, traceback: object) -> None:
+        self._recorder.pulling = False
+        if exc is None:
+            self._recorder.complete = True
+        elif not isinstance(exc, GeneratorExit) and not self._is_refused and not is_pulling(self._observer):
+            try:  # while the SDK reads, its own error is recorded instead
+                self._observer.failed(exc)
+            except Exception as internal:
+                guard.report("recording a body that broke", internal)
+
+
+def finish_with_body(body: bytes, observer: Observer, ending: str | None) -> None:
+    """Finish a call whose body was read without the SDK's parser, as far as it is JSON or server-sent events.
 
     Args:
-        body: What was read.
-        call: The call.
-        how: How the reading ended, as for ``stream_ended``.
+        body: The bytes that the caller read.
+        observer: Observes the call.
+        ending: How the reading ended, as for ``stream_ended``.
     """
     try:
         document = json.loads(body)
     except ValueError:
         events = list(_events_in(body))
-        if how is None and not events and not call.stream:  # a page, or what else is no answer, in the place of one
-            call.result(body.decode("utf-8", "replace"))
+        if ending is None and not events and not observer.stream:  # a web page, or anything else that is no response
+            observer.result(body.decode("utf-8", "replace"))
             return
-        call.stream = False  # nobody saw when the first token came
+        observer.stream = False  # the time of the first token is not known
         for event in events:
-            call.chunk(event)
-        call.stream_ended(how)
+            observer.chunk(event)
+        observer.stream_ended(ending)
     else:
-        call.result(document)
+        observer.result(document)
 
 
 def _events_in(body: bytes) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""Our wrappers of the SDK's ``request`` beside those of other instrumentations, whoever came first.
+"""Our wrappers of the SDK's ``request`` beside those of other instrumentations, in whichever order they were added.
 
-``logfire.instrument_openai`` replaces the same method as we do: of the classes, or, given a client, on that instance,
-which then hides the class's. Others wrap the resources' ``create`` and are never met here. What tells whether a layer
-of ours is in a chain of wrappers already is ``__wrapped__``, which ``wrapt`` and ``functools.wraps`` both keep.
+``logfire.instrument_openai`` replaces the same method: on the classes, or, given a client, on that instance, which
+then hides the method of the class. Other instrumentations wrap ``create`` of the resources and do not meet ours.
+``__wrapped__``, which both ``wrapt`` and ``functools.wraps`` set, shows whether a chain of wrappers contains ours.
 
 Source: ``logfire/_internal/integrations/llm_providers/llm_provider.py`` of logfire 5.2.0 (read 2026-11-23).
 """
@@ -17,71 +17,74 @@ from typing import Any
 
 import wrapt
 
-__all__ = ["clients_with_their_own", "has_ours", "observed", "take_off", "take_off_instance"]
+__all__ = ["clients_with_own_request", "is_wrapped_by_us", "restore_client", "restore_method", "wrap_on_client"]
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
-_DEEPEST = 100
+_MAX_WRAPPERS = 100
 
 
-def has_ours(method: Any, ours: tuple[Wrapper, ...]) -> bool:
-    """Whether a call of ``method`` comes through one of our wrappers: a second one would record it twice."""
-    for _ in range(_DEEPEST):
+def is_wrapped_by_us(method: Any, wrappers: tuple[Wrapper, ...]) -> bool:
+    """Return True if a call of ``method`` goes through one of our wrappers; a second one would record it twice."""
+    for _ in range(_MAX_WRAPPERS):
         if method is None:
             break
-        if getattr(method, "_self_wrapper", None) in ours:
+        if getattr(method, "_self_wrapper", None) in wrappers:
             return True
         method = getattr(method, "__wrapped__", None)
     return False
 
 
-def take_off_instance(client: Any) -> None:
-    """Put back what was on the instance before :func:`observed`, unless somebody wrapped it again."""
+def restore_client(client: Any) -> None:
+    """Undo :func:`wrap_on_client`, unless another instrumentation wrapped the method after us."""
     present = vars(client).get("request")
     if getattr(present, "_rlm_cachetrack_itself", None) is present is not None:
         client.request = present.__wrapped__
 
 
-def take_off(kind: type[Any], name: str, ours: tuple[Wrapper, ...]) -> None:
-    """Remove our wrapper from a method of a class of the SDK, if it is the outermost.
+def restore_method(client_class: type[Any], name: str, wrappers: tuple[Wrapper, ...]) -> None:
+    """Remove our wrapper from a method of an SDK class, if it is the outermost.
 
-    One that somebody wrapped after us stays underneath, and passes everything through.
+    If another instrumentation wrapped it after us, ours stays below it and passes every call through.
     """
-    present = vars(kind).get(name)
-    # Bound: how logfire puts back what it found.
-    if not isinstance(present, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)) or not has_ours(present, ours):
+    present = vars(client_class).get(name)
+    # Bound: logfire puts back the bound wrapper that it found.
+    if not isinstance(present, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)):
         return
-    before = present.__wrapped__
-    if before is getattr(super(kind, kind), name, None):
-        delattr(kind, name)  # it was inherited
+    if not is_wrapped_by_us(present, wrappers):
+        return
+    original = present.__wrapped__
+    if original is getattr(super(client_class, client_class), name, None):
+        delattr(client_class, name)  # it was inherited
     else:
-        setattr(kind, name, before)
+        setattr(client_class, name, original)
 
 
-def observed(method: Callable[..., Any], client: Any, wrapper: Wrapper) -> Callable[..., Any]:
-    """``method``, which somebody put on the instance ``client``, wrapped by us."""
+def wrap_on_client(method: Callable[..., Any], client: Any, wrapper: Wrapper) -> Callable[..., Any]:
+    """Return ``method``, which another instrumentation set on the instance ``client``, wrapped by us."""
 
     @functools.wraps(method)
     def request(*args: Any, **kwargs: Any) -> Any:
         return wrapper(method, client, args, kwargs)
 
     request._self_wrapper = wrapper  # type: ignore[attr-defined]
-    request._rlm_cachetrack_itself = request  # type: ignore[attr-defined]  # wraps() copies attributes: this one then lies
+    # functools.wraps() of a later wrapper copies this attribute, too; there it is no longer the function itself.
+    request._rlm_cachetrack_itself = request  # type: ignore[attr-defined]
     return request
 
 
-def clients_with_their_own(kinds: tuple[type[Any], ...]) -> Iterator[Any]:
-    """The clients of this process whose ``request`` somebody replaced on the instance.
+def clients_with_own_request(client_classes: tuple[type[Any], ...]) -> Iterator[Any]:
+    """Yield the clients of this process whose ``request`` was replaced on the instance.
 
-    Asks the garbage collector, some milliseconds for every 100,000 objects, and only where logfire is loaded.
+    Searches the garbage collector, some milliseconds for every 100,000 objects, and only if logfire is loaded.
     """
     if "logfire" not in sys.modules:
         return
-    every = {*kinds}
-    found = list(kinds)
-    while found:
-        found = [each for kind in found for each in kind.__subclasses__() if each not in every]
-        every.update(found)
-    for thing in gc.get_referrers(*every):
-        if type(thing) in every and "request" in vars(thing):
-            yield thing
+    known = {*client_classes}
+    added = list(client_classes)
+    while added:
+        added = [each for parent in added for each in parent.__subclasses__() if each not in known]
+        known.update(added)
+    for referrer in gc.get_referrers(*known):
+        if type(referrer) in known and "request" in vars(referrer):
+            yield referrer

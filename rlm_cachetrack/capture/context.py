@@ -9,6 +9,7 @@ query ``adhoc`` and one run a process. A :class:`ContextThreadPoolExecutor` carr
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import weakref
@@ -27,9 +28,9 @@ __all__ = [
     "Frame",
     "carried",
     "current",
+    "current_json",
     "enter",
     "leave",
-    "line",
     "new_run_id",
     "set_manual",
 ]
@@ -290,7 +291,7 @@ def current() -> dict[str, Any]:
     return values
 
 
-def line() -> str:
+def current_json() -> str:
     """What :func:`current` gives, as JSON for the journal; encoded once a run and iteration."""
     if _manual:
         return _encoded(current())
@@ -345,8 +346,8 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
         return super().submit(partial(copy_context().run, fn, *args, **kwargs))
 
 
-def after_fork_in_child() -> None:
-    """A forked worker is a process of its own: new locks, an ad-hoc run, and only the runs that it was forked in."""
+def _after_fork_in_child() -> None:
+    """Give a forked process its own lock and ad-hoc run, and keep only the runs that it was forked in."""
     global _lock, _adhoc_run_id, _adhoc_line
     _lock = threading.Lock()
     _adhoc_run_id = _adhoc_line = None
@@ -357,3 +358,7 @@ def after_fork_in_child() -> None:
         frame = frame.outer
     _open[:] = [frame for frame in _open if frame in mine]  # the threads that opened the others are not here
     _choose_fallback()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,7 +1,7 @@
-"""How often the SDK sent a request, where what it returns does not tell: a plain result knows nothing of its retries.
+"""Count how often the SDK sent a request, because a plain result does not tell.
 
-The SDK's own pause before a retry is watched. It comes only when there is a retry, so a call that succeeds at once pays
-nothing. A request is told by its body, which the SDK hands from try to try.
+The SDK's own pause before a retry is observed. It occurs only if there is a retry, so a call that succeeds at once
+costs nothing. A request is identified by its body, which the SDK passes unchanged from attempt to attempt.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .call import endpoint_of
+from .endpoints import endpoint_of
 
-__all__ = ["PAUSES", "paused", "sent"]
+__all__ = ["PAUSES", "attempts", "before_pause"]
 
 PAUSES = ("_sleep_for_retry", "_retry_request")
-"""The methods of a client that pause before a retry; openai 1.66 has the second, later ones the first."""
+"""The client methods that pause before a retry: openai 1.66 has the second, later versions the first."""
 
-sent: dict[int, int] = {}
-"""How often the request with the body of this id was sent, of requests that were sent again and have not ended yet."""
+attempts: dict[int, int] = {}
+"""How many attempts there were, by the id of the request body. Only for requests that were retried and still run."""
 
-_MOST = 1_000
+_MAX_RETRIED = 1_000
 
 
-def paused(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Stand before the SDK's pause and take note that a request will be sent again. Sync and async alike."""
+def before_pause(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Wrap the SDK's pause, sync or async, to note that a request will be sent again."""
     options: Any = kwargs.get("options") or (args[0] if args else None)
     url, retries = getattr(options, "url", None), kwargs.get("retries_taken")
     if type(url) is str and type(retries) is int and endpoint_of(url) is not None:
-        if len(sent) >= _MOST:  # clients that nobody records leave theirs here
-            sent.clear()
-        sent[id(options.json_data)] = retries + 2
+        if len(attempts) >= _MAX_RETRIED:  # entries of clients that are not recorded stay here
+            attempts.clear()
+        attempts[id(options.json_data)] = retries + 2
     return wrapped(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""Watches streams and raw responses without standing between them and the caller.
+"""Observe streams and raw responses in place: the caller gets the same objects as without recording.
 
-The SDK's ``Stream`` draws its items from ``_iterator``; that generator is wrapped in place, so the object the caller
-gets is the very one the SDK made: its type, ``response``, ``close()`` and the ``.stream()`` helpers are untouched. The
-ways a stream can end are three: its generator ends, its HTTP response is closed, or it is collected.
+The SDK's ``Stream`` takes its items from ``_iterator``. That generator is replaced by one around it, so the type of the
+stream, its ``response``, its ``close()`` and the ``.stream()`` helpers are unchanged. A stream can end in three ways:
+its generator ends, its HTTP response is closed, or it is garbage-collected.
 """
 
 from __future__ import annotations
@@ -12,243 +12,200 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from rlm_cachetrack._process import guard as _guard
+from rlm_cachetrack._process import guard
 
-from .bodies import Body, read_whole, understand
-from .call import Observer, is_pulling
+from .bodies import BodyRecorder, finish_with_body, read_whole
+from .protocols import Observer, is_pulling
 
 __all__ = ["watch_raw", "watch_stream"]
 
-_OTHER_SHAPES = (AttributeError, KeyError, TypeError, ValueError)
-
-# What is watched and alive. `weakref.finalize` would do the same for five times the price.
+# Observed objects that are alive. `weakref.finalize` would do the same at five times the cost.
 _watched: dict[weakref.ref[Any], Observer] = {}
 
 
-def _watch_for_collection(watched: Any, call: Observer) -> None:
-    _watched[weakref.ref(watched, _collected)] = call
+def _watch_for_collection(watched: Any, observer: Observer) -> None:
+    _watched[weakref.ref(watched, _collected)] = observer
 
 
 def _collected(reference: weakref.ref[Any]) -> None:
-    call = _watched.pop(reference, None)
-    if call is not None and not call.done:
-        _end(call, "abandoned")
+    observer = _watched.pop(reference, None)
+    if observer is not None and not observer.done:
+        _guarded(lambda: observer.stream_ended("abandoned"))
 
 
 @atexit.register
 def _all_collected() -> None:
-    """The interpreter ends: no stream that is still open is read further. Runs before the runtime's last flush."""
+    """Record open streams as abandoned when the interpreter exits. Runs before the runtime's last flush."""
     for reference in list(_watched):
         _collected(reference)
 
 
-def watch_stream(stream: Any, call: Observer) -> None:
+def watch_stream(stream: Any, observer: Observer) -> None:
     """Observe an SDK ``Stream`` or ``AsyncStream`` from now to its end."""
     iterator = stream._iterator
     response = getattr(stream, "response", None)
-    call.http(response)
-    items = _async_items(iterator, call) if hasattr(iterator, "__anext__") else _items(iterator, call)
-    call.items = weakref.ref(items)  # it holds the call, and is to go when the caller lets the stream go
+    observer.http(response)
+    items = _async_items(iterator, observer) if hasattr(iterator, "__anext__") else _items(iterator, observer)
+    observer.items = weakref.ref(items)  # weak: the generator holds the observer, and must end with the stream
     stream._iterator = items
-    _on_close(response, call, None)
-    _watch_for_collection(stream, call)
+    _watch_close(response, observer, None)
+    _watch_for_collection(stream, observer)
 
 
-def watch_raw(raw: Any, call: Observer, *, deferred: bool) -> None:
+# -- the items of a stream --------------------------------------------------------------------------------------------
+
+
+def _items(iterator: Iterator[Any], observer: Observer) -> Iterator[Any]:
+    observer.pulling, observe = True, observer.chunk
+    try:
+        for item in iterator:
+            if not observe(item):
+                yield item
+    except BaseException as exc:
+        _end(observer, exc)
+        raise
+    _end(observer)
+
+
+async def _async_items(iterator: AsyncIterator[Any], observer: Observer) -> AsyncIterator[Any]:
+    observer.pulling, observe = True, observer.chunk
+    try:
+        async for item in iterator:
+            if not observe(item):
+                yield item
+    except BaseException as exc:
+        was_done = observer.done
+        _end(observer, exc)
+        if isinstance(exc, GeneratorExit) and not was_done:
+            await _close_generator(iterator)
+        raise
+    _end(observer)
+
+
+async def _close_generator(iterator: Any) -> None:
+    """Close the SDK's generator, which would have been closed here without ours around it.
+
+    Not called if the stream was collected before: the event loop then closes both generators. Nor is a generator closed
+    that is running, because an ending event loop closes all of them at once, and a second close would log an error.
+    """
+    if hasattr(iterator, "aclose") and not getattr(iterator, "ag_running", False):
+        await iterator.aclose()
+
+
+_OUR_GENERATORS = (_items.__code__, _async_items.__code__)
+
+
+def _is_watched(iterator: Any) -> bool:
+    return (getattr(iterator, "gi_code", None) or getattr(iterator, "ag_code", None)) in _OUR_GENERATORS
+
+
+def _end(observer: Observer, exc: BaseException | None = None) -> None:
+    """End the observation of a stream whose generator returned, was closed, or raised."""
+    if exc is None:
+        _guarded(observer.stream_ended)
+    elif isinstance(exc, GeneratorExit):
+        _guarded(lambda: observer.stream_ended("closed_early"))
+    else:
+        _guarded(lambda: observer.failed(exc))
+
+
+def _guarded(finish: Callable[[], None]) -> None:
+    try:
+        finish()
+    except Exception as exc:
+        guard.report("finishing a stream", exc)
+
+
+# -- raw responses ----------------------------------------------------------------------------------------------------
+
+
+def watch_raw(raw: Any, observer: Observer, *, deferred: bool) -> None:
     """Observe a raw response.
 
     Args:
-        raw: What ``with_raw_response`` or ``with_streaming_response`` gave.
-        call: The call.
-        deferred: Whether the body is not read yet (``with_streaming_response``): then, as with a stream's, the record
-            is made when the caller parses it, or closes the response.
+        raw: The result of ``with_raw_response`` or ``with_streaming_response``.
+        observer: Observes the call.
+        deferred: Whether the body is not read yet (``with_streaming_response``). Then, as for a stream, the record is
+            made when the caller parses the body or closes the response.
     """
-    if not deferred and not call.stream:
-        read_whole(raw, call)
+    if not deferred and not observer.stream:
+        read_whole(raw, observer)
         return
-
     response = raw.http_response
-    parse = raw.parse
-    call.http(response)
-    body = Body()
+    observer.http(response)
+    recorder = BodyRecorder(response, observer)
+    raw.parse = _observed_parse(raw, recorder, observer)
+    recorder.start()
+    closed = _watch_close(response, observer, recorder)
+    if not deferred:
+        recorder.at_end = closed  # nobody closes the response afterwards
+    _watch_for_collection(raw, observer)
 
-    this = weakref.ref(raw)
+
+def _observed_parse(raw: Any, recorder: BodyRecorder, observer: Observer) -> Callable[..., Any]:
+    parse, reference = raw.parse, weakref.ref(raw)
 
     def observed_parse(*args: Any, **kwargs: Any) -> Any:
-        body.drop()  # the SDK reads it
-        call.pulling = True  # reading the body to its end closes the response; that is no early close
-        try:
+        recorder.drop()  # the SDK reads the body
+        with _Parsing(observer):
             parsed = parse(*args, **kwargs)
-            if hasattr(parsed, "__await__"):
-                return _observe_later(parsed, call, this)
-        except BaseException as exc:
-            _fail(call, exc)
-            raise
-        finally:
-            call.pulling = False
-        _observe(parsed, call, this)
+        if hasattr(parsed, "__await__"):
+            return observed_later(parsed)
+        _observe_parsed(parsed, observer, reference)
         return parsed
 
-    raw.parse = observed_parse
-    body.watch(response, call)
-    closed = _on_close(response, call, body)
-    if not deferred:
-        body.at_end = closed  # nobody closes it after that
-    _watch_for_collection(raw, call)
+    async def observed_later(parsed: Any) -> Any:
+        with _Parsing(observer):
+            result = await parsed
+        _observe_parsed(result, observer, reference)
+        return result
+
+    return observed_parse
 
 
-async def _observe_later(parsed: Any, call: Observer, raw: weakref.ref[Any]) -> Any:
-    call.pulling = True
-    try:
-        result = await parsed
-    except BaseException as exc:
-        _fail(call, exc)
-        raise
-    finally:
-        call.pulling = False
-    _observe(result, call, raw)
-    return result
+class _Parsing:
+    """The SDK parses a body: reading it to the end closes the response, which is not an early close by the caller."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def __enter__(self) -> None:
+        self._observer.pulling = True
+
+    def __exit__(self, _: object, exc: BaseException | None, traceback: object) -> None:
+        try:
+            if exc is not None:
+                _guarded(lambda: self._observer.failed(exc))
+        finally:
+            self._observer.pulling = False
 
 
-def _observe(parsed: Any, call: Observer, raw: weakref.ref[Any]) -> None:
+def _observe_parsed(parsed: Any, observer: Observer, raw: weakref.ref[Any]) -> None:
     try:
         iterator = getattr(parsed, "_iterator", None)
-        if iterator is not None:
-            if _code_of(iterator) not in _OURS:  # the SDK keeps what it parsed, and gives it again
-                watch_stream(parsed, call)
-                _watched.pop(raw, None)  # `create(stream=True).parse()`: nobody needs it any more
-        else:
-            call.result(parsed)
+        if iterator is None:
+            observer.result(parsed)
+        elif not _is_watched(iterator):  # the SDK returns the same stream again if it is parsed twice
+            watch_stream(parsed, observer)
+            _watched.pop(raw, None)  # `create(stream=True).parse()`: the raw response may be collected now
     except Exception as exc:
-        _guard.report("watching a raw response", exc)
+        guard.report("watching a raw response", exc)
 
 
-def _items(iterator: Iterator[Any], call: Observer) -> Iterator[Any]:
-    see, hide, length = call.chunk, call.hide_usage, call.length
-    call.pulling = True
-    try:
-        for item in iterator:
-            if length is not None:
-                # Nearly every chunk of a chat is one more piece of text. To call a function for each would cost as much
-                # again, so it is read here; what is not just that goes the long way.
-                text = None
-                try:
-                    fields = item.__dict__
-                    if fields["usage"] is None:
-                        (choice,) = fields["choices"]
-                        parts = choice.__dict__
-                        delta = parts["delta"].__dict__
-                        if (
-                            parts["finish_reason"] is None
-                            and delta["tool_calls"] is None
-                            and (text := delta["content"])
-                        ):
-                            length += len(text)
-                            if hide:
-                                item.__pydantic_fields_set__.discard("usage")
-                except _OTHER_SHAPES:
-                    text = None
-                if text:
-                    call.length = length
-                    yield item
-                    continue
-            try:
-                hidden = see(item)
-            except Exception as exc:
-                hidden = False
-                _guard.report("reading a chunk", exc)
-            length = call.length
-            if not hidden:
-                yield item
-    except GeneratorExit:
-        _end(call, "closed_early")
-        raise
-    except BaseException as exc:
-        _fail(call, exc)
-        raise
-    _end(call, None)
+# -- closing ----------------------------------------------------------------------------------------------------------
 
 
-async def _async_items(iterator: AsyncIterator[Any], call: Observer) -> AsyncIterator[Any]:
-    see, hide, length = call.chunk, call.hide_usage, call.length
-    call.pulling = True
-    try:
-        async for item in iterator:
-            if length is not None:
-                # Nearly every chunk of a chat is one more piece of text. To call a function for each would cost as much
-                # again, so it is read here; what is not just that goes the long way.
-                text = None
-                try:
-                    fields = item.__dict__
-                    if fields["usage"] is None:
-                        (choice,) = fields["choices"]
-                        parts = choice.__dict__
-                        delta = parts["delta"].__dict__
-                        if (
-                            parts["finish_reason"] is None
-                            and delta["tool_calls"] is None
-                            and (text := delta["content"])
-                        ):
-                            length += len(text)
-                            if hide:
-                                item.__pydantic_fields_set__.discard("usage")
-                except _OTHER_SHAPES:
-                    text = None
-                if text:
-                    call.length = length
-                    yield item
-                    continue
-            try:
-                hidden = see(item)
-            except Exception as exc:
-                hidden = False
-                _guard.report("reading a chunk", exc)
-            length = call.length
-            if not hidden:
-                yield item
-    except GeneratorExit:
-        collected = call.done  # the stream was, so the SDK's own generator is, too, and its event loop closes both
-        _end(call, "closed_early")
-        close = getattr(iterator, "aclose", None)
-        # Without us it would be the SDK's own generator that is closed here. An event loop that ends closes all of them
-        # at once, and to close one that is being closed would only be one more message in the log.
-        if close is not None and not collected and not getattr(iterator, "ag_running", False):
-            await close()
-        raise
-    except BaseException as exc:
-        _fail(call, exc)
-        raise
-    _end(call, None)
+def _watch_close(response: Any, observer: Observer, recorder: BodyRecorder | None) -> Callable[[], None] | None:
+    """Finish the call when its HTTP response is closed early, whoever closes it.
 
-
-def _code_of(iterator: Any) -> Any:
-    return getattr(iterator, "gi_code", None) or getattr(iterator, "ag_code", None)
-
-
-_OURS = (_items.__code__, _async_items.__code__)
-
-
-def _on_close(response: Any, call: Observer, body: Body | None) -> Callable[[], None] | None:
-    """Finish the call when its HTTP response is closed early, whoever closes it. Returns what does it.
-
-    The SDK and its HTTP library close it too, at the end of the body and before our generator sees that end. Such a
-    close happens while an item is being pulled; one from the caller's hands does not.
+    Returns:
+        The function that finishes it.
     """
     if response is None:
         return None
 
     def closed() -> None:
-        if is_pulling(call) or call.done or (body is not None and body.pulling):
-            return  # a body that the caller reads to its end is looked at when the caller closes it
-        try:
-            how = None if body is not None and body.complete else "closed_early"
-            read = None if body is None else body.read(response)
-            if read is None:
-                call.stream_ended(how)
-            else:
-                understand(read, call, how)
-        except Exception as exc:
-            _guard.report("finishing a closed response", exc)
+        _response_closed(response, observer, recorder)
 
     close, aclose = getattr(response, "close", None), getattr(response, "aclose", None)
     if close is not None:
@@ -272,15 +229,17 @@ def _on_close(response: Any, call: Observer, body: Body | None) -> Callable[[], 
     return closed
 
 
-def _end(call: Observer, how: str | None) -> None:
+def _response_closed(response: Any, observer: Observer, recorder: BodyRecorder | None) -> None:
+    # The SDK and its HTTP library also close a response, at the end of the body and before our generator gets there.
+    # They do so while an item, or the body, is being read; the caller does not.
+    if is_pulling(observer) or observer.done or (recorder is not None and recorder.pulling):
+        return
     try:
-        call.stream_ended(how)
+        body = None if recorder is None else recorder.read()
+        ending = None if recorder is not None and recorder.complete else "closed_early"
+        if body is None:
+            observer.stream_ended(ending)
+        else:
+            finish_with_body(body, observer, ending)
     except Exception as exc:
-        _guard.report("finishing a stream", exc)
-
-
-def _fail(call: Observer, error: BaseException) -> None:
-    try:
-        call.failed(error)
-    except Exception as exc:
-        _guard.report("recording a failed stream", exc)
+        guard.report("finishing a closed response", exc)

@@ -81,8 +81,6 @@ class Fingerprints:
     ) -> None:
         """Take in what was sent. Looks at no text; drops it where too much waits.
 
-        :func:`.fast_path.record_chat` does the same by itself.
-
         Args:
             number: The call's.
             api: As in the call's line.

@@ -1,25 +1,24 @@
-"""A finished call as one line of the journal, and back.
+"""Encode a finished call as one event of the journal, and decode it again.
 
-The calling thread pays for what is written, so the line is an array without names, and moments are whole nanoseconds:
-to write a float takes ten times as long as an integer. The line of a usual call is written by :mod:`.fast_path`, that
-of any other here. The writer's thread gives the names back with :func:`expand`.
+The calling thread pays for the encoding, so an event is an array without names, and times are whole nanoseconds:
+encoding a float takes ten times as long as an integer. The writer thread adds the names with :func:`expand`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import random
 from collections.abc import Mapping
 from typing import Any
 
-try:
-    from pydantic_core import to_json as _to_json
-except ImportError:  # openai with pydantic 1
-    _to_json = None  # type: ignore[assignment]
+from pydantic_core import to_json
 
 from rlm_cachetrack.records import call_id
 from rlm_cachetrack.usage import plain
 
-__all__ = ["FIELDS", "encode", "expand", "kept_ms", "told_apart"]
+__all__ = ["FIELDS", "encode", "expand", "kept_ms", "next_number", "told_apart"]
 
 FIELDS = (
     "number",
@@ -40,67 +39,62 @@ FIELDS = (
     "error_message",
     "metadata",
 )
-"""What the array of a line holds, in this order. ``start_ns`` is since 1970."""
+"""The values in the array of an event, in this order. ``start_ns`` is since 1970."""
 
 
-def encode(place: str, call: tuple[Any, ...], usage: Any) -> bytes:
-    """One line of JSON, its newline included.
+def _seeded() -> itertools.count[int]:
+    # Below 2**62, so that it fits in the random part of a UUIDv7 and is a plain 64-bit number to every JSON parser.
+    return itertools.count(random.SystemRandom().getrandbits(61))
+
+
+_numbers = _seeded()
+
+
+def _after_fork_in_child() -> None:
+    global _numbers
+    _numbers = _seeded()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def next_number() -> int:
+    """Return a number for a call, unique in this process and almost certainly among all processes.
+
+    The id of the call is made of this number and its start.
+    """
+    return next(_numbers)
+
+
+def encode(run_context: str, call: tuple[Any, ...], usage: Any) -> bytes:
+    """Encode one call as a line of JSON with its newline.
 
     Args:
-        place: The run that the call belongs to, an object as :func:`~.line` gives it.
+        run_context: The run context of the call as JSON, from :func:`.context.current_json`.
         call: The values of :data:`FIELDS`.
-        usage: The usage object as the SDK gave it, or None. It is copied, not kept.
+        usage: The usage object as the SDK returned it, or None. It is copied, not kept.
     """
-    where = place.encode("ascii")
-    try:
-        is_plain = usage is None or type(usage) is dict
-        told = usage if is_plain else _told(usage)
-        if is_plain or told is not usage:
-            line = _to_json({"call": call, "usage": told}, fallback=str, inf_nan_mode="null")
-            return b'%b,"in":%b}\n' % (line[:-1], where)
-        return b'{"call":%b,"usage":%b,"in":%b}\n' % (_to_json(call, fallback=str), _serialized(usage), where)
-    except Exception:  # half a surrogate pair, or no pydantic 2: the standard library takes everything
-        parts = (json.dumps(call, default=str, separators=(",", ":")), json.dumps(plain(usage), default=str))
-        return b'{"call":%b,"usage":%b,"in":%b}\n' % (parts[0].encode("ascii"), parts[1].encode("ascii"), where)
-
-
-def _told(usage: Any) -> Any:
-    """The fields that were sent, of a usage object of the SDK with numbers and objects of numbers; else the object."""
-    if usage is None:
-        return None
-    try:
-        if usage.__pydantic_extra__:
-            return usage
-        fields, sent = usage.__dict__, usage.__pydantic_fields_set__
-        told = fields.copy()
-        for name, value in fields.items():
-            if name not in sent:
-                del told[name]
-            elif type(value) is not int and value is not None:
-                if value.__pydantic_extra__:
-                    return usage
-                within, given = value.__dict__, value.__pydantic_fields_set__
-                told[name] = (
-                    within if len(within) == len(given) else {key: within[key] for key in within if key in given}
-                )
-        return told
-    except AttributeError:
-        return usage
-
-
-def _serialized(usage: Any) -> bytes:
+    context = run_context.encode("ascii")
     serializer = getattr(type(usage), "__pydantic_serializer__", None)
-    if serializer is None:
-        return _to_json(plain(usage))
-    written: bytes = serializer.to_json(usage, exclude_unset=True, warnings=False)
-    return written
+    try:
+        encoded = to_json(call, fallback=str)
+        if serializer is not None:
+            encoded_usage = serializer.to_json(usage, exclude_unset=True, warnings=False)
+        else:
+            sent = usage if usage is None or type(usage) is dict else plain(usage)
+            encoded_usage = to_json(sent, fallback=str, inf_nan_mode="null")
+    except Exception:  # half of a surrogate pair, for example: the standard library encodes everything
+        encoded = json.dumps(call, default=str, separators=(",", ":")).encode("ascii")
+        encoded_usage = json.dumps(plain(usage), default=str).encode("ascii")
+    return b'{"call":%b,"usage":%b,"in":%b}\n' % (encoded, encoded_usage, context)
 
 
 def expand(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The event of a line that :func:`encode` wrote, with every name; ``kind`` is ``call``.
+    """Return the event that :func:`encode` wrote, with every name; its ``kind`` is ``call``.
 
     Raises:
-        KeyError, ValueError, TypeError: The line was written by something else.
+        KeyError, ValueError, TypeError: The line was not written by :func:`encode`.
     """
     values = dict(zip(FIELDS, line["call"], strict=True))
     number, first = values.pop("number"), values.pop("time_to_first_token_ns")

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack._process import import_httpx2, no_fork
-from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import ENV_FINGERPRINT_KEY, Settings, load_settings, redact
 from rlm_cachetrack.errors import (
     CacheTrackError,
@@ -715,7 +714,6 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     _ended = False  # forked by a thread while the interpreter left
     _after_fork_in_parent()
-    context.after_fork_in_child()
     for runtime in list(_runtimes):
         runtime.after_fork_in_child()
 

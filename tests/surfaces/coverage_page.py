@@ -168,7 +168,7 @@ def dialects(items: list[Any]) -> str:
             places.append(f"`{item.callspec.id}`")
         elif item.originalname == "test_each_dialect_is_read":
             unit.add(item.callspec.id)
-        elif name in ("test_corpus.py", "test_usage.py") and "recorded" in item.name:
+        elif name in ("test_corpus.py", "test_reading.py") and "recorded" in item.name:
             corpus.append(f"`{_path(item)}::{item.originalname}`")
     lines = [
         "## Dialects",

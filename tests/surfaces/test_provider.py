@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from rlm_cachetrack import TimescaleDBClient, instrument, query_run
-from rlm_cachetrack.capture.call import provider_of
+from rlm_cachetrack.capture.endpoints import provider_of
 from tests.support.memory import MemorySink
 from tests.support.scripted import ScriptedServer
 from tests.surfaces.calls import BY_NAME, MODES, call, client_of, entering, run

@@ -12,8 +12,6 @@ import pytest
 from openai import APIConnectionError, AsyncOpenAI, OpenAI
 
 from rlm_cachetrack import flush, instrument, query_run, stats
-from rlm_cachetrack.capture import fast_path as _usual
-from rlm_cachetrack.fingerprint import hash_queue as _fingerprinting
 from rlm_cachetrack.fingerprint.delta_codec import decode_run
 from rlm_cachetrack.fingerprint.hash_queue import Fingerprints, installation_key
 from rlm_cachetrack.fingerprint.segments import Digests, Fingerprint, of_request
@@ -168,11 +166,6 @@ def test_what_waits_is_bounded_and_counted(tmp_path: Path) -> None:
     assert queue.of(4_999) is None
     queue.add(5_000, "chat.completions", place, body, None, None)
     assert queue.of(5_000) is not None
-
-
-def test_a_usual_call_counts_as_much_as_any_other() -> None:
-    names = ("LEAST_TOKENS", "TOKENS_A_MESSAGE")
-    assert [getattr(_usual, name) for name in names] == [getattr(_fingerprinting, name) for name in names]
 
 
 def test_one_that_is_offered_again_is_the_same(tmp_path: Path) -> None:

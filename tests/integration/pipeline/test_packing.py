@@ -14,8 +14,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from rlm_cachetrack.capture import fast_path as _usual
-from rlm_cachetrack.journal import Journal, expand_event
+from rlm_cachetrack.journal import Journal, expand_event, next_number
 from rlm_cachetrack.journal import call_event as _call_line
 from rlm_cachetrack.pipeline import fast_rows as _packing
 from rlm_cachetrack.pipeline.rows import Rows
@@ -38,7 +37,7 @@ PLACE = {"query_id": "q", "run_id": "2026-01-10T09:00:00+00:00", "iteration": 3}
 
 def line(usage: Any = USAGE, place: Mapping[str, Any] = PLACE, **more: Any) -> bytes:
     values = {
-        "number": _usual.next_number(),
+        "number": next_number(),
         "api": "chat.completions",
         "provider": "openai",
         "model": "gpt-5-2025-08-07",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.capture.bodies import _embeddings
+from rlm_cachetrack.capture.bodies import _without_vectors
 
 VECTORS = [{"object": "embedding", "index": n, "embedding": [0.25, -1e-9, 7] * 40} for n in range(100)]
 PACKED = [{"object": "embedding", "index": n, "embedding": "AAAAPwAAAMA=" * 40} for n in range(100)]
@@ -40,17 +40,17 @@ WHOLE = [
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("answer", WITHOUT)
 def test_vectors_are_left_out_and_all_else_is_found(answer: dict[str, Any], indent: int | None) -> None:
-    found = _embeddings(json.dumps(answer, indent=indent).encode())
+    found = _without_vectors(json.dumps(answer, indent=indent).encode())
     assert found.pop("data") == [0]
     assert found == {name: value for name, value in answer.items() if name not in ("data", "meta")}
 
 
 @pytest.mark.parametrize("answer", WHOLE, ids=range(len(WHOLE)))
 def test_where_that_may_miss_something_all_is_read(answer: Any) -> None:
-    assert _embeddings(json.dumps(answer).encode()) == answer
+    assert _without_vectors(json.dumps(answer).encode()) == answer
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"x" * 20_000, json.dumps(WITHOUT[0]).encode()[:-1]])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        _embeddings(body)
+        _without_vectors(body)

@@ -1,0 +1,229 @@
+"""Begin the observation of an SDK request: which requests are recorded, and what is changed in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlm_cachetrack._process import guard
+from rlm_cachetrack.pipeline import runtime
+
+from .background import RetrievedStream, settle
+from .call import Call
+from .clients import CaptureOptions, options_of
+from .endpoints import endpoint_of, is_stored_response, provider_of
+from .fields import fields_of
+from .protocols import Observation
+from .retries import attempts
+from .streams import watch_raw, watch_stream
+
+__all__ = ["begin", "forget_hosts"]
+
+_RAW_HEADER = "X-Stainless-Raw-Response"
+
+_hosts_without_stream_options: set[str] = set()
+
+
+def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observation | None:
+    """Begin to observe a request that is about to be sent. Never raises.
+
+    Args:
+        client: The SDK client that sends it.
+        args: The positional arguments of its ``request`` method.
+        kwargs: The keyword arguments.
+
+    Returns:
+        None if the request is not recorded.
+    """
+    options = options_of(client)
+    if options is None:
+        return None
+    try:
+        request: Any = args[1] if len(args) > 1 else kwargs.get("options")
+        stream = bool(kwargs.get("stream"))
+        api = endpoint_of(request.url)
+        if api is None:
+            return _Retrieval(client, request, args, stream=stream) if is_stored_response(request.url) else None
+        if not isinstance(request.json_data, (dict, Mapping)) or request.method.lower() != "post":
+            return None
+        return _Attempt(client, api, request, args, options, stream=stream)
+    except Exception as exc:
+        guard.report("looking at a request", exc)
+        return None
+
+
+def forget_hosts() -> None:
+    """Forget which servers refused ``stream_options``."""
+    _hosts_without_stream_options.clear()
+
+
+class _Attempt(Call):
+    """A call whose request is about to be sent.
+
+    Attributes:
+        arguments: The positional arguments to send the request with; some are changed copies of the caller's.
+    """
+
+    _raw: str | None = None  # the SDK's mark of a raw response: ``true`` or ``stream``
+    _usage_client: Any = None  # the client, if we added `stream_options` to its request
+    _original: tuple[tuple[Any, ...], Any]
+
+    def __init__(
+        self,
+        client: Any,
+        api: str,
+        request: Any,
+        args: tuple[Any, ...],
+        options: CaptureOptions,
+        *,
+        stream: bool,
+    ) -> None:
+        current = runtime.peek_default() or runtime.default()
+        body, extra = request.json_data, request.extra_json
+        if extra and isinstance(extra, Mapping):
+            body = {**body, **extra}
+        fingerprints = current.fingerprints if options.fingerprints else None
+        super().__init__(current, api, provider_of(client), body, stream=stream, fingerprints=fingerprints)
+        self.arguments = args
+        self._request = request
+        self._raw = _raw_mark(request)
+        if len(args) < 2:
+            return
+        if callable(request.post_parser) and api != "embeddings":
+            self._observe_parser(request.post_parser)
+        if stream and options.stream_usage and self._raw != "stream":
+            self._ask_for_usage(client)
+
+    # -- what is sent ---------------------------------------------------------------------------------------------
+
+    def _send_copy(self, **changed: Any) -> None:
+        """Send a copy of the request with some fields changed."""
+        self._request = self._request.model_copy(update=changed)
+        self.arguments = (self.arguments[0], self._request, *self.arguments[2:])
+
+    def _observe_parser(self, parser: Callable[[Any], Any]) -> None:
+        """Note the response that the SDK's ``.parse()`` helpers get: if they refuse it, it was paid all the same."""
+        answers: list[Any] = []  # not `self`: the request may outlive the call, and must not form a cycle with it
+
+        def observed_parser(answer: Any) -> Any:
+            answers[:] = (answer,)
+            return parser(answer)
+
+        self.answers = answers
+        self._send_copy(post_parser=observed_parser)
+
+    def _ask_for_usage(self, client: Any) -> None:
+        """Request the usage of a chat stream, unless the caller decided about ``stream_options``."""
+        if self.api not in ("chat.completions", "completions"):
+            return
+        body = self._request.json_data
+        given = body.get("stream_options")
+        given = given if isinstance(given, Mapping) else {}
+        if given.get("include_usage") or "stream_options" in (self._request.extra_json or ()):
+            return
+        if _hosts_without_stream_options and str(client.base_url) in _hosts_without_stream_options:
+            return
+        self._original = self.arguments, self._request
+        self._send_copy(json_data={**body, "stream_options": {**given, "include_usage": True}})
+        self.hide_usage = True
+        self._usage_client = client
+
+    def _is_refusal_of_usage(self, exc: BaseException) -> bool:
+        """Return True if the server refused the ``stream_options`` that we added. Such a request is not billed."""
+        if not self.hide_usage or getattr(exc, "status_code", None) not in (400, 422):
+            return False
+        text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
+        return "stream_options" in text or "include_usage" in text
+
+    # -- what comes back ------------------------------------------------------------------------------------------
+
+    def returned(self, result: Any) -> None:
+        """Observe the result that the caller gets. Never raises."""
+        try:
+            if attempts:
+                self._note_attempts()
+            if self._usage_client is not None and not self.hide_usage:
+                # The server accepted the request without our addition, so that was the reason for the refusal.
+                _hosts_without_stream_options.add(str(self._usage_client.base_url))
+            if self._raw:
+                watch_raw(result, self, deferred=self._raw == "stream")
+                return
+            fields = fields_of(result)
+            if "_iterator" in fields:
+                watch_stream(result, self)
+            elif "stream" in fields and "extensions" in fields:  # the caller asked for the HTTP response itself
+                self.http(result)
+                self.result(_content_of(result))
+            else:
+                self.result(result)
+        except Exception as exc:
+            guard.report("recording a call", exc)
+
+    def raised(self, exc: BaseException) -> bool:
+        """Record the error that goes to the caller. Never raises.
+
+        Returns:
+            True if the request must be sent again as the caller made it; nothing is recorded then.
+        """
+        try:
+            if self._is_refusal_of_usage(exc):
+                self.hide_usage = False
+                self.metadata["stream_options"] = "refused"
+                self.arguments, self._request = self._original
+                return True
+            if attempts:
+                self._note_attempts()
+            self.failed(exc)
+        except Exception as internal:
+            guard.report("recording a failed call", internal)
+        return False
+
+    def _note_attempts(self) -> None:
+        count = attempts.pop(id(self._request.json_data), None)
+        if count is not None:
+            self.metadata["attempts"] = count
+
+
+class _Retrieval:
+    """A request for a stored response. It is not a model call, but may show that a background response finished."""
+
+    __slots__ = ("_client", "_raw", "_stream", "arguments")
+
+    def __init__(self, client: Any, request: Any, args: tuple[Any, ...], *, stream: bool) -> None:
+        self.arguments = args
+        self._client = client
+        self._stream = stream
+        self._raw = _raw_mark(request)
+
+    def returned(self, result: Any) -> None:
+        """Observe the stored response that the caller gets. Never raises."""
+        try:
+            if self._raw:
+                observer = RetrievedStream(self._make_call, stream=self._stream)
+                watch_raw(result, observer, deferred=self._raw == "stream")
+            elif "_iterator" in fields_of(result):
+                watch_stream(result, RetrievedStream(self._make_call, stream=True))
+            else:
+                settle(result, self._make_call)
+        except Exception as exc:
+            guard.report("looking at a stored response", exc)
+
+    def raised(self, exc: BaseException) -> bool:
+        """Ignore the error: a failed retrieval changes nothing."""
+        return False
+
+    def _make_call(self) -> Call:
+        current = runtime.peek_default() or runtime.default()
+        return Call(current, "responses", provider_of(self._client), {}, stream=False)
+
+
+def _raw_mark(request: Any) -> str | None:
+    headers = request.headers
+    return headers.get(_RAW_HEADER) if isinstance(headers, (dict, Mapping)) else None
+
+
+def _content_of(response: Any) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text

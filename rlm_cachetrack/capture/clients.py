@@ -1,0 +1,112 @@
+"""Which clients are recorded, with which options: one client by a mark on it, or every client of the process.
+
+The mark is passed on to the clients that ``copy()`` and ``with_options()`` return.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rlm_cachetrack.errors import ConfigError
+
+__all__ = [
+    "CaptureOptions",
+    "check_client",
+    "client_classes",
+    "mark",
+    "options_of",
+    "set_options_for_all",
+    "unmark",
+    "unmark_all",
+]
+
+_MARK = "_rlm_cachetrack"
+_DERIVING_METHODS = ("copy", "with_options")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """The options of ``instrument`` that apply to each call."""
+
+    stream_usage: bool = True
+    fingerprints: bool = True
+
+
+_for_all: CaptureOptions | None = None
+_marked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def client_classes() -> tuple[type[Any], type[Any]]:
+    """Return the SDK's sync and async client classes. Imports openai."""
+    from openai import AsyncOpenAI, OpenAI
+
+    return OpenAI, AsyncOpenAI
+
+
+def check_client(client: Any) -> None:
+    """Check the argument of ``instrument``.
+
+    Raises:
+        ConfigError: ``client`` is not an OpenAI client.
+    """
+    if not isinstance(client, client_classes()):
+        given = (
+            f"the class {client.__name__}"
+            if isinstance(client, type)
+            else f"an object of the type {type(client).__name__}"
+        )
+        raise ConfigError(
+            f"instrument() was given {given}; expected a client of the openai package, such as OpenAI(), AsyncOpenAI() "
+            "or AzureOpenAI(). With no argument it instruments every client of the process"
+        )
+
+
+def options_of(client: Any) -> CaptureOptions | None:
+    """Return the options for the calls of a client, or None if it is not recorded."""
+    return client.__dict__.get(_MARK) or _for_all
+
+
+def set_options_for_all(options: CaptureOptions | None) -> None:
+    """Record every client of the process with these options; None: only the marked clients."""
+    global _for_all
+    _for_all = options
+
+
+def mark(client: Any, options: CaptureOptions) -> None:
+    """Record a client, and the clients that are derived from it."""
+    attributes = vars(client)
+    attributes[_MARK] = options
+    for name in _DERIVING_METHODS:
+        attributes[name] = _marking_method(client, name)
+    _marked.add(client)
+
+
+def _marking_method(client: Any, name: str) -> Callable[..., Any]:
+    # The closure holds the client: in `client.copy().copy()` nothing else does while the second copy is made.
+    def derive(*args: Any, **kwargs: Any) -> Any:
+        derived = getattr(type(client), name)(client, *args, **kwargs)
+        options = vars(client).get(_MARK)
+        if options is not None:
+            mark(derived, options)
+        return derived
+
+    return derive
+
+
+def unmark(client: Any) -> None:
+    """Restore a client to what it was before :func:`mark`."""
+    attributes = vars(client)
+    if attributes.pop(_MARK, None) is not None:
+        for name in _DERIVING_METHODS:
+            attributes.pop(name, None)
+    _marked.discard(client)
+
+
+def unmark_all() -> None:
+    """Restore every marked client, and record none."""
+    set_options_for_all(None)
+    for client in list(_marked):
+        unmark(client)

@@ -1,0 +1,97 @@
+"""Recognize the recorded endpoints in request paths, and the provider in a client's base address."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["ENDPOINTS", "endpoint_of", "is_stored_response", "provider_of"]
+
+ENDPOINTS = {
+    "/chat/completions": "chat.completions",
+    "/responses": "responses",
+    "/responses/compact": "responses.compact",
+    "/completions": "completions",
+    "/embeddings": "embeddings",
+}
+"""The paths of the recorded endpoints, and the API name that is stored for each."""
+
+_ENDPOINT = re.compile(r"(/chat/completions|/completions|/embeddings|/responses(?:/compact)?)/?(?:\?.*)?$")
+_STORED_RESPONSE = re.compile(r"/responses/(?!compact\b|input_tokens\b)[^/?]+(?:/cancel)?/?(?:\?.*)?$")
+
+_HOSTS = (
+    ("api.openai.com", "openai"),
+    ("openai.azure.com", "azure"),
+    ("cognitiveservices.azure.com", "azure"),
+    ("services.ai.azure.com", "azure"),
+    ("models.inference.ai.azure.com", "azure"),
+    ("openrouter.ai", "openrouter"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.groq.com", "groq"),
+    ("api.x.ai", "xai"),
+    ("api.mistral.ai", "mistral"),
+    ("api.moonshot", "moonshot"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.together", "together"),
+    ("api.fireworks.ai", "fireworks"),
+    ("generativelanguage.googleapis.com", "gemini"),
+    ("api.cerebras.ai", "cerebras"),
+    ("ai-gateway.vercel.sh", "vercel-gateway"),
+    ("bedrock", "bedrock"),
+    ("databricks", "databricks"),
+    ("dashscope", "alibaba"),
+    ("api.z.ai", "zai"),
+    ("bigmodel.cn", "zai"),
+    ("router.huggingface.co", "huggingface"),
+)
+
+_MAX_CACHED_PROVIDERS = 1000
+_cached_providers: dict[int, tuple[Any, type, str]] = {}
+
+
+def endpoint_of(url: str) -> str | None:
+    """Return the API name for the path of a request, or None if the endpoint is not recorded."""
+    api = ENDPOINTS.get(url)
+    if api is None:  # `client.post("chat/completions", ...)`, or a complete URL
+        match = _ENDPOINT.search("/" + url)
+        api = None if match is None else ENDPOINTS[match[1]]
+    return api
+
+
+def is_stored_response(url: str) -> bool:
+    """Return True if the path retrieves or cancels one stored response of the Responses API."""
+    return "/responses/" in url and _STORED_RESPONSE.search(url) is not None
+
+
+def provider_of(client: Any) -> str:
+    """Return the provider that serves a client, from its class and base address.
+
+    Returns:
+        A provider name such as ``openai``, or ``unknown@host`` if the host is not a known provider.
+    """
+    # The property `base_url` copies the address, so the attribute behind it is compared. The entry keeps the address
+    # alive, so its id stays unique.
+    address = vars(client).get("_base_url")
+    cached = _cached_providers.get(id(address))
+    if cached is not None and cached[0] is address and cached[1] is type(client):
+        return cached[2]
+    provider = _find_provider(client)
+    if address is not None:
+        if len(_cached_providers) >= _MAX_CACHED_PROVIDERS:  # a program that makes a client for each request
+            _cached_providers.clear()
+        _cached_providers[id(address)] = (address, type(client), provider)
+    return provider
+
+
+def _find_provider(client: Any) -> str:
+    class_name = type(client).__name__
+    if "Azure" in class_name:
+        return "azure"
+    if "Bedrock" in class_name:
+        return "bedrock"
+    host = str(getattr(client.base_url, "host", "") or "").lower()
+    for part, provider in _HOSTS:
+        if part in host:
+            return provider
+    host_and_port = getattr(client.base_url, "netloc", b"")  # without user name and password
+    return f"unknown@{host_and_port.decode('ascii', 'replace')}" if host_and_port else "unknown"

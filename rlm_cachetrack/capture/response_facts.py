@@ -1,0 +1,233 @@
+"""What a response says about its call: model, usage, tier, text length, tool calls. No content is kept.
+
+Reads the SDK's objects by their attributes, or the same as plain JSON, and imports nothing of the SDK. It runs on the
+calling thread, so it only reads attributes; numbers are interpreted on the writer thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter_ns
+from typing import Any
+
+from rlm_cachetrack._process import guard
+from rlm_cachetrack.usage import locate_usage
+
+from .background import RUNNING, remember_counted
+from .fields import fields_of, get_field, list_of
+
+__all__ = ["ResponseFacts", "error_in"]
+
+_FINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_UNEXPECTED_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
+
+
+class ResponseFacts:
+    """The facts of one response, collected from a complete response or from the chunks of a stream.
+
+    Attributes:
+        api: The API name of the endpoint.
+        metadata: The metadata of the call; the error event of a stream is kept in it until the stream ends.
+        hide_usage: Whether the usage chunk must be hidden from the caller, who did not ask for it.
+        length: How many characters of text there are; None before the first.
+    """
+
+    # Defaults are on the class, so that a fact that never occurs costs a call nothing.
+    api: str
+    metadata: dict[str, Any]
+    hide_usage = False
+    length: int | None = None
+    _usage: Any = None
+    _model: str | None = None
+    _tier: str | None = None
+    _response_id: str | None = None
+    _finish_reason: str | None = None
+    _first_token_ns: int | None = None
+    _tools: set[tuple[str, str | None]] | None = None
+    _tools_without_id = 0
+    _unfinished_background: Any = None  # the response of a background stream that has not ended yet
+
+    # -- complete responses ---------------------------------------------------------------------------------------
+
+    def read_response(self, response: Any) -> None:
+        """Read a complete response: an SDK object, or the same as plain JSON."""
+        usage = locate_usage(response)
+        if usage is not None:
+            self._usage = usage
+        fields = fields_of(response)
+        self._model = fields.get("model") or get_field(response, "model") or self._model
+        self._tier = get_field(response, "service_tier") or self._tier
+        if self.api == "responses":
+            self._response_id = fields.get("id") or self._response_id
+            self._read_output(response)
+            return
+        length: int | None = None
+        for choice in list_of(fields.get("choices")):
+            parts = fields_of(choice)
+            self._finish_reason = parts.get("finish_reason") or self._finish_reason
+            message = parts.get("message")
+            if message is None:
+                content = parts.get("text")
+            else:
+                message_fields = fields_of(message)
+                content = message_fields.get("content")
+                tool_calls = message_fields.get("tool_calls")
+                if tool_calls:
+                    for number, _ in enumerate(list_of(tool_calls)):
+                        self._add_tool(parts.get("index"), str(number))
+            length = (length or 0) + (len(content) if type(content) is str else 0)
+        if length is not None:
+            self.length = length
+
+    def _read_output(self, response: Any) -> None:
+        status = get_field(response, "status")
+        if str(status) not in RUNNING and get_field(response, "background") is True:
+            remember_counted(str(get_field(response, "id")))
+        reason = get_field(get_field(response, "incomplete_details"), "reason") or status
+        if reason:
+            self._finish_reason = str(reason)
+        length = 0
+        for number, item in enumerate(list_of(get_field(response, "output"))):
+            fields = fields_of(item)
+            item_type = fields.get("type")
+            if item_type == "function_call":
+                self._add_tool(number, "call")
+            elif item_type == "message":
+                for part in list_of(fields.get("content")):
+                    text = fields_of(part).get("text")
+                    length += len(text) if type(text) is str else 0
+        self.length = length
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    def chunk(self, chunk: Any) -> bool:
+        """Read one chunk or event of a stream. Never raises.
+
+        Returns:
+            True if the chunk must be hidden from the caller.
+        """
+        length = self.length
+        if length is not None:
+            # Nearly every chunk of a chat is one more piece of text. It is read here, because further function calls
+            # would double the cost of a chunk.
+            try:
+                fields = chunk.__dict__
+                if fields["usage"] is None:
+                    (choice,) = fields["choices"]
+                    parts = choice.__dict__
+                    delta = parts["delta"].__dict__
+                    if parts["finish_reason"] is None and delta["tool_calls"] is None and (text := delta["content"]):
+                        self.length = length + len(text)
+                        if self.hide_usage:
+                            chunk.__pydantic_fields_set__.discard("usage")
+                        return False
+            except _UNEXPECTED_SHAPE:
+                pass
+        try:
+            return self._read_chunk(chunk)
+        except Exception as exc:
+            guard.report("reading a chunk", exc)
+            return False
+
+    def _read_chunk(self, chunk: Any) -> bool:
+        fields = fields_of(chunk)
+        choices = fields.get("choices")
+        if choices is None:
+            if self._first_token_ns is not None and not self.hide_usage and str(fields.get("type")).endswith(".delta"):
+                return False
+            self._read_event(chunk, fields)
+            # Some servers send the usage that we asked for in a chunk with no choices at all instead of an empty list.
+            return self.hide_usage and self._usage is not None and locate_usage(chunk) is not None
+        if self._first_token_ns is None:
+            self._first_token_ns = perf_counter_ns()
+        usage = locate_usage(chunk)
+        if usage is not None:
+            self._usage = usage
+        self._model = self._model or fields.get("model")
+        self._tier = fields.get("service_tier") or self._tier
+        for choice in list_of(choices):
+            self._read_choice_delta(fields_of(choice))
+        if self.hide_usage:
+            if usage is not None:
+                return bool(choices == [])
+            # A server that was asked for usage sends `"usage": null` with every chunk; otherwise it does not.
+            sent = getattr(chunk, "__pydantic_fields_set__", None)
+            if type(sent) is set:
+                sent.discard("usage")
+        return False
+
+    def _read_choice_delta(self, choice: Mapping[str, Any]) -> None:
+        reason = choice.get("finish_reason")
+        if reason:
+            self._finish_reason = reason
+        delta = choice.get("delta")
+        if delta is None:
+            if type(text := choice.get("text")) is str:
+                self.length = (self.length or 0) + len(text)
+            return
+        fields = fields_of(delta)
+        content = fields.get("content")
+        if type(content) is str and content:
+            self.length = (self.length or 0) + len(content)
+        for call in list_of(fields.get("tool_calls")):
+            # The first chunk of a tool call has its id; later chunks have none, or repeat it.
+            call_id = get_field(call, "id") or None
+            self._add_tool(choice.get("index"), call_id)
+            if call_id is None and get_field(get_field(call, "function"), "name"):
+                self._tools_without_id += 1
+
+    def _read_event(self, event: Any, fields: Mapping[str, Any]) -> None:
+        """Read one event of a Responses stream, or an error event of any stream."""
+        event_type = fields.get("type") or get_field(event, "type")  # not declared for an error in a chat stream
+        if type(event_type) is not str:
+            if get_field(event, "event") == "error":  # openai 1.66 passes a server-sent event on undecoded
+                self._note_stream_error(get_field(event, "data"))
+            usage = locate_usage(event)
+            if usage is not None:
+                self._usage = usage
+            return
+        if self._first_token_ns is None and event_type.endswith(".delta"):
+            self._first_token_ns = perf_counter_ns()
+        response = get_field(event, "response")  # an extra field of events that an old SDK does not know
+        if response is not None:
+            if event_type in _FINAL_EVENTS:
+                self.read_response(response)
+                error = error_in(response)
+                if error is not None:
+                    self.metadata["stream_error"] = error
+                self._unfinished_background = None
+            elif self._model is None:
+                self._model = get_field(response, "model")
+                if get_field(response, "background") is True:
+                    self._unfinished_background = response
+        elif event_type == "error":
+            self._note_stream_error(event)
+
+    def _note_stream_error(self, error: Any) -> None:
+        code, message = get_field(error, "code") or "error", get_field(error, "message") or ""
+        self.metadata["stream_error"] = (str(code), str(message))
+
+    # -- tool calls -----------------------------------------------------------------------------------------------
+
+    def _add_tool(self, index: Any, call_id: str | None) -> None:
+        if self._tools is None:
+            self._tools = set()
+        self._tools.add((str(index), None if call_id is None else str(call_id)))
+
+    def _tool_call_count(self) -> int:
+        if not self._tools:
+            return 0
+        # Servers that send no ids send the function's name in the first chunk of a tool call.
+        return sum(1 for _, call_id in self._tools if call_id is not None) or self._tools_without_id or len(self._tools)
+
+
+def error_in(response: Any) -> tuple[str, str] | None:
+    """Return type and message of an error that a server sent with status 200; None for a success."""
+    if type(response) is str:
+        return "UnexpectedResponse", f"the server returned {len(response)} characters that are not JSON"
+    error = get_field(response, "error")
+    if not error:
+        return None
+    if type(error) is str:
+        return "error", error
+    return str(get_field(error, "type") or get_field(error, "code") or "error"), str(get_field(error, "message") or "")
