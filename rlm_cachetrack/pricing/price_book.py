@@ -26,13 +26,12 @@ from rlm_cachetrack._process import no_fork
 from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, completed, shifted
 from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
-from .rules import ALWAYS
-from .schedules import Layer, Period, Rates, Schedule, discounted, layered
+from .schedules import ALWAYS, Layer, Rates, Schedule, discounted, layered
 
 if TYPE_CHECKING:
     from rlm_cachetrack.usage import TokenUsage
 
-    from .rules import Bands, PricingFile
+    from .rules import PricingFile
 
 __all__ = ["PriceBook", "Quote", "example", "schema_path"]
 
@@ -243,8 +242,8 @@ class PriceBook:
         for rule in rules:
             if rule.alias is None:
                 # A tier that the entry does not list is unknown: its base price would be a guess, often off by half.
-                bands = rule.prices.get(tier)
-                schedule = None if bands is None else self._priced(bands)
+                period = rule.prices.get(tier)
+                schedule = None if period is None else Schedule(period)
             else:
                 schedule = layered(self._layers(rule.alias, wanted, tier, (*through, rule.name)))
             layers.append(Layer(rule.span, schedule))
@@ -256,10 +255,6 @@ class PriceBook:
             below = self._table.find(model, None, tier)
         layers.append(Layer(ALWAYS, below))
         return layers
-
-    def _priced(self, bands: Bands) -> Schedule:
-        source = "" if self._file is None else f"yaml:{self._file.sha8}"
-        return Schedule(Period(bands.starts, tuple(Rates(*prices, source) for prices in bands.prices)))
 
 
 def example() -> str:

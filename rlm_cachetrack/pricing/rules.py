@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from .names import snapshot_names
+from .schedules import DatedFactor, Period, Span
 
-__all__ = ["ALWAYS", "Bands", "DiscountRule", "FourPrices", "ModelRule", "Pattern", "PricingFile", "Span", "intersect"]
-
-
-class FourPrices(NamedTuple):
-    """Prices in USD per 1,000 tokens."""
-
-    prompt: float
-    cached: float
-    cache_write: float
-    completion: float
-
-
-class Bands(NamedTuple):
-    """Prices by the size of the prompt: ``prices[i]`` is for more than ``starts[i - 1]`` tokens."""
-
-    starts: tuple[int, ...]
-    prices: tuple[FourPrices, ...]
-
-
-class Span(NamedTuple):
-    """From the first moment, up to but without the last; None is for ever."""
-
-    start: datetime | None
-    end: datetime | None
-
-    def holds(self, moment: datetime) -> bool:
-        """Whether ``moment`` lies within."""
-        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
-
-
-ALWAYS = Span(None, None)
-
-
-def intersect(one: Span, other: Span) -> bool:
-    """Whether two spans have a moment in common."""
-    return (one.end is None or other.start is None or other.start < one.end) and (
-        other.end is None or one.start is None or one.start < other.end
-    )
+__all__ = ["ModelRule", "Pattern", "PricingFile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +19,19 @@ class ModelRule:
 
     Attributes:
         name: The key under which it stands.
-        place: The key, and its index where it stands in a list.
+        location: The key, and its index if it stands in a list.
         provider: The only provider it holds for (canonical name); None is every one.
-        valid_from: The first moment at which it holds; None: always did.
-        valid_to: The first moment at which it holds no more; None: never.
+        span: When it holds.
         prices: By service tier, ``BASE_TIER`` among them; empty for an alias.
         alias: The model whose prices it takes; None where ``prices`` holds them.
     """
 
     name: str
-    place: tuple[Any, ...]
+    location: tuple[Any, ...]
     provider: str | None
-    valid_from: datetime | None
-    valid_to: datetime | None
-    prices: Mapping[str, Bands] = field(default_factory=dict)
+    span: Span
+    prices: Mapping[str, Period] = field(default_factory=dict)
     alias: str | None = None
-
-    @property
-    def span(self) -> Span:
-        """When it holds."""
-        return Span(self.valid_from, self.valid_to)
-
-
-@dataclass(frozen=True, slots=True)
-class DiscountRule:
-    """A factor on all prices of a provider while it holds."""
-
-    factor: float
-    valid_from: datetime | None = None
-    valid_to: datetime | None = None
-
-    @property
-    def span(self) -> Span:
-        """When it holds."""
-        return Span(self.valid_from, self.valid_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +78,7 @@ class PricingFile:
         name: str,
         sha8: str,
         patterns: tuple[Pattern, ...],
-        discounts: Mapping[str, tuple[DiscountRule, ...]],
+        discounts: Mapping[str, Sequence[DatedFactor]],
     ) -> None:
         self.name = name
         self.sha8 = sha8

@@ -8,9 +8,46 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from typing import NamedTuple
 
-from .rules import ALWAYS, DiscountRule, Span
+__all__ = [
+    "ALWAYS",
+    "DatedFactor",
+    "Layer",
+    "Period",
+    "Rates",
+    "Schedule",
+    "Span",
+    "discounted",
+    "intersect",
+    "layered",
+]
 
-__all__ = ["Layer", "Period", "Rates", "Schedule", "discounted", "layered"]
+
+class Span(NamedTuple):
+    """From the first moment, up to but without the last; None is for ever."""
+
+    start: datetime | None
+    end: datetime | None
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether ``moment`` lies within."""
+        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+
+
+ALWAYS = Span(None, None)
+
+
+def intersect(one: Span, other: Span) -> bool:
+    """Whether two spans have a moment in common."""
+    return (one.end is None or other.start is None or other.start < one.end) and (
+        other.end is None or one.start is None or one.start < other.end
+    )
+
+
+class DatedFactor(NamedTuple):
+    """A factor on all prices of a provider while it holds."""
+
+    factor: float
+    span: Span = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +151,7 @@ def layered(layers: Sequence[Layer]) -> Schedule | None:
     return Schedule(None, resolve, *_changes([span for span, _ in layers], [schedule for _, schedule in layers]))
 
 
-def discounted(schedule: Schedule | None, rules: Sequence[DiscountRule], source: str) -> Schedule | None:
+def discounted(schedule: Schedule | None, rules: Sequence[DatedFactor], source: str) -> Schedule | None:
     """A schedule with a provider's discounts.
 
     Args:

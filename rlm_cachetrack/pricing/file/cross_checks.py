@@ -10,7 +10,8 @@ from typing import Any
 
 from rlm_cachetrack.pricing.builtin_table import BuiltInTable
 from rlm_cachetrack.pricing.names import canonical_provider
-from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile, Span, intersect
+from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
+from rlm_cachetrack.pricing.schedules import ALWAYS, Span, intersect
 
 from .schema import Discount
 from .yaml_nodes import Mistakes, Table, Values
@@ -146,7 +147,7 @@ def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) ->
     seen: list[tuple[str | None, str, int, Span]] = []
     for provider, given in discounts.items():
         for index, one in enumerate(given if isinstance(given, list) else [given]):
-            span = Span(one.valid_from, one.valid_to) if isinstance(one, Discount) else Span(None, None)
+            span = Span(one.valid_from, one.valid_to) if isinstance(one, Discount) else ALWAYS
             in_list = isinstance(given, list)
             line = written[provider].lines[index] if in_list else written.lines[provider]
             key = f"discounts.{provider}{f'[{index}]' if in_list else ''}"
@@ -160,7 +161,7 @@ def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) ->
 
 def _line(root: Table, rule: ModelRule, key: str | None = None) -> int:
     models = root["models"]
-    name, *index = rule.place
+    name, *index = rule.location
     entry = models[name]
     line: int = models.lines[name]
     if index:
@@ -169,7 +170,7 @@ def _line(root: Table, rule: ModelRule, key: str | None = None) -> int:
 
 
 def _key(rule: ModelRule) -> str:
-    return dotted(["models", *rule.place])
+    return dotted(["models", *rule.location])
 
 
 def dotted(path: Sequence[Any]) -> str:

@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from pydantic import ValidationError
 
 from rlm_cachetrack.errors import PricingError
 from rlm_cachetrack.pricing.names import BASE_TIER, canonical_provider
-from rlm_cachetrack.pricing.rules import Bands, DiscountRule, FourPrices, ModelRule, Pattern, PricingFile
+from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
+from rlm_cachetrack.pricing.schedules import DatedFactor, Period, Rates, Span
 
 from .cross_checks import check, dotted, entries
 from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, Prices, TierPrices
@@ -64,10 +64,11 @@ def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
         raise PricingError(f"{file}: expected a mapping with version, per and models")
     document = _validated(root, mistakes)
     _check_units(root, mistakes)
-    models = list(_rules(document))
+    sha8 = hashlib.sha256(data).hexdigest()[:8]
+    models = list(_rules(document, f"yaml:{sha8}"))
     check(root, models, document.discounts, mistakes)
     mistakes.raise_if_any()
-    return _compiled(file.name, hashlib.sha256(data).hexdigest()[:8], models, document)
+    return _compiled(file.name, sha8, models, document)
 
 
 def json_schema() -> dict[str, Any]:
@@ -215,67 +216,53 @@ def _check_units(root: Table, mistakes: Mistakes) -> None:
 # -- to rules ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Priced:
-    """Prices as written, before their unit."""
-
-    starts: tuple[int, ...]
-    prices: tuple[tuple[Decimal, ...], ...]
-
-    @classmethod
-    def of(cls, written: TierPrices) -> _Priced:
-        bands = sorted(written.above.items())
-        return cls(tuple(start for start, _ in bands), (_four(written), *(_four(prices) for _, prices in bands)))
-
-    def times(self, factor: Decimal) -> _Priced:
-        return _Priced(self.starts, tuple(tuple(factor * price for price in band) for band in self.prices))
-
-    def per_1k(self, per: int) -> Bands:
-        # Exact in decimal and rounded once, so that 1.25 per 1M is the float nearest to 0.00125.
-        return Bands(
-            self.starts, tuple(FourPrices(*(float(price * 1_000 / per) for price in band)) for band in self.prices)
-        )
+def _rules(document: Document, source: str) -> Iterator[ModelRule]:
+    for name, found in document.models.items():
+        for index, entry in enumerate(found if isinstance(found, list) else [found]):
+            location: tuple[Any, ...] = (name, index) if isinstance(found, list) else (name,)
+            provider, span = canonical_provider(entry.provider), Span(entry.valid_from, entry.valid_to)
+            if isinstance(entry, AliasEntry):
+                yield ModelRule(name, location, provider, span, alias=entry.alias)
+                continue
+            per = entry.per or document.per or PER["1M"]
+            prices = {BASE_TIER: _period(entry, per, source)}
+            for tier, given in entry.tiers.items():
+                if isinstance(given, Decimal):
+                    prices[tier] = _period(entry, per, source, given)
+                else:
+                    prices[tier] = _period(given, per, source)
+            yield ModelRule(name, location, provider, span, prices)
 
 
-def _four(written: Prices) -> tuple[Decimal, ...]:
-    """The four prices; what may be left out is the prompt price."""
+def _period(written: TierPrices, per: int, source: str, factor: Decimal = Decimal(1)) -> Period:
+    bands = sorted(written.above.items())
+    rates = [_rates(prices, per, source, factor) for prices in (written, *(prices for _, prices in bands))]
+    return Period(tuple(start for start, _ in bands), tuple(rates))
+
+
+def _rates(written: Prices, per: int, source: str, factor: Decimal) -> Rates:
+    """Prices per 1,000 tokens; what may be left out is the prompt price."""
     prompt = written.prompt
     cached = prompt if written.cached is None else written.cached
     cache_write = prompt if written.cache_write is None else written.cache_write
-    return prompt, cached, cache_write, written.completion
-
-
-def _rules(document: Document) -> Iterator[ModelRule]:
-    for name, found in document.models.items():
-        for index, entry in enumerate(found if isinstance(found, list) else [found]):
-            place: tuple[Any, ...] = (name, index) if isinstance(found, list) else (name,)
-            provider = canonical_provider(entry.provider)
-            if isinstance(entry, AliasEntry):
-                yield ModelRule(name, place, provider, entry.valid_from, entry.valid_to, alias=entry.alias)
-                continue
-            per = entry.per or document.per or PER["1M"]
-            base = _Priced.of(entry)
-            prices = {BASE_TIER: base.per_1k(per)}
-            for tier, given in entry.tiers.items():
-                tier_prices = base.times(given) if isinstance(given, Decimal) else _Priced.of(given)
-                prices[tier] = tier_prices.per_1k(per)
-            yield ModelRule(name, place, provider, entry.valid_from, entry.valid_to, prices)
+    # Exact in decimal and rounded once, so that 1.25 per 1M is the float nearest to 0.00125.
+    prices = [float(factor * price * 1_000 / per) for price in (prompt, cached, cache_write, written.completion)]
+    return Rates(prices[0], prices[1], prices[2], prices[3], source)
 
 
 def _compiled(name: str, sha8: str, models: list[ModelRule], document: Document) -> PricingFile:
-    patterns: dict[str, Pattern] = {}
+    rules: dict[str, list[ModelRule]] = {}
     for rule in models:
-        known = patterns.get(rule.name)
-        patterns[rule.name] = Pattern.of(rule.name, (*(known.rules if known else ()), rule))
-    discounts: dict[str, tuple[DiscountRule, ...]] = {}
+        rules.setdefault(rule.name, []).append(rule)
+    discounts: dict[str, list[DatedFactor]] = {}
     for provider, given in document.discounts.items():
         if (key := canonical_provider(provider)) is not None:
-            some = given if isinstance(given, list) else [given]
-            discounts[key] = (*discounts.get(key, ()), *(_discount(one) for one in some))
-    return PricingFile(name, sha8, tuple(patterns.values()), discounts)
+            for one in given if isinstance(given, list) else [given]:
+                discounts.setdefault(key, []).append(_discount(one))
+    return PricingFile(name, sha8, tuple(Pattern.of(key, tuple(some)) for key, some in rules.items()), discounts)
 
 
-def _discount(given: Decimal | Discount) -> DiscountRule:
+def _discount(given: Decimal | Discount) -> DatedFactor:
     if isinstance(given, Discount):
-        return DiscountRule(float(given.factor), given.valid_from, given.valid_to)
-    return DiscountRule(float(given))
+        return DatedFactor(float(given.factor), Span(given.valid_from, given.valid_to))
+    return DatedFactor(float(given))
