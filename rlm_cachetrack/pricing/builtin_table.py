@@ -1,8 +1,7 @@
 """The built-in price table: ``genai-prices``, read as schedules of prices.
 
-A :class:`Schedule` has the prices of one model at one provider and tier, by period of time and by size of the
-prompt. What no list can be right about has none: a tier that is listed nowhere, a model that somebody serves
-himself under a vendor's name.
+A tier that is not listed has no schedule, and neither has a model that users serve themselves under a vendor's
+name: any price would be a guess.
 """
 
 from __future__ import annotations
@@ -34,22 +33,28 @@ __all__ = ["BuiltInTable"]
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
 
-# What a price list of genai-prices may charge by that TokenUsage cannot show.
+# Units by which genai-prices may charge and which TokenUsage does not hold.
 _NOT_BY_TOKENS = frozenset({"requests_kcount", "output_reasoning_mtok", "output_citation_mtok"})
 
 
 class BuiltInTable:
-    """The price table of ``genai-prices``, as it came with the installed release.
+    """The price table of the installed release of ``genai-prices``.
 
-    The bundled data is read, not the snapshot that an application may have replaced: a price source that
-    names a release must lead everybody to the same prices.
+    Reads the data of the release, not the snapshot that an application may have updated, because a price source
+    that names a release must mean the same prices everywhere.
     """
 
     def __init__(self) -> None:
         self._listed: dict[str, Provider] | None = None
 
     def find(self, model: str, provider: str | None, tier: str) -> Schedule | None:
-        """The schedule of a model, or None. ``provider`` is canonical, None for "nobody knows"."""
+        """Return the schedule of a model, None if it is not listed.
+
+        Args:
+            model: The name of the model.
+            provider: The canonical provider, None if unknown.
+            tier: The canonical service tier.
+        """
         if provider in SELF_PRICED_PROVIDERS:
             return None
         for name in snapshot_names(model, month_day=False):
@@ -59,7 +64,7 @@ class BuiltInTable:
         return None
 
     def knows(self, model: str, provider: str | None) -> bool:
-        """Whether a provider, or where none is named anyone, is listed with prices of a model."""
+        """Return whether a provider, or any provider if None, is listed with prices of a model."""
         if self.find(model, provider, BASE_TIER) is not None or self.find(model, None, BASE_TIER) is not None:
             return True
         if provider is not None:
@@ -67,14 +72,14 @@ class BuiltInTable:
         return any(self.find(model, other, BASE_TIER) is not None for other in self._providers)
 
     def names(self) -> list[str]:
-        """The names of all models that are listed. Blocks for half a second the first time."""
+        """Return the names of all listed models. Blocks for half a second the first time."""
         return sorted({model.id for provider in self._providers.values() for model in provider.models})
 
     def provider_near(self, name: str) -> str | None:
-        """A provider that is listed and whose name is nearly the one given, None where that is a name of its own.
+        """Return the known provider that a misspelt name probably means, None if the name is not misspelt.
 
-        One that holds a listed name, such as ``openai-eu``, is meant as it is. Blocks for half a second the first time
-        that a name is not among those that need no list.
+        A name that contains a known one, such as ``openai-eu``, is not misspelt. Blocks for half a second the first
+        time that the price table is needed.
         """
         key = canonical_provider(name)
         known = {*PROVIDER_IDS, *filter(None, PROVIDER_IDS.values()), *VENDOR_MODELS, *SELF_PRICED_PROVIDERS}
@@ -87,7 +92,7 @@ class BuiltInTable:
 
     @property
     def _providers(self) -> dict[str, Provider]:
-        # Not a cached_property: in Python 3.11 that holds a lock, which a forked child would find locked for ever.
+        # Not a cached_property: in Python 3.11 that holds a lock, which would stay locked in a forked child.
         if self._listed is None:
             with no_fork():
                 from genai_prices.data import providers
@@ -100,12 +105,12 @@ class BuiltInTable:
         if listed is None:
             prefix, slash, rest = name.partition("/")
             if slash and (canonical_provider(prefix) in VENDOR_MODELS or prefix == "azure"):
-                name = rest  # as gateways write it: openai/gpt-5
+                name = rest  # gateways write openai/gpt-5
             vendor = next((key for key, names in VENDOR_MODELS.items() if names.match(name.lower())), None)
             listed = self._providers.get(vendor) if vendor else None
         if listed is None:
             return None
-        # Azure lists few models of its own and names OpenAI and others as where to look next.
+        # Azure lists few models itself and refers to OpenAI and others for the rest.
         found = listed.find_model(name, all_providers=list(self._providers.values()))
         return None if found is None else (listed, found)
 
@@ -115,7 +120,7 @@ class BuiltInTable:
         context: dict[str, str] = {}
         if tier != BASE_TIER and (provider.id, tier) not in _SAME_PRICE:
             context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
-        # The tiers of another provider's list do not hold here (genai-prices leaves them out too).
+        # The tiers of another provider's list do not apply here; genai-prices ignores them too.
         own = any(model is listed for listed in provider.models)
         variants = [
             variant
@@ -129,8 +134,8 @@ class BuiltInTable:
         def resolve(moment: datetime) -> Period | None:
             if not context:
                 return _period(model, model.get_prices(moment), source)
-            # Before a tier's first day genai-prices takes the base price, which is wrong by half: "Tier
-            # history before this verification is not modeled", says its data on OpenAI.
+            # Before a tier's first day genai-prices returns the base price, which is often off by half: its data on
+            # OpenAI notes "Tier history before this verification is not modeled".
             active = any(item.constraint is None or item.constraint.active(moment) for item in variants)
             return _period(model, model.get_prices(moment, context), source) if active else None
 
@@ -143,7 +148,7 @@ class BuiltInTable:
 
 
 def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
-    """The days (ordinals) and times of day (UTC) at which constraints of genai-prices can begin or cease to hold."""
+    """Return the days (ordinals) and times of day (UTC) at which constraints of genai-prices can start or end."""
     days: list[int] = []
     times: list[time] = []
     for constraint in constraints:
@@ -153,20 +158,20 @@ def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
             for moment in (constraint.start_time, constraint.end_time):
                 aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
                 times.append(datetime.combine(date(1970, 1, 1), aware).astimezone(UTC).time())
-        else:  # a kind that a later release brings
+        else:  # a constraint that only a later release knows
             return [], None
     return days, times
 
 
 def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
-    """The bands of a price list, or None where tokens have no price in it."""
+    """Return the prices by prompt size, None if the list has no token prices."""
     listed: dict[str, Any] = {key: value for key, value in vars(prices).items() if value is not None}
     if not listed and model.id.endswith(":free"):
         listed = {"input_mtok": Decimal(0)}
     prompt = listed.get("input_mtok")
-    if prompt is None:  # by the hour, page or character, or an empty list, which is not the same as free
+    if prompt is None:  # priced by the hour, page or character, or an empty list, which does not mean free
         return None
-    # A cache price that is left out is the prompt price: no discount, no premium.
+    # A cache price that is not listed is the prompt price: no discount, no premium.
     columns = (
         prompt,
         listed.get("cache_read_mtok", prompt),
@@ -183,7 +188,7 @@ def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
 
 
 def _in_band(price: Decimal | TieredPrices, above: int | None) -> Decimal:
-    """USD per 1M tokens for a prompt of more than ``above``; a band's price holds for the whole prompt."""
+    """Return USD per 1M tokens for prompts of more than ``above`` tokens; the price is that of the whole prompt."""
     if isinstance(price, Decimal):
         return price
     tiers = [tier for tier in price.tiers if above is not None and above >= tier.start]  # sorted by start

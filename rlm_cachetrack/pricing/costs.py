@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .schedules import Rates
 
-__all__ = ["UNPRICED", "Cost", "Prices", "amounts", "completed", "shifted"]
+__all__ = ["UNPRICED", "Cost", "Prices", "amounts", "complete_prices", "original_for"]
 
 Prices = tuple[float | None, float | None, float | None, float | None]
 """Prices of prompt, cached, written and completion tokens in USD per 1,000; None: unknown."""
@@ -17,14 +17,14 @@ Prices = tuple[float | None, float | None, float | None, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a call cost and by which prices, as the record keeps it. None is "not known", never 0.
+    """The cost of a call and the prices behind it, as stored in the record. None is "not known", never 0.
 
     Attributes:
         prompt_token_price: USD per 1,000 tokens, like the three other prices.
         total_cost: What the call cost, in USD.
         original_cost: What it would have cost with nothing cached and nothing written, in USD.
-        price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` where the provider returned
-            the cost, ``record`` where prices or costs were given by hand, None without a price.
+        price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` if the provider returned the
+            cost, ``record`` if prices or costs were given by hand, None if unpriced.
     """
 
     prompt_token_price: float | None = None
@@ -37,7 +37,7 @@ class Cost:
 
 
 UNPRICED = Cost()
-"""The cost of a call of which no price is known."""
+"""The cost of an unpriced call."""
 
 
 def amounts(
@@ -75,13 +75,13 @@ def _sum(parts: Iterable[tuple[int, float | None]]) -> float | None:
     return amount / 1_000
 
 
-def shifted(known: float, total: float | None, original: float | None) -> float | None:
-    """The original cost to a total known from elsewhere: the prices tell the difference only."""
+def original_for(known: float, total: float | None, original: float | None) -> float | None:
+    """Return the original cost that belongs to a known total: the total plus the difference that the prices make."""
     return None if total is None or original is None else known + (original - total)
 
 
-def completed(given: Cost, rates: Rates | None) -> Prices:
-    """The four prices: those given, then the list's, its cache prices scaled to a prompt price given."""
+def complete_prices(given: Cost, rates: Rates | None) -> Prices:
+    """Return the four prices: given ones first, then those of the list, scaled to a given prompt price."""
     prompt = given.prompt_token_price
     cached = write = prompt
     if rates is not None and (prompt is None or rates.prompt > 0):

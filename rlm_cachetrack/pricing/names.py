@@ -10,6 +10,7 @@ __all__ = [
     "PROVIDER_IDS",
     "SELF_PRICED_PROVIDERS",
     "TIERS",
+    "TIER_ALIASES",
     "VENDOR_MODELS",
     "canonical_provider",
     "canonical_tier",
@@ -24,7 +25,7 @@ TIERS = ("flex", "priority", "batch", "scale", "performance", "ultrafast")
 # https://openrouter.ai/docs/guides/features/service-tiers; 2026-11-23.
 _BASE_TIER_NAMES = frozenset({"", BASE_TIER, "auto", "standard", "standard_only", "on_demand"})
 # Source: https://openrouter.ai/docs/client-sdks/python/components/responsesrequestservicetier; 2026-11-23.
-_TIER_ALIASES = {"fast": "priority"}
+TIER_ALIASES = {"fast": "priority"}
 
 PROVIDER_IDS: Mapping[str, str | None] = {
     "unknown": None,
@@ -80,7 +81,7 @@ def canonical_provider(name: str | None) -> str | None:
 def canonical_tier(name: str | None) -> str:
     """Return the service tier by which price lists know a tier that a provider returned; None is the base tier."""
     tier = (name or "").strip().lower()
-    return BASE_TIER if tier in _BASE_TIER_NAMES else _TIER_ALIASES.get(tier, tier)
+    return BASE_TIER if tier in _BASE_TIER_NAMES else TIER_ALIASES.get(tier, tier)
 
 
 def snapshot_names(model: str, *, month_day: bool = True) -> tuple[str, ...]:

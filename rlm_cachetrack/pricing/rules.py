@@ -1,4 +1,4 @@
-"""What a checked pricing file says: patterns of model names, and for each the rules that price it."""
+"""A checked pricing file: patterns of model names, and the rules that price each of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class ModelRule:
     """One entry of the file.
 
     Attributes:
-        name: The key under which it stands.
-        location: The key, and its index if it stands in a list.
-        provider: The only provider it holds for (canonical name); None is every one.
-        span: When it holds.
-        prices: By service tier, ``BASE_TIER`` among them; empty for an alias.
-        alias: The model whose prices it takes; None where ``prices`` holds them.
+        name: The key of the entry.
+        location: The key, and the index of the entry if the key has a list.
+        provider: The only provider that the entry applies to (canonical name); None: all.
+        span: When the entry applies.
+        prices: Prices by service tier, including ``BASE_TIER``; empty for an alias.
+        alias: The model whose prices apply; None if ``prices`` has them.
     """
 
     name: str
@@ -36,13 +36,13 @@ class ModelRule:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A key of the file, and its rules.
+    """A key under ``models`` and its rules.
 
     Attributes:
-        name: As it is written.
-        prefix: What a name must begin with, None for another kind.
-        regex: What the whole name must match, None for another kind.
-        rules: In the order of the file.
+        name: The key as written.
+        prefix: What model names must start with; None unless the key is ``prefix*``.
+        regex: What model names must match in full; None unless the key is ``/expression/``.
+        rules: The entries, in the order of the file.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Pattern:
 
     @classmethod
     def of(cls, name: str, rules: tuple[ModelRule, ...] = ()) -> Pattern:
-        """Read the key: ``name``, ``prefix*`` or ``/regular expression/``."""
+        """Parse a key: ``name``, ``prefix*`` or ``/regular expression/``."""
         if len(name) > 2 and name.startswith("/") and name.endswith("/"):
             return cls(name, None, re.compile(name[1:-1]), rules)
         return cls(name, name[:-1] if name.endswith("*") else None, None, rules)
 
     @property
     def exact(self) -> bool:
-        """Whether it is the very name of a model."""
+        """Whether the key is the name of one model."""
         return self.prefix is None and self.regex is None
 
 
@@ -67,10 +67,10 @@ class PricingFile:
     """A checked pricing file.
 
     Attributes:
-        name: The file's, without its folder.
-        sha8: The first 8 hex digits of its SHA-256.
-        patterns: Its models.
-        discounts: Its discounts by provider (canonical name).
+        name: The name of the file without its folder.
+        sha8: The first 8 hex digits of the file's SHA-256.
+        patterns: The keys under ``models``.
+        discounts: The discounts by provider (canonical name).
     """
 
     def __init__(
@@ -91,11 +91,14 @@ class PricingFile:
         self._regexes = [pattern for pattern in patterns if pattern.regex is not None]
 
     def matching(self, model: str, without: Collection[str] = ()) -> Iterator[Pattern]:
-        """The patterns that a name fits, the closest first: exact, its snapshot's base, longest prefix, expressions.
+        """Yield the patterns that match a model, the most specific first.
+
+        The order is: the exact name, the name without the date of a snapshot, prefixes from the longest to the
+        shortest, expressions in the order of the file.
 
         Args:
-            model: A model's name.
-            without: Names of patterns to leave out: those through which an alias came here.
+            model: The name of a model.
+            without: Names of patterns to skip: those through which an alias led to this model.
         """
         for name in snapshot_names(model):
             if (exact := self._exact.get(name)) is not None and name not in without:
@@ -110,13 +113,13 @@ class PricingFile:
     def candidates(
         self, model: str, provider: str | None, without: Collection[str] = (), *, any_provider: bool = False
     ) -> Iterator[ModelRule]:
-        """The rules that may price a call, the closest first; which of them does depends on the time.
+        """Yield the rules that can price a call, the most specific first; the first whose span matches applies.
 
         Args:
-            model: The model's name.
-            provider: Who served it (canonical), None where nobody knows.
-            without: As for :meth:`matching`.
-            any_provider: Prices of another provider will do, if the file has those of only one: behind an alias.
+            model: The name of the model.
+            provider: The provider (canonical), None if unknown.
+            without: As in :meth:`matching`.
+            any_provider: Whether prices of another provider apply if the file has those of one only, as for an alias.
         """
         for pattern in self.matching(model, without):
             own = [rule for rule in pattern.rules if rule.provider is not None and rule.provider == provider]
@@ -124,6 +127,6 @@ class PricingFile:
             yield from own
             yield from general
             others = {rule.provider for rule in pattern.rules} - {None, provider}
-            # An entry for one provider also serves calls of which nobody knows the provider.
+            # If the call's provider is unknown, the entry of the only provider applies.
             if (any_provider or provider is None) and not own and not general and len(others) == 1:
                 yield from pattern.rules

@@ -16,20 +16,20 @@ __all__ = [
     "Rates",
     "Schedule",
     "Span",
-    "discounted",
+    "apply_discounts",
+    "combine",
     "intersect",
-    "layered",
 ]
 
 
 class Span(NamedTuple):
-    """From the first moment, up to but without the last; None is for ever."""
+    """A period of time: ``start`` is included, ``end`` is not; None means unlimited."""
 
     start: datetime | None
     end: datetime | None
 
     def holds(self, moment: datetime) -> bool:
-        """Whether ``moment`` lies within."""
+        """Return whether ``moment`` is in the span."""
         return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
 
 
@@ -37,14 +37,14 @@ ALWAYS = Span(None, None)
 
 
 def intersect(one: Span, other: Span) -> bool:
-    """Whether two spans have a moment in common."""
+    """Return whether two spans overlap."""
     return (one.end is None or other.start is None or other.start < one.end) and (
         other.end is None or one.start is None or one.start < other.end
     )
 
 
 class DatedFactor(NamedTuple):
-    """A factor on all prices of a provider while it holds."""
+    """A factor on all prices of a provider during a span."""
 
     factor: float
     span: Span = ALWAYS
@@ -55,13 +55,13 @@ class Rates:
     """The prices of one call, in USD per 1,000 tokens.
 
     Attributes:
-        prompt: Price of input that was neither read from the cache nor written to it.
+        prompt: Price of input neither read from the cache nor written to it.
         cached: Price of input read from the cache.
         cache_write: Price of input written to the cache.
         completion: Price of output.
-        source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that anyone can look it up again.
-        by_tokens_alone: False where the provider also charges what tokens do not show, such as a fee a
-            request: the prices hold, but no total can be computed from them.
+        source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that the prices can be looked up again.
+        by_tokens_alone: False if the provider also charges for something else, such as a fee per request. The
+            prices are right then, but no total can be computed from them.
     """
 
     prompt: float
@@ -73,13 +73,13 @@ class Rates:
 
     @property
     def prices(self) -> tuple[float, float, float, float]:
-        """The four prices in the order in which :func:`~.amounts` takes them."""
+        """The four prices in the order that :func:`~.amounts` expects."""
         return self.prompt, self.cached, self.cache_write, self.completion
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Prices while they do not change: ``rates[i]`` is for prompts of more than ``starts[i - 1]`` tokens."""
+    """Prices between two price changes: ``rates[i]`` is for prompts of more than ``starts[i - 1]`` tokens."""
 
     starts: tuple[int, ...]
     rates: tuple[Rates, ...]
@@ -89,10 +89,10 @@ class Schedule:
     """The prices of one model at one provider and tier over time.
 
     Args:
-        always: The one period there is; None where prices change, …
-        resolve: … and this tells those of a moment in UTC, …
-        days: … which can differ only from these days (ordinals) on, …
-        times: … and only from these times of a day on. None: at any moment, so that nothing is remembered.
+        always: The prices if they never change, else None.
+        resolve: Returns the prices at a moment in UTC, if they change.
+        days: The days (ordinals) on which prices can change.
+        times: The times of day (UTC) at which prices can change. None: at any moment, so results are not cached.
     """
 
     __slots__ = ("_days", "_periods", "_resolve", "_times", "always")
@@ -112,7 +112,7 @@ class Schedule:
 
     @property
     def changes(self) -> tuple[list[int], list[time] | None]:
-        """The days (as ordinals) and the times of a day (UTC; None: any) at which prices may change."""
+        """The days (ordinals) and times of day (UTC; None: any) at which prices can change."""
         return self._days, self._times
 
     def at(self, moment: datetime | None) -> Period | None:
@@ -131,33 +131,33 @@ class Schedule:
 
 
 class Layer(NamedTuple):
-    """A schedule while it holds; None: it is known that there is no price."""
+    """A schedule and the span in which it applies; a schedule of None means that there is no price."""
 
     span: Span
     schedule: Schedule | None
 
 
-def layered(layers: Sequence[Layer]) -> Schedule | None:
-    """One schedule of several: at any moment the first that holds then."""
+def combine(layers: Sequence[Layer]) -> Schedule | None:
+    """Combine schedules: at any moment the first layer whose span contains it applies."""
     if layers[0].span == ALWAYS:
         return layers[0].schedule
 
     def resolve(moment: datetime) -> Period | None:
         for span, schedule in layers:
             if span.holds(moment):
-                return None if schedule is None else schedule.always or schedule.at(moment)
+                return None if schedule is None else schedule.at(moment)
         return None
 
     return Schedule(None, resolve, *_changes([span for span, _ in layers], [schedule for _, schedule in layers]))
 
 
-def discounted(schedule: Schedule | None, rules: Sequence[DatedFactor], source: str) -> Schedule | None:
-    """A schedule with a provider's discounts.
+def apply_discounts(schedule: Schedule | None, rules: Sequence[DatedFactor], source: str) -> Schedule | None:
+    """Apply a provider's discounts to a schedule.
 
     Args:
-        schedule: The prices before them.
-        rules: The discounts; at any moment at most one holds.
-        source: Where they come from, for the prices that they change.
+        schedule: The prices without discounts.
+        rules: The discounts; their spans do not overlap.
+        source: The price source of the discounts, added to that of the prices they change.
     """
     if schedule is None or not rules:
         return schedule
@@ -184,13 +184,13 @@ def discounted(schedule: Schedule | None, rules: Sequence[DatedFactor], source: 
     inner = schedule
 
     def resolve(moment: datetime) -> Period | None:
-        return reduced(inner.always or inner.at(moment), moment)
+        return reduced(inner.at(moment), moment)
 
     return Schedule(None, resolve, *_changes([rule.span for rule in rules], [schedule]))
 
 
 def _changes(spans: Iterable[Span], schedules: Iterable[Schedule | None]) -> tuple[list[int], list[time] | None]:
-    """The days and times at which any of them may change, as :class:`Schedule` takes them."""
+    """Return the days and times at which any of the spans and schedules can change, as :class:`Schedule` expects."""
     days: list[int] = []
     times: list[time] | None = []
     for schedule in schedules:
@@ -200,7 +200,7 @@ def _changes(spans: Iterable[Span], schedules: Iterable[Schedule | None]) -> tup
             times = None if times is None or more_times is None else times + more_times
     for moment in (moment for span in spans for moment in span if moment is not None):
         days.append(moment.toordinal())
-        if moment.time() != time(0):  # the day has two parts, and what holds after it holds from its next day's first
+        if moment.time() != time(0):  # prices change within the day, so the next day is different from it
             days.append(moment.toordinal() + 1)
             times = None if times is None else [*times, moment.time()]
     return days, times

@@ -1,4 +1,4 @@
-"""The mistakes of a pricing file that only the whole of it shows: names that lead nowhere, entries that hold both."""
+"""Mistakes that only the whole pricing file shows: unknown names, circular aliases, overlapping entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["check", "dotted", "entries"]
 
 
 def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
-    """Every entry of a file as it is written: the keys that lead to it, its line, and what stands there."""
+    """Yield each entry under ``models`` as written: its path of keys, its line and its value."""
     models = root.get("models")
     if not isinstance(models, Table):
         return
@@ -33,13 +33,13 @@ def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
 
 
 def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any], mistakes: Mistakes) -> None:
-    """Find them. Blocks for half a second where an alias leaves the file, to load the built-in table.
+    """Add the mistakes of the whole file. Blocks for half a second if an alias needs the built-in table.
 
     Args:
-        root: The file as it is written.
-        rules: What of it is right.
-        discounts: Likewise.
-        mistakes: Where they go.
+        root: The file as written.
+        rules: The entries without mistakes.
+        discounts: The discounts without mistakes.
+        mistakes: Collects the mistakes.
     """
     table = BuiltInTable()
     _bands(root, mistakes)
@@ -50,26 +50,26 @@ def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any],
 
 
 def _bands(root: Table, mistakes: Mistakes) -> None:
-    """One size of prompt that is written in two ways, such as 272000 and 272_000: whose price would it be?"""
+    """Find prompt sizes that are written twice in different ways, such as 272000 and 272_000."""
     for path, _, entry in entries(root):
         if not isinstance(entry, Table):
             continue
-        places = [(path, entry)]
+        tables = [(path, entry)]
         if isinstance(tiers := entry.get("tiers"), Table):
-            places += [([*path, "tiers", name], tier) for name, tier in tiers.items() if isinstance(tier, Table)]
-        for place, table in places:
+            tables += [([*path, "tiers", name], tier) for name, tier in tiers.items() if isinstance(tier, Table)]
+        for location, table in tables:
             if not isinstance(above := table.get("above"), Table):
                 continue
             first: dict[str, str] = {}
             for written in above:
                 known = first.setdefault(written.replace("_", ""), written)
                 if known != written:
-                    found = f"is the size of {known} (line {above.lines[known]})"
-                    mistakes.add(above.lines[written], f"{dotted(place)}.above.{written}", found, "another size")
+                    found = f"is the same size as {known} (line {above.lines[known]})"
+                    mistakes.add(above.lines[written], f"{dotted(location)}.above.{written}", found, "another size")
 
 
 def _providers(root: Table, table: BuiltInTable, mistakes: Mistakes) -> None:
-    """A provider's name that is misspelt: its prices would hold for no call, and nobody would be told."""
+    """Find misspelt providers, whose prices would silently apply to no call."""
     named = [
         (entry.lines["provider"], f"{dotted(path)}.provider", entry["provider"])
         for path, _, entry in entries(root)
@@ -79,12 +79,12 @@ def _providers(root: Table, table: BuiltInTable, mistakes: Mistakes) -> None:
         named += [(written.lines[name], f"discounts.{name}", name) for name in written]
     for line, key, name in named:
         if near := table.provider_near(name):
-            found = f"is {name}, which nobody is called (did you mean {near}?)"
-            mistakes.add(line, key, found, "the name by which calls know their provider")
+            found = f"is {name}, an unknown provider (did you mean {near}?)"
+            mistakes.add(line, key, found, "the name of a provider as in recorded calls")
 
 
 def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:
-    # All names that are written, also those of entries with a mistake of their own, which is told there.
+    # Includes entries with mistakes of their own, which are reported separately.
     written = root.get("models")
     by_name: dict[str, list[ModelRule]] = {name: [] for name in written} if isinstance(written, Table) else {}
     for rule in rules:
@@ -99,7 +99,7 @@ def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mista
             mistakes.add(
                 line,
                 key,
-                f"goes round in a circle ({' -> '.join(circle)})",
+                f"is circular ({' -> '.join(circle)})",
                 "the name of a model that has prices",
             )
         elif next(file.matching(rule.alias, (rule.name,)), None) is None and not table.knows(rule.alias, rule.provider):
@@ -107,29 +107,29 @@ def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mista
             near = difflib.get_close_matches(rule.alias, known, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             mistakes.add(
-                line, key, f"is {rule.alias}, a model that nobody lists{hint}", "one of this file or the table"
+                line, key, f"is {rule.alias}, an unknown model{hint}", "a model of this file or of the built-in table"
             )
 
 
 def _pattern(name: str, rules: Iterable[ModelRule]) -> Pattern:
     try:
         return Pattern.of(name, tuple(rules))
-    except re.error:  # no regular expression: told elsewhere
+    except re.error:  # reported separately
         return Pattern(name, None, None, ())
 
 
 def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
-    """The names from an alias back to one of them, None where it ends somewhere."""
-    way = [first.name]
+    """Return the names of a circle of aliases, None if the alias leads to prices."""
+    chain = [first.name]
     rule = first
     while rule.alias is not None:
-        if rule.alias in way:
-            return [*way, rule.alias]
-        pattern = next(file.matching(rule.alias, way), None)
+        if rule.alias in chain:
+            return [*chain, rule.alias]
+        pattern = next(file.matching(rule.alias, chain), None)
         following = next((one for one in pattern.rules if one.alias is not None), None) if pattern else None
         if pattern is None or following is None:
             return None
-        way.append(pattern.name)
+        chain.append(pattern.name)
         rule = following
     return None
 
@@ -137,8 +137,8 @@ def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
 def _overlaps(root: Table, rules: Sequence[ModelRule], mistakes: Mistakes) -> None:
     for one, other in combinations(rules, 2):
         if one.name == other.name and one.provider == other.provider and intersect(one.span, other.span):
-            found = f"holds at the same time as {_key(one)} (line {_line(root, one)})"
-            expected = "another provider, or other days (valid_from, valid_to)"
+            found = f"is valid at the same time as {_key(one)} (line {_line(root, one)})"
+            expected = "another provider, or another period (valid_from, valid_to)"
             mistakes.add(_line(root, other), _key(other), found, expected)
 
 
@@ -153,8 +153,8 @@ def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) ->
             key = f"discounts.{provider}{f'[{index}]' if in_list else ''}"
             for known, first, first_line, other in seen:
                 if known == canonical_provider(provider) and intersect(span, other):
-                    found = f"holds at the same time as {first} (line {first_line})"
-                    mistakes.add(line, key, found, "other days (valid_from, valid_to)")
+                    found = f"is valid at the same time as {first} (line {first_line})"
+                    mistakes.add(line, key, found, "another period (valid_from, valid_to)")
                     break
             seen.append((canonical_provider(provider), key, line, span))
 
@@ -174,7 +174,7 @@ def _key(rule: ModelRule) -> str:
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """The keys that lead to a place, as messages name it: ``models.gpt-5[0].prompt``."""
+    """Return a path of keys as messages write it: ``models.gpt-5[0].prompt``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"

@@ -1,4 +1,4 @@
-"""The pricing file: read, checked whole, and turned into USD per 1,000 tokens. All mistakes are reported at once.
+"""Read the pricing file, check it, and turn it into USD per 1,000 tokens. All mistakes are reported at once.
 
 ::
 
@@ -30,8 +30,8 @@ __all__ = ["json_schema", "read_pricing"]
 
 _PRICE_KEYS = ("prompt", "cached", "cache_write", "completion")
 _ENTRY = "a mapping with prompt and completion, or alias"
-_LISTS = {"models": f"{_ENTRY}, or a list of them", "discounts": "a factor, or a list of them with their days"}
-# What is expected of a whole mapping or list, by the last key of its place that is no name of the user's.
+_LISTS = {"models": f"{_ENTRY}, or a list of them", "discounts": "a factor, or a list of dated factors"}
+# The expected mapping or list, by the last key of its path.
 _SHAPES = {
     "models": "a mapping of model names to their prices",
     "tiers": "a mapping of tiers to a factor or prices",
@@ -41,10 +41,10 @@ _SHAPES = {
 
 
 def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
-    """Read and check a pricing file. Blocks for one small read; half a second more where an alias leaves the file.
+    """Read and check a pricing file. Blocks for one small read, and half a second if an alias needs the built-in table.
 
     Raises:
-        PricingError: One line a mistake: file, line, key, what stands there and what was expected.
+        PricingError: One line per mistake: file, line, key, what was found and what was expected.
     """
     file = Path(path).expanduser()
     try:
@@ -72,7 +72,7 @@ def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the file, as it is shipped for editors."""
+    """Return the JSON Schema of the pricing file, as shipped for editors."""
     schema: dict[str, Any] = _strict(Document.model_json_schema())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -82,7 +82,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _strict(schema: Any) -> Any:
-    """Pydantic's schema allows null wherever something may be left out, and any key beside a pattern: not so here."""
+    """Remove null as the value of optional keys, and keys that match no pattern, both of which pydantic allows."""
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
@@ -91,7 +91,7 @@ def _strict(schema: Any) -> Any:
     if isinstance(one_of := kept.get("anyOf"), list) and {"type": "null"} in one_of:
         (only,) = [item for item in kept.pop("anyOf") if item != {"type": "null"}]
         kept |= only
-    if "patternProperties" in kept:  # sizes of prompts: a key that is none is a mistake
+    if "patternProperties" in kept:  # prompt sizes: any other key is a mistake
         kept["additionalProperties"] = False
     return kept
 
@@ -100,7 +100,7 @@ def _strict(schema: Any) -> Any:
 
 
 def _validated(root: Table, mistakes: Mistakes) -> Document:
-    """The document without what is wrong with it, which goes to ``mistakes``."""
+    """Return the document without the parts that have mistakes, which are added to ``mistakes``."""
     try:
         return Document.model_validate(root)
     except ValidationError as exc:
@@ -114,11 +114,11 @@ def _validated(root: Table, mistakes: Mistakes) -> Document:
     for part in ("models", "discounts"):
         if isinstance(found := root.get(part), dict):
             rest[part] = {key: value for key, value in found.items() if (part, key) not in wrong}
-    return Document.model_validate(rest)  # for the mistakes that only the whole shows
+    return Document.model_validate(rest)  # so that the whole file can be checked too
 
 
 def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) -> tuple[Any, ...]:
-    """Turn an error of pydantic into a mistake with its line; returns the path of keys that it is about."""
+    """Add an error of pydantic as a mistake with its line; return the path of keys it is about."""
     value: Any = root
     line, path, of_key = 1, [], False
     for step in loc:
@@ -128,7 +128,7 @@ def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) 
         inside = isinstance(value, Table) and step in value
         if inside or (isinstance(value, Values) and isinstance(step, int) and step < len(value)):
             line, value = value.lines[step], value[step]
-        elif isinstance(step, str) and step.startswith("<"):  # the name of a kind, no key
+        elif isinstance(step, str) and step.startswith("<"):  # the tag of a union, not a key
             continue
         path.append(step)
     key = path[-1]
@@ -139,7 +139,7 @@ def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) 
         found, expected = _unknown(root, loc, path)
     elif of_key:
         found, expected = error["ctx"].get("found") or found, error["msg"]
-        if error["type"] == "unknown":
+        if error["type"] == "unknown" and not error["ctx"].get("found"):
             found = f"is not known{_near(key, error['msg'].removeprefix('one of ').split(', '))}"
     elif error["type"] == PRICE:
         expected = f"{_usd(root, path)}, a number of at least 0 such as 1.25"
@@ -161,15 +161,15 @@ def _missing(root: Table, path: list[Any]) -> str:
     if path == ["models"]:
         return "a mapping of model names"
     if path[-1] == "factor":
-        return "a factor of at least 0: 0.9 is 10 % off"
-    free = " (0 where output costs nothing, as with embeddings)" if path[-1] == "completion" else ""
+        return "a factor of at least 0: 0.9 is 10% off"
+    free = " (0 if output is free, as with embeddings)" if path[-1] == "completion" else ""
     return f"{_usd(root, path)}{free}"
 
 
 def _unknown(root: Table, loc: tuple[Any, ...], path: list[Any]) -> tuple[str, str]:
     key = path[-1]
     if "<alias>" in loc and key in Entry.model_fields:
-        return "stands beside alias", "either alias or prices"
+        return "cannot be combined with alias", "either alias or prices"
     if len(path) == 1:
         allowed = list(Document.model_fields)
     elif path[0] == "discounts":
@@ -191,7 +191,7 @@ def _near(key: str, allowed: list[str]) -> str:
 
 
 def _usd(root: Table, path: list[Any]) -> str:
-    """The unit of the prices at a place."""
+    """Return the unit of the prices at a path."""
     entry: Any = root
     per: Any = root.get("per")
     for step in path[:3]:
@@ -205,7 +205,7 @@ def _usd(root: Table, path: list[Any]) -> str:
 
 
 def _check_units(root: Table, mistakes: Mistakes) -> None:
-    """Every entry with prices needs a unit; a wrong one at the top is one mistake, not one more a model."""
+    """Check that every entry with prices has a unit. A wrong unit at the top is one mistake, not one per model."""
     if "per" in root or not isinstance(root.get("models"), Table):
         return
     for path, line, entry in entries(root):
@@ -241,7 +241,7 @@ def _period(written: TierPrices, per: int, source: str, factor: Decimal = Decima
 
 
 def _rates(written: Prices, per: int, source: str, factor: Decimal) -> Rates:
-    """Prices per 1,000 tokens; what may be left out is the prompt price."""
+    """Return prices per 1,000 tokens; an omitted cache price is the prompt price."""
     prompt = written.prompt
     cached = prompt if written.cached is None else written.cached
     cache_write = prompt if written.cache_write is None else written.cache_write

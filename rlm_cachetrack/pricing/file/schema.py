@@ -1,7 +1,7 @@
-"""What a pricing file may hold, as pydantic models: they check it, and the JSON Schema for editors is made of them.
+"""The contents of a pricing file as pydantic models, which check it and give the JSON Schema for editors.
 
-Scalars arrive as :class:`~.yaml_nodes.Text`. A field that refuses one raises an error whose message is
-what it expected; where it stands and what stands there is for :mod:`.loader` to say.
+Scalars arrive as :class:`~.yaml_nodes.Text`. A field that rejects one raises an error whose message is what was
+expected; :mod:`.loader` adds the line, the key and the value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from rlm_cachetrack.pricing.names import TIERS
+from rlm_cachetrack.pricing.names import TIER_ALIASES, TIERS
 
 from .yaml_nodes import Text, shown
 
@@ -34,16 +34,16 @@ __all__ = ["PER", "PRICE", "VERSION", "AliasEntry", "Discount", "Document", "Ent
 VERSION = "1"
 PER = {"1M": 1_000_000, "1K": 1_000}
 PRICE = "price"
-"""The type of the error of a price, whose unit depends on what stands around it."""
+"""The error type of a price; :mod:`.loader` adds the unit, which depends on the entry."""
 
-# Not YAML's own numbers: it reads 010 as 8 and 1:30 as 90, and 1e-3 as text.
+# Stricter than YAML, which reads 010 as 8, 1:30 as 90, and 1e-3 as text.
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _COUNT = re.compile(r"[1-9](?:_?\d){0,11}")
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?)?$"
 _NUMBER_SCHEMA = {"type": "number", "minimum": 0}
 
 
-def _refused(expected: str, found: str | None = None, kind: str = "refused") -> PydanticCustomError:
+def _error(expected: str, found: str | None = None, kind: str = "rejected") -> PydanticCustomError:
     return PydanticCustomError(kind, "{expected}", {"expected": expected, "found": found or ""})
 
 
@@ -57,45 +57,45 @@ def _decimal(value: Any) -> Decimal | None:
 
 def _price(value: Any) -> Decimal:
     if (number := _decimal(value)) is None:
-        raise _refused("USD, a number of at least 0", kind=PRICE)
+        raise _error("USD, a number of at least 0", kind=PRICE)
     return number
 
 
 def _tier_factor(value: Any) -> Decimal:
     if (number := _decimal(value)) is None:
-        raise _refused("a factor of at least 0 such as 0.5, or prices")
+        raise _error("a factor of at least 0 such as 0.5, or prices")
     return number
 
 
 def _discount_factor(value: Any) -> Decimal:
     if (number := _decimal(value)) is None:
-        raise _refused("a factor of at least 0: 0.9 is 10 % off")
+        raise _error("a factor of at least 0: 0.9 is 10% off")
     return number
 
 
 def _name(value: Any) -> str:
     if isinstance(value, str) and value.strip() and not getattr(value, "null", False):
         return str(value).strip()
-    raise _refused("a name")
+    raise _error("a name")
 
 
 def _per(value: Any) -> int:
     if isinstance(value, str) and value.upper() in PER:
         return PER[value.upper()]
-    raise _refused("1M or 1K (tokens that a price stands for)")
+    raise _error("1M or 1K (the number of tokens that a price is for)")
 
 
 def _version(value: Any) -> str:
     if isinstance(value, str) and value == VERSION:
         return VERSION
-    raise _refused(VERSION)
+    raise _error(VERSION)
 
 
 def _moment(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value.strip())
     except (ValueError, AttributeError):
-        raise _refused("a date such as 2026-01-31, or a date and time such as 2026-01-31T12:00+01:00") from None
+        raise _error("a date such as 2026-01-31, or a date and time such as 2026-01-31T12:00+01:00") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -103,32 +103,33 @@ def _after_valid_from(moment: datetime | None, info: ValidationInfo) -> datetime
     begin = info.data.get("valid_from")
     if moment is not None and begin is not None and moment <= begin:
         day = (begin + timedelta(days=1)).date().isoformat()
-        raise _refused(f"a later moment than valid_from, such as {day}: the first at which it holds no more")
+        raise _error(f"a time after valid_from, such as {day}; valid_to itself is not included")
     return moment
 
 
 def _tokens(value: Any) -> int:
     if not isinstance(value, str) or not _COUNT.fullmatch(value):
-        raise _refused("a number of prompt tokens such as 272000", f"is {shown(value)}")
+        raise _error("a number of prompt tokens such as 272000", f"is {shown(value)}")
     return int(value)
 
 
 def _tier(value: Any) -> str:
     if value not in TIERS:
-        raise _refused(f"one of {', '.join(TIERS)}", kind="unknown")
+        hint = f' (use {TIER_ALIASES[value]}; OpenAI calls it "{value}")' if value in TIER_ALIASES else ""
+        raise _error(f"one of {', '.join(TIERS)}", f"is not known{hint}" if hint else None, kind="unknown")
     return str(value)
 
 
 def _model(value: Any) -> str:
-    """An exact name, ``prefix*`` or ``/regular expression/``."""
+    """Check a model key: an exact name, ``prefix*`` or ``/regular expression/``."""
     name = str(value)
     if len(name) > 2 and name.startswith("/") and name.endswith("/"):
         try:
             re.compile(name[1:-1])
         except re.error as exc:
-            raise _refused("a regular expression between slashes", f"is no regular expression ({exc})") from None
+            raise _error("a regular expression between slashes", f"is not a valid regular expression ({exc})") from None
     elif "*" in name[:-1]:
-        raise _refused("* at the end only (gpt-5*), or /a regular expression/", "has a * inside")
+        raise _error("* at the end only (gpt-5*), or /a regular expression/", "has a * inside")
     return name
 
 
@@ -154,33 +155,33 @@ class _Strict(BaseModel):
 class Prices(_Strict):
     """Prices in USD per the file's unit."""
 
-    prompt: Price = Field(description="Input that is neither read from the cache nor written to it.")
-    cached: Price | None = Field(None, description="Input read from the cache. Left out: the prompt price.")
-    cache_write: Price | None = Field(None, description="Input written to the cache. Left out: the prompt price.")
-    completion: Price = Field(description="Output; 0 where it costs nothing, as with embeddings.")
+    prompt: Price = Field(description="Input neither read from the cache nor written to it.")
+    cached: Price | None = Field(None, description="Input read from the cache. Default: the prompt price.")
+    cache_write: Price | None = Field(None, description="Input written to the cache. Default: the prompt price.")
+    completion: Price = Field(description="Output; 0 if it is free, as with embeddings.")
 
 
 class TierPrices(Prices):
-    """Prices, and those of long prompts."""
+    """Prices, with other prices for long prompts."""
 
     above: dict[Tokens, Prices] = Field(
         default_factory=dict,
-        description="Prices of the whole call where the prompt has more tokens than this, such as 272000.",
+        description="Prices of the whole call if the prompt has more tokens than this, such as 272000.",
     )
 
 
 class _Dated(_Strict):
-    valid_from: Moment | None = Field(None, description="The first moment at which it holds (UTC without an offset).")
+    valid_from: Moment | None = Field(None, description="The first moment at which it applies (default offset: UTC).")
     valid_to: Annotated[Moment | None, AfterValidator(_after_valid_from)] = Field(
-        None, description="The first moment at which it holds no more."
+        None, description="The first moment at which it no longer applies."
     )
 
 
 class Entry(TierPrices, _Dated):
     """The prices of a model."""
 
-    provider: Name | None = Field(None, description="Only for calls that this provider served.")
-    per: Per | None = Field(None, description="Tokens that a price stands for; else that of the file.")
+    provider: Name | None = Field(None, description="Only for calls served by this provider.")
+    per: Per | None = Field(None, description="The number of tokens that a price is for; default: that of the file.")
     tiers: dict[
         TierName,
         Annotated[
@@ -191,43 +192,43 @@ class Entry(TierPrices, _Dated):
 
 
 class AliasEntry(_Dated):
-    """A name, such as that of an Azure deployment, for a model that has prices."""
+    """Another name of a model that has prices, such as an Azure deployment."""
 
     alias: Name = Field(description="A model of this file or of the built-in table.")
-    provider: Name | None = Field(None, description="Only for calls that this provider served.")
+    provider: Name | None = Field(None, description="Only for calls served by this provider.")
 
 
 class Discount(_Dated):
-    """A factor on every price of a provider."""
+    """A factor on all prices of a provider."""
 
-    factor: DiscountFactor = Field(description="0.9 is 10 % off.")
+    factor: DiscountFactor = Field(description="0.9 is 10% off.")
 
 
-def _kind_of_entry(value: Any) -> str:
+def _entry_tag(value: Any) -> str:
     return "<alias>" if isinstance(value, dict) and "alias" in value else "<entry>"
 
 
-def _kind_of_discount(value: Any) -> str:
+def _discount_tag(value: Any) -> str:
     if isinstance(value, list):
         return "<list>"
     return "<dated>" if isinstance(value, dict) else "<factor>"
 
 
 AnyEntry = Annotated[
-    Annotated[Entry, Tag("<entry>")] | Annotated[AliasEntry, Tag("<alias>")], Discriminator(_kind_of_entry)
+    Annotated[Entry, Tag("<entry>")] | Annotated[AliasEntry, Tag("<alias>")], Discriminator(_entry_tag)
 ]
 
 
-# A model that is named and has no entry would go on without the price that was meant.
+# A model with an empty list would silently use the price of the built-in table.
 Entries = Annotated[list[AnyEntry], Field(min_length=1)]
 Discounts = Annotated[list[Discount], Field(min_length=1)]
 
 
 class Document(_Strict):
-    """Prices of rlm_cachetrack, laid over its built-in table."""
+    """Prices for rlm_cachetrack that override its built-in table."""
 
     version: Annotated[str, PlainValidator(_version), WithJsonSchema({"const": int(VERSION)})]
-    per: Per | None = Field(None, description="Tokens that a price stands for: 1M or 1K.")
+    per: Per | None = Field(None, description="The number of tokens that a price is for: 1M or 1K.")
     models: dict[
         ModelName,
         Annotated[
@@ -241,6 +242,6 @@ class Document(_Strict):
             Annotated[DiscountFactor, Tag("<factor>")]
             | Annotated[Discount, Tag("<dated>")]
             | Annotated[Discounts, Tag("<list>")],
-            Discriminator(_kind_of_discount),
+            Discriminator(_discount_tag),
         ],
-    ] = Field(default_factory=dict, description="A factor on every price of a provider.")
+    ] = Field(default_factory=dict, description="A factor on all prices of a provider.")

@@ -1,12 +1,11 @@
-"""The text of a pricing file to plain data that still knows its lines.
+"""Parse the YAML of a pricing file into plain data with line numbers.
 
-YAML's own numbers, dates and booleans are not wanted: it reads 010 as 8 and 1:30 as 90. Every scalar stays the text
-that was written, and what it means is for the field that takes it. Nothing of the file is constructed or run.
+YAML's own numbers, dates and booleans are not used, because YAML reads 010 as 8 and 1:30 as 90. Every scalar stays
+the text that was written; the field that receives it converts it. No object of the file is constructed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -16,21 +15,21 @@ from rlm_cachetrack.errors import PricingError
 
 __all__ = ["Mistakes", "Table", "Text", "Values", "read_yaml", "shown"]
 
-_DEEPEST = 12
+_MAX_DEPTH = 12
 
 
 class Text(str):
     """A scalar as it was written."""
 
     plain: bool
-    """Whether it stands without quotes, and so may be meant as a number."""
+    """Whether it is written without quotes, so that it can be a number."""
     null: bool
 
     __slots__ = ("null", "plain")
 
     @classmethod
     def of(cls, node: ScalarNode) -> Text:
-        """The text of a node."""
+        """Return the text of a node."""
         text = cls(node.value)
         text.plain = node.style is None
         text.null = node.tag.endswith(":null")
@@ -38,7 +37,7 @@ class Text(str):
 
 
 class Table(dict[str, Any]):
-    """A mapping whose keys know their lines."""
+    """A mapping with the line number of each key."""
 
     __slots__ = ("lines",)
 
@@ -48,7 +47,7 @@ class Table(dict[str, Any]):
 
 
 class Values(list[Any]):
-    """A list whose elements know their lines."""
+    """A list with the line number of each element."""
 
     __slots__ = ("lines",)
 
@@ -57,45 +56,43 @@ class Values(list[Any]):
         self.lines: list[int] = []
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Mistake:
-    line: int
-    number: int
-    text: str
-
-
 class Mistakes:
-    """What is wrong with a file: collected, so that one look shows all of it.
+    """The mistakes of a file, collected so that all of them are reported at once.
 
     Args:
-        file: The name that messages begin with.
+        file: The path that messages start with.
     """
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._found: list[_Mistake] = []
+        self._lines: dict[str, int] = {}
 
     def add(self, line: int, key: str, found: str, expected: str) -> None:
-        """Note one: on which line, at which key, what stands there and what was expected."""
-        text = f"{self.file}:{line}: {key}: {found}; expected {expected}"
-        if all(text != known.text for known in self._found):
-            self._found.append(_Mistake(line, len(self._found), text))
+        """Add a mistake; adding it twice reports it once.
+
+        Args:
+            line: The line number, from 1.
+            key: The dotted key.
+            found: A predicate such as ``is -1``.
+            expected: What is allowed instead.
+        """
+        self._lines.setdefault(f"{self.file}:{line}: {key}: {found}; expected {expected}", line)
 
     def raise_if_any(self) -> None:
-        """Raise them all, in the order of the file.
+        """Raise an error if there is a mistake.
 
         Raises:
-            PricingError: One line a mistake.
+            PricingError: One line per mistake, in the order of the file.
         """
-        if self._found:
-            raise PricingError("\n".join(mistake.text for mistake in sorted(self._found)))
+        if self._lines:
+            raise PricingError("\n".join(sorted(self._lines, key=self._lines.__getitem__)))
 
 
 def read_yaml(data: bytes, mistakes: Mistakes) -> tuple[Any, int]:
-    """What the file holds, as :class:`Table`, :class:`Values` and :class:`Text`, and its first line.
+    """Return the data as :class:`Table`, :class:`Values` and :class:`Text`, and the line where it starts.
 
     Raises:
-        PricingError: It is no YAML at all.
+        PricingError: The file is not valid YAML.
     """
     root = _compose(mistakes.file, data)
     if root is None:
@@ -131,12 +128,12 @@ def _compose(name: str, data: bytes) -> Node | None:
 class _Builder:
     def __init__(self, mistakes: Mistakes) -> None:
         self._mistakes = mistakes
-        self._built: dict[int, Any] = {}  # an anchor that is used a thousand times is built once
+        self._built: dict[int, Any] = {}  # by node id: a node that anchors repeat is built once
 
     def build(self, node: Node, where: str, depth: int) -> Any:
         if id(node) in self._built:
             return self._built[id(node)]
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             line = node.start_mark.line + 1
             self._mistakes.add(line, where or "the file", "is nested too deeply", "version, per and models")
             return Text.of(ScalarNode("tag:yaml.org,2002:str", "…"))
@@ -148,7 +145,7 @@ class _Builder:
                 values.append(self.build(item, f"{where}[{index}]", depth + 1))
                 values.lines.append(item.start_mark.line + 1)
             return values
-        if not isinstance(node, ScalarNode):  # there is no fourth kind
+        if not isinstance(node, ScalarNode):  # PyYAML has no fourth node type
             raise TypeError(type(node).__name__)
         value = self._built[id(node)] = Text.of(node)
         return value
@@ -162,7 +159,9 @@ class _Builder:
                 self._mistakes.add(line, f"{prefix}?", "is a key without a name", "a name")
             elif key.value in table:
                 first = table.lines[key.value]
-                self._mistakes.add(line, f"{prefix}{key.value}", f"stands already on line {first}", "it once")
+                self._mistakes.add(
+                    line, f"{prefix}{key.value}", f"is already defined on line {first}", "one definition"
+                )
             else:
                 table[key.value] = self.build(value, f"{prefix}{key.value}", depth + 1)
                 table.lines[key.value] = line
@@ -170,7 +169,7 @@ class _Builder:
 
 
 def shown(value: object) -> str:
-    """What stands there, as it was written and not too long."""
+    """Return a value as it is written, shortened to 40 characters."""
     if not isinstance(value, str):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = value if len(value) <= 40 else f"{value[:37]}..."

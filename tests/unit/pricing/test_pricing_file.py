@@ -229,15 +229,15 @@ def test_a_file_with_ten_kinds_of_mistakes_gets_every_one_at_once_with_its_line(
         r"5: models\.a\.prompt: is -1; expected USD per 1M tokens, a number of at least 0 such as 1\.25",
         r"6: models\.b\.completon: is not known \(did you mean completion\?\); expected one of .*completion.*",
         r"7: models\.c\.completion: is missing; expected USD per 1M tokens.*",
-        r"8: models\.d\.alias: is gpt-4oo, a model that nobody lists \(did you mean gpt-4o\?\); expected .*",
-        r"9: models\.e\.alias: goes round in a circle \(e -> f -> e\); expected the name of a model that has prices",
-        r"10: models\.f\.alias: goes round in a circle \(f -> e -> f\); expected the name of a model that has prices",
+        r"8: models\.d\.alias: is gpt-4oo, an unknown model \(did you mean gpt-4o\?\); expected .*",
+        r"9: models\.e\.alias: is circular \(e -> f -> e\); expected the name of a model that has prices",
+        r"10: models\.f\.alias: is circular \(f -> e -> f\); expected the name of a model that has prices",
         r"11: models\.g\.tiers\.flx: is not known \(did you mean flex\?\); expected one of flex, priority, batch.*",
-        r"14: models\.h\[1\]: holds at the same time as models\.h\[0\] \(line 13\); expected another provider, or .*",
+        r"14: models\.h\[1\]: is valid at the same time as models\.h\[0\] \(line 13\); expected another .*",
         r"15: models\.i\.valid_from: is 2026-13-01; expected a date such as 2026-01-31.*",
-        r"16: models\.i: stands already on line 15; expected it once",
-        r"17: models\./j\(/: is no regular expression \(.*\); expected a regular expression between slashes",
-        r"18: discounts\.openai: is ten percent; expected a factor of at least 0: 0\.9 is 10 % off",
+        r"16: models\.i: is already defined on line 15; expected one definition",
+        r"17: models\./j\(/: is not a valid regular expression \(.*\); expected a regular expression between slashes",
+        r"18: discounts\.openai: is ten percent; expected a factor of at least 0: 0\.9 is 10% off",
     ]
     lines = str(caught.value).splitlines()
     assert len(lines) == len(expected), "\n".join(lines)
@@ -249,7 +249,7 @@ MORE_MISTAKES = {
     "an end before the beginning": (
         "  m: {prompt: 1, completion: 1, valid_from: 2026-02-01, valid_to: 2026-02-01}\n",
         4,
-        "models.m.valid_to: is 2026-02-01; expected a later moment than valid_from, such as 2026-02-02",
+        "models.m.valid_to: is 2026-02-01; expected a time after valid_from, such as 2026-02-02",
     ),
     "a star inside": ("  a*b: {prompt: 1, completion: 1}\n", 4, "models.a*b: has a * inside; expected * at the end"),
     "a band of no number": (
@@ -270,29 +270,34 @@ MORE_MISTAKES = {
     "the same provider by two names": (
         "  m:\n    - {provider: xai, prompt: 1, completion: 1}\n    - {provider: x-ai, prompt: 2, completion: 1}\n",
         6,
-        "models.m[1]: holds at the same time as models.m[0] (line 5); expected another provider, or other days",
+        "models.m[1]: is valid at the same time as models.m[0] (line 5); expected another provider, or another period",
     ),
     "one band written in two ways": (
         "  m:\n    prompt: 1\n    completion: 1\n    above:\n      272000: {prompt: 1, completion: 1}\n"
         "      272_000: {prompt: 2, completion: 1}\n",
         9,
-        "models.m.above.272_000: is the size of 272000 (line 8); expected another size",
+        "models.m.above.272_000: is the same size as 272000 (line 8); expected another size",
     ),
     "one band of a tier written in two ways": (
         "  m:\n    prompt: 1\n    completion: 1\n    tiers:\n      flex:\n        prompt: 1\n        completion: 1\n"
         "        above: {1_0: {prompt: 1, completion: 1}, 10: {prompt: 2, completion: 1}}\n",
         11,
-        "models.m.tiers.flex.above.10: is the size of 1_0 (line 11); expected another size",
+        "models.m.tiers.flex.above.10: is the same size as 1_0 (line 11); expected another size",
+    ),
+    "the tier that OpenAI calls fast": (
+        "  m: {prompt: 1, completion: 1, tiers: {fast: 2}}\n",
+        4,
+        'models.m.tiers.fast: is not known (use priority; OpenAI calls it "fast"); expected one of flex, priority',
     ),
     "a discount without a factor": (
         "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: {valid_to: 2026-01-01}\n",
         6,
-        "discounts.azure.factor: is missing; expected a factor of at least 0: 0.9 is 10 % off",
+        "discounts.azure.factor: is missing; expected a factor of at least 0: 0.9 is 10% off",
     ),
     "two discounts at once": (
         "  m: {prompt: 1, completion: 1}\ndiscounts:\n  xai: 0.9\n  x-ai: 0.8\n",
         7,
-        "discounts.x-ai: holds at the same time as discounts.xai (line 6); expected other days",
+        "discounts.x-ai: is valid at the same time as discounts.xai (line 6); expected another period",
     ),
     "a model without an entry": (
         "  m: []\n",
@@ -302,22 +307,22 @@ MORE_MISTAKES = {
     "a discount without an entry": (
         "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: []\n",
         6,
-        "discounts.azure: is an empty list; expected a factor, or a list of them with their days",
+        "discounts.azure: is an empty list; expected a factor, or a list of dated factors",
     ),
     "a misspelt provider": (
         "  m: {provider: opnai, prompt: 1, completion: 1}\n",
         4,
-        "models.m.provider: is opnai, which nobody is called (did you mean openai?); expected the name by which calls",
+        "models.m.provider: is opnai, an unknown provider (did you mean openai?); expected the name of a provider",
     ),
     "a misspelt provider of an alias in a list": (
         "  m:\n    - alias: gpt-5\n      provider: Azzure\n",
         6,
-        "models.m[0].provider: is Azzure, which nobody is called (did you mean azure?); expected the name by which",
+        "models.m[0].provider: is Azzure, an unknown provider (did you mean azure?); expected the name of a provider",
     ),
     "a misspelt provider with a discount": (
         "  m: {prompt: 1, completion: 1}\ndiscounts: {open-ai: 0.9}\n",
         5,
-        "discounts.open-ai: is open-ai, which nobody is called (did you mean openai?); expected the name by",
+        "discounts.open-ai: is open-ai, an unknown provider (did you mean openai?); expected the name of",
     ),
     "an empty price in a list": (
         "  m:\n    - prompt: 1\n      cached:\n      completion: 1\n",
