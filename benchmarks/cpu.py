@@ -20,7 +20,7 @@ from overhead import answer
 
 import rlm_cachetrack
 from rlm_cachetrack import instrument
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 
 CALLS = int(os.environ.get("CALLS", "2000"))
 ROUNDS = int(os.environ.get("ROUNDS", "9"))

@@ -32,7 +32,7 @@ import scale
 import scale_calls
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 
 REPEATS, NEWS, OPEN = 20, 10, 20
 DIFFERENT = ("/", "/?range=24h", "/?range=30d", "/models", "/?model=gpt-4.1-2025-04-14")

@@ -21,7 +21,7 @@ from psycopg import sql
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 from tests.support.scripted_faults import T0, Script, Shape
 
 TIMES = 3

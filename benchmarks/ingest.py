@@ -37,7 +37,7 @@ from rlm_cachetrack.journal import Batch, Journal, next_number
 from rlm_cachetrack.journal import call_event as _call_line
 from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.records import COLUMNS
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 
 RECORDS = int(os.environ.get("RECORDS", "100000"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))

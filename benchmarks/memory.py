@@ -79,7 +79,7 @@ print(json.dumps(found), flush=True)
 
 def measure(state: str, folder: Path) -> dict[str, Any]:
     """Run the program in one state of the database."""
-    from rlm_cachetrack.store.embedded import server as embedded
+    from rlm_cachetrack.store import embedded
 
     data = folder / "data"
     url = embedded.ensure_running(data)
@@ -111,7 +111,7 @@ def measure(state: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, and print a table."""
-    from rlm_cachetrack.store.embedded import server as embedded
+    from rlm_cachetrack.store import embedded
 
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
     folder.chmod(0o711)

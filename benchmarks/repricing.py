@@ -20,8 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.store import migrations
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded, migrations
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
 TARGET_S = 60

@@ -39,9 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.analytics import summaries as analytics
-from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store import embedded, migrations
 from rlm_cachetrack.store import named_sql as _sql
-from rlm_cachetrack.store.embedded import server as embedded
 from rlm_cachetrack.store.postgres import PostgresStore
 from tests.support import clusters, plans
 

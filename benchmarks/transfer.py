@@ -21,7 +21,7 @@ import scale
 from psycopg.conninfo import make_conninfo
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 
 FORMATS = ("jsonl", "csv", "parquet")
 FEW = 1_000

@@ -23,8 +23,7 @@ from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.simulator import SimulatedEndpoint
-from rlm_cachetrack.store import migrations
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded, migrations
 from tests.support import clusters
 
 

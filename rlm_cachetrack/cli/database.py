@@ -129,7 +129,7 @@ def _versions() -> dict[str, str | None]:
 
 def _embedded_facts(runtime: Any) -> dict[str, Any] | None:
     """Of the embedded server, where it is in use or was."""
-    from rlm_cachetrack.store.embedded import server as embedded
+    from rlm_cachetrack.store import embedded
 
     try:
         status = embedded.status(runtime.settings.data_dir)
@@ -297,7 +297,7 @@ embedded_app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: 
 @embedded_app.command()
 def status(as_json: AsJson = False) -> None:
     """Say whether the embedded PostgreSQL runs: exit code 0, else 1. Starts nothing."""
-    from rlm_cachetrack.store.embedded import server as embedded
+    from rlm_cachetrack.store import embedded
 
     settings = load_settings()
     found = embedded.status(settings.data_dir)
@@ -314,7 +314,7 @@ def status(as_json: AsJson = False) -> None:
 @embedded_app.command()
 def stop() -> None:
     """Stop the embedded PostgreSQL. What is stored stays; the next use starts it again."""
-    from rlm_cachetrack.store.embedded import server as embedded
+    from rlm_cachetrack.store import embedded
 
     stopped = embedded.stop(load_settings().data_dir)
     stdout().print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL was not running.")

@@ -193,7 +193,7 @@ class Runtime:
         if self.settings.db_url is not None:
             return self.settings.db_url
         with no_fork():
-            from rlm_cachetrack.store.embedded import server as embedded
+            from rlm_cachetrack.store import embedded
 
         return embedded.ensure_running(self.settings.data_dir)
 
@@ -556,7 +556,7 @@ def warn_if_embedded_is_missing(runtime: Runtime) -> None:
     global _warned_embedded
     if runtime.settings.db_url is not None or runtime._sink is not None or _warned_embedded:
         return
-    from rlm_cachetrack.store.embedded import server as embedded
+    from rlm_cachetrack.store import embedded
 
     try:
         embedded.require()

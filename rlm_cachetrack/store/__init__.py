@@ -1,8 +1,15 @@
 """PostgreSQL: connections, COPY, migrations, engines. The only package that knows psycopg."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .binary_copy import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields, pack_row, pack_rows
-from .postgres import PostgresStore
-from .session import Session
+
+if TYPE_CHECKING:
+    from .postgres import PostgresStore
+    from .session import Session
 
 __all__ = [
     "EPOCH_MICROS",
@@ -14,3 +21,11 @@ __all__ = [
     "pack_row",
     "pack_rows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # psycopg is imported by the first use of the store, not by an import of the embedded server.
+    if name in ("PostgresStore", "Session"):
+        module = "postgres" if name == "PostgresStore" else "session"
+        return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,8 +24,7 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
-from rlm_cachetrack.store import migrations
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded, migrations
 from tests.conftest import _database
 from tests.support.browser import chromium
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs

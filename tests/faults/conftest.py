@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 
 
 @pytest.fixture(scope="session")

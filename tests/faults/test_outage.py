@@ -16,7 +16,7 @@ import pytest
 from openai import OpenAI
 
 from rlm_cachetrack import flush, instrument, query_run, stats
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 from tests.support.transport import httpx
 
 BODY = json.dumps(

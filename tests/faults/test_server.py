@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from rlm_cachetrack.simulator import SimulatedEndpoint
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
 from tests.faults.conftest import environment_for, stored_requests
 from tests.faults.load import Load
 

@@ -1,7 +1,5 @@
-"""The embedded PostgreSQL server, used when no database is named."""
+"""The embedded PostgreSQL server, used if no database is named."""
 
-from .server import EmbeddedStatus
+from .server import EmbeddedStatus, available, ensure_running, require, status, stop
 
-__all__ = [
-    "EmbeddedStatus",
-]
+__all__ = ["EmbeddedStatus", "available", "ensure_running", "require", "status", "stop"]

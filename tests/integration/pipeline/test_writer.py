@@ -33,8 +33,8 @@ from rlm_cachetrack.pipeline import runtime as _runtime
 from rlm_cachetrack.pipeline import writer
 from rlm_cachetrack.pricing.price_book import PriceBook
 from rlm_cachetrack.records import COLUMNS, new_id
+from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store import postgres as storage
-from rlm_cachetrack.store.embedded import server as embedded
 
 RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
 

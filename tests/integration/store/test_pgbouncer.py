@@ -18,8 +18,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.store import migrations
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded, migrations
 from tests.integration.pipeline.test_writer import in_time, sql
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
