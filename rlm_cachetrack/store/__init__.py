@@ -5,21 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .binary_copy import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields, pack_row, pack_rows
-
 if TYPE_CHECKING:
     from .postgres import PostgresStore
     from .session import Session
 
 __all__ = [
-    "EPOCH_MICROS",
-    "NULL",
     "PostgresStore",
     "Session",
-    "datetime_of_micros",
-    "pack_fields",
-    "pack_row",
-    "pack_rows",
 ]
 
 

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.errors import RecordError
-from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record, uuid7
+from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record
 from rlm_cachetrack.usage import locate_usage, read_usage
 
 from .columns import COLUMN_TYPES, JSON_COLUMNS
@@ -183,7 +184,7 @@ class EventReader:
             **more,
             "query_id": self._query_id,
             "run_id": self._run_id.isoformat(),
-            "interaction_id": uuid7(int(start.timestamp() * 1_000_000) * 1000, number),
+            "interaction_id": str(uuid7(int(start.timestamp() * 1_000_000) * 1000, number)),
             "time": start.isoformat(),
             "start_time": start.isoformat(),
             "end_time": None if end is None else end.isoformat(),
