@@ -21,9 +21,10 @@ from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, Sto
 from .arguments import PROGRAM, NotFound, with_option_names
 from .comparing import check, compare, latency
 from .dashboard import dashboard
-from .database import doctor, embedded_app, migrate
+from .database import embedded_app, migrate
 from .delete import delete, prune
 from .demo import demo
+from .doctor import doctor
 from .explaining import explain
 from .journal import journal_app
 from .output import clean_lines, stderr

@@ -113,7 +113,7 @@ def test_show_reports_totals_savings_counts_and_a_bar_per_iteration(stored: str,
     assert "$0.0180" in result.stdout
     lines = lines_of(result.stdout)
     assert "prompt 5,000 hits 1 cost $0.0360" in lines
-    assert "cached 2,000 misses 1 per call $0.0180" in lines
+    assert "cached 2,000 misses 1 a call $0.0180" in lines
     assert "not cached 3,000 not reported 0 latency p50 200 ms" in lines
     assert [line.split("%")[0] for line in lines if line.endswith(("█", "░"))] == [
         "1 2,000 0 0.0",
@@ -174,10 +174,10 @@ def test_what_was_not_reported_is_not_shown_as_zero(stored: str) -> None:
     result = cli("show", "silent", "--db-url", stored)
     lines = lines_of(result.stdout)
     assert "no call of this run reported its cache use" in result.stdout
-    assert "cost and savings unknown: no call of this run has a known price" in result.stdout
-    assert "cached not reported misses 0 per call –" in lines  # noqa: RUF001
+    assert "no call of this run has a known price" in result.stdout
+    assert "cached not reported misses 0 a call –" in lines  # noqa: RUF001
     assert "1 1,500 not reported –" in lines  # noqa: RUF001
-    assert "unpriced 1 first token –" in lines  # noqa: RUF001
+    assert "without a price 1 first token –" in lines  # noqa: RUF001
     row = next(line for line in lines_of(cli("runs", "--db-url", stored, columns=200).stdout) if "silent" in line)
     assert row.split()[-3:] == ["–", "–", "–"]  # noqa: RUF001
 
@@ -363,7 +363,7 @@ def test_doctor_names_the_models_of_calls_without_a_price(db_url: str) -> None:
     ]
     assert facts["ok"] is True
     text = " ".join(cli("doctor", "--db-url", db_url, columns=200).stdout.split())
-    assert "nobody-knows-it (unknown): 1 call without a price" in text
+    assert "nobody-knows-it (unknown): 1 unpriced call" in text
 
 
 def test_doctor_shows_the_first_of_many_models_without_a_price_and_says_how_many_more(db_url: str) -> None:
@@ -373,7 +373,7 @@ def test_doctor_shows_the_first_of_many_models_without_a_price_and_says_how_many
     facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
     assert len(facts["database"]["unpriced_models"]) == 23
     text = " ".join(cli("doctor", "--db-url", db_url, columns=200).stdout.split())
-    assert text.count("1 call without a price") == 20
+    assert text.count("1 unpriced call") == 20
     assert "and 3 more: " in text
 
 
@@ -439,20 +439,20 @@ def test_doctor_tells_where_the_secret_of_fingerprints_is_and_not_what(
     file = tmp_path / "state" / "fingerprint.key"
     facts, text = told()
     assert facts == {"on": True, "key": str(file), "key_made": False, "key_error": None}
-    assert "misses can be explained: fingerprints are on" in text
-    assert f"secret: {file}, which the first call makes" in text
+    assert "misses explained: fingerprints are on" in text
+    assert f"secret key: {file}, created by the first call" in text
     assert not file.exists()
 
     secret = installation_key(file.parent)
     facts, text = told()
     assert facts["key_made"] is True
-    assert f"secret: {file}" in text
+    assert f"secret key: {file}" in text
     assert secret.hex() not in text
 
     file.write_bytes(b"short")
     facts, text = told()
     assert facts["key_error"] == "expected 32 bytes, found 5; delete it to have a new one made"
-    assert "the secret of fingerprints cannot be used: expected 32 bytes, found 5" in text
+    assert "the secret key of the fingerprints cannot be used: expected 32 bytes, found 5" in text
     assert cli("doctor", "--db-url", db_url).exit_code == 1
 
     monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINT_KEY", "shared among machines")
@@ -467,7 +467,7 @@ def test_doctor_tells_where_the_secret_of_fingerprints_is_and_not_what(
     monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINTS", "0")
     facts, text = told()
     assert facts["on"] is False
-    assert "cannot be explained: fingerprints are off (RLM_CACHETRACK_FINGERPRINTS is 0)" in text
+    assert "not explained: fingerprints are off (RLM_CACHETRACK_FINGERPRINTS is 0)" in text
 
 
 def test_doctor_looks_at_an_empty_database_without_migrating_it(empty_db_url: str) -> None:

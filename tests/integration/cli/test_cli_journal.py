@@ -158,7 +158,7 @@ def test_dead_letters_are_listed_with_their_reasons(rejecting: str) -> None:
 def test_doctor_reports_dead_letters_and_the_command_that_lists_them(rejecting: str) -> None:
     assert json.loads(cli("doctor", "--json", "--db-url", rejecting).stdout)["dead_letters"] == 2
     told = " ".join(cli("doctor", "--db-url", rejecting).stdout.split())
-    assert "2 records were refused and are not stored: `rlm-cachetrack journal dead-letters`" in told
+    assert "2 dead letters, rejected by the server: `rlm-cachetrack journal dead-letters`" in told
 
 
 def test_retried_dead_letters_are_stored_once_the_cause_is_gone(rejecting: str) -> None:
