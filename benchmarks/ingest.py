@@ -156,10 +156,9 @@ def raw_copy(connection: psycopg.Connection[Any], blocks: list[bytes]) -> float:
 
 def ingest(url: str, journal: list[bytes]) -> float:
     with pipeline(url) as runtime:
-        builder, store = runtime.batch_builder(), runtime.store()
+        rows, store = runtime.rows(), runtime.store()
         batches = [
-            builder.build(Batch(journal[start : start + BATCH]).decode()).batch
-            for start in range(0, len(journal), BATCH)
+            rows.build(Batch(journal[start : start + BATCH]).decode()).batch for start in range(0, len(journal), BATCH)
         ]
         store.open()
         gc.collect()

@@ -39,8 +39,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.analytics import summaries as analytics
-from rlm_cachetrack.store import embedded, migrations
+from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.engine import detect
 from rlm_cachetrack.store.postgres import PostgresStore
 from tests.support import clusters, plans
 
@@ -176,7 +177,7 @@ def packed_bytes(connection: psycopg.Connection[Any]) -> float | None:
 def space(connection: psycopg.Connection[Any], timescale: bool) -> list[tuple[str, str]]:
     """What a call takes, indexes included."""
     if not timescale:
-        size = "citus_total_relation_size" if migrations.detect(connection).citus else "pg_total_relation_size"
+        size = "citus_total_relation_size" if detect(connection).citus else "pg_total_relation_size"
         row = connection.execute(f"SELECT {size}('llm_interactions')").fetchone()  # type: ignore[arg-type]
         return [("bytes a call, indexes included", f"{row[0] / ROWS:.0f}")] if row else []
     whole = connection.execute("SELECT hypertable_size('llm_interactions')").fetchone()
@@ -235,7 +236,7 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "calls of one run, fresh": lambda: client.get_llm_interactions(*fresh),
         "calls of one run, columnstore": lambda: client.get_llm_interactions(*old),
         "optimization of one run": lambda: client.get_token_cache_optimization(*old),
-        "iterations of one run, columnstore": lambda: analytics.iterations_of_run(store, *old),
+        "evolution of one run, columnstore": lambda: analytics.cache_evolution(store, *old),
         "top savings": lambda: client.get_top_cache_savings(10),
         "by hour, 30 days": lambda: analytics.usage_over_time(store, unit="hour", **bounds),
         "by day, 30 days": lambda: analytics.usage_over_time(store, unit="day", **bounds),
@@ -249,7 +250,7 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
 def measure(url: str, name: str, calls: Data, rate: float | None = None) -> None:
     """Print the rows of one engine, whose database is filled and settled."""
     with TimescaleDBClient(url) as client, psycopg.connect(url, autocommit=True) as connection:
-        timescale = migrations.detect(connection).timescale is not None
+        timescale = detect(connection).timescale is not None
         measured = acts(client, calls)
         for what, act in measured.items():
             _measure(client, name, what, act, f"≤ {TARGETS[what]}" if what in TARGETS and timescale else "")
@@ -286,7 +287,7 @@ def on_each_engine() -> None:
             with TimescaleDBClient(url) as client:
                 rate = fill(client.runtime.store(), calls, name)
             with psycopg.connect(url, autocommit=True) as connection:
-                timescale = migrations.detect(connection).timescale is not None
+                timescale = detect(connection).timescale is not None
                 settle(connection, timescale)
             measure(url, name, calls, rate)
             if timescale:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook
     from rlm_cachetrack.store import PostgresStore
 
-    from .batches import BatchBuilder
+    from .rows import Rows
 
 __all__ = [
     "Runtime",
@@ -75,7 +75,7 @@ class Runtime:
         self._sink = sink
         self._lock = threading.RLock()
         self._store: PostgresStore | None = None
-        self._batch_builder: BatchBuilder | None = None
+        self._rows: Rows | None = None
         self._book: PriceBook | None = None
         self._pid = os.getpid()
         self._make_pipeline()
@@ -83,7 +83,7 @@ class Runtime:
 
     def _make_pipeline(self) -> None:
         settings = self.settings
-        self._batch_builder = None  # it knows the pipeline's fingerprints
+        self._rows = None  # it knows the pipeline's fingerprints
         folder = settings.state_dir / "journal" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
         self.journal = Journal(folder, max_bytes=settings.journal_max_bytes, start_writer=self.start)
         self.dead_letters = DeadLetters(folder)
@@ -93,7 +93,7 @@ class Runtime:
         self.writer = Writer(
             self.journal,
             self._open_sink,
-            self.batch_builder,
+            self.rows,
             self.dead_letters,
             max_records=settings.batch_max_records,
             max_bytes=settings.batch_max_bytes,
@@ -103,17 +103,17 @@ class Runtime:
 
     # -- parts, made when they are needed ------------------------------------------------------------------------------
 
-    def batch_builder(self) -> BatchBuilder:
-        """Return what turns events into batches, with the current prices. May block to read the pricing file."""
+    def rows(self) -> Rows:
+        """What turns events into rows. Reads the pricing file at the first call, and again when it has changed."""
         with self._lock:
             book = self.price_book()
-            if self._batch_builder is None or book is not self._batch_builder.prices:
+            if self._rows is None or book is not self._rows.prices:
                 with no_fork():
-                    from .batches import BatchBuilder
+                    from .rows import Rows
 
                 fingerprint_of = None if self.fingerprints is None else self.fingerprints.of
-                self._batch_builder = BatchBuilder(book, fingerprint_of)
-            return self._batch_builder
+                self._rows = Rows(book, packed=self._sink is None, fingerprint_of=fingerprint_of)
+            return self._rows
 
     def price_book(self) -> PriceBook:
         """What tokens cost now. A pricing file that was changed and has a mistake is told of; the old prices stay.
@@ -270,7 +270,7 @@ class Runtime:
         Raises:
             StoreError: The store failed; nothing, or a first part, was stored.
         """
-        built = self.batch_builder().build(events)
+        built = self.rows().build(events)
         unreadable = {id(event) for event, _ in built.unreadable}
         refused = {index: "it cannot be read" for index, event in enumerate(events) if id(event) in unreadable}
         try:
@@ -286,23 +286,26 @@ class Runtime:
     # -- for doctor and migrate ---------------------------------------------------------------------------------------
 
     def migrate_store(self, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
-        """Apply pending migrations and return their names; tables that were there before are taken over. Blocks.
+        """Apply pending migrations, upgrade legacy tables, and return the labels of the scripts. Blocks.
 
         Args:
-            progress: Told the label, the number and the count of steps, before each.
+            progress: Called before each step with its label, its number, and the number of steps.
         """
         from rlm_cachetrack.store import migrations
 
         with self.store().connection() as connection:
-            return migrations.migrate(connection, adopt=True, progress=progress)
+            return migrations.migrate(connection, upgrade=True, progress=progress)
 
     def migration_plan(self) -> tuple[str, list[str], list[str]]:
-        """The SQL that :meth:`migrate_store` would run, what stops it, what is to be known. Changes nothing; blocks."""
+        """Return the SQL that :meth:`migrate_store` would run, problems that prevent it, and notes.
+
+        Changes nothing; blocks.
+        """
         from rlm_cachetrack.store import migrations
 
         with self.store().connection() as connection:
             plan = migrations.plan(connection)
-            return migrations.as_sql(plan.scripts, extension=plan.extension), plan.stops, plan.notes
+            return plan.sql, plan.problems, plan.notes
 
     def describe_store(self) -> dict[str, Any]:
         """What is connected: ``address`` (redacted), engine, extensions, migrations, policies, and more.

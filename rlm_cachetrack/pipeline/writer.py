@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rlm_cachetrack.fingerprint import Fingerprints
 
-    from .batches import BatchBuilder, Built
+    from .rows import Built, Rows
 
 __all__ = ["Writer"]
 
@@ -104,8 +104,6 @@ class _Ahead:
 
 
 def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
-    with contextlib.suppress(LookupError, TypeError, ValueError):  # as it was journaled, if it is damaged so far
-        event = expand_event(event)
     return DeadLetter.from_event(event, f"it cannot be read: {type(exc).__name__}: {exc}")
 
 
@@ -116,7 +114,7 @@ class Writer:
         journal: Where events wait.
         open_sink: Gives the sink; called on the writer's thread, may block (an embedded server starts in seconds) and
             raise. It is called again after a failure.
-        batch_builder: Returns what turns events into batches.
+        rows: Turns events into rows.
         dead_letters: Where records go that can never be stored.
         max_records: A batch is stored when it holds so many events, …
         max_bytes: … or so many bytes of journal, …
@@ -128,7 +126,7 @@ class Writer:
         self,
         journal: Journal,
         open_sink: Callable[[], RecordSink],
-        batch_builder: Callable[[], BatchBuilder],
+        rows: Callable[[], Rows],
         dead_letters: DeadLetters,
         *,
         max_records: int = 2_500,
@@ -142,7 +140,7 @@ class Writer:
         self.failing_since: datetime | None = None
         self._journal = journal
         self._open_sink = open_sink
-        self._batch_builder = batch_builder
+        self._make_rows = rows
         self._dead_letters = dead_letters
         self._max_records = max_records
         self._max_bytes = max_bytes
@@ -353,7 +351,7 @@ class Writer:
         return self._journal.read(limit, self._max_bytes)
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        return _Prepared(batch, self._batch_builder().build(batch.decode()))
+        return _Prepared(batch, self._make_rows().build(batch.decode()))
 
     def _recover(self) -> None:
         wanted = self._wanted_recovery
@@ -387,7 +385,7 @@ class Writer:
         try:
             if len(batch):
                 self._open_sink().store(batch)
-            stored = len(batch.interactions)
+            stored = batch.calls
         except RecordRefusedError:
             letters = []
             stored = self._ship_halves(list(prepared.batch.decode()), letters)
@@ -400,14 +398,14 @@ class Writer:
         Every part is a transaction of its own. A process that dies here has stored some of them; the batch was not
         acknowledged, so all of it is offered again, and what is stored already is stored once.
         """
-        sink, builder = self._open_sink(), self._batch_builder()
+        sink, rows = self._open_sink(), self._make_rows()
         stored, works = 0, False
         todo = [events]
         while todo:
             if self._stop.is_set():
                 raise _Stopped
             part = todo.pop()
-            batch, unreadable = builder.build(part)
+            batch, unreadable = rows.build(part)
             try:
                 if len(batch):
                     sink.store(replace(batch, possible_duplicate=True))
@@ -424,8 +422,8 @@ class Writer:
                 works = True
                 letters.append(DeadLetter.from_event(expand_event(part[0]), exc))
             else:
-                works = works or bool(batch.interactions)
-                stored += len(batch.interactions)
+                works = works or batch.calls > 0
+                stored += batch.calls
                 letters += [_unreadable(*event) for event in unreadable]
         return stored
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .schedules import Rates
@@ -14,7 +15,8 @@ Prices = tuple[float | None, float | None, float | None, float | None]
 """Prices of prompt, cached, written and completion tokens in USD per 1,000; None: unknown."""
 
 
-class Cost(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cost:
     """The cost of a call and the prices behind it, as stored in the record. None is "not known", never 0.
 
     Attributes:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .binary_copy import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields, pack_row, pack_rows
+
 if TYPE_CHECKING:
     from .postgres import PostgresStore
+    from .schema_scripts import complete_sql
     from .session import Session
 
 __all__ = [
+    "EPOCH_MICROS",
+    "NULL",
     "PostgresStore",
     "Session",
+    "complete_sql",
+    "datetime_of_micros",
+    "pack_fields",
+    "pack_row",
+    "pack_rows",
 ]
+
+_LAZY = {"PostgresStore": "postgres", "Session": "session", "complete_sql": "schema_scripts"}
 
 
 def __getattr__(name: str) -> Any:
     # psycopg is imported by the first use of the store, not by an import of the embedded server.
-    if name in ("PostgresStore", "Session"):
-        module = "postgres" if name == "PostgresStore" else "session"
+    if module := _LAZY.get(name):
         return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,318 +1,125 @@
-"""Brings the schema up to date: lock, checksum, apply, and find out which engine it is.
+"""Brings the schema of a database up to date, and reports what is applied and pending.
 
-Every script runs in a transaction of its own, together with the row that says it ran, under an advisory lock that ends
-with the transaction: several processes may migrate at once, also through a transaction-pooling PgBouncer, and a script
-that fails leaves nothing behind. Scripts go forward only; an edited one is an error.
+Each script runs in its own transaction, together with the row that records it, under an advisory lock that ends with
+the transaction. Several processes may migrate at once, also through a PgBouncer in transaction mode, and a script that
+fails changes nothing. There are no down migrations. A script that was edited after it was applied is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 import tenacity
-from psycopg.rows import tuple_row
 
 from rlm_cachetrack.errors import MigrationError, SchemaTooNewError
 
 from . import named_sql as _sql
-from . import upgrade as adoption
+from . import upgrade as _upgrade
+from .engine import Engine, applied, detect, fetch
+from .schema_scripts import ADVISORY_LOCK, as_sql, needs_timescale_search_path, scripts_for
 
-__all__ = ["Engine", "Plan", "Progress", "as_sql", "describe", "detect", "migrate", "pending", "plan", "scripts_for"]
+__all__ = ["Plan", "Progress", "describe", "migrate", "pending", "plan"]
 
 Progress = Callable[[str, int, int], None]
-"""Called before a step with its label, its number from 1, and how many there are."""
+"""Called before each step with its label, its number (from 1), and the number of steps."""
 
-# Any fixed number will do, as long as every release uses the same one.
-_ADVISORY_LOCK = 0x726C6D63  # "rlmc"
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What a server is.
-
-    Attributes:
-        server_version: PostgreSQL's version, as ``18.6``.
-        timescale: Version of the TimescaleDB extension in this database, None without it.
-        timescale_licence: ``timescale`` (community) or ``apache``; None without the extension.
-        citus: Version of the Citus extension, None without it. Of both extensions in one database the one that has our
-            tables, or will: no table can be of both.
-        timescale_missing: The server has loaded TimescaleDB, but this database lacks the extension, which migrating
-            creates.
-        beside: The other extension in this database, which is left alone; None where there is none.
-    """
-
-    server_version: str
-    timescale: str | None
-    timescale_licence: str | None
-    citus: str | None
-    timescale_missing: bool = False
-    beside: str | None = None
-
-    @property
-    def name(self) -> str:
-        """For people: ``TimescaleDB 2.28.0 on PostgreSQL 15.8`` or ``PostgreSQL 18.6``."""
-        base = f"PostgreSQL {self.server_version}"
-        if self.timescale:
-            edition = "" if self.timescale_licence == "timescale" else ", Apache edition"
-            return f"TimescaleDB {self.timescale}{edition} on {base}"
-        return f"Citus {self.citus} on {base}" if self.citus else base
-
-
-def detect(connection: psycopg.Connection[Any]) -> Engine:
-    """Ask the server what it is. Changes nothing."""
-    version, timescale, citus, licence, loaded, offered = _fetch(connection, "engine")[0]
-    beside = None
-    if timescale and citus:
-        if ("citus", 1) in _applied(connection):
-            timescale, beside = None, f"TimescaleDB {timescale}"
-        else:
-            citus, beside = None, f"Citus {citus}"
-    return Engine(
-        server_version=version,
-        timescale=timescale,
-        timescale_licence=licence if timescale else None,
-        citus=citus,
-        timescale_missing=bool(loaded and offered and not (timescale or citus)),
-        beside=beside,
-    )
-
-
-def migrate(connection: psycopg.Connection[Any], *, adopt: bool = False, progress: Progress | None = None) -> list[str]:
-    """Apply what is pending and return its labels. Blocks until other processes that migrate are done.
-
-    Args:
-        connection: In autocommit mode.
-        adopt: Whether to take over a table of calls that was there before this library. A step that is interrupted is
-            rolled back; migrating again goes on with it.
-        progress: Told before every step.
-
-    Raises:
-        SchemaTooNewError: The database was migrated by a newer release.
-        MigrationError: A released script was edited, tables of the same name are not ours, or something stops their
-            adoption; nothing was changed then.
-    """
-    try:
-        return _migrate(connection, adopt, progress)
-    except psycopg.errors.InsufficientPrivilege as exc:
-        raise MigrationError(_not_allowed(connection, exc)) from exc
+_FOLDERS = ("core", "timescale", "citus", "upgrade")
+_OTHER_SCHEMA = "use another database or schema (…?options=-csearch_path%3Dcachetrack)"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What migrating would do.
+    """What :func:`migrate` would do.
 
     Attributes:
-        scripts: What would be applied, in order.
-        extension: Whether TimescaleDB's extension would be created before.
-        stops: Why a table of calls that was there before cannot be taken over; a sentence each.
-        notes: What is to be known of taking it over; a sentence each.
+        scripts: Scripts that would be applied, in order.
+        create_extension: TimescaleDB's extension would be created first.
+        problems: Why the legacy tables cannot be upgraded, one sentence each.
+        notes: What the user should know about their upgrade, one sentence each.
     """
 
     scripts: list[_sql.Script]
-    extension: bool
-    stops: list[str]
+    create_extension: bool
+    problems: list[str]
     notes: list[str]
 
+    @property
+    def sql(self) -> str:
+        """The exact SQL of the scripts; empty if nothing is pending."""
+        return as_sql(self.scripts, create_extension=self.create_extension)
 
-def plan(connection: psycopg.Connection[Any]) -> Plan:
-    """What :func:`migrate` would do. Changes nothing; reads a table that is to be taken over, and blocks for that.
+
+def migrate(
+    connection: psycopg.Connection[Any], *, upgrade: bool = False, progress: Progress | None = None
+) -> list[str]:
+    """Apply the pending scripts and return their labels. Blocks until other migrating processes are done.
+
+    Args:
+        connection: In autocommit mode.
+        upgrade: Upgrade legacy tables in place. An interrupted step is rolled back; the next call continues with it.
+        progress: Called before each step.
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
-        MigrationError: A released script was edited, tables of the same name are not ours, or this role may not look.
+        MigrationError: A released script was edited, or existing tables were not created by rlm_cachetrack and cannot
+            or may not be upgraded. Nothing was changed.
+    """
+    try:
+        return _migrate(connection, upgrade, progress)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MigrationError(_privilege_message(connection, exc)) from exc
+
+
+def plan(connection: psycopg.Connection[Any]) -> Plan:
+    """Return what :func:`migrate` would do. Changes nothing; blocks while legacy tables are read.
+
+    Raises:
+        SchemaTooNewError: The database was migrated by a newer release.
+        MigrationError: A released script was edited, existing tables were not created by rlm_cachetrack, or this role
+            may not read them.
     """
     try:
         return _plan(connection)
     except psycopg.errors.InsufficientPrivilege as exc:
-        raise MigrationError(_not_allowed(connection, exc)) from exc
-
-
-def _plan(connection: psycopg.Connection[Any]) -> Plan:
-    todo, extension = pending(connection), _creates_extension(connection)
-    if not any(script.engine == "adopt" for script in todo):
-        if any((script.engine, script.version) == ("core", 1) for script in todo):
-            _refuse_foreign_tables(connection)
-        return Plan(todo, extension, [], [])
-    engine = detect(connection)
-    here = engine.timescale is not None
-    with connection.transaction():
-        connection.execute(_sql.query("migrations_patience"))
-        stops, notes = adoption.examine(
-            connection,
-            adoption.look(connection),
-            timescale=here or extension,
-            hypertables=here,
-            aggregates=any(script.needs_community_licence for script in todo),
-            citus=engine.citus is not None,
-        )
-    return Plan(todo, extension, stops, notes)
-
-
-def as_sql(scripts: Iterable[_sql.Script], *, extension: bool = False) -> str:
-    """The very SQL by which scripts are applied, with the rows that say so; for people who run it themselves.
-
-    Args:
-        scripts: In order.
-        extension: Whether TimescaleDB's extension is created before.
-    """
-    todo = list(scripts)
-    steps = [f"-- ==== extension\n{_sql.query('timescale_extension')}"] if extension else []
-    for number, script in enumerate(todo):
-        said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo[number:])]
-        rows = "".join(_inserted(*one) for one in said)
-        path = _sql.query("timescale_search_path") if script.engine in _ON_TIMESCALE else ""
-        steps.append(
-            f"-- ==== {script.label}\nBEGIN;\n"
-            + _sql.query("migrations_patience")
-            + _sql.query("migrations_lock").replace("%(lock)s", str(_ADVISORY_LOCK))
-            + _sql.query("migrations_create")
-            + path
-            + f"\n{script.sql}\n"
-            + f"{rows}COMMIT;\n"
-        )
-    return "\n".join(steps)
-
-
-_ON_TIMESCALE = ("timescale", "adopt")
-
-
-def _inserted(engine: str, version: int, name: str, checksum: str) -> str:
-    text = _sql.query("migrations_insert").replace("%(version)s", str(version))
-    for key, value in (("engine", engine), ("name", name), ("checksum", checksum)):
-        text = text.replace(f"%({key})s", f"'{value}'")
-    return text
-
-
-def _made_by_adoption(todo: Sequence[_sql.Script]) -> list[tuple[str, int, str, str]]:
-    """With the last step of an adoption: the scripts that would have made the tables, which are not to be applied."""
-    if todo[0].engine != "adopt" or any(script.engine == "adopt" for script in todo[1:]):
-        return []
-    made = [_sql.scripts("core")[0]]
-    if todo[0].for_timescale:
-        made.append(_sql.scripts("timescale")[0])
-    return [(one.engine, one.version, one.name, one.checksum) for one in made]
-
-
-def _apply(connection: psycopg.Connection[Any], todo: Sequence[_sql.Script]) -> bool:
-    """Apply the first of these, in one transaction; whether it was not applied by another process before."""
-    script = todo[0]
-    with connection.transaction():
-        connection.execute(_sql.query("migrations_patience"))
-        connection.execute(_sql.query("migrations_lock"), {"lock": _ADVISORY_LOCK})
-        connection.execute(_sql.query("migrations_create"))
-        if (script.engine, script.version) in _applied(connection):
-            return False
-        if script.engine == "core" and script.version == 1:
-            _refuse_foreign_tables(connection)
-        if script.engine in _ON_TIMESCALE:
-            connection.execute(_sql.query("timescale_search_path"))
-        for statement in script.statements:
-            connection.execute(statement)
-        said = [(script.engine, script.version, script.name, script.checksum), *_made_by_adoption(todo)]
-        for engine, version, name, checksum in said:
-            values = {"engine": engine, "version": version, "name": name, "checksum": checksum}
-            connection.execute(_sql.query("migrations_insert"), values)
-    return True
-
-
-def _is_in_the_way(exc: BaseException) -> bool:
-    """Whether a background job of TimescaleDB was at the same object; the step is rolled back, and tried again."""
-    return isinstance(exc, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)) or (
-        isinstance(exc, psycopg.errors.InternalError_) and "concurrently" in str(exc)
-    )
-
-
-_again_where_in_the_way = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(_is_in_the_way),
-    wait=tenacity.wait_random_exponential(0.2, max=5),
-    stop=tenacity.stop_after_attempt(6),
-    reraise=True,
-)
-
-
-def _migrate(connection: psycopg.Connection[Any], adopt: bool, progress: Progress | None) -> list[str]:
-    applied: list[str] = []
-    if any(script.engine == "adopt" for script in pending(connection)):
-        _allow_adoption(connection, adopt)  # before any change
-    if _creates_extension(connection):
-        _create_extension(connection)
-    while todo := pending(connection, detect(connection)):
-        script = todo[0]
-        if script.engine == "adopt" and not adopt:  # the table came meanwhile
-            _allow_adoption(connection, adopt)
-        if progress is not None:
-            progress(script.label, len(applied) + 1, len(applied) + len(todo))
-        if _again_where_in_the_way(_apply, connection, todo):
-            applied.append(script.label)
-    return applied
-
-
-def _not_allowed(connection: psycopg.Connection[Any], exc: psycopg.Error) -> str:
-    role = connection.info.user
-    said = f"{exc.diag.message_primary or exc}"
-    try:
-        labels = ", ".join(script.label for script in pending(connection))
-    except psycopg.errors.InsufficientPrivilege:
-        return (
-            f"role {role!r} may not look at the tables: {said}. Run schema/roles.sql as their owner and make the role "
-            "a member of rlm_cachetrack_writer or rlm_cachetrack_reader; nothing was changed"
-        )
-    return (
-        f"role {role!r} may not bring the schema up to date: {said}. Pending: {labels}. "
-        "Run `rlm-cachetrack migrate` as the owner of the tables; nothing was changed"
-    )
+        raise MigrationError(_privilege_message(connection, exc)) from exc
 
 
 def pending(connection: psycopg.Connection[Any], engine: Engine | None = None) -> list[_sql.Script]:
-    """The scripts still to be applied to this database, in order. Changes nothing.
+    """Return the scripts still to be applied to this database, in order. Changes nothing.
 
     Args:
         connection: To the database.
-        engine: What it is; by default as it is once migrating has created the extension that it lacks.
+        engine: Its engine. By default it is detected, as if the extension that migrating creates were there.
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
         MigrationError: A released script was edited.
     """
-    applied = _applied(connection)
-    if engine is None:
-        engine = detect(connection)
-        if _creates_extension(connection):
-            licence = _fetch(connection, "engine")[0][3] or "timescale"
-            engine = replace(engine, timescale="to be created", timescale_licence=licence)
-    known = {(s.engine, s.version): s for one in _ENGINES for s in _sql.scripts(one)}
-    for (one, version), (name, checksum) in sorted(applied.items()):
-        script = known.get((one, version))
-        if script is None:
-            raise SchemaTooNewError(
-                f"the database was migrated by a newer release (it has {one}/{version:04d}_{name}, unknown here): "
-                "upgrade this library with `pip install -U rlm_cachetrack`; nothing was changed"
-            )
-        if script.checksum != checksum:
-            raise MigrationError(
-                f"{script.label} was edited after it was applied to this database: install the released file again; "
-                "nothing was changed"
-            )
-    existing = ("core", 1) not in applied and (
-        any(one == "adopt" for one, _ in applied)
-        # Looked at again afterwards: another process may have made the tables meanwhile.
-        or (adoption.look(connection).adoptable and ("core", 1) not in _applied(connection))
+    done = applied(connection)
+    _check_applied(done)
+    engine = engine or _future_engine(connection)
+    is_upgrade = ("core", 1) not in done and (
+        any(folder == "upgrade" for folder, _ in done)
+        # Checked again after the look: another process may have created the tables meanwhile.
+        or (_upgrade.look(connection).is_upgradable and ("core", 1) not in applied(connection))
     )
-    wanted = scripts_for(engine, existing=existing)
-    return [script for script in wanted if (script.engine, script.version) not in applied]
-
-
-_ENGINES = ("core", "timescale", "citus", "adopt")
+    scripts = scripts_for(engine, upgrade=is_upgrade)
+    return [script for script in scripts if (script.engine, script.version) not in done]
 
 
 def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    """Engine, applied and pending migrations; for ``doctor``. Changes nothing."""
+    """Return engine, applied and pending migrations, for ``doctor``. Changes nothing."""
     engine = detect(connection)
-    applied = _applied(connection)
+    try:
+        scripts = pending(connection)
+        error = _upgrade_message(connection) if _has_upgrade(scripts) else None
+    except MigrationError as exc:
+        scripts, error = [], str(exc)
+    done = sorted(applied(connection).items())
     return {
         "engine": engine.name,
         "server_version": engine.server_version,
@@ -320,92 +127,178 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         "timescaledb_licence": engine.timescale_licence,
         "citus": engine.citus,
         "extension_beside": engine.beside,
-        "migrations_applied": [f"{e}/{v:04d}_{name}" for (e, v), (name, _) in sorted(applied.items())],
-        **_outlook(connection),
+        "migrations_applied": [f"{folder}/{version:04d}_{name}" for (folder, version), (name, _) in done],
+        "migrations_pending": [script.label for script in scripts],
+        "schema_error": error,
     }
 
 
-def _outlook(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    try:
-        todo = pending(connection)
-        refused = _not_taken_over(connection) if any(script.engine == "adopt" for script in todo) else None
-        return {"migrations_pending": [script.label for script in todo], "schema_error": refused}
-    except MigrationError as exc:
-        return {"migrations_pending": [], "schema_error": str(exc)}
+# -- planning and applying --------------------------------------------------------------------------------------------
 
 
-def scripts_for(engine: Engine, *, existing: bool = False) -> list[_sql.Script]:
-    """Every script for a database that was never migrated, in order.
-
-    Args:
-        engine: What its server is.
-        existing: It has a table of calls from before, which is taken over.
-    """
-    wanted = _wanted(engine)
-    if not existing:
-        return wanted
-    made = {("core", 1), ("timescale", 1)}  # by the adoption
-    taken = adoption.steps(timescale=engine.timescale is not None)
-    return [*taken, *(script for script in wanted if (script.engine, script.version) not in made)]
-
-
-def _wanted(engine: Engine) -> list[_sql.Script]:
-    scripts = list(_sql.scripts("core"))
-    if engine.timescale:
-        community = engine.timescale_licence == "timescale"
-        scripts += [s for s in _sql.scripts("timescale") if community or not s.needs_community_licence]
+def _plan(connection: psycopg.Connection[Any]) -> Plan:
+    scripts, create_extension = pending(connection), _creates_extension(connection)
+    if not _has_upgrade(scripts):
+        if any((script.engine, script.version) == ("core", 1) for script in scripts):
+            _refuse_foreign_tables(connection)
+        return Plan(scripts, create_extension, [], [])
+    engine = detect(connection)
     if engine.citus:
-        scripts += _sql.scripts("citus")
-    return sorted(scripts, key=lambda s: (s.version, s.engine != "core"))
+        return Plan(scripts, create_extension, [_upgrade_message(connection)], [])
+    with connection.transaction():
+        connection.execute(_sql.query("migrations_patience"))
+        problems, notes = _upgrade.examine(
+            connection,
+            _upgrade.look(connection),
+            timescale=engine.timescale is not None or create_extension,
+            has_extension=engine.timescale is not None,
+            has_aggregates=any(script.needs_community_licence for script in scripts),
+        )
+    return Plan(scripts, create_extension, problems, notes)
 
 
-def _applied(connection: psycopg.Connection[Any]) -> dict[tuple[str, int], tuple[str, str]]:
-    if not _fetch(connection, "migrations_exist")[0][0]:
-        return {}
-    return {(row[0], row[1]): (row[2], row[3]) for row in _fetch(connection, "migrations_applied")}
+def _migrate(connection: psycopg.Connection[Any], upgrade: bool, progress: Progress | None) -> list[str]:
+    labels: list[str] = []
+    if _has_upgrade(pending(connection)):
+        _check_upgrade(connection, upgrade)  # before anything is changed
+    if _creates_extension(connection):
+        _create_extension(connection)
+    while scripts := pending(connection, detect(connection)):
+        script = scripts[0]
+        if script.engine == "upgrade" and not upgrade:  # legacy tables that another program created meanwhile
+            _check_upgrade(connection, upgrade)
+        if progress is not None:
+            progress(script.label, len(labels) + 1, len(labels) + len(scripts))
+        if _retry_on_conflict(_apply, connection, script):
+            labels.append(script.label)
+    return labels
+
+
+def _apply(connection: psycopg.Connection[Any], script: _sql.Script) -> bool:
+    """Apply the script in one transaction. Returns False if another process applied it first."""
+    with connection.transaction():
+        connection.execute(_sql.query("migrations_patience"))
+        connection.execute(_sql.query("migrations_lock"), {"lock": ADVISORY_LOCK})
+        connection.execute(_sql.query("migrations_create"))
+        done = applied(connection)
+        if (script.engine, script.version) in done:
+            return False
+        if (script.engine, script.version) == ("core", 1) and not any(folder == "upgrade" for folder, _ in done):
+            _refuse_foreign_tables(connection)
+        if needs_timescale_search_path(script):
+            connection.execute(_sql.query("timescale_search_path"))
+        for statement in script.statements:
+            connection.execute(statement)
+        values = {name: getattr(script, name) for name in ("engine", "version", "name", "checksum")}
+        connection.execute(_sql.query("migrations_insert"), values)
+    return True
+
+
+def _is_conflict(exc: BaseException) -> bool:
+    """Return True if a background job of TimescaleDB used the same object: the rolled-back step can be retried."""
+    return isinstance(exc, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)) or (
+        isinstance(exc, psycopg.errors.InternalError_) and "concurrently" in str(exc)
+    )
+
+
+_retry_on_conflict = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_is_conflict),
+    wait=tenacity.wait_random_exponential(0.2, max=5),
+    stop=tenacity.stop_after_attempt(6),
+    reraise=True,
+)
+
+
+def _check_applied(done: dict[tuple[str, int], tuple[str, str]]) -> None:
+    known = {(script.engine, script.version): script for folder in _FOLDERS for script in _sql.scripts(folder)}
+    for (folder, version), (name, checksum) in sorted(done.items()):
+        script = known.get((folder, version))
+        if script is None:
+            raise SchemaTooNewError(
+                f"The database was migrated by a newer release: it has {folder}/{version:04d}_{name}, which this "
+                "release does not know. Upgrade this library: `pip install -U rlm_cachetrack`. Nothing was changed."
+            )
+        if script.checksum != checksum:
+            raise MigrationError(
+                f"{script.label} was edited after it was applied to this database. Install the released file again. "
+                "Nothing was changed."
+            )
+
+
+# -- TimescaleDB's extension ------------------------------------------------------------------------------------------
 
 
 def _creates_extension(connection: psycopg.Connection[Any]) -> bool:
-    """A server that has loaded TimescaleDB was set up for it; a database that was never migrated may only lack it."""
-    return not _applied(connection) and detect(connection).timescale_missing
+    """Return True if the server has loaded TimescaleDB, and this new database only lacks the extension."""
+    return not applied(connection) and detect(connection).timescale_missing
 
 
 def _create_extension(connection: psycopg.Connection[Any]) -> None:
     with contextlib.suppress(
-        psycopg.errors.InsufficientPrivilege,  # not ours to create: plain tables then
+        psycopg.errors.InsufficientPrivilege,  # plain tables then
         psycopg.errors.UniqueViolation,  # another process was faster
         psycopg.errors.DuplicateObject,
     ):
         connection.execute(_sql.query("timescale_extension"))
 
 
-def _allow_adoption(connection: psycopg.Connection[Any], adopt: bool) -> None:
-    if not adopt:
-        raise MigrationError(_not_taken_over(connection))
-    stops = plan(connection).stops
-    if stops:
-        said = "; ".join(stops)
-        raise MigrationError(f"the tables that are there cannot be taken over: {said}. Nothing was changed")
+def _future_engine(connection: psycopg.Connection[Any]) -> Engine:
+    engine = detect(connection)
+    if not _creates_extension(connection):
+        return engine
+    licence = fetch(connection, "engine")[0][3] or "timescale"
+    return replace(engine, timescale="to be created", timescale_licence=licence)
 
 
-def _not_taken_over(connection: psycopg.Connection[Any]) -> str:
-    names = ", ".join(adoption.look(connection).names)
+# -- tables of other software -----------------------------------------------------------------------------------------
+
+
+def _has_upgrade(scripts: list[_sql.Script]) -> bool:
+    return any(script.engine == "upgrade" for script in scripts)
+
+
+def _check_upgrade(connection: psycopg.Connection[Any], upgrade: bool) -> None:
+    if not upgrade or detect(connection).citus:
+        raise MigrationError(_upgrade_message(connection))
+    if problems := plan(connection).problems:
+        raise MigrationError(f"The existing tables cannot be upgraded: {'; '.join(problems)}. Nothing was changed.")
+
+
+def _upgrade_message(connection: psycopg.Connection[Any]) -> str:
+    """Tell the user how to upgrade the existing tables."""
+    names = ", ".join(_upgrade.look(connection).names)
+    found = f"The database has existing tables not created by rlm_cachetrack: {names}."
+    if detect(connection).citus:
+        return (
+            f"{found} On Citus they cannot be upgraded. Two steps work: (1) run `rlm-cachetrack migrate` while the "
+            "database is a plain PostgreSQL, before `CREATE EXTENSION citus`; (2) create the extension, add the nodes, "
+            "and run `rlm-cachetrack migrate` again, which distributes the tables. Nothing was changed."
+        )
     return (
-        f"the database has tables of these names that this library did not make: {names}. `rlm-cachetrack migrate` "
-        "takes them over in place and keeps every row (`--dry-run` shows how); or name another database or schema "
-        "(…?options=-csearch_path%3Dcachetrack); nothing was changed"
+        f"{found} `rlm-cachetrack migrate` upgrades them in place and keeps every row (`--dry-run` shows how). Or "
+        f"{_OTHER_SCHEMA}. Nothing was changed."
     )
 
 
 def _refuse_foreign_tables(connection: psycopg.Connection[Any]) -> None:
-    if rows := _fetch(connection, "foreign_tables"):
+    if rows := fetch(connection, "foreign_tables"):
         names = ", ".join(row[0] for row in rows)
         raise MigrationError(
-            f"the database has tables of these names that this library did not make: {names}. "
-            "Name another database or schema (…?options=-csearch_path%3Dcachetrack); nothing was changed"
+            f"The database has existing tables not created by rlm_cachetrack: {names}. Rename them, or "
+            f"{_OTHER_SCHEMA}. Nothing was changed."
         )
 
 
-def _fetch(connection: psycopg.Connection[Any], name: str) -> list[tuple[Any, ...]]:
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        return cursor.execute(_sql.query(name)).fetchall()
+def _privilege_message(connection: psycopg.Connection[Any], exc: psycopg.Error) -> str:
+    role, cause = connection.info.user, exc.diag.message_primary or exc
+    try:
+        labels = ", ".join(script.label for script in pending(connection))
+    except psycopg.errors.InsufficientPrivilege:
+        return (
+            f"Role {role!r} may not read the tables: {cause}. Run schema/roles.sql as their owner, and make the role a "
+            "member of rlm_cachetrack_writer or rlm_cachetrack_reader. Nothing was changed."
+        )
+    return (
+        f"Role {role!r} may not migrate the database: {cause}. Pending: {labels}. "
+        "Run `rlm-cachetrack migrate` as the owner of the tables. Nothing was changed."
+    )

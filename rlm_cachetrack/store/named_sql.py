@@ -25,14 +25,13 @@ _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1|;", re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
 _NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
-_FOR = re.compile(r"^-- For:\s*(.+)$", re.MULTILINE)
 _INCLUDE = re.compile(r"^( *)(.*)-- include: (fragments/\w+\.sql)", re.MULTILINE)
 _HEADER = re.compile(r"(?:--.*\n)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One migration file of one engine (``core``, ``timescale``, ``citus``), or of ``adopt``."""
+    """One migration file: of an engine (``core``, ``timescale``, ``citus``), or of ``upgrade`` (legacy tables)."""
 
     engine: str
     version: int
@@ -65,12 +64,6 @@ class Script:
         """Whether TimescaleDB's Apache-only build cannot run it."""
         found = _NEEDS.search(self.sql)
         return found is not None and "community" in found[1]
-
-    @property
-    def for_timescale(self) -> bool:
-        """Whether it is for TimescaleDB only, in a folder that is not."""
-        found = _FOR.search(self.sql)
-        return found is not None and "TimescaleDB" in found[1]
 
 
 @cache

@@ -11,8 +11,8 @@ from psycopg.rows import dict_row
 
 from rlm_cachetrack.errors import ConfigError
 
-from . import migrations
 from . import named_sql as _sql
+from .engine import detect
 
 __all__ = ["UNCHANGED", "change", "describe"]
 
@@ -36,7 +36,7 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any] | None:
         (``continuous aggregate`` or ``view``), ``hourly_every``, and ``limits``: what this edition lacks, None where
         nothing is.
     """
-    engine = migrations.detect(connection)
+    engine = detect(connection)
     if engine.timescale is None:
         return None
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -68,7 +68,7 @@ def change(
     for age, least in ((columnstore_after, timedelta(hours=1)), (retention_after, _SHORTEST_RETENTION)):
         if isinstance(age, timedelta) and age < least:
             raise ConfigError(f"{_hours(age)} is too short an age: expected at least {_hours(least)}")
-    engine = migrations.detect(connection)
+    engine = detect(connection)
     if engine.timescale is None or engine.timescale_licence != "timescale":
         raise ConfigError(
             f"{engine.name} has no policies, which come with TimescaleDB's community edition; "

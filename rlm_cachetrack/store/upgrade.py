@@ -1,6 +1,6 @@
-"""Taking over tables that were there before this library: what stops it, what it will find, which steps it takes.
+"""Examines legacy tables before an upgrade: what prevents it, and what the user should know about it.
 
-Looks only; the steps are the scripts of ``schema/adopt``, and :mod:`~.migrations` applies them.
+Changes nothing. The upgrade itself is the scripts in ``schema/upgrade``, which :mod:`~.migrations` applies.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from . import named_sql as _sql
-from .batch_write import COLUMN_TYPES
+from .binary_copy import COLUMN_TYPES
 
-__all__ = ["Existing", "examine", "look", "steps"]
+__all__ = ["Existing", "examine", "look"]
 
-# A table of calls as people have it, from before; without one of these it is something else of the same name.
+# A legacy table of calls has these columns. Without one of them, it is an unrelated table of the same name.
 _SIGNATURE = frozenset({"time", "interaction_id", "query_id", "run_id", "model", "prompt_tokens", "completion_tokens"})
 _CALLS, _RUNS, _SAVINGS = "llm_interactions", "query_run_summaries", "token_cache_optimization"
 
-# What a column may be for the library to write to it and read from it: by the type that it has where we make it. A type
-# beyond the first is changed where that can be, and else written to with the server's assignment casts.
+# By the type of our column, the types that a legacy column may have. The upgrade converts them to ours where no view
+# uses the column; elsewhere the server casts the values that this library writes.
 _ACCEPTED: dict[str, frozenset[str]] = {
     "text": frozenset({"text", "character varying", "character", "uuid"}),
     "int4": frozenset({"integer", "bigint", "smallint", "numeric"}),
@@ -37,7 +37,8 @@ _ACCEPTED: dict[str, frozenset[str]] = {
 }
 _MILLISECONDS = frozenset({"double precision", "numeric", "real", "integer", "bigint"})
 _KEY_TYPES = {"query_id": "text", "run_id": "timestamptz"}
-# Of the two tables of runs: those that an insert of ours always fills, which may so be NOT NULL, and the others.
+# Columns of the two tables of runs. Our inserts always fill those in _FILLED, so they may be NOT NULL in a legacy
+# table; the upgrade makes those in _NULLABLE nullable.
 _FILLED: dict[str, dict[str, str]] = {
     _RUNS: {**_KEY_TYPES, "start_time": "timestamptz", "status": "text"},
     _SAVINGS: {
@@ -59,7 +60,7 @@ _FILLED: dict[str, dict[str, str]] = {
         "cache_evolution": "jsonb",
     },
 }
-_LATER: dict[str, str] = {
+_NULLABLE: dict[str, str] = {
     "end_time": "timestamptz",
     "metadata": "jsonb",
     "total_interactions": "int8",
@@ -78,7 +79,7 @@ _TYPES: dict[str, dict[str, str]] = {
     _CALLS: COLUMN_TYPES,
     _RUNS: {
         **_FILLED[_RUNS],
-        **_LATER,
+        **_NULLABLE,
         "first_call_time": "timestamptz",
         "last_call_time": "timestamptz",
         "reported_prompt_tokens": "int8",
@@ -86,38 +87,30 @@ _TYPES: dict[str, dict[str, str]] = {
     },
     _SAVINGS: _FILLED[_SAVINGS],
 }
-# Those that may be NOT NULL: what we fill, or what the adoption makes nullable.
-_LOOSENED = {
+_MAY_BE_REQUIRED = {
     _CALLS: frozenset(COLUMN_TYPES),
-    _RUNS: frozenset(_FILLED[_RUNS]) | frozenset(_LATER),
+    _RUNS: frozenset(_FILLED[_RUNS]) | frozenset(_NULLABLE),
     _SAVINGS: frozenset(_FILLED[_SAVINGS]),
 }
-# What TimescaleDB refuses of a table that becomes a hypertable, and what helps.
-_UNFIT = {
-    "trigger": "trigger {name} of {table} has a transition table, by which TimescaleDB misses late calls: drop it",
-    "exclusion": "exclusion constraint {name} of {table} lacks the column by which TimescaleDB divides it: drop it",
-    "rule": "rule {name} of {table} is refused by TimescaleDB: drop it",
-    "publication": "{table} is in publication {name}, which TimescaleDB refuses: take it out of it",
-    "row security": "row security of {table} is refused by continuous aggregates: disable it",
-}
-_UNDISTRIBUTABLE = {
-    "unique": "unique index {name} of {table} lacks the column query_id, without which Citus refuses it: drop it",
-    "trigger": "trigger {name} of {table} is refused by Citus: drop it",
-    "rule": "rule {name} of {table} is refused by Citus: drop it",
-    "foreign key": "foreign key {name} of {table} is refused by Citus where the other table is on one node: drop it",
-    "distributed": "{table} is distributed already: undo that (undistribute_table), it is done again by query_id",
+# Features of a table that TimescaleDB refuses on a hypertable, and the remedy.
+_REFUSED_BY_TIMESCALE = {
+    "trigger": "trigger {name} of {table} has a transition table, which hides late calls from TimescaleDB: drop it",
+    "exclusion": "exclusion constraint {name} of {table} lacks the partitioning column of TimescaleDB: drop it",
+    "rule": "TimescaleDB refuses rule {name} of {table}: drop it",
+    "publication": "{table} is in publication {name}, which TimescaleDB refuses: remove it from the publication",
+    "row security": "{table} has row security, which continuous aggregates refuse: disable it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The tables that stand where ours would go, none of them ours.
+    """Existing tables with the names of ours, none created by this library.
 
     Attributes:
         columns: By table, its columns and their types, as PostgreSQL names them.
-        kinds: By table, PostgreSQL's letter for what it is; ``r`` is a table.
-        required: By table, the columns that an insert must give.
-        generated: By table, the columns that no insert may give.
+        kinds: By table, PostgreSQL's ``relkind``; ``r`` is a table.
+        required: By table, columns that an insert must set (NOT NULL without a default).
+        generated: By table, columns that an insert may not set.
     """
 
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -127,31 +120,26 @@ class Existing:
 
     @property
     def names(self) -> list[str]:
-        """The names that are taken, in order."""
+        """Names of the tables, sorted."""
         return sorted(self.columns)
 
     @property
-    def adoptable(self) -> bool:
-        """Whether it is a table of calls, which this library can take over if nothing stops it."""
+    def is_upgradable(self) -> bool:
+        """True if there is a legacy table of calls; :func:`examine` may still find problems."""
         return self.kinds.get(_CALLS) in ("r", "p") and set(self.columns[_CALLS]) >= _SIGNATURE
 
 
 def look(connection: psycopg.Connection[Any]) -> Existing:
-    """What stands where our tables would go. Changes nothing, blocks for one query."""
+    """Return the existing tables with the names of ours. Changes nothing; blocks for one query."""
     found = Existing()
-    for name, kind, column, kind_of_value, required, generated in _rows(connection, "adopt_columns"):
-        found.kinds[name] = kind
-        found.columns.setdefault(name, {})[column] = kind_of_value
-        if required:
+    for name, relkind, column, column_type, is_required, is_generated in _rows(connection, "upgrade_columns"):
+        found.kinds[name] = relkind
+        found.columns.setdefault(name, {})[column] = column_type
+        if is_required:
             found.required.setdefault(name, set()).add(column)
-        if generated:
+        if is_generated:
             found.generated.setdefault(name, set()).add(column)
     return found
-
-
-def steps(timescale: bool) -> list[_sql.Script]:
-    """The scripts that take over existing tables, in order."""
-    return [script for script in _sql.scripts("adopt") if timescale or not script.for_timescale]
 
 
 def examine(
@@ -159,195 +147,178 @@ def examine(
     existing: Existing,
     *,
     timescale: bool,
-    hypertables: bool,
-    aggregates: bool = False,
-    citus: bool = False,
+    has_extension: bool,
+    has_aggregates: bool,
 ) -> tuple[list[str], list[str]]:
-    """What stops the adoption, and what is to be known of it; each a sentence. Changes nothing; reads the table.
+    """Return what prevents the upgrade, and notes about it, one sentence each. Changes nothing; reads the tables.
 
     Args:
         connection: To the database.
-        existing: What :func:`look` found.
+        existing: Result of :func:`look`.
         timescale: The tables become hypertables.
-        hypertables: They may be already: the extension is there.
-        aggregates: Sums by hour become a continuous aggregate.
-        citus: The tables are distributed by query_id.
+        has_extension: TimescaleDB's extension exists, so the tables may be hypertables already.
+        has_aggregates: The sums per hour become a continuous aggregate.
     """
-    stops = [*_wrong_tables(existing), *_wrong_columns(connection, existing), *_in_the_way(connection)]
+    problems = [*_table_problems(existing), *_column_problems(connection, existing), *_dependency_problems(connection)]
     if timescale:
-        stops += _for_timescale(connection, hypertables=hypertables, aggregates=aggregates)
-    if citus:
-        stops += _for_citus(connection)
+        problems += _timescale_problems(connection, has_extension=has_extension, has_aggregates=has_aggregates)
     for table in (_RUNS, _SAVINGS):
         if {"query_id", "run_id"} <= set(existing.columns.get(table, ())):
-            if twice := _of_table(connection, "adopt_twice", table):
-                stops.append(f"{table} has more than one row for {twice:,} runs: leave one of each")
-            if keyless := _of_table(connection, "adopt_keyless", table):
-                stops.append(f"{table} has {keyless:,} rows without query_id or run_id: fill them in, or delete them")
-    if not stops and (doubled := _rows(connection, "adopt_doubled")[0][0]):
-        stops.append(
-            f"{doubled:,} calls are in {_CALLS} more than once, with the same query_id, run_id, time and "
-            "interaction_id: leave one of each"
+            if duplicates := _count(connection, "upgrade_duplicate_runs", table):
+                problems.append(f"{table} has more than one row for {duplicates:,} runs: keep one row of each")
+            if keyless := _count(connection, "upgrade_keyless_runs", table):
+                problems.append(f"{table} has {keyless:,} rows without query_id or run_id: fill or delete them")
+    if not problems and (duplicates := _rows(connection, "upgrade_duplicate_calls")[0][0]):
+        problems.append(
+            f"{_CALLS} has {duplicates:,} duplicate calls, with the same query_id, run_id, time and interaction_id: "
+            "keep one row of each"
         )
-    return stops, [] if stops else _notes(connection, existing)
+    return problems, [] if problems else _notes(connection, existing)
 
 
-def _in_the_way(connection: psycopg.Connection[Any]) -> list[str]:
-    """What stands in the way on every engine: keys to and from other tables, names that are taken, heirs."""
-    stops = [
-        f"foreign key {name!r} of table {table} points at {target}, whose key changes: drop it"
-        for name, table, target in _rows(connection, "adopt_incoming")
+def _dependency_problems(connection: psycopg.Connection[Any]) -> list[str]:
+    """Problems on every engine: foreign keys, names that are in use, inheritance."""
+    problems = [
+        f"foreign key {name!r} of table {table} references {target}, whose key changes: drop it"
+        for name, table, target in _rows(connection, "upgrade_incoming_keys")
     ]
-    stops += [
-        f"foreign key {name!r} of {table} points at {target}, which new calls and runs are not listed in, and would be "
-        "refused: drop it"
-        for name, table, columns, target in _rows(connection, "adopt_outgoing")
+    problems += [
+        f"foreign key {name!r} of {table} references {target}, which would reject new calls and runs: drop it"
+        for name, table, columns, target in _rows(connection, "upgrade_outgoing_keys")
         if set(columns) & set(_TYPES[table])
     ]
-    stops += [
-        f"the name {name} is taken" + (f" by an index of {table}" if table else "") + ": rename what has it"
-        for name, table in _rows(connection, "adopt_names")
+    problems += [
+        f"the name {name} is in use" + (f" by an index of {table}" if table else "") + ": rename that object"
+        for name, table in _rows(connection, "upgrade_names")
     ]
-    stops += [
-        f"table {name} inherits from {parent}, which has no key over both: undo that (ALTER TABLE … NO INHERIT)"
-        for name, parent, is_child in _rows(connection, "adopt_heirs")
+    problems += [
+        f"table {name} inherits from {parent}, and no key can cover both: run ALTER TABLE … NO INHERIT"
+        for name, parent, is_child in _rows(connection, "upgrade_inheritance")
         if not is_child
     ]
-    return stops
+    return problems
 
 
-def _for_timescale(connection: psycopg.Connection[Any], *, hypertables: bool, aggregates: bool) -> list[str]:
-    stops = [
-        f"unique index {name} of {table} lacks the column {column}, without which TimescaleDB refuses it: drop it"
-        for name, table, column in _rows(connection, "adopt_unique")
+def _timescale_problems(connection: psycopg.Connection[Any], *, has_extension: bool, has_aggregates: bool) -> list[str]:
+    problems = [
+        f"unique index {name} of {table} lacks the column {column}, which TimescaleDB requires in it: drop it"
+        for name, table, column in _rows(connection, "upgrade_unique_indexes")
     ]
-    stops += _leaning(connection, "TimescaleDB", citus=False)
-    stops += _inheriting(connection, "TimescaleDB")
-    divided = _rows(connection, "adopt_partitions") if hypertables else []
-    wanted = {_CALLS: {"time"}, _RUNS: {"query_id", "run_id"}, _SAVINGS: {"query_id", "run_id"}}
-    stops += [
-        f"{name} is a hypertable over {column}, expected {' or '.join(sorted(wanted[name]))}: rename it"
-        for name, column in divided
-        if column not in wanted[name]
+    problems += [
+        f"view {view} depends on the primary key {key}, which TimescaleDB refuses and the upgrade replaces: drop the "
+        "view, and create it again afterwards with all of its columns in GROUP BY"
+        for view, key in _rows(connection, "upgrade_key_views")
     ]
-    already = {name for name, _ in divided}
-    stops += [
-        _UNFIT[what].format(table=table, name=unfit)
-        for name, table, what, unfit in _rows(connection, "adopt_unfit")
-        if (aggregates if what == "row security" else name not in already)
-    ]
-    return stops
-
-
-def _for_citus(connection: psycopg.Connection[Any]) -> list[str]:
-    stops = [
-        _UNDISTRIBUTABLE[what].format(table=table, name=name)
-        for table, what, name in _rows(connection, "adopt_undistributable")
-    ]
-    return [*stops, *_inheriting(connection, "Citus"), *_leaning(connection, "Citus", citus=True)]
-
-
-def _inheriting(connection: psycopg.Connection[Any], engine: str) -> list[str]:
-    return [
-        f"{name} inherits from {parent}, which {engine} refuses: undo that (ALTER TABLE … NO INHERIT)"
-        for name, parent, is_child in _rows(connection, "adopt_heirs")
+    problems += [
+        f"{name} inherits from {parent}, which TimescaleDB refuses: run ALTER TABLE … NO INHERIT"
+        for name, parent, is_child in _rows(connection, "upgrade_inheritance")
         if is_child
     ]
-
-
-def _leaning(connection: psycopg.Connection[Any], engine: str, *, citus: bool) -> list[str]:
-    return [
-        f"view {view} leans on the primary key {key}, which {engine} refuses: it makes way. Drop the view, "
-        "make it again afterwards with all that it shows in its GROUP BY"
-        for view, key in _rows(connection, "adopt_leaning", citus=citus)
+    hypertables = _rows(connection, "upgrade_hypertables") if has_extension else []
+    expected = {_CALLS: {"time"}, _RUNS: {"query_id", "run_id"}, _SAVINGS: {"query_id", "run_id"}}
+    problems += [
+        f"{name} is a hypertable over {column}, expected {' or '.join(sorted(expected[name]))}: rename the table"
+        for name, column in hypertables
+        if column not in expected[name]
     ]
+    names = {name for name, _ in hypertables}
+    problems += [
+        _REFUSED_BY_TIMESCALE[feature].format(table=table, name=feature_name)
+        for name, table, feature, feature_name in _rows(connection, "upgrade_refused_features")
+        if (has_aggregates if feature == "row security" else name not in names)
+    ]
+    return problems
 
 
-def _wrong_tables(existing: Existing) -> list[str]:
-    stops = [f"{name} is not a table" for name in (_RUNS, _SAVINGS) if existing.kinds.get(name, "r") != "r"]
+def _table_problems(existing: Existing) -> list[str]:
+    problems = [f"{name} is not a table" for name in (_RUNS, _SAVINGS) if existing.kinds.get(name, "r") != "r"]
     if existing.kinds[_CALLS] == "p":
-        stops.append(
-            f"{_CALLS} is a partitioned table: rename it, make a plain table of its name and columns, and copy its rows"
+        problems.append(
+            f"{_CALLS} is a partitioned table: rename it, create a plain table with its name and columns, and copy the "
+            "rows"
         )
     if "cache_usage_hourly" in existing.kinds:
-        stops.append("the name cache_usage_hourly is taken: rename what has it")
-    return stops
+        problems.append("the name cache_usage_hourly is in use: rename that object")
+    return problems
 
 
-def _wrong_columns(connection: psycopg.Connection[Any], existing: Existing) -> list[str]:
-    stops = []
+def _column_problems(connection: psycopg.Connection[Any], existing: Existing) -> list[str]:
+    problems = []
     for table, ours in _TYPES.items():
         found = existing.columns.get(table, {})
-        for column, kind in found.items():
-            wanted = ours.get(column)
-            accepted = _MILLISECONDS if column.endswith("_ms") else _ACCEPTED.get(wanted or "")
-            if wanted is not None and accepted is not None and kind not in accepted:
-                stops.append(_of_type(connection, table, column, kind, accepted, wanted))
+        for column, found_type in found.items():
+            our_type = ours.get(column)
+            accepted = _MILLISECONDS if column.endswith("_ms") else _ACCEPTED.get(our_type or "")
+            if our_type is not None and accepted is not None and found_type not in accepted:
+                problems.append(_type_problem(connection, table, column, found_type, accepted, our_type))
         if found and table != _CALLS:
-            stops += [
+            problems += [
                 f"{table} has no column {column}: rename the table" for column in _KEY_TYPES if column not in found
             ]
-        stops += [
-            f"{table}.{column} is computed by the database, where this library fills it: make it an ordinary "
-            "column (ALTER COLUMN … DROP EXPRESSION)"
+        problems += [
+            f"{table}.{column} is a generated column, but this library sets it: make it an ordinary column "
+            "(ALTER COLUMN … DROP EXPRESSION)"
             for column in sorted(existing.generated.get(table, set()) & set(ours))
         ]
     for table, required in existing.required.items():
-        stops += [
-            f"{table}.{column} is NOT NULL without a default, and nothing of ours fills it: give it one"
-            for column in sorted(required - _LOOSENED.get(table, frozenset()))
+        problems += [
+            f"{table}.{column} is NOT NULL without a default, and this library does not set it: give it a default"
+            for column in sorted(required - _MAY_BE_REQUIRED.get(table, frozenset()))
         ]
-    return stops
+    return problems
 
 
-def _of_type(
+def _type_problem(
     connection: psycopg.Connection[Any], table: str, column: str, found: str, accepted: frozenset[str], wanted: str
 ) -> str:
-    said = f"{table}.{column} is of type {found}, expected {' or '.join(sorted(accepted))}"
-    values = {"table": table, "column": column, "found": found, "wanted": wanted}
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        row = cursor.execute(_sql.query("adopt_conversion"), values).fetchone()
-    if row is None:
-        return f"{said}: change it, or rename the column"
-    return f"{said}: where its values are such, run `{row[0]}`"
+    problem = f"{table}.{column} has type {found}, expected {' or '.join(sorted(accepted))}"
+    conversion = _rows(
+        connection, "upgrade_conversion", {"table": table, "column": column, "found": found, "wanted": wanted}
+    )
+    if not conversion:
+        return f"{problem}: change the type, or rename the column"
+    return f"{problem}: if its values can be converted, run `{conversion[0][0]}`"
 
 
 def _notes(connection: psycopg.Connection[Any], existing: Existing) -> list[str]:
-    calls, without_run = _rows(connection, "adopt_rows")[0]
-    notes = [f"{calls:,} calls are taken over"]
+    calls, without_run = _rows(connection, "upgrade_counts")[0]
+    notes = [f"{calls:,} calls to upgrade"]
     if without_run:
-        notes.append(f"{without_run:,} of them have no query_id or run_id: they get 'adhoc' and their time")
+        notes.append(f"{without_run:,} calls have no query_id or run_id: they get 'adhoc' and their own time")
     if "cached_tokens" in existing.columns[_CALLS]:
-        zeros = _rows(connection, "adopt_zeros")[0][0]
+        zeros = _rows(connection, "upgrade_zeros")[0][0]
         notes.append(
-            f"{zeros:,} of them have cached_tokens = 0, which is kept and counts as 'none was cached'; where it means "
-            "'not reported', set it to NULL"
+            f"{zeros:,} calls have cached_tokens = 0, which stays and means that nothing was cached; if it means 'not "
+            "reported', set it to NULL"
         )
     foreign = [name for name in existing.columns[_CALLS] if name not in COLUMN_TYPES]
     if foreign:
-        notes.append(f"columns of yours that stay: {', '.join(foreign)}")
+        notes.append(f"columns that stay as they are: {', '.join(foreign)}")
     notes += [
-        f"{_CALLS} belongs to {owner}, and what is made beside it would be {role}'s: better run this as {owner}, or "
-        "grant what schema/roles.sql does"
-        for owner, role in _rows(connection, "adopt_owner")
+        f"{_CALLS} belongs to {owner}, but {role} would own the new tables: run this as {owner}, or grant the rights "
+        "of schema/roles.sql"
+        for owner, role in _rows(connection, "upgrade_owner")
     ]
     notes += [
-        f"column {name} stays {kind}, as {leaning} leans on it: a call whose value does not fit is refused then"
-        for name, kind, leaning in _rows(connection, "adopt_kept")
+        f"column {name} keeps type {column_type}, because {dependents} uses it: the server will reject calls "
+        "with a value that does not fit"
+        for name, column_type, dependents in _rows(connection, "upgrade_kept_types")
         if name in COLUMN_TYPES
     ]
     notes += [
-        f"constraint {name} of {table} stays: a call or run that it does not allow is refused. It says {says}"
-        for name, table, says in _rows(connection, "adopt_checks")
+        f"constraint {name} of {table} stays, and rejects calls or runs that violate it: {definition}"
+        for name, table, definition in _rows(connection, "upgrade_checks")
     ]
     return notes
 
 
-def _of_table(connection: psycopg.Connection[Any], name: str, table: str) -> int:
+def _count(connection: psycopg.Connection[Any], name: str, table: str) -> int:
     return int(_fetch(connection, sql.SQL(_sql.query(name)).format(table=sql.Identifier(table)))[0][0])
 
 
-def _rows(connection: psycopg.Connection[Any], name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+def _rows(
+    connection: psycopg.Connection[Any], name: str, parameters: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
     return _fetch(connection, sql.SQL(_sql.query(name)), parameters)
 
 
@@ -355,4 +326,4 @@ def _fetch(
     connection: psycopg.Connection[Any], statement: sql.SQL | sql.Composed, parameters: Mapping[str, Any] | None = None
 ) -> list[tuple[Any, ...]]:
     with connection.cursor(row_factory=tuple_row) as cursor:
-        return cursor.execute(statement, parameters or None).fetchall()
+        return cursor.execute(statement, parameters).fetchall()

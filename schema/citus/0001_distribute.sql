@@ -1,20 +1,95 @@
--- 0001 distribute: the tables that grow are spread over the nodes by query_id, with all that belongs to a run together.
--- Why:   a batch's rows go to the nodes that hold their shards, a run is read from one shard, and all else is summed up
---        where it lies. What was applied is known on every node, so that a program may connect to any of them.
--- Lock:  ACCESS EXCLUSIVE on the tables while rows that are there move into shards (about 15 s a million calls).
+-- 0001 distribute: tables that grow are distributed by query_id and co-located; small tables are copied to every node.
+-- Why:   a batch is written on the nodes that hold its shards, a run is read from one shard, sums are computed on the
+--        shards. The list of applied migrations is on every node, so programs may connect to any node.
+-- Lock:  ACCESS EXCLUSIVE on the tables while existing rows move into shards: about 15 s per million calls.
 -- Needs: Citus 12 or newer.
 --
--- How many shards there are is citus.shard_count (32 by default) as this runs; alter_distributed_table changes it later.
+-- The number of shards is the current citus.shard_count (default 32). alter_distributed_table changes it later.
 
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
+
+-- A legacy table that was upgraded on plain PostgreSQL may still have its old primary key. Citus refuses a unique key
+-- without query_id, so the key of this library replaces it.
+DO $$
+DECLARE
+    old RECORD;
+BEGIN
+    FOR old IN
+        SELECT n.name, c.conname, n.key, n.unique_index
+        FROM (
+            VALUES
+                ('llm_interactions', 'query_id, run_id, time, interaction_id', 'idx_llm_key'),
+                ('token_cache_optimization', 'query_id, run_id', 'idx_token_cache_optimization_key'),
+                ('query_run_summaries', 'query_id, run_id', 'idx_query_run_summaries_key')
+        ) AS n (name, key, unique_index)
+        JOIN pg_constraint AS c ON c.conrelid = to_regclass(n.name) AND c.contype = 'p'
+        WHERE NOT EXISTS (
+            SELECT 1 FROM pg_attribute AS a
+            WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = 'query_id'
+        )
+    LOOP
+        EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I', old.name, old.conname);
+        EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (%s)', old.name, old.key);
+        EXECUTE format('DROP INDEX IF EXISTS %I', old.unique_index);
+    END LOOP;
+END
+$$;
+
+-- price_change_rows has no key. Without a replica identity, shards cannot move while rows are updated.
+ALTER TABLE price_change_rows REPLICA IDENTITY FULL;
 
 SELECT create_distributed_table('llm_interactions', 'query_id');
 SELECT create_distributed_table('token_cache_optimization', 'query_id', colocate_with => 'llm_interactions');
 SELECT create_distributed_table('query_run_summaries', 'query_id', colocate_with => 'llm_interactions');
+SELECT create_distributed_table('price_change_rows', 'query_id', colocate_with => 'llm_interactions');
+SELECT create_distributed_table('price_change_runs', 'query_id', colocate_with => 'llm_interactions');
+SELECT create_reference_table('price_changes');
+SELECT create_reference_table('budgets');
 SELECT create_reference_table('rlm_cachetrack_migrations');
 
--- What was there before stays behind, unseen, in the coordinator's own tables.
+-- Citus leaves the previous rows in the coordinator's local tables, where no query sees them.
 SELECT truncate_local_data_after_distributing_table('llm_interactions');
 SELECT truncate_local_data_after_distributing_table('token_cache_optimization');
 SELECT truncate_local_data_after_distributing_table('query_run_summaries');
+SELECT truncate_local_data_after_distributing_table('price_change_rows');
+SELECT truncate_local_data_after_distributing_table('price_change_runs');
+SELECT truncate_local_data_after_distributing_table('price_changes');
+SELECT truncate_local_data_after_distributing_table('budgets');
 SELECT truncate_local_data_after_distributing_table('rlm_cachetrack_migrations');
+
+-- The view of migrations/0001, also grouped by query_id, which is not among its columns: Citus pushes sums that are
+-- grouped by the distribution column, and the time bounds of a query, down to the shards. Without it, Citus sums every
+-- hour first. An hour, provider, model and service tier may therefore have several rows, one per query_id. All queries
+-- of this library sum them up.
+CREATE OR REPLACE VIEW cache_usage_hourly AS
+SELECT
+    date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS bucket,
+    provider,
+    model,
+    service_tier,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(prompt_tokens::bigint) AS prompt_tokens,
+    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+    sum(completion_tokens::bigint) AS completion_tokens,
+    sum(total_tokens::bigint) AS total_tokens,
+    sum(cached_tokens::bigint) AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint) AS cache_write_tokens,
+    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+    count(duration_ms) AS timed_interactions,
+    sum(duration_ms) AS duration_ms,
+    count(time_to_first_token_ms) AS streamed_interactions,
+    sum(time_to_first_token_ms) AS time_to_first_token_ms,
+    count(total_cost) AS priced_interactions,
+    sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
+    sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
+FROM llm_interactions
+GROUP BY 1, 2, 3, 4, query_id;

@@ -1,13 +1,30 @@
--- 0001 initial: the three tables, their keys and indexes.
+-- 0001 initial: all tables and indexes, and the view of sums per hour, for every engine.
 -- Why:   the first release.
--- Lock:  none on existing data; takes no lock that waits for readers or writers of other tables.
+-- Lock:  none in a new database. After an upgrade of a legacy table: SHARE on it while its indexes are built (writers
+--        wait, readers do not).
 --
--- Tokens: the OpenAI SDK's words; prompt_tokens is all input, cached included. NULL is "not reported", 0 is "none".
--- Prices: USD per 1,000 tokens. Costs: USD. *_ms: milliseconds. usage: what the server sent, as it sent it.
+-- IF NOT EXISTS: the scripts in schema/upgrade may have prepared the first three tables. In any other database the
+-- names were checked before (queries/foreign_tables.sql).
+--
+-- Units: token counts use the OpenAI SDK's terms; prompt_tokens is all input, cached tokens included. NULL means "not
+-- reported", 0 means "none". *_price: USD per 1,000 tokens. *_cost, cost_savings, amount_usd: USD. *_ms: milliseconds.
+-- *_percentage: 0 to 100.
 
-CREATE TABLE llm_interactions (
+-- One row per call.
+--
+-- time:          when the call began
+-- run_id:        start time of the run; with query_id it identifies the run
+-- model_type:    the caller's name for the model's role, such as root or sub
+-- total_cost:    NULL if the call is unpriced
+-- original_cost: what the call would have cost with nothing cached and nothing written to the cache
+-- price_source:  where the prices come from
+-- usage:         usage object exactly as the provider sent it
+-- usage_anomaly: why the reported usage is not plausible
+-- fingerprint:   keyed hash and size of each segment of the prompt, stored as a difference to an earlier call of the
+--                run. It tells which part of a prompt changed, without its content; NULL if there is none.
+CREATE TABLE IF NOT EXISTS llm_interactions (
     time                    TIMESTAMPTZ      NOT NULL,
-    interaction_id          UUID             NOT NULL,
+    interaction_id          UUID             NOT NULL DEFAULT gen_random_uuid(),
     query_id                TEXT             NOT NULL,
     run_id                  TIMESTAMPTZ      NOT NULL,
     model                   TEXT             NOT NULL,
@@ -16,7 +33,8 @@ CREATE TABLE llm_interactions (
     prompt_tokens           INTEGER,
     completion_tokens       INTEGER,
     total_tokens            INTEGER,
-    cached_tokens           INTEGER,
+    -- The library always sets cached_tokens. The default is for rows inserted by hand.
+    cached_tokens           INTEGER          DEFAULT 0,
     uncached_prompt_tokens  INTEGER,
     cache_write_tokens      INTEGER,
     reasoning_tokens        INTEGER,
@@ -40,7 +58,7 @@ CREATE TABLE llm_interactions (
     max_depth               INTEGER,
     has_tool_calls          BOOLEAN,
     tool_call_count         INTEGER,
-    success                 BOOLEAN          NOT NULL,
+    success                 BOOLEAN          NOT NULL DEFAULT TRUE,
     error_message           TEXT,
     error_type              TEXT,
     metadata                JSONB,
@@ -52,20 +70,28 @@ CREATE TABLE llm_interactions (
     price_source            TEXT,
     usage                   JSONB,
     usage_anomaly           TEXT,
-    -- One key that serves the read of a run, holds on a hypertable over time, and when Citus distributes by query_id.
+    fingerprint             BYTEA,
+    -- This order serves reads of one run. TimescaleDB requires time in the key, Citus requires query_id.
     PRIMARY KEY (query_id, run_id, time, interaction_id)
 );
 
--- A row written by hand that does not speak of the cache means "none"; the library always says which.
-ALTER TABLE llm_interactions ALTER COLUMN cached_tokens SET DEFAULT 0;
-ALTER TABLE llm_interactions ALTER COLUMN interaction_id SET DEFAULT gen_random_uuid();
-ALTER TABLE llm_interactions ALTER COLUMN success SET DEFAULT TRUE;
+CREATE INDEX IF NOT EXISTS idx_llm_cached_tokens ON llm_interactions (cached_tokens DESC, time DESC);
+CREATE INDEX IF NOT EXISTS idx_llm_total_cost ON llm_interactions (total_cost DESC, time DESC);
+CREATE INDEX IF NOT EXISTS idx_llm_time ON llm_interactions (time DESC);
 
-CREATE INDEX idx_llm_cached_tokens ON llm_interactions (cached_tokens DESC, time DESC);
-CREATE INDEX idx_llm_total_cost ON llm_interactions (total_cost DESC, time DESC);
-CREATE INDEX idx_llm_time ON llm_interactions (time DESC);
+-- For `doctor`, which lists the models of unpriced calls.
+CREATE INDEX IF NOT EXISTS idx_llm_unpriced ON llm_interactions (model, time DESC)
+    WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL);
 
-CREATE TABLE token_cache_optimization (
+-- Finds the calls of an hour for the view below. BRIN takes a few kilobytes and next to no time per insert, because
+-- calls arrive in time order. The expression must be the view's bucket.
+CREATE INDEX IF NOT EXISTS idx_llm_hour ON llm_interactions
+    USING brin (date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00'))
+    WITH (pages_per_range = 32, autosummarize = on);
+
+-- One row per run whose savings were calculated. cached_cost: what the run cost. cost_savings: original_cost minus
+-- cached_cost. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}].
+CREATE TABLE IF NOT EXISTS token_cache_optimization (
     query_id                  TEXT             NOT NULL,
     run_id                    TIMESTAMPTZ      NOT NULL,
     time                      TIMESTAMPTZ      NOT NULL,
@@ -86,10 +112,19 @@ CREATE TABLE token_cache_optimization (
     PRIMARY KEY (query_id, run_id)
 );
 
-CREATE INDEX idx_cache_opt_query_id ON token_cache_optimization (query_id, time DESC);
-CREATE INDEX idx_cache_opt_savings ON token_cache_optimization (cost_savings DESC, time DESC);
+CREATE INDEX IF NOT EXISTS idx_cache_opt_query_id ON token_cache_optimization (query_id, time DESC);
+CREATE INDEX IF NOT EXISTS idx_cache_opt_savings ON token_cache_optimization (cost_savings DESC, time DESC);
 
-CREATE TABLE query_run_summaries (
+-- One row per run. The totals are set when the run ends.
+--
+-- first_call_time, last_call_time: bounds of the run's calls, so that a read of the run opens the chunks of its days
+--     only. NULL: not known, every chunk is searched. Anyone who inserts calls without this library must widen the
+--     bounds or set them to NULL.
+-- reported_prompt_tokens: prompt tokens of the calls that reported their cache use. rated_cached_tokens: cached tokens
+--     of the calls that also reported their prompt tokens. Their quotient is the hit rate, so that the list of runs
+--     reads no call of an ended run. NULL: the calls are counted instead. Anyone who inserts calls into an ended run
+--     without this library must set reported_prompt_tokens to NULL.
+CREATE TABLE IF NOT EXISTS query_run_summaries (
     query_id                TEXT             NOT NULL,
     run_id                  TIMESTAMPTZ      NOT NULL,
     start_time              TIMESTAMPTZ      NOT NULL,
@@ -107,7 +142,130 @@ CREATE TABLE query_run_summaries (
     p50_duration_ms         DOUBLE PRECISION,
     p95_duration_ms         DOUBLE PRECISION,
     p99_duration_ms         DOUBLE PRECISION,
+    first_call_time         TIMESTAMPTZ,
+    last_call_time          TIMESTAMPTZ,
+    reported_prompt_tokens  BIGINT,
+    rated_cached_tokens     BIGINT,
     PRIMARY KEY (query_id, run_id)
 );
 
-CREATE INDEX idx_query_run_summaries_start ON query_run_summaries (start_time DESC, query_id);
+CREATE INDEX IF NOT EXISTS idx_query_run_summaries_start ON query_run_summaries (start_time DESC, query_id);
+
+-- What may be spent per period, for `budget check`. period is in UTC, a week begins on Monday. model: NULL for all
+-- models.
+CREATE TABLE budgets (
+    name       TEXT             PRIMARY KEY,
+    amount_usd DOUBLE PRECISION NOT NULL CHECK (amount_usd > 0),
+    period     TEXT             NOT NULL CHECK (period IN ('day', 'week', 'month')),
+    model      TEXT,
+    changed_at TIMESTAMPTZ      NOT NULL DEFAULT now()
+);
+
+-- One row per re-pricing; it can be continued and undone.
+--
+-- status:   running (calls are re-priced), summing (totals of runs are recalculated), done, undoing, undone
+-- pricing:  name of the price book
+-- since, until, model, query_id: filters; NULL for none
+-- rates:    prices that are applied, by model, provider, tier, time and prompt size. A continued re-pricing uses the
+--           prices that it began with.
+-- cursor_*: the last call that was processed
+CREATE TABLE price_changes (
+    change_id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at           TIMESTAMPTZ      NOT NULL DEFAULT now(),
+    finished_at          TIMESTAMPTZ,
+    status               TEXT             NOT NULL DEFAULT 'running',
+    pricing              TEXT             NOT NULL,
+    since                TIMESTAMPTZ,
+    until                TIMESTAMPTZ,
+    model                TEXT,
+    query_id             TEXT,
+    rates                JSONB            NOT NULL,
+    total_interactions   BIGINT           NOT NULL,
+    looked_at            BIGINT           NOT NULL DEFAULT 0,
+    changed_interactions BIGINT           NOT NULL DEFAULT 0,
+    batches              INTEGER          NOT NULL DEFAULT 0,
+    cost_before          DOUBLE PRECISION,
+    cost_after           DOUBLE PRECISION,
+    first_time           TIMESTAMPTZ,
+    last_time            TIMESTAMPTZ,
+    cursor_time          TIMESTAMPTZ,
+    cursor_id            UUID
+);
+
+-- Previous prices and costs of each changed call.
+CREATE TABLE price_change_rows (
+    change_id               BIGINT      NOT NULL,
+    batch                   INTEGER     NOT NULL,
+    query_id                TEXT        NOT NULL,
+    run_id                  TIMESTAMPTZ NOT NULL,
+    time                    TIMESTAMPTZ NOT NULL,
+    interaction_id          UUID        NOT NULL,
+    prompt_token_price      DOUBLE PRECISION,
+    cached_token_price      DOUBLE PRECISION,
+    cache_write_token_price DOUBLE PRECISION,
+    completion_token_price  DOUBLE PRECISION,
+    total_cost              DOUBLE PRECISION,
+    original_cost           DOUBLE PRECISION,
+    price_source            TEXT
+);
+
+CREATE INDEX idx_price_change_rows ON price_change_rows (change_id, batch);
+
+-- Previous totals of each run with a changed call. If the counts differ from those of today, calls were added since.
+CREATE TABLE price_change_runs (
+    change_id               BIGINT      NOT NULL,
+    query_id                TEXT        NOT NULL,
+    run_id                  TIMESTAMPTZ NOT NULL,
+    summed                  BOOLEAN     NOT NULL DEFAULT FALSE,
+    optimized_interactions  BIGINT,
+    original_cost           DOUBLE PRECISION,
+    cached_cost             DOUBLE PRECISION,
+    cost_savings            DOUBLE PRECISION,
+    cost_savings_percentage DOUBLE PRECISION,
+    unpriced_interactions   BIGINT,
+    total_interactions      BIGINT,
+    total_cost              DOUBLE PRECISION,
+    PRIMARY KEY (change_id, query_id, run_id)
+);
+
+-- Sums per hour (UTC), provider, model and service tier. On TimescaleDB's community edition a continuous aggregate with
+-- the same name and columns replaces this view (timescale/0002).
+--
+-- reported_*:          sums over the calls that reported their cache use; rated_cached_tokens is the numerator of a
+--                      hit rate, reported_prompt_tokens its denominator
+-- total_cost, original_cost: sums over the priced calls
+-- compared_cost:       total_cost of the calls whose original_cost is known; the savings are original_cost minus this
+-- priced_interactions: calls with a cost, the denominator of an average cost
+-- duration_ms, time_to_first_token_ms: sums over timed_interactions and streamed_interactions
+CREATE VIEW cache_usage_hourly AS
+SELECT
+    date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS bucket,
+    provider,
+    model,
+    service_tier,
+    count(*) AS total_interactions,
+    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
+    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
+    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE NOT success) AS failed_interactions,
+    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+    sum(prompt_tokens::bigint) AS prompt_tokens,
+    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
+    sum(completion_tokens::bigint) AS completion_tokens,
+    sum(total_tokens::bigint) AS total_tokens,
+    sum(cached_tokens::bigint) AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint) AS cache_write_tokens,
+    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(total_cost) AS total_cost,
+    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
+    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
+    count(duration_ms) AS timed_interactions,
+    sum(duration_ms) AS duration_ms,
+    count(time_to_first_token_ms) AS streamed_interactions,
+    sum(time_to_first_token_ms) AS time_to_first_token_ms,
+    count(total_cost) AS priced_interactions,
+    sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
+    sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
+FROM llm_interactions
+GROUP BY 1, 2, 3, 4;

@@ -1,4 +1,4 @@
--- migrations_lock: one migrating process at a time; ends with the transaction.
+-- migrations_lock: wait for other migrating processes; the lock ends with the transaction.
 -- Parameters: lock BIGINT.
--- Result:     one row without meaning.
+-- Result:     one row, to be ignored.
 SELECT pg_advisory_xact_lock(%(lock)s);

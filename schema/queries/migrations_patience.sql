@@ -1,6 +1,6 @@
--- migrations_patience: a step takes as long as it takes, whatever is set for the role; ends with the transaction.
+-- migrations_patience: lift the time limits of statements until the transaction ends; lock_timeout stays as set.
 -- Parameters: none.
--- Result:     one row without meaning. How long locks are waited for stays as it is set.
+-- Result:     one row, to be ignored.
 SELECT
     set_config('statement_timeout', '0', TRUE),
     set_config('idle_in_transaction_session_timeout', '0', TRUE);

@@ -1,6 +1,6 @@
 -- run_iterations: what each iteration of a run used and cost; also while the run goes on.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records
---             returns them, NULL for no bound.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
+--             no bound.
 -- Result:     a row an iteration, in order: calls without one are numbered in order of time, after those that have one, as
 --             in store_optimization. cached_tokens, cache_hit_rate (0-1): NULL where no call reported. uncached_tokens:
 --             prompt tokens neither cached nor written; unreported_tokens: those of calls that did not report it.

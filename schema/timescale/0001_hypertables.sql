@@ -1,17 +1,86 @@
--- 0001 hypertables: both growing tables become hypertables.
--- Why:   chunks by day keep the indexes of the present small, and let old days be compressed or dropped whole.
--- Lock:  ACCESS EXCLUSIVE on the two tables while existing rows move into chunks.
+-- 0001 hypertables: llm_interactions and token_cache_optimization become hypertables.
+-- Why:   chunks of one day keep the current indexes small, and old days can be compressed or dropped as a whole.
+-- Lock:  ACCESS EXCLUSIVE on the two tables while existing rows move into chunks: 10-30 s per million rows.
 -- Needs: TimescaleDB, any licence.
 --
--- token_cache_optimization is partitioned over run_id: TimescaleDB refuses a unique key without the partitioning
--- column, and its key is (query_id, run_id).
+-- token_cache_optimization is partitioned by run_id because TimescaleDB requires the partitioning column in every
+-- unique key, and its key is (query_id, run_id). A legacy table that already is a hypertable keeps its chunks; new ones
+-- cover one day.
+
+-- A legacy table that was upgraded on plain PostgreSQL may still have its old primary key. TimescaleDB refuses a unique
+-- key without the partitioning column, so the key of this library replaces it.
+DO $$
+DECLARE
+    old RECORD;
+BEGIN
+    FOR old IN
+        SELECT n.name, c.conname, n.key, n.unique_index
+        FROM (
+            VALUES
+                ('llm_interactions', 'time', 'query_id, run_id, time, interaction_id', 'idx_llm_key'),
+                ('token_cache_optimization', 'run_id', 'query_id, run_id', 'idx_token_cache_optimization_key')
+        ) AS n (name, dimension, key, unique_index)
+        JOIN pg_constraint AS c ON c.conrelid = to_regclass(n.name) AND c.contype = 'p'
+        WHERE NOT EXISTS (
+            SELECT 1 FROM pg_attribute AS a
+            WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = n.dimension
+        )
+    LOOP
+        EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I', old.name, old.conname);
+        EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (%s)', old.name, old.key);
+        EXECUTE format('DROP INDEX IF EXISTS %I', old.unique_index);
+    END LOOP;
+END
+$$;
+
+-- The user's triggers are removed while rows move, so that they do not fire, and created again in this transaction.
+CREATE TEMPORARY TABLE rlm_cachetrack_triggers ON COMMIT DROP AS
+SELECT
+    t.tgrelid::regclass AS "table", t.tgname AS name, pg_get_triggerdef(t.oid) AS definition,
+    obj_description(t.oid, 'pg_trigger') AS comment, t.tgenabled AS enabled
+FROM pg_trigger AS t
+JOIN pg_proc AS p ON p.oid = t.tgfoid
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE t.tgrelid IN (to_regclass('llm_interactions'), to_regclass('token_cache_optimization'))
+  AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND n.nspname NOT LIKE '\_timescaledb%';
+
+DO $$
+DECLARE
+    trigger RECORD;
+BEGIN
+    FOR trigger IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', trigger.name, trigger."table");
+    END LOOP;
+END
+$$;
 
 SELECT create_hypertable(
     'llm_interactions', 'time',
-    chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE
+    chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE,
+    if_not_exists => TRUE
 );
+
+SELECT set_chunk_time_interval('llm_interactions', INTERVAL '1 day');
 
 SELECT create_hypertable(
     'token_cache_optimization', 'run_id',
-    chunk_time_interval => INTERVAL '1 year', create_default_indexes => FALSE, migrate_data => TRUE
+    chunk_time_interval => INTERVAL '1 year', create_default_indexes => FALSE, migrate_data => TRUE,
+    if_not_exists => TRUE
 );
+
+DO $$
+DECLARE
+    trigger RECORD;
+BEGIN
+    FOR trigger IN SELECT * FROM rlm_cachetrack_triggers LOOP
+        EXECUTE trigger.definition;
+        EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', trigger.name, trigger."table", trigger.comment);
+        IF trigger.enabled <> 'O' THEN
+            EXECUTE format(
+                'ALTER TABLE %s ENABLE %s TRIGGER %I', trigger."table",
+                CASE trigger.enabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, trigger.name
+            );
+        END IF;
+    END LOOP;
+END
+$$;

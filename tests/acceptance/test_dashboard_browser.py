@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
-from rlm_cachetrack.store import embedded, migrations
+from rlm_cachetrack.store import embedded
+from rlm_cachetrack.store.engine import detect
 from tests.conftest import _database
 from tests.support.browser import chromium
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs
@@ -244,7 +245,7 @@ def test_news_is_seen_in_two_seconds_by_five_tabs_of_a_slow_database(
     """Each tab's query takes 0.4 s, as at a million calls: an answer from memory must not outlive the news."""
     with contextlib.contextmanager(_database)(server_url, template) as url:
         with psycopg.connect(url, autocommit=True) as connection:
-            if migrations.detect(connection).timescale:
+            if detect(connection).timescale:
                 pytest.skip("the suite itself runs on TimescaleDB, whose hours are no view that can be made slow")
             connection.execute("ALTER VIEW cache_usage_hourly RENAME TO quick")
             connection.execute("CREATE VIEW cache_usage_hourly AS SELECT h.* FROM quick AS h, pg_sleep(0.4)")

@@ -1,4 +1,4 @@
-"""Migrations: what they make, several processes at once, and what they refuse. Each test has a database of its own."""
+"""Migrations: the schema they make, concurrent processes, and what they refuse."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from rlm_cachetrack.errors import MigrationError, SchemaTooNewError
 from rlm_cachetrack.records import COLUMNS
 from rlm_cachetrack.store import migrations
 from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.engine import detect
+from rlm_cachetrack.store.schema_scripts import scripts_for
 
-# Says when it is ready, migrates when told, prints what it applied.
+# Prints when it is ready, waits for a line, connects (which migrates), and prints the number of runs.
 MIGRATE = """
 import sys
 from rlm_cachetrack import TimescaleDBClient
@@ -38,7 +40,7 @@ def connection(empty_db_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def catalogue(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Every table, view and index of ours, and its definition."""
+    """Every table, view and index in the schema, and its definition."""
     tables = connection.execute(
         "SELECT table_name, string_agg(column_name || ' ' || data_type || ' ' || is_nullable || ' '"
         " || coalesce(column_default, ''), ', ' ORDER BY ordinal_position)"
@@ -56,7 +58,7 @@ def count(connection: psycopg.Connection[Any], what: str) -> int:
     return int(row[0])
 
 
-# -- what is made -----------------------------------------------------------------------------------------------------
+# -- the schema -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def count(connection: psycopg.Connection[Any], what: str) -> int:
         ("query_run_summaries", ["query_id", "run_id"]),
     ],
 )
-def test_tables_have_the_keys_of_the_design(reused_db_url: str, table: str, key: list[str]) -> None:
+def test_tables_have_the_documented_keys(reused_db_url: str, table: str, key: list[str]) -> None:
     with psycopg.connect(reused_db_url) as connection:
         row = connection.execute(
             "SELECT array_agg(a.attname::text ORDER BY k.position) FROM pg_index AS i"
@@ -88,7 +90,7 @@ def test_tables_have_the_keys_of_the_design(reused_db_url: str, table: str, key:
         ("token_cache_optimization", "idx_cache_opt_savings", "(cost_savings DESC, time DESC)"),
     ],
 )
-def test_the_indexes_of_the_design_are_there(reused_db_url: str, table: str, index: str, columns: str) -> None:
+def test_the_documented_indexes_exist(reused_db_url: str, table: str, index: str, columns: str) -> None:
     with psycopg.connect(reused_db_url) as connection:
         row = connection.execute(
             "SELECT tablename::text, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname = %s", [index]
@@ -160,11 +162,11 @@ def test_the_hourly_view_sums_by_hour_provider_model_and_tier(db_url: str) -> No
     assert (second["total_interactions"], second["prompt_tokens"], second["cached_tokens"]) == (1, 7, 0)
 
 
-# -- at once, and again -----------------------------------------------------------------------------------------------
+# -- concurrent and repeated migrations -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("processes", [2, 6])
-def test_processes_that_migrate_an_empty_database_at_once(
+def test_processes_migrate_an_empty_database_concurrently(
     empty_db_url: str, connection: psycopg.Connection[Any], processes: int
 ) -> None:
     with ExitStack() as stack:
@@ -191,7 +193,7 @@ def test_processes_that_migrate_an_empty_database_at_once(
     assert [(process.returncode, *answer) for process, answer in zip(started, answers, strict=True)] == [
         (0, "1\n", "")
     ] * processes
-    wanted = sorted((script.engine, script.version) for script in migrations._wanted(migrations.detect(connection)))
+    wanted = sorted((script.engine, script.version) for script in scripts_for(detect(connection)))
     applied = connection.execute("SELECT engine, version FROM rlm_cachetrack_migrations").fetchall()
     assert sorted(applied) == wanted
     assert count(connection, "query_run_summaries") == 1
@@ -207,10 +209,10 @@ def test_migrating_again_changes_nothing(connection: psycopg.Connection[Any]) ->
     assert catalogue(connection) == before
 
 
-def test_what_is_described_is_what_is_there(connection: psycopg.Connection[Any]) -> None:
+def test_describe_returns_applied_and_pending_migrations(connection: psycopg.Connection[Any]) -> None:
     before = migrations.describe(connection)
     assert before["migrations_applied"] == []
-    assert catalogue(connection) == {}  # looking changes nothing
+    assert catalogue(connection) == {}  # describe() changes nothing
     labels = migrations.migrate(connection)
     after = migrations.describe(connection)
     assert after["migrations_applied"] == sorted(labels)
@@ -220,9 +222,7 @@ def test_what_is_described_is_what_is_there(connection: psycopg.Connection[Any])
     assert row[0].startswith(after["server_version"])
 
 
-def test_migrations_live_in_the_schema_that_the_address_names(
-    empty_db_url: str, connection: psycopg.Connection[Any]
-) -> None:
+def test_the_address_selects_the_schema(empty_db_url: str, connection: psycopg.Connection[Any]) -> None:
     connection.execute("CREATE SCHEMA cachetrack")
     connection.execute("CREATE TABLE public.llm_interactions (mine INTEGER)")
     with TimescaleDBClient(make_conninfo(empty_db_url, options="-csearch_path=cachetrack")) as db:
@@ -232,10 +232,10 @@ def test_migrations_live_in_the_schema_that_the_address_names(
     assert count(connection, "public.llm_interactions") == 0
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_newer_schema_is_refused_and_left_alone(connection: psycopg.Connection[Any]) -> None:
+def test_a_newer_schema_is_refused_and_not_changed(connection: psycopg.Connection[Any]) -> None:
     migrations.migrate(connection)
     connection.execute("INSERT INTO rlm_cachetrack_migrations VALUES ('core', 9999, 'later', 'x', now())")
     before = catalogue(connection)
@@ -248,20 +248,18 @@ def test_a_newer_schema_is_refused_and_left_alone(connection: psycopg.Connection
 def test_a_script_edited_after_it_was_applied_is_refused(
     empty_db_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    """The database remembers another text than the installed one."""
+    """The database has another checksum than the installed file."""
     migrations.migrate(connection)
     connection.execute("UPDATE rlm_cachetrack_migrations SET checksum = repeat('0', 64) WHERE version = 1")
     with pytest.raises(MigrationError, match=r"core/0001_initial was edited"):
         TimescaleDBClient(empty_db_url)
 
 
-def test_a_table_of_somebody_else_is_refused_and_untouched(
-    empty_db_url: str, connection: psycopg.Connection[Any]
-) -> None:
+def test_an_unrelated_table_is_refused_and_not_changed(empty_db_url: str, connection: psycopg.Connection[Any]) -> None:
     connection.execute("CREATE TABLE llm_interactions (id INTEGER PRIMARY KEY, prompt TEXT)")
     connection.execute("INSERT INTO llm_interactions VALUES (1, 'theirs')")
     before = catalogue(connection)
-    with pytest.raises(MigrationError, match=r"did not make: llm_interactions"):
+    with pytest.raises(MigrationError, match=r"not created by rlm_cachetrack: llm_interactions"):
         TimescaleDBClient(empty_db_url)
     assert catalogue(connection) == before
     assert connection.execute("SELECT * FROM llm_interactions").fetchall() == [(1, "theirs")]
@@ -276,33 +274,32 @@ def test_a_table_of_somebody_else_is_refused_and_untouched(
         "CREATE TABLE cache_usage_hourly (x INTEGER)",
         "CREATE TABLE budgets (team TEXT)",
         "CREATE VIEW price_changes AS SELECT 1 AS x",
+        "CREATE TABLE t (x INTEGER); CREATE INDEX idx_query_run_summaries_start ON t (x)",
     ],
 )
-def test_every_name_that_we_would_take_is_looked_at_first(
+def test_each_name_in_use_is_refused_before_anything_is_changed(
     empty_db_url: str, connection: psycopg.Connection[Any], statement: str
 ) -> None:
     connection.execute(statement)
     before = catalogue(connection)
-    with pytest.raises(MigrationError, match="did not make"):
+    with pytest.raises(MigrationError, match="not created by rlm_cachetrack"):
         TimescaleDBClient(empty_db_url)
     assert catalogue(connection) == before
 
 
-def test_a_script_that_fails_leaves_nothing(empty_db_url: str, connection: psycopg.Connection[Any]) -> None:
-    """The last statement of 0001 finds its name taken, after tables and indexes were made."""
-    connection.execute("CREATE TABLE theirs (x INTEGER)")
-    connection.execute("CREATE INDEX idx_query_run_summaries_start ON theirs (x)")
-    assert "idx_query_run_summaries_start" in _sql.scripts("core")[0].sql.rstrip().splitlines()[-1]
+def test_a_failing_script_changes_nothing(empty_db_url: str, connection: psycopg.Connection[Any]) -> None:
+    """A statement of 0001 fails because a type has the table's name, after other tables and indexes were created."""
+    connection.execute("CREATE TYPE price_change_runs AS ENUM ('x')")
     before = catalogue(connection)
-    with pytest.raises(StoreError, match="idx_query_run_summaries_start"):
+    with pytest.raises(StoreError, match="price_change_runs"):
         TimescaleDBClient(empty_db_url)
     assert catalogue(connection) == before
-    connection.execute("DROP TABLE theirs")
+    connection.execute("DROP TYPE price_change_runs")
     with TimescaleDBClient(empty_db_url) as db:
         assert db.list_query_runs() == []
 
 
-def test_a_failing_script_does_not_undo_those_before_it(
+def test_a_failing_script_does_not_undo_earlier_ones(
     empty_db_url: str, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = (*_sql.scripts("core"), _sql.Script("core", 9000, "broken", "CREATE TABLE half (x INTEGER); SELECT 1 / 0;"))
@@ -315,7 +312,7 @@ def test_a_failing_script_does_not_undo_those_before_it(
     assert migrations.pending(connection) == []
 
 
-def test_the_text_of_a_released_script_is_what_is_remembered(connection: psycopg.Connection[Any]) -> None:
+def test_the_checksum_of_each_applied_script_is_stored(connection: psycopg.Connection[Any]) -> None:
     migrations.migrate(connection)
     rows = connection.execute("SELECT engine, version, name, checksum FROM rlm_cachetrack_migrations").fetchall()
     scripts = {

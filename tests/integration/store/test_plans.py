@@ -25,6 +25,7 @@ import pytest
 from rlm_cachetrack.records import COLUMNS
 from rlm_cachetrack.store import batch_write, migrations
 from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.engine import detect
 from tests.conftest import _database
 from tests.support import clusters, plans
 
@@ -228,7 +229,7 @@ def fill(url: str) -> None:
     }  # fmt: skip
     with psycopg.connect(url, autocommit=True) as connection:
         migrations.migrate(connection)
-        timescale = migrations.detect(connection).timescale is not None
+        timescale = detect(connection).timescale is not None
         for statement in (CALLS, ENDED, SAVED, CHANGED, COUNTED):
             connection.execute(statement, values)
         if timescale:
@@ -237,7 +238,7 @@ def fill(url: str) -> None:
                 "SELECT compress_chunk(c) FROM show_chunks('llm_interactions', older_than => INTERVAL '7 days') AS c"
             )
         connection.execute("VACUUM ANALYZE")
-        if migrations.detect(connection).citus:  # it tells the nodes of tables that are named
+        if detect(connection).citus:  # it tells the nodes of tables that are named
             for table in ("llm_interactions", "query_run_summaries", "token_cache_optimization"):
                 connection.execute(f"VACUUM ANALYZE {table}")  # type: ignore[arg-type]
 
@@ -246,7 +247,7 @@ def fill(url: str) -> None:
 def plain(server_url: str) -> Iterator[str]:
     for url in _database(server_url, None):
         with psycopg.connect(url) as connection:
-            if migrations.detect(connection).timescale:
+            if detect(connection).timescale:
                 pytest.skip("the suite itself runs on TimescaleDB")
         fill(url)
         yield url

@@ -1,4 +1,4 @@
-"""Least privilege: what the roles of ``schema/roles.sql`` can do, and what is said where a right is missing."""
+"""Least privilege: what the roles of ``schema/roles.sql`` can do, and the messages about a missing right."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from rlm_cachetrack import LLMInteractionRecord, StoreError, TimescaleDBClient
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import MigrationError
+from rlm_cachetrack.store import named_sql as _sql
 from tests.integration.pipeline.test_writer import in_time
 
 ROLES = (Path(__file__).parents[3] / "schema" / "roles.sql").read_text(encoding="utf-8")
@@ -25,7 +26,7 @@ T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class Roles:
-    """A migrated database, and the address of a login for each role (of a name of its own: roles are the server's)."""
+    """A migrated database, and the address of a login for each role, whose names are unique on the server."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -37,7 +38,7 @@ class Roles:
 
 @contextmanager
 def roles_removed(server: str) -> Iterator[None]:
-    """Around a database: what it brought in of roles goes after it, when nothing depends on them any more."""
+    """Drop the roles that were created meanwhile; the databases that use them must be gone by then."""
     with psycopg.connect(server, autocommit=True) as admin:
         names = "SELECT rolname FROM pg_roles"
         before = {row[0] for row in admin.execute(names).fetchall()}
@@ -140,7 +141,7 @@ def test_a_reader_checks_budgets_and_sees_what_was_re_priced(roles: Roles) -> No
 
 
 @pytest.mark.parametrize("kind", ["reader", "writer"])
-def test_what_is_the_owners_is_refused_to_others_and_that_is_said(roles: Roles, kind: str) -> None:
+def test_only_the_owner_may_change_budgets_prices_and_calls(roles: Roles, kind: str) -> None:
     with TimescaleDBClient(roles["writer"]) as db:
         db.record_llm_interaction(
             LLMInteractionRecord("q", T0, "gpt-5", start_time=T0, prompt_tokens=10, total_cost=9.0)
@@ -162,7 +163,7 @@ def test_what_is_the_owners_is_refused_to_others_and_that_is_said(roles: Roles, 
     assert count(roles.url, "count(*)::int, max(total_cost) FROM llm_interactions") == (1, 9.0)
 
 
-def test_a_role_that_may_not_look_is_told_by_migrate_too(roles: Roles) -> None:
+def test_migrate_names_the_group_that_a_role_needs(roles: Roles) -> None:
     for more in ([], ["--dry-run"]):
         result = CliRunner().invoke(app, ["migrate", *more, "--db-url", roles["stranger"]])
         assert result.exit_code == 1
@@ -172,7 +173,7 @@ def test_a_role_that_may_not_look_is_told_by_migrate_too(roles: Roles) -> None:
 
 
 def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
-    """Rows that are in the columnstore and sums of a continuous aggregate are somebody's tables, too."""
+    """Rows in the columnstore and sums of a continuous aggregate are in tables of their own."""
     with TimescaleDBClient(timescale_roles["writer"]) as db:
         record(db)
         db.complete_query_run("q", T0)
@@ -192,7 +193,9 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
     assert "segments by model" in " ".join(doctor.output.split())
 
 
-def test_what_a_reader_records_waits_and_it_is_said_why(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_a_reader_stay_in_the_journal_and_stats_tell_why(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "0.2")
     with TimescaleDBClient(roles["reader"]) as db:
         record(db)
@@ -205,20 +208,21 @@ def test_what_a_reader_records_waits_and_it_is_said_why(roles: Roles, monkeypatc
     assert count(roles.url, "count(*)::int FROM llm_interactions") == (0,)
 
 
-def test_a_role_without_any_right_is_told_which_to_ask_for(roles: Roles) -> None:
+def test_the_message_to_a_role_without_rights_names_the_groups(roles: Roles) -> None:
     with pytest.raises(MigrationError, match=r"permission denied.*rlm_cachetrack_writer or rlm_cachetrack_reader"):
         TimescaleDBClient(roles["stranger"])
 
 
-def test_a_writer_is_told_who_is_to_migrate(roles: Roles) -> None:
-    with psycopg.connect(roles.url, autocommit=True) as connection:
-        connection.execute("DELETE FROM rlm_cachetrack_migrations WHERE engine = 'core' AND version = 3")
-    with pytest.raises(MigrationError, match=r"Pending: core/0003_bounds\. Run `rlm-cachetrack migrate` as the owner"):
+def test_the_message_to_a_writer_names_who_may_migrate(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = (*_sql.scripts("core"), _sql.Script("core", 2, "later", "CREATE TABLE later (x INTEGER);"))
+    original = _sql.scripts
+    monkeypatch.setattr(_sql, "scripts", lambda engine: later if engine == "core" else original(engine))
+    with pytest.raises(MigrationError, match=r"Pending: core/0002_later\. Run `rlm-cachetrack migrate` as the owner"):
         TimescaleDBClient(roles["writer"])
 
 
 def test_late_calls_of_a_writer_are_in_the_aggregate_once_flushed(timescale_roles: Roles) -> None:
-    """The writer owns nothing: the owner's background job refreshes the hour, and flush() waits for it."""
+    """The owner's background job refreshes the hour, and flush() waits for it."""
     hours = "sum(total_interactions)::int FROM cache_usage_hourly"
     with TimescaleDBClient(timescale_roles["writer"]) as db:
         record(db)

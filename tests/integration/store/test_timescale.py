@@ -1,4 +1,4 @@
-"""On TimescaleDB: what becomes a hypertable, the continuous aggregate, and the same numbers as on plain PostgreSQL.
+"""TimescaleDB: hypertables, continuous aggregate, columnstore, policies, and the same numbers as on PostgreSQL.
 
 Runs on the server that ``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, where databases may be created, else on a cluster
 of its own from an installed PostgreSQL that has the extension. The whole suite runs on such a server too: name it in
@@ -26,7 +26,10 @@ from rlm_cachetrack import ConfigError, LLMInteractionRecord, TimescaleDBClient,
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store import retention as policies
+from rlm_cachetrack.store.engine import Engine, detect
+from rlm_cachetrack.store.schema_scripts import scripts_for
 from tests.support import clusters
 from tests.support.web import store_missed
 
@@ -151,7 +154,7 @@ def test_the_aggregate_has_the_columns_of_the_plain_view(migrated: psycopg.Conne
         " WHERE attrelid = 'cache_usage_hourly'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     )
     with psycopg.connect(empty_db_url, autocommit=True) as plain:
-        for script in migrations._sql.scripts("core"):
+        for script in _sql.scripts("core"):
             plain.execute(script.sql)
         assert migrated.execute(columns).fetchall() == plain.execute(columns).fetchall()
 
@@ -186,7 +189,7 @@ def test_the_same_calls_give_the_same_numbers_as_on_plain_postgresql(
     server: str, db_url: str, request: pytest.FixtureRequest
 ) -> None:
     with psycopg.connect(db_url) as plain:
-        if migrations.detect(plain).timescale:
+        if detect(plain).timescale:
             pytest.skip("the suite itself runs on TimescaleDB: there is no plain PostgreSQL to compare with")
     ours, plain_ones = everything(str(request.getfixturevalue(server))), everything(db_url)
     for key, expected in plain_ones.items():
@@ -316,9 +319,8 @@ def test_a_late_call_waits_for_a_refresh_that_may_have_missed_it(
 ) -> None:
     """A refresh that began before the call was committed may be at its hour; flush() returns when that is decided."""
     row = migrated.execute(
-        "SELECT format('%I.%I', h.schema_name, h.table_name) FROM _timescaledb_catalog.hypertable AS h"
-        " JOIN _timescaledb_catalog.continuous_agg AS a ON a.mat_hypertable_id = h.id"
-        " WHERE a.user_view_name = 'cache_usage_hourly'"
+        "SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)"
+        " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'cache_usage_hourly'"
     ).fetchone()
     assert row is not None
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url) as refreshing:
@@ -365,16 +367,10 @@ def test_instrumented_calls_arrive(timescale_url: str, endpoint: SimulatedEndpoi
     assert [step["cached_tokens"] for step in optimization["cache_evolution"]] == [0, 1920]
 
 
-def test_a_database_filled_before_the_extension_came_is_taken_over(timescale_url: str) -> None:
-    """Plain tables with rows become hypertables when the extension is created later."""
+def test_plain_tables_become_hypertables_when_the_extension_is_created(timescale_url: str) -> None:
     with psycopg.connect(timescale_url, autocommit=True) as connection:
-        for script in migrations._sql.scripts("core"):
-            connection.execute(script.sql)
-            connection.execute(migrations._sql.query("migrations_create"))
-            connection.execute(
-                migrations._sql.query("migrations_insert"),
-                {"engine": "core", "version": script.version, "name": script.name, "checksum": script.checksum},
-            )
+        for script in scripts_for(Engine("15")):
+            migrations._apply(connection, script)  # the server offers the extension, so `migrate` would create it
         connection.execute(
             "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens) VALUES ('q', %s, %s, 'm', 5)",
             [T0, T0],
@@ -412,14 +408,14 @@ def pack(connection: psycopg.Connection[Any]) -> int:
     return len(chunks)
 
 
-def test_calls_are_kept_in_segments_by_model_in_the_order_of_the_key(migrated: psycopg.Connection[Any]) -> None:
+def test_the_columnstore_segments_by_model_and_orders_by_run(migrated: psycopg.Connection[Any]) -> None:
     assert policies.describe(migrated) == {
         "chunk_interval": timedelta(days=1),
         "chunks": 0,
         "columnstore_chunks": 0,
         "columnstore": True,
         "segment_by": "model",
-        "order_by": "query_id, run_id, time, interaction_id",
+        "order_by": "run_id, query_id, time, interaction_id",
         "columnstore_after": timedelta(days=7),
         "retention_after": None,
         "hourly": "continuous aggregate",
@@ -440,27 +436,19 @@ def sparse_indexes(connection: psycopg.Connection[Any], relation: str = "llm_int
     return {(one["type"], str(one["column"])) for one in row[0] if one["source"] != "orderby" and "type" in one}
 
 
-def test_of_a_batch_ranges_are_kept_and_no_bloom_filters(timescale_url: str) -> None:
+def test_each_batch_has_ranges_and_no_bloom_filters(timescale_url: str) -> None:
     ranges = {("minmax", "cached_tokens"), ("minmax", "total_cost")}
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         record_two_days(db)
         assert sparse_indexes(connection) == ranges
         pack(connection)
-        batches = connection.execute(
-            "SELECT format('%I.%I', schema_name, table_name) FROM _timescaledb_catalog.chunk"
-            " WHERE id IN (SELECT compressed_chunk_id FROM _timescaledb_catalog.chunk)"
+        chunks = connection.execute(
+            "SELECT s.compress_relid::regclass::text FROM _timescaledb_catalog.compression_settings AS s"
+            " JOIN show_chunks('llm_interactions') AS c ON c = s.relid"
         ).fetchall()
-        assert len(batches) == 3
-        for (name,) in batches:
+        assert len(chunks) == 3
+        for (name,) in chunks:
             assert sparse_indexes(connection, name) == ranges
-
-
-def test_sparse_indexes_of_ones_own_stay(migrated: psycopg.Connection[Any]) -> None:
-    sparse_indexes(migrated)
-    migrated.execute("ALTER TABLE llm_interactions SET (timescaledb.sparse_index = 'bloom(request_id)')")
-    migrated.execute("DELETE FROM rlm_cachetrack_migrations WHERE version = 10")
-    assert migrations.migrate(migrated) == ["timescale/0010_sparse_index"]
-    assert sparse_indexes(migrated) == {("bloom", "request_id")}
 
 
 def test_the_numbers_are_the_same_from_the_columnstore(timescale_url: str) -> None:
@@ -472,7 +460,7 @@ def test_the_numbers_are_the_same_from_the_columnstore(timescale_url: str) -> No
         assert db.delete(query_id="a") == {"interactions": 6, "runs": 1}
 
 
-def test_why_calls_missed_is_the_same_from_the_columnstore(timescale_url: str) -> None:
+def test_miss_reasons_are_the_same_from_the_columnstore(timescale_url: str) -> None:
     store_missed(timescale_url)
     with TimescaleDBClient(timescale_url) as db:
         before = db.explain_cache("missed")
@@ -516,14 +504,16 @@ def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
             summary = db.get_token_cache_summary("q", moment)
             assert summary is not None
             assert summary["total_prompt_tokens"] == day
-            plan = explained(connection, "run_totals", query_id="q", run_id=moment, first_call=moment, last_call=moment)
+            plan = explained(
+                connection, "run_summary", query_id="q", run_id=moment, first_call=moment, last_call=moment
+            )
             # The chunk, the part of it in the columnstore, and an index of either.
             assert len(set(re.findall(r"(?<=_hyper_)\d+_\d+_chunk", plan))) <= 2, plan
 
 
 def explained(connection: psycopg.Connection[Any], name: str, **parameters: Any) -> str:
     """The plan of a named query with these parameters."""
-    rows = connection.execute("EXPLAIN " + migrations._sql.query(name), parameters).fetchall()
+    rows = connection.execute("EXPLAIN " + _sql.query(name), parameters).fetchall()
     return "\n".join(row[0] for row in rows)
 
 
@@ -575,7 +565,7 @@ def run_job(connection: psycopg.Connection[Any], procedure: str) -> None:
 
 def test_a_plain_server_says_that_it_has_no_policies(db_url: str) -> None:
     with psycopg.connect(db_url) as plain:
-        if migrations.detect(plain).timescale:
+        if detect(plain).timescale:
             pytest.skip("the suite itself runs on TimescaleDB")
     shown = CliRunner().invoke(app, ["policy", "--db-url", db_url])
     assert shown.exit_code == 0

@@ -1,6 +1,7 @@
-"""Taking over tables as people have them: what depends on them, odd types, interruptions, two at once, roles.
+"""Upgrades of unusual legacy tables: dependent objects, odd types, interruptions, two processes, roles.
 
-The usual course is in ``test_adoption.py``. Each on the embedded PostgreSQL and, where there is one, on TimescaleDB.
+``test_upgrade.py`` covers the usual case. Each test runs on the embedded PostgreSQL and, where it is installed, on
+TimescaleDB.
 """
 
 from __future__ import annotations
@@ -12,111 +13,38 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from typer.testing import CliRunner
 
-from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from rlm_cachetrack.cli import app
 from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store.engine import detect
 from tests.support import clusters
-
-T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-CALLS = """
-CREATE TABLE llm_interactions (
-    time TIMESTAMPTZ NOT NULL,
-    interaction_id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
-    query_id TEXT,
-    run_id TIMESTAMPTZ,
-    model TEXT NOT NULL,
-    model_type TEXT,
-    prompt_tokens INTEGER,
-    completion_tokens INTEGER,
-    total_tokens INTEGER,
-    duration_ms DOUBLE PRECISION NOT NULL,
-    start_time TIMESTAMPTZ,
-    end_time TIMESTAMPTZ,
-    context_messages INTEGER,
-    context_tokens INTEGER,
-    response_length INTEGER,
-    has_tool_calls BOOLEAN,
-    tool_call_count INTEGER,
-    success BOOLEAN NOT NULL,
-    error_message TEXT,
-    error_type TEXT,
-    metadata JSONB,
-    tenant TEXT DEFAULT 'a'
-)
-"""
-ROWS = """
-INSERT INTO llm_interactions
-    (time, interaction_id, query_id, run_id, model, prompt_tokens, completion_tokens, duration_ms, success)
-SELECT
-    {begin}::timestamptz + n * INTERVAL '5 hours', md5(n::text)::uuid, CASE WHEN mod(n, 4) > 0 THEN 'q' END,
-    CASE WHEN mod(n, 4) > 0 THEN {begin}::timestamptz END, 'gpt-5', 100 + n, 10, 100, TRUE
-FROM generate_series(0, {rows} - 1) AS n
-"""
-THEIRS = (
-    "SELECT time, interaction_id, model, prompt_tokens, completion_tokens, duration_ms, success, tenant"
-    " FROM llm_interactions ORDER BY time, interaction_id"
+from tests.support.legacy import (
+    T0,
+    WITHOUT_KEY,
+    assert_recording_works,
+    create_extension,
+    create_legacy_table,
+    dry_run,
+    insert_legacy_rows,
+    is_migrated,
+    legacy_rows,
+    refused_upgrade,
+    upgrade,
+    wait_until,
 )
 
-
-@pytest.fixture(params=["plain", "timescale"])
-def address(request: pytest.FixtureRequest) -> str:
-    name = "empty_db_url" if request.param == "plain" else "timescale_url"
-    return str(request.getfixturevalue(name))
-
-
-@pytest.fixture
-def connection(address: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(address, autocommit=True) as opened:
-        yield opened
-
-
-def filled(connection: psycopg.Connection[Any], *, table: str = CALLS, rows: int = 10) -> list[tuple[Any, ...]]:
-    """Their table with calls over two days; what of it must be the same afterwards."""
-    connection.execute(table)  # type: ignore[arg-type]
-    connection.execute(sql.SQL(ROWS).format(begin=sql.Literal(T0), rows=sql.Literal(rows)))
-    return connection.execute(THEIRS).fetchall()
-
-
-def migrated(address: str) -> str:
-    result = CliRunner().invoke(app, ["migrate", "--db-url", address])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def refused(address: str) -> str:
-    result = CliRunner().invoke(app, ["migrate", "--db-url", address])
-    assert result.exit_code == 1, result.output
-    return " ".join(result.output.split())
-
-
-def assert_it_goes_on(address: str, *, rows: int = 10) -> None:
-    """A call recorded by this library comes to those that were there."""
-    with TimescaleDBClient(address) as db:
-        db.record_llm_interaction(LLMInteractionRecord("new", T0, "gpt-5", start_time=T0, prompt_tokens=1))
-        assert db.flush()
-        assert {run["query_id"] for run in db.list_query_runs(limit=10_000)} == {"q", "adhoc", "new"}
-        models = db.get_cache_effectiveness_by_model()
-        assert sum(row["total_interactions"] for row in models) == rows + 1
-
-
-# -- what depends on the tables ---------------------------------------------------------------------------------------
+# -- dependent objects ------------------------------------------------------------------------------------------------
 
 
 def test_materialized_views_and_views_on_them_stay(address: str, connection: psycopg.Connection[Any]) -> None:
-    before = filled(connection)
+    before = create_legacy_table(connection)
     connection.execute(
         "CREATE MATERIALIZED VIEW by_tenant AS SELECT tenant, model, sum(prompt_tokens) AS tokens, max(time) AS newest"
         " FROM llm_interactions GROUP BY 1, 2"
@@ -125,37 +53,35 @@ def test_materialized_views_and_views_on_them_stay(address: str, connection: psy
     connection.execute("CREATE VIEW large AS SELECT * FROM by_tenant WHERE tokens > 1")
     seen = connection.execute("SELECT * FROM large").fetchall()
 
-    migrated(address)
+    upgrade(address)
 
     assert connection.execute("SELECT * FROM large").fetchall() == seen
-    assert connection.execute(THEIRS).fetchall() == before
-    assert_it_goes_on(address)
+    assert legacy_rows(connection) == before
+    assert_recording_works(address)
     connection.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY by_tenant")
     (row,) = connection.execute("SELECT tokens FROM large WHERE model = 'gpt-5'").fetchall()[:1]
     assert row[0] >= seen[0][2]
 
 
-def test_a_view_that_leans_on_the_primary_key(address: str, connection: psycopg.Connection[Any]) -> None:
-    """It groups by the key and shows other columns. PostgreSQL keeps the key; that it goes on TimescaleDB is said."""
-    before = filled(connection)
+def test_a_view_that_depends_on_the_primary_key(address: str, connection: psycopg.Connection[Any]) -> None:
+    """It groups by the key and selects other columns. PostgreSQL keeps the key; TimescaleDB refuses the upgrade."""
+    before = create_legacy_table(connection)
     connection.execute(
-        "CREATE VIEW leaning AS"
+        "CREATE VIEW dependent AS"
         " SELECT interaction_id, model, count(*) AS n FROM llm_interactions GROUP BY interaction_id"
     )
-    if migrations.detect(connection).timescale or migrations.detect(connection).timescale_missing:
-        assert "view leaning" in refused(address)
-        assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
+    if detect(connection).timescale or detect(connection).timescale_missing:
+        assert "view dependent" in refused_upgrade(address)
+        assert not is_migrated(connection)
     else:
-        migrated(address)
-        assert_it_goes_on(address)
+        upgrade(address)
+        assert_recording_works(address)
         before.append((T0,))
-    assert len(connection.execute("SELECT * FROM leaning").fetchall()) == len(before)
+    assert len(connection.execute("SELECT * FROM dependent").fetchall()) == len(before)
 
 
-def test_triggers_stay_and_what_is_filled_in_does_not_set_them_off(
-    address: str, connection: psycopg.Connection[Any]
-) -> None:
-    before = filled(connection)
+def test_triggers_stay_and_do_not_fire_for_the_upgrade(address: str, connection: psycopg.Connection[Any]) -> None:
+    before = create_legacy_table(connection)
     connection.execute("CREATE TABLE audit (id BIGINT GENERATED ALWAYS AS IDENTITY, what TEXT, model TEXT)")
     connection.execute(
         "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$"
@@ -165,33 +91,33 @@ def test_triggers_stay_and_what_is_filled_in_does_not_set_them_off(
         "CREATE TRIGGER audited AFTER INSERT OR UPDATE ON llm_interactions FOR EACH ROW EXECUTE FUNCTION noted()"
     )
 
-    migrated(address)
+    upgrade(address)
 
     assert connection.execute("SELECT count(*)::int FROM audit").fetchone() == (0,)
-    assert connection.execute(THEIRS).fetchall() == before
-    assert_it_goes_on(address)
+    assert legacy_rows(connection) == before
+    assert_recording_works(address)
     assert connection.execute("SELECT what, model FROM audit").fetchall() == [("INSERT", "gpt-5")]
 
 
-def test_a_continuous_aggregate_of_theirs_stays(timescale_url: str) -> None:
+def test_an_existing_continuous_aggregate_stays(timescale_url: str) -> None:
     with psycopg.connect(timescale_url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        filled(connection, table=CALLS.replace("UUID PRIMARY KEY", "UUID"), rows=0)
+        create_legacy_table(connection, table=WITHOUT_KEY, rows=0)
         connection.execute("SELECT create_hypertable('llm_interactions', 'time')")
-        connection.execute(sql.SQL(ROWS).format(begin=sql.Literal(T0), rows=sql.Literal(10)))
+        insert_legacy_rows(connection)
         connection.execute(
             "CREATE MATERIALIZED VIEW theirs WITH (timescaledb.continuous) AS SELECT time_bucket('1 day', time) AS day,"
             " tenant, sum(prompt_tokens) AS tokens FROM llm_interactions GROUP BY 1, 2"
         )
         seen = connection.execute("SELECT * FROM theirs ORDER BY 1").fetchall()
 
-        migrated(timescale_url)
+        upgrade(timescale_url)
 
         assert connection.execute("SELECT * FROM theirs ORDER BY 1").fetchall() == seen
-        assert_it_goes_on(timescale_url)
+        assert_recording_works(timescale_url)
 
 
-# -- odd tables -------------------------------------------------------------------------------------------------------
+# -- unusual tables ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,66 +125,66 @@ def test_a_continuous_aggregate_of_theirs_stays(timescale_url: str) -> None:
     [
         (
             "ALTER COLUMN run_id TYPE TEXT",
-            r"run_id is of type text, expected timestamp with time zone.*"
+            r"run_id has type text, expected timestamp with time zone.*"
             r"ALTER TABLE llm_interactions ALTER COLUMN run_id TYPE TIMESTAMPTZ USING run_id::timestamptz",
         ),
         (
             "ALTER COLUMN time TYPE TIMESTAMP USING time AT TIME ZONE 'UTC'",
-            r"time is of type timestamp without time zone.*"
+            r"time has type timestamp without time zone.*"
             r"ALTER COLUMN \"time\" TYPE TIMESTAMPTZ USING \"time\" AT TIME ZONE 'UTC'",
         ),
         (
             "ALTER COLUMN interaction_id DROP DEFAULT, ALTER COLUMN interaction_id TYPE TEXT",
-            r"interaction_id is of type text, expected uuid.*ALTER COLUMN interaction_id TYPE UUID USING",
+            r"interaction_id has type text, expected uuid.*ALTER COLUMN interaction_id TYPE UUID USING",
         ),
     ],
     ids=["run_id text", "time without zone", "interaction_id text"],
 )
-def test_a_column_of_another_type_stops_it_and_the_statement_that_helps_is_said(
+def test_the_message_about_a_wrong_type_has_the_statement_that_converts_it(
     address: str, connection: psycopg.Connection[Any], change: str, said: str
 ) -> None:
-    filled(connection)
+    create_legacy_table(connection)
     connection.execute(f"ALTER TABLE llm_interactions {change}")  # type: ignore[arg-type]
 
-    message = refused(address)
+    message = refused_upgrade(address)
 
     assert re.search(said, message), message
-    assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
+    assert not is_migrated(connection)
     (statement,) = re.findall(r"ALTER TABLE llm_interactions ALTER COLUMN [^;`]+", message)
     connection.execute("ALTER TABLE llm_interactions ALTER COLUMN interaction_id DROP DEFAULT")
     connection.execute(statement)
-    migrated(address)
-    assert_it_goes_on(address)
+    upgrade(address)
+    assert_recording_works(address)
 
 
-def test_a_partitioned_table_is_refused_and_named(address: str, connection: psycopg.Connection[Any]) -> None:
-    filled(connection, table=CALLS.replace("UUID PRIMARY KEY", "UUID") + " PARTITION BY RANGE (time)", rows=0)
+def test_a_partitioned_table_is_refused(address: str, connection: psycopg.Connection[Any]) -> None:
+    create_legacy_table(connection, table=WITHOUT_KEY + " PARTITION BY RANGE (time)", rows=0)
 
-    message = refused(address)
+    message = refused_upgrade(address)
 
     assert "llm_interactions is a partitioned table" in message
-    assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
+    assert not is_migrated(connection)
 
 
-def test_a_table_in_the_schema_that_the_address_names(address: str, connection: psycopg.Connection[Any]) -> None:
-    """Beside a table of the same name in public, which is nothing of ours."""
+def test_a_table_in_the_schema_that_the_address_selects(address: str, connection: psycopg.Connection[Any]) -> None:
+    """An unrelated table with the same name in public stays as it is."""
     connection.execute("CREATE TABLE public.llm_interactions (mine INTEGER)")
     connection.execute("CREATE SCHEMA theirs")
     there = make_conninfo(address, options="-csearch_path=theirs")
     with psycopg.connect(there, autocommit=True) as within:
-        before = filled(within)
+        before = create_legacy_table(within)
 
-        migrated(there)
+        upgrade(there)
 
-        assert within.execute(THEIRS).fetchall() == before
-    assert_it_goes_on(there)
+        assert legacy_rows(within) == before
+    assert_recording_works(there)
     columns = (
         "SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'public.llm_interactions'::regclass AND attnum > 0"
     )
     assert connection.execute(columns).fetchone() == (1,)
 
 
-# -- interrupted, and at once -----------------------------------------------------------------------------------------
+# -- interruptions and concurrency ------------------------------------------------------------------------------------
 
 KILLED = """
 import sys, psycopg
@@ -275,94 +201,84 @@ def slow(engine):
 
 _sql.scripts = slow
 with psycopg.connect(address, autocommit=True) as connection:
-    connection.execute("SET client_connection_check_interval = 50")  # ms, until the server sees that we are gone
-    migrations.migrate(connection, adopt=True)
+    connection.execute("SET client_connection_check_interval = 50")  # ms until the server notices a killed client
+    migrations.migrate(connection, upgrade=True)
 """
 SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
 
 
-def test_it_goes_on_after_a_kill_in_each_step(address: str, connection: psycopg.Connection[Any]) -> None:
-    before = filled(connection)
-    if migrations.detect(connection).timescale_missing:
-        connection.execute("CREATE EXTENSION timescaledb")
+def test_an_upgrade_continues_after_a_kill_in_each_step(address: str, connection: psycopg.Connection[Any]) -> None:
+    before = create_legacy_table(connection)
+    create_extension(connection)
     steps = [script.label for script in migrations.plan(connection).scripts]
-    assert steps[0].startswith("adopt/")
+    assert steps[0].startswith("upgrade/")
 
     def sleeping() -> bool:
         return connection.execute(SLEEPING).fetchone() != (0,)
 
     for label in steps:
         process = subprocess.Popen([sys.executable, "-c", KILLED, address, label])
-        until(sleeping)
+        wait_until(sleeping)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        until(lambda: not sleeping())
-        assert connection.execute(THEIRS).fetchall() == before
-        assert migrations.pending(connection)[0].label == label  # what was done before stays done, this step is not
+        wait_until(lambda: not sleeping())
+        assert legacy_rows(connection) == before
+        assert migrations.pending(connection)[0].label == label  # earlier steps stay applied, this one is rolled back
         migrate_up_to(connection, label)
     assert migrations.pending(connection) == []
-    assert_it_goes_on(address)
+    assert_recording_works(address)
 
 
 def migrate_up_to(connection: psycopg.Connection[Any], label: str) -> None:
     class EnoughError(Exception):
         pass
 
-    def told(step: str, _number: int, _count: int) -> None:
+    def stop_after_label(step: str, _number: int, _count: int) -> None:
         if step != label:
             raise EnoughError
 
     with contextlib.suppress(EnoughError):
-        migrations.migrate(connection, adopt=True, progress=told)
+        migrations.migrate(connection, upgrade=True, progress=stop_after_label)
 
 
-def until(condition: Any, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_two_that_take_over_at_once_do_it_once(address: str, connection: psycopg.Connection[Any]) -> None:
-    before = filled(connection, rows=2000)
-    if migrations.detect(connection).timescale_missing:
-        connection.execute("CREATE EXTENSION timescaledb")
+def test_two_concurrent_upgrades_apply_each_step_once(address: str, connection: psycopg.Connection[Any]) -> None:
+    before = create_legacy_table(connection, rows=300)
+    create_extension(connection)
     expected = [script.label for script in migrations.plan(connection).scripts]
     applied: list[str] = []
     failed: list[BaseException] = []
 
-    def take_over() -> None:
+    def run_upgrade() -> None:
         try:
             with psycopg.connect(address, autocommit=True) as other:
-                applied.extend(migrations.migrate(other, adopt=True))
+                applied.extend(migrations.migrate(other, upgrade=True))
         except BaseException as exc:
             failed.append(exc)
 
-    both = [threading.Thread(target=take_over) for _ in range(2)]
+    both = [threading.Thread(target=run_upgrade) for _ in range(2)]
     for one in both:
         one.start()
     for one in both:
         one.join()
     assert failed == []
     assert sorted(applied) == sorted(expected)
-    assert connection.execute(THEIRS).fetchall() == before
-    assert_it_goes_on(address, rows=2000)
+    assert legacy_rows(connection) == before
+    assert_recording_works(address, rows=300)
 
 
-def test_who_does_not_own_the_table_is_told(address: str, connection: psycopg.Connection[Any]) -> None:
-    before = filled(connection)
-    if migrations.detect(connection).timescale_missing:
-        connection.execute("CREATE EXTENSION timescaledb")
+def test_the_message_names_the_missing_right_of_a_role(address: str, connection: psycopg.Connection[Any]) -> None:
+    before = create_legacy_table(connection)
+    create_extension(connection)
     name = f"somebody_{uuid.uuid4().hex[:8]}"
     connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
     try:
         connection.execute(f"GRANT ALL ON SCHEMA public TO {name}")
         connection.execute(f"GRANT SELECT ON llm_interactions TO {name}")
-        message = refused(make_conninfo(address, user=name, password="x"))
-        assert f"role '{name}' may not bring the schema up to date" in message
+        message = refused_upgrade(make_conninfo(address, user=name, password="x"))
+        assert f"Role '{name}' may not migrate the database" in message
         assert "must be owner of table llm_interactions" in message
         assert "as the owner of the tables" in message
-        assert connection.execute(THEIRS).fetchall() == before
+        assert legacy_rows(connection) == before
     finally:
         connection.execute(f"DROP OWNED BY {name}")
         connection.execute(f"DROP ROLE {name}")
@@ -371,46 +287,49 @@ def test_who_does_not_own_the_table_is_told(address: str, connection: psycopg.Co
 # -- the printed SQL --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("extension", [None, "timescaledb"], ids=["plain", "timescale"])
-@pytest.mark.parametrize("state", ["empty", "from before"])
-def test_what_a_dry_run_prints_makes_the_same_schema_as_migrate(
-    extension: str | None, state: str, tmp_path: Path
-) -> None:
-    """Run by psql, and compared by pg_dump: those of an installed PostgreSQL."""
+@pytest.fixture(scope="module", params=[None, "timescaledb"], ids=["plain", "timescale"])
+def installed_server(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str, str | None]]:
+    """An installed PostgreSQL, whose psql and pg_dump match its version: programs, address, extension."""
+    extension: str | None = request.param
     programs = clusters.installation_with(extension)
     if programs is None or not all((programs / name).is_file() for name in ("psql", "pg_dump")):
         pytest.skip(f"no installed PostgreSQL has {extension or 'psql and pg_dump'}")
     settings = {"timescaledb__max_background_workers": "0"} if extension else {}
-    with clusters.cluster(programs, extension, **settings) as server:
-        dumps = []
-        for how in ("migrated", "replayed"):
-            with psycopg.connect(server, autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {how}")
-            url = make_conninfo(server, dbname=how)
-            with psycopg.connect(url, autocommit=True) as connection:
-                if state == "from before":
-                    filled(connection)
-            if how == "migrated":
-                migrated(url)
-            else:
-                dry = CliRunner().invoke(app, ["migrate", "--dry-run", "--db-url", url])
-                assert dry.exit_code == 0, dry.output
-                script = tmp_path / "dry.sql"
-                script.write_text(dry.stdout)
-                run(programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script), url)
-            with psycopg.connect(url, autocommit=True) as connection:
-                assert migrations.pending(connection) == []
-                jobs = "SELECT proc_name, schedule_interval, config FROM timescaledb_information.jobs ORDER BY 1, 2"
-                dumps.append(
-                    (
-                        run(programs / "pg_dump", "--schema-only", url),
-                        connection.execute(jobs).fetchall() if extension else None,
-                    )
-                )
-    clean = [re.sub(r"\\(un)?restrict \S+", "", text) for text, _ in dumps]
-    assert clean[0] == clean[1]
-    assert dumps[0][1] == dumps[1][1]
-    assert "llm_interactions" in clean[0]
+    with clusters.cluster(programs, extension, **settings) as url:
+        yield programs, url, extension
+
+
+@pytest.mark.parametrize("is_legacy", [False, True], ids=["empty", "legacy"])
+def test_the_sql_of_a_dry_run_makes_the_same_schema_as_migrate(
+    installed_server: tuple[Path, str, str | None], is_legacy: bool, tmp_path: Path
+) -> None:
+    programs, server, extension = installed_server
+    dumps, jobs = [], []
+    for method in ("migrated", "replayed"):
+        name = f"{method}_{is_legacy}".lower()
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        url = make_conninfo(server, dbname=name)
+        with psycopg.connect(url, autocommit=True) as connection:
+            if is_legacy:
+                create_legacy_table(connection)
+        if method == "migrated":
+            upgrade(url)
+        else:
+            dry = dry_run(url)
+            assert dry.exit_code == 0, dry.output
+            script = tmp_path / "dry.sql"
+            script.write_text(dry.stdout)
+            run(programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script), url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            assert migrations.pending(connection) == []
+            if extension:
+                query = "SELECT proc_name, schedule_interval, config FROM timescaledb_information.jobs ORDER BY 1, 2"
+                jobs.append(connection.execute(query).fetchall())
+        dumps.append(re.sub(r"\\(un)?restrict \S+", "", run(programs / "pg_dump", "--schema-only", url)))
+    assert "llm_interactions" in dumps[0]
+    assert dumps[0] == dumps[1]
+    assert jobs[:1] == jobs[1:]
 
 
 def run(program: Path, *arguments: str) -> str:

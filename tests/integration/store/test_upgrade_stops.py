@@ -1,34 +1,35 @@
-"""What stands in the way of taking over tables is named before any change, and what does not is taken over.
+"""The problems that prevent an upgrade are named before anything is changed; everything else is upgraded.
 
-Each on the embedded PostgreSQL and, where there is one, on TimescaleDB.
+Each test runs on the embedded PostgreSQL and, where it is installed, on TimescaleDB.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from rlm_cachetrack.cli import app
+from rlm_cachetrack.errors import MigrationError
 from rlm_cachetrack.store import migrations
-from tests.integration.store.test_upgrade_cases import (
+from tests.support import clusters
+from tests.support.legacy import (
     CALLS,
     T0,
-    THEIRS,
-    assert_it_goes_on,
-    filled,
-    migrated,
-    refused,
-    until,
+    assert_not_changed,
+    assert_recording_works,
+    create_legacy_table,
+    dry_run,
+    is_migrated,
+    legacy_rows,
+    refused_upgrade,
+    upgrade,
+    wait_until,
 )
-from tests.support import clusters
 
 FUNCTION = """
 CREATE TABLE noted (n BIGINT);
@@ -36,58 +37,36 @@ CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INT
 """
 
 
-@pytest.fixture(params=["plain", "timescale"])
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def address(engine: str, request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue("empty_db_url" if engine == "plain" else "timescale_url"))
-
-
-@pytest.fixture
-def connection(address: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(address, autocommit=True) as opened:
-        yield opened
-
-
-def assert_nothing_was_changed(connection: psycopg.Connection[Any], before: list[tuple[Any, ...]]) -> None:
-    assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
-    assert connection.execute("SELECT count(*)::int FROM pg_extension WHERE extname = 'timescaledb'").fetchone() == (0,)
-    assert connection.execute(THEIRS).fetchall() == before
-
-
 EVERYWHERE = {
     "foreign key of its query": (
         "CREATE TABLE queries (id TEXT PRIMARY KEY); INSERT INTO queries VALUES ('q');"
         "ALTER TABLE llm_interactions ADD CONSTRAINT of_query FOREIGN KEY (query_id) REFERENCES queries",
-        "foreign key 'of_query' of llm_interactions points at queries",
+        "foreign key 'of_query' of llm_interactions references queries",
     ),
     "computed column": (
         "ALTER TABLE llm_interactions DROP COLUMN total_tokens;"
         "ALTER TABLE llm_interactions ADD COLUMN total_tokens INTEGER"
         " GENERATED ALWAYS AS (prompt_tokens + completion_tokens) STORED",
-        "llm_interactions.total_tokens is computed by the database",
+        "llm_interactions.total_tokens is a generated column",
     ),
     "fingerprint of text": (
         "ALTER TABLE llm_interactions ADD COLUMN fingerprint TEXT",
-        "llm_interactions.fingerprint is of type text, expected bytea",
+        "llm_interactions.fingerprint has type text, expected bytea",
     ),
     "rows that are there twice": (
         "ALTER TABLE llm_interactions DROP CONSTRAINT llm_interactions_pkey;"
         "INSERT INTO llm_interactions SELECT * FROM llm_interactions LIMIT 3",
-        "3 calls are in llm_interactions more than once",
+        "llm_interactions has 3 duplicate calls",
     ),
-    "a table named budgets": ("CREATE TABLE budgets (team TEXT)", "the name budgets is taken"),
-    "a table named price_changes": ("CREATE TABLE price_changes (x INTEGER)", "the name price_changes is taken"),
+    "a table named budgets": ("CREATE TABLE budgets (team TEXT)", "the name budgets is in use"),
+    "a table named price_changes": ("CREATE TABLE price_changes (x INTEGER)", "the name price_changes is in use"),
     "another index of that name": (
         "CREATE INDEX idx_llm_key ON llm_interactions (model)",
-        "the name idx_llm_key is taken by an index of llm_interactions",
+        "the name idx_llm_key is in use by an index of llm_interactions",
     ),
     "an index of that name elsewhere": (
         "CREATE TABLE latency_events (time TIMESTAMPTZ); CREATE INDEX idx_llm_time ON latency_events (time)",
-        "the name idx_llm_time is taken by an index of latency_events",
+        "the name idx_llm_time is in use by an index of latency_events",
     ),
     "children": (
         "CREATE TABLE old_calls () INHERITS (llm_interactions)",
@@ -106,11 +85,11 @@ EVERYWHERE = {
     "a status of an enum": (
         "CREATE TYPE state AS ENUM ('running', 'done');"
         "CREATE TABLE query_run_summaries (query_id TEXT, run_id TIMESTAMPTZ, status state)",
-        "query_run_summaries.status is of type state, expected",
+        "query_run_summaries.status has type state, expected",
     ),
     "an evolution of text": (
         "CREATE TABLE token_cache_optimization (query_id TEXT, run_id TIMESTAMPTZ, cache_evolution TEXT)",
-        "cache_evolution is of type text, expected json or jsonb: where its values are such, run"
+        "cache_evolution has type text, expected json or jsonb: if its values can be converted, run"
         " `ALTER TABLE token_cache_optimization ALTER COLUMN cache_evolution TYPE JSONB USING cache_evolution::jsonb`",
     ),
 }
@@ -127,11 +106,11 @@ TIMESCALE = {
     ),
     "exclusion constraint": (
         "ALTER TABLE llm_interactions ADD CONSTRAINT apart EXCLUDE (interaction_id WITH =)",
-        "exclusion constraint apart of llm_interactions lacks the column",
+        "exclusion constraint apart of llm_interactions lacks the partitioning column",
     ),
     "rule": (
         "CREATE RULE silent AS ON DELETE TO llm_interactions DO ALSO NOTHING",
-        "rule silent of llm_interactions is refused by TimescaleDB",
+        "TimescaleDB refuses rule silent of llm_interactions",
     ),
     "publication": (
         "CREATE PUBLICATION theirs FOR TABLE llm_interactions",
@@ -139,7 +118,7 @@ TIMESCALE = {
     ),
     "row security": (
         "ALTER TABLE llm_interactions ENABLE ROW LEVEL SECURITY",
-        "row security of llm_interactions is refused by continuous aggregates",
+        "llm_interactions has row security, which continuous aggregates refuse",
     ),
     "parent": (
         "CREATE TABLE any_calls (time TIMESTAMPTZ NOT NULL); ALTER TABLE llm_interactions INHERIT any_calls",
@@ -153,51 +132,53 @@ TIMESCALE = {
 
 
 @pytest.mark.parametrize("case", EVERYWHERE)
-def test_it_is_named_before_any_change(address: str, connection: psycopg.Connection[Any], case: str) -> None:
+def test_a_problem_is_named_before_anything_is_changed(
+    address: str, connection: psycopg.Connection[Any], case: str
+) -> None:
     statements, named = EVERYWHERE[case]
-    filled(connection)
+    create_legacy_table(connection)
     connection.execute(statements)  # type: ignore[arg-type]
-    before = connection.execute(THEIRS).fetchall()
+    before = legacy_rows(connection)
 
-    said = refused(address)
-
-    assert named in said
-    assert_nothing_was_changed(connection, before)
+    assert named in refused_upgrade(address)
+    assert_not_changed(connection, before)
 
 
 @pytest.mark.parametrize("case", TIMESCALE)
-def test_what_timescale_refuses_is_named_before_any_change_and_postgresql_keeps_it(
+def test_features_that_timescale_refuses_are_named_and_stay_on_postgresql(
     engine: str, address: str, connection: psycopg.Connection[Any], case: str
 ) -> None:
     statements, named = TIMESCALE[case]
-    filled(connection)
+    create_legacy_table(connection)
     connection.execute(statements)  # type: ignore[arg-type]
-    before = connection.execute(THEIRS).fetchall()
+    before = legacy_rows(connection)
 
     if engine == "timescale":
-        assert named in refused(address)
-        assert_nothing_was_changed(connection, before)
+        assert named in refused_upgrade(address)
+        assert_not_changed(connection, before)
     else:
-        migrated(address)
-        assert connection.execute(THEIRS).fetchall() == before
-        assert_it_goes_on(address)
+        upgrade(address)
+        assert legacy_rows(connection) == before
+        assert_recording_works(address)
 
 
-def test_indexes_of_our_names_over_our_columns_serve(address: str, connection: psycopg.Connection[Any]) -> None:
-    filled(connection)
+def test_existing_indexes_with_our_names_and_columns_are_used(
+    address: str, connection: psycopg.Connection[Any]
+) -> None:
+    create_legacy_table(connection)
     connection.execute("CREATE INDEX idx_llm_time ON llm_interactions (time)")  # theirs ascends
     connection.execute("CREATE UNIQUE INDEX idx_llm_key ON llm_interactions (query_id, run_id, time, interaction_id)")
 
-    migrated(address)
+    upgrade(address)
 
-    assert_it_goes_on(address)
+    assert_recording_works(address)
 
 
-def test_tables_of_runs_get_types_that_hold_every_sum_and_a_key(
+def test_tables_of_runs_get_wide_types_and_a_key(
     engine: str, address: str, connection: psycopg.Connection[Any]
 ) -> None:
-    """Theirs have a number as their key; TimescaleDB refuses it where it divides the table by run, and it makes way."""
-    filled(connection)
+    """They have a serial key. TimescaleDB refuses that key where run_id partitions the table, and it is replaced."""
+    create_legacy_table(connection)
     connection.execute(
         "CREATE TABLE token_cache_optimization ("
         "    id SERIAL PRIMARY KEY, query_id VARCHAR(20) NOT NULL, run_id TIMESTAMPTZ NOT NULL,"
@@ -219,9 +200,9 @@ def test_tables_of_runs_get_types_that_hold_every_sum_and_a_key(
         "INSERT INTO query_run_summaries (query_id, run_id, total_cost, notes) VALUES ('q', %s, 1, 'theirs')", [T0]
     )
 
-    migrated(address)
+    upgrade(address)
 
-    assert_it_goes_on(address)
+    assert_recording_works(address)
     assert connection.execute("SELECT notes, status FROM query_run_summaries WHERE query_id = 'q'").fetchall() == [
         ("theirs", "completed")
     ]
@@ -249,8 +230,8 @@ def test_tables_of_runs_get_types_that_hold_every_sum_and_a_key(
     assert connection.execute(key, ["query_run_summaries"]).fetchone() == ("PRIMARY KEY (id)",)
 
 
-def test_triggers_of_savings_are_not_set_off_either(address: str, connection: psycopg.Connection[Any]) -> None:
-    filled(connection)
+def test_triggers_of_the_savings_do_not_fire_for_the_upgrade(address: str, connection: psycopg.Connection[Any]) -> None:
+    create_legacy_table(connection)
     connection.execute(
         "CREATE TABLE token_cache_optimization (query_id TEXT, run_id TIMESTAMPTZ, PRIMARY KEY (query_id, run_id));"
         "INSERT INTO token_cache_optimization VALUES ('q', '2026-03-01 12:00:00+00')"
@@ -260,7 +241,7 @@ def test_triggers_of_savings_are_not_set_off_either(address: str, connection: ps
         "CREATE TRIGGER each AFTER INSERT OR UPDATE ON token_cache_optimization FOR EACH ROW EXECUTE FUNCTION noting()"
     )
 
-    migrated(address)
+    upgrade(address)
 
     assert connection.execute("SELECT count(*)::int FROM noted").fetchone() == (0,)
     with TimescaleDBClient(address) as db:
@@ -268,48 +249,48 @@ def test_triggers_of_savings_are_not_set_off_either(address: str, connection: ps
     assert connection.execute("SELECT count(*)::int FROM noted").fetchone() == (1,)
 
 
-def test_what_may_refuse_new_calls_is_said(address: str, connection: psycopg.Connection[Any]) -> None:
-    filled(connection, table=CALLS.replace("model TEXT", "model VARCHAR(6)"))
+def test_notes_name_what_may_reject_new_calls(address: str, connection: psycopg.Connection[Any]) -> None:
+    create_legacy_table(connection, table=CALLS.replace("VARCHAR(60)", "VARCHAR(6)"))
     connection.execute("CREATE VIEW by_model AS SELECT model, count(*) AS calls FROM llm_interactions GROUP BY 1")
     connection.execute("ALTER TABLE llm_interactions ADD CONSTRAINT never_empty CHECK (prompt_tokens > 0)")
 
-    dry = CliRunner().invoke(app, ["migrate", "--dry-run", "--db-url", address])
+    dry = dry_run(address)
 
     assert dry.exit_code == 0, dry.output
-    assert "-- column model stays character varying(6), as view by_model leans on it" in dry.stdout
+    assert "-- column model keeps type character varying(6), because view by_model uses it" in dry.stdout
     assert "-- constraint never_empty of llm_interactions stays" in dry.stdout
     assert "CHECK ((prompt_tokens > 0))" in dry.stdout
 
 
-def test_it_takes_longer_than_a_statement_may(address: str, connection: psycopg.Connection[Any]) -> None:
-    """As where a role has a ``statement_timeout``: somebody reads the table for longer than that."""
-    before = filled(connection)
+def test_an_upgrade_is_not_limited_by_statement_timeout(address: str, connection: psycopg.Connection[Any]) -> None:
+    """Another session reads the table for longer than the role's ``statement_timeout``."""
+    before = create_legacy_table(connection)
     waits = (
         "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         " AND clock_timestamp() - query_start > INTERVAL '1200 ms'"
     )
-    said: list[str] = []
-    taking_over = threading.Thread(
-        target=lambda: said.append(migrated(make_conninfo(address, options="-cstatement_timeout=1000")))
+    outputs: list[str] = []
+    upgrading = threading.Thread(
+        target=lambda: outputs.append(upgrade(make_conninfo(address, options="-cstatement_timeout=1000")))
     )
     with psycopg.connect(address) as reading:
         reading.execute("SELECT count(*) FROM llm_interactions")
-        taking_over.start()
-        until(lambda: connection.execute(waits).fetchone() == (1,))
-    taking_over.join()
+        upgrading.start()
+        wait_until(lambda: connection.execute(waits).fetchone() == (1,))
+    upgrading.join()
 
-    assert "The schema is up to date." in said[0]
-    assert connection.execute(THEIRS).fetchall() == before
-    assert_it_goes_on(address)
+    assert "The schema is up to date." in outputs[0]
+    assert legacy_rows(connection) == before
+    assert_recording_works(address)
 
 
-def test_whose_the_new_tables_will_be_is_said(address: str, connection: psycopg.Connection[Any]) -> None:
-    filled(connection)
+def test_a_note_names_another_owner_of_the_table(address: str, connection: psycopg.Connection[Any]) -> None:
+    create_legacy_table(connection)
     name = f"somebody_{uuid.uuid4().hex[:8]}"
     connection.execute(f"CREATE ROLE {name}")  # type: ignore[arg-type]
     try:
         connection.execute(f"ALTER TABLE llm_interactions OWNER TO {name}")  # type: ignore[arg-type]
-        dry = CliRunner().invoke(app, ["migrate", "--dry-run", "--db-url", address])
+        dry = dry_run(address)
         assert f"-- llm_interactions belongs to {name}" in dry.stdout
     finally:
         connection.execute(f"DROP OWNED BY {name}")  # type: ignore[arg-type]
@@ -319,41 +300,43 @@ def test_whose_the_new_tables_will_be_is_said(address: str, connection: psycopg.
 # -- Citus ------------------------------------------------------------------------------------------------------------
 
 
-def test_on_citus_keys_make_way_and_the_rest_is_named(citus: clusters.Citus) -> None:
+def test_citus_refuses_an_upgrade_and_the_two_steps_it_names_work(citus: clusters.Citus) -> None:
     with psycopg.connect(citus.coordinator, autocommit=True) as connection:
-        before = filled(connection)
-        connection.execute(FUNCTION)
-        connection.execute("CREATE UNIQUE INDEX once ON llm_interactions (interaction_id)")
-        connection.execute(
-            "CREATE TRIGGER each AFTER INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION noting()"
-        )
-        connection.execute("CREATE RULE silent AS ON DELETE TO llm_interactions DO ALSO NOTHING")
-        connection.execute("CREATE TABLE tenants (name TEXT PRIMARY KEY); INSERT INTO tenants VALUES ('a')")
-        connection.execute("ALTER TABLE llm_interactions ADD CONSTRAINT of FOREIGN KEY (tenant) REFERENCES tenants")
+        before = create_legacy_table(connection)
         connection.execute(
             "CREATE TABLE query_run_summaries (id BIGSERIAL PRIMARY KEY, query_id TEXT, run_id TIMESTAMPTZ)"
         )
-        connection.execute("CREATE VIEW leaning AS SELECT interaction_id, model FROM llm_interactions GROUP BY 1")
-        connection.execute("CREATE TABLE any_calls (time TIMESTAMPTZ); ALTER TABLE llm_interactions INHERIT any_calls")
 
-        said = refused(citus.coordinator)
+        message = refused_upgrade(citus.coordinator)
 
-        for named in (
-            "unique index once of llm_interactions lacks the column query_id",
-            "trigger each of llm_interactions",
-            "rule silent of llm_interactions",
-            "foreign key of of llm_interactions",
-            "llm_interactions inherits from any_calls, which Citus refuses",
-            "view leaning leans on the primary key llm_interactions_pkey, which Citus refuses",
-        ):
-            assert named in said
-        assert connection.execute("SELECT to_regclass('rlm_cachetrack_migrations')").fetchone() == (None,)
-        connection.execute("DROP VIEW leaning; DROP INDEX once; DROP TRIGGER each ON llm_interactions")
-        connection.execute("DROP RULE silent ON llm_interactions; ALTER TABLE llm_interactions DROP CONSTRAINT of")
-        connection.execute("ALTER TABLE llm_interactions NO INHERIT any_calls")
-        migrated(citus.coordinator)
-        assert connection.execute(THEIRS).fetchall() == before
+        assert "existing tables not created by rlm_cachetrack: llm_interactions, query_run_summaries" in message
+        assert "On Citus they cannot be upgraded. Two steps work: (1) run `rlm-cachetrack migrate` while" in message
+        dry = dry_run(citus.coordinator)
+        assert dry.exit_code == 1
+        assert "On Citus they cannot be upgraded" in dry.stdout
+        with pytest.raises(MigrationError, match="On Citus they cannot be upgraded"):
+            TimescaleDBClient(citus.coordinator)
+        assert not is_migrated(connection)
+        assert legacy_rows(connection) == before
+
+        for worker in citus.workers:
+            connection.execute("SELECT citus_remove_node(%s, %s)", clusters.node(worker))
+        connection.execute("DROP EXTENSION citus")
+        upgrade(citus.coordinator)
+        connection.execute("CREATE EXTENSION citus")
+        connection.execute("SELECT citus_set_coordinator_host(%s, %s)", clusters.node(citus.coordinator))
+        for worker in citus.workers:
+            connection.execute("SELECT citus_add_node(%s, %s)", clusters.node(worker))
+        assert "applied citus/0001_distribute" in upgrade(citus.coordinator)
+
+        assert legacy_rows(connection) == before
         assert migrations.pending(connection) == []
         tables = "SELECT table_name::text FROM citus_tables WHERE distribution_column = 'query_id' ORDER BY 1"
-        assert ("llm_interactions",) in connection.execute(tables).fetchall()
-    assert_it_goes_on(citus.coordinator)
+        assert [name for (name,) in connection.execute(tables)] == [
+            "llm_interactions",
+            "price_change_rows",
+            "price_change_runs",
+            "query_run_summaries",
+            "token_cache_optimization",
+        ]
+    assert_recording_works(citus.coordinator)
