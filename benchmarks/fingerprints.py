@@ -1,7 +1,7 @@
-"""What fingerprints cost: bytes a record for conversations of 50 messages, and CPU on the writer's thread.
+"""The cost of fingerprints: bytes per record for conversations of 50 messages, and CPU on the writer thread.
 
-Bytes are those of the column, before and (where a PostgreSQL with TimescaleDB is found) in the columnstore, whose size
-is taken with the column and without. A conversation grows by two messages a call, from 2 to 50.
+Bytes are those of the column before compression and, if PostgreSQL with TimescaleDB is installed, in the columnstore:
+its size with the column minus its size without. A conversation grows by two messages per call, from 2 to 50.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rlm_cachetrack.fingerprint.delta_codec import Encoder
-from rlm_cachetrack.fingerprint.segments import Digests, of_request
+from rlm_cachetrack.fingerprint.segments import Digests, fingerprint_request
 from tests.support import clusters
 
 CONVERSATIONS = int(os.environ.get("CONVERSATIONS", "400"))
@@ -25,7 +25,7 @@ MESSAGES = 50
 
 
 def rows() -> list[tuple[str, int, bytes]]:
-    """Conversation, number and fingerprint of each call."""
+    """Return conversation, number and fingerprint of each call."""
     digests, encoder, found, number = Digests(b"k" * 32), Encoder(), [], 0
     for conversation in range(CONVERSATIONS):
         messages: list[dict[str, str]] = []
@@ -33,13 +33,13 @@ def rows() -> list[tuple[str, int, bytes]]:
             for role in ("user", "assistant") if messages else ("system", "user"):
                 messages.append({"role": role, "content": f"{conversation} {len(messages)} " + "x" * (number % 900)})
             number += 1
-            fingerprint = of_request("chat.completions", {"messages": messages}, digests)
+            fingerprint = fingerprint_request("chat.completions", {"messages": messages}, digests)
             found.append((f"q{conversation}", number, encoder.encode(conversation, number, fingerprint)))
     return found
 
 
 def columnstore(made: list[tuple[str, int, bytes]]) -> float | None:
-    """Bytes a record that the column takes in the columnstore; None without TimescaleDB."""
+    """Return the column's bytes per record in the columnstore; None without TimescaleDB."""
     programs = clusters.installation_with("timescaledb")
     if programs is None:
         return None
@@ -69,7 +69,7 @@ def columnstore(made: list[tuple[str, int, bytes]]) -> float | None:
 
 
 def cpu(characters: int, messages: int) -> float:
-    """Microseconds of CPU a call on the writer's thread; each call sends all that the one before did, and two more."""
+    """Return microseconds of writer CPU per call; each call repeats the messages of the last one and adds two."""
     digests, encoder = Digests(b"k" * 32), Encoder()
     sent = [{"role": "user", "content": f"{n} " + "x" * (characters // messages)} for n in range(messages)]
     times = 400
@@ -79,7 +79,7 @@ def cpu(characters: int, messages: int) -> float:
             *sent[2:],
             *({"role": "user", "content": f"{number}.{n} " + "y" * (characters // messages)} for n in (1, 2)),
         ]
-        encoder.encode("run", number, of_request("chat.completions", {"messages": sent}, digests))
+        encoder.encode("run", number, fingerprint_request("chat.completions", {"messages": sent}, digests))
     return (time.process_time() - began) / times * 1e6
 
 

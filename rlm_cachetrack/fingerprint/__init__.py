@@ -1,7 +1,8 @@
-"""Keyed hashes of prompt segments. They tell which prompts share a beginning and hold no content."""
+"""Keyed hashes of prompt segments: they show which prompts share a prefix, and contain no content."""
 
 from .delta_codec import decode_run
-from .hash_queue import Fingerprints, key_facts
+from .hash_queue import Fingerprints
+from .secret_key import key_facts
 from .segments import Fingerprint, Segment
 
 __all__ = [

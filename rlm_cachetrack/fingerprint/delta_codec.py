@@ -1,13 +1,14 @@
-"""Fingerprints to the bytes of one column, and back.
+"""Encode fingerprints as the bytes of one column, and decode them.
 
-A conversation sends all that it sent before and a little more, so a call is stored as its difference to an earlier call
-of its run: so many segments from the beginning of that one, so many from its end, and what is new between. Every 64th
-difference is followed by a whole one, so that a row that is gone takes few others along.
+A conversation sends again what it sent before, and a little more. A call is therefore stored as the difference to an
+earlier call of its run, the base: how many segments to take from the base's start, how many from its end, and the new
+ones in between. After 64 differences in a row a complete fingerprint is stored, so that few others depend on a row that
+is deleted.
 
-Layout (numbers are LEB128): a head of one byte (version in the upper three bits, then flags); ``response`` where
-flagged; of a whole one the installation, the retention, the cache key and the segments; of a difference the last four
-bytes of the earlier call's ``interaction_id``, the two counts, and the segments. A segment is a byte (kind and flags),
-its size and its digest: 7 to 9 bytes.
+Layout (numbers are LEB128): one byte with the version in the upper three bits, then flags; ``response`` if flagged; for
+a complete fingerprint the installation, the retention, the cache key and the segments; for a difference the last four
+bytes of the base's ``interaction_id``, the two counts, and the new segments. A segment is a byte (kind and flags), its
+size and its digest: 7 to 9 bytes.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ __all__ = ["Encoder", "decode_run"]
 
 _VERSION = 1 << 5
 _VERSION_MASK = 0b1110_0000
-_DIFFERENCE, _RESPONSE, _EXPLICIT, _KEY, _RETENTION = 1, 2, 4, 8, 16
+_IS_DIFFERENCE, _RESPONSE, _EXPLICIT, _KEY, _RETENTION = 1, 2, 4, 8, 16
 _NEW_MESSAGE, _IN_MESSAGE, _BREAKPOINT = 8, 4, 2
 _RETENTIONS = (None, "in_memory", "24h")
 _KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 
-_LONGEST_CHAIN = 64
-_MOST_RUNS = 256
-_MOST_BASES = 512
-_RECENT = 4
+_MAX_DIFFERENCES = 64
+_MAX_RUNS = 256
+_MAX_BASES = 512
+_RECENT_BASES = 4
 
 
 class _Base(NamedTuple):
-    """A call that others may be a difference to."""
+    """A call that later calls may be stored as a difference to; ``depth`` differences lead to a complete one."""
 
     reference: bytes
     head: tuple[Any, ...]
@@ -45,88 +46,98 @@ class _Base(NamedTuple):
 
 
 class _Run:
-    """What was encoded of one run: by the hash of the whole chain, and the newest."""
+    """The bases of one run: by the hash of all their segments, and the newest."""
 
     def __init__(self) -> None:
-        self.by_chain: dict[int, _Base] = {}
+        self.by_hash: dict[int, _Base] = {}
         self.recent: list[_Base] = []
+
+    def remember(self, base: _Base, segments_hash: int) -> None:
+        """Add a base; the oldest ones are forgotten."""
+        self.by_hash.pop(segments_hash, None)
+        self.by_hash[segments_hash] = base
+        if len(self.by_hash) > _MAX_BASES:
+            del self.by_hash[next(iter(self.by_hash))]
+        self.recent.append(base)
+        del self.recent[:-_RECENT_BASES]
 
 
 class Encoder:
-    """Encodes the fingerprints of one process, in the order in which they are stored. Not safe for several threads."""
+    """Encodes the fingerprints of one process, in the order in which they are stored. Not thread-safe."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[Any, _Run] = OrderedDict()
 
     def encode(self, run: Any, number: int, fingerprint: Fingerprint) -> bytes:
-        """The bytes of one call's fingerprint.
+        """Return the column's bytes for one call.
 
         Args:
-            run: What names the run; only calls of one run refer to each other.
+            run: A hashable value that identifies the run; only calls of the same run refer to each other.
             number: The call's number: its lower 32 bits are the last four bytes of its ``interaction_id``.
-            fingerprint: What to encode.
+            fingerprint: The call's fingerprint.
         """
         segments = _segments_as_bytes(fingerprint.segments)
         head = (fingerprint.installation, fingerprint.cache_key, fingerprint.retention, fingerprint.explicit)
-        reference = (number & 0xFFFF_FFFF).to_bytes(4, "big")
         known = self._run(run)
-        chains = _chains(segments)
-        base, prefix, suffix = _best(known, head, segments, chains)
-        if base is not None and base.depth >= _LONGEST_CHAIN:
-            base = None
-        flags = _VERSION | (_RESPONSE if fingerprint.response else 0) | (_EXPLICIT if fingerprint.explicit else 0)
-        response = fingerprint.response or b""
-        depth = 0
-        if base is not None:
+        hashes = _prefix_hashes(segments)
+        base, prefix, suffix = _best_base(known, head, segments, hashes)
+        row, depth = _complete_row(fingerprint, segments), 0
+        if base is not None and base.depth < _MAX_DIFFERENCES:
             new = segments[prefix : len(segments) - suffix]
-            row = b"".join(
-                (
-                    bytes((flags | _DIFFERENCE,)),
-                    response,
-                    base.reference,
-                    _number(prefix),
-                    _number(suffix),
-                    _number(len(new)),
-                    *new,
-                )
-            )
-            depth = base.depth + 1
-        whole = (
-            bytes((flags | (_KEY if fingerprint.cache_key else 0) | (_RETENTION if fingerprint.retention else 0),)),
-            response,
-            fingerprint.installation,
-            *((bytes((_RETENTIONS.index(fingerprint.retention),)),) if fingerprint.retention else ()),
-            *((fingerprint.cache_key,) if fingerprint.cache_key else ()),
-            _number(len(segments)),
-            *segments,
-        )
-        if base is None or sum(map(len, whole)) <= len(row):
-            row, depth = b"".join(whole), 0
-        self._remember(known, _Base(reference, head, segments, depth), chains[-1] if chains else 0)
+            difference = _difference_row(fingerprint, base, prefix, suffix, new)
+            if len(difference) < len(row):
+                row, depth = difference, base.depth + 1
+        reference = (number & 0xFFFF_FFFF).to_bytes(4, "big")
+        known.remember(_Base(reference, head, segments, depth), hashes[-1] if hashes else 0)
         return row
 
     def _run(self, run: Any) -> _Run:
         known = self._runs.get(run)
         if known is None:
             known = self._runs[run] = _Run()
-            if len(self._runs) > _MOST_RUNS:
+            if len(self._runs) > _MAX_RUNS:
                 self._runs.popitem(last=False)
         else:
             self._runs.move_to_end(run)
         return known
 
-    @staticmethod
-    def _remember(run: _Run, base: _Base, chain: int) -> None:
-        run.by_chain.pop(chain, None)
-        run.by_chain[chain] = base
-        if len(run.by_chain) > _MOST_BASES:
-            del run.by_chain[next(iter(run.by_chain))]
-        run.recent.append(base)
-        del run.recent[:-_RECENT]
+
+def _complete_row(fingerprint: Fingerprint, segments: Sequence[bytes]) -> bytes:
+    key, retention = fingerprint.cache_key, fingerprint.retention
+    flags = _flags(fingerprint) | (_KEY if key else 0) | (_RETENTION if retention else 0)
+    return b"".join(
+        (
+            bytes((flags,)),
+            fingerprint.response or b"",
+            fingerprint.installation,
+            bytes((_RETENTIONS.index(retention),)) if retention else b"",
+            key or b"",
+            _number(len(segments)),
+            *segments,
+        )
+    )
 
 
-def _chains(segments: Sequence[bytes]) -> list[int]:
-    """A hash for each beginning of a chain; within one process."""
+def _difference_row(fingerprint: Fingerprint, base: _Base, prefix: int, suffix: int, new: Sequence[bytes]) -> bytes:
+    return b"".join(
+        (
+            bytes((_flags(fingerprint) | _IS_DIFFERENCE,)),
+            fingerprint.response or b"",
+            base.reference,
+            _number(prefix),
+            _number(suffix),
+            _number(len(new)),
+            *new,
+        )
+    )
+
+
+def _flags(fingerprint: Fingerprint) -> int:
+    return _VERSION | (_RESPONSE if fingerprint.response else 0) | (_EXPLICIT if fingerprint.explicit else 0)
+
+
+def _prefix_hashes(segments: Sequence[bytes]) -> list[int]:
+    """Return a hash for each prefix of the segments; valid within one process."""
     chain, found = 0, []
     for segment in segments:
         chain = hash((chain, segment))
@@ -134,12 +145,12 @@ def _chains(segments: Sequence[bytes]) -> list[int]:
     return found
 
 
-def _best(
-    run: _Run, head: tuple[Any, ...], segments: Sequence[bytes], chains: Sequence[int]
+def _best_base(
+    run: _Run, head: tuple[Any, ...], segments: Sequence[bytes], hashes: Sequence[int]
 ) -> tuple[_Base | None, int, int]:
-    """The earlier call that this one shares most with; how many segments from the beginning, and from the end."""
+    """Return the call that shares most segments with this one, and how many at the start and at the end."""
     for length in range(len(segments), 0, -1):
-        base = run.by_chain.get(chains[length - 1])
+        base = run.by_hash.get(hashes[length - 1])
         if base is not None and base.head == head and len(base.segments) == length:
             return base, length, 0
     best: tuple[_Base | None, int, int] = (None, 0, 0)
@@ -153,9 +164,9 @@ def _best(
     return best
 
 
-def _shared(a: Sequence[bytes], b: Sequence[bytes]) -> int:
+def _shared(first: Sequence[bytes], second: Sequence[bytes]) -> int:
     count = 0
-    for one, other in zip(a, b, strict=False):
+    for one, other in zip(first, second, strict=False):
         if one != other:
             break
         count += 1
@@ -184,7 +195,7 @@ def _number(value: int) -> bytes:
     return bytes(found)
 
 
-# -- back --------------------------------------------------------------------------------------------------------------
+# -- decoding ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -195,18 +206,18 @@ class _Row:
     prefix: int
     suffix: int
     new: list[bytes]
-    whole: list[bytes] | None = None
+    segments: list[bytes] | None = None
 
 
 def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fingerprint]:
-    """The fingerprints of the calls of one run.
+    """Decode the fingerprints of the calls of one run.
 
     Args:
         rows: ``interaction_id`` and the column's bytes, of every call of the run, in any order.
 
     Returns:
-        By ``interaction_id`` as text. A call without one, one whose earlier call is gone, and one that a newer release
-        wrote are not in it.
+        The fingerprints by ``interaction_id`` as text. Calls are missing that have no fingerprint, whose base is
+        deleted, or that a newer release wrote.
     """
     parsed: dict[str, _Row] = {}
     by_reference: dict[bytes, _Row] = {}
@@ -223,86 +234,86 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
     made: dict[tuple[bytes, int], Segment] = {}
     return {
         identity: Fingerprint(
-            tuple(_segments(row.whole or [], made)), row.head[1], row.head[2], row.head[3], row.response, row.head[0]
+            tuple(_segments(row.segments or [], made)), row.head[1], row.head[2], row.head[3], row.response, row.head[0]
         )
         for identity, row in parsed.items()
-        if _complete(row, by_reference) and row.head is not None
+        if _resolve(row, by_reference) and row.head is not None
     }
 
 
-def _complete(row: _Row, rows: Mapping[bytes, _Row]) -> bool:
-    """Follow differences back to a whole one, and fill in what they share."""
+def _resolve(row: _Row, rows: Mapping[bytes, _Row]) -> bool:
+    """Fill in the segments of a row from its bases. Returns False if one is missing."""
     chain = []
-    while row.whole is None:
+    while row.segments is None:
         chain.append(row)
         base = rows.get(row.base or b"")
-        if base is None or len(chain) > 2 * _LONGEST_CHAIN:
+        if base is None or len(chain) > 2 * _MAX_DIFFERENCES:
             return False
         row = base
     while chain:
         base, row = row, chain.pop()
-        known = base.whole or []
+        known = base.segments or []
         if row.prefix + row.suffix > len(known):
             return False
-        row.whole = known[: row.prefix] + row.new + known[len(known) - row.suffix :]
+        row.segments = known[: row.prefix] + row.new + known[len(known) - row.suffix :]
         row.head = base.head
     return True
 
 
 def _parse(data: bytes) -> _Row | None:
-    flags, place = data[0], 1
+    flags, position = data[0], 1
     if flags & _VERSION_MASK != _VERSION:
         return None
     response = None
     if flags & _RESPONSE:
-        response, place = _take(data, place, DIGEST_BYTES)
-    if flags & _DIFFERENCE:
-        base, place = _take(data, place, 4)
-        prefix, place = _read(data, place)
-        suffix, place = _read(data, place)
-        new = _read_segments(data, place)
+        response, position = _take(data, position, DIGEST_BYTES)
+    if flags & _IS_DIFFERENCE:
+        base, position = _take(data, position, 4)
+        prefix, position = _read(data, position)
+        suffix, position = _read(data, position)
+        new = _read_segments(data, position)
         return _Row(None, response, base, prefix, suffix, new)
-    installation, place = _take(data, place, 2)
+    installation, position = _take(data, position, 2)
     retention, key = None, None
     if flags & _RETENTION:
-        retention, place = _RETENTIONS[data[place]], place + 1
+        retention, position = _RETENTIONS[data[position]], position + 1
     if flags & _KEY:
-        key, place = _take(data, place, 4)
-    segments = _read_segments(data, place)
+        key, position = _take(data, position, 4)
+    segments = _read_segments(data, position)
     return _Row((installation, key, retention, bool(flags & _EXPLICIT)), response, None, 0, 0, segments, segments)
 
 
-def _read_segments(data: bytes, place: int) -> list[bytes]:
-    count, place = _read(data, place)
+def _read_segments(data: bytes, position: int) -> list[bytes]:
+    count, position = _read(data, position)
     found = []
     for _ in range(count):
-        begin = place
-        _, place = _read(data, place + 1)
-        _, place = _take(data, place, DIGEST_BYTES)
-        found.append(data[begin:place])
-    if place != len(data):
-        raise ValueError("more bytes than segments")
+        begin = position
+        _, position = _read(data, position + 1)
+        _, position = _take(data, position, DIGEST_BYTES)
+        found.append(data[begin:position])
+    if position != len(data):
+        raise ValueError("bytes after the last segment")
     return found
 
 
-def _take(data: bytes, place: int, size: int) -> tuple[bytes, int]:
-    if place + size > len(data):
-        raise ValueError("cut short")
-    return data[place : place + size], place + size
+def _take(data: bytes, position: int, size: int) -> tuple[bytes, int]:
+    if position + size > len(data):
+        raise ValueError("truncated")
+    return data[position : position + size], position + size
 
 
-def _read(data: bytes, place: int) -> tuple[int, int]:
+def _read(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = data[place]
+        byte = data[position]
         value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 128:
-            return value, place
+            return value, position
 
 
 def _segments(segments: Iterable[bytes], made: dict[tuple[bytes, int], Segment]) -> Iterable[Segment]:
-    """The segments of one call; ``made`` are those of others, which are mostly the same."""
+    """Yield the segments of a call, from ``made`` where another call of the run has the same."""
     message = -1
     for data in segments:
         flags = data[0]

@@ -1,72 +1,73 @@
-"""From a call to its fingerprint: a bounded queue of what was sent, which the writer's thread hashes.
+"""A bounded queue of request bodies, which the writer thread hashes.
 
-The calling thread appends one entry, before the call's line is in the journal, so that whoever packs the line finds it.
-It copies the body but not the list of messages in it: to copy that is to touch each message, and behind a large prompt
-takes as long as all the rest. Its length is noted, since what programs do to such a list is to append to it. What was
-sent leaves memory as soon as it is hashed: at the latest half a second later, whether the store can be reached or not.
-A process that is killed before leaves calls without a fingerprint.
+The calling thread adds a body before the call's event is in the journal, so that the writer finds it when it packs the
+event. It copies the body but not its list of messages, because copying a long list takes as long as all the rest; it
+notes the list's length, since programs append to such a list. A body leaves memory as soon as it is hashed: at the
+latest half a second later, whether or not the store can be reached. Calls of a process that is killed before that have
+no fingerprint.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import secrets
 import threading
 from collections import deque
 from collections.abc import Mapping
-from hashlib import blake2b
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rlm_cachetrack._process import guard as _guard
+from rlm_cachetrack._process import guard
 
 from .delta_codec import Encoder
-from .segments import Digests, of_request
+from .secret_key import KEY_FILE, installation_key
+from .segments import Digests, fingerprint_request
 
-__all__ = ["LEAST_TOKENS", "TOKENS_A_MESSAGE", "Fingerprints", "installation_key", "key_facts"]
+__all__ = ["Fingerprints"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
-_MOST_TOKENS = 2 << 20  # about 8 MB
-_MOST_MADE = 20_000
-_MOST_RUNS = 4_096
-_FILE = "fingerprint.key"
-_KEY_BYTES = 32
-LEAST_TOKENS = 512  # what a call counts at least: so no more than 4,096 wait
-TOKENS_A_MESSAGE = 256  # where the server does not say how many there were
-_TURNS = {"chat.completions": "messages"}
+_MAX_WAITING_TOKENS = 2 << 20  # about 8 MB
+_MIN_CALL_TOKENS = 512  # what a call counts at least, so that at most 4,096 wait
+_ESTIMATED_MESSAGE_TOKENS = 256  # where the server reports no count
+_MAX_HASHED = 20_000
+
+
+class _Request(NamedTuple):
+    number: int
+    api: str
+    run_context: str
+    body: dict[str, Any]
+    turn_count: int | None
+    response_id: str | None
 
 
 class Fingerprints:
-    """What was sent, on its way to a column.
+    """The fingerprints of a process's calls, from the request to the column.
 
     Args:
-        folder: Where the secret of this installation is kept; it is made when it is first needed.
-        secret: The secret itself, shared by several machines; None: that of the folder.
+        folder: The folder that contains the key of this installation; the key is created when it is first needed.
+        secret: A secret that several machines share, in place of that key.
 
     Attributes:
-        waiting: Number, API, run, body, count of messages and response id of the calls that are not hashed yet.
-        room: How many tokens more may wait.
-        dropped: Calls that got no fingerprint because too much waited.
+        dropped: How many calls have no fingerprint because too much was waiting.
     """
 
     def __init__(self, folder: Path, secret: str | None = None) -> None:
         self.dropped = 0
         self._folder = folder
         self._secret = secret
-        self.waiting: deque[tuple[int, str, str, dict[str, Any], int | None, str | None]] = deque()
-        self.room = _MOST_TOKENS
+        self._waiting: deque[_Request] = deque()
+        self._room = _MAX_WAITING_TOKENS
         self._lock = threading.Lock()
         self._digests: Digests | None = None
-        self._off = False
+        self._is_off = False
         self._encoder = Encoder()
-        self._runs: dict[str, tuple[str, str]] = {}
-        self._made: dict[int, bytes] = {}
-        self._offered: dict[int, bytes] = {}
-        self._stored: dict[int, bytes] = {}
+        # The column's bytes by call number: hashed, given to a batch, and given to the batch before.
+        self._hashed: dict[int, bytes] = {}
+        self._given: dict[int, bytes] = {}
+        self._given_before: dict[int, bytes] = {}
 
     # -- the calling thread ----------------------------------------------------------------------------------------
 
@@ -74,155 +75,107 @@ class Fingerprints:
         self,
         number: int,
         api: str,
-        place: str,
+        run_context: str,
         body: Mapping[str, Any],
         tokens: int | None,
         response_id: str | None,
     ) -> None:
-        """Take in what was sent. Looks at no text; drops it where too much waits.
+        """Queue a request body, or drop it if too much waits. Does not read the text and does not block.
 
         Args:
-            number: The call's.
-            api: As in the call's line.
-            place: The run, as in the call's line.
-            body: What was sent. It is copied; what is in it is not.
-            tokens: How large it was, as the server says; None: it does not.
-            response_id: The id of the answer.
+            number: The call's number.
+            api: The API, as in the call's event.
+            run_context: The run, as in the call's event.
+            body: The request. A shallow copy is queued.
+            tokens: The prompt's size as the server reported it; None if it did not.
+            response_id: The id of the response.
         """
-        turns = body.get(_TURNS.get(api, "input"))
-        count = len(turns) if type(turns) is list else None
-        if self.room <= 0:
+        if self._room <= 0:
             self.dropped += 1
             return
-        self.room -= max(LEAST_TOKENS, TOKENS_A_MESSAGE * (count or 1) if tokens is None else tokens)
-        self.waiting.append((number, api, place, dict(body), count, response_id))
+        turns = body.get(_turns_field(api))
+        turn_count = len(turns) if type(turns) is list else None
+        if tokens is None:
+            tokens = _ESTIMATED_MESSAGE_TOKENS * (turn_count or 1)
+        self._room -= max(_MIN_CALL_TOKENS, tokens)
+        self._waiting.append(_Request(number, api, run_context, dict(body), turn_count, response_id))
 
     # -- the writer's threads ---------------------------------------------------------------------------------------
 
-    def of(self, number: int) -> bytes | None:
-        """The column's bytes for a call; the same again when it is offered again. None: it has none."""
-        found = self._offered.get(number) or self._stored.get(number)
+    def get(self, number: int) -> bytes | None:
+        """Return the column's bytes for a call; None if it has no fingerprint. Hashes what waits if necessary.
+
+        Another attempt to store the call gets the same bytes, until :meth:`discard_stored`.
+        """
+        found = self._given.get(number) or self._given_before.get(number)
         if found is None:
-            if number not in self._made and self.waiting:
+            if number not in self._hashed and self._waiting:
                 self.hash_waiting()
-            found = self._made.pop(number, None)
+            found = self._hashed.pop(number, None)
             if found is not None:
-                self._offered[number] = found
+                self._given[number] = found
         return found
 
-    def stored(self) -> None:
-        """A batch is stored. What was offered is kept until the next one is, which may be prepared already."""
-        self._stored, self._offered = self._offered, {}
+    def discard_stored(self) -> None:
+        """Note that a batch was stored. The next one may be prepared already, so its fingerprints are kept."""
+        self._given_before, self._given = self._given, {}
 
     def hash_waiting(self) -> None:
-        """Hash what waits. Blocks for that: microseconds a message, and a millisecond a megabyte not seen before."""
-        if not self.waiting:
+        """Hash what waits. Blocks for microseconds a message, and a millisecond a megabyte of new text."""
+        if not self._waiting:
             return
         with self._lock:
-            digests = self._ready()
-            while self.waiting:
-                entry = self.waiting.popleft()
+            digests = self._load_key()
+            while self._waiting:
+                request = self._waiting.popleft()
                 if digests is None:
                     continue
-                if len(self._made) >= _MOST_MADE:
+                if len(self._hashed) >= _MAX_HASHED:
                     self.dropped += 1
                     continue
-                with contextlib.suppress(IndexError):
-                    self._hash(digests, *entry)
-            self.room = _MOST_TOKENS  # what the calling threads add meanwhile is forgotten; the next round counts anew
+                self._hash(digests, request)
+            self._room = _MAX_WAITING_TOKENS  # an add at this moment is not counted, which the next round corrects
 
-    def _hash(
-        self,
-        digests: Digests,
-        number: int,
-        api: str,
-        place: str,
-        body: dict[str, Any],
-        count: int | None,
-        response_id: str | None,
-    ) -> None:
+    def _hash(self, digests: Digests, request: _Request) -> None:
         try:
-            if count is not None:
-                name = _TURNS.get(api, "input")
-                turns = body[name]
-                if len(turns) < count:
-                    raise ValueError("the list of messages was shortened since")
-                body[name] = turns[:count]
-            fingerprint = of_request(api, body, digests, response_id if api == "responses" else None)
-            self._made[number] = self._encoder.encode(self._run(place), number, fingerprint)
-        except Exception as exc:  # what no server takes either; the call is recorded all the same
+            body = request.body
+            if request.turn_count is not None:
+                field = _turns_field(request.api)
+                turns = body[field]
+                if len(turns) < request.turn_count:
+                    raise ValueError("the program shortened the list of messages after the call")
+                body[field] = turns[: request.turn_count]
+            response_id = request.response_id if request.api == "responses" else None
+            fingerprint = fingerprint_request(request.api, body, digests, response_id)
+            run = _run_of(request.run_context)
+            self._hashed[request.number] = self._encoder.encode(run, request.number, fingerprint)
+        except Exception as exc:  # a body that no server accepts; the call is recorded without a fingerprint
             logger.debug("a prompt has no fingerprint: %s", type(exc).__name__)
 
-    def _run(self, place: str) -> tuple[str, str]:
-        run = self._runs.get(place)
-        if run is None:
-            values = json.loads(place)
-            run = (values["query_id"], values["run_id"])
-            if len(self._runs) >= _MOST_RUNS:
-                self._runs.clear()
-            self._runs[place] = run
-        return run
-
-    def _ready(self) -> Digests | None:
-        if self._digests is None and not self._off:
+    def _load_key(self) -> Digests | None:
+        if self._digests is None and not self._is_off:
             try:
                 self._digests = Digests(installation_key(self._folder, self._secret))
             except OSError as exc:
-                self._off = True
+                self._is_off = True
                 logger.warning(
-                    "calls are recorded without fingerprints, so that misses of the cache cannot be explained: %s: %s",
-                    self._folder / _FILE,
+                    "calls are recorded without fingerprints, so cache misses cannot be explained: %s: %s",
+                    self._folder / KEY_FILE,
                     exc.strerror or exc,
                 )
             except Exception as exc:
-                self._off = True
-                _guard.report("reading the secret of fingerprints", exc)
+                self._is_off = True
+                guard.report("reading the fingerprint key", exc)
         return self._digests
 
 
-def installation_key(folder: Path, secret: str | None = None) -> bytes:
-    """The secret of this installation; made, once for all its processes, where there is none.
-
-    Raises:
-        OSError: The file can be neither read nor made.
-    """
-    if secret:
-        return blake2b(secret.encode(), digest_size=_KEY_BYTES).digest()
-    path = folder / _FILE
-    with contextlib.suppress(FileNotFoundError):
-        return _read(path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = folder / f".{_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-        with contextlib.suppress(FileExistsError):  # another process was first: its secret is the one
-            os.link(temporary, path)  # whole, or not at all
-    finally:
-        temporary.unlink()
-    return _read(path)
+def _turns_field(api: str) -> str:
+    """Return the name of the field that contains a request's messages or items."""
+    return "messages" if api == "chat.completions" else "input"
 
 
-def key_facts(folder: Path) -> dict[str, Any]:
-    """Where the secret of this installation is kept; not the secret. Reads a file, and makes none.
-
-    Returns:
-        ``key`` (the file), ``key_made`` (whether there is one yet) and ``key_error`` (why it cannot be used, or None).
-    """
-    path = folder / _FILE
-    made, error = True, None
-    try:
-        _read(path)
-    except FileNotFoundError:
-        made = False
-    except OSError as exc:
-        error = exc.strerror or str(exc)
-    return {"key": str(path), "key_made": made, "key_error": error}
-
-
-def _read(path: Path) -> bytes:
-    key = path.read_bytes()
-    if len(key) != _KEY_BYTES:
-        raise OSError(None, f"expected {_KEY_BYTES} bytes, found {len(key)}; delete it to have a new one made")
-    return key
+@lru_cache(maxsize=4096)
+def _run_of(run_context: str) -> tuple[str, str]:
+    """Return the query and the run of a run context, which also contains what differs between the calls of a run."""
+    values = json.loads(run_context)
+    return values["query_id"], values["run_id"]

@@ -1,11 +1,11 @@
-"""What a prompt was, without its content: a keyed hash and a size for each of its segments. Pure.
+"""The fingerprint of a prompt: a keyed hash and a size for each of its segments, without the content. Pure.
 
-A provider's cache reads the longest beginning of a prompt that it has seen before, so what matters of a prompt is the
-order of its parts and whether each is the same as before. A **segment** is one tool definition, the response format, or
-one part of one message; it is kept as its kind, its size in characters and five bytes of a BLAKE2b hash under a secret
-of this installation. Nothing of the text can be had back, and without the secret not even a guess can be tested.
+A provider's cache reads the longest prefix of a prompt that it has stored, so the order of the parts matters, and
+whether each is the same as before. A **segment** is one tool definition, the response format, or one part of one
+message; its fingerprint is its kind, its size in characters, and five bytes of a BLAKE2b hash under the key of this
+installation. The text cannot be recovered, and without the key not even a guess can be tested.
 
-The order of segments is that in which prompts are rendered: tools, response format, instructions, then the messages.
+Segments are in the order in which providers render prompts: tools, response format, instructions, then the messages.
 
 Source: https://developers.openai.com/api/docs/guides/prompt-caching (messages, images, tools and output schemas are
 part of the prefix; ``prompt_cache_key``, ``prompt_cache_options``, ``prompt_cache_breakpoint``), read 2026-11-27;
@@ -21,12 +21,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-try:
-    from pydantic_core import to_json as _to_json
-except ImportError:  # openai with pydantic 1
-    _to_json = None  # type: ignore[assignment]
+from pydantic_core import to_json
 
-__all__ = ["DIGEST_BYTES", "KINDS", "Digests", "Fingerprint", "Segment", "of_request"]
+__all__ = ["DIGEST_BYTES", "KINDS", "Digests", "Fingerprint", "Segment", "fingerprint_request"]
 
 KINDS = (
     "other",
@@ -41,12 +38,11 @@ KINDS = (
     "conversation",
     "prompt_template",
 )
-"""The kinds of segments; the number of a kind is its place here, so new ones go to the end."""
+"""The kinds of segments. A kind is stored as its index here, so new ones go to the end."""
 
-_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 DIGEST_BYTES = 5
-_MARKS = ("prompt_cache_breakpoint", "cache_control")
-_MOST_REMEMBERED = 8_192
+_BREAKPOINT_FIELDS = ("prompt_cache_breakpoint", "cache_control")
+_MAX_REMEMBERED = 8_192
 
 
 class Segment(NamedTuple):
@@ -54,10 +50,10 @@ class Segment(NamedTuple):
 
     Attributes:
         kind: One of :data:`KINDS`.
-        message: The number of its message, from 0; None for what is in none.
-        size: Characters, as sent; 0 where the text is at the server (``previous_response``, ``conversation``).
+        message: The index of its message, from 0; None if it belongs to none.
+        size: Characters, as sent; 0 if the server has the text (``previous_response``, ``conversation``).
         digest: Five bytes; equal for equal segments of one installation.
-        breakpoint: The request asks the cache to end a prefix after it.
+        breakpoint: The request asks the cache to end a prefix after this segment.
     """
 
     kind: str
@@ -69,15 +65,15 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a prompt was.
+    """The fingerprint of a prompt.
 
     Attributes:
         segments: In the order in which the prompt is rendered.
-        cache_key: Four bytes for the ``prompt_cache_key`` of the request; None where it had none.
-        retention: What the request says of how long: ``in_memory`` or ``24h``; None where it says nothing.
-        explicit: The request switches the provider's own breakpoint off (``prompt_cache_options.mode``).
-        response: Five bytes for the id of the response, which a later ``previous_response`` segment has as its digest.
-        installation: Two bytes for the secret: fingerprints of two installations cannot be compared.
+        cache_key: Four bytes for the request's ``prompt_cache_key``; None if it had none.
+        retention: The cache retention that the request asked for, ``in_memory`` or ``24h``; None if it named none.
+        explicit: The request switched the provider's automatic breakpoint off (``prompt_cache_options.mode``).
+        response: Five bytes for the id of the response; a later ``previous_response`` segment has the same digest.
+        installation: Two bytes for the key; fingerprints of two installations cannot be compared.
     """
 
     segments: tuple[Segment, ...]
@@ -89,13 +85,12 @@ class Fingerprint:
 
 
 class Digests:
-    """Hashes text under a secret; remembers, without their text, those it met.
+    """Hashes text under a key, and remembers the digests of recent texts without the texts.
 
-    Conversations send the same messages again and again, and a string knows its own hash, so most of a prompt is not
-    read a second time.
+    Conversations send the same messages again, and a string caches its own hash, so most of a prompt is not read twice.
 
     Args:
-        key: The secret, 16 to 64 bytes.
+        key: The secret key, 16 to 64 bytes.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -104,57 +99,59 @@ class Digests:
         self.installation = blake2b(b"installation", digest_size=2, key=key).digest()
 
     def of_text(self, domain: str, text: str) -> bytes:
-        """Five bytes for a text; a domain keeps equal texts of different meaning apart."""
-        # Python's own hash is 64 bits under a random key of the process: two texts of one length do not share it.
+        """Return five bytes for a text. Equal texts in different domains have different digests."""
+        # Python's hash has 64 bits and a random key per process: two texts of one length do not collide.
         known = (domain, hash(text), len(text))
         found = self._known.get(known)
         if found is None:
             found = self.of_bytes(domain, text.encode("utf-8", "surrogatepass"))
-            if len(self._known) >= _MOST_REMEMBERED:
+            if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
             self._known[known] = found
         return found
 
     def of_bytes(self, domain: str, data: bytes, size: int = DIGEST_BYTES) -> bytes:
-        """The same of bytes, not remembered."""
+        """Return ``size`` bytes for data, without remembering them."""
         hashed = blake2b(domain.encode() + b"\0", digest_size=size, key=self._key)
         hashed.update(data)
         return hashed.digest()
 
 
-def of_request(api: str, body: Mapping[str, Any], digests: Digests, response_id: str | None = None) -> Fingerprint:
-    """The fingerprint of a request.
+def fingerprint_request(
+    api: str, body: Mapping[str, Any], digests: Digests, response_id: str | None = None
+) -> Fingerprint:
+    """Return the fingerprint of a request.
 
     Args:
         api: ``chat.completions``, ``responses``, ``responses.compact`` or ``completions``.
-        body: What was sent. Neither consumed nor changed; what is in it may be dicts or the SDK's objects.
-        digests: Hashes under the installation's secret.
-        response_id: The id of the answer.
+        body: The request. Neither consumed nor changed; it may contain dicts or objects of the SDK.
+        digests: Hashes under the installation's key.
+        response_id: The id of the response.
 
     Raises:
-        Exception: The body is nothing that a server would take either.
+        Exception: No server would accept the body.
     """
-    reader = _Reader(digests)
+    collector = _SegmentCollector(digests)
     for tool in _items(body.get("tools")):
-        reader.whole("tool_definition", None, tool)
-    for function in _items(body.get("functions")):  # before tools
-        reader.whole("tool_definition", None, function)
+        collector.whole("tool_definition", None, tool)
+    for function in _items(body.get("functions")):  # the predecessor of tools
+        collector.whole("tool_definition", None, function)
     text = _plain(body.get("text"))
     wanted = _plain(body.get("response_format"))
     form = wanted if wanted is not None else (text.get("format") if isinstance(text, Mapping) else None)
     if form is not None and _plain(form) != {"type": "text"}:
-        reader.whole("response_format", None, form)
+        collector.whole("response_format", None, form)
     if api == "chat.completions":
-        reader.messages(_items(body.get("messages")))
+        collector.messages(_items(body.get("messages")))
     elif api == "completions":
-        reader.prompt(body.get("prompt"))
+        collector.prompt(body.get("prompt"))
     else:
-        reader.response(body)
+        collector.response(body)
     options = _plain(body.get("prompt_cache_options"))
     options = options if isinstance(options, Mapping) else {}
     key, retention = body.get("prompt_cache_key"), body.get("prompt_cache_retention")
     return Fingerprint(
-        tuple(reader.segments),
+        tuple(collector.segments),
         digests.of_bytes("key", key.encode("utf-8", "surrogatepass"), 4) if isinstance(key, str) and key else None,
         retention if retention in ("in_memory", "24h") else None,
         options.get("mode") == "explicit",
@@ -163,47 +160,47 @@ def of_request(api: str, body: Mapping[str, Any], digests: Digests, response_id:
     )
 
 
-class _Reader:
-    """Collects segments."""
+class _SegmentCollector:
+    """Collects the segments of one request."""
 
     def __init__(self, digests: Digests) -> None:
         self._digests = digests
         self.segments: list[Segment] = []
 
     def text(self, kind: str, message: int | None, text: str, more: str = "", *, marked: bool = False) -> None:
-        """A text; ``more`` is what else is said of it, such as whose it is."""
+        """Add a text; ``more`` are the other fields of its message, such as a name."""
         digest = self._digests.of_text(kind + more, text)
         self.segments.append(Segment(kind, message, len(text), digest, marked))
 
     def whole(self, kind: str, message: int | None, value: Any) -> None:
-        """A value that is a segment as it stands."""
+        """Add a value that is one segment."""
         value = _plain(value)
-        marked = isinstance(value, Mapping) and any(value.get(mark) for mark in _MARKS)
+        marked = isinstance(value, Mapping) and any(value.get(mark) for mark in _BREAKPOINT_FIELDS)
         if marked:
-            value = {name: item for name, item in value.items() if name not in _MARKS}
+            value = {name: item for name, item in value.items() if name not in _BREAKPOINT_FIELDS}
         self.text(kind, message, _rendered(value), marked=marked)
 
-    def at_the_server(self, kind: str, value: Any) -> None:
-        """What is not sent but named; its size is not known."""
+    def reference(self, kind: str, value: Any) -> None:
+        """Add text that the server has and the request only names; its size is unknown."""
         domain = "response" if kind == "previous_response" else kind
         named = value if isinstance(value, str) else _rendered(_plain(value))
         self.segments.append(Segment(kind, None, 0, self._digests.of_text(domain, named)))
 
     def messages(self, messages: Iterable[Any]) -> None:
-        """The messages of a chat."""
+        """Add the messages of a chat."""
         for number, message in enumerate(messages):
             self.message(number, _plain(message))
 
     def message(self, number: int, message: Any) -> None:
-        """One message: a segment for each part of its content, each tool call, and what else it says."""
+        """Add a message: a segment for each part of its content and each tool call."""
         if not isinstance(message, Mapping):
             self.whole("other", number, message)
             return
         role = message.get("role")
-        kind = role if role in _NUMBER else ("tool" if role == "function" else "other")
+        kind = role if role in KINDS else ("tool" if role == "function" else "other")
         before = len(self.segments)
         content = message.get("content")
-        if len(message) == 2 and type(content) is str:  # as most are
+        if len(message) == 2 and type(content) is str:  # the usual message
             self.text(kind, number, content)
             return
         rest = {
@@ -211,10 +208,10 @@ class _Reader:
             for name, value in message.items()
             if value is not None
             and value != []
-            and name not in ("role", "content", "tool_calls", "type", "status", *_MARKS)
+            and name not in ("role", "content", "tool_calls", "type", "status", *_BREAKPOINT_FIELDS)
         }
         more = _rendered(rest) if rest else ""
-        marked = any(message.get(mark) for mark in _MARKS)
+        marked = any(message.get(mark) for mark in _BREAKPOINT_FIELDS)
         if isinstance(content, str):
             if content or more:
                 self.text(kind, number, content, more, marked=marked)
@@ -223,21 +220,21 @@ class _Reader:
                 self.part(kind, number, _plain(part), more)
         for call in _items(message.get("tool_calls")):
             self.whole(kind, number, call)
-        if len(self.segments) == before:  # a message that says nothing is a message
+        if len(self.segments) == before:  # an empty message is a segment, too
             self.text(kind, number, "", more)
         elif marked and not isinstance(content, str):
             self.segments[-1] = self.segments[-1]._replace(breakpoint=True)
 
     def part(self, kind: str, number: int, part: Any, more: str) -> None:
-        """One part of a message's content; a text is the same however it is wrapped."""
-        of_text = isinstance(part, Mapping) and part.get("type") in ("text", "input_text", "output_text")
-        if of_text and isinstance(text := part.get("text"), str):
-            self.text(kind, number, text, more, marked=any(part.get(mark) for mark in _MARKS))
+        """Add one part of a message's content; a text has the same digest in every form."""
+        is_text = isinstance(part, Mapping) and part.get("type") in ("text", "input_text", "output_text")
+        if is_text and isinstance(text := part.get("text"), str):
+            self.text(kind, number, text, more, marked=any(part.get(mark) for mark in _BREAKPOINT_FIELDS))
         else:
             self.whole(kind, number, part)
 
     def prompt(self, prompt: Any) -> None:
-        """The prompt of a legacy completion: a text, several, or tokens."""
+        """Add the prompt of a legacy completion: a text, several texts, or token ids."""
         if isinstance(prompt, str):
             self.text("user", 0, prompt)
         elif isinstance(prompt, Sequence) and prompt and all(isinstance(each, str) for each in prompt):
@@ -247,7 +244,7 @@ class _Reader:
             self.whole("user", 0, prompt)
 
     def response(self, body: Mapping[str, Any]) -> None:
-        """The input of a response."""
+        """Add the input of a response."""
         if (instructions := body.get("instructions")) is not None:
             if isinstance(instructions, str):
                 self.text("system", None, instructions)
@@ -255,9 +252,9 @@ class _Reader:
                 self.whole("system", None, instructions)
         for kind, name in (("prompt_template", "prompt"), ("conversation", "conversation")):
             if (value := body.get(name)) is not None:
-                self.at_the_server(kind, value)
+                self.reference(kind, value)
         if (previous := body.get("previous_response_id")) is not None:
-            self.at_the_server("previous_response", previous)
+            self.reference("previous_response", previous)
         given = body.get("input")
         if isinstance(given, str):
             self.text("user", 0, given)
@@ -266,10 +263,10 @@ class _Reader:
             self.item(number, _plain(item))
 
     def item(self, number: int, item: Any) -> None:
-        """One item of the input of a response."""
+        """Add one item of the input of a response."""
         kind = item.get("type") if isinstance(item, Mapping) else None
         if isinstance(item, Mapping) and "role" in item and kind in (None, "message"):
-            # The id is the server's; the same text sent without it is the same text.
+            # The server assigned the id; the text is the same without it.
             self.message(number, {name: value for name, value in item.items() if name != "id"})
         elif isinstance(kind, str) and kind.endswith("_output"):
             self.whole("tool", number, item)
@@ -280,12 +277,12 @@ class _Reader:
 
 
 def _items(value: Any) -> Iterable[Any]:
-    """What can be walked without using it up."""
+    """Return a list or tuple as it is, anything else as no items: an iterator must not be consumed."""
     return value if isinstance(value, (list, tuple)) else ()
 
 
 def _plain(value: Any) -> Any:
-    """A dict for an object of the SDK; anything else as it is."""
+    """Convert an object of the SDK to a dict; return anything else as it is."""
     dump: Callable[..., Any] | None = getattr(value, "model_dump", None)
     return value if dump is None or isinstance(value, Mapping) else dump(exclude_unset=True, mode="json")
 
@@ -294,6 +291,6 @@ def _rendered(value: Any) -> str:
     if isinstance(value, str):
         return value
     try:
-        return str(_to_json(value, fallback=str), "utf-8")
-    except Exception:  # half a surrogate pair, or no pydantic 2
+        return str(to_json(value, fallback=str), "utf-8")
+    except Exception:  # half a surrogate pair
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)

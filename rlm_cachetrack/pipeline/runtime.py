@@ -111,7 +111,7 @@ class Runtime:
                 with no_fork():
                     from .rows import Rows
 
-                fingerprint_of = None if self.fingerprints is None else self.fingerprints.of
+                fingerprint_of = None if self.fingerprints is None else self.fingerprints.get
                 self._rows = Rows(book, packed=self._sink is None, fingerprint_of=fingerprint_of)
             return self._rows
 

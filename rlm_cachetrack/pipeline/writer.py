@@ -343,7 +343,7 @@ class Writer:
             raise
         journal.ack(batch)
         if self._fingerprints is not None:
-            self._fingerprints.stored()
+            self._fingerprints.discard_stored()
         self._note_success(stored)
 
     def _next_batch(self) -> Batch:

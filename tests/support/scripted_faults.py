@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from rlm_cachetrack.fingerprint.delta_codec import Encoder
-from rlm_cachetrack.fingerprint.segments import Digests, of_request
+from rlm_cachetrack.fingerprint.segments import Digests, fingerprint_request
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 WORDS = [f"word{number}" for number in range(2000)]
@@ -230,7 +230,7 @@ class Script:
 
     def _note(self, body: dict[str, Any], model: str, tokens: int, cached: int, verdict: str, lost: int) -> None:
         self.number += 1
-        fingerprint = of_request(self.shape.api, body, self.digests)
+        fingerprint = fingerprint_request(self.shape.api, body, self.digests)
         row = {
             "query_id": "q",
             "run_id": T0,

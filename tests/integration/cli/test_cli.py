@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, __version__
 from rlm_cachetrack.cli import app
-from rlm_cachetrack.fingerprint.hash_queue import installation_key
+from rlm_cachetrack.fingerprint.secret_key import installation_key
 from tests.conftest import _database
 
 MORNING = datetime(2026, 1, 10, 9, 0, 0, 250_000, tzinfo=UTC)
@@ -451,7 +451,7 @@ def test_doctor_tells_where_the_secret_of_fingerprints_is_and_not_what(
 
     file.write_bytes(b"short")
     facts, text = told()
-    assert facts["key_error"] == "expected 32 bytes, found 5; delete it to have a new one made"
+    assert facts["key_error"] == "expected 32 bytes, found 5; delete it to get a new one"
     assert "the secret key of the fingerprints cannot be used: expected 32 bytes, found 5" in text
     assert cli("doctor", "--db-url", db_url).exit_code == 1
 
@@ -557,7 +557,7 @@ def test_db_status_and_stop_where_no_server_was_ever_started() -> None:
 def test_help_and_version_load_neither_sdk_nor_driver_nor_price_table() -> None:
     program = """
 import sys
-from rlm_cachetrack.fingerprint.hash_queue import installation_key
+from rlm_cachetrack.fingerprint.secret_key import installation_key
 from rlm_cachetrack.cli import app
 for argument in ("--help", "--version"):
     try:

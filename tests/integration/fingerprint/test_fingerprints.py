@@ -1,4 +1,4 @@
-"""Fingerprints from a real call to the column: on every way, never in the way, and without any content."""
+"""Fingerprints from a real call to the column: for every kind of call, without any content, and never a hindrance."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from openai import APIConnectionError, AsyncOpenAI, OpenAI
 
 from rlm_cachetrack import flush, instrument, query_run, stats
 from rlm_cachetrack.fingerprint.delta_codec import decode_run
-from rlm_cachetrack.fingerprint.hash_queue import Fingerprints, installation_key
-from rlm_cachetrack.fingerprint.segments import Digests, Fingerprint, of_request
+from rlm_cachetrack.fingerprint.hash_queue import Fingerprints
+from rlm_cachetrack.fingerprint.secret_key import installation_key
+from rlm_cachetrack.fingerprint.segments import Digests, Fingerprint, fingerprint_request
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.support.memory import MemorySink
 
@@ -34,10 +35,10 @@ def stored(url: str) -> list[Fingerprint | None]:
 
 
 def expected(api: str, body: dict[str, Any], state: Path) -> tuple[Any, ...]:
-    return of_request(api, body, Digests(installation_key(state))).segments
+    return fingerprint_request(api, body, Digests(installation_key(state))).segments
 
 
-def test_every_way_to_call_gives_the_same_fingerprint(endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path) -> None:
+def test_every_kind_of_call_has_the_same_fingerprint(endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         chat: Any = client.chat.completions
@@ -69,7 +70,7 @@ async def test_async_calls_have_theirs(endpoint: SimulatedEndpoint, db_url: str)
     assert len({one.segments for one in found if one is not None}) == 20
 
 
-def test_a_list_that_goes_on_growing_is_as_it_was_sent(endpoint: SimulatedEndpoint, db_url: str) -> None:
+def test_a_message_list_that_grows_is_hashed_as_it_was_sent(endpoint: SimulatedEndpoint, db_url: str) -> None:
     messages: list[Any] = [{"role": "user", "content": "first"}]
     with OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=db_url)
@@ -83,7 +84,7 @@ def test_a_list_that_goes_on_growing_is_as_it_was_sent(endpoint: SimulatedEndpoi
     assert all(b.segments[: len(a.segments)] == a.segments for a, b in pairwise(found) if a and b)
 
 
-def test_a_failed_call_has_one(endpoint: SimulatedEndpoint, db_url: str) -> None:
+def test_a_failed_call_has_a_fingerprint(endpoint: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="k", max_retries=0) as client:
         instrument(client, store=db_url)
         nobody = client.with_options(base_url="http://127.0.0.1:9/v1")
@@ -94,7 +95,7 @@ def test_a_failed_call_has_one(endpoint: SimulatedEndpoint, db_url: str) -> None
     assert len(found[-1].segments) == 2
 
 
-def test_nothing_of_the_text_is_kept_anywhere(endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path) -> None:
+def test_no_text_is_stored_anywhere(endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)  # type: ignore[arg-type]
@@ -108,7 +109,7 @@ def test_nothing_of_the_text_is_kept_anywhere(endpoint: SimulatedEndpoint, db_ur
         assert word.encode() not in held
 
 
-def test_they_can_be_switched_off(endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path) -> None:
+def test_an_argument_switches_fingerprints_off(endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=db_url, fingerprints=False)
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)  # type: ignore[arg-type]
@@ -116,7 +117,7 @@ def test_they_can_be_switched_off(endpoint: SimulatedEndpoint, db_url: str, tmp_
     assert not list(tmp_path.rglob("fingerprint.key"))
 
 
-def test_the_environment_switches_them_off(
+def test_the_environment_switches_fingerprints_off(
     endpoint: SimulatedEndpoint, db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINTS", "0")
@@ -126,7 +127,7 @@ def test_the_environment_switches_them_off(
     assert stored(db_url) == [None]
 
 
-def test_a_secret_that_cannot_be_kept_costs_no_record_and_is_said_once(
+def test_a_damaged_key_is_logged_once_and_loses_no_record(
     endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").mkdir()
@@ -138,12 +139,12 @@ def test_a_secret_that_cannot_be_kept_costs_no_record_and_is_said_once(
             assert flush(20)
     assert stored(db_url) == [None] * 3
     assert [record.message for record in caplog.records if "fingerprint" in record.message] == [
-        "calls are recorded without fingerprints, so that misses of the cache cannot be explained: "
-        f"{tmp_path / 'state' / 'fingerprint.key'}: expected 32 bytes, found 7; delete it to have a new one made"
+        "calls are recorded without fingerprints, so cache misses cannot be explained: "
+        f"{tmp_path / 'state' / 'fingerprint.key'}: expected 32 bytes, found 7; delete it to get a new one"
     ]
 
 
-def test_a_sink_of_the_users_gets_them_too(endpoint: SimulatedEndpoint) -> None:
+def test_a_record_sink_gets_fingerprints(endpoint: SimulatedEndpoint) -> None:
     sink = MemorySink()
     with OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=sink)
@@ -155,31 +156,31 @@ def test_a_sink_of_the_users_gets_them_too(endpoint: SimulatedEndpoint) -> None:
 # -- the queue ----------------------------------------------------------------------------------------------------
 
 
-def test_what_waits_is_bounded_and_counted(tmp_path: Path) -> None:
+def test_the_queue_is_bounded_and_drops_are_counted(tmp_path: Path) -> None:
     queue = Fingerprints(tmp_path)
-    place = b'{"query_id":"q","run_id":"2026-03-02T00:00:00+00:00"}'
+    run_context = '{"query_id":"q","run_id":"2026-03-02T00:00:00+00:00"}'
     body = {"messages": [{"role": "user", "content": "x"}]}
     for number in range(5_000):
-        queue.add(number, "chat.completions", place, body, None, None)
+        queue.add(number, "chat.completions", run_context, body, None, None)
     assert queue.dropped == 5_000 - 4_096
-    assert queue.of(0) is not None
-    assert queue.of(4_999) is None
-    queue.add(5_000, "chat.completions", place, body, None, None)
-    assert queue.of(5_000) is not None
+    assert queue.get(0) is not None
+    assert queue.get(4_999) is None
+    queue.add(5_000, "chat.completions", run_context, body, None, None)
+    assert queue.get(5_000) is not None
 
 
-def test_one_that_is_offered_again_is_the_same(tmp_path: Path) -> None:
+def test_a_retried_call_has_the_same_fingerprint(tmp_path: Path) -> None:
     queue = Fingerprints(tmp_path)
-    place = b'{"query_id":"q","run_id":"2026-03-02T00:00:00+00:00"}'
+    run_context = '{"query_id":"q","run_id":"2026-03-02T00:00:00+00:00"}'
     for number in range(3):
         body = {"messages": [{"role": "user", "content": f"{n}"} for n in range(number + 1)]}
-        queue.add(number, "chat.completions", place, body, None, None)
-    first = [queue.of(number) for number in range(3)]
-    queue.stored()
-    assert [queue.of(number) for number in range(3)] == first
+        queue.add(number, "chat.completions", run_context, body, None, None)
+    first = [queue.get(number) for number in range(3)]
+    queue.discard_stored()
+    assert [queue.get(number) for number in range(3)] == first
 
 
-def test_stats_say_how_many_were_dropped(endpoint: SimulatedEndpoint, db_url: str) -> None:
+def test_stats_include_the_number_of_dropped_fingerprints(endpoint: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The event that wakes the writer: set from anywhere, also in the midst of its own ``set``."""
+"""The signal-safe event: may be set anywhere, even by a handler that interrupts ``set``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from rlm_cachetrack._process.signal_event import SignalSafeEvent
 
 
-def test_it_is_set_until_it_is_cleared() -> None:
+def test_the_event_is_set_until_it_is_cleared() -> None:
     event = SignalSafeEvent()
     assert not event.is_set()
     event.set()
@@ -22,7 +22,7 @@ def test_it_is_set_until_it_is_cleared() -> None:
     assert (event.is_set(), event.wait(0.01)) == (False, False)
 
 
-def test_setting_it_wakes_who_waits() -> None:
+def test_set_wakes_the_thread_that_waits() -> None:
     event = SignalSafeEvent()
     threading.Timer(0.05, event.set).start()
     began = time.monotonic()
@@ -31,7 +31,7 @@ def test_setting_it_wakes_who_waits() -> None:
 
 
 def interrupted_everywhere(work: Callable[[], None], handler: Callable[[], None]) -> None:
-    """Run ``work``, and ``handler`` wherever the interpreter would look for a signal in it: around each call."""
+    """Run ``work``, and ``handler`` around each call in it, where the interpreter checks for signals."""
     inside = []
 
     def look(frame: FrameType, what: str, argument: Any) -> None:
@@ -47,7 +47,7 @@ def interrupted_everywhere(work: Callable[[], None], handler: Callable[[], None]
         sys.setprofile(None)
 
 
-def test_a_signal_handler_in_the_midst_of_setting_it_does_not_wait_for_itself() -> None:
+def test_a_handler_that_interrupts_set_does_not_deadlock() -> None:
     event = SignalSafeEvent()
 
     def work() -> None:
@@ -60,7 +60,7 @@ def test_a_signal_handler_in_the_midst_of_setting_it_does_not_wait_for_itself() 
     assert not thread.is_alive()
 
 
-def test_no_set_goes_unseen_however_it_falls_into_a_clear() -> None:
+def test_no_set_is_lost_during_a_clear() -> None:
     event, done, seen = SignalSafeEvent(), 0, 0
 
     def set_often() -> None:
