@@ -51,7 +51,7 @@ class HourlyAggregate:
     def find(cls, connection: psycopg.Connection[Any]) -> HourlyAggregate | None:
         """The aggregate, None where ``cache_usage_hourly`` is an ordinary view. Blocks for one or two queries."""
         with connection.cursor(row_factory=tuple_row) as cursor:
-            if not (cursor.execute(_sql.query("timescale_is_here")).fetchone() or (False,))[0]:
+            if not (cursor.execute(_sql.query("timescale_installed")).fetchone() or (False,))[0]:
                 return None
             row = cursor.execute(_sql.query("hourly_aggregate")).fetchone()
         return None if row is None else cls(functions=row[0], may_refresh=row[1])

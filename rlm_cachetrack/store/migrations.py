@@ -281,7 +281,7 @@ def _upgrade_message(connection: psycopg.Connection[Any]) -> str:
 
 
 def _refuse_foreign_tables(connection: psycopg.Connection[Any]) -> None:
-    if rows := fetch(connection, "foreign_tables"):
+    if rows := fetch(connection, "existing_tables"):
         names = ", ".join(row[0] for row in rows)
         raise MigrationError(
             f"The database has existing tables not created by rlm_cachetrack: {names}. Rename them, or "

@@ -1,4 +1,4 @@
--- budget_delete: forget a budget.
+-- budget_delete: Delete a budget.
 -- Parameters: name TEXT.
--- Result:     the count of rows is 1, or 0 where there is none of the name.
+-- Result:     the row count is 1, or 0 if there is no such budget.
 DELETE FROM budgets WHERE name = %(name)s;

@@ -1,4 +1,4 @@
--- budget_store: set a budget, or change it.
+-- budget_store: Create a budget or change it.
 -- Parameters: name, period, model TEXT; amount_usd DOUBLE PRECISION.
 -- Result:     none.
 INSERT INTO budgets (name, amount_usd, period, model, changed_at)

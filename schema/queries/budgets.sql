@@ -1,4 +1,5 @@
--- budgets: the budgets, by name.
+-- budgets: Return all budgets, by name.
 -- Parameters: none.
--- Result:     name TEXT, amount_usd, period TEXT (day, week, month), model TEXT or NULL for all, changed_at TIMESTAMPTZ.
+-- Result:     name TEXT; amount_usd; period TEXT: day, week or month; model TEXT, NULL for all models; changed_at
+--             TIMESTAMPTZ.
 SELECT name, amount_usd, period, model, changed_at FROM budgets ORDER BY name;

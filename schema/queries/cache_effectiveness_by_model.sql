@@ -1,18 +1,18 @@
--- cache_effectiveness_by_model: how well the cache worked, by model.
+-- cache_effectiveness_by_model: Return calls, tokens, cost and hit rate by model.
 -- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; NULL for no bound. first_hour, last_hour
---             TIMESTAMPTZ: the whole hours between them are first_hour <= hour < last_hour, NULL for no bound; they are
---             read from cache_usage_hourly, the parts of hours before and after from the calls. Where there is no whole
---             hour, both are until.
--- Result:     a row a model, most prompt tokens first. avg_cache_hit_rate: 0-1, weighted by tokens over the calls that
---             reported, NULL when none did. *_cost, cost_savings: USD over the priced calls.
---             Reads cache_usage_hourly. Without a bound it reads the raw table where that is a view.
+--             TIMESTAMPTZ: the whole hours between them, first_hour <= hour < last_hour, NULL for no bound. Whole hours
+--             are read from cache_usage_hourly, the partial hours before and after them from the calls. Without a whole
+--             hour, both equal until.
+-- Result:     one row per model, most prompt tokens first. avg_cache_hit_rate: 0-1, weighted by tokens over the calls
+--             that reported, NULL if none did. *_cost, cost_savings: USD over the priced calls.
+-- Reads cache_usage_hourly. Without a bound it reads the raw table if that is a view.
 WITH parts AS (
     SELECT
         model,
         -- include: fragments/usage_of_hours.sql
     FROM cache_usage_hourly
     WHERE -- include: fragments/whole_hours.sql
-    GROUP BY 1  -- here already: by Citus on the shards
+    GROUP BY 1  -- so that Citus aggregates on the shards
     UNION ALL
     SELECT
         model,

@@ -1,6 +1,6 @@
--- calls_types: the types of the columns of llm_interactions.
+-- calls_types: Return the column types of llm_interactions.
 -- Parameters: none.
--- Result:     name TEXT, type TEXT, a row a column.
+-- Result:     one row per column: name TEXT, type TEXT.
 SELECT a.attname::text AS name, t.typname::text AS type
 FROM pg_attribute AS a
 JOIN pg_type AS t ON t.oid = a.atttypid

@@ -1,7 +1,9 @@
--- citus_nodes: the nodes of the cluster, and what they hold of this library's tables. Citus only; asks every node.
+-- citus_nodes: Return the nodes of the cluster and the size of this library's tables on each. Citus only; queries every
+--             node.
 -- Parameters: none.
--- Result:     a row a node, the coordinator first: node TEXT (host:port); coordinator, active, takes_shards BOOLEAN; shards
---             BIGINT: how many of llm_interactions; bytes BIGINT: of all tables of ours, indexes included.
+-- Result:     one row per node, the coordinator first: node TEXT (host:port); coordinator, active, takes_shards
+--             BOOLEAN; shards BIGINT: number of shards of llm_interactions; bytes BIGINT: size of all tables of this
+--             library, with indexes.
 SELECT
     n.nodename || ':' || n.nodeport AS node,
     n.groupid = 0 AS coordinator,

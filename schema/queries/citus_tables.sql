@@ -1,8 +1,8 @@
--- citus_tables: how this library's tables are spread over the nodes. Citus only.
+-- citus_tables: Return how this library's tables are distributed. Citus only.
 -- Parameters: none.
--- Result:     a row a table, by name: "table" TEXT; kind TEXT: distributed, or reference for one that is whole on every
---             node; "column" TEXT: by which it is distributed, NULL for none; shards BIGINT; colocation INTEGER: tables of
---             the same number have the rows of a query together.
+-- Result:     one row per table, by name: "table" TEXT; kind TEXT: distributed, or reference for a full copy on every
+--             node; "column" TEXT: distribution column, NULL if there is none; shards BIGINT; colocation INTEGER:
+--             tables with the same number keep the rows of a query on the same node.
 SELECT
     t.table_name::text AS "table", t.citus_table_type AS kind, nullif(t.distribution_column, '<none>') AS "column",
     t.shard_count::bigint AS shards, t.colocation_id AS colocation

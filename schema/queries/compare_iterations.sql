@@ -1,15 +1,14 @@
--- compare_iterations: what some runs did in each of their iterations, for runs beside each other.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ: as
---             runs_bounds gives them, NULL for no bound.
--- Result:     a row a run and iteration, in order: query_id, run_id, iteration (calls without one are numbered in order
---             of time, after the others), numbered (whether any call of it had one); calls, failed, unpriced: counts;
---             prompt_tokens, completion_tokens, cache_write_tokens; reported_prompt_tokens, cached_tokens: over the calls
---             that reported (NULL where none did); total_cost, original_cost: USD over the priced calls, NULL where none is;
---             ttft_ms, duration_ms: sums, over ttft_calls and duration_calls successful ones; models, providers, tiers:
---             TEXT[], in order.
---             priced_*: over the priced calls alone: priced_calls; priced_prompt, priced_cached, priced_written,
---             priced_completion: tokens; prompt_at_*: SUM(prompt_tokens * price / 1000) of each input price, USD;
---             cost_of_*: what each kind of token cost by the row's own prices, USD.
+-- compare_iterations: Return the figures of each iteration of some runs, to compare the runs.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
+--             as runs_bounds returns them, NULL for no bound.
+-- Result:     one row per run and iteration, in order: query_id, run_id, iteration (calls without one are numbered by
+--             time, after the others), numbered (whether a call of it had one); calls, failed, unpriced: counts;
+--             prompt_tokens, completion_tokens, cache_write_tokens; reported_prompt_tokens, cached_tokens: over the
+--             calls that reported, NULL if none did; total_cost, original_cost: USD over the priced calls, NULL if
+--             there is none; ttft_ms, duration_ms: sums over ttft_calls and duration_calls successful calls; models,
+--             providers, tiers: sorted TEXT[]. priced_*: over the priced calls only: priced_calls; priced_prompt,
+--             priced_cached, priced_written, priced_completion: tokens; prompt_at_*: USD of all prompt tokens at each
+--             input price; cost_of_*: USD of each type of token at the prices of the row.
 WITH wanted AS (
     SELECT query_id, run_id
     FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[]) AS r (query_id, run_id)

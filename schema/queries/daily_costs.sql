@@ -1,8 +1,9 @@
--- daily_costs: what was used and what it cost, by day.
--- Parameters: since, until TIMESTAMPTZ: days with since <= day < until; model TEXT or NULL for all.
--- Result:     a row a day (UTC) with calls, in order: day TIMESTAMPTZ; interactions, unpriced_interactions, prompt_tokens,
---             reported_prompt_tokens (of the calls that reported their cache use), cached_tokens BIGINT; total_cost (USD,
---             0 where no call has a price), original_cost, compared_cost (USD, over the calls whose both costs are known).
+-- daily_costs: Return calls, tokens and cost by day.
+-- Parameters: since, until TIMESTAMPTZ: days with since <= day < until; model TEXT, NULL for all.
+-- Result:     one row per day (UTC) with calls, in order: day TIMESTAMPTZ; interactions, unpriced_interactions,
+--             prompt_tokens, reported_prompt_tokens (of the calls that reported their cache use), cached_tokens BIGINT;
+--             total_cost: USD, 0 if no call is priced; original_cost, compared_cost: USD over the calls whose costs are
+--             both known.
 SELECT
     date_trunc('day', bucket, 'UTC') AS day,
     sum(total_interactions)::bigint AS interactions,

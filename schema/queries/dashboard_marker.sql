@@ -1,10 +1,10 @@
--- dashboard_marker: something that differs when calls or runs came, changed or ended; asked four times a second while a page
---             is open, and before an answer is given from memory.
+-- dashboard_marker: Return a value that changes when calls or runs are stored, changed or deleted. An open page asks
+--             for it four times a second.
 -- Parameters: none.
 -- Result:     one row: marker TEXT. Reads the ends of two indexes, at most 5,000 calls of the last ten minutes by their
---             index, and the counters of rows that PostgreSQL keeps (of chunks too). Those see calls of long ago as well,
---             such as an import's, but a busy writer's only within ten seconds, and not at all on a standby or under
---             Citus, where such calls show with the page's refresh once a minute.
+--             index, and PostgreSQL's row counters (of chunks too). The counters show changes to older calls, such as
+--             those of an import. They lag by up to ten seconds for a busy writer, and show nothing on a standby or on
+--             Citus, where the page's refresh once a minute shows such calls.
 SELECT concat_ws(
     '/',
     (SELECT max(time) FROM llm_interactions),

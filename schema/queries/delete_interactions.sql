@@ -1,6 +1,6 @@
--- delete_interactions: delete the calls of a query, of one run of it, or from before a moment.
--- Parameters: query_id TEXT or NULL, run_id TIMESTAMPTZ or NULL, before TIMESTAMPTZ or NULL.
--- Result:     one row: interactions BIGINT, how many were deleted; hours TIMESTAMPTZ[], the hours they were in.
+-- delete_interactions: Delete the calls of a query, of one of its runs, or before a time.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ; NULL for any.
+-- Result:     one row: interactions BIGINT: number of deleted calls; hours TIMESTAMPTZ[]: the hours that they were in.
 WITH gone AS (
     DELETE FROM llm_interactions
     WHERE (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)

@@ -1,11 +1,11 @@
--- delete_optimizations: delete from token_cache_optimization what delete_runs deletes from query_run_summaries; to be run
--- before it, because when a run began and ended is known there.
--- Parameters: query_id TEXT or NULL, run_id TIMESTAMPTZ or NULL, before TIMESTAMPTZ or NULL.
--- Result:     none; the count of rows is the count of runs deleted.
+-- delete_optimizations: Delete the rows of token_cache_optimization whose runs delete_runs deletes. Run it first, as it
+--             needs their start and end from query_run_summaries.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ; NULL for any.
+-- Result:     none; the row count is the number of deleted runs.
 DELETE FROM token_cache_optimization AS o
 WHERE (%(query_id)s::text IS NULL OR o.query_id = %(query_id)s::text)
   AND (%(run_id)s::timestamptz IS NULL OR o.run_id = %(run_id)s::timestamptz)
-  AND NOT EXISTS (  -- a run that stays
+  AND NOT EXISTS (  -- the run is kept
       SELECT 1 FROM query_run_summaries AS r
       WHERE r.query_id = o.query_id AND r.run_id = o.run_id
         AND (

@@ -1,7 +1,7 @@
--- delete_runs: delete from query_run_summaries the runs of a query, one run, or those from before a moment; a run of which
--- calls are left stays. Their calls are looked for only where the run's last call is not from before the moment.
--- Parameters: query_id TEXT or NULL, run_id TIMESTAMPTZ or NULL, before TIMESTAMPTZ or NULL.
--- Result:     none; the count of rows is the count of runs deleted.
+-- delete_runs: Delete the runs of a query, one run, or the runs before a time, from query_run_summaries. A run that
+--             still has calls stays; its calls are looked up only if its last call is not before that time.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ; NULL for any.
+-- Result:     none; the row count is the number of deleted runs.
 DELETE FROM query_run_summaries AS r
 WHERE (%(query_id)s::text IS NULL OR r.query_id = %(query_id)s::text)
   AND (%(run_id)s::timestamptz IS NULL OR r.run_id = %(run_id)s::timestamptz)

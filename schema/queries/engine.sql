@@ -1,14 +1,14 @@
--- engine: what the server is.
+-- engine: Return the versions of the server and of its extensions.
 -- Parameters: none.
--- Result:     one row: server_version; timescale, citus: versions of the extensions in this database, NULL without;
---             timescale_licence: timescale (community) or apache; timescale_loaded: whether the server has loaded it;
---             timescale_offered: whether this role can create the extension in this database.
+-- Result:     one row: server_version; timescale, citus: versions of the extensions in this database, NULL if not
+--             installed; timescale_licence: timescale (community) or apache; timescale_loaded: whether the server has
+--             loaded it; timescale_offered: whether this role can create the extension in this database.
 SELECT
     split_part(current_setting('server_version'), ' ', 1) AS server_version,
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
     (SELECT extversion FROM pg_extension WHERE extname = 'citus') AS citus,
     current_setting('timescaledb.license', TRUE) AS timescale_licence,
-    -- shared_preload_libraries is for superusers to read; this setting exists where the loader was preloaded.
+    -- Only superusers can read shared_preload_libraries; this setting exists if the loader was preloaded.
     current_setting('timescaledb.disable_load', TRUE) IS NOT NULL AS timescale_loaded,
     EXISTS (
         SELECT 1

@@ -1,8 +1,9 @@
--- evolution: how the cache hit rate went over the iterations of one run, from its calls; also of a run in progress.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
---             no bound.
--- Result:     a row an iteration, in order: iteration, prompt_tokens, cached_tokens (NULL where no call reported), total_cost
---             (USD), cache_hit_rate: 0-1. Calls without an iteration are numbered in order of time, after the others.
+-- evolution: Return the cache hit rate by iteration of one run, computed from its calls; also of a run in progress.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds returns them, NULL
+--             for no bound.
+-- Result:     one row per iteration, in order: iteration, prompt_tokens, cached_tokens (NULL if no call reported),
+--             total_cost (USD), cache_hit_rate (0-1). Calls without an iteration are numbered by time, after the
+--             others.
 WITH calls AS (
     SELECT
         prompt_tokens, cached_tokens, total_cost,

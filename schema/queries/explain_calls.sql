@@ -1,7 +1,7 @@
--- explain_calls: the calls of some runs, as far as they tell how the cache was used.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ: as
---             runs_bounds gives them, NULL for no bound; limit BIGINT: at most so many, the newest.
--- Result:     columns of llm_interactions, the newest first; interaction_id TEXT. Served by the primary key.
+-- explain_calls: Return the calls of some runs, with the columns that explain their cache use.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
+--             as runs_bounds returns them, NULL for no bound; limit BIGINT: at most this many, the newest.
+-- Result:     columns of llm_interactions, newest first; interaction_id TEXT. Served by the primary key.
 WITH wanted AS (
     SELECT query_id, run_id
     FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[]) AS r (query_id, run_id)

@@ -1,6 +1,7 @@
--- explain_neighbours: the other runs that may have filled the cache for one: they called the same models shortly before.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ: the run; since, until TIMESTAMPTZ: when; models TEXT[]; limit BIGINT.
--- Result:     query_id, run_id, last_time: a row a run, the newest first. Served by idx_llm_time.
+-- explain_neighbours: Return the other runs that called the same models shortly before a run and so may have filled its
+--             cache.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ: the run; since, until TIMESTAMPTZ; models TEXT[]; limit BIGINT.
+-- Result:     one row per run, newest first: query_id, run_id, last_time. Served by idx_llm_time.
 SELECT query_id, run_id, max(time) AS last_time
 FROM llm_interactions
 WHERE time >= %(since)s::timestamptz AND time <= %(until)s::timestamptz

@@ -1,12 +1,13 @@
--- hourly_stale: of some hours, those that the continuous aggregate keeps materialized or may be at. TimescaleDB only.
--- Parameters: hours TIMESTAMPTZ[]: hours in which calls were stored, changed or deleted; committed already.
--- Result:     a row an hour, in order: hour TIMESTAMPTZ; kept BOOLEAN: it is below the watermark, up to which the view
---             reads what is materialized, and so is to be refreshed; watermark BIGINT, as TimescaleDB keeps it; busy
---             BOOLEAN: a refresh is just writing.
---             An hour above the watermark but below the invalidation threshold is summed from the calls. It must not be
---             refreshed: the watermark would pass hours before it that are not materialized. But a refresh that began
---             before the commit and is at this very hour does not see it.
---             Hours whose calls a retention policy drops are left out: refreshing one would forget what is known of it.
+-- hourly_stale: Of some hours, return those that the continuous aggregate has materialized or may be materializing.
+--             TimescaleDB only.
+-- Parameters: hours TIMESTAMPTZ[]: hours in which calls were stored, changed or deleted, in committed transactions.
+-- Result:     one row per hour, in order: hour TIMESTAMPTZ; kept BOOLEAN: it is below the watermark, so the view reads
+--             its materialized sums, which must be refreshed; watermark BIGINT, as TimescaleDB stores it; busy BOOLEAN:
+--             a refresh is running.
+-- An hour between the watermark and the invalidation threshold is summed from the calls. It must not be refreshed: the
+-- watermark would pass earlier hours that are not materialized. But a refresh that started before the commit and covers
+-- this hour does not see the commit.
+-- Hours whose calls a retention policy drops are omitted: a refresh would delete their sums.
 SELECT h.hour, h.hour < _timescaledb_functions.to_timestamp(known.watermark) AS kept, known.watermark, known.busy
 FROM unnest(%(hours)s::timestamptz[]) AS h (hour)
 CROSS JOIN (

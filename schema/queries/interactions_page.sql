@@ -1,9 +1,9 @@
--- interactions_page: calls, newest first, a page at a time.
--- Parameters: before_time TIMESTAMPTZ, before_id UUID: time and interaction_id of the last row of the page before; NULL
---             for the first page. model TEXT: only this model, NULL for all. limit BIGINT.
--- Result:     the columns of llm_interactions. A page costs the same however far it is from the first. Served by
---             idx_llm_time; in the columnstore, which is not ordered by time, the times of one day are read.
--- Where the page ends is found first: TimescaleDB reads day by day in the order of the time alone, not of both columns.
+-- interactions_page: Return a page of calls, newest first.
+-- Parameters: before_time TIMESTAMPTZ, before_id UUID: time and interaction_id of the last row of the previous page;
+--             NULL for the first page. model TEXT; NULL for all. limit BIGINT.
+-- Result:     the columns of llm_interactions. Every page takes the same time. Served by idx_llm_time; in the
+--             columnstore, which is not ordered by time, the times of one day are read.
+-- The end of the page is found first, because TimescaleDB reads chunk by chunk only in the order of time alone.
 WITH edge AS (
     SELECT min(time) AS time
     FROM (

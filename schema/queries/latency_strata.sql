@@ -1,10 +1,11 @@
--- latency_strata: how long calls took, cached against uncached, among calls that are alike.
--- Parameters: since, until TIMESTAMPTZ, model, query_id TEXT: NULL for no bound.
--- Result:     a row a stratum: provider, model, streamed (it has a time to first token), band (quarters of an octave of
---             prompt_tokens: floor(4 * log2)), and hit: 2 at least half of the prompt was cached, 0 nothing was, 1 between;
---             calls BIGINT, prompt_tokens BIGINT; ttft_log, ttft_log2, duration_log, duration_log2: SUM of the natural
---             logarithm of the milliseconds, and of its square. Successful calls that reported and took some time.
---             Reads the raw table: times are not in the hourly aggregate by length of prompt.
+-- latency_strata: Return latencies of cached and uncached calls, by groups of comparable calls.
+-- Parameters: since, until TIMESTAMPTZ; model, query_id TEXT; NULL for any.
+-- Result:     one row per group: provider; model; streamed: whether it has a time to first token; band: floor(4 *
+--             log2(prompt_tokens)); hit: 2 if at least half of the prompt was cached, 0 if nothing was, else 1; calls
+--             BIGINT, prompt_tokens BIGINT; ttft_log, ttft_log2, duration_log, duration_log2: SUM of the natural
+--             logarithm of the milliseconds, and of its square. Only successful calls with a duration that reported
+--             their cache use.
+-- Reads the raw table: the hourly aggregate has no latencies by length of prompt.
 SELECT
     coalesce(provider, '') AS provider,
     model,

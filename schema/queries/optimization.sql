@@ -1,6 +1,6 @@
--- optimization: what the cache saved in one run, as stored.
+-- optimization: Return what the cache saved in one run, as stored.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
--- Result:     one row, or none where none is stored. *_percentage: 0-100. *_cost, cost_savings: USD. Rates in
+-- Result:     one row, none if nothing is stored. *_percentage: 0-100. *_cost, cost_savings: USD. Rates in
 --             cache_evolution: 0-1.
 SELECT
     -- include: fragments/optimization_columns.sql

@@ -1,4 +1,5 @@
--- policy_columnstore_remove: leave calls in rows from now on; what is in the columnstore stays there. TimescaleDB only.
+-- policy_columnstore_remove: Remove the columnstore policy; calls that are in the columnstore stay there. TimescaleDB
+--             only.
 -- Parameters: none.
 -- Result:     none.
 CALL remove_columnstore_policy('llm_interactions', if_exists => TRUE);

@@ -1,7 +1,7 @@
--- policy_hourly_add: set the refresh policy of cache_usage_hourly. TimescaleDB only.
--- Parameters: start INTERVAL: only hours younger than this, NULL for all: to refresh an hour whose calls were deleted by
---             a retention policy would delete the hour.
--- Result:     one row without meaning.
+-- policy_hourly_add: Add the refresh policy of cache_usage_hourly. TimescaleDB only.
+-- Parameters: start INTERVAL: refresh only hours younger than this, NULL for all. To refresh an hour whose calls a
+--             retention policy dropped would delete its sums.
+-- Result:     one row; ignore it.
 SELECT add_continuous_aggregate_policy(
     'cache_usage_hourly',
     start_offset => %(start)s::interval,

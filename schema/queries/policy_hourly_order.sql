@@ -1,7 +1,7 @@
--- policy_hourly_order: let the refresh policy of cache_usage_hourly work from the oldest hour to the newest; why is said in
--- timescale/0005_hourly_oldest_first. TimescaleDB only.
+-- policy_hourly_order: Set the refresh policy of cache_usage_hourly to process the oldest hours first; see
+--             timescale/0005_hourly_oldest_first. TimescaleDB only.
 -- Parameters: none.
--- Result:     one row without meaning.
+-- Result:     one row; ignore it.
 SELECT alter_job(
     j.job_id,
     config => j.config || CASE

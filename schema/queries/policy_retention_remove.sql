@@ -1,4 +1,4 @@
--- policy_retention_remove: keep calls for ever. TimescaleDB only.
+-- policy_retention_remove: Remove the retention policy. TimescaleDB only.
 -- Parameters: none.
--- Result:     one row without meaning.
+-- Result:     one row; ignore it.
 SELECT remove_retention_policy('llm_interactions', if_exists => TRUE);

@@ -1,6 +1,6 @@
--- query_counts: how much deleting a query, or what is from before a moment, would delete; for asking first.
--- Parameters: query_id TEXT or NULL, run_id TIMESTAMPTZ or NULL, before TIMESTAMPTZ or NULL (on the time of the call).
--- Result:     one row: interactions, runs (those of which no call would be left, as in delete_runs).
+-- query_counts: Return how many calls and runs a deletion would delete, for its confirmation.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ (by time of the call); NULL for any.
+-- Result:     one row: interactions; runs: those that would have no call left, as in delete_runs.
 SELECT
     (
         SELECT count(*)

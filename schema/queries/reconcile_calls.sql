@@ -1,8 +1,8 @@
--- reconcile_calls: what is recorded, by day, model and service tier.
--- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; providers TEXT[]: only theirs, and calls of which
---             nobody knows the provider.
+-- reconcile_calls: Return recorded calls, tokens and cost by day, model and service tier.
+-- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; providers TEXT[]: only calls of these and of
+--             unknown providers.
 -- Result:     day TIMESTAMPTZ (UTC), model, service_tier TEXT, interactions, prompt_tokens, cached_tokens,
---             completion_tokens BIGINT, total_cost (USD, 0 where no call has a price), unpriced_interactions BIGINT.
+--             completion_tokens BIGINT, total_cost (USD, 0 if no call is priced), unpriced_interactions BIGINT.
 SELECT
     date_trunc('day', time, 'UTC') AS day,
     model,

@@ -1,6 +1,7 @@
--- reprice_advance: note that a batch is done.
--- Parameters: change_id BIGINT; interactions BIGINT: how many calls it looked at; last_time TIMESTAMPTZ, last_id UUID: the
---             last of them; changed, cost_before, cost_after, first_changed, last_changed: as reprice_batch gives them.
+-- reprice_advance: Record that a batch of a re-pricing is done.
+-- Parameters: change_id BIGINT; interactions BIGINT: number of calls in the batch; last_time TIMESTAMPTZ, last_id UUID:
+--             its last call; changed, cost_before, cost_after, first_changed, last_changed: as reprice_batch returns
+--             them.
 -- Result:     one row: looked_at, changed_interactions BIGINT.
 UPDATE price_changes SET
     looked_at = looked_at + %(interactions)s,

@@ -1,5 +1,6 @@
--- reprice_analyze: let the planner know how many calls a batch is, before they are undone.
+-- reprice_analyze: Update the planner's statistics before a re-pricing is undone.
 -- Parameters: none.
--- Result:     none. Without statistics it takes a batch for a single call and, in chunks that were compressed again, reads
---             the whole chunk for each. Autovacuum comes once a minute at most. Whoever may not analyze gets a warning.
+-- Result:     none. Without statistics the planner expects one call per batch and, in recompressed chunks, reads the
+--             whole chunk for each call; autovacuum runs only once a minute. A role without the right to analyze gets a
+--             warning.
 ANALYZE price_change_rows, price_change_runs;

@@ -1,7 +1,8 @@
--- reprice_apply: give the calls of a batch their new prices and costs.
--- Parameters: first_time, last_time TIMESTAMPTZ: of the batch, so that only their chunks are looked at (and decompressed).
+-- reprice_apply: Update the calls of a batch to their new prices and costs.
+-- Parameters: first_time, last_time TIMESTAMPTZ: time range of the batch, so that only its chunks are read and
+--             decompressed.
 -- Result:     none.
-WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_repriced)  -- Citus would look for it on its workers
+WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_repriced)  -- the workers of Citus do not have it
 UPDATE llm_interactions AS i SET
     prompt_token_price = s.new_prompt_price,
     cached_token_price = s.new_cached_price,

@@ -1,6 +1,6 @@
--- reprice_begin: note that a re-pricing begins.
+-- reprice_begin: Record the begin of a re-pricing.
 -- Parameters: pricing TEXT; since, until, model, query_id as in reprice_groups; rates JSONB as in reprice_difference;
---             total_interactions BIGINT: how many calls it will look at.
+--             total_interactions BIGINT: number of calls that it covers.
 -- Result:     change_id BIGINT.
 INSERT INTO price_changes (pricing, since, until, model, query_id, rates, total_interactions)
 VALUES (

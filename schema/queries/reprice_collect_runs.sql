@@ -1,4 +1,4 @@
--- reprice_collect_runs: list the runs of the calls that were changed, with what is stored of them.
+-- reprice_collect_runs: Save the runs of the changed calls with their stored figures.
 -- Parameters: change_id BIGINT.
 -- Result:     none.
 INSERT INTO price_change_runs (

@@ -1,9 +1,8 @@
--- reprice_difference: what a re-pricing would change, by model.
--- Parameters: rates JSONB: prices by model, provider and service_tier ('' for NULL), valid_from <= time <= valid_to and
---             above < prompt tokens <= up_to, USD per 1,000 tokens; since, until, model, query_id as in reprice_groups.
--- Result:     a row a model, most changed first: total_interactions, changed_interactions, unpriced_before,
---             unpriced_after (of calls that used something), cost_before, cost_after (USD over the priced calls).
---             Without a bound it reads the raw table.
+-- reprice_difference: Return what a re-pricing would change, by model.
+-- Parameters: those of fragments/repriceable.sql and fragments/rates.sql.
+-- Result:     one row per model, most changed first: total_interactions, changed_interactions; unpriced_before,
+--             unpriced_after: of calls that used tokens; cost_before, cost_after: USD over the priced calls.
+-- Without a bound it reads the raw table.
 WITH calls AS (
     SELECT
         query_id, run_id, time, interaction_id, model, provider, service_tier, success, prompt_tokens, cached_tokens,

@@ -1,5 +1,5 @@
--- reprice_lock: the state of a re-pricing, held until the end of the transaction: of two processes that continue the same
---               one, each batch is done by one.
+-- reprice_lock: Return a re-pricing and lock it until the end of the transaction, so that of two processes that
+--             continue it, only one processes each batch.
 -- Parameters: change_id BIGINT.
 -- Result:     one row or none: all columns of price_changes.
 SELECT * FROM price_changes WHERE change_id = %(change_id)s FOR UPDATE;

@@ -1,7 +1,7 @@
--- reprice_next: where the next batch of a re-pricing ends.
--- Parameters: after_time TIMESTAMPTZ, after_id UUID: the last call of the batch before, NULL for none; size BIGINT; since,
---             until, model, query_id as in reprice_groups.
--- Result:     one row: interactions BIGINT, first_time, last_time TIMESTAMPTZ, last_id UUID (NULL where none is left).
+-- reprice_next: Return the end of the next batch of a re-pricing.
+-- Parameters: after_time TIMESTAMPTZ, after_id UUID: last call of the previous batch, NULL for none; size BIGINT; and
+--             those of fragments/repriceable.sql.
+-- Result:     one row: interactions BIGINT, first_time, last_time TIMESTAMPTZ, last_id UUID (NULL if no call is left).
 WITH next AS (
     SELECT time, interaction_id
     FROM llm_interactions

@@ -1,7 +1,7 @@
--- reprice_optimizations: store the costs of the runs summed up again.
+-- reprice_optimizations: Update the costs of the optimizations of the runs in the table of reprice_stage_runs.
 -- Parameters: none.
 -- Result:     none.
-WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_resummed)  -- Citus would look for it on its workers
+WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_resummed)  -- the workers of Citus do not have it
 UPDATE token_cache_optimization AS o SET
     original_cost = s.original_cost,
     cached_cost = s.cached_cost,

@@ -1,6 +1,6 @@
--- reprice_runs_done: note which runs are summed up again; those without a call left, too.
+-- reprice_runs_done: Mark the runs of reprice_stage_runs as summed, and those that have no calls left.
 -- Parameters: change_id BIGINT; size BIGINT: as in reprice_stage_runs.
--- Result:     the count of rows is the count of runs.
+-- Result:     the row count is the number of runs.
 UPDATE price_change_runs AS p SET summed = TRUE
 FROM (
     -- include: fragments/runs_to_sum.sql

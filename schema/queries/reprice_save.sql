@@ -1,4 +1,4 @@
--- reprice_save: keep what the calls of a batch had before.
+-- reprice_save: Save the old prices and costs of the calls of a batch.
 -- Parameters: change_id BIGINT, batch INTEGER.
 -- Result:     none.
 INSERT INTO price_change_rows (

@@ -1,7 +1,8 @@
--- reprice_stage: the calls of a batch that the new prices change, with both, in a table as long as this transaction.
--- Parameters: rates, since, until, model, query_id as in reprice_difference; first_time, last_time TIMESTAMPTZ: the times of
---             the batch; after_time TIMESTAMPTZ, after_id UUID: the last call of the batch before, NULL for none;
---             last_id UUID: the batch's last call.
+-- reprice_stage: Create a temporary table, dropped at commit, of the calls of a batch that the new prices change, with
+--             old and new values.
+-- Parameters: those of fragments/repriceable.sql and fragments/rates.sql; first_time, last_time TIMESTAMPTZ: time range
+--             of the batch; after_time TIMESTAMPTZ, after_id UUID: last call of the previous batch, NULL for none;
+--             last_id UUID: last call of the batch.
 -- Result:     none.
 CREATE TEMPORARY TABLE rlm_cachetrack_repriced ON COMMIT DROP AS
 WITH calls AS (

@@ -1,5 +1,5 @@
--- reprice_stage_runs: sum up some of the runs again, in a table that lives as long as this transaction.
--- Parameters: change_id BIGINT; size BIGINT: how many runs at most.
+-- reprice_stage_runs: Create a temporary table, dropped at commit, of the new sums of the next runs of a re-pricing.
+-- Parameters: change_id BIGINT; size BIGINT: at most this many runs.
 -- Result:     none. *_cost, cost_savings: USD, over the same calls as in store_optimization and store_run_totals.
 CREATE TEMPORARY TABLE rlm_cachetrack_resummed ON COMMIT DROP AS
 SELECT

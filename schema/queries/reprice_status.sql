@@ -1,4 +1,4 @@
--- reprice_status: note how far a re-pricing is.
+-- reprice_status: Set the status of a re-pricing.
 -- Parameters: change_id BIGINT; status TEXT.
 -- Result:     none.
 WITH clock AS MATERIALIZED (SELECT now() AS moment)

@@ -1,5 +1,5 @@
--- reprice_undo: give the calls of a batch back what they had.
--- Parameters: change_id BIGINT, batch INTEGER; first_time, last_time TIMESTAMPTZ: of the batch.
+-- reprice_undo: Restore the prices and costs of the calls of a batch.
+-- Parameters: change_id BIGINT, batch INTEGER; first_time, last_time TIMESTAMPTZ: time range of the batch.
 -- Result:     none.
 UPDATE llm_interactions AS i SET
     prompt_token_price = s.prompt_token_price,

@@ -1,5 +1,5 @@
--- reprice_undo_optimizations: give the stored optimizations back what they had, to the last bit: summing the same costs
---                             again may round otherwise. Where calls came since, the new sums stay.
+-- reprice_undo_optimizations: Restore the stored optimizations exactly: the sum of the same costs may be rounded
+--             differently. Runs with newer calls keep their new sums.
 -- Parameters: change_id BIGINT.
 -- Result:     none.
 UPDATE token_cache_optimization AS o SET

@@ -1,4 +1,4 @@
--- reprice_undo_run_totals: the same for the totals of runs that have ended.
+-- reprice_undo_run_totals: Restore the stored costs of ended runs exactly. Runs with newer calls keep their new sums.
 -- Parameters: change_id BIGINT.
 -- Result:     none.
 UPDATE query_run_summaries AS r SET total_cost = s.total_cost

@@ -1,9 +1,9 @@
--- run_summary: the totals of one run, from its calls.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds gives them, NULL for
---             no bound.
--- Result:     one row, or none for an unknown run. *_tokens: sums. cache_hit_rate: 0-1, over the calls that reported
---             their cache use, NULL when none did. *_percentage: 0-100. *_cost: USD over the priced calls, NULL when
---             none is. *_ms: milliseconds.
+-- run_summary: Return the totals of one run, computed from its calls.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_bounds returns them, NULL
+--             for no bound.
+-- Result:     one row, none for an unknown run. *_tokens: sums. cache_hit_rate: 0-1 over the calls that reported their
+--             cache use, NULL if none did. *_percentage: 0-100. *_cost: USD over the priced calls, NULL if there is
+--             none. *_ms: milliseconds.
 WITH calls AS (
     SELECT
         -- include: fragments/interaction_counts.sql,

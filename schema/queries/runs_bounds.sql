@@ -1,6 +1,6 @@
--- runs_bounds: between which moments the calls of some runs lie.
+-- runs_bounds: Return the time range of the calls of some runs.
 -- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
--- Result:     one row: first_call, last_call TIMESTAMPTZ, both included; NULL where it is not known of one of them.
+-- Result:     one row: first_call, last_call TIMESTAMPTZ, both included; NULL if it is unknown for one of the runs.
 SELECT
     CASE WHEN count(s.first_call_time) = cardinality(%(query_ids)s::text[]) THEN min(s.first_call_time) END AS first_call,
     CASE WHEN count(s.last_call_time) = cardinality(%(query_ids)s::text[]) THEN max(s.last_call_time) END AS last_call

@@ -1,7 +1,7 @@
--- runs_newest_page: the newest runs, a page at a time, found by a part of their query_id.
+-- runs_newest_page: Return a page of runs, newest first.
 -- Parameters: search, state, limit: as in runs_page. after_time TIMESTAMPTZ, after_query_id TEXT, after_run_id
---             TIMESTAMPTZ: start_time and key of the last row of the page before; NULL for the first page.
--- Result:     as of runs_page; key is NULL. Served by idx_query_run_summaries_start.
+--             TIMESTAMPTZ: start_time and key of the last row of the previous page; NULL for the first page.
+-- Result:     as in runs_page; key is NULL. Served by idx_query_run_summaries_start.
 WITH page AS (
     SELECT s.query_id, s.run_id, s.start_time, s.end_time, s.status, t.state, s.first_call_time,
         s.last_call_time, s.total_interactions, s.failed_interactions, s.total_prompt_tokens,

@@ -1,12 +1,14 @@
--- runs_page: runs by a figure of theirs, a page at a time, found by a part of their query_id.
--- Parameters: search TEXT: in the query_id, in upper or lower case, as a LIKE pattern; NULL for all. state TEXT or
---             NULL: as in the result. sort TEXT: duration, calls, tokens, cost, saved, hit_rate or start. direction INTEGER: 1 highest first, -1
---             lowest first. after_key DOUBLE PRECISION, after_query_id TEXT, after_run_id TIMESTAMPTZ: of the last row of
---             the page before; NULL for the first page. limit BIGINT.
--- Result:     a row a run. state: as in runs_list. key is what it is sorted by, as after_key takes it. Runs are sorted
---             by the totals that were stored when they ended, and those that have none come last; what is shown is
---             the same, and for the others counted from the calls.
---             Reads the tables of runs, one row a run; the calls only of runs of the page that have no stored totals.
+-- runs_page: Return a page of runs, sorted by one of their figures.
+-- Parameters: search TEXT: part of the query_id, as a LIKE pattern without regard to case; NULL for all. state TEXT:
+--             see fragments/run_state.sql; NULL for any. sort TEXT: duration, calls, tokens, cost, saved, hit_rate or
+--             start. direction INTEGER: 1 highest first, -1 lowest first. after_key DOUBLE PRECISION, after_query_id
+--             TEXT, after_run_id TIMESTAMPTZ: of the last row of the previous page; NULL for the first page. limit
+--             BIGINT.
+-- Result:     one row per run; key is the value of the sort, for after_key. Runs are sorted by the totals that were
+--             stored when they ended; runs without stored totals come last, and their figures are computed from their
+--             calls.
+-- Reads one row per run from the tables of runs, and the calls only of those runs of the page that have no stored
+-- totals.
 WITH listed AS (
     SELECT
         s.query_id, s.run_id, s.start_time, s.end_time, s.status, s.first_call_time, s.last_call_time,

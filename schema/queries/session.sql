@@ -1,6 +1,6 @@
--- session: how this library's reads want their connection, said once when it is made.
+-- session: Set up a connection for reads.
 -- Parameters: none.
 -- Result:     none.
--- Reads here are short, but over many chunks their estimated cost lets PostgreSQL compile them first, which takes ten
--- times as long as running them (1,000,000 calls in 30 days: 209 ms a list of runs, of which 190 are compiling).
+-- Reads are short, but over many chunks their estimated cost makes PostgreSQL compile them, which takes ten times as
+-- long as running them (1,000,000 calls in 30 days: 190 of 209 ms for a list of runs).
 SET jit = off;

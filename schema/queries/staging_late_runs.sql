@@ -1,5 +1,5 @@
--- staging_late_runs: the runs of staged calls whose optimization is stored already, and so is to be computed again.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[] (of the staged calls).
+-- staging_late_runs: Of some runs, return those whose optimization is stored already and must be computed again.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
 -- Result:     query_id TEXT, run_id TIMESTAMPTZ.
 SELECT o.query_id, o.run_id
 FROM token_cache_optimization AS o

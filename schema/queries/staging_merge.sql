@@ -1,5 +1,5 @@
--- staging_merge: store what was staged, each call once, however often it is offered.
--- Parameters: none; {columns} is the list of columns, filled in by the store.
+-- staging_merge: Insert the staged calls, except those that are stored already.
+-- Parameters: none; {columns} is the list of columns.
 -- Result:     none.
 INSERT INTO llm_interactions ({columns})
 SELECT {columns} FROM rlm_cachetrack_staging

@@ -1,6 +1,6 @@
--- staging_runs: make sure that every run a stored call belongs to is listed, with the times of its first and last call.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[], first_calls, last_calls TIMESTAMPTZ[]: the runs, element by element,
---             and the times of the first and the last of their calls in this batch.
+-- staging_runs: Insert the runs of stored calls that are not listed yet, and extend the time ranges of the others.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[], first_calls, last_calls TIMESTAMPTZ[]: the runs, element by
+--             element, with the times of the first and last of their calls in this batch.
 -- Result:     none.
 INSERT INTO query_run_summaries AS s (query_id, run_id, start_time, first_call_time, last_call_time)
 SELECT query_id, run_id, least(run_id, first_call), first_call, last_call

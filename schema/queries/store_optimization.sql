@@ -1,9 +1,9 @@
--- store_optimization: compute what the cache saved in some runs, and store it; computing again gives the same row.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
---             first_call, last_call TIMESTAMPTZ: as runs_bounds gives them for all of these runs, NULL for no bound.
--- Result:     none. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}] in order of iteration;
---             calls without an iteration are numbered in order of time, after those that have one.
---             original_cost, cached_cost, cost_savings: USD over the calls whose both costs are known.
+-- store_optimization: Compute what the cache saved in some runs and store it; running it again stores the same row.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
+--             as runs_bounds returns them for these runs, NULL for no bound.
+-- Result:     none. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}] in order; see
+--             fragments/iteration_number.sql. original_cost, cached_cost, cost_savings: USD over the calls whose costs
+--             are both known.
 WITH runs AS (
     SELECT DISTINCT r.query_id, r.run_id
     FROM unnest(%(query_ids)s::text[], %(run_ids)s::timestamptz[]) AS r (query_id, run_id)

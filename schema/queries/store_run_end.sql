@@ -1,4 +1,4 @@
--- store_run_end: a run ended.
+-- store_run_end: Store the end of a run.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ, time TIMESTAMPTZ, status TEXT.
 -- Result:     none.
 INSERT INTO query_run_summaries AS s (query_id, run_id, start_time, end_time, status)

@@ -1,4 +1,4 @@
--- store_run_start: a run began; a run that is known keeps its status, and gets its metadata if it had none.
+-- store_run_start: Store the start of a run; a known run keeps its status, and its metadata if it has some.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ, time TIMESTAMPTZ, metadata JSONB.
 -- Result:     none.
 INSERT INTO query_run_summaries AS s (query_id, run_id, start_time, metadata)

@@ -1,6 +1,6 @@
--- store_run_totals: write the totals and latency percentiles of ended runs beside their start and end.
--- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element.
---             first_call, last_call TIMESTAMPTZ: as runs_bounds gives them for all of these runs, NULL for no bound.
+-- store_run_totals: Store the totals and latency percentiles of ended runs in query_run_summaries.
+-- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
+--             as runs_bounds returns them for these runs, NULL for no bound.
 -- Result:     none. *_cost: USD over the priced calls. *_ms: milliseconds.
 UPDATE query_run_summaries AS s SET
     total_interactions = t.total_interactions,

@@ -1,4 +1,4 @@
--- timescale_extension: create the extension in this database.
+-- timescale_extension: Create the extension TimescaleDB in this database.
 -- Parameters: none.
 -- Result:     none.
 CREATE EXTENSION IF NOT EXISTS timescaledb;

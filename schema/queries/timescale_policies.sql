@@ -1,9 +1,9 @@
--- timescale_policies: how the calls are kept. TimescaleDB only.
+-- timescale_policies: Return the chunks, columnstore and policies of llm_interactions. TimescaleDB only.
 -- Parameters: none.
--- Result:     one row, none where llm_interactions is no hypertable: chunk_interval INTERVAL; chunks BIGINT and
---             columnstore_chunks BIGINT, how many there are and are in the columnstore; columnstore BOOLEAN, whether it is
---             set up; segment_by, order_by TEXT; columnstore_after, retention_after, hourly_every INTERVAL: of the
---             policies, NULL without one; hourly TEXT: continuous aggregate or view.
+-- Result:     one row, none if llm_interactions is not a hypertable: chunk_interval INTERVAL; chunks,
+--             columnstore_chunks BIGINT: number of chunks, and of those in the columnstore; columnstore BOOLEAN:
+--             whether it is set up; segment_by, order_by TEXT; columnstore_after, retention_after, hourly_every
+--             INTERVAL: of the policies, NULL without one; hourly TEXT: continuous aggregate or view.
 SELECT
     d.time_interval AS chunk_interval,
     (SELECT count(*) FROM timescaledb_information.chunks AS c

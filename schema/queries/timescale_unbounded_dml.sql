@@ -1,4 +1,5 @@
--- timescale_unbounded_dml: let this transaction unpack as many rows of the columnstore as it needs. Without TimescaleDB it does nothing.
+-- timescale_unbounded_dml: Let this transaction decompress any number of rows of the columnstore. Without TimescaleDB
+--             it has no effect.
 -- Parameters: none.
--- Result:     one row without meaning. The default limit of 100,000 rows would refuse a late batch for ever.
+-- Result:     one row; ignore it. The default limit of 100,000 rows would reject a late batch at every attempt.
 SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', TRUE);

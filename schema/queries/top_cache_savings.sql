@@ -1,6 +1,6 @@
--- top_cache_savings: the runs in which the cache saved most, by cost.
+-- top_cache_savings: Return the runs with the highest cost savings.
 -- Parameters: limit BIGINT.
--- Result:     rows of optimization, highest cost_savings first (USD); runs without a known cost are left out.
+-- Result:     rows of optimization, highest cost_savings (USD) first; without the runs whose savings are unknown.
 SELECT
     -- include: fragments/optimization_columns.sql
 FROM token_cache_optimization

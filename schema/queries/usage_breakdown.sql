@@ -1,12 +1,13 @@
--- usage_breakdown: what was used in a range of time: in all, by bucket, and by provider and model.
--- Parameters: since, until TIMESTAMPTZ: since <= bucket < until, NULL for no bound; whole hours, whole minutes where unit
---             is minute. unit TEXT: minute, hour, day, week or month. model, provider TEXT: only theirs, NULL for all.
--- Result:     one row of kind total, a row of kind bucket a bucket (its beginning, UTC) and a row of kind model a provider
---             and model; a row of kind choice a provider and model of the range, chosen or not, whose figures are NULL.
---             cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over the priced calls. *_ms: ms.
--- Reads cache_usage_hourly; for minutes the calls themselves, served by idx_llm_time. Without a bound it reads the raw
--- table where the former is a view. What is grouped by is an expression that an index has, so that PostgreSQL knows how
--- few groups there will be: it would sort all calls on disk otherwise.
+-- usage_breakdown: Return the usage of a time range in total, by bucket, and by provider and model.
+-- Parameters: since, until TIMESTAMPTZ: since <= bucket < until, NULL for no bound; whole hours, or whole minutes if
+--             unit is minute. unit TEXT: minute, hour, day, week or month. model, provider TEXT; NULL for all.
+-- Result:     rows by kind. total: one row. bucket: one row per bucket, with its begin in UTC. model: one row per
+--             provider and model. choice: one row per provider and model of the range, also of those that are filtered
+--             out, with NULL figures. cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over
+--             the priced calls. *_ms: milliseconds.
+-- Reads cache_usage_hourly; for minutes the calls, served by idx_llm_time. Without a bound it reads the raw table if
+-- cache_usage_hourly is a view. It groups by expressions that have an index, so that PostgreSQL knows the number of
+-- groups; otherwise it would sort all calls on disk.
 WITH parts AS MATERIALIZED (
     SELECT
         date_trunc(%(unit)s::text, bucket, 'UTC') AS bucket, provider, model,
@@ -15,7 +16,7 @@ WITH parts AS MATERIALIZED (
     WHERE %(unit)s::text <> 'minute'
       AND (%(since)s::timestamptz IS NULL OR bucket >= %(since)s::timestamptz)
       AND (%(until)s::timestamptz IS NULL OR bucket < %(until)s::timestamptz)
-    GROUP BY 1, 2, 3  -- here already: by Citus on the shards
+    GROUP BY 1, 2, 3  -- so that Citus aggregates on the shards
     UNION ALL
     SELECT
         date_trunc('minute', time, 'UTC') AS bucket, provider, model,

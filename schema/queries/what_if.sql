@@ -1,10 +1,10 @@
--- what_if: what calls would have cost at other prices, or with another share of their input from the cache.
--- Parameters: rates JSONB as in reprice_difference; own BOOLEAN: take each call's own prices instead; hit_rate: 0-1, NULL for
---             what each call had; since, until TIMESTAMPTZ, model, query_id TEXT as in what_if_kinds.
--- Result:     a row a model, most costly first: total_interactions (calls that used something), compared_interactions
---             (those whose both costs are known), actual_cost, what_if_cost (USD, over these), prompt_tokens,
---             cached_tokens, what_if_cached_tokens, completion_tokens (over these, too).
---             Without a bound it reads the raw table.
+-- what_if: Return what calls would have cost at other prices, or with another share of cached tokens.
+-- Parameters: those of fragments/call_filters.sql and fragments/rates.sql; own BOOLEAN: use each call's own prices
+--             instead of rates; hit_rate: 0-1, NULL for the recorded cached tokens.
+-- Result:     one row per model, highest cost first: total_interactions: calls that used tokens; compared_interactions:
+--             calls whose costs are both known; and over these: actual_cost, what_if_cost (USD), prompt_tokens,
+--             cached_tokens, what_if_cached_tokens, completion_tokens.
+-- Without a bound it reads the raw table.
 WITH -- include: fragments/rates.sql,
 calls AS (
     SELECT

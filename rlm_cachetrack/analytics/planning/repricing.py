@@ -195,13 +195,13 @@ def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progre
                 progress(total - done, total)
         if state["status"] != "resumming":
             with session.transaction():
-                session.run("reprice_runs_again", change_id=wanted)
+                session.run("reprice_reset_runs", change_id=wanted)
                 session.run("reprice_status", change_id=wanted, status="resumming")
         _sum_runs(session, wanted)
         with session.transaction():
             session.run("reprice_undo_optimizations", change_id=wanted)
             session.run("reprice_undo_run_totals", change_id=wanted)
-            session.run("reprice_forget_runs", change_id=wanted)
+            session.run("reprice_delete_runs", change_id=wanted)
         _finish(session, wanted, "undone")
         return _state(session, wanted)
 
@@ -278,8 +278,8 @@ def _undo_batch(session: Session, change_id: int) -> int:
         if span["first_time"] is not None:
             session.run("timescale_unbounded_dml")
             session.run("reprice_undo", change_id=change_id, batch=batch, **span)
-        count = session.run("reprice_undone", change_id=change_id, batch=batch)
-        session.run("reprice_retreat", change_id=change_id)
+        count = session.run("reprice_delete_rows", change_id=change_id, batch=batch)
+        session.run("reprice_batch_undone", change_id=change_id)
         return count
 
 

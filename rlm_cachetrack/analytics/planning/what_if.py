@@ -90,7 +90,7 @@ def what_if(
     unknown: set[str] = set()
     book = None if own or prices is None else prices()
     if book is not None:
-        for kind in store.query("what_if_kinds", **which):
+        for kind in store.query("what_if_groups", **which):
             schedule = _schedule(book, kind, model, provider, tier)
             period = None if schedule is None else schedule.always or schedule.at(moment)
             if period is None:

@@ -18,7 +18,7 @@ unsaved AS MATERIALIZED (
 counted AS (
     SELECT c.*
     FROM unsaved AS u
-    CROSS JOIN LATERAL (  -- one run after the other, each by its key
+    CROSS JOIN LATERAL (  -- one index scan per run
         SELECT
             i.query_id, i.run_id,
             -- include: fragments/run_sums.sql,

@@ -1,4 +1,4 @@
--- foreign_tables: existing tables, views and indexes with the names of this library's.
+-- existing_tables: Return the existing tables, views and indexes that have the names of this library's.
 -- Parameters: none.
 -- Result:     name.
 SELECT name
