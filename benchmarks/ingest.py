@@ -156,9 +156,10 @@ def raw_copy(connection: psycopg.Connection[Any], blocks: list[bytes]) -> float:
 
 def ingest(url: str, journal: list[bytes]) -> float:
     with pipeline(url) as runtime:
-        rows, store = runtime.rows(), runtime.store()
+        builder, store = runtime.batch_builder(), runtime.store()
         batches = [
-            rows.build(Batch(journal[start : start + BATCH]).decode()).batch for start in range(0, len(journal), BATCH)
+            builder.build(Batch(journal[start : start + BATCH]).decode()).batch
+            for start in range(0, len(journal), BATCH)
         ]
         store.open()
         gc.collect()

@@ -236,7 +236,7 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "calls of one run, fresh": lambda: client.get_llm_interactions(*fresh),
         "calls of one run, columnstore": lambda: client.get_llm_interactions(*old),
         "optimization of one run": lambda: client.get_token_cache_optimization(*old),
-        "evolution of one run, columnstore": lambda: analytics.cache_evolution(store, *old),
+        "iterations of one run, columnstore": lambda: analytics.iterations_of_run(store, *old),
         "top savings": lambda: client.get_top_cache_savings(10),
         "by hour, 30 days": lambda: analytics.usage_over_time(store, unit="hour", **bounds),
         "by day, 30 days": lambda: analytics.usage_over_time(store, unit="day", **bounds),

@@ -2,24 +2,23 @@
 
 Prompts grow by what was answered and by tools' output, most of a prompt is read from the cache in steps of 128, some
 calls miss, some providers do not report, some calls fail, one in four is streamed; lengths, durations and costs are as
-varied as real ones, for what does not vary takes no space in a columnstore. A few hundred runs are made up once, packed
-for COPY, and given other times, ids and queries again and again, so that filling measures the server.
+varied as real ones, for what does not vary takes no space in a columnstore. A few hundred runs are made up once and
+given other times, ids and queries again and again, so that filling measures the server.
 """
 
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlm_cachetrack import RecordBatch
-from rlm_cachetrack.journal.call_event import kept_ms
+from rlm_cachetrack._process import uuid7
+from rlm_cachetrack.journal import kept_ms
 from rlm_cachetrack.pricing import amounts
-from rlm_cachetrack.records import COLUMNS, PackedRows, RunEnd, call_id_halves
-from rlm_cachetrack.store.binary_copy import pack_fields
+from rlm_cachetrack.records import COLUMNS, RunEnd
 
 CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
 # Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.
@@ -30,13 +29,8 @@ _MODELS = (
     ("deepseek-chat", "deepseek", 0.00027, 0.00007, 0.00027, 0.0011, False, 10),
     ("qwen3-32b", "unknown", 0.0, 0.0, 0.0, 0.0, False, 5),  # of a server of one's own: reports nothing, has no price
 )
-_BEFORE = ("time", "start_time", "end_time", "run_id", "interaction_id", "query_id")
-_AFTER = tuple(name for name in COLUMNS if name not in _BEFORE)
-_PREFIX = struct.Struct(
-    ">h iq iq iq iq iQQ i"
-)  # the count of fields, then each with its length; the query's text follows
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_EPOCH_UNIX = int(_EPOCH.timestamp())
+_INDEX = {name: COLUMNS.index(name) for name in COLUMNS}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -51,12 +45,11 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of a template: when it began and ended, in microseconds from its run's beginning, and the rest packed."""
+    """A call of a template: when it began and ended, in microseconds from its run's beginning, and its row."""
 
     begin: int
     end: int
-    packed: bytes
-    unique: int
+    row: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +76,37 @@ class Data:
         templates = _templates(self.kept)
         rng = random.Random(first)
         for begin in range(first, last, RUNS_A_BATCH):
-            calls, runs, hours, ends = [], {}, set(), []
+            calls, ends = [], []
             for number in range(begin, min(begin + RUNS_A_BATCH, last)):
                 key = self.run(number)
                 template = templates[rng.randrange(TEMPLATES)]
                 start = (key[1] - _EPOCH) // _MICROSECOND
-                calls += _rows(template, key[0].encode(), start, rng)
-                runs[key] = tuple(key[1] + timedelta(microseconds=template[place].begin) for place in (0, -1))
-                hours.update(moment.replace(minute=0, second=0, microsecond=0) for moment in runs[key])
+                calls += _rows(template, key, start, rng)
                 ends.append(RunEnd(*key, key[1] + timedelta(microseconds=template[-1].end)))
-            rows = [row for _, row in sorted(calls)]  # as they ended: the order of a journal
-            packed = PackedRows(_BEFORE + _AFTER, rows, runs, hours)  # type: ignore[arg-type]
-            yield RecordBatch(packed=[packed], run_ends=ends)
+            calls.sort(key=lambda call: call[0])  # as they ended: the order of a journal
+            yield RecordBatch([row for _, row in calls], run_ends=ends)
 
     def batches(self) -> Iterator[RecordBatch]:
         """All of them."""
         return self.part(0, self.runs)
 
 
-def _rows(template: list[_Call], query: bytes, start: int, rng: random.Random) -> list[tuple[int, bytes]]:
-    """When each call of a run ended, and its row."""
+def _rows(
+    template: list[_Call], key: tuple[str, datetime], start: int, rng: random.Random
+) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return when each call of a run ended, and its row."""
     number = rng.getrandbits(61)  # ids of one process count on from a random beginning
     found = []
     for place, call in enumerate(template):
-        moment = start + call.begin
-        high, low = call_id_halves((moment + _EPOCH_UNIX * 1_000_000) * 1000, number + place)
-        prefix = _PREFIX.pack(
-            len(COLUMNS), 8, moment, 8, moment, 8, start + call.end, 8, start, 16, high, low, len(query)
-        )
-        rest = call.packed
-        if call.unique >= 0:  # a request's id is its own
-            rest = rest[: call.unique] + b"%024x" % rng.getrandbits(96) + rest[call.unique + 24 :]
-        found.append((start + call.end, prefix + query + rest))
+        moment = _EPOCH + (start + call.begin) * _MICROSECOND
+        row = list(call.row)
+        row[_INDEX["time"]] = row[_INDEX["start_time"]] = moment
+        row[_INDEX["end_time"]] = _EPOCH + (start + call.end) * _MICROSECOND
+        row[_INDEX["query_id"]], row[_INDEX["run_id"]] = key
+        row[_INDEX["interaction_id"]] = uuid7((start + call.begin) * 1000, number + place)
+        if row[_INDEX["request_id"]] is not None:
+            row[_INDEX["request_id"]] = f"req_{rng.getrandbits(96):024x}"
+        found.append((start + call.end, tuple(row)))
     return found
 
 
@@ -183,10 +175,8 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
             values.update(
                 success=False, error_type="RateLimitError", error_message="Error code: 429", tool_call_count=0
             )
-        packed = pack_fields(_AFTER, [values.get(name) for name in _AFTER])
-        calls.append(
-            _Call(clock, clock + int(duration * 1000), packed, packed.find(b"req_") + 4 if kept.request_id else -1)
-        )
+        row = tuple([values.get(name) for name in COLUMNS])
+        calls.append(_Call(clock, clock + int(duration * 1000), row))
         clock += int(duration * 1000) + int(rng.expovariate(1 / 900_000))
         if not failed:
             before, prompt = prompt, prompt + answer - (thought or 0) + int(rng.lognormvariate(5.0, 1.2))

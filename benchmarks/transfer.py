@@ -1,8 +1,8 @@
-"""Export and import of ROWS calls (1,000,000) in each format: calls a second, and memory, which must not grow.
+"""Export and import ROWS calls (1,000,000) in each format: calls per second, and memory, which must not grow.
 
-Calls are those of `scale.py`, in the embedded PostgreSQL. Each command is a process of its own; "grown" is its highest
-resident memory over that of the same command with 1,000 of the calls, so that what libraries take does not count.
-"stored before" is the import of a file whose calls are all stored already: it adds nothing.
+The calls are those of `scale.py`, in the embedded PostgreSQL. Each command is a process of its own; "grown" is its peak
+resident memory minus that of the same command with 1,000 calls, which excludes the memory of libraries. "stored before"
+imports a file whose calls are all in the store already, so nothing is added.
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ FEW = 1_000
 TARGET_MB = 40
 PROGRAM = """
 import resource, sys
+from pathlib import Path
 from rlm_cachetrack.cli import main
 try: main()
 except SystemExit as done: assert not done.code, done.code
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+status = Path("/proc/self/status")
+if status.exists():  # getrusage counts the memory of the parent before exec
+    [peak] = [int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(f"peak {peak}", file=sys.stderr)
 """
 
 
 def run(*arguments: str) -> tuple[float, float]:
-    """Seconds that a command takes, and its highest resident memory in MB."""
+    """Run a command. Returns its seconds and its peak resident memory in MB."""
     begun = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
     took = time.perf_counter() - begun
@@ -46,22 +51,22 @@ def run(*arguments: str) -> tuple[float, float]:
 
 
 def count(url: str) -> int:
-    """Calls that are stored."""
+    """Return the number of stored calls."""
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM llm_interactions").fetchone()
     return int(row[0]) if row else 0
 
 
 def row(name: str, took: float, peak: float, before: float, note: str = "") -> None:
-    """One line of the table."""
+    """Print a row of the table."""
     print(
         f"| {name} | {scale.ROWS / took:,.0f} | {peak:.0f} | {peak - before:.0f} | ≤ {TARGET_MB} | {note} |", flush=True
     )
 
 
 def measure(url: str, folder: Path, until: datetime) -> None:
-    """A line for each command and format."""
-    # Runs lie evenly in time: the first so many calls are those before this moment.
+    """Print a row for each command and format."""
+    # Runs are evenly distributed in time, so the first FEW calls are those before this time.
     few_until = until - timedelta(days=scale.DAYS) * (1 - FEW / scale.ROWS)
     for form in FORMATS:
         few, whole = folder / f"few.{form}", folder / f"whole.{form}"
@@ -88,7 +93,7 @@ def measure(url: str, folder: Path, until: datetime) -> None:
 def main() -> None:
     """Print the table."""
     calls = scale.data()
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # readable for PostgreSQL's account
     folder.chmod(0o711)
     try:
         url = embedded.ensure_running(folder)

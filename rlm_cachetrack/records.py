@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 import re
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
+from rlm_cachetrack._process import new_id
 from rlm_cachetrack.errors import RecordError
 
 __all__ = [
@@ -56,6 +54,8 @@ _COUNT_FIELDS = (
     "max_depth",
     "tool_call_count",
 )
+INTEGER_COLUMNS = (*_TOKEN_FIELDS, *_COUNT_FIELDS)
+"""The columns of ``llm_interactions`` that are INTEGER."""
 _INT4_MAX = 2**31 - 1
 _HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
 # PostgreSQL refuses a row whose key has more than 2,704 bytes, and query_id is the part of it that has no fixed size.
@@ -150,7 +150,7 @@ class LLMInteractionRecord:
         for name in ("start_time", "end_time", "time"):
             if (value := getattr(self, name)) is not None:
                 aware(value, name)
-        for name in (*_TOKEN_FIELDS, *_COUNT_FIELDS):
+        for name in INTEGER_COLUMNS:
             _check_count(name, getattr(self, name))
         for name in _AMOUNT_FIELDS:
             _check_amount(name, getattr(self, name))
@@ -213,23 +213,6 @@ class RunEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRows:
-    """Rows as a store of ours takes them, ready for the wire.
-
-    Attributes:
-        columns: Names, in the order of the fields.
-        rows: Each encoded for PostgreSQL's binary COPY.
-        runs: The runs that they belong to, and when the first and the last of their calls began.
-        hours: The beginnings of the hours (UTC) in which calls began.
-    """
-
-    columns: tuple[str, ...]
-    rows: Sequence[bytes]
-    runs: Mapping[tuple[str, datetime], tuple[datetime, datetime]]
-    hours: Collection[datetime]
-
-
-@dataclass(frozen=True, slots=True)
 class RecordBatch:
     """What a sink stores at once: whole, or not at all.
 
@@ -238,7 +221,6 @@ class RecordBatch:
         run_starts: Runs that began; known ones stay as they are.
         run_ends: Runs that ended, whose optimization is to be stored after the interactions.
         optimizations: Runs whose optimization is to be computed again.
-        packed: More interactions; for the PostgreSQL store only, another sink never sees any.
         possible_duplicate: Some of it may be stored already: it comes from the journal of a dead process, or an attempt
             to store it failed.
     """
@@ -247,16 +229,10 @@ class RecordBatch:
     run_starts: Sequence[RunStart] = ()
     run_ends: Sequence[RunEnd] = ()
     optimizations: Sequence[RunKey] = ()
-    packed: Sequence[PackedRows] = ()
     possible_duplicate: bool = False
 
-    @property
-    def calls(self) -> int:
-        """How many calls are in it."""
-        return len(self.interactions) + sum(len(some.rows) for some in self.packed)
-
     def __len__(self) -> int:
-        return self.calls + len(self.run_starts) + len(self.run_ends) + len(self.optimizations)
+        return len(self.interactions) + len(self.run_starts) + len(self.run_ends) + len(self.optimizations)
 
 
 @runtime_checkable
@@ -347,52 +323,6 @@ def clean_text(value: object) -> str:
     if text.isascii() and "\x00" not in text:
         return text
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def new_id() -> str:
-    """A new ``interaction_id``: a UUIDv7 (RFC 9562), so that ids sort by time and a replay inserts nothing twice."""
-    return uuid7(time.time_ns())
-
-
-# A generator of our own: a program that seeds the global one gets the same numbers in each of its processes.
-_random = random.Random()  # noqa: S311 - ids need to be different, not secret
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_random.seed)
-
-
-def uuid7(unix_ns: int, number: int | None = None) -> str:
-    """A UUIDv7 of the given time.
-
-    Args:
-        unix_ns: Nanoseconds since 1970; its 12 bits below the millisecond are kept too, so ids sort as calls began.
-        number: The 62 bits that tell ids of the same moment apart; None: random ones.
-    """
-    milliseconds, rest = divmod(unix_ns, 1_000_000)
-    low = _random.getrandbits(62) if number is None else number
-    return _text(milliseconds << 16 | 0x7000 | (rest << 12) // 1_000_000, 1 << 63 | low & 0x3FFF_FFFF_FFFF_FFFF)
-
-
-def call_id(unix_ns: int, number: int) -> str:
-    """The id of a captured call: a UUIDv7 whose time is that of its quarter of an hour.
-
-    That is 2**20 milliseconds, 17 minutes. A finer time would take 4 more bytes in TimescaleDB's columnstore
-    (benchmarks/scale.py), which stores times by how much their differences differ, and say what ``time`` says.
-
-    Args:
-        unix_ns: When the call began, nanoseconds since 1970.
-        number: 62 bits that tell calls apart and count up within a process: its ids sort as its calls ended.
-    """
-    return _text(*call_id_halves(unix_ns, number))
-
-
-def call_id_halves(unix_ns: int, number: int) -> tuple[int, int]:
-    """The same as two numbers of 64 bits."""
-    return unix_ns // 1_000_000 >> 20 << 36 | 0x7000, 1 << 63 | number & 0x3FFF_FFFF_FFFF_FFFF
-
-
-def _text(high: int, low: int) -> str:
-    first, second = f"{high:016x}", f"{low:016x}"
-    return f"{first[:8]}-{first[8:12]}-{first[12:]}-{second[:4]}-{second[4:]}"
 
 
 def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:

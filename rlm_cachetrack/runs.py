@@ -270,7 +270,7 @@ class QueryRun(_Level):
         Raises:
             StoreError: The store cannot be read, or the run was deleted from it.
         """
-        from rlm_cachetrack.analytics import summaries as analytics
+        from rlm_cachetrack import analytics
 
         if self._disabled:
             return analytics.empty_summary(self.query_id, self.run_id)
@@ -287,11 +287,11 @@ class QueryRun(_Level):
         Raises:
             StoreError: The store cannot be read.
         """
-        from rlm_cachetrack.analytics import summaries as analytics
+        from rlm_cachetrack import analytics
 
         if self._disabled:
             return analytics.empty_optimization(self.query_id, self.run_id)
-        return analytics.optimization(self._reader(), self.query_id, self.run_id)
+        return analytics.stored_optimization(self._reader(), self.query_id, self.run_id)
 
     def explain(self) -> CacheExplanation | None:
         """Why the calls so far read from the cache what they read: the dict of ``explain_cache``; None without calls.
@@ -301,9 +301,9 @@ class QueryRun(_Level):
         Raises:
             StoreError: The store cannot be read.
         """
-        from rlm_cachetrack.analytics.explain import report as explain
+        from rlm_cachetrack.analytics.explain import explain_cache
 
-        return None if self._disabled else explain.explain_cache(self._reader(), self.query_id, self.run_id)
+        return None if self._disabled else explain_cache(self._reader(), self.query_id, self.run_id)
 
     def _reader(self) -> Any:
         runtime = self._runtime

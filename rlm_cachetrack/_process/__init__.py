@@ -1,8 +1,9 @@
-"""Process-level building blocks: error reports, fork hooks, locked files, signal-safe events."""
+"""Process-level building blocks: error reports, fork hooks, locked files, ids, signal-safe events."""
 
 from . import guard, locked_files
 from .fork_gate import no_fork
 from .http_client import import_httpx2
+from .ids import new_id, uuid7
 from .signal_event import SignalSafeEvent
 
 __all__ = [
@@ -10,5 +11,7 @@ __all__ = [
     "guard",
     "import_httpx2",
     "locked_files",
+    "new_id",
     "no_fork",
+    "uuid7",
 ]

@@ -1,25 +1,103 @@
-"""Read the store and return typed results: summaries, usage over time, comparisons, gates, latency."""
+"""Read the store and return typed results: run reports, usage over time, comparisons, gates, latency."""
 
-from .compare import Comparison, ComparisonMetric, ComparisonSide, compare_rows, rows_of_calls
-from .gate import Gate
-from .latency import LatencyDividend, LatencyPair
-from .summaries import RunListing, TokenCacheOptimization, TokenCacheSummary
-from .usage_views import Call, Iteration, Usage, UsageRow
+from .compare import Comparison, ComparisonMetric, ComparisonSide, ComparisonStep, compare_rows, compare_runs
+from .gate import Gate, check_rows, read_baseline, write_baseline
+from .iteration_rows import rows_of_calls, rows_of_runs
+from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
+from .run_report import (
+    CacheEvolutionStep,
+    Iteration,
+    RunRecord,
+    RunReport,
+    TokenCacheOptimization,
+    TokenCacheSummary,
+    empty_optimization,
+    empty_summary,
+    iterations_of_run,
+    run_records,
+    run_report,
+    run_summary,
+    stored_optimization,
+    token_cache_summary,
+)
+from .summaries import (
+    ModelEffectiveness,
+    RunListing,
+    UsageBucket,
+    cache_effectiveness_by_model,
+    interactions,
+    interactions_page,
+    list_runs,
+    top_cache_savings,
+    usage_over_time,
+)
+from .usage_views import (
+    RANGES,
+    SORTS,
+    Call,
+    CallsPage,
+    RunsPage,
+    Span,
+    Usage,
+    UsageRow,
+    calls_of_run,
+    marker,
+    runs_page,
+    span,
+    usage,
+)
 
 __all__ = [
+    "RANGES",
+    "SORTS",
+    "CacheEvolutionStep",
     "Call",
+    "CallsPage",
     "Comparison",
     "ComparisonMetric",
     "ComparisonSide",
+    "ComparisonStep",
     "Gate",
     "Iteration",
     "LatencyDividend",
     "LatencyPair",
+    "LatencyRow",
+    "ModelEffectiveness",
     "RunListing",
+    "RunRecord",
+    "RunReport",
+    "RunsPage",
+    "Span",
     "TokenCacheOptimization",
     "TokenCacheSummary",
     "Usage",
+    "UsageBucket",
     "UsageRow",
+    "cache_effectiveness_by_model",
+    "calls_of_run",
+    "check_rows",
     "compare_rows",
+    "compare_runs",
+    "empty_optimization",
+    "empty_summary",
+    "interactions",
+    "interactions_page",
+    "iterations_of_run",
+    "latency_dividend",
+    "list_runs",
+    "marker",
+    "read_baseline",
     "rows_of_calls",
+    "rows_of_runs",
+    "run_records",
+    "run_report",
+    "run_summary",
+    "runs_page",
+    "span",
+    "stored_optimization",
+    "token_cache_summary",
+    "top_cache_savings",
+    "usage",
+    "usage_over_time",
+    "write_baseline",
 ]

@@ -1,4 +1,4 @@
-"""Two sides by why their calls missed: tokens lost a run, by verdict, over the iterations that all runs have."""
+"""Compare two sides by cache miss reason: tokens lost per run, by verdict, over the iterations that all runs have."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["MOST_CALLS", "MOST_RUNS", "ComparisonCeiling", "ComparisonVerdict", "explanations", "misses"]
 
 MOST_RUNS = 10
-"""Of a larger group so many runs are explained."""
+"""Runs of a group that are explained."""
 MOST_CALLS = 10_000
-_SAYS_NOTHING = {"not_fingerprinted", "not_reported", "below_minimum"}  # so may verdicts be where nothing was hashed
+"""Calls of a run that are explained, the newest."""
+_WITHOUT_FINGERPRINTS = {"not_fingerprinted", "not_reported", "below_minimum"}
 
 
 class ComparisonVerdict(TypedDict):
-    """A reason why tokens were not read, on both sides: the mean of their runs, over the iterations compared.
+    """A cache miss reason on both sides: means per run, over the iterations compared.
 
-    ``difference`` is tokens lost a run, b - a. ``segment`` is the part of the prompt that is at fault in most of the
-    calls of the side that lost more (``system prompt``, ``tools``, …), None where the reason is none of the prompt.
-    USD: None where no call of it has a price.
+    ``difference`` is tokens lost per run, b - a. ``segment`` is the part of the prompt that changed in most calls of
+    the side that lost more (``system prompt``, ``tools``, …), None if the reason is not a changed prompt. USD values
+    are None if no call has a price.
     """
 
     verdict: Verdict
@@ -43,7 +44,10 @@ class ComparisonVerdict(TypedDict):
 
 
 class ComparisonCeiling(TypedDict):
-    """The best hit rate (0-1) that the providers' rules allowed, of either side's runs; see ``ComparisonMetric``."""
+    """The best hit rate (0-1) that the providers' rules allowed, the mean of each side's runs.
+
+    ``difference``, ``low`` and ``high`` are as in :class:`~.compare.ComparisonMetric`.
+    """
 
     a: float | None
     b: float | None
@@ -53,28 +57,28 @@ class ComparisonCeiling(TypedDict):
 
 
 def explanations(store: PostgresStore, runs: Sequence[tuple[str, datetime]]) -> list[CacheExplanation]:
-    """Why the calls of some runs missed, as far as there are fingerprints. Blocks; some 0.2 ms a call."""
+    """Explain the cache misses of some runs, leaving out runs without fingerprints. Blocks about 0.2 ms per call."""
     found = [explain_cache(store, *run, limit=MOST_CALLS) for run in runs[:MOST_RUNS]]
-    return [each for each in found if each is not None and _says_something(each)]
+    return [each for each in found if each is not None and _is_explained(each)]
 
 
-def _says_something(found: CacheExplanation) -> bool:
-    return any(each["verdict"] not in _SAYS_NOTHING for each in found["verdicts"])
+def _is_explained(found: CacheExplanation) -> bool:
+    return any(each["verdict"] not in _WITHOUT_FINGERPRINTS for each in found["verdicts"])
 
 
 def misses(
     a: Sequence[CacheExplanation], b: Sequence[CacheExplanation], iterations: Iterable[int], confidence: float
 ) -> tuple[list[ComparisonVerdict], ComparisonCeiling]:
-    """Put both sides beside each other. Pure.
+    """Compare the miss reasons of both sides. Pure.
 
     Args:
-        a: Its runs, one or more.
+        a: The explanations of its runs, one or more.
         b: Likewise.
-        iterations: Those that are compared.
-        confidence: Of the interval of the ceiling.
+        iterations: The iterations to compare.
+        confidence: Of the interval of the ceiling, between 0 and 1.
 
     Returns:
-        Verdicts that lost tokens or differ in calls, largest difference first; and the ceilings.
+        The verdicts that lost tokens or differ in calls, largest difference first, and the ceilings.
     """
     common = set(iterations)
     sides = [[list(_within(run, common)) for run in side] for side in (a, b)]
@@ -93,7 +97,7 @@ def misses(
 
 
 def _within(run: CacheExplanation, common: set[int]) -> Iterator[CallVerdict]:
-    """The calls of the iterations; those without one are numbered behind the others, in order of time."""
+    """Yield the calls of the iterations; calls without an iteration are numbered after the others, in order of time."""
     following = max((call["iteration"] or 0 for call in run["interactions"]), default=0)
     for call in run["interactions"]:
         number = call["iteration"]
@@ -139,6 +143,6 @@ def _segment(calls: Iterable[CallVerdict]) -> str | None:
 
 
 def _ceiling(run: Sequence[CallVerdict]) -> float | None:
-    told = [call for call in run if call["cached_tokens"] is not None and call["prompt_tokens"] is not None]
-    prompt = sum(call["prompt_tokens"] or 0 for call in told)
-    return sum(call["ceiling_tokens"] for call in told) / prompt if prompt else None
+    reported = [call for call in run if call["cached_tokens"] is not None and call["prompt_tokens"] is not None]
+    prompt = sum(call["prompt_tokens"] or 0 for call in reported)
+    return sum(call["ceiling_tokens"] for call in reported) / prompt if prompt else None

@@ -1,7 +1,7 @@
-"""A gate for CI: does a run keep what was asked of it, by itself and beside a baseline? And baselines in a file.
+"""The gate for CI: check a run against absolute limits and against a baseline, and keep baselines in a file.
 
-A baseline in a file holds figures by iteration and names, nothing else, so it can be committed; a check against it
-needs no database that remembers yesterday.
+A baseline file holds only names and figures by iteration, so it can be committed. A check against it does not need the
+database that the baseline was measured in.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import duration, number, usd
 
 from .compare import Comparison, compare_rows
+from .iteration_rows import IterationRow
 
 __all__ = ["LIMITS", "Gate", "GateCheck", "check_rows", "read_baseline", "share_of", "write_baseline"]
 
 _VERSION = 1
+_ROUNDING = 1e-9  # a run that does exactly the same must not fail by the last bit of a sum
 
 LIMITS: dict[str, tuple[str, str, str]] = {
     "min_hit_rate": ("cache_hit_rate", "least", "hit rate"),
@@ -31,15 +34,19 @@ LIMITS: dict[str, tuple[str, str, str]] = {
     "max_uncached_delta": ("uncached_prompt_tokens", "delta", "uncached tokens"),
     "max_ttft_delta": ("time_to_first_token_ms", "delta", "time to first token"),
 }
-"""What may be asked: the figure of a run, how it is limited, and its name in words.
+"""The limits by name: the figure they limit, how, and its name in messages.
 
-``least`` and ``most`` are of the run itself, over all its iterations; ``delta`` is what it may be above the baseline as
-a fraction of it, ``drop`` what a rate may be below it, both at equal iteration.
+``least`` and ``most`` bound the figure over all iterations of the run. ``delta`` bounds how far it may be above the
+baseline, as a fraction of the baseline; ``drop`` how far a rate may be below it. Both compare equal iterations.
 """
 
 
 class GateCheck(TypedDict):
-    """One limit. ``value`` is what was found (for a delta the fraction), None where it is not known: that fails."""
+    """One limit and what was found.
+
+    ``found`` is the figure (rate 0-1, USD, tokens, ms); ``value`` is compared with ``limit``: the figure itself, or its
+    distance from ``baseline``. A figure that is not known is None and fails. ``words`` says it in a sentence.
+    """
 
     name: str
     limit: float
@@ -51,7 +58,7 @@ class GateCheck(TypedDict):
 
 
 class Gate(TypedDict):
-    """The answer; ``comparison`` is None without a baseline."""
+    """The result of a check; ``comparison`` is None without a baseline."""
 
     passed: bool
     checks: list[GateCheck]
@@ -59,22 +66,22 @@ class Gate(TypedDict):
 
 
 def share_of(value: float | str, name: str) -> float:
-    """A fraction: ``0.05``, or ``"5%"``.
+    """Parse a fraction, ``0.05`` or ``"5%"``.
 
     Raises:
-        ConfigError: It is no number.
+        ConfigError: ``value`` is not a number.
     """
     try:
         if isinstance(value, str):
             text = value.strip()
-            number = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
+            share = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
         else:
-            number = float(value)
+            share = float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+        share = math.nan
+    if not math.isfinite(share):
         raise ConfigError(f"{name}={value!r}: expected a share such as 0.05 or 5%")
-    return number
+    return share
 
 
 def check_rows(
@@ -82,26 +89,26 @@ def check_rows(
     baseline: Sequence[Mapping[str, Any]] | None = None,
     **limits: float | str | None,
 ) -> Gate:
-    """Check runs, as :func:`~.rows_of` gives them, against limits and a baseline. Pure.
+    """Check one run, or the mean of several, against limits and a baseline. Pure.
 
     Args:
-        rows: The run, or runs: then their mean counts.
-        baseline: What it is compared with; None: nothing, and then no limit may need one.
-        limits: Of :data:`LIMITS`; fractions, USD or tokens. None: no limit.
+        rows: The run or runs, as :func:`~.rows_of_runs` returns them.
+        baseline: The rows to compare with; None if no limit needs them.
+        limits: By the names of :data:`LIMITS`: fractions, USD or tokens. None: no limit.
 
     Raises:
-        ConfigError: No limit is given, one is unknown or no number, or one needs a baseline and there is none.
+        ConfigError: No limit is given, one is unknown or not a number, or one needs a baseline and there is none.
     """
     if unknown := sorted(set(limits) - set(LIMITS)):
-        raise ConfigError(f"{unknown[0]} is no limit; there are: {', '.join(LIMITS)}")
+        raise ConfigError(f"unknown limit {unknown[0]}; expected one of {', '.join(LIMITS)}")
     given = {name: share_of(value, name) for name, value in limits.items() if value is not None}
     if not given:
-        raise ConfigError(f"nothing is to be checked: give a limit ({', '.join(LIMITS)})")
+        raise ConfigError(f"nothing to check: give a limit ({', '.join(LIMITS)})")
     if not 0 <= given.get("min_hit_rate", 0.0) <= 1:
         raise ConfigError(f"min_hit_rate={limits['min_hit_rate']!r}: expected a share from 0 to 1, such as 0.6 or 60%")
     needing = [name for name in given if LIMITS[name][1] in ("delta", "drop")]
     if needing and baseline is None:
-        raise ConfigError(f"{needing[0]} says how far from a baseline: name one")
+        raise ConfigError(f"{needing[0]} compares with a baseline: give one")
     alone = _figures(compare_rows(rows, rows))
     comparison = None if baseline is None else compare_rows(baseline, rows)
     beside = {} if comparison is None else _figures(comparison)
@@ -109,7 +116,7 @@ def check_rows(
     for name, limit in given.items():
         figure, how, words = LIMITS[name]
         if how in ("least", "most"):
-            checks.append(_absolute(name, limit, alone[figure][1], least=how == "least", words=words))
+            checks.append(_absolute(name, limit, alone[figure][1], at_least=how == "least", words=words))
         else:
             before, after = beside.get(figure, (None, None))
             checks.append(_relative(name, limit, before, after, drop=how == "drop", words=words))
@@ -120,10 +127,11 @@ def _figures(comparison: Comparison) -> dict[str, tuple[float | None, float | No
     return {metric["name"]: (metric["a"], metric["b"]) for metric in comparison["metrics"]}
 
 
-def _absolute(name: str, limit: float, value: float | None, *, least: bool, words: str) -> GateCheck:
-    passed = value is not None and (value >= limit if least else value <= limit)
-    said = f"{words} {_said(name, value)}, {'at least' if least else 'at most'} {_said(name, limit)} wanted"
-    return _check(name, limit, value, None, value, passed, said)
+def _absolute(name: str, limit: float, value: float | None, *, at_least: bool, words: str) -> GateCheck:
+    passed = value is not None and (value >= limit if at_least else value <= limit)
+    bound = "at least" if at_least else "at most"
+    text = f"{words} is {_shown(name, value)} (limit: {bound} {_shown(name, limit)})"
+    return GateCheck(name=name, limit=limit, value=value, baseline=None, found=value, passed=passed, words=text)
 
 
 def _relative(
@@ -137,56 +145,35 @@ def _relative(
             value = (after - before) / before
         else:
             value = 0.0 if not after else math.inf
-    # A run that does just the same is not to fail by the last bit of a sum.
-    passed = value is not None and value <= limit + 1e-9
-    kind = "below" if drop else "above"
-    said = f"{words} {_said(name, after)} after {_said(name, before)}"
+    passed = value is not None and value <= limit + _ROUNDING
+    text = f"{words} is {_shown(name, after)}, baseline {_shown(name, before)}"
     if value is not None:
-        said += f": {value:.1%} {kind}" if value > 0 else ""
-        said += f", at most {limit:.1%} {kind} wanted"
-    return _check(name, limit, value, before, after, passed, said)
+        side = "below" if drop else "above"
+        excess = f"{value:.1%} {side}; " if value > 0 else ""
+        text += f" ({excess}limit: at most {limit:.1%} {side} the baseline)"
+    return GateCheck(name=name, limit=limit, value=value, baseline=before, found=after, passed=passed, words=text)
 
 
-def _check(
-    name: str,
-    limit: float,
-    value: float | None,
-    before: float | None,
-    after: float | None,
-    passed: bool,
-    said: str,
-) -> GateCheck:
-    return {
-        "name": name,
-        "limit": limit,
-        "value": value,
-        "baseline": before,
-        "found": after,
-        "passed": passed,
-        "words": said,
-    }
-
-
-def _said(name: str, value: float | None) -> str:
+def _shown(name: str, value: float | None) -> str:
     if value is None:
         return "not known"
     if "hit_rate" in name:
         return f"{value:.1%}"
     if "cost" in name:
-        return f"${value:,.6f}".rstrip("0").rstrip(".") if value else "$0"
-    return f"{value:,.0f}{' ms' if 'ttft' in name else ''}"
+        return usd(value)
+    return duration(value) if "ttft" in name else number(value)
 
 
 # -- baselines in a file ---------------------------------------------------------------------------------------------
 
 
 def write_baseline(path: str | os.PathLike[str], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the figures of a run, or of runs, into a file of baselines, in the place of those of the same name.
+    """Write the figures of one run or several into a baseline file, replacing those of the same name.
 
-    The file is JSON with sorted keys, one name after the other, so that it may be committed and its changes read.
+    The file is JSON with sorted keys, so that it can be committed and its diffs are readable.
 
     Raises:
-        ConfigError: The file is there and is no file of baselines, or it cannot be written.
+        ConfigError: The file exists and is not a baseline file, or it cannot be written.
     """
     file = Path(path)
     names = _read(file) if file.exists() else {}
@@ -205,60 +192,22 @@ def write_baseline(path: str | os.PathLike[str], name: str, rows: Sequence[Mappi
 
 
 def read_baseline(path: str | os.PathLike[str], name: str | None = None) -> list[dict[str, Any]]:
-    """The figures that :func:`write_baseline` wrote.
+    """Read the figures that :func:`write_baseline` wrote.
 
     Args:
         path: The file.
-        name: Whose; the only one in the file is taken whatever it is called.
+        name: The name they were written under; ignored if the file holds only one baseline.
 
     Raises:
-        ConfigError: It cannot be read, is no such file, or holds nothing of that name.
+        ConfigError: The file cannot be read, is not a baseline file, or holds no baseline of that name.
     """
     names = _read(Path(path))
     if len(names) == 1:
         (name,) = names
     if name not in names:
         listed = ", ".join(repr(known) for known in sorted(names)) or "none"
-        raise ConfigError(f"{path}: no baseline {'' if name is None else repr(name) + ' '}in it; there are: {listed}")
+        raise ConfigError(f"{path}: no baseline is named {name!r}; it has: {listed}")
     return list(names[name]["rows"])
-
-
-_NEEDED = frozenset(
-    {
-        "query_id",
-        "run_id",
-        "iteration",
-        "numbered",
-        "calls",
-        "failed",
-        "unpriced",
-        "prompt_tokens",
-        "completion_tokens",
-        "reported_prompt_tokens",
-        "cached_tokens",
-        "total_cost",
-        "original_cost",
-        "ttft_ms",
-        "ttft_calls",
-        "duration_ms",
-        "duration_calls",
-        "models",
-        "providers",
-        "tiers",
-        "priced_calls",
-        "priced_prompt",
-        "priced_cached",
-        "priced_written",
-        "priced_completion",
-        "prompt_at_prompt",
-        "prompt_at_cached",
-        "prompt_at_write",
-        "cost_of_uncached",
-        "cost_of_cached",
-        "cost_of_written",
-        "cost_of_completion",
-    }
-)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -267,20 +216,20 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as exc:
         raise ConfigError(f"{file}: the baseline cannot be read: {exc.strerror or exc}") from exc
     except ValueError as exc:
-        raise ConfigError(f"{file}: no JSON, and so no baseline: {exc}") from exc
+        raise ConfigError(f"{file}: not a baseline file, because it is not JSON: {exc}") from exc
     version = found.get("rlm_cachetrack_baseline") if isinstance(found, dict) else None
     if version != _VERSION:
-        raise ConfigError(f"{file}: no file of baselines of this version; `check --save` writes one")
-    names = found.get("runs")
-    whole = isinstance(names, dict) and all(
+        raise ConfigError(f"{file}: not a baseline file of this version; `check --save` writes one")
+    names, columns = found.get("runs"), set(IterationRow.__annotations__)
+    intact = isinstance(names, dict) and all(
         isinstance(entry, dict)
         and isinstance(entry.get("rows"), list)
         and entry["rows"]
-        and all(isinstance(row, dict) and set(row) >= _NEEDED for row in entry["rows"])
+        and all(isinstance(row, dict) and set(row) >= columns for row in entry["rows"])
         for entry in names.values()
     )
-    if not whole:
-        raise ConfigError(f"{file}: a baseline in it is damaged; write it anew with `check --save`")
+    if not intact:
+        raise ConfigError(f"{file}: a baseline in it is damaged; write it again with `check --save`")
     return dict(names)
 
 

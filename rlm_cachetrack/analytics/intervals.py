@@ -1,4 +1,4 @@
-"""How sure a mean or a difference of means is: Student's and Welch's intervals. Pure; a few lines need no library."""
+"""Confidence intervals of means and of differences between means: Student's and Welch's. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["t_quantile", "welch"]
 
 
 def t_quantile(share: float, freedom: float) -> float:
-    """A quantile of Student's t distribution, to 1 % from three degrees of freedom on.
+    """Compute a quantile of Student's t distribution, within 1% from three degrees of freedom on.
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5; exact for 1 and 2 degrees of freedom.
     """
@@ -29,11 +29,14 @@ def t_quantile(share: float, freedom: float) -> float:
 
 
 def welch(a: Sequence[float], b: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """The interval of ``mean(b) - mean(a)`` of two samples whose variances may differ; None with fewer than two a side.
+    """Compute the interval of ``mean(b) - mean(a)`` for samples whose variances may differ.
 
-    Degrees of freedom are rounded down, so that the interval is rather too wide.
+    Degrees of freedom are rounded down, so the interval is slightly too wide rather than too narrow.
 
     Source: B. L. Welch, Biometrika 34 (1947), 28-35.
+
+    Returns:
+        The bounds; None if a sample has fewer than two values.
     """
     if len(a) < 2 or len(b) < 2:
         return None

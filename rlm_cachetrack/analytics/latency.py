@@ -1,8 +1,8 @@
-"""What the cache saves in time: time to first token and duration, cached against uncached, at matched prompt length.
+"""The time that the cache saves: cached against uncached calls at matched prompt length.
 
-A cached call is usually a long one, so averages over all calls say nothing. Calls are therefore compared only with
-their like: same provider, model and way of answering (streamed or not), prompts within a fifth of each other in length.
-A "typical" time is the geometric mean, which one slow call in a hundred does not move.
+Cached calls are usually long ones, so averages over all calls would mislead. Calls are compared only with comparable
+calls: same provider and model, both streamed or both not, prompt lengths within a fifth of each other. A "typical"
+time is the geometric mean, which a few very slow calls hardly change.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import number
 
 from .intervals import t_quantile
 
@@ -25,10 +26,10 @@ _CACHED, _UNCACHED = 2, 0
 
 
 class LatencyPair(TypedDict):
-    """Typical times of cached calls and of uncached ones that are alike, milliseconds.
+    """Typical times of cached and comparable uncached calls, in milliseconds.
 
-    ``saved_ms`` is their difference a cached call, ``saved_percentage`` (0-100) what is taken off, with its interval;
-    None where there are too few calls to tell: one a side.
+    ``saved_ms`` is the difference per cached call, ``saved_percentage`` (0-100) the reduction, with the bounds of its
+    interval; the bounds are None with a single call on each side.
     """
 
     cached_ms: float | None
@@ -40,7 +41,7 @@ class LatencyPair(TypedDict):
 
 
 class LatencyRow(TypedDict):
-    """One model at one length of prompt: ``prompt_tokens_from`` to ``prompt_tokens_to``, an octave."""
+    """One model at prompt lengths from ``prompt_tokens_from`` to ``prompt_tokens_to``, a factor of two."""
 
     provider: str
     model: str
@@ -53,11 +54,11 @@ class LatencyRow(TypedDict):
 
 
 class LatencyDividend(TypedDict):
-    """What the cache saved in time.
+    """The time that the cache saved.
 
-    ``compared_calls`` found a like on the other side; ``unmatched_calls`` did not; of ``partly_cached_calls`` less than
-    half of the prompt was cached, and they are left out. ``saved_total_ms`` sums what the cached calls saved of their
-    duration. ``notes`` are sentences.
+    ``compared_calls`` have a comparable call of the other kind, ``unmatched_calls`` have none. ``partly_cached_calls``
+    had less than half of their prompt cached and are left out. ``saved_total_ms`` is the duration saved by all cached
+    calls together. ``notes`` are sentences on how far to trust the figures.
     """
 
     confidence: float
@@ -72,15 +73,15 @@ class LatencyDividend(TypedDict):
 
 
 def latency_dividend(store: PostgresStore, which: Mapping[str, Any], confidence: float = 0.95) -> LatencyDividend:
-    """What the cache saved in time. Blocks for one query over the calls; some 0.5 s a million of them.
+    """Compute the time that the cache saved. Blocks for one query, about 0.5 s per million calls.
 
     Args:
-        store: Where the calls are.
-        which: The calls, as :func:`.scope` gives it.
+        store: The store to read.
+        which: The calls, as :func:`.scope` returns it.
         confidence: Of the intervals, between 0 and 1.
 
     Raises:
-        ConfigError: The confidence is none.
+        ConfigError: ``confidence`` is out of range.
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence={confidence!r}: expected a share between 0 and 1, such as 0.95")
@@ -88,7 +89,7 @@ def latency_dividend(store: PostgresStore, which: Mapping[str, Any], confidence:
 
 
 def of_strata(strata: Iterable[Mapping[str, Any]], confidence: float = 0.95) -> LatencyDividend:
-    """The same from rows of the query. Pure."""
+    """Compute the same from rows of ``latency_strata``. Pure."""
     sides: dict[tuple[str, str, bool, int], dict[int, Mapping[str, Any]]] = {}
     partly = 0
     for row in strata:
@@ -130,7 +131,7 @@ def of_strata(strata: Iterable[Mapping[str, Any]], confidence: float = 0.95) -> 
 
 @dataclass(slots=True)
 class _Matched:
-    """One of the two times, over strata: each weighs as many cached calls as it has."""
+    """One of the two times, summed over strata that are weighted by their cached calls."""
 
     calls: int = 0
     saved_ms: float = 0.0
@@ -142,7 +143,7 @@ class _Matched:
     spread: float = 0.0
 
     def add(self, cached: tuple[int, float, float], uncached: tuple[int, float, float]) -> None:
-        """Take a stratum in: count, sum and sum of squares of the logarithms, of either side."""
+        """Add a stratum: for each side the count, the sum and the sum of squares of the logarithms."""
         weight = cached[0]
         mean_cached, mean_uncached = cached[1] / cached[0], uncached[1] / uncached[0]
         typical = math.exp(mean_cached), math.exp(mean_uncached)
@@ -151,13 +152,13 @@ class _Matched:
         self.uncached_ms += weight * typical[1]
         self.saved_ms += weight * (typical[1] - typical[0])
         self.ratio_log += weight * (mean_cached - mean_uncached)
-        # One scatter for all strata, so that those with a single call a side count, too.
+        # One variance for all strata, so that strata with a single call per side count, too.
         self.squares += sum(max(0.0, squared - total * total / count) for count, total, squared in (cached, uncached))
         self.freedom += cached[0] + uncached[0] - 2
         self.spread += weight**2 * (1 / cached[0] + 1 / uncached[0])
 
     def pair(self, confidence: float) -> LatencyPair:
-        """As :class:`LatencyPair`."""
+        """Return the means and the interval."""
         if not self.calls:
             return dict.fromkeys(LatencyPair.__annotations__)  # type: ignore[return-value]
         log = self.ratio_log / self.calls
@@ -177,7 +178,7 @@ class _Matched:
 
 @dataclass(slots=True)
 class _Sums:
-    """Strata that are shown as one."""
+    """Strata that are shown as one row."""
 
     cached_calls: int = 0
     uncached_calls: int = 0
@@ -185,7 +186,7 @@ class _Sums:
     duration: _Matched = field(default_factory=_Matched)
 
     def add(self, cached: Mapping[str, Any], uncached: Mapping[str, Any], *, streamed: bool) -> None:
-        """Take a stratum in."""
+        """Add a stratum."""
         self.cached_calls += cached["calls"]
         self.uncached_calls += uncached["calls"]
         for name, times in (("ttft", self.ttft), ("duration", self.duration)):
@@ -199,12 +200,13 @@ class _Sums:
 
 def _notes(whole: _Sums, unmatched: int) -> list[str]:
     if not whole.duration.calls:
-        return ["no cached call has an uncached one of the same model and length of prompt beside it"]
-    said = [
-        "the duration holds the writing of the answer, which the cache does not speed up; the first token is its due"
+        return ["no cached call has a comparable uncached call: same model, similar prompt length"]
+    notes = [
+        "only time to first token can improve: the duration includes generating the response, which caching does not "
+        "speed up"
     ]
     if not whole.ttft.calls:
-        said.append("no call was streamed, so the time to first token is not known")
+        notes.append("no call was streamed, so the time to first token is not known")
     if unmatched > whole.cached_calls + whole.uncached_calls:
-        said.append("more calls found no like than did: the figures speak for a part of what was called")
-    return said
+        notes.append(f"{number(unmatched)} calls have no comparable call of the other kind, more than have one")
+    return notes

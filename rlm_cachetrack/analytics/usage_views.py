@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 
 from rlm_cachetrack.errors import ConfigError
 
-from .summaries import of_run
+from .run_report import run_bounds
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -25,14 +25,12 @@ __all__ = [
     "SORTS",
     "Call",
     "Choices",
-    "Iteration",
     "RunRow",
     "RunsPage",
     "Span",
     "Usage",
     "UsageRow",
     "calls_of_run",
-    "iterations_of_run",
     "marker",
     "runs_page",
     "span",
@@ -107,9 +105,10 @@ class Usage(TypedDict):
 
 
 class RunRow(TypedDict):
-    """One line of the list of runs; counted from its calls. ``duration_ms`` is None while it goes on.
+    """One row of the list of runs, counted from its calls. Costs: USD over the priced calls; ``cache_hit_rate`` 0-1.
 
-    ``state`` is the status, but ``no end`` for a run whose end is not stored and that no call came to for an hour.
+    ``duration_ms`` is None until the run ends. ``state`` is the status, but ``never completed`` for a run whose end is
+    not stored and that made no call for an hour.
     """
 
     query_id: str
@@ -134,24 +133,6 @@ class RunsPage(TypedDict):
 
     runs: list[RunRow]
     next: str | None
-
-
-class Iteration(TypedDict):
-    """One iteration. ``prompt_tokens`` are those cached, written, not cached, and of calls that did not report it."""
-
-    iteration: int
-    total_interactions: int
-    failed_interactions: int
-    prompt_tokens: int
-    cached_tokens: int | None
-    cache_write_tokens: int
-    uncached_tokens: int
-    unreported_tokens: int
-    completion_tokens: int
-    cache_hit_rate: float | None
-    total_cost: float | None
-    original_cost: float | None
-    cost_savings: float | None
 
 
 class Call(TypedDict):
@@ -282,7 +263,7 @@ def runs_page(
     Args:
         store: Where they are.
         search: A part of the query's id, in upper or lower case.
-        state: Only runs of this state: a status, or ``no end``.
+        state: Only runs of this state: a status, or ``never completed``.
         sort: One of :data:`SORTS`. Runs are sorted by what was stored when they ended; those that go on come last.
         ascending: The lowest first.
         after: ``next`` of the page before.
@@ -320,11 +301,6 @@ def runs_page(
     return {"runs": cast("list[RunRow]", rows), "next": following}
 
 
-def iterations_of_run(store: PostgresStore, query_id: str, run_id: datetime) -> list[Iteration]:
-    """What each iteration of a run used and cost, from its calls."""
-    return cast("list[Iteration]", store.query("run_iterations", **of_run(store, query_id, run_id)))
-
-
 def calls_of_run(
     store: PostgresStore, query_id: str, run_id: datetime, *, after: str | None = None, limit: int = 100
 ) -> CallsPage:
@@ -336,7 +312,7 @@ def calls_of_run(
     last = _after(after)
     rows = store.query(
         "run_calls",
-        **of_run(store, query_id, run_id),
+        **run_bounds(store, query_id, run_id),
         after_time=last.key if last else None,
         after_id=last.query_id if last else None,
         limit=limit + 1,

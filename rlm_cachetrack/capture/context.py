@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
-from rlm_cachetrack.records import new_id
+from rlm_cachetrack._process import new_id
 
 __all__ = [
     "ADHOC",

@@ -14,10 +14,9 @@ import typer
 
 from rlm_cachetrack.errors import ConfigError
 
-from .output import clean, clean_lines, moment, number, stderr
+from .output import clean, clean_lines, stderr
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import RunListing
     from rlm_cachetrack.client import TimescaleDBClient
 
 __all__ = [
@@ -27,10 +26,9 @@ __all__ = [
     "NotFound",
     "QueryId",
     "Yes",
+    "check_query_id",
     "command_line",
     "confirm",
-    "find_run",
-    "find_runs",
     "open_client",
     "parse_age",
     "parse_moment",
@@ -41,14 +39,18 @@ PROGRAM = "rlm-cachetrack"
 
 _RELATIVE = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_MANY_RUNS = 10_000
 
 
 class NotFound(Exception):  # noqa: N818 - an answer, not an error of ours
     """What was asked for is not stored: exit code 1."""
 
 
-def _query_id(value: str) -> str:
+def check_query_id(value: str) -> str:
+    """Return the id of a query, or refuse text that no stored id can be.
+
+    Raises:
+        typer.BadParameter: The text is empty, or holds NUL or invalid UTF-8.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -59,7 +61,7 @@ def _query_id(value: str) -> str:
 
 
 def _optional_query_id(value: str | None) -> str | None:
-    return None if value is None else _query_id(value)
+    return None if value is None else check_query_id(value)
 
 
 DbUrl = Annotated[
@@ -76,7 +78,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)]
 QueryId = Annotated[
-    str, typer.Argument(metavar="QUERY_ID", callback=_query_id, help="As `runs` lists it.", show_default=False)
+    str, typer.Argument(metavar="QUERY_ID", callback=check_query_id, help="As `runs` lists it.", show_default=False)
 ]
 OptionalQueryId = Annotated[
     str | None,
@@ -134,76 +136,6 @@ def parse_age(text: str, option: str) -> timedelta | None:
     except OverflowError:
         pass
     raise ConfigError(f"{option} {text!r}: expected an age such as 7d, 24h or 2w, or off")
-
-
-def find_run(client: TimescaleDBClient, query_id: str, run: str) -> tuple[datetime, int]:
-    """The run that ``run`` means, and how many runs the query has at least (up to 100 are counted).
-
-    Args:
-        client: Where to look.
-        query_id: The query.
-        run: ``latest``, or a run's id: as ``runs`` shows it, in full, or the beginning of it (UTC).
-
-    Raises:
-        NotFound: There is none, or more than one.
-    """
-    newest = client.list_query_runs(limit=100, query_id=query_id)
-    if not newest:
-        raise NotFound(f"no run of query {query_id!r} is stored; `{command_line('runs')}` lists what is")
-    if run == "latest":
-        return newest[0]["run_id"], len(newest)
-    matching = _matching(newest, run)
-    if not matching and len(newest) == 100:
-        matching = _matching(client.list_query_runs(limit=_MANY_RUNS, query_id=query_id), run)
-    if not matching:
-        listing = command_line("runs", "--query", query_id=query_id)
-        raise NotFound(f"query {query_id!r} has no run {run!r}; `{listing}` lists those it has")
-    if len(matching) > 1:
-        some = ", ".join(moment(value, full=True) for value in matching[:3])
-        raise NotFound(
-            f"{number(len(matching))} runs of query {query_id!r} begin with {run!r}: "
-            f"{some}{' …' if len(matching) > 3 else ''}"
-        )
-    return matching[0], len(newest)
-
-
-def find_runs(client: TimescaleDBClient, text: str) -> list[tuple[str, datetime]]:
-    """The run, or the group of runs, that one word of the command line means.
-
-    Args:
-        client: Where to look.
-        text: A query's id (its newest run); with ``@`` and a run's id, or the beginning of one; with ``@*`` all of the
-            query's runs, with ``@2026-11*`` those that begin like that. A query whose own id has an ``@`` goes first.
-
-    Raises:
-        NotFound: There is none, or more than one that begins like that.
-    """
-    text = _query_id(text)
-    query_id, _, run = text.rpartition("@")
-    if not query_id or client.list_query_runs(limit=1, query_id=text):
-        return [(text, find_run(client, text, "latest")[0])]
-    if not run.endswith("*"):
-        return [(query_id, find_run(client, query_id, run)[0])]
-    listed = client.list_query_runs(limit=_MANY_RUNS, query_id=query_id)
-    beginning = run[:-1].strip()
-    found = [each["run_id"] for each in listed] if not beginning else _matching(listed, beginning)
-    if not listed:
-        raise NotFound(f"no run of query {query_id!r} is stored; `{command_line('runs')}` lists what is")
-    if not found:
-        raise NotFound(f"no run of query {query_id!r} begins with {beginning!r}")
-    return [(query_id, run_id) for run_id in found]
-
-
-def _matching(runs: list[RunListing], text: str) -> list[datetime]:
-    ids = [run["run_id"] for run in runs]
-    beginning = re.sub(r"(Z|[+-]00:?00)$", "", text.strip().replace(" ", "T"), flags=re.IGNORECASE)
-    try:
-        exact = datetime.fromisoformat(text.strip())
-        if exact.tzinfo is not None and exact in ids:
-            return [exact.astimezone(UTC)]
-    except ValueError:
-        pass
-    return [value for value in ids if beginning and moment(value, full=True).startswith(beginning)]
 
 
 def with_option_names(message: str) -> str:

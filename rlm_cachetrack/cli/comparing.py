@@ -12,7 +12,7 @@ from rich.text import Text
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import verdict
 
-from .arguments import AsCsv, AsJson, DbUrl, find_runs, open_client, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, open_client, parse_moment
 from .output import (
     Column,
     clean,
@@ -33,6 +33,7 @@ from .output import (
 )
 from .planning import OfModel, share
 from .reading import Since, Until
+from .run_selection import find_runs
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import (
@@ -70,8 +71,11 @@ def compare(
     db_url: DbUrl = None,
 ) -> None:
     """Compare two runs, or groups of runs, at equal iteration: what differs, and what explains it."""
+    from rlm_cachetrack import analytics
+
     with open_client(db_url) as client, slow_status("reading the runs"):
-        found = client.compare_runs(find_runs(client, a), find_runs(client, b), confidence=confidence)
+        store = client.reader()
+        found = analytics.compare_runs(store, find_runs(store, a), find_runs(store, b), confidence)
     if as_json:
         print_json(found)
     else:
@@ -249,7 +253,9 @@ def check(
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Check a run, by itself and beside a baseline: exit code 1 where a limit is not kept. For CI."""
+    """Check a run against limits and a baseline: exit code 1 if a limit is exceeded. For CI."""
+    from rlm_cachetrack import analytics
+
     limits: dict[str, float | str | None] = {
         "min_hit_rate": min_hit_rate,
         "max_cost": max_cost,
@@ -264,15 +270,18 @@ def check(
     if not wanted and save is None:
         raise ConfigError("nothing is to be checked: give a limit, such as --min-hit-rate 60%, or --save FILE")
     with open_client(db_url) as client, slow_status("reading the runs"):
-        runs = find_runs(client, run)
-        found = None
+        store = client.reader()
+        runs = find_runs(store, run)
+        rows, found = analytics.rows_of_runs(store, runs), None
         if wanted:
             before = None
-            if baseline is not None:
-                before = Path(baseline) if Path(baseline).is_file() else find_runs(client, baseline)
-            found = client.check_run(runs, baseline=before, **limits)
+            if baseline is not None and Path(baseline).is_file():
+                before = analytics.read_baseline(baseline, runs[0][0])
+            elif baseline is not None:
+                before = analytics.rows_of_runs(store, find_runs(store, baseline))
+            found = analytics.check_rows(rows, before, **limits)
         if save is not None and (found is None or found["passed"]):
-            client.save_baseline(save, runs)
+            analytics.write_baseline(save, runs[0][0], rows)
     if found is not None:
         if as_json:
             print_json(found)
@@ -321,7 +330,7 @@ def latency(
     if as_json:
         print_json(found)
     elif as_csv:
-        print_csv(found["rows"], row_columns("latency", "LatencyRow"))
+        print_csv(found["rows"], row_columns("analytics", "LatencyRow"))
     else:
         _print_latency(stdout(), found)
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from .arguments import DbUrl, QueryId, Yes, confirm, find_run, open_client, parse_moment
+from .arguments import DbUrl, QueryId, Yes, confirm, open_client, parse_moment
 from .output import counted, moment, slow_status, stdout
+from .run_selection import find_run
 
 __all__ = ["delete", "prune"]
 
@@ -24,8 +25,8 @@ def delete(
     """Delete what is stored of a query, or of one run of it."""
     with open_client(db_url) as client:
         with slow_status("counting the calls"):
-            run_id, _ = find_run(client, query_id, "latest" if run is None else run)
-            only = None if run is None else run_id
+            found = find_run(client.reader(), query_id, "latest" if run is None else run)
+            only = None if run is None else found.run_id
             counts = client.count(query_id=query_id, run_id=only)
         which = f"query {query_id!r}" + ("" if only is None else f", run {moment(only, full=True)}")
         stdout().print(f"Stored of {which}: {_counted(counts)}", soft_wrap=True)

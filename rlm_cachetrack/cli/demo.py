@@ -17,10 +17,10 @@ from rich.text import Text
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
 
-from ._report import print_report, read_report
 from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client
 from .demo_agent import ITERATIONS, MISTAKE_IN, answer_question
 from .output import duration, number, print_json, print_line, stderr, stdout
+from .run_view import print_report
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -54,6 +54,8 @@ def demo(
     db_url: DbUrl = None,
 ) -> None:
     """See it work: an agent's conversation, recorded, and what the cache saved. Needs no account."""
+    from rlm_cachetrack.analytics import run_report
+
     if disabled():
         raise ConfigError("RLM_CACHETRACK_DISABLED is set, so the demo would record nothing: unset it")
     default, default_sub = _LIVE if live else _SIMULATED
@@ -65,7 +67,9 @@ def demo(
     query_id = f"demo-{datetime.now(UTC):%m%d-%H%M%S}"
     with _database(db_url, told) as client:
         run_id = _live(client, query_id, agents, told) if live else _simulated(client, query_id, agents, told)
-        report = read_report(client, query_id, run_id)
+        report = run_report(client.reader(), query_id, run_id)
+    if report is None:
+        raise ConfigError(f"the demo's run was deleted while it ran: query {query_id!r}")
     if as_json:
         print_json({**report, "other_runs": 0})
         return

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rlm_cachetrack.formatting import verdict
 
-from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, find_run, open_client
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client
 from .output import (
     Column,
     clean,
@@ -29,6 +29,7 @@ from .output import (
     usd,
 )
 from .reading import Run
+from .run_selection import find_run
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation
@@ -48,10 +49,12 @@ def explain(
     db_url: DbUrl = None,
 ) -> None:
     """Explain why tokens of a run were not read from the cache, what that cost, and how to mend it."""
+    from rlm_cachetrack.analytics.explain import explain_cache
+
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("comparing the prompts"):
-        run_id, _ = find_run(client, query_id, run)
-        found = client.explain_cache(query_id, run_id)
+        store = client.reader()
+        found = explain_cache(store, query_id, find_run(store, query_id, run).run_id)
     if found is None:
         raise NotFound(f"the run of {query_id!r} has no calls yet")
     if as_json:

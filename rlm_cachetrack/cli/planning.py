@@ -104,7 +104,7 @@ def what_if(
     if as_json:
         print_json(found)
     elif as_csv:
-        print_csv(found["by_model"], row_columns("what_if", "WhatIfModel"))
+        print_csv(found["by_model"], row_columns("analytics.planning.what_if", "WhatIfModel"))
     else:
         _print_what_if(stdout(), found)
 
@@ -265,7 +265,7 @@ def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) 
         print_json(found)
         return
     if as_csv:
-        print_csv(found, row_columns("budgets", "Budget"))
+        print_csv(found, row_columns("analytics.planning.budgets", "Budget"))
         return
     console = stdout()
     if not found:
@@ -305,7 +305,7 @@ def reconcile(
     if as_json:
         print_json(_dates(found))
     elif as_csv:
-        print_csv(found["rows"], row_columns("reconcile", "ReconciliationRow"))
+        print_csv(found["rows"], row_columns("analytics.planning.reconcile", "ReconciliationRow"))
     else:
         console = stdout()
         columns = [

@@ -1,4 +1,4 @@
-"""``runs``, ``show``, ``top``, ``models``: what is stored, read."""
+"""``runs``, ``show``, ``top``, ``models``, ``usage``: what is stored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError, StoreError
 
-from ._report import print_report, read_report, usage_chart
-from .arguments import AsCsv, AsJson, DbUrl, OptionalQueryId, QueryId, command_line, find_run, open_client, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, OptionalQueryId, QueryId, command_line, open_client, parse_moment
 from .output import (
     Column,
     clean,
+    counted,
     duration,
     moment,
     number,
@@ -34,6 +34,8 @@ from .output import (
     table,
     usd,
 )
+from .run_selection import find_run
+from .run_view import print_report, usage_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,19 +47,19 @@ __all__ = ["models", "runs", "show", "top", "usage"]
 _LIVE_S = 0.5
 
 _EMPTY = "Nothing is stored yet."
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most so many.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="List at most so many.")]
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="WHEN", help="Only calls from then on: 2026-01-31 (UTC), 7d, 24h.", show_default=False
+        "--since", metavar="WHEN", help="Only calls since then: 2026-01-31 (UTC), 7d, 24h.", show_default=False
     ),
 ]
 Until = Annotated[
-    str | None, typer.Option("--until", metavar="WHEN", help="Only calls from before then.", show_default=False)
+    str | None, typer.Option("--until", metavar="WHEN", help="Only calls before then.", show_default=False)
 ]
 Run = Annotated[
     str,
-    typer.Option("--run", metavar="RUN_ID", help="Which run: latest, or a run as `runs` lists it, or its beginning."),
+    typer.Option("--run", metavar="RUN_ID", help="Which run: latest, or an id as `runs` lists it, or its beginning."),
 ]
 
 
@@ -83,7 +85,7 @@ def runs(
     console = stdout()
     if not found:
         if query is None:
-            console.print(f"{_EMPTY} See how it looks: `{command_line('demo')}`", soft_wrap=True)
+            console.print(f"{_EMPTY} To see how it looks, run `{command_line('demo')}`.", soft_wrap=True)
         else:
             console.print(f"No run of query {query!r} is stored.", soft_wrap=True)
         return
@@ -100,14 +102,14 @@ def runs(
         Column("Cost", numeric=True, optional=2),
         Column("Saved", numeric=True, optional=3),
     ]
-    # To the second is enough to tell runs apart, mostly.
+    # Ids are shown in full only where seconds do not tell the runs apart.
     seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
     full = len(set(seconds)) < len(seconds)
     rows = [
         (
             clean(run["query_id"]),
             moment(run["run_id"], full=full),
-            shorten(clean(run["state"]), 12).plain,
+            shorten(clean(run["state"]), 15).plain,
             number(run["total_interactions"]),
             number(run["failed_interactions"]),
             number(run["total_prompt_tokens"] or None),
@@ -120,31 +122,39 @@ def runs(
     ]
     console.print(table(columns, rows, console.width))
     if more:
-        console.print("There are older ones: --limit shows more.", style="dim")
+        console.print("There are older runs: --limit shows more.", style="dim")
 
 
 def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Show what the cache did in one run: totals, savings, and a bar per iteration."""
+    from rlm_cachetrack.analytics import run_report
+
     with open_client(db_url) as client, slow_status("reading the run"):
-        run_id, count = find_run(client, query_id, run)
-        report = read_report(client, query_id, run_id)
+        store = client.reader()
+        found = find_run(store, query_id, run)
+        report = run_report(store, query_id, found.run_id, record=found.record)
+    if report is None:
+        raise NotFound(f"the run {moment(found.run_id, full=True)} of query {query_id!r} was deleted")
+    count = found.query_runs
     if as_json:
         print_json({**report, "other_runs": count - 1})
         return
     console = stdout()
     print_report(console, report)
     if count > 1:
-        many = f"{count - 1} other run{'' if count == 2 else 's'}" if count < 100 else "more than 98 other runs"
+        many = counted(count - 1, "other run") if count < 100 else "at least 99 other runs"
         listing = command_line("runs", "--query", query_id=query_id)
         console.print()
         console.print(
-            f"This query has {many}: `{listing}` lists them, --run RUN_ID shows one.", style="dim", soft_wrap=True
+            f"This query has {many}: list them with `{listing}`, show one with --run RUN_ID.",
+            style="dim",
+            soft_wrap=True,
         )
 
 
 def top(
     limit: Limit = 10,
-    live: Annotated[bool, typer.Option("--live", help="Keep it up to date until Ctrl-C.", show_default=False)] = False,
+    live: Annotated[bool, typer.Option("--live", help="Update the list until Ctrl-C.", show_default=False)] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
@@ -168,10 +178,10 @@ def top(
 
 
 def _top_live(limit: int, db_url: str | None) -> None:
-    """The same, twice a second on the alternate screen; a database that dies is said and waited for."""
+    """Show the list twice a second on the alternate screen, and wait for a database that does not answer."""
     console = stdout()
     if not console.is_terminal:
-        raise ConfigError("--live needs a terminal; without it the list is printed once")
+        raise ConfigError("--live needs a terminal; leave it out to print the list once")
     with (
         open_client(db_url) as client,
         contextlib.suppress(KeyboardInterrupt),
@@ -179,18 +189,18 @@ def _top_live(limit: int, db_url: str | None) -> None:
     ):
         shown: RenderableType = ""
         while True:
-            said = Text(f"{datetime.now(UTC):%H:%M:%S} UTC, Ctrl-C ends it", style="dim")
+            status = Text(f"{datetime.now(UTC):%H:%M:%S} UTC, press Ctrl-C to quit", style="dim")
             try:
                 shown = _top_table(client.get_top_cache_savings(limit), console.width)
             except StoreError as exc:
-                said = Text(clean(f"The database does not answer: {exc}"), style="red")
-            screen.update(Group(shown, said), refresh=True)
+                status = Text(clean(f"The database does not answer: {exc}"), style="red")
+            screen.update(Group(shown, status), refresh=True)
             time.sleep(_LIVE_S)
 
 
 def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> RenderableType:
     if not found:
-        return "No run that has ended has a known price yet."
+        return "No finished run has known savings yet."
     columns = [
         Column("Saved", numeric=True, style="green"),
         Column("Saved %", numeric=True, optional=4),
@@ -228,7 +238,7 @@ def models(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show how well the cache worked, by model."""
+    """Show how well the cache worked for each model."""
     require_one_format(as_json, as_csv)
     first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     if first is not None and last is not None and first >= last:
@@ -243,11 +253,11 @@ def models(
         return
     console = stdout()
     if first is not None or last is not None:
-        span = [f"from {moment(first)}"] if first is not None else []
+        span = [f"since {moment(first)}"] if first is not None else []
         span += [f"before {moment(last)}"] if last is not None else []
         console.print(Text(f"Calls {' and '.join(span)}", style="dim"))
     if not found:
-        console.print("No call of that time is stored." if first or last else _EMPTY)
+        console.print("No calls in this time range." if first or last else _EMPTY)
         return
     columns = [
         Column("Model", flexible=True, style="bold", least=36 if stdout().width >= 80 else 14),
@@ -288,38 +298,38 @@ def models(
 def usage(
     name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Only its calls.", show_default=False)
+        str | None, typer.Option("--model", metavar="MODEL", help="Only calls of this model.", show_default=False)
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show hit rate and cost over time, a bar an hour or day."""
-    from rlm_cachetrack.analytics import usage_views
+    """Show hit rate and cost over time, one bar per hour or day."""
+    from rlm_cachetrack import analytics
 
     require_one_format(as_json, as_csv)
-    within = usage_views.span(name)
+    within = analytics.span(name)
     with open_client(db_url) as client, slow_status("adding up the calls"):
-        found = usage_views.usage(client.reader(), within, model)
+        found = analytics.usage(client.reader(), within, model)
     if as_json:
         print_json(found)
         return
     if as_csv:
-        print_csv(found["buckets"], tuple(usage_views.UsageRow.__annotations__))
+        print_csv(found["buckets"], row_columns("analytics", "UsageRow"))
         return
     console = stdout()
     if not found["buckets"]:
-        console.print("No call of that time is stored.")
+        console.print("No calls in this time range.")
         return
     console.print(usage_chart(found, min(console.width, 120), console.encoding.lower().startswith("utf")))
 
 
 def _saved(savings: float | None, hit_rate: float | None) -> str:
-    """Savings; 0 means nothing where no call reported its cache use, and is counted as not cached."""
+    """Format savings; 0 is unknown if no call reported its cache use, because every token was counted as uncached."""
     return usd(None if hit_rate is None and not savings else savings)
 
 
 def _cached(row: Mapping[str, Any]) -> str:
-    """Cached tokens; the sum of a row in which no call reported them is 0, and means nothing."""
+    """Format cached tokens; the sum is unknown if no call reported its cache use."""
     reported = row["interactions_with_cache"] or row["interactions_without_cache"]
     return number(row["total_cached_tokens"] if reported else None)

@@ -10,8 +10,9 @@ import typer
 
 from rlm_cachetrack.errors import ConfigError
 
-from .arguments import DbUrl, NotFound, QueryId, find_run, open_client
+from .arguments import DbUrl, NotFound, QueryId, open_client
 from .output import clean, slow_status, stderr
+from .run_selection import find_run
 
 __all__ = ["report"]
 
@@ -34,8 +35,9 @@ def report(
     from rlm_cachetrack.web import report as reports
 
     with open_client(db_url) as client, slow_status("reading the run"):
-        run_id, _ = find_run(client, query_id, run)
-        found = reports.read(client.reader(), query_id, run_id)
+        store = client.reader()
+        chosen = find_run(store, query_id, run)
+        found = reports.read(store, query_id, chosen.run_id, chosen.record)
     if found is None:
         raise NotFound(f"no run of query {query_id!r} is stored")
     if html is not None:

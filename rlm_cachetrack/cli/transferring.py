@@ -1,4 +1,4 @@
-"""``export`` and ``import``: calls out of the store into a file, and out of files into the store."""
+"""``export`` and ``import``: write calls to a file, and store the calls of files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["export", "import_"]
 
 _SHOWN_REASONS = 10
-_ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
 def export(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", "-f", metavar="FORMAT", help="csv, jsonl or parquet. Default: by the file's ending, else jsonl."
+            "--format", "-f", metavar="FORMAT", help="csv, jsonl or parquet. Default: by the file's suffix, else jsonl."
         ),
     ] = None,
     output: Annotated[
@@ -41,27 +41,27 @@ def export(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="WHEN", help="Only calls from then on: 2026-01-31 (UTC), 7d, 24h.", show_default=False
+            "--since", metavar="WHEN", help="Only calls since then: 2026-01-31 (UTC), 7d, 24h.", show_default=False
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Only calls from before then.", show_default=False)
+        str | None, typer.Option("--until", metavar="WHEN", help="Only calls before then.", show_default=False)
     ] = None,
     query: OptionalQueryId = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Only its calls.", show_default=False)
+        str | None, typer.Option("--model", metavar="MODEL", help="Only calls of this model.", show_default=False)
     ] = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Write calls to a file or to stdout, the oldest first, whatever their number."""
-    from rlm_cachetrack.transfer import transfer
+    """Write calls to a file or to stdout, oldest first."""
+    from rlm_cachetrack import transfer
 
-    chosen = form or (_ENDINGS.get(output.suffix.lower(), "jsonl") if output else "jsonl")
+    chosen = form or (_SUFFIXES.get(output.suffix.lower(), "jsonl") if output else "jsonl")
     if chosen not in transfer.FORMATS:
         raise ConfigError(f"--format {chosen!r}: expected one of {', '.join(transfer.FORMATS)}")
     if output is None and chosen == "parquet":
-        raise ConfigError("--format parquet needs --output FILE: it is no text")
-    which: dict[str, Any] = {
+        raise ConfigError("--format parquet is not text: give --output FILE")
+    filters: dict[str, Any] = {
         "since": parse_moment(since, "--since"),
         "until": parse_moment(until, "--until"),
         "query_id": query,
@@ -69,11 +69,11 @@ def export(
     }
     with open_client(db_url) as client:
         store = client.reader()
-        total = transfer.count_exported(store, **which) if _looked_at() else 0
+        total = transfer.count_exported(store, **filters) if sys.stderr.isatty() else 0
         with _output(output) as file, _bar("exporting", total) as advance:
-            done = transfer.export_calls(store, file, chosen, progress=advance, **which)
+            written = transfer.export_calls(store, file, chosen, progress=advance, **filters)
     if output is not None:
-        stderr().print(f"Wrote {counted(done, 'call')} to {clean(output)}.", soft_wrap=True)
+        stderr().print(f"Wrote {counted(written, 'call')} to {clean(output)}.", soft_wrap=True)
 
 
 def import_(
@@ -86,14 +86,17 @@ def import_(
         typer.Option(
             "--query",
             metavar="QUERY_ID",
-            help="Of calls that name none. Default: the file's name.",
+            help="The query of calls that name none. Default: the file's name.",
             show_default=False,
         ),
     ] = None,
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", metavar="WHEN", help="Their run. Default: the moment of the first of them.", show_default=False
+            "--run",
+            metavar="WHEN",
+            help="The run of calls that name none. Default: its first call.",
+            show_default=False,
         ),
     ] = None,
     rejects: Annotated[
@@ -101,76 +104,73 @@ def import_(
         typer.Option(
             "--rejects",
             metavar="FOLDER",
-            help="Where FILE.rejected goes. Default: beside it.",
+            help="The folder for FILE.rejected. Default: beside FILE.",
             show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Store the calls of files: our own export, OpenAI responses, Batch output files, LiteLLM spend logs.
+    """Store the calls of files: exports of this tool, OpenAI responses, Batch output files, LiteLLM spend logs.
 
-    Each call is stored once, however often a file is imported. A line that cannot be imported is reported with its
-    number and goes to FILE.rejected, to be mended and imported; the exit code is 1 then. Prompts are not stored.
+    Each call is stored once, however often a file is imported. Lines that cannot be imported are reported with their
+    numbers and written to FILE.rejected, which can be corrected and imported; the exit code is 1 then. Prompts are not
+    stored.
     """
-    from rlm_cachetrack.transfer import transfer
+    from rlm_cachetrack import transfer
 
     if missing := [path for path in files if not path.is_file()]:
-        raise ConfigError(f"there is no file {missing[0]}")
-    moment = parse_moment(run, "--run")
+        raise ConfigError(f"{missing[0]} does not exist or is not a file")
+    run_id = parse_moment(run, "--run")
     results: list[tuple[Path, Imported]] = []
     with open_client(db_url) as client:
         for path in files:
             folder = None if rejects is None else rejects / f"{path.name}.rejected"
             with _bar(f"importing {clean(path.name)}", path.stat().st_size, quiet=as_json) as advance:
-                found = transfer.import_file(
-                    client.runtime, path, query_id=query, run_id=moment, reject_file=folder, progress=advance
+                result = transfer.import_file(
+                    client.runtime, path, query_id=query, run_id=run_id, reject_file=folder, progress=advance
                 )
-            results.append((path, found))
+            results.append((path, result))
             if not as_json:
-                _tell(path, found)
+                _print_result(path, result)
     if as_json:
-        print_json([_facts(path, found) for path, found in results])
-    if any(found.rejected for _, found in results):
+        print_json([_facts(path, result) for path, result in results])
+    if any(result.rejected for _, result in results):
         raise typer.Exit(1)
 
 
-def _tell(path: Path, found: Imported) -> None:
-    already = found.stored - found.added
-    known = f", {number(already)} stored before" if already else ""
-    stdout().print(f"{clean(path)}: {counted(found.added, 'new call')}{known}.")
-    if not found.rejected:
+def _print_result(path: Path, result: Imported) -> None:
+    already = result.stored - result.added
+    known = f", {number(already)} already stored" if already else ""
+    stdout().print(f"{clean(path)}: {counted(result.added, 'new call')}{known}.")
+    if not result.rejected:
         return
-    told = stderr()
-    for line, reason in found.reasons[:_SHOWN_REASONS]:
-        told.print(f"{clean(path)}:{line}: {clean(reason)}", soft_wrap=True)
-    more = found.rejected - min(found.rejected, _SHOWN_REASONS)
-    told.print(
-        f"{f'… and {number(more)} more. ' if more else ''}{number(found.rejected)} line"
-        f"{' was' if found.rejected == 1 else 's were'} not imported; see {clean(found.reject_file)}",
+    errors = stderr()
+    for line, reason in result.reasons[:_SHOWN_REASONS]:
+        errors.print(f"{clean(path)}:{line}: {clean(reason)}", soft_wrap=True)
+    more = result.rejected - min(result.rejected, _SHOWN_REASONS)
+    errors.print(
+        f"{f'… and {number(more)} more. ' if more else ''}{counted(result.rejected, 'line')} not imported: "
+        f"see {clean(result.reject_file)}",
         soft_wrap=True,
     )
 
 
-def _facts(path: Path, found: Imported) -> dict[str, Any]:
+def _facts(path: Path, result: Imported) -> dict[str, Any]:
     return {
         "file": str(path),
-        "read": found.read,
-        "stored": found.stored,
-        "added": found.added,
-        "rejected": found.rejected,
-        "reasons": [{"line": line, "reason": reason} for line, reason in found.reasons],
-        "reject_file": None if found.reject_file is None else str(found.reject_file),
+        "read": result.read,
+        "stored": result.stored,
+        "added": result.added,
+        "rejected": result.rejected,
+        "reasons": [{"line": line, "reason": reason} for line, reason in result.reasons],
+        "reject_file": None if result.reject_file is None else str(result.reject_file),
     }
-
-
-def _looked_at() -> bool:
-    return sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """stdout, or a file that appears under its name only when it is whole."""
+    """Open stdout, or a file that gets its name when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -194,6 +194,6 @@ def _output(path: Path | None) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _bar(words: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], object]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True, disable=quiet or not _looked_at()) as progress:
+    with Progress(*columns, console=stderr(), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task(words, total=total or None)
         yield lambda done: progress.update(task, completed=done)

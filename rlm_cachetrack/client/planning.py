@@ -1,4 +1,4 @@
-"""The part of :class:`~rlm_cachetrack.TimescaleDBClient` that is about prices and plans: re-pricing to reconciling."""
+"""The part of :class:`~rlm_cachetrack.TimescaleDBClient` on prices and plans."""
 
 from __future__ import annotations
 
@@ -7,28 +7,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rlm_cachetrack.errors import PricingError
-from rlm_cachetrack.records import aware, clean_text
+from .base import ClientBase, clean_optional, optional_moment
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import budgets, forecast, reconcile, repricing, what_if
-    from rlm_cachetrack.pipeline import runtime as _runtime
     from rlm_cachetrack.pricing import PriceBook
-    from rlm_cachetrack.store import PostgresStore
 
 __all__ = ["Planning"]
 
 
-class Planning:
-    """Mixed into the client, which has the store and the prices. Every method blocks."""
-
-    _runtime: _runtime.Runtime
-    pricing_error: PricingError | None
-
-    def _reader(self) -> PostgresStore:
-        raise NotImplementedError
-
-    # -- prices of what is stored --------------------------------------------------------------------------------------
+class Planning(ClientBase):
+    """Re-pricing, what-if, forecast, budgets and reconciling. Every method first flushes, then blocks for queries."""
 
     def reprice(
         self,
@@ -41,74 +30,72 @@ class Planning:
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> repricing.Repricing:
-        """Give calls that are stored other prices, and sum their runs up again. Blocks: some 20 s a million calls.
+        """Price stored calls again, and sum up their runs again. Blocks about 20 s per million calls.
 
-        Calls whose prices were given by hand keep them; a cost that a provider returned stays. What is stopped is
-        continued when the same is asked for again.
+        Calls whose prices were given by hand keep them, and so do costs that the provider returned. A re-pricing that
+        was interrupted continues when it is called with the same arguments.
 
         Args:
-            pricing: A pricing YAML laid over the built-in prices; None: the prices that this client records with.
+            pricing: A pricing YAML whose prices override the built-in ones; None: the prices this client records with.
             since: Only calls from this moment on; None: from the first.
             until: Only calls before this moment; None: to the last.
             model: Only calls of this model.
             query_id: Only calls of this query.
-            dry_run: Only say what would change.
-            progress: Called after every batch with how many calls are done and how many there are.
+            dry_run: Compute what would change, and change nothing.
+            progress: Called after every batch with the number of calls done and of all calls.
 
         Returns:
-            ``difference`` (by model; empty where a stopped one was continued) and ``change`` (None for a dry run).
+            ``difference`` (by model; empty if an interrupted one was continued) and ``change`` (None for a dry run).
 
         Raises:
             PricingError: The file cannot be used.
-            ConfigError: Another re-pricing was stopped before its end.
+            ConfigError: Another re-pricing was interrupted and not continued.
         """
         from rlm_cachetrack.analytics.planning import repricing
 
-        store, book = self._reader(), self._runtime.priced_by(pricing)
+        store, book = self.reader(), self._runtime.priced_by(pricing)
         which = repricing.scope(
-            None if since is None else aware(since, "since"),
-            None if until is None else aware(until, "until"),
+            optional_moment(since, "since"),
+            optional_moment(until, "until"),
             model,
-            None if query_id is None else clean_text(query_id),
+            clean_optional(query_id),
         )
         difference = repricing.difference(store, book, which)
         change = None if dry_run else repricing.apply(store, book, which, progress=progress)
         return {"difference": difference, "change": change}
 
     def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
-        """Continue the re-pricing, or the undoing of one, that was stopped.
+        """Continue the re-pricing, or the undoing of one, that was interrupted.
 
         Raises:
-            NotStoredError: None was.
+            NotStoredError: None was interrupted.
         """
         from rlm_cachetrack.analytics.planning import repricing
 
-        return repricing.resume(self._reader(), progress=progress)
+        return repricing.resume(self.reader(), progress=progress)
 
     def undo_repricing(
         self, change_id: int | None = None, progress: Callable[[int, int], None] | None = None
     ) -> repricing.PriceChange:
-        """Give calls back what they had before a re-pricing: every price and cost as it was. Blocks.
+        """Restore every price and cost to what it was before a re-pricing. Blocks.
 
         Args:
-            change_id: Which; None: the newest that is not undone.
+            change_id: The re-pricing to undo; None: the newest that is not undone.
             progress: As for :meth:`reprice`.
 
         Raises:
             NotStoredError: There is no such re-pricing.
-            ConfigError: A newer one is to be undone first.
+            ConfigError: A newer one must be undone first.
         """
         from rlm_cachetrack.analytics.planning import repricing
 
-        return repricing.undo(self._reader(), change_id, progress=progress)
+        return repricing.undo(self.reader(), change_id, progress=progress)
 
     def list_price_changes(self, limit: int = 100) -> list[repricing.PriceChange]:
-        """The re-pricings, newest first."""
+        """Return the re-pricings, newest first."""
         from rlm_cachetrack.analytics.planning import repricing
 
-        return repricing.changes(self._reader(), limit)
-
-    # -- planning ------------------------------------------------------------------------------------------------------
+        return repricing.changes(self.reader(), limit)
 
     def what_if(
         self,
@@ -123,32 +110,32 @@ class Planning:
         of_model: str | None = None,
         query_id: str | None = None,
     ) -> what_if.WhatIf:
-        """What the calls would have cost: the same tokens otherwise. See ``WhatIf``; ``assumptions`` says how.
+        """Compute what the same tokens would have cost under other conditions. See ``WhatIf`` and its ``assumptions``.
 
         Args:
-            model: By this model.
+            model: Answered by this model.
             tier: At this service tier.
-            hit_rate: With this share (0-1) of the input from the cache.
-            pricing: By this price list.
-            provider: Whose prices of ``model``; None: those of each call's provider, else of its vendor.
+            hit_rate: With this share (0-1) of the input read from the cache.
+            pricing: At the prices of this pricing YAML.
+            provider: The provider whose prices of ``model`` apply; None: each call's provider, else the model's vendor.
             since: Only calls from this moment on.
             until: Only calls before this moment.
             of_model: Only calls of this model.
             query_id: Only calls of this query.
 
         Raises:
-            ConfigError: Nothing is asked, or no price is known.
+            ConfigError: No condition is given, or a price is not known.
         """
         from rlm_cachetrack.analytics.planning import repricing, what_if
 
         which = repricing.scope(
-            None if since is None else aware(since, "since"),
-            None if until is None else aware(until, "until"),
+            optional_moment(since, "since"),
+            optional_moment(until, "until"),
             of_model,
-            None if query_id is None else clean_text(query_id),
+            clean_optional(query_id),
         )
         return what_if.what_if(
-            self._reader(),
+            self.reader(),
             lambda: self._prices(pricing),
             which,
             model=model,
@@ -161,63 +148,63 @@ class Planning:
     def forecast_cost(
         self, days: int = 30, *, model: str | None = None, hit_rate: float | None = None, confidence: float = 0.8
     ) -> forecast.Forecast:
-        """What the next days will cost, from the days before, with an interval. See ``Forecast``.
+        """Forecast the cost of the next days from the past ones, with an interval. See ``Forecast``.
 
         Args:
-            days: How many, today among them.
+            days: How many days, including today.
             model: Only calls of this model.
-            hit_rate: Also: what it would be with this share (0-1) of the input from the cache.
-            confidence: The share of times in which the interval is to hold the cost.
+            hit_rate: Also forecast the cost with this share (0-1) of the input read from the cache.
+            confidence: Of the interval, between 0 and 1.
         """
         from rlm_cachetrack.analytics.planning import forecast
 
-        return forecast.forecast_cost(self._reader(), days, model=model, hit_rate=hit_rate, confidence=confidence)
+        return forecast.forecast_cost(self.reader(), days, model=model, hit_rate=hit_rate, confidence=confidence)
 
     def set_budget(
         self, amount_usd: float, period: str = "month", name: str = "default", model: str | None = None
     ) -> None:
-        """Set what may be spent in a day, week or month (UTC), or change it."""
+        """Set or change the USD that may be spent in a day, week or month (UTC)."""
         from rlm_cachetrack.analytics.planning import budgets
 
-        budgets.set_budget(self._reader(), amount_usd, period, name, model)
+        budgets.set_budget(self.reader(), amount_usd, period, name, model)
 
     def check_budget(self, name: str = "default") -> budgets.BudgetCheck:
-        """How a budget stands: what is spent, what is expected, and when it runs out. See ``BudgetCheck``.
+        """Check a budget: what is spent, what is expected, and when it runs out. See ``BudgetCheck``.
 
         Raises:
-            NotStoredError: There is none of this name.
+            NotStoredError: There is no budget of this name.
         """
         from rlm_cachetrack.analytics.planning import budgets
 
-        return budgets.check_budget(self._reader(), name)
+        return budgets.check_budget(self.reader(), name)
 
     def list_budgets(self) -> list[budgets.Budget]:
-        """The budgets, by name."""
+        """Return the budgets, by name."""
         from rlm_cachetrack.analytics.planning import budgets
 
-        return budgets.budgets(self._reader())
+        return budgets.budgets(self.reader())
 
     def remove_budget(self, name: str = "default") -> None:
-        """Forget a budget.
+        """Remove a budget.
 
         Raises:
-            NotStoredError: There is none of this name.
+            NotStoredError: There is no budget of this name.
         """
         from rlm_cachetrack.analytics.planning import budgets
 
-        budgets.remove_budget(self._reader(), name)
+        budgets.remove_budget(self.reader(), name)
 
     def reconcile(self, path: str | os.PathLike[str], provider: str = "openai") -> reconcile.Reconciliation:
-        """Compare OpenAI's export of costs or usage (CSV, or the Usage API's JSON) with what is recorded.
+        """Compare OpenAI's export of costs or usage (CSV, or the Usage API's JSON) with the recorded calls.
 
-        See ``Reconciliation``: by day, model and tier, coverage in percent and what is unexplained in USD.
+        See ``Reconciliation``: by day, model and tier, with the coverage in percent and the unexplained USD.
 
         Raises:
-            ConfigError: The file is no such export.
+            ConfigError: The file is not such an export.
         """
         from rlm_cachetrack.analytics.planning import reconcile
 
-        return reconcile.reconcile(self._reader(), lambda: self._prices(None), path, provider)
+        return reconcile.reconcile(self.reader(), lambda: self._prices(None), path, provider)
 
     def _prices(self, pricing: str | os.PathLike[str] | None) -> PriceBook:
         if self.pricing_error is not None and pricing is None:

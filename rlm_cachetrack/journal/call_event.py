@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from rlm_cachetrack.records import call_id
+from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.usage import plain
 
 __all__ = ["FIELDS", "encode", "expand", "kept_ms", "next_number", "told_apart"]
@@ -96,28 +96,51 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError, ValueError, TypeError: The line was not written by :func:`encode`.
     """
-    values = dict(zip(FIELDS, line["call"], strict=True))
-    number, first = values.pop("number"), values.pop("time_to_first_token_ns")
-    start, duration = values.pop("start_ns") // 1000, values.pop("duration_ns")  # microseconds: what the table holds
-    for name in ("model", "request_id", "service_tier", "finish_reason"):
-        if type(values[name]) is not str:  # the SDK does not check what a server sends
-            values[name] = None
-    values["model"], values["provider"], values["metadata"] = told_apart(
-        values["model"], values.pop("requested_model"), values["provider"], values["metadata"]
-    )
-    tools = values["tool_call_count"]
+    (
+        number,
+        api,
+        provider,
+        model,
+        requested_model,
+        start_ns,
+        duration_ns,
+        first_ns,
+        context_messages,
+        response_length,
+        request_id,
+        service_tier,
+        finish_reason,
+        tool_call_count,
+        error_type,
+        error_message,
+        metadata,
+    ) = line["call"]
+    start = start_ns // 1000  # microseconds: what the table stores
+    # The SDK does not check the types of what a server sends.
+    model, provider, metadata = told_apart(model if type(model) is str else None, requested_model, provider, metadata)
     return {
         **line["in"],
-        **values,
         "kind": "call",
-        "interaction_id": call_id(start * 1000, number),
+        "interaction_id": str(uuid7(start_ns, number)),
+        "api": api,
+        "provider": provider,
+        "model": model,
+        "context_messages": context_messages,
+        "response_length": response_length,
+        "request_id": request_id if type(request_id) is str else None,
+        "service_tier": service_tier if type(service_tier) is str else None,
+        "finish_reason": finish_reason if type(finish_reason) is str else None,
+        "error_type": error_type,
+        "error_message": error_message,
+        "metadata": metadata,
         "usage": line["usage"],
         "start_time": start / 1e6,
-        "end_time": (start + duration // 1000) / 1e6,
-        "duration_ms": kept_ms(duration),
-        "time_to_first_token_ms": None if first is None else kept_ms(first),
-        "has_tool_calls": tools > 0,
-        "success": values["error_type"] is None,
+        "end_time": (start + duration_ns // 1000) / 1e6,
+        "duration_ms": kept_ms(duration_ns),
+        "time_to_first_token_ms": None if first_ns is None else kept_ms(first_ns),
+        "tool_call_count": tool_call_count,
+        "has_tool_calls": tool_call_count > 0,
+        "success": error_type is None,
     }
 
 

@@ -1,279 +1,333 @@
-"""Turns journal events into what a sink stores: dialects are read and prices applied here, on the writer's thread.
+"""Turn journal events of calls into rows, on the writer's thread.
 
-An event is one line of the journal, a dict with a ``kind``:
+Three kinds of event become a row:
 
-* ``call``: an instrumented call; ``usage`` is what the server sent, tokens and costs are derived from it;
-* ``record``: a record made by hand; its tokens, prices and costs stand, what is left out is filled in;
-* ``stored``: a row that comes from a store, complete as it is: nothing is filled in;
-* ``run_start``, ``run_end``, ``optimization``: of a run.
+* ``call``: an instrumented call. Tokens are read from ``usage`` as the server sent it, costs are computed from them.
+* ``record``: a record made by hand. Its tokens, prices and costs stand; what it leaves out is filled in.
+* ``stored``: a complete row from a store. Nothing is filled in.
 
-Moments are ISO 8601 text, or seconds since the epoch for the clock readings of a call.
+Times are ISO 8601 text, or seconds since the epoch for the clock readings of a call.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from rlm_cachetrack.journal import expand_event
+from pydantic_core import to_json
+
+from rlm_cachetrack._process import uuid7
+from rlm_cachetrack.journal import kept_ms, told_apart
 from rlm_cachetrack.pricing import Cost, PriceBook
-from rlm_cachetrack.records import COLUMNS, RecordBatch, RunEnd, RunKey, RunStart
-from rlm_cachetrack.records import clean_text as _text
-from rlm_cachetrack.store import pack_row, pack_rows
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, clean_text
 from rlm_cachetrack.usage import TokenUsage, read_usage
 
-from .fast_rows import USABLE, Packer
+__all__ = ["RowBuilder", "clean_json", "parse_time"]
 
-__all__ = ["Built", "Rows"]
-
-_TEXT = frozenset(
-    {
-        "query_id",
-        "model",
-        "model_type",
-        "recursion_id",
-        "parent_recursion_id",
-        "error_message",
-        "error_type",
-        "provider",
-        "api",
-        "service_tier",
-        "finish_reason",
-        "request_id",
-        "price_source",
-        "usage_anomaly",
-    }
+_CONTEXT = (
+    "query_id",
+    "run_id",
+    "iteration",
+    "model_type",
+    "model_index",
+    "recursion_id",
+    "parent_recursion_id",
+    "current_depth",
+    "max_depth",
 )
-_JSON = frozenset({"metadata", "usage"})
-_MOMENTS = ("time", "start_time", "end_time", "run_id")
-_COST_FIELDS = (
-    "prompt_token_price",
-    "cached_token_price",
-    "cache_write_token_price",
-    "completion_token_price",
-    "total_cost",
-    "original_cost",
+_PRICE_KEY = ("model", "provider", "service_tier")
+_SERVED = (*_PRICE_KEY, "api", "finish_reason")
+_MEASURED = (
+    "time",
+    "interaction_id",
+    "start_time",
+    "end_time",
+    "duration_ms",
+    "time_to_first_token_ms",
+    "context_messages",
+    "context_tokens",
+    "response_length",
+    "tool_call_count",
+    "has_tool_calls",
+    "success",
+    "error_type",
+    "error_message",
+    "request_id",
+    "fingerprint",
 )
+_TOKENS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "uncached_prompt_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "usage_anomaly",
+)
+_JSON = ("metadata", "usage")
+_GROUPED = (*_CONTEXT, *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, *_JSON)
+_in_column_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] = itemgetter(*map(_GROUPED.index, COLUMNS))
+
+_TEXT = (
+    *("query_id", "model_type", "recursion_id", "parent_recursion_id"),
+    *_SERVED,
+    *("error_type", "error_message", "request_id", "price_source", "usage_anomaly"),
+)
+_TIMES = ("time", "start_time", "end_time", "run_id")
+_INT4_MIN, _INT4_MAX = -(2**31), 2**31 - 1
+_MAX_CACHED = 10_000  # of each cache: names come from servers
 
 
-# A thread that computes keeps the interpreter's lock for 5 ms at a time while others wait for it: the caller's, and the
-# one that sends the batch before. So it stops for a moment after so many events. Not for 0 seconds: it would have the
-# lock back before another has woken up.
-_STRETCH = 32
-_BREATH_S = 1e-5
+class _Served(NamedTuple):
+    """What calls of one model, provider, tier and finish reason have in common."""
+
+    columns: tuple[str | None, ...]
+    price_key: dict[str, Any]
+    metadata: Mapping[str, Any] | None
 
 
-class Built(NamedTuple):
-    """What became of some events.
-
-    Attributes:
-        batch: For a sink.
-        unreadable: Events that are in no batch, and why.
-    """
-
-    batch: RecordBatch
-    unreadable: Sequence[tuple[Mapping[str, Any], Exception]]
-
-
-class Rows:
-    """Builds batches; keeps what is constant between calls (prices by model) warm.
+class RowBuilder:
+    """Makes rows in the order of :data:`~.records.COLUMNS`; caches what calls have in common.
 
     Args:
-        prices: What tokens cost.
-        packed: For a sink that takes :class:`~.records.PackedRows`; others get tuples.
-        fingerprint_of: Gives the fingerprint of a call by its number; None where calls have none.
+        prices: The prices of tokens.
+        fingerprint_of: Returns the fingerprint of a call by its number; None if calls have no fingerprints.
     """
 
-    def __init__(
-        self,
-        prices: PriceBook,
-        *,
-        packed: bool = False,
-        fingerprint_of: Callable[[int], bytes | None] | None = None,
-    ) -> None:
-        self.prices = self._prices = prices
-        self._packed = packed
+    def __init__(self, prices: PriceBook, fingerprint_of: Callable[[int], bytes | None] | None = None) -> None:
+        self.prices = prices
         self._fingerprint_of = fingerprint_of
-        self._packer = Packer(prices, fingerprint_of)
+        self._contexts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._served: dict[tuple[Any, ...], _Served] = {}
 
-    def build(self, events: Iterable[Mapping[str, Any]]) -> Built:
-        """Turn events into a batch; one that cannot be understood is left out of it and told.
-
-        Args:
-            events: As :meth:`~.journal.Journal.decode` gives them.
+    def row(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the row of an event of kind ``call``, ``record`` or ``stored``.
 
         Raises:
-            ImportError, MemoryError, OSError: The machine lacks something; nothing is wrong with the events.
+            Exception: The event is damaged, or a value does not fit its column.
         """
-        usual: list[bytes] = []
-        interactions: list[tuple[Any, ...]] = []
-        starts: list[RunStart] = []
-        ends: list[RunEnd] = []
-        optimizations: list[RunKey] = []
-        unreadable: list[tuple[Mapping[str, Any], Exception]] = []
-        pack = self._packer.pack if self._packed and USABLE else _never
-        for number, event in enumerate(events, 1):
-            if not number % _STRETCH:
-                time.sleep(_BREATH_S)
-            if "call" in event:
-                try:
-                    row = pack(event)
-                except Exception:
-                    row = None  # what is the matter with it is for the careful way to say
-                if row is not None:
-                    usual.append(row)
-                    continue
-            try:
-                line = event
-                event = expand_event(event)
-                kind = event["kind"]
-                if "call" in line and self._fingerprint_of is not None:
-                    fingerprint = self._fingerprint_of(line["call"][0])
-                    event = {**event, "fingerprint": None if fingerprint is None else fingerprint.hex()}
-                if kind in ("call", "record", "stored"):
-                    interaction = self._interaction(event)
-                    if self._packed:
-                        pack_row(interaction)  # what cannot be packed is to be known now
-                    interactions.append(interaction)
-                elif kind == "run_start":
-                    starts.append(RunStart(*_run(event), _moment(event["time"]), _clean_mapping(event.get("metadata"))))
-                elif kind == "run_end":
-                    ends.append(RunEnd(*_run(event), _moment(event["time"]), _text(event["status"])))
-                elif kind == "optimization":
-                    optimizations.append(RunKey(*_run(event)))
-                else:
-                    raise ValueError(f"an event of the unknown kind {kind!r}")
-            except (ImportError, MemoryError, OSError):
-                raise  # the machine's trouble (no memory, no file may be opened), not the event's: it passes
-            except Exception as exc:  # one event that we cannot read must not hold back the others
-                unreadable.append((event, exc))
-        packed = []
-        if usual:
-            packed.append(self._packer.take(usual))
-        if self._packed and interactions:
-            packed.append(pack_rows(interactions))
-            interactions = []
-        return Built(RecordBatch(interactions, starts, ends, optimizations, packed), unreadable)
+        return self._row_of_call(event) if "call" in event else self._row_of_values(dict(event))
 
-    def _interaction(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
-        values = dict(event)
-        for name in _MOMENTS:
-            if (value := values.get(name)) is not None:
-                values[name] = _moment(value)
+    def _row_of_call(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the row of a finished call as it is journaled; that of :func:`~.journal.expand_event` is the same."""
+        (
+            number,
+            api,
+            provider,
+            model,
+            requested_model,
+            start_ns,
+            duration_ns,
+            first_ns,
+            messages,
+            length,
+            request_id,
+            tier,
+            finish_reason,
+            tools,
+            error_type,
+            error_message,
+            metadata,
+        ) = event["call"]
+        start_us = start_ns // 1000  # what the table stores
+        start = datetime.fromtimestamp(start_us / 1e6, UTC)
+        # The SDK does not check the types of what a server sends.
+        served = self._find_served(
+            model if type(model) is str else None,
+            requested_model,
+            provider,
+            tier if type(tier) is str else None,
+            api,
+            finish_reason if type(finish_reason) is str else None,
+        )
+        usage = read_usage(event["usage"], provider=served.price_key["provider"])
+        cost = self.prices.cost(usage, at=start, **served.price_key)
+        if served.metadata is not None:
+            metadata = {**(metadata or {}), **served.metadata}
+        if error_type is None and not _has_counts(usage):
+            metadata = {**_UNKNOWN_USAGE, **(metadata or {})}
+        return _in_column_order(
+            (
+                *self._find_context(event["in"]),
+                *served.columns,
+                start,
+                uuid7(start_ns, number),
+                start,
+                datetime.fromtimestamp((start_us + duration_ns // 1000) / 1e6, UTC),
+                kept_ms(duration_ns),
+                None if first_ns is None else kept_ms(first_ns),
+                messages,
+                None,
+                length,
+                tools,
+                tools > 0,
+                error_type is None,
+                None if error_type is None else clean_text(error_type),
+                None if error_message is None else clean_text(error_message),
+                clean_text(request_id) if type(request_id) is str else None,
+                None if self._fingerprint_of is None else self._fingerprint_of(number),
+                *_tokens(usage),
+                *cost,
+                _json_text(metadata) if metadata else None,
+                _json_text(event["usage"]),
+            )
+        )
+
+    def _find_context(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        key = tuple(values.items())
+        known = self._contexts.get(key)
+        if known is None:
+            if unknown := values.keys() - set(_CONTEXT):
+                raise ValueError(f"unknown fields in the run context of a call: {', '.join(sorted(unknown))}")
+            context = _cleaned(dict(values))
+            known = tuple([context.get(name) for name in _CONTEXT])
+            _remember(self._contexts, key, known)
+        return known
+
+    def _find_served(
+        self, model: str | None, requested_model: str, provider: str | None, *others: str | None
+    ) -> _Served:
+        key = (model, requested_model, provider, *others)
+        known = self._served.get(key)
+        if known is None:
+            model, provider, metadata = told_apart(model, requested_model, provider, None)
+            columns = tuple([None if value is None else clean_text(value) for value in (model, provider, *others)])
+            price_key = dict(zip(_PRICE_KEY, columns, strict=False))
+            known = _Served(columns, price_key, metadata)
+            _remember(self._served, key, known)
+        return known
+
+    def _row_of_values(self, values: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the row of an event whose values have names; changes ``values``."""
+        _cleaned(values)
         if values.get("time") is None:
             values["time"] = values.get("start_time") or values.get("end_time") or datetime.now(UTC)
-        usage = read_usage(values.get("usage"), provider=values.get("provider"))
-        if values["kind"] == "call":
-            _fill_from_usage(values, usage)
-            cost = self._prices.cost(usage, **_priced_by(values))
-        elif values["kind"] == "record":
-            cost = self._complete(values)
-        else:
-            cost = _given(values)
-        for name in (*_COST_FIELDS, "price_source"):
-            values[name] = getattr(cost, name)
-        for name in _TEXT:
-            if (text := values.get(name)) is not None:
-                values[name] = _text(text)
+        values.update(self._complete(values)._asdict())
+        if isinstance(digits := values.get("fingerprint"), str):
+            values["fingerprint"] = bytes.fromhex(digits)
+        values["interaction_id"] = UUID(values["interaction_id"])
         for name in _JSON:
             if (value := values.get(name)) is not None:
-                values[name] = _json(value)
-        values["interaction_id"] = UUID(values["interaction_id"])
+                values[name] = _json_text(value)
         return tuple([values.get(name) for name in COLUMNS])
 
     def _complete(self, values: dict[str, Any]) -> Cost:
-        prompt, cached = values.get("prompt_tokens"), values.get("cached_tokens")
-        if values.get("uncached_prompt_tokens") is None and prompt is not None and cached is not None:
-            values["uncached_prompt_tokens"] = prompt - cached
-        if values.get("total_tokens") is None and prompt is not None and values.get("completion_tokens") is not None:
-            values["total_tokens"] = prompt + values["completion_tokens"]
-        if values.get("has_tool_calls") is None and values.get("tool_call_count") is not None:
-            values["has_tool_calls"] = values["tool_call_count"] > 0
-        if values.get("duration_ms") is None and values.get("start_time") and values.get("end_time"):
-            values["duration_ms"] = (values["end_time"] - values["start_time"]).total_seconds() * 1000
-        usage = TokenUsage(
-            prompt_tokens=prompt,
-            completion_tokens=values.get("completion_tokens"),
-            total_tokens=values.get("total_tokens"),
-            cached_tokens=cached,
-            cache_write_tokens=values.get("cache_write_tokens"),
-            reasoning_tokens=values.get("reasoning_tokens"),
-        )
-        return self._prices.complete(_given(values), usage, **_priced_by(values))
+        """Fill in the tokens that the event leaves out, and return its cost."""
+        kind = values["kind"]
+        given = Cost(**{name: values.get(name) for name in Cost._fields})
+        if kind == "stored":
+            return given
+        price_key: dict[str, Any] = {name: values.get(name) for name in _PRICE_KEY}
+        if kind == "record":
+            return self.prices.complete(given, _complete_tokens(values), at=values["time"], **price_key)
+        usage = read_usage(values.get("usage"), provider=values.get("provider"))
+        values.update(zip(_TOKENS, _tokens(usage), strict=True))
+        if values.get("success") and not _has_counts(usage):
+            values["metadata"] = {**_UNKNOWN_USAGE, **(values.get("metadata") or {})}
+        return self.prices.cost(usage, at=values["time"], **price_key)
 
 
-def _given(values: Mapping[str, Any]) -> Cost:
-    return Cost(**{name: values.get(name) for name in (*_COST_FIELDS, "price_source")})
+_UNKNOWN_USAGE = {"usage": "unknown"}
+"""Added to the metadata of a response that reported no tokens, unlike a call that failed."""
 
 
-def _never(_: Mapping[str, Any]) -> bytes | None:
-    return None
+def _has_counts(usage: TokenUsage) -> bool:
+    return not (usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None)
 
 
-def _fill_from_usage(values: dict[str, Any], usage: TokenUsage) -> None:
-    values["prompt_tokens"] = usage.prompt_tokens
-    values["completion_tokens"] = usage.completion_tokens
-    values["total_tokens"] = usage.total_tokens
-    values["cached_tokens"] = usage.cached_tokens
-    values["uncached_prompt_tokens"] = usage.uncached_prompt_tokens
-    values["cache_write_tokens"] = usage.cache_write_tokens
-    values["reasoning_tokens"] = usage.reasoning_tokens
-    values["usage_anomaly"] = usage.anomaly
-    if values.get("success") and usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
-        values["metadata"] = {"usage": "unknown", **(values.get("metadata") or {})}  # if something came, no number did
+def _tokens(usage: TokenUsage) -> tuple[Any, ...]:
+    """Return the values of :data:`_TOKENS`."""
+    prompt, completion, total, cached, written, reasoning, _, anomaly, _ = usage
+    uncached = None if prompt is None or cached is None else prompt - cached
+    return prompt, completion, total, cached, uncached, written, reasoning, anomaly
 
 
-def _priced_by(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "model": values["model"],
-        "provider": values.get("provider"),
-        "service_tier": values.get("service_tier"),
-        "at": values["time"],
-    }
+def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
+    """Convert times and clean texts in place.
+
+    Raises:
+        ValueError: A time cannot be read, or a number is out of range: the driver would store its lower 32 bits.
+    """
+    for name in _TIMES:
+        if (value := values.get(name)) is not None:
+            values[name] = parse_time(value)
+    for name in _TEXT:
+        if (value := values.get(name)) is not None:
+            values[name] = clean_text(value)
+    for name in INTEGER_COLUMNS:
+        if (value := values.get(name)) is not None and not _INT4_MIN <= value <= _INT4_MAX:
+            raise ValueError(f"{name}={value}: out of the range of INTEGER")
+    return values
 
 
-def _run(event: Mapping[str, Any]) -> tuple[str, datetime]:
-    return _text(event["query_id"]), _moment(event["run_id"])
+def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(cache) >= _MAX_CACHED:
+        cache.clear()
+    cache[key] = value
 
 
-def _moment(value: Any) -> datetime:
+def _complete_tokens(values: dict[str, Any]) -> TokenUsage:
+    """Fill in what follows from the other values of a record made by hand, and return its tokens."""
+    prompt, cached = values.get("prompt_tokens"), values.get("cached_tokens")
+    if values.get("uncached_prompt_tokens") is None and prompt is not None and cached is not None:
+        values["uncached_prompt_tokens"] = prompt - cached
+    if values.get("total_tokens") is None and prompt is not None and values.get("completion_tokens") is not None:
+        values["total_tokens"] = prompt + values["completion_tokens"]
+    if values.get("has_tool_calls") is None and values.get("tool_call_count") is not None:
+        values["has_tool_calls"] = values["tool_call_count"] > 0
+    if values.get("duration_ms") is None and values.get("start_time") and values.get("end_time"):
+        values["duration_ms"] = (values["end_time"] - values["start_time"]).total_seconds() * 1000
+    return TokenUsage(
+        prompt_tokens=prompt,
+        completion_tokens=values.get("completion_tokens"),
+        total_tokens=values.get("total_tokens"),
+        cached_tokens=cached,
+        cache_write_tokens=values.get("cache_write_tokens"),
+        reasoning_tokens=values.get("reasoning_tokens"),
+    )
+
+
+def parse_time(value: Any) -> datetime:
+    """Return the datetime of ISO 8601 text or of seconds since the epoch; a datetime as it is.
+
+    Raises:
+        ValueError, TypeError, OverflowError: The value is none of these.
+    """
     if isinstance(value, datetime):
         return value
     if isinstance(value, str):
         return datetime.fromisoformat(value)
     try:
         return datetime.fromtimestamp(value, UTC)
-    except OSError as exc:  # so says the C library of some systems
-        raise ValueError(f"{value!r} is no moment: {exc}") from exc
+    except OSError as exc:  # raised by the C library of some systems
+        raise ValueError(f"{value!r} is not a time: {exc}") from exc
 
 
-def _json(value: Any) -> str:
+def _json_text(value: Any) -> str | None:
+    """Return JSON text that JSONB accepts; None as it is."""
+    if value is None:
+        return None
     try:
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except ValueError:
+        text = to_json(value, inf_nan_mode="null").decode()
+    except ValueError:  # half a surrogate pair
         text = "\\u0000"
-    if "\\u0000" in text or "\\ud" in text:
-        text = json.dumps(_clean(value), separators=(",", ":"))
-    return text
+    return json.dumps(clean_json(value), separators=(",", ":")) if "\\u0000" in text else text
 
 
-def _clean_mapping(value: Any) -> Mapping[str, Any] | None:
-    return None if value is None else _clean(value)
-
-
-def _clean(value: Any) -> Any:
-    """The same value without what JSONB refuses: NUL, halves of surrogate pairs, and numbers that are none."""
+def clean_json(value: Any) -> Any:
+    """Return the value without what JSONB rejects: NUL, halves of surrogate pairs, and numbers that are not finite."""
     if isinstance(value, str):
-        return _text(value)
+        return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {_text(key): _clean(item) for key, item in value.items()}
+        return {clean_text(key): clean_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
+        return [clean_json(item) for item in value]
     return value

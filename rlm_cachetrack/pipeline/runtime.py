@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook
     from rlm_cachetrack.store import PostgresStore
 
-    from .rows import Rows
+    from .batches import BatchBuilder
 
 __all__ = [
     "Runtime",
@@ -75,7 +75,7 @@ class Runtime:
         self._sink = sink
         self._lock = threading.RLock()
         self._store: PostgresStore | None = None
-        self._rows: Rows | None = None
+        self._batch_builder: BatchBuilder | None = None
         self._book: PriceBook | None = None
         self._pid = os.getpid()
         self._make_pipeline()
@@ -83,7 +83,7 @@ class Runtime:
 
     def _make_pipeline(self) -> None:
         settings = self.settings
-        self._rows = None  # it knows the pipeline's fingerprints
+        self._batch_builder = None  # it knows the pipeline's fingerprints
         folder = settings.state_dir / "journal" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
         self.journal = Journal(folder, max_bytes=settings.journal_max_bytes, start_writer=self.start)
         self.dead_letters = DeadLetters(folder)
@@ -93,7 +93,7 @@ class Runtime:
         self.writer = Writer(
             self.journal,
             self._open_sink,
-            self.rows,
+            self.batch_builder,
             self.dead_letters,
             max_records=settings.batch_max_records,
             max_bytes=settings.batch_max_bytes,
@@ -103,17 +103,17 @@ class Runtime:
 
     # -- parts, made when they are needed ------------------------------------------------------------------------------
 
-    def rows(self) -> Rows:
-        """What turns events into rows. Reads the pricing file at the first call, and again when it has changed."""
+    def batch_builder(self) -> BatchBuilder:
+        """Return what turns events into batches, with the current prices. May block to read the pricing file."""
         with self._lock:
             book = self.price_book()
-            if self._rows is None or book is not self._rows.prices:
+            if self._batch_builder is None or book is not self._batch_builder.prices:
                 with no_fork():
-                    from .rows import Rows
+                    from .batches import BatchBuilder
 
                 fingerprint_of = None if self.fingerprints is None else self.fingerprints.get
-                self._rows = Rows(book, packed=self._sink is None, fingerprint_of=fingerprint_of)
-            return self._rows
+                self._batch_builder = BatchBuilder(book, fingerprint_of)
+            return self._batch_builder
 
     def price_book(self) -> PriceBook:
         """What tokens cost now. A pricing file that was changed and has a mistake is told of; the old prices stay.
@@ -270,7 +270,7 @@ class Runtime:
         Raises:
             StoreError: The store failed; nothing, or a first part, was stored.
         """
-        built = self.rows().build(events)
+        built = self.batch_builder().build(events)
         unreadable = {id(event) for event, _ in built.unreadable}
         refused = {index: "it cannot be read" for index, event in enumerate(events) if id(event) in unreadable}
         try:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rlm_cachetrack.fingerprint import Fingerprints
 
-    from .rows import Built, Rows
+    from .batches import BatchBuilder, Built
 
 __all__ = ["Writer"]
 
@@ -104,6 +104,8 @@ class _Ahead:
 
 
 def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
+    with contextlib.suppress(LookupError, TypeError, ValueError):  # as it was journaled, if it is damaged so far
+        event = expand_event(event)
     return DeadLetter.from_event(event, f"it cannot be read: {type(exc).__name__}: {exc}")
 
 
@@ -114,7 +116,7 @@ class Writer:
         journal: Where events wait.
         open_sink: Gives the sink; called on the writer's thread, may block (an embedded server starts in seconds) and
             raise. It is called again after a failure.
-        rows: Turns events into rows.
+        batch_builder: Returns what turns events into batches.
         dead_letters: Where records go that can never be stored.
         max_records: A batch is stored when it holds so many events, …
         max_bytes: … or so many bytes of journal, …
@@ -126,7 +128,7 @@ class Writer:
         self,
         journal: Journal,
         open_sink: Callable[[], RecordSink],
-        rows: Callable[[], Rows],
+        batch_builder: Callable[[], BatchBuilder],
         dead_letters: DeadLetters,
         *,
         max_records: int = 2_500,
@@ -140,7 +142,7 @@ class Writer:
         self.failing_since: datetime | None = None
         self._journal = journal
         self._open_sink = open_sink
-        self._make_rows = rows
+        self._batch_builder = batch_builder
         self._dead_letters = dead_letters
         self._max_records = max_records
         self._max_bytes = max_bytes
@@ -351,7 +353,7 @@ class Writer:
         return self._journal.read(limit, self._max_bytes)
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        return _Prepared(batch, self._make_rows().build(batch.decode()))
+        return _Prepared(batch, self._batch_builder().build(batch.decode()))
 
     def _recover(self) -> None:
         wanted = self._wanted_recovery
@@ -385,7 +387,7 @@ class Writer:
         try:
             if len(batch):
                 self._open_sink().store(batch)
-            stored = batch.calls
+            stored = len(batch.interactions)
         except RecordRefusedError:
             letters = []
             stored = self._ship_halves(list(prepared.batch.decode()), letters)
@@ -398,14 +400,14 @@ class Writer:
         Every part is a transaction of its own. A process that dies here has stored some of them; the batch was not
         acknowledged, so all of it is offered again, and what is stored already is stored once.
         """
-        sink, rows = self._open_sink(), self._make_rows()
+        sink, builder = self._open_sink(), self._batch_builder()
         stored, works = 0, False
         todo = [events]
         while todo:
             if self._stop.is_set():
                 raise _Stopped
             part = todo.pop()
-            batch, unreadable = rows.build(part)
+            batch, unreadable = builder.build(part)
             try:
                 if len(batch):
                     sink.store(replace(batch, possible_duplicate=True))
@@ -422,8 +424,8 @@ class Writer:
                 works = True
                 letters.append(DeadLetter.from_event(expand_event(part[0]), exc))
             else:
-                works = works or batch.calls > 0
-                stored += batch.calls
+                works = works or bool(batch.interactions)
+                stored += len(batch.interactions)
                 letters += [_unreadable(*event) for event in unreadable]
         return stored
 

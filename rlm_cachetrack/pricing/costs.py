@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .schedules import Rates
@@ -15,8 +14,7 @@ Prices = tuple[float | None, float | None, float | None, float | None]
 """Prices of prompt, cached, written and completion tokens in USD per 1,000; None: unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """The cost of a call and the prices behind it, as stored in the record. None is "not known", never 0.
 
     Attributes:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -201,7 +201,7 @@ class PriceBook:
             service_tier: As in `rates`.
             at: As in `rates`.
         """
-        if replace(given, price_source=None) == UNPRICED:
+        if given._replace(price_source=None) == UNPRICED:
             return self.cost(usage, model=model, provider=provider, service_tier=service_tier, at=at)
         size = usage.prompt_tokens
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)

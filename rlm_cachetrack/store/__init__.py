@@ -5,23 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .binary_copy import EPOCH_MICROS, NULL, datetime_of_micros, pack_fields, pack_row, pack_rows
-
 if TYPE_CHECKING:
     from .postgres import PostgresStore
     from .schema_scripts import complete_sql
     from .session import Session
 
 __all__ = [
-    "EPOCH_MICROS",
-    "NULL",
     "PostgresStore",
     "Session",
     "complete_sql",
-    "datetime_of_micros",
-    "pack_fields",
-    "pack_row",
-    "pack_rows",
 ]
 
 _LAZY = {"PostgresStore": "postgres", "Session": "session", "complete_sql": "schema_scripts"}

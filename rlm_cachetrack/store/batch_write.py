@@ -1,9 +1,14 @@
-"""Write a batch: run starts, calls by binary COPY, run ends, optimizations and totals, in one transaction."""
+"""Write a batch within one transaction: run starts, calls by binary COPY, run ends, optimizations and totals.
+
+There are two paths for the calls, which differ in what they guarantee. The fast path copies them straight into the
+table, whose key fails the transaction if one of them is stored already. The idempotent path goes through a temporary
+table that the transaction drops at its end, and ``INSERT … ON CONFLICT DO NOTHING``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -13,38 +18,55 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
 from rlm_cachetrack.errors import RecordRefusedError
-from rlm_cachetrack.records import COLUMNS, PackedRows, RecordBatch
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, RecordBatch
 
-from . import named_sql as _sql
-from .binary_copy import COLUMN_TYPES, HEADER, TRAILER, pack_rows
+from . import named_sql
 from .hourly_aggregate import HourlyAggregate
 
-__all__ = ["copy_into_table", "copy_through_staging", "pack_batch", "takes_our_types", "write_batch"]
+__all__ = ["COLUMN_TYPES", "fast_path_fits", "hours_of", "write_batch"]
 
-_ROWS_A_WRITE = 200
+_TYPES: dict[str, str] = {
+    "time": "timestamptz",
+    "interaction_id": "uuid",
+    "run_id": "timestamptz",
+    "start_time": "timestamptz",
+    "end_time": "timestamptz",
+    "has_tool_calls": "bool",
+    "success": "bool",
+    "fingerprint": "bytea",
+    "metadata": "jsonb",
+    "usage": "jsonb",
+    **dict.fromkeys(INTEGER_COLUMNS, "int4"),
+}
+COLUMN_TYPES: dict[str, str] = {
+    name: _TYPES.get(name, "float8" if name.endswith(("price", "cost", "_ms")) else "text") for name in COLUMNS
+}
+"""The PostgreSQL type of each column of ``llm_interactions``."""
 
-
-_Copy = Callable[["psycopg.Cursor[Any]", Sequence[PackedRows]], None]
-
-
-def _values(row: Any) -> Sequence[Any]:
-    """A row's values, whatever the connection makes rows of."""
-    return list(row.values()) if isinstance(row, dict) else list(row)
+_QUERY_ID, _RUN_ID, _TIME = map(COLUMNS.index, ("query_id", "run_id", "time"))
+_HOUR_S = 3600
 
 
 def write_batch(
-    cursor: psycopg.Cursor[Any],
-    batch: RecordBatch,
-    calls: Sequence[PackedRows],
-    copy: _Copy,
-    hourly: HourlyAggregate | None,
+    cursor: psycopg.Cursor[Any], batch: RecordBatch, hourly: HourlyAggregate | None, *, idempotent: bool
 ) -> None:
-    """Write the batch within the cursor's transaction; ``copy`` sends the calls."""
+    """Write the batch within the cursor's transaction. Blocks.
+
+    Args:
+        cursor: Of a connection inside a transaction.
+        batch: What to write.
+        hourly: The hourly aggregate, None if there is none.
+        idempotent: Take the idempotent path; the fast path fails if a call is stored already.
+
+    Raises:
+        RecordRefusedError: A value does not fit its column.
+        psycopg.Error: The server rejected a statement, or the connection was lost.
+    """
     if hourly is not None:
         hourly.prepare(cursor)
     for start in batch.run_starts:
         cursor.execute(
-            _sql.query("store_run_start"),
+            named_sql.query("store_run_start"),
             {
                 "query_id": start.query_id,
                 "run_id": start.run_id,
@@ -52,94 +74,91 @@ def write_batch(
                 "metadata": None if start.metadata is None else Jsonb(start.metadata),
             },
         )
-    finalized = {(end.query_id, end.run_id) for end in batch.run_ends}
-    finalized.update((key.query_id, key.run_id) for key in batch.optimizations)
-    if calls:
-        copy(cursor, calls)
-        bounds: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
-        for some in calls:
-            for run, (first, last) in some.runs.items():
-                known = bounds.get(run)
-                bounds[run] = (first, last) if known is None else (min(first, known[0]), max(last, known[1]))
-        runs_of_calls = sorted(bounds)  # in one order everywhere, as below
-        listed = {
-            "query_ids": [run[0] for run in runs_of_calls],
-            "run_ids": [run[1] for run in runs_of_calls],
-            "first_calls": [bounds[run][0] for run in runs_of_calls],
-            "last_calls": [bounds[run][1] for run in runs_of_calls],
-        }
-        cursor.execute(_sql.query("staging_runs"), listed)
-        cursor.execute(_sql.query("staging_late_runs"), listed)
-        finalized.update((row[0], row[1]) for row in cursor.fetchall())
+    finished = {(end.query_id, end.run_id) for end in batch.run_ends}
+    finished.update((run.query_id, run.run_id) for run in batch.optimizations)
+    if batch.interactions:
+        if idempotent:
+            cursor.execute(_staging())
+            _copy(cursor, "staging_copy", batch.interactions)
+            cursor.execute(_with_columns("staging_merge"))
+        else:
+            _copy(cursor, "copy_interactions", batch.interactions)
+        finished |= _list_runs(cursor, batch.interactions)
     for end in batch.run_ends:
         cursor.execute(
-            _sql.query("store_run_end"),
+            named_sql.query("store_run_end"),
             {"query_id": end.query_id, "run_id": end.run_id, "time": end.time, "status": end.status},
         )
-    if finalized:
-        # In one order everywhere, so that two writers that finish the same runs wait for each other, never deadlock.
-        keys = sorted(finalized)
-        runs: dict[str, Any] = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
-        row = cursor.execute(_sql.query("runs_bounds"), runs).fetchone()
-        runs["first_call"], runs["last_call"] = _values(row)
-        cursor.execute(_sql.query("store_optimization"), runs)
-        cursor.execute(_sql.query("store_run_totals"), runs)
+    if finished:
+        _store_totals(cursor, finished)
 
 
-def copy_into_table(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
-    """Into the table itself: two thirds of the server's work of the other way, and no catalog entries come and go.
-
-    Fails as a whole where one of the calls is there already.
-    """
-    for some in packed:
-        _send(cursor, "copy_interactions", some)
+def hours_of(rows: Sequence[Sequence[Any]]) -> list[datetime]:
+    """Return the beginnings of the hours (UTC) in which the calls began, in order."""
+    hours = {int(row[_TIME].timestamp()) // _HOUR_S for row in rows}
+    return [datetime.fromtimestamp(hour * _HOUR_S, UTC) for hour in sorted(hours)]
 
 
-def copy_through_staging(cursor: psycopg.Cursor[Any], packed: Sequence[PackedRows]) -> None:
-    """Into a table of this transaction, and from there what is not stored yet."""
-    cursor.execute(_staging())
-    for some in packed:
-        _send(cursor, "staging_copy", some)
-    cursor.execute(_named("staging_merge", COLUMNS))
+def fast_path_fits(connection: psycopg.Connection[Any]) -> bool:
+    """Return True if the table has the types that COPY sends; a legacy table may have wider columns."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        found: dict[str, str] = dict(cursor.execute(named_sql.query("calls_types")).fetchall())
+    return all(
+        found.get(name) == type_name or (type_name == "text" and found.get(name) == "varchar")
+        for name, type_name in COLUMN_TYPES.items()
+    )
 
 
-def _send(cursor: psycopg.Cursor[Any], name: str, packed: PackedRows) -> None:
-    with cursor.copy(_named(name, packed.columns)) as copy:
-        copy.write(HEADER)
-        for start in range(0, len(packed.rows), _ROWS_A_WRITE):  # not all at once: that would be a second copy
-            copy.write(b"".join(packed.rows[start : start + _ROWS_A_WRITE]))
-        copy.write(TRAILER)
+def _copy(cursor: psycopg.Cursor[Any], name: str, rows: Sequence[Sequence[Any]]) -> None:
+    with cursor.copy(_with_columns(name)) as copy:
+        copy.set_types(tuple(COLUMN_TYPES.values()))
+        try:
+            for row in rows:
+                copy.write_row(row)
+        except (psycopg.OperationalError, MemoryError):
+            raise
+        except Exception as exc:
+            raise RecordRefusedError(f"a value does not fit its column: {exc}") from exc
 
 
-def pack_batch(batch: RecordBatch) -> list[PackedRows]:
-    """Encode the calls of the batch for COPY.
+def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> set[tuple[str, datetime]]:
+    """List the runs of these calls; return those that had ended already, whose totals must be computed again."""
+    bounds: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
+    for row in rows:
+        run, time = (row[_QUERY_ID], row[_RUN_ID]), row[_TIME]
+        first, last = bounds.get(run, (time, time))
+        bounds[run] = (min(first, time), max(last, time))
+    runs = sorted(bounds)  # the same order in every process, as in _store_totals
+    parameters = {
+        "query_ids": [run[0] for run in runs],
+        "run_ids": [run[1] for run in runs],
+        "first_calls": [bounds[run][0] for run in runs],
+        "last_calls": [bounds[run][1] for run in runs],
+    }
+    cursor.execute(named_sql.query("staging_runs"), parameters)
+    cursor.execute(named_sql.query("staging_late_runs"), parameters)
+    return {(row[0], row[1]) for row in cursor.fetchall()}
 
-    Raises:
-        RecordRefusedError: A value is not of its column's type, or is out of its range.
-    """
-    try:
-        return [*batch.packed, *([pack_rows(batch.interactions)] if batch.interactions else [])]
-    except Exception as exc:
-        raise RecordRefusedError(f"a value is none of its column's type, or out of its range: {exc}") from exc
+
+def _store_totals(cursor: psycopg.Cursor[Any], runs: Collection[tuple[str, datetime]]) -> None:
+    # The same order in every process, so that two that finish the same runs wait for each other and never deadlock.
+    keys = sorted(runs)
+    parameters: dict[str, Any] = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
+    row: Any = cursor.execute(named_sql.query("runs_bounds"), parameters).fetchone()
+    parameters["first_call"], parameters["last_call"] = row.values() if isinstance(row, dict) else row
+    cursor.execute(named_sql.query("store_optimization"), parameters)
+    cursor.execute(named_sql.query("store_run_totals"), parameters)
 
 
-# As bytes: psycopg renders a composed statement anew each time that it is executed, which takes most of a millisecond.
+# As bytes: psycopg renders a composed statement at each execution, which takes most of a millisecond.
 @cache
-def _named(name: str, columns: tuple[str, ...]) -> bytes:
-    return sql.SQL(_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, columns))).as_bytes(None)
+def _with_columns(name: str) -> bytes:
+    return (
+        sql.SQL(named_sql.query(name)).format(columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS))).as_bytes(None)
+    )
 
 
 @cache
 def _staging() -> bytes:
     columns = (sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(COLUMN_TYPES[name])) for name in COLUMNS)
-    return sql.SQL(_sql.query("staging_create")).format(definitions=sql.SQL(", ").join(columns)).as_bytes(None)
-
-
-def takes_our_types(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the table takes calls as they are sent; one that was there before this library may have wider columns."""
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        found: dict[str, str] = dict(cursor.execute(_sql.query("calls_types")).fetchall())
-    return all(
-        found.get(name) == kind or (kind == "text" and found.get(name) == "varchar")
-        for name, kind in COLUMN_TYPES.items()
-    )
+    return sql.SQL(named_sql.query("staging_create")).format(definitions=sql.SQL(", ").join(columns)).as_bytes(None)

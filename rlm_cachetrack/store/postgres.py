@@ -14,22 +14,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import ConfigError, StoreError, StoreUnreachableError
-from rlm_cachetrack.records import COLUMNS, PackedRows, RecordBatch, RunKey, new_id
+from rlm_cachetrack.records import COLUMNS, RecordBatch, RunKey
 
 from . import named_sql
-from .batch_write import copy_into_table, copy_through_staging, pack_batch, takes_our_types, write_batch
+from .batch_write import fast_path_fits, hours_of, write_batch
 from .connect import POOL_NAME, SchemaError, connect, dict_rows, make_pool, translated_errors
 from .hourly_aggregate import HourlyAggregate
 from .session import Session
@@ -86,7 +87,7 @@ class PostgresStore:
             with self._errors(url), connect(url) as connection:
                 self._prepare(connection)
                 self._hourly = HourlyAggregate.find(connection)
-                self._fast_path_works = takes_our_types(connection)
+                self._fast_path_works = fast_path_fits(connection)
             self._url = url
 
     @property
@@ -148,20 +149,19 @@ class PostgresStore:
 
     def _store(self, batch: RecordBatch) -> None:
         with self._writing() as connection:
-            calls = pack_batch(batch)
-            if not self._store_fast(connection, batch, calls):
+            if not self._store_fast(connection, batch):
                 with connection.transaction(), connection.cursor() as cursor:
-                    write_batch(cursor, batch, calls, copy_through_staging, self._hourly)
+                    write_batch(cursor, batch, self._hourly, idempotent=True)
             if self._hourly is not None:
-                self._hourly.refresh(connection, sorted({hour for some in calls for hour in some.hours}))
+                self._hourly.refresh(connection, hours_of(batch.interactions))
 
-    def _store_fast(self, connection: psycopg.Connection[Any], batch: RecordBatch, calls: Sequence[PackedRows]) -> bool:
+    def _store_fast(self, connection: psycopg.Connection[Any], batch: RecordBatch) -> bool:
         """Store the batch by the fast path; returns False if it needs the idempotent path."""
-        if not self._fast_path_works or not calls or batch.possible_duplicate:
+        if not self._fast_path_works or not batch.interactions or batch.possible_duplicate:
             return False
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                write_batch(cursor, batch, calls, copy_into_table, self._hourly)
+                write_batch(cursor, batch, self._hourly, idempotent=False)
         except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
             # A call of the batch is stored already. Citus reports errors of a worker's COPY as internal errors.
             return False
@@ -177,7 +177,7 @@ class PostgresStore:
             StoreError: The store accepts no call now.
         """
         now = datetime.now(UTC)
-        known = {"time": now, "run_id": now, "interaction_id": UUID(new_id()), "success": True}
+        known = {"time": now, "run_id": now, "interaction_id": uuid7(time.time_ns()), "success": True}
         row = tuple(
             known.get(name, "rlm-cachetrack-probe" if name in ("query_id", "model") else None) for name in COLUMNS
         )
@@ -186,8 +186,7 @@ class PostgresStore:
             connection.transaction(force_rollback=True),
             connection.cursor() as cursor,
         ):
-            batch = RecordBatch([row])
-            write_batch(cursor, batch, pack_batch(batch), copy_through_staging, self._hourly)
+            write_batch(cursor, RecordBatch([row]), self._hourly, idempotent=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[psycopg.Connection[Any]]:
@@ -215,7 +214,7 @@ class PostgresStore:
             connection.transaction(),
             connection.cursor() as cursor,
         ):
-            write_batch(cursor, batch, pack_batch(batch), copy_through_staging, self._hourly)
+            write_batch(cursor, batch, self._hourly, idempotent=True)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from . import named_sql as _sql
-from .binary_copy import COLUMN_TYPES
+from .batch_write import COLUMN_TYPES
 
 __all__ = ["Existing", "examine", "look"]
 

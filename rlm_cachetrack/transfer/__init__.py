@@ -1,7 +1,16 @@
 """Export calls to files and import calls from files."""
 
-from .transfer import Imported
+from .export_formats import FORMATS, Format
+from .exporting import count_exported, export_calls
+from .importing import Imported, Importer, Rejected, import_file
 
 __all__ = [
+    "FORMATS",
+    "Format",
     "Imported",
+    "Importer",
+    "Rejected",
+    "count_exported",
+    "export_calls",
+    "import_file",
 ]

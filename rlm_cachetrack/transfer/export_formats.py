@@ -1,8 +1,7 @@
-"""The files that an export writes: CSV, JSON lines and Parquet, each a few rows at a time.
+"""Writers for the files of an export: CSV, JSON lines and Parquet, a few rows at a time.
 
-The columns are those of ``llm_interactions``, in the order of :data:`~.records.COLUMNS`, and their names
-say the unit; bytes are in hexadecimal digits. What is NULL is an empty field in CSV, ``null`` in JSON lines and null in
-Parquet.
+The columns are those of ``llm_interactions``, in the order of :data:`~rlm_cachetrack.records.COLUMNS`; bytes are
+hexadecimal digits. NULL is an empty field in CSV, and ``null`` in JSON lines and Parquet.
 """
 
 from __future__ import annotations
@@ -18,65 +17,32 @@ from typing import Any, BinaryIO, Literal, Protocol
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import COLUMNS
 
-__all__ = ["FORMATS", "JSON_COLUMNS", "KINDS", "Format", "RowWriter", "open_writer"]
+from .columns import COLUMN_TYPES, ColumnType
+
+__all__ = ["FORMATS", "Format", "RowWriter", "open_writer"]
 
 Format = Literal["csv", "jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "jsonl", "parquet")
 
-Kind = Literal["text", "integer", "number", "flag", "moment", "json"]
-_MOMENTS = frozenset({"time", "run_id", "start_time", "end_time"})
-_FLAGS = frozenset({"has_tool_calls", "success"})
-JSON_COLUMNS = frozenset({"metadata", "usage"})
-_INTEGERS = frozenset(
-    {
-        "model_index",
-        "context_messages",
-        "context_tokens",
-        "response_length",
-        "iteration",
-        "current_depth",
-        "max_depth",
-        "tool_call_count",
-    }
-)
-
-
-def _kind(column: str) -> Kind:
-    if column in _MOMENTS:
-        return "moment"
-    if column in _FLAGS:
-        return "flag"
-    if column in JSON_COLUMNS:
-        return "json"
-    if column in _INTEGERS or column.endswith("_tokens"):
-        return "integer"
-    if column.endswith(("_price", "_cost", "_ms")):
-        return "number"
-    return "text"
-
-
 _ROW_GROUP = 16_384
 _ROW_GROUP_BYTES = 4_000_000
 
-KINDS: Mapping[str, Kind] = {column: _kind(column) for column in COLUMNS}
-"""What each column holds."""
-
 
 class RowWriter(Protocol):
-    """Writes rows to a file that is open already."""
+    """Writes rows to an open file."""
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write some more rows, keyed by column."""
+        """Write rows, keyed by column."""
 
     def close(self) -> None:
-        """Write what belongs at the end; the file stays open."""
+        """Write the end of the format; the file stays open."""
 
 
 def open_writer(form: Format, file: BinaryIO) -> RowWriter:
-    """A writer of one format.
+    """Return a writer of one format.
 
     Raises:
-        ConfigError: The format is unknown, or Parquet is wanted and pyarrow is not installed.
+        ConfigError: The format is unknown, or it is Parquet and pyarrow is not installed.
     """
     if form == "parquet":
         return _Parquet(file)
@@ -96,7 +62,7 @@ class _Csv:
         self._csv.writerows([_csv_field(row.get(column)) for column in COLUMNS] for row in rows)
 
     def close(self) -> None:
-        _let_go(self._file)
+        self._file.detach()  # flushes
 
 
 class _JsonLines:
@@ -105,10 +71,11 @@ class _JsonLines:
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
-            self._file.write(json.dumps({column: _plain(row.get(column)) for column in COLUMNS}, default=str) + "\n")
+            values = {column: _json_value(row.get(column)) for column in COLUMNS}
+            self._file.write(json.dumps(values, default=str) + "\n")
 
     def close(self) -> None:
-        _let_go(self._file)
+        self._file.detach()  # flushes
 
 
 class _Parquet:
@@ -120,16 +87,16 @@ class _Parquet:
             raise ConfigError(
                 "Parquet needs pyarrow: pip install 'rlm_cachetrack[parquet]', or choose csv or jsonl"
             ) from exc
-        types: dict[Kind, Any] = {
+        types: dict[ColumnType, Any] = {
             "text": pa.string(),
             "json": pa.string(),
             "integer": pa.int64(),
             "number": pa.float64(),
-            "flag": pa.bool_(),
-            "moment": pa.timestamp("us", tz="UTC"),
+            "boolean": pa.bool_(),
+            "time": pa.timestamp("us", tz="UTC"),
         }
         self._arrow = pa
-        self._schema = pa.schema([pa.field(column, types[KINDS[column]]) for column in COLUMNS])
+        self._schema = pa.schema([pa.field(column, types[form]) for column, form in COLUMN_TYPES.items()])
         self._file = pq.ParquetWriter(file, self._schema, compression="zstd")
         self._waiting: list[Any] = []
 
@@ -142,7 +109,7 @@ class _Parquet:
             self._write_row_group()
 
     def _write_row_group(self) -> None:
-        # The file's end tells of every column of every row group, and waits in memory: few groups, not one a batch.
+        # Large groups: the footer describes every column of every row group, and stays in memory until the end.
         if self._waiting:
             self._file.write_table(self._arrow.Table.from_batches(self._waiting, schema=self._schema))
             self._waiting.clear()
@@ -152,34 +119,25 @@ class _Parquet:
         self._file.close()
 
 
-def _let_go(file: io.TextIOWrapper) -> None:
-    file.flush()
-    file.detach()
-
-
 def _csv_field(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, bytes):
-        return value.hex()
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
+    return json.dumps(value) if isinstance(value, (dict, list)) else _text_for_time_and_bytes(value)
 
 
 def _arrow_value(column: str, value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if value is None or KINDS[column] != "json":
-        return value
-    return json.dumps(value)
+    if value is not None and COLUMN_TYPES[column] == "json":
+        return json.dumps(value)
+    return value.hex() if isinstance(value, bytes) else value
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
+def _json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return _text_for_time_and_bytes(value)
+
+
+def _text_for_time_and_bytes(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.hex() if isinstance(value, bytes) else value

@@ -1,50 +1,53 @@
-"""What an import understands: a line of a file becomes a journal event. Prompts and completions are never kept.
+"""The formats that an import reads: a line of a file becomes an event. Prompts and completions are not kept.
 
-* our own export (CSV, JSON lines, Parquet): rows stand as they are;
+* our own export (CSV, JSON lines, Parquet): rows are stored unchanged;
 * responses of the OpenAI API as JSON lines: ``chat.completion``, ``response``, ``text_completion``;
 * output files of the Batch API. Source: https://developers.openai.com/api/docs/guides/batch, 2026-11-23;
 * LiteLLM's spend logs (``LiteLLM_SpendLogs`` as a JSON array, JSON lines or CSV). Source:
   https://github.com/BerriAI/litellm schema.prisma and https://docs.litellm.ai/docs/proxy/cost_tracking, 2026-11-23.
 
-The same line always becomes the same event, with the same ``interaction_id``: that is what makes importing a file twice
-store it once.
+The same line always becomes the same event, with the same ``interaction_id``, so that a file that is imported twice is
+stored once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.errors import RecordError
-from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record, uuid7
+from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record
 from rlm_cachetrack.usage import locate_usage, read_usage
 
-from .export_formats import JSON_COLUMNS, KINDS
+from .columns import COLUMN_TYPES, JSON_COLUMNS
 
-__all__ = ["IMPORTED", "Reader", "Unusable", "own_row_of_csv"]
-
-IMPORTED = "imported"
-"""The status of a run that an import made."""
+__all__ = ["EventReader", "InvalidLineError", "own_row_of_csv"]
 
 _RESPONSES = {"chat.completion": "chat", "response": "responses", "text_completion": "completions"}
 _INT4_MAX = 2**31 - 1
 _LITELLM = frozenset({"call_type", "spend"})
+_CSV_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "integer": (int, "an integer"),
+    "number": (float, "a number"),
+    "boolean": (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
+}
 
 
-class Unusable(Exception):  # noqa: N818 - told to the user with the line's number
-    """A line that is none of the formats, or lacks what a call needs. The text quotes nothing of its content."""
+class InvalidLineError(Exception):
+    """A line is in none of the formats, or lacks a required field. The message quotes nothing of its content."""
 
 
-class Reader:
-    """Turns the lines of one file into events.
+class EventReader:
+    """Converts the lines of one file to events.
 
     Args:
         query_id: The query of calls that name none.
-        run_id: Their run; None: the moment of the first of them.
+        run_id: The run of calls that name none. Default: the time of the first of them.
     """
 
     def __init__(self, query_id: str, run_id: datetime | None) -> None:
@@ -52,17 +55,17 @@ class Reader:
         self._run_id = run_id
 
     def event(self, value: Any, source: str) -> dict[str, Any]:
-        """The event of one line.
+        """Return the event for one line.
 
         Args:
-            value: The line, decoded.
-            source: The line's text, for the id of a call that has none.
+            value: The decoded line.
+            source: The line's text, from which a call without an id gets one.
 
         Raises:
-            Unusable: It cannot be imported.
+            InvalidLineError: The line cannot be imported.
         """
         if not isinstance(value, Mapping):
-            raise Unusable("expected a JSON object")
+            raise InvalidLineError("expected a JSON object")
         if value.get("interaction_id") and "query_id" in value and "run_id" in value:
             return _own(value)
         if "custom_id" in value and ("response" in value or "error" in value):
@@ -71,15 +74,15 @@ class Reader:
             return self._response(value, source)
         if value.keys() >= _LITELLM:
             return self._litellm(value, source)
-        raise Unusable(
-            "expected a row of our export, a response of the OpenAI API, a line of a Batch output file or a LiteLLM "
-            "spend log"
+        raise InvalidLineError(
+            "expected a row of our export, a response of the OpenAI API, a line of a Batch output file, or a "
+            "LiteLLM spend log"
         )
 
     def _response(self, body: Mapping[str, Any], source: str) -> dict[str, Any]:
         created = _moment(body.get("created_at", body.get("created")))
         if created is None:
-            raise Unusable("the response has neither created nor created_at")
+            raise InvalidLineError("the response has neither created nor created_at")
         completed = _moment(body.get("completed_at"))
         usage = _usage(body)
         calls, reason = _tools_and_finish(body)
@@ -103,43 +106,42 @@ class Reader:
         )
 
     def _batch(self, line: Mapping[str, Any], source: str) -> dict[str, Any]:
-        answer = line.get("response")
-        if not isinstance(answer, Mapping):
-            raise Unusable(f"the request was not answered ({_code(line.get('error')) or 'no response'})")
-        body, status = answer.get("body"), answer.get("status_code")
+        response = line.get("response")
+        if not isinstance(response, Mapping):
+            raise InvalidLineError(f"the request has no response ({_code(line.get('error')) or 'unknown error'})")
+        body, status = response.get("body"), response.get("status_code")
         if not isinstance(body, Mapping):
-            raise Unusable("the response has no body")
-        if status != 200 or body.get("object") not in _RESPONSES:
-            # Nothing was billed for it, and nothing says when it was or which model it asked.
-            raise Unusable(f"the request failed with status {status if isinstance(status, int) else 'unknown'}")
+            raise InvalidLineError("the response has no body")
+        if status != 200:
+            # It was not billed, and the line has neither its time nor its model.
+            raise InvalidLineError(f"the request failed with status {status if isinstance(status, int) else 'unknown'}")
+        if body.get("object") not in _RESPONSES:
+            if body.get("object") == "list":  # has no time
+                raise InvalidLineError("results of embeddings in a batch are not supported")
+            raise InvalidLineError("the response is of an API that is not supported")
         event = self._response(body, source)
-        event["service_tier"] = "batch"  # the body says "default"; the price is the Batch API's
-        event["request_id"] = _text(answer.get("request_id"))
+        event["service_tier"] = "batch"  # the body has "default", but the Batch API's prices apply
+        event["request_id"] = _text(response.get("request_id"))
         event["metadata"] = _origin("openai-batch", response_id=body.get("id"), custom_id=line.get("custom_id"))
-        # A batch has no latency worth the name: created is when it was worked on.
+        # created is when the batch processed the request, so there is no latency to measure.
         event["end_time"] = event["duration_ms"] = None
         return event
 
     def _litellm(self, row: Mapping[str, Any], source: str) -> dict[str, Any]:
         if str(row.get("cache_hit")).lower() == "true":
-            raise Unusable("answered from LiteLLM's own cache: no model was called")
+            raise InvalidLineError("served from LiteLLM's own cache: no model was called")
         if row.get("mcp_namespaced_tool_name"):
-            raise Unusable("a call of a tool: no model was called")
+            raise InvalidLineError("a tool call: no model was called")
         start, end = _moment(row.get("startTime")), _moment(row.get("endTime"))
         if start is None:
-            raise Unusable("startTime is missing or no date and time")
-        metadata = _decoded(row.get("metadata"))
-        metadata = metadata if isinstance(metadata, Mapping) else {}
-        raw = metadata.get("usage_object")
-        if not isinstance(raw, Mapping) and isinstance(more := metadata.get("additional_usage_values"), Mapping):
-            # Older versions keep the provider's object only without the counts that are columns.
-            counts = {name: _count(row.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-            raw = {**more, **counts}
-        usage = read_usage(raw if isinstance(raw, Mapping) else None)
+            raise InvalidLineError("startTime is missing or is not a date and time")
+        metadata = _mapping(_decoded(row.get("metadata")))
+        raw = _litellm_usage(row, metadata)
+        usage = read_usage(raw)
         prompt = usage.prompt_tokens if usage.prompt_tokens is not None else _count(row.get("prompt_tokens"))
-        completion = (
-            usage.completion_tokens if usage.completion_tokens is not None else _count(row.get("completion_tokens"))
-        )
+        completion = usage.completion_tokens
+        if completion is None:
+            completion = _count(row.get("completion_tokens"))
         failed = str(row.get("status") or metadata.get("status") or "success").lower() == "failure"
         spend = _amount(row.get("spend"))
         first = _moment(row.get("completionStartTime"))
@@ -158,8 +160,8 @@ class Reader:
             uncached_prompt_tokens=usage.uncached_prompt_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            usage=dict(raw) if isinstance(raw, Mapping) else None,
-            # LiteLLM writes 0 where it knows no price; 0 for tokens that were used means nothing.
+            usage=raw,
+            # LiteLLM writes 0 if it knows no price, so 0 for tokens that were used is not a cost.
             total_cost=None if failed or (spend == 0 and prompt) else spend,
             price_source="litellm" if spend and not failed else None,
             time_to_first_token_ms=_between(start, first) if first and end and first < end else None,
@@ -172,7 +174,7 @@ class Reader:
         self, *, kind: str, identity: str, start: datetime, end: datetime | None, model: Any, **more: Any
     ) -> dict[str, Any]:
         if not isinstance(model, str) or not model:
-            raise Unusable("model is missing")
+            raise InvalidLineError("model is missing")
         if self._run_id is None:
             self._run_id = start
         number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "replace")).digest()[:8], "big") >> 2
@@ -182,7 +184,7 @@ class Reader:
             **more,
             "query_id": self._query_id,
             "run_id": self._run_id.isoformat(),
-            "interaction_id": uuid7(int(start.timestamp() * 1_000_000) * 1000, number),
+            "interaction_id": str(uuid7(int(start.timestamp() * 1_000_000) * 1000, number)),
             "time": start.isoformat(),
             "start_time": start.isoformat(),
             "end_time": None if end is None else end.isoformat(),
@@ -196,50 +198,44 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     for column in JSON_COLUMNS & given.keys():
         given[column] = _decoded(given[column])
     for column, value in given.items():
-        if KINDS[column] == "moment":
+        if COLUMN_TYPES[column] == "time":
             moment = _moment(value)
             if moment is None:
-                raise Unusable(f"{column} is no date and time with an offset")
+                raise InvalidLineError(f"{column} is not a date and time")
             given[column] = moment
-        elif KINDS[column] == "text" and not isinstance(value, str):
-            raise Unusable(f"{column} is no text")
+        elif COLUMN_TYPES[column] == "text" and not isinstance(value, str):
+            raise InvalidLineError(f"{column} is not text")
     try:
         UUID(given["interaction_id"])
         record = LLMInteractionRecord(**{"query_id": "", "model": "", "cached_tokens": None, **given})
         record.check()
         if record.time is None:
-            raise Unusable("time is missing")
+            raise InvalidLineError("time is missing")
         event = event_of_record(record, {})
     except RecordError as exc:
-        raise Unusable(str(exc).partition("=")[0] + ": not a value of that column") from exc
+        raise InvalidLineError(str(exc).partition("=")[0] + ": invalid value") from exc
     except (ValueError, TypeError, AttributeError) as exc:
-        raise Unusable("a column holds what it cannot hold") from exc
+        raise InvalidLineError("a column has an invalid value") from exc
     return {**event, "kind": "stored"}
 
 
 def own_row_of_csv(row: Mapping[str, str | None]) -> dict[str, Any]:
-    """A row of our own CSV with its types again; other CSV stays text.
+    """Convert the fields of our own CSV to their types; the fields of other CSV stay text.
 
     Raises:
-        Unusable: A number is none.
+        InvalidLineError: A field is not of its column's type.
     """
-    found: dict[str, Any] = {}
-    for column, text in row.items():
-        kind = KINDS.get(column)
-        if text is None or text == "" or kind is None or "interaction_id" not in row:
-            found[column] = text or None
-            continue
-        try:
-            if kind == "integer":
-                found[column] = int(text)
-            elif kind == "number":
-                found[column] = float(text)
-            elif kind == "flag":
-                found[column] = {"true": True, "false": False}[text.lower()]
-            else:
-                found[column] = text
-        except (ValueError, KeyError) as exc:
-            raise Unusable(f"{column} is no {kind}") from exc
+    found: dict[str, Any] = {column: text or None for column, text in row.items()}
+    if "interaction_id" not in row:
+        return found
+    for column, text in found.items():
+        parser = _CSV_PARSERS.get(COLUMN_TYPES.get(column, "text"))
+        if text is not None and parser is not None:
+            parse, expected = parser
+            try:
+                found[column] = parse(text)
+            except (ValueError, KeyError) as exc:
+                raise InvalidLineError(f"{column}: expected {expected}") from exc
     return found
 
 
@@ -268,8 +264,23 @@ def _list(value: Any) -> list[Mapping[str, Any]]:
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
+def _litellm_usage(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the provider's usage object."""
+    if isinstance(usage := metadata.get("usage_object"), Mapping):
+        return dict(usage)
+    if isinstance(more := metadata.get("additional_usage_values"), Mapping):
+        # Older versions have the provider's object without the counts that are columns of their own.
+        counts = {name: _count(row.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        return {**more, **counts}
+    return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _model(row: Mapping[str, Any]) -> Any:
-    """LiteLLM's name without the provider before it, as prices know it."""
+    """Return the model's name without the provider before it, which price lists do not have."""
     model, provider = row.get("model"), row.get("custom_llm_provider")
     if isinstance(model, str) and isinstance(provider, str) and provider:
         return model.removeprefix(f"{provider}/")
@@ -277,15 +288,15 @@ def _model(row: Mapping[str, Any]) -> Any:
 
 
 def _code(error: Any) -> str | None:
-    """The code of an error; its message may quote the prompt."""
+    """Return the code of an error, not its message, which may quote the prompt."""
     if not isinstance(error, Mapping):
         return None
     code = error.get("code") or error.get("type") or error.get("error_class") or error.get("error_code")
     return str(code)[:100] if code else None
 
 
-def _origin(kind: str, **ids: Any) -> dict[str, Any]:
-    return {"imported_from": kind, **{name: str(value)[:500] for name, value in ids.items() if value}}
+def _origin(source: str, **ids: Any) -> dict[str, Any]:
+    return {"imported_from": source, **{name: str(value)[:500] for name, value in ids.items() if value}}
 
 
 def _decoded(value: Any) -> Any:
@@ -298,7 +309,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _moment(value: Any) -> datetime | None:
-    """Seconds or milliseconds since 1970, or ISO 8601; without an offset it is UTC, as LiteLLM writes it."""
+    """Parse seconds or milliseconds since 1970, or ISO 8601; without an offset it is UTC, as LiteLLM writes it."""
     try:
         if isinstance(value, datetime):
             moment = value

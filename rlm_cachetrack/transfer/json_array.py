@@ -1,86 +1,87 @@
-"""A JSON array read an element at a time: the standard library's decoder wants the whole, which may be gigabytes."""
+"""Read a JSON array one element at a time; the standard library's decoder needs the whole text, which may be large."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
+from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from typing import IO, Any, BinaryIO, cast
 
 __all__ = ["elements"]
 
 _CHUNK = 65_536
-_BLANK = " \t\r\n"
-_MAY_GO_ON = 3
-"""Of a number that is cut off, such as ``1e+``, this much is taken for what follows the number."""
+_MAX_NUMBER_TAIL = 3
+"""Characters that a chunk boundary may separate from a number and that are no number of their own, as in ``1|e+5``."""
 
 
 def elements(file: IO[bytes]) -> Iterator[Any]:
-    """The elements of an array in UTF-8, decoded; memory grows with the largest of them only. Blocks for reading.
+    """Yield the elements of a JSON array in UTF-8. Blocks for reading; memory grows with the largest element only.
 
     Raises:
-        ValueError: It is no array, or ends in the midst; elements before that place were given.
+        ValueError: It is not an array, or it is damaged; the elements before the damage were yielded.
         RecursionError: An element is nested too deeply.
     """
-    text = _Text(file)
+    text = io.TextIOWrapper(cast("BinaryIO", file), encoding="utf-8-sig")
     try:
-        decode = json.JSONDecoder().raw_decode
-        if text.next() != "[":
-            raise ValueError("no array")
-        separator = "" if text.peek() == "]" else ","
-        while separator == ",":
-            text.peek()
-            while True:
-                try:
-                    value, end = decode(text.held, text.place)
-                    follows = text.held[end : end + _MAY_GO_ON + 1].lstrip(_BLANK)
-                    if len(text.held) > end + _MAY_GO_ON or follows[:1] in (",", "]"):
-                        break
-                except ValueError:
-                    pass
-                if not text.more():
-                    raise ValueError("no end, or no comma")
-            text.place = end
-            yield value
-            separator = text.next()
-            if separator not in (",", "]"):
-                raise ValueError("no comma")
-        if (separator or text.next()) != "]" or text.peek():
-            raise ValueError("something after it")
+        yield from _elements(text)
     finally:
-        text.let_go()
+        text.detach()  # leaves the file open
 
 
-class _Text:
-    """What was read of a file and is not used yet: ``held`` from ``place`` on."""
+def _elements(text: io.TextIOWrapper) -> Iterator[Any]:
+    buffer = _Buffer(text)
+    if buffer.next_character() != "[":
+        raise ValueError("not an array")
+    buffer.position += 1
+    separator = ","
+    if buffer.next_character() == "]":
+        separator = "]"
+        buffer.position += 1
+    while separator == ",":
+        value, separator = buffer.next_element()
+        yield value
+    if separator != "]":
+        raise ValueError("no comma between elements")
+    if buffer.next_character():
+        raise ValueError("text after the array")
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = io.TextIOWrapper(cast("BinaryIO", file), encoding="utf-8-sig")
-        self.held, self.place = "", 0
 
-    def let_go(self) -> None:
-        """Leave the file open."""
-        self._file.detach()
+class _Buffer:
+    """The part of a file that was read and is not decoded yet: ``held`` from ``position`` on."""
 
-    def more(self) -> bool:
-        """Read on; False at the end. As much as is held, so that a large element is tried few times."""
-        self.held, self.place = self.held[self.place :], 0
-        chunk = self._file.read(max(_CHUNK, len(self.held)))
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._decode = json.JSONDecoder().raw_decode
+        self.held, self.position = "", 0
+
+    def read_more(self) -> bool:
+        """Read a chunk, or as much as is held: a large element is then decoded few times. Returns False at the end."""
+        self.held, self.position = self.held[self.position :], 0
+        chunk = self._text.read(max(_CHUNK, len(self.held)))
         self.held += chunk
         return bool(chunk)
 
-    def peek(self) -> str:
-        """The next character that is no blank, without using it; empty at the end."""
+    def next_character(self) -> str:
+        """Skip whitespace and return the character that follows; an empty string at the end."""
         while True:
-            while self.place < len(self.held) and self.held[self.place] in _BLANK:
-                self.place += 1
-            if self.place < len(self.held):
-                return self.held[self.place]
-            if not self.more():
+            self.position = WHITESPACE.match(self.held, self.position).end()
+            if self.position < len(self.held):
+                return self.held[self.position]
+            if not self.read_more():
                 return ""
 
-    def next(self) -> str:
-        """The same, used."""
-        found = self.peek()
-        self.place += len(found)
-        return found
+    def next_element(self) -> tuple[Any, str]:
+        """Decode an element; returns it with the character that follows, which should be a comma or a bracket."""
+        self.next_character()
+        while True:
+            with contextlib.suppress(ValueError):  # the element may continue in the next chunk
+                value, end = self._decode(self.held, self.position)
+                end = WHITESPACE.match(self.held, end).end()
+                separator = self.held[end : end + 1]
+                if separator in (",", "]") or len(self.held) - end > _MAX_NUMBER_TAIL:
+                    self.position = end + 1
+                    return value, separator
+            if not self.read_more():
+                raise ValueError("no end of the array")

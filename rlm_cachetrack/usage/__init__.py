@@ -1,12 +1,11 @@
 """Read the usage object of every provider dialect into TokenUsage."""
 
 from .extraction import locate_usage, plain
-from .reading import TokenUsage, read_usage, simple_counts
+from .reading import TokenUsage, read_usage
 
 __all__ = [
     "TokenUsage",
     "locate_usage",
     "plain",
     "read_usage",
-    "simple_counts",
 ]

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 from .dialects import DIALECTS, Dialect, Path, get_path, has_path
 from .extraction import locate_usage, plain
 
-__all__ = ["DIALECTS", "NO_USAGE", "Dialect", "TokenUsage", "locate_usage", "plain", "read_usage", "simple_counts"]
+__all__ = ["DIALECTS", "NO_USAGE", "Dialect", "TokenUsage", "locate_usage", "plain", "read_usage"]
 
 _INT4_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(NamedTuple):
     """The tokens of one call in the words of the OpenAI SDK. None is "not reported", 0 is "none".
 
     Attributes:
@@ -94,17 +93,6 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
         ",".join(dict.fromkeys(flags)) if flags else None,
         plan.row.name,
     )
-
-
-def simple_counts(raw: Mapping[str, Any], provider: str | None) -> tuple[Any, ...] | None:
-    """Return the six counts of a usage without anomaly and cost, None for any other."""
-    if type(raw.get("prompt_tokens", raw.get("input_tokens"))) is not int:
-        return None
-    usage = read_usage(raw, provider=provider)
-    counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
-    if None in counts or usage.anomaly is not None or usage.provider_cost_usd is not None:
-        return None
-    return (*counts, usage.cached_tokens, usage.cache_write_tokens, usage.reasoning_tokens)
 
 
 # -- where the counts stand --------------------------------------------------------------------------------------------

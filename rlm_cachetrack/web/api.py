@@ -8,8 +8,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, create_model
 
-from rlm_cachetrack.analytics import summaries as analytics
-from rlm_cachetrack.analytics import usage_views
+from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, usage_views
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.formatting import tables
 
@@ -74,7 +73,7 @@ def router(reading: Reading) -> APIRouter:
 
     @api.get(
         "/savings",
-        response_model=list[_model(analytics.TokenCacheOptimization)],  # type: ignore[misc]
+        response_model=list[_model(TokenCacheOptimization)],  # type: ignore[misc]
         summary="The runs in which the cache saved most",
     )
     def savings(limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
@@ -98,8 +97,12 @@ def router(reading: Reading) -> APIRouter:
             limit=limit,
         )
 
-    @api.get("/run", summary="One run: when and how it ended, its totals, and its iterations")
-    def run(query_id: QueryId, run_id: RunId) -> dict[str, Any]:
+    @api.get(
+        "/run",
+        response_model=_model(RunReport),
+        summary="One run: when and how it ended, its totals, and its iterations",
+    )
+    def run(query_id: QueryId, run_id: RunId) -> Any:
         found = reading.run(query_id.replace("\0", ""), moment(run_id, "run_id"))
         if found is None:
             raise HTTPException(404, "no such run is stored")

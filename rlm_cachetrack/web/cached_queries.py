@@ -14,8 +14,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, TokenCacheSummary, run_report, usage_views
 from rlm_cachetrack.analytics import summaries as analytics
-from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.analytics.explain import report as explain
 
 if TYPE_CHECKING:
@@ -82,24 +82,13 @@ class Reading:
         key = ("runs", *sorted(which.items()))
         return self._kept(key, lambda: usage_views.runs_page(self.source.store, **which))
 
-    def top_savings(self, limit: int) -> list[analytics.TokenCacheOptimization]:
+    def top_savings(self, limit: int) -> list[TokenCacheOptimization]:
         """The runs in which the cache saved most."""
         return self._kept(("top", limit), lambda: analytics.top_cache_savings(self.source.store, limit))
 
-    def run(self, query_id: str, run_id: datetime) -> dict[str, Any] | None:
-        """``run``, ``summary`` and ``iterations`` of one run; None for an unknown one."""
-
-        def read() -> dict[str, Any] | None:
-            summary = analytics.token_cache_summary(self.source.store, query_id, run_id)
-            if summary is None:
-                return None
-            return {
-                "run": analytics.run_summary(self.source.store, query_id, run_id),
-                "summary": summary,
-                "iterations": usage_views.iterations_of_run(self.source.store, query_id, run_id),
-            }
-
-        return self._kept(("run", query_id, run_id), read)
+    def run(self, query_id: str, run_id: datetime) -> RunReport | None:
+        """See :func:`.run_report`."""
+        return self._kept(("run", query_id, run_id), lambda: run_report(self.source.store, query_id, run_id))
 
     def calls(self, query_id: str, run_id: datetime, after: str | None, limit: int) -> usage_views.CallsPage:
         """See :func:`.calls_of_run`."""
@@ -109,7 +98,7 @@ class Reading:
         )
 
     def explanation(
-        self, query_id: str, run_id: datetime, summary: analytics.TokenCacheSummary, limit: int = _EXPLAINED
+        self, query_id: str, run_id: datetime, summary: TokenCacheSummary, limit: int = _EXPLAINED
     ) -> explain.CacheExplanation | None:
         """Why the calls of a run missed; None where it has no calls.
 

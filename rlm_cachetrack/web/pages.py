@@ -35,7 +35,7 @@ _SORT_NAMES = {
     "tokens": "prompt tokens",
     "duration": "duration",
 }
-_STATES = ("running", "completed", "error", "no end", "imported")
+_STATES = ("running", "completed", "error", "never completed", "imported")
 _ON_A_PAGE = 50
 _CALLS_ON_A_PAGE = 100
 

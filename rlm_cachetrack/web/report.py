@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import summaries as analytics
-from rlm_cachetrack.analytics import usage_views
-from rlm_cachetrack.analytics.explain import report as explain
+from rlm_cachetrack.analytics import RunRecord, calls_of_run, run_report
+from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd, verdict
 
@@ -21,17 +20,24 @@ _STEPS = 60
 _EXPLAINED = 10_000
 
 
-def read(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
-    """All that a report says; None for an unknown run. Blocks for a few queries."""
-    summary = analytics.token_cache_summary(store, query_id, run_id)
-    if summary is None:
+def read(
+    store: PostgresStore, query_id: str, run_id: datetime, record: RunRecord | None = None
+) -> dict[str, Any] | None:
+    """Read what a report contains; None for an unknown run. Blocks for up to nine queries.
+
+    Args:
+        store: The store to read.
+        query_id: The query.
+        run_id: The run of it.
+        record: The run's record, if the caller has read it.
+    """
+    found = run_report(store, query_id, run_id, record=record)
+    if found is None:
         return None
     return {
-        "run": analytics.run_summary(store, query_id, run_id),
-        "summary": summary,
-        "iterations": usage_views.iterations_of_run(store, query_id, run_id),
-        **usage_views.calls_of_run(store, query_id, run_id, limit=_CALLS),
-        "misses": explain.explain_cache(store, query_id, run_id, limit=_EXPLAINED),
+        **found,
+        **calls_of_run(store, query_id, run_id, limit=_CALLS),
+        "misses": explain_cache(store, query_id, run_id, limit=_EXPLAINED),
     }
 
 
@@ -109,7 +115,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _misses(found: explain.CacheExplanation) -> list[str]:
+def _misses(found: CacheExplanation) -> list[str]:
     """Why calls missed: the reasons as a table, and what would help as a list."""
     lines = []
     if found["ceiling_hit_rate"] is not None:

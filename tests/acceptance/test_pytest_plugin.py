@@ -56,7 +56,7 @@ def test_a_project_with_nothing_but_the_fixture(tmp_path: Path) -> None:
     )
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
     assert "2 failed" in ran.stdout
-    assert "hit rate 0.0%, at least 60.0% wanted" in ran.stdout
+    assert "hit rate is 0.0% (limit: at least 60.0%)" in ran.stdout
     assert "no call was recorded" in ran.stdout
     assert not (tmp_path / "home").exists()
     assert (tmp_path / "baseline.json").exists()

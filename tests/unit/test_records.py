@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any
-from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -20,13 +18,10 @@ from rlm_cachetrack.records import (
     RunKey,
     RunStart,
     aware,
-    call_id,
     checked_json,
     checked_query_id,
     clean_text,
     event_of_record,
-    new_id,
-    uuid7,
 )
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -215,40 +210,6 @@ def test_metadata_is_a_mapping_that_json_can_hold() -> None:
     for wrong in ("text", [1], {(1, 2): 3}, circular):
         with pytest.raises(RecordError, match="metadata"):
             checked_json(wrong, "metadata")
-
-
-# -- ids --------------------------------------------------------------------------------------------------------------
-
-
-def test_ids_are_uuid_version_7_of_their_moment() -> None:
-    """RFC 9562, 5.7: 48 bits of Unix milliseconds, version 7, variant 10."""
-    value = UUID(uuid7(0x0123_4567_89AB * 1_000_000 + 999_999))
-    assert value.int >> 80 == 0x0123_4567_89AB
-    assert value.version == 7
-    assert value.int >> 62 & 0b11 == 0b10
-
-
-def test_ids_sort_by_time_and_differ() -> None:
-    before = time.time_ns() // 1_000_000
-    ids = [new_id() for _ in range(5000)]
-    after = time.time_ns() // 1_000_000
-    assert len(set(ids)) == 5000
-    stamps = [UUID(value).int >> 80 for value in ids]
-    assert stamps == sorted(stamps)
-    assert before <= stamps[0] <= stamps[-1] <= after
-    assert uuid7(1_000_000) < uuid7(2_000_000)
-
-
-def test_ids_of_calls_hold_the_time_of_their_quarter_hour_and_sort_as_calls_end() -> None:
-    first = 1_800_000_000_000_000_000
-    ids = [call_id(first + step * 1_000_000_000, 2**61 + step) for step in range(3600)]  # an hour, a call a second
-    assert ids == sorted(set(ids))
-    for step, one in enumerate(ids):
-        value, milliseconds = UUID(one), first // 1_000_000 + step * 1000
-        assert (value.version, value.variant) == (7, RFC_4122)
-        assert 0 <= milliseconds - (value.int >> 80) < 2**20
-        assert value.int & 2**62 - 1 == 2**61 + step
-    assert len({one[:18] for one in ids}) <= 5  # all but the number is the same for a quarter of an hour
 
 
 # -- what goes into the journal ---------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_two_runs_of_different_length_are_compared_over_the_iterations_of_both(d
     assert said["time_to_first_token_ms"]["b"] == 300.0
     assert said["total_cost"]["low"] is None
     assert found["worst_iterations"] == [2]
-    assert "compared over the 2 iterations that every run has, of 3: B's run of 'b' has 2" in found["notes"]
+    assert "compared over the 2 of 3 iterations that every run has: B's run of 'b' has 2" in found["notes"]
 
 
 def test_the_effects_add_up_to_the_difference_and_name_what_changed(db: TimescaleDBClient) -> None:
@@ -114,7 +114,7 @@ def test_the_effects_add_up_to_the_difference_and_name_what_changed(db: Timescal
     assert math.isclose(math.fsum(effects.values()), cost["difference"], abs_tol=1e-12)
     assert effects["prices"] < 0 < effects["completion length"]
     assert effects["calls"] == pytest.approx(0, abs=1e-15)
-    assert any(note.startswith("the models differ: big against small") for note in all_at_once["notes"])
+    assert any(note.startswith("the models differ: big in A, small in B") for note in all_at_once["notes"])
 
 
 def test_a_price_of_tokens_that_only_one_side_bought_is_no_difference_of_price(db: TimescaleDBClient) -> None:
@@ -153,7 +153,7 @@ def test_calls_without_an_iteration_are_matched_in_their_order(db: TimescaleDBCl
             put(db, query, T0, None, 1000, 500 if query == "a" else 0)
     found = db.compare_runs("a", "b")
     assert [step["iteration"] for step in found["iterations"]] == [1, 2, 3]
-    assert any("carry no iteration" in note for note in found["notes"])
+    assert any("have no iteration" in note for note in found["notes"])
 
 
 def test_what_was_not_reported_is_not_zero(db: TimescaleDBClient) -> None:
@@ -169,7 +169,7 @@ def test_runs_that_are_not_there_or_on_both_sides_are_refused(db: TimescaleDBCli
     put(db, "a", T0, 1, 1000, 0)
     with pytest.raises(NotStoredError, match="no run of query 'nobody' is stored"):
         db.compare_runs("a", "nobody")
-    with pytest.raises(NotStoredError, match="has no calls"):
+    with pytest.raises(NotStoredError, match="no calls of the run"):
         db.compare_runs("a", ("b", T0))
     with pytest.raises(ConfigError, match="on both sides"):
         db.compare_runs("a", "a")
@@ -216,7 +216,7 @@ def test_a_gate_passes_and_fails_with_its_exit_code(db: TimescaleDBClient, db_ur
     assert good.exit_code == 0, good.output
     bad = cli("check", "base", "--min-hit-rate", "0.6", "--db-url", db_url)
     assert bad.exit_code == 1
-    assert "hit rate 50.0%, at least 60.0% wanted" in bad.output
+    assert "hit rate is 50.0% (limit: at least 60.0%)" in bad.output
     # base costs 0.030, new 0.0282: 6.38% above.
     dearer = cli("check", "base", "--baseline", "new", "--max-cost-delta", "5%", "--json", "--db-url", db_url)
     assert dearer.exit_code == 1
@@ -272,8 +272,8 @@ def test_what_is_not_known_fails(db: TimescaleDBClient) -> None:
     found = db.check_run("a", min_hit_rate=0.1, max_cost=5)
     assert not found["passed"]
     assert [check["words"] for check in found["checks"]] == [
-        "hit rate not known, at least 10.0% wanted",
-        "cost not known, at most $5 wanted",
+        "hit rate is not known (limit: at least 10.0%)",
+        "cost is not known (limit: at most $5.00)",
     ]
 
 
@@ -315,7 +315,7 @@ def test_calls_that_were_not_streamed_are_not_compared_with_those_that_were(db: 
     found = db.get_latency_dividend(query_id="q")
     assert found["compared_calls"] == 0
     assert found["saved_total_ms"] is None
-    assert found["notes"] == ["no cached call has an uncached one of the same model and length of prompt beside it"]
+    assert found["notes"] == ["no cached call has a comparable uncached call: same model, similar prompt length"]
 
 
 def test_misses_explain_the_difference_where_prompts_have_fingerprints(db_url: str) -> None:

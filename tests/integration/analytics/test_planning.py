@@ -133,7 +133,7 @@ def days(db: TimescaleDBClient, cost_of: Callable[[int], float], count: int, fir
 
 
 def told(db: TimescaleDBClient, now: datetime, **more: Any) -> forecast.Forecast:
-    return forecast.forecast_cost(db._reader(), now=now, **more)
+    return forecast.forecast_cost(db.reader(), now=now, **more)
 
 
 def test_with_less_than_three_days_it_says_so(db_url: str, prices: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_budget_is_checked_against_what_is_spent_and_expected(db_url: str, pri
 
         def check(amount: float, period: str = "month") -> budgets.BudgetCheck:
             db.set_budget(amount, period)
-            return budgets.check_budget(db._reader(), now=noon)
+            return budgets.check_budget(db.reader(), now=noon)
 
         # 50 spent; expected 5 for the rest of the 7th, and 24 days of 10 up to the 31st
         fine = check(300)
@@ -303,7 +303,7 @@ def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None
         db.record_llm_interaction(call(T0, 100_000))
         db.record_llm_interaction(call(T0, 500_000, model="short"))
         db.set_budget(0.4, "day", "short only", "short")
-        found = budgets.check_budget(db._reader(), "short only", now=T0 + timedelta(hours=1))
+        found = budgets.check_budget(db.reader(), "short only", now=T0 + timedelta(hours=1))
         assert (found["spent"], found["status"]) == (0.5, "exceeded")
         assert found["reason"] == "there are 0 whole days of history before today: it takes 3 to say more than a guess"
         assert [budget["name"] for budget in db.list_budgets()] == ["short only"]

@@ -269,7 +269,7 @@ def test_batches_split_calls_of_one_moment_and_lose_none(db_url: str, old: Path,
     with TimescaleDBClient(db_url, pricing=old) as db:
         for number in range(10):
             db.record_llm_interaction(record("q", "mine", 0, 1_000 + number))
-        store = db._reader()
+        store = db.reader()
         told: list[tuple[int, int]] = []
         done = repricing.apply(
             store, PriceBook.load(new), repricing.scope(), batch=3, progress=lambda *some: told.append(some)
@@ -291,9 +291,9 @@ def stop(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 with TimescaleDBClient(url) as db:
     if what == "apply":
-        repricing.apply(db._reader(), PriceBook.load(prices), repricing.scope(), batch=2, progress=stop)
+        repricing.apply(db.reader(), PriceBook.load(prices), repricing.scope(), batch=2, progress=stop)
     else:
-        repricing.undo(db._reader(), progress=stop)
+        repricing.undo(db.reader(), progress=stop)
 """
 
 

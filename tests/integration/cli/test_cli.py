@@ -113,7 +113,7 @@ def test_show_reports_totals_savings_counts_and_a_bar_per_iteration(stored: str,
     assert "$0.0180" in result.stdout
     lines = lines_of(result.stdout)
     assert "prompt 5,000 hits 1 cost $0.0360" in lines
-    assert "cached 2,000 misses 1 a call $0.0180" in lines
+    assert "cached 2,000 misses 1 per call $0.0180" in lines
     assert "not cached 3,000 not reported 0 latency p50 200 ms" in lines
     assert [line.split("%")[0] for line in lines if line.endswith(("█", "░"))] == [
         "1 2,000 0 0.0",
@@ -174,10 +174,10 @@ def test_what_was_not_reported_is_not_shown_as_zero(stored: str) -> None:
     result = cli("show", "silent", "--db-url", stored)
     lines = lines_of(result.stdout)
     assert "no call of this run reported its cache use" in result.stdout
-    assert "no call of this run has a known price" in result.stdout
-    assert "cached not reported misses 0 a call –" in lines  # noqa: RUF001
+    assert "cost and savings unknown: no call of this run has a known price" in result.stdout
+    assert "cached not reported misses 0 per call –" in lines  # noqa: RUF001
     assert "1 1,500 not reported –" in lines  # noqa: RUF001
-    assert "without a price 1 first token –" in lines  # noqa: RUF001
+    assert "unpriced 1 first token –" in lines  # noqa: RUF001
     row = next(line for line in lines_of(cli("runs", "--db-url", stored, columns=200).stdout) if "silent" in line)
     assert row.split()[-3:] == ["–", "–", "–"]  # noqa: RUF001
 

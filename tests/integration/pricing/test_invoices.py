@@ -20,7 +20,6 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, instrument, query_run
-from rlm_cachetrack.pipeline.fast_rows import Packer
 
 PRICES = """\
 version: 1
@@ -244,15 +243,6 @@ INVOICES = {
 }
 
 
-@pytest.fixture(params=["packed", "by row"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the writer makes rows: the usual calls straight from their lines, or every one as a record."""
-    if request.param == "by row":
-        monkeypatch.setattr(Packer, "pack", lambda *_: None)
-    return str(request.param)
-
-
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("answer", "asked", "total", "original", "prices", "source"), INVOICES.values(), ids=INVOICES)
 def test_a_call_costs_what_its_invoice_says_and_keeps_the_prices_to_recompute_it(
     reused_db_url: str,
@@ -295,7 +285,6 @@ def test_a_call_costs_what_its_invoice_says_and_keeps_the_prices_to_recompute_it
         assert recomputed == pytest.approx(total, abs=1e-12)
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("prompt", "tier", "total", "original"),
     [

@@ -432,14 +432,12 @@ def plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
 
 
 OF_ONE_RUN = [
-    "run_summary",
-    "query_run_summary",
+    "run_totals",
     "optimization",
-    "evolution",
     "interactions_of_run",
     "run_calls",
     "run_iterations",
-    "run_bounds",
+    "run_records",
 ]
 
 

@@ -504,9 +504,7 @@ def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
             summary = db.get_token_cache_summary("q", moment)
             assert summary is not None
             assert summary["total_prompt_tokens"] == day
-            plan = explained(
-                connection, "run_summary", query_id="q", run_id=moment, first_call=moment, last_call=moment
-            )
+            plan = explained(connection, "run_totals", query_id="q", run_id=moment, first_call=moment, last_call=moment)
             # The chunk, the part of it in the columnstore, and an index of either.
             assert len(set(re.findall(r"(?<=_hyper_)\d+_\d+_chunk", plan))) <= 2, plan
 

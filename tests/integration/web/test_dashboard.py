@@ -256,11 +256,11 @@ def test_a_run_goes_on_while_calls_come_and_has_no_end_afterwards(address: str, 
         db.complete_query_run("ended", now - timedelta(hours=5))
         db.flush()
         try:
-            wanted = {"goes-on": "running", "killed": "no end", "ended": "completed", "just-begun": "running"}
+            wanted = {"goes-on": "running", "killed": "never completed", "ended": "completed", "just-begun": "running"}
             for sort in ("start", "cost"):
                 found = api(address, "runs", sort=sort, limit=100)["runs"]
                 assert {run["query_id"]: run["state"] for run in found if run["query_id"] in wanted} == wanted
-                for state in ("running", "no end", "completed"):
+                for state in ("running", "never completed", "completed"):
                     chosen = api(address, "runs", sort=sort, status=state, limit=100)["runs"]
                     names = {run["query_id"] for run in chosen}
                     assert {run["state"] for run in chosen} == {state}
@@ -270,7 +270,7 @@ def test_a_run_goes_on_while_calls_come_and_has_no_end_afterwards(address: str, 
             assert listed["killed"]["status"] == "running"  # what is stored stays what the run said
             killed = db.get_query_run_summary("killed", now - timedelta(hours=5))
             assert killed is not None
-            assert killed["state"] == "no end"
+            assert killed["state"] == "never completed"
         finally:
             for name in ("goes-on", "killed", "ended", "just-begun"):
                 db.delete(query_id=name)

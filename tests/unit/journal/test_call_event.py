@@ -174,7 +174,7 @@ def test_a_forked_process_has_numbers_of_its_own() -> None:
 
 
 def test_a_line_of_something_else_is_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="not enough values"):
         call_event.expand({"call": [1, 2], "usage": None, "in": {}})
 
 

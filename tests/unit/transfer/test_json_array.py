@@ -1,4 +1,4 @@
-"""A JSON array read an element at a time gives what the standard library gives for the whole."""
+"""A JSON array read one element at a time gives the same as the standard library gives for the whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlm_cachetrack.transfer import json_array as _json_array
+from rlm_cachetrack.transfer import json_array
 from rlm_cachetrack.transfer.json_array import elements
 
 
@@ -29,8 +29,8 @@ def value(random_: random.Random, depth: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 65_536])
-def test_it_is_what_the_whole_is_wherever_chunks_end(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_json_array, "_CHUNK", chunk)
+def test_elements_are_the_same_wherever_a_chunk_ends(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_array, "_CHUNK", chunk)
     random_ = random.Random(8)
     for number in range(60):
         whole = [value(random_) for _ in range(number % 9)]
@@ -46,13 +46,13 @@ def test_it_is_what_the_whole_is_wherever_chunks_end(chunk: int, monkeypatch: py
     "text",
     ["", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "[1]]", "[1] x", '["a', "[12", b"[\xff]", "[1}", "nothing"],
 )
-def test_what_is_none_is_told(text: str | bytes) -> None:
+def test_a_damaged_array_is_an_error(text: str | bytes) -> None:
     raw = text if isinstance(text, bytes) else text.encode()
-    with pytest.raises(ValueError, match=r"no |after it|codec"):
+    with pytest.raises(ValueError, match=r"no |not an array|after the array|codec"):
         list(elements(io.BytesIO(raw)))
 
 
-def test_what_stands_before_a_mistake_is_given() -> None:
+def test_elements_before_the_damage_are_yielded() -> None:
     reading = elements(io.BytesIO(b'[1, {"a": 2}, 3, x'))
     assert [next(reading) for _ in range(3)] == [1, {"a": 2}, 3]
     with pytest.raises(ValueError, match="no end"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 import sys
 from collections import Counter
@@ -24,6 +25,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
+from rlm_cachetrack.usage import reading
 from rlm_cachetrack.usage.dialects import _with_the_words_of_all
 from rlm_cachetrack.usage.reading import DIALECTS, NO_USAGE, TokenUsage, locate_usage, plain, read_usage
 from tests.support.recorded import ABSENT, FIELDS, FILE, expected_tokens, load
@@ -926,3 +928,39 @@ def test_objects_of_the_sdk_give_the_same_usage_as_the_recorded_json(cases: list
             assert plain(found) == plain(locate_usage(payload)), case["id"]
             compared += found is not None
     assert compared >= 1085  # every usage of the corpus, and those that a stream repeats
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------
+
+SHAPES: list[dict[str, Any]] = [
+    CHAT_USAGE,
+    {"input_tokens": 50, "output_tokens": 5, "total_tokens": 55, "output_tokens_details": {"reasoning_tokens": 2}},
+    {**CHAT_USAGE, "prompt_cache_hit_tokens": 7, "prompt_cache_miss_tokens": 1993},
+    {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "cached_tokens": 4},
+    {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "num_cached_tokens": 4},
+    {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "cache_read_input_tokens": 4},
+    {"input_tokens": 9, "output_tokens": 1, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2},
+    {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "queue_time": 0.1},
+    {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "cost": 0.1, "is_byok": False},
+    {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "cost_in_usd_ticks": 0, "num_sources_used": 1},
+    {"prompt_tokens": 9, "total_tokens": 9},
+]
+
+
+def damaged(rng: random.Random, value: Any) -> Any:
+    """The usage with some of its values replaced."""
+    if isinstance(value, dict):
+        return {key: damaged(rng, item) for key, item in value.items()}
+    odd = [None, 0, 1, value + 1 if isinstance(value, int) else 2, -3, 2**31 - 1, 2**31, 5.0, 5.5, "7", True, {}, []]
+    return rng.choice(odd) if rng.random() < 0.15 else value
+
+
+@pytest.mark.parametrize("provider", [None, "openai", "azure", "mistral", "xai", "Anthropic", "gemini"])
+def test_a_usage_is_read_the_same_by_the_plan_of_its_shape(provider: str | None) -> None:
+    """A plan is made of the first usage of a shape and then reads others of it, with other values."""
+    rng = random.Random(provider)
+    usages = [*SHAPES, *(damaged(rng, rng.choice(SHAPES)) for _ in range(3000))]
+    by_plan = [read_usage(raw, provider=provider) for raw in usages]
+    for raw, usage in zip(usages, by_plan, strict=True):
+        reading._plans.clear()
+        assert read_usage(raw, provider=provider) == usage, raw

@@ -1,9 +1,8 @@
-"""The report on one run: totals, savings, costs, counts, latency, and the evolution as a bar per iteration."""
+"""How the terminal shows a run and usage over time: blocks of figures, and a bar per iteration or bucket."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,15 +10,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlm_cachetrack.errors import QueryError
-
-from .output import NONE, clean, duration, moment, number, percentage, rate, usd
+from .output import NONE, clean, counted, duration, moment, number, percentage, rate, usd
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import Usage
-    from rlm_cachetrack.client import TimescaleDBClient
+    from rlm_cachetrack.analytics import (
+        CacheEvolutionStep,
+        RunReport,
+        TokenCacheOptimization,
+        TokenCacheSummary,
+        Usage,
+    )
 
-__all__ = ["print_report", "read_report", "usage_chart"]
+__all__ = ["print_report", "usage_chart"]
 
 _WIDEST = 100
 _SHORTEST_BAR = 8
@@ -27,27 +29,8 @@ _LONGEST_EVOLUTION = 40
 _NOT_REPORTED = "not reported"
 
 
-def read_report(client: TimescaleDBClient, query_id: str, run_id: datetime) -> dict[str, Any]:
-    """All that the report on a run says: ``run``, ``summary`` and ``optimization`` as the client returns them.
-
-    The optimization of a run that has not ended is computed and stored now; it is computed again with each later
-    record. None where this user of the database may not write.
-    """
-    optimization = client.get_token_cache_optimization(query_id, run_id)
-    if optimization is None:
-        try:
-            optimization = client.calculate_and_store_cache_optimization(query_id, run_id)
-        except QueryError:
-            optimization = None
-    return {
-        "run": client.get_query_run_summary(query_id, run_id),
-        "summary": client.get_token_cache_summary(query_id, run_id),
-        "optimization": optimization,
-    }
-
-
-def print_report(console: Console, report: dict[str, Any]) -> None:
-    """Print what :func:`read_report` returned."""
+def print_report(console: Console, report: RunReport) -> None:
+    """Print a run: savings, tokens, calls, cost, latency, and a bar per iteration."""
     run, summary, optimization = report["run"] or {}, report["summary"], report["optimization"]
     width = min(console.width, _WIDEST)
     console.print(_heading(run, summary))
@@ -56,18 +39,15 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         console.print("No call of this run is stored.")
         return
     console.print(Panel(_savings(summary, optimization), width=width, border_style="dim", padding=(0, 1)))
-    blocks = _side_by_side(console, width, [_tokens(summary), _calls(summary), _time_and_money(run, summary)])
+    blocks = _side_by_side(console, width, [_tokens(summary), _calls(summary), _cost_and_time(run, summary)])
     console.print()
     console.print(blocks, width=width)
     console.print()
-    if optimization is None:
-        console.print("The evolution is stored when the run ends.", style="dim")
-        return
     unicode = console.encoding.lower().startswith("utf")
     console.print(_evolution(optimization["cache_evolution"], width, unicode))
 
 
-def _heading(run: dict[str, Any], summary: dict[str, Any]) -> Text:
+def _heading(run: dict[str, Any], summary: TokenCacheSummary) -> Text:
     status = clean(run.get("state") or NONE)
     style = {"completed": "green", "error": "red"}.get(status, "yellow")
     first = Text.assemble(
@@ -82,18 +62,18 @@ def _heading(run: dict[str, Any], summary: dict[str, Any]) -> Text:
     return Text("\n").join([first, Text(models, style="dim")]) if models else first
 
 
-def _savings(summary: dict[str, Any], optimization: dict[str, Any] | None) -> Table:
+def _savings(summary: TokenCacheSummary, costs: TokenCacheOptimization) -> Table:
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(justify="right", style="bold", no_wrap=True)
     lines.add_column()
-    silent = summary["interactions_not_reported"]
-    if _silent(summary):
+    unreported = summary["interactions_not_reported"]
+    if _none_reported(summary):
         lines.add_row(NONE, "no call of this run reported its cache use")
-    elif silent:
+    elif unreported:
         lines.add_row(
             rate(summary["cache_hit_rate"]),
             f"of the prompt tokens came from the cache: {number(summary['total_cached_tokens'])} "
-            f"({number(silent)} call{_s(silent)} did not report it)",
+            f"({counted(unreported, 'call')} did not report it)",
         )
     else:
         lines.add_row(
@@ -101,14 +81,16 @@ def _savings(summary: dict[str, Any], optimization: dict[str, Any] | None) -> Ta
             f"of the prompt tokens came from the cache: {number(summary['total_cached_tokens'])} "
             f"of {number(summary['total_prompt_tokens'])}",
         )
-    costs = optimization or {**summary, "cached_cost": summary["total_cost"], "cost_savings_percentage": None}
     saved = costs["cost_savings"]
-    if saved is None:
-        lines.add_row(NONE, "no call of this run has a known price")
+    if summary["total_cost"] is None:
+        lines.add_row(NONE, "cost and savings unknown: no call of this run has a known price")
         return lines
-    if _silent(summary) and not saved:
+    if saved is None:
+        lines.add_row(NONE, "savings unknown: the original cost of these calls is not known")
+        return lines
+    if _none_reported(summary) and not saved:
         lines.add_row(
-            NONE, f"saved: not known; the cost, {usd(costs['cached_cost'])}, counts every prompt token in full"
+            NONE, f"savings unknown: the cost, {usd(costs['cached_cost'])}, counts every prompt token as uncached"
         )
         return lines
     share = costs["cost_savings_percentage"]
@@ -122,14 +104,14 @@ def _savings(summary: dict[str, Any], optimization: dict[str, Any] | None) -> Ta
     return lines
 
 
-def _tokens(summary: dict[str, Any]) -> Table:
-    silent = _silent(summary)
-    # The sums are 0 where no call reported a count; a call that did has at least one prompt token.
+def _tokens(summary: TokenCacheSummary) -> Table:
+    unreported = _none_reported(summary)
+    # The sums are 0 only if no call reported a count, because every prompt has at least one token.
     known = bool(summary["total_prompt_tokens"] or summary["total_completion_tokens"])
     rows = [
         ("prompt", number(summary["total_prompt_tokens"]) if known else NONE),
-        ("  cached", _NOT_REPORTED if silent else number(summary["total_cached_tokens"])),
-        ("  not cached", _NOT_REPORTED if silent else number(summary["total_uncached_tokens"])),
+        ("  cached", _NOT_REPORTED if unreported else number(summary["total_cached_tokens"])),
+        ("  not cached", _NOT_REPORTED if unreported else number(summary["total_uncached_tokens"])),
         ("completion", number(summary["total_completion_tokens"]) if known else NONE),
         ("total", number(summary["total_tokens"]) if known else NONE),
     ]
@@ -140,22 +122,22 @@ def _tokens(summary: dict[str, Any]) -> Table:
     return _block("Tokens", rows)
 
 
-def _calls(summary: dict[str, Any]) -> Table:
+def _calls(summary: TokenCacheSummary) -> Table:
     rows = [
         ("hits", number(summary["interactions_with_cache"])),
         ("misses", number(summary["interactions_without_cache"])),
         (_NOT_REPORTED, number(summary["interactions_not_reported"])),
         ("total", number(summary["total_interactions"])),
         ("failed", number(summary["failed_interactions"])),
-        ("without a price", number(summary["unpriced_interactions"])),
+        ("unpriced", number(summary["unpriced_interactions"])),
     ]
     return _block("Calls", rows)
 
 
-def _time_and_money(run: dict[str, Any], summary: dict[str, Any]) -> Table:
+def _cost_and_time(run: dict[str, Any], summary: TokenCacheSummary) -> Table:
     rows = [
         ("cost", usd(summary["total_cost"])),
-        ("a call", usd(summary["avg_cost_per_interaction"])),
+        ("per call", usd(summary["avg_cost_per_interaction"])),
         ("latency p50", duration(run.get("p50_duration_ms"))),
         ("        p95", duration(run.get("p95_duration_ms"))),
         ("    average", duration(summary["avg_duration_ms"])),
@@ -166,7 +148,7 @@ def _time_and_money(run: dict[str, Any], summary: dict[str, Any]) -> Table:
 
 def _side_by_side(console: Console, width: int, blocks: list[Table]) -> Table:
     room = width - sum(console.measure(block).maximum for block in blocks)
-    if room < 2 * (len(blocks) - 1):  # below each other: a number that is cut off is none
+    if room < 2 * (len(blocks) - 1):  # stacked, because no number may be cut off
         column = Table.grid()
         for place, block in enumerate(blocks):
             if place:
@@ -190,9 +172,8 @@ def _block(title: str, rows: list[tuple[str, str]]) -> Table:
     return block
 
 
-def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
-    full, rest = ("█", "░") if unicode else ("#", ".")
-    shown: list[dict[str, Any] | None] = list(steps)
+def _evolution(steps: list[CacheEvolutionStep], width: int, unicode: bool) -> Table:
+    shown: list[CacheEvolutionStep | None] = list(steps)
     if len(steps) > _LONGEST_EVOLUTION:
         half = _LONGEST_EVOLUTION // 2
         shown = [*steps[:half], None, *steps[-half:]]
@@ -205,22 +186,29 @@ def _evolution(steps: list[dict[str, Any]], width: int, unicode: bool) -> Table:
         grid.add_column(head, justify="right", no_wrap=True)
     grid.add_column("", no_wrap=True)
     for step, text in zip(shown, texts, strict=True):
-        share = step["cache_hit_rate"] if step else None
-        if share is None:
+        if step is None:
             left_out = len(steps) - _LONGEST_EVOLUTION
-            grid.add_row(*text, "" if step else Text(f"{number(left_out)} more; --json has them", style="dim"))
-            continue
-        filled = round(length * share)
-        if 0 < share < 1:  # neither empty nor full unless it is
-            filled = min(max(filled, 1), length - 1)
-        grid.add_row(*text, Text.assemble((full * filled, "green"), (rest * (length - filled), "dim")))
+            grid.add_row(*text, Text(f"{number(left_out)} more; see --json", style="dim"))
+        else:
+            grid.add_row(*text, _bar(step["cache_hit_rate"], length, unicode))
     return grid
+
+
+def _bar(share: float | None, length: int, unicode: bool) -> Text:
+    """Draw a rate as a bar: only 0 is empty and only 1 is full. Nothing is drawn for None."""
+    if share is None:
+        return Text()
+    full, rest = ("█", "░") if unicode else ("#", ".")
+    filled = round(length * share)
+    if 0 < share < 1:
+        filled = min(max(filled, 1), length - 1)
+    return Text.assemble((full * filled, "green"), (rest * (length - filled), "dim"))
 
 
 def _beside_a_bar(
     rows: Sequence[Sequence[str]], width: int, longest: int, spare: Sequence[int]
 ) -> tuple[list[int], int]:
-    """The columns that fit a terminal beside a bar, and the bar's length; ``spare`` ones go first, in their order."""
+    """Choose the columns that fit beside a bar, and the bar's length; ``spare`` columns are dropped in their order."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = list(range(len(widths)))
 
@@ -239,8 +227,7 @@ def _only(row: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
 
 
 def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
-    """Hit rate and cost over time: a line a bucket, with a bar for the rate."""
-    full, rest = ("█", "░") if unicode else ("#", ".")
+    """Return a table of hit rate and cost over time, one line per bucket with a bar for the rate."""
     rows = usage["buckets"]
     left_out = max(len(rows) - _LONGEST_EVOLUTION, 0)
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -262,36 +249,25 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
         grid.add_column(head, justify="right" if place else "left", no_wrap=True)
     grid.add_column("", no_wrap=True)
     if left_out:
-        grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; --json has them", style="dim"))
+        grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; see --json", style="dim"))
     for row, text in zip(rows[left_out:], texts, strict=True):
-        share = row["cache_hit_rate"]
-        if share is None:
-            grid.add_row(*text, "")
-            continue
-        filled = round(length * share)
-        if 0 < share < 1:
-            filled = min(max(filled, 1), length - 1)
-        grid.add_row(*text, Text.assemble((full * filled, "green"), (rest * (length - filled), "dim")))
+        grid.add_row(*text, _bar(row["cache_hit_rate"], length, unicode))
     return grid
 
 
-def _step(step: dict[str, Any] | None) -> tuple[str, str, str, str]:
+def _step(step: CacheEvolutionStep | None) -> tuple[str, str, str, str]:
     if step is None:
         return ("…", "", "", "")
     cached = step["cached_tokens"]
     return (
         str(step["iteration"]),
-        # 0 where no call of the iteration reported a count: a call that did has at least one.
+        # The sum is 0 only if no call reported a count, because every prompt has at least one token.
         number(step["prompt_tokens"] or None),
         _NOT_REPORTED if cached is None else number(cached),
         rate(step["cache_hit_rate"]),
     )
 
 
-def _silent(summary: dict[str, Any]) -> bool:
-    """Whether no call reported its cache use: the sums are 0 then, and mean nothing."""
+def _none_reported(summary: TokenCacheSummary) -> bool:
+    """Return True if no call reported its cache use; the sums are then 0 but unknown."""
     return not (summary["interactions_with_cache"] or summary["interactions_without_cache"])
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"

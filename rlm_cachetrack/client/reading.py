@@ -1,0 +1,125 @@
+"""The part of :class:`~rlm_cachetrack.TimescaleDBClient` that reads, counts and deletes what was recorded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rlm_cachetrack.errors import ConfigError
+
+from .base import ClientBase, clean_optional, optional_moment
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import ModelEffectiveness, RunListing, TokenCacheOptimization, TokenCacheSummary
+    from rlm_cachetrack.formatting import Table
+
+__all__ = ["Reading"]
+
+
+class Reading(ClientBase):
+    """Reading what was recorded. Every method first waits until earlier records are stored, then blocks for queries."""
+
+    def get_token_cache_summary(self, query_id: str, run_id: datetime | str) -> TokenCacheSummary | None:
+        """Return the totals of one run, None for an unknown run. ``TokenCacheSummary`` documents keys and units."""
+        from rlm_cachetrack import analytics
+
+        key = self._key(query_id, run_id)
+        return analytics.token_cache_summary(self.reader(), *key)
+
+    def calculate_and_store_cache_optimization(
+        self, query_id: str, run_id: datetime | str
+    ) -> TokenCacheOptimization | None:
+        """Compute what the cache saved in one run, store it, and return it; None for an unknown run. Idempotent."""
+        from rlm_cachetrack import analytics
+
+        key = self._key(query_id, run_id)
+        store = self.reader()
+        store.finalize(*key)
+        return analytics.stored_optimization(store, *key)
+
+    def get_token_cache_optimization(self, query_id: str, run_id: datetime | str) -> TokenCacheOptimization | None:
+        """Return what the cache saved in one run as it was stored when the run ended; None if nothing is stored."""
+        from rlm_cachetrack import analytics
+
+        key = self._key(query_id, run_id)
+        return analytics.stored_optimization(self.reader(), *key)
+
+    def get_top_cache_savings(self, limit: int = 10) -> Table[TokenCacheOptimization]:
+        """Return the finished runs in which the cache saved most, highest ``cost_savings`` (USD) first."""
+        from rlm_cachetrack import analytics
+
+        return analytics.top_cache_savings(self.reader(), _checked_limit(limit))
+
+    def get_cache_effectiveness_by_model(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> Table[ModelEffectiveness]:
+        """Return how well the cache worked for each model.
+
+        Args:
+            since: Only calls from this moment on; None: from the first.
+            until: Only calls before this moment; None: to the last.
+        """
+        from rlm_cachetrack import analytics
+
+        first, last = optional_moment(since, "since"), optional_moment(until, "until")
+        return analytics.cache_effectiveness_by_model(self.reader(), first, last)
+
+    def get_llm_interactions(self, query_id: str, run_id: datetime | str) -> Table[dict[str, Any]]:
+        """Return every call of one run in order of time, keyed by the columns of ``llm_interactions``."""
+        from rlm_cachetrack import analytics
+
+        key = self._key(query_id, run_id)
+        return analytics.interactions(self.reader(), *key)
+
+    def list_query_runs(self, limit: int = 100, query_id: str | None = None) -> Table[RunListing]:
+        """Return the newest runs of one query or of all, newest first."""
+        from rlm_cachetrack import analytics
+
+        return analytics.list_runs(self.reader(), _checked_limit(limit), clean_optional(query_id))
+
+    def get_query_run_summary(self, query_id: str, run_id: datetime | str) -> dict[str, Any] | None:
+        """Return when a run began, when and how it ended, its totals and latency percentiles; None if unknown."""
+        from rlm_cachetrack import analytics
+
+        key = self._key(query_id, run_id)
+        return analytics.run_summary(self.reader(), *key)
+
+    def count(
+        self,
+        *,
+        query_id: str | None = None,
+        run_id: datetime | str | None = None,
+        before: datetime | str | None = None,
+    ) -> dict[str, int]:
+        """Count the ``interactions`` and ``runs`` that :meth:`delete` with the same arguments would delete."""
+        moments = {"run_id": optional_moment(run_id, "run_id"), "before": optional_moment(before, "before")}
+        return self.reader().query("query_counts", query_id=clean_optional(query_id), **moments)[0]
+
+    def delete(
+        self,
+        *,
+        query_id: str | None = None,
+        run_id: datetime | str | None = None,
+        before: datetime | str | None = None,
+    ) -> dict[str, int]:
+        """Delete calls, and the runs that have no calls left.
+
+        Args:
+            query_id: Only of this query.
+            run_id: Only of this run.
+            before: Only calls from before this moment.
+
+        Returns:
+            How many ``interactions`` and ``runs`` were deleted.
+
+        Raises:
+            ConfigError: Neither ``query_id`` nor ``before`` is given.
+        """
+        moments = {"run_id": optional_moment(run_id, "run_id"), "before": optional_moment(before, "before")}
+        return self.reader().delete(query_id=clean_optional(query_id), **moments)
+
+
+def _checked_limit(limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ConfigError(f"limit={limit!r}: expected a whole number of at least 1")
+    return limit

@@ -1,0 +1,90 @@
+"""Turn journal events into a batch for a :class:`~.records.RecordSink`, on the writer's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from rlm_cachetrack.pricing import PriceBook
+from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunStart, clean_text
+
+from .rows import RowBuilder, clean_json, parse_time
+
+__all__ = ["BatchBuilder", "Built"]
+
+# A thread that computes keeps the interpreter's lock for 5 ms at a time while other threads wait for it: the program's,
+# and the one that sends the batch before. So the builder sleeps briefly after so many events. Not for 0 seconds: it
+# would have the lock again before another thread has woken up.
+_EVENTS_BETWEEN_SLEEPS = 32
+_SLEEP_S = 1e-5
+
+
+class Built(NamedTuple):
+    """The result of building a batch.
+
+    Attributes:
+        batch: For a sink.
+        unreadable: The events that are not in the batch, each with the reason.
+    """
+
+    batch: RecordBatch
+    unreadable: Sequence[tuple[Mapping[str, Any], Exception]]
+
+
+class BatchBuilder:
+    """Builds batches; keeps the prices of models between calls.
+
+    Args:
+        prices: The prices of tokens.
+        fingerprint_of: Returns the fingerprint of a call by its number; None if calls have no fingerprints.
+    """
+
+    def __init__(self, prices: PriceBook, fingerprint_of: Callable[[int], bytes | None] | None = None) -> None:
+        self.prices = prices
+        self._rows = RowBuilder(prices, fingerprint_of)
+
+    def build(self, events: Iterable[Mapping[str, Any]]) -> Built:
+        """Turn events into a batch; an event that cannot be read is left out and reported.
+
+        Args:
+            events: As :meth:`~.journal.Batch.decode` yields them.
+
+        Raises:
+            ImportError, MemoryError, OSError: The machine lacks something; the events are not at fault.
+        """
+        interactions: list[tuple[Any, ...]] = []
+        starts: list[RunStart] = []
+        ends: list[RunEnd] = []
+        optimizations: list[RunKey] = []
+        unreadable: list[tuple[Mapping[str, Any], Exception]] = []
+        for number, event in enumerate(events, 1):
+            if not number % _EVENTS_BETWEEN_SLEEPS:
+                time.sleep(_SLEEP_S)
+            try:
+                kind = "call" if "call" in event else event["kind"]
+                if kind in ("call", "record", "stored"):
+                    interactions.append(self._rows.row(event))
+                elif kind == "run_start":
+                    metadata = event.get("metadata")
+                    starts.append(
+                        RunStart(
+                            *_run(event), parse_time(event["time"]), None if metadata is None else clean_json(metadata)
+                        )
+                    )
+                elif kind == "run_end":
+                    ends.append(RunEnd(*_run(event), parse_time(event["time"]), clean_text(event["status"])))
+                elif kind == "optimization":
+                    optimizations.append(RunKey(*_run(event)))
+                else:
+                    raise ValueError(f"an event of the unknown kind {kind!r}")
+            except (ImportError, MemoryError, OSError):
+                raise  # the machine is short of something (memory, open files), which passes
+            except Exception as exc:  # an event that cannot be read must not hold back the others
+                unreadable.append((event, exc))
+        return Built(RecordBatch(interactions, starts, ends, optimizations), unreadable)
+
+
+def _run(event: Mapping[str, Any]) -> tuple[str, datetime]:
+    return clean_text(event["query_id"]), parse_time(event["run_id"])

@@ -1,0 +1,16 @@
+-- run_records: the newest runs of one query, or one of its runs, as they are listed; reads no calls.
+-- Parameters: query_id TEXT; run_id TIMESTAMPTZ: only this run, NULL for every run; limit BIGINT.
+-- Result:     a row per run, newest first. state: as in runs_list. duration_ms: milliseconds from start to end, NULL
+--             until the run ends. first_call, last_call TIMESTAMPTZ: when its first and last call were made, both
+--             included, NULL if not known: with them a read of the run's calls skips the chunks of other days.
+SELECT
+    query_id, run_id, start_time, end_time, status, metadata,
+    -- include: fragments/run_state.sql AS state,
+    extract(epoch FROM end_time - start_time)::double precision * 1000 AS duration_ms,
+    first_call_time AS first_call, last_call_time AS last_call
+FROM query_run_summaries
+WHERE query_id = %(query_id)s
+  AND run_id >= coalesce(%(run_id)s::timestamptz, '-infinity')
+  AND run_id <= coalesce(%(run_id)s::timestamptz, 'infinity')
+ORDER BY start_time DESC, run_id DESC
+LIMIT %(limit)s;

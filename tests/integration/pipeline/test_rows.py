@@ -1,0 +1,50 @@
+"""Rows of calls are stored as they were built: psycopg encodes every column as its type."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from rlm_cachetrack.pipeline.rows import RowBuilder
+from rlm_cachetrack.records import COLUMNS
+from tests.integration.pipeline.test_writer import pipeline
+from tests.unit.pipeline.test_rows import CALLS, PLACE, decoded, line
+
+
+def lines_of_every_kind() -> Iterator[bytes]:
+    """Lines in which everything that may vary does."""
+    rng = random.Random(3)
+    for number in range(400):
+        more: dict[str, Any] = {}
+        for some in rng.sample(CALLS, 3):
+            more.update(some)
+        place = {**more.pop("place", PLACE), "iteration": number}
+        if number % 7 == 0:
+            place["query_id"] = "other"
+        yield line(place=place, **more)
+
+
+def comparable(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: json.loads(value) if name in ("usage", "metadata") and isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
+def test_calls_are_stored_as_the_rows_that_were_built(reused_db_url: str) -> None:
+    lines = list(lines_of_every_kind())
+    with pipeline(reused_db_url) as runtime:
+        for written in lines:
+            runtime.journal.append(written)
+        assert runtime.flush(30)
+        assert runtime.dead_letters.read() == []
+        builder = RowBuilder(runtime.price_book())
+    built = [dict(zip(COLUMNS, builder.row(decoded(written)), strict=True)) for written in lines]
+    with psycopg.connect(reused_db_url, row_factory=dict_row) as connection:
+        stored = connection.execute("SELECT * FROM llm_interactions ORDER BY iteration").fetchall()
+    assert list(map(comparable, stored)) == list(map(comparable, built))
