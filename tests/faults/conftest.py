@@ -1,4 +1,4 @@
-"""A server that may be stopped and killed, and what the processes of a test are told."""
+"""A server that tests may stop and kill, and the environment of the processes they start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlm_cachetrack.store import embedded
 
 @pytest.fixture(scope="session")
 def stoppable_server() -> Iterator[Path]:
-    """The data folder of an embedded server that the suite's other tests do not need."""
+    """Return the data folder of an embedded server that no other test uses."""
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
     folder.chmod(0o711)
     try:
@@ -29,7 +29,7 @@ def stoppable_server() -> Iterator[Path]:
 
 @pytest.fixture
 def stoppable_url(stoppable_server: Path) -> Iterator[str]:
-    """Its address; it runs, and its database is empty."""
+    """Start that server with an empty database and return its address."""
     url = embedded.ensure_running(stoppable_server)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
@@ -40,7 +40,7 @@ def stoppable_url(stoppable_server: Path) -> Iterator[str]:
 
 
 def environment_for(url: str, tmp_path: Path) -> dict[str, str]:
-    """What a process of a user's is told, and nothing else of this machine's."""
+    """Return the environment for a user's process, without the other variables of this machine."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -51,6 +51,6 @@ def environment_for(url: str, tmp_path: Path) -> dict[str, str]:
 
 
 def stored_requests(url: str) -> Counter[str]:
-    """How often each request is stored, by its id."""
+    """Return how often each request is stored, by its id."""
     with psycopg.connect(url) as connection:
         return Counter(row[0] for row in connection.execute("SELECT request_id FROM llm_interactions"))
