@@ -1,7 +1,7 @@
-"""What is published works: sdist → wheel → an environment of its own → a program that runs from ``/``.
+"""The published package works: sdist → wheel → a new environment → a program that runs from ``/``.
 
-The dependencies are those of the environment that runs the suite, so nothing is downloaded; the library itself comes
-from the wheel and from nowhere else.
+The dependencies come from the environment that runs the suite, so nothing is downloaded; the library comes from the
+wheel only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 import rlm_cachetrack
 from rlm_cachetrack.simulator import SimulatedEndpoint
+from rlm_cachetrack.store import complete_sql
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = REPOSITORY / "schema"
@@ -52,7 +53,7 @@ print(json.dumps({
 
 
 def run(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """Run a command without a terminal; returns what it printed."""
+    """Run a command without a terminal; returns its output."""
     done = subprocess.run(
         command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
     )
@@ -62,7 +63,7 @@ def run(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str] | None 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel made from that sdist."""
+    """A folder with the sdist, and the wheel built from it."""
     folder = tmp_path_factory.mktemp("dist")
     run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, REPOSITORY], cwd=folder)
     return folder
@@ -76,34 +77,34 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment that holds the wheel, and sees this one's packages after its own."""
+    """A new environment with the wheel, followed by the packages of this environment."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     run([sys.executable, "-m", "venv", "--without-pip", folder], cwd=folder.parent)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", folder, "--disable-pip-version-check"]
     run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel], cwd=folder.parent)
     own = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    # A plain path in a .pth adds a folder without reading the .pth files in it: the editable install stays unseen.
+    # A path in a .pth file adds a folder without reading the .pth files in it, so not the editable install.
     shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (own / "dependencies.pth").write_text("\n".join(sorted(shared)) + "\n", encoding="utf-8")
     return folder
 
 
 def outside(home: Path, **settings: str) -> dict[str, str]:
-    """The environment variables of a user who has set nothing but these."""
+    """The environment variables of a user who has set only these."""
     return {"PATH": os.defpath, "HOME": str(home), "RLM_CACHETRACK_STATE_DIR": str(home / "state"), **settings}
 
 
-def test_the_wheel_carries_every_file_of_schema_as_it_is(wheel: Path) -> None:
+def test_the_wheel_contains_every_file_of_schema(wheel: Path) -> None:
     on_disk = {path.relative_to(SCHEMA).as_posix(): path.read_bytes() for path in SCHEMA.rglob("*") if path.is_file()}
     prefix = "rlm_cachetrack/_schema/"
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.startswith(prefix)]
-        carried = {name.removeprefix(prefix): archive.read(name) for name in names}
-    assert carried == on_disk
-    assert {name.partition("/")[0] for name in carried} >= {"migrations", "queries", "timescale"}
+        packaged = {name.removeprefix(prefix): archive.read(name) for name in names}
+    assert packaged == on_disk
+    assert {name.partition("/")[0] for name in packaged} >= {"migrations", "timescale", "citus", "upgrade", "queries"}
 
 
-def test_the_wheel_carries_the_pages_of_the_dashboard(wheel: Path) -> None:
+def test_the_wheel_contains_the_pages_of_the_dashboard(wheel: Path) -> None:
     folder = REPOSITORY / "rlm_cachetrack" / "web"
     with zipfile.ZipFile(wheel) as archive:
         for path in (*folder.glob("templates/*.html"), *folder.glob("static/*")):
@@ -111,7 +112,7 @@ def test_the_wheel_carries_the_pages_of_the_dashboard(wheel: Path) -> None:
             assert archive.read(name) == path.read_bytes()
 
 
-def test_the_wheel_carries_the_schema_and_the_example_of_the_pricing_file(wheel: Path) -> None:
+def test_the_wheel_contains_schema_and_example_of_the_pricing_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert (
             json.loads(archive.read("rlm_cachetrack/pricing/file/pricing.schema.json"))["title"]
@@ -120,7 +121,7 @@ def test_the_wheel_carries_the_schema_and_the_example_of_the_pricing_file(wheel:
         assert b"our-own-model" in archive.read("rlm_cachetrack/pricing/file/pricing.example.yaml")
 
 
-def test_the_wheel_carries_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_package_types_and_licence_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     package = REPOSITORY / "rlm_cachetrack"
@@ -130,7 +131,7 @@ def test_the_wheel_carries_the_package_its_types_and_its_licence_and_nothing_els
     assert {name.partition("/")[0] for name in names} == {"rlm_cachetrack", info}
 
 
-def test_the_sdist_holds_what_the_wheel_and_the_suite_need(built: Path) -> None:
+def test_the_sdist_contains_what_the_wheel_and_the_suite_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -138,20 +139,28 @@ def test_the_sdist_holds_what_the_wheel_and_the_suite_need(built: Path) -> None:
     assert wanted | {path.relative_to(REPOSITORY).as_posix() for path in SCHEMA.rglob("*.sql")} <= names
 
 
-def test_the_console_script_of_the_wheel_says_its_version(environment: Path, tmp_path: Path) -> None:
+def test_the_console_script_of_the_wheel_prints_its_version(environment: Path, tmp_path: Path) -> None:
     script = environment / "bin" / "rlm-cachetrack"
-    said = run([script, "--version"], cwd=Path("/"), env=outside(tmp_path))
-    assert rlm_cachetrack.__version__ in said.split()
+    result = run([script, "--version"], cwd=Path("/"), env=outside(tmp_path))
+    assert rlm_cachetrack.__version__ in result.split()
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "timescaledb", "citus"])
+def test_the_wheel_prints_the_complete_schema(environment: Path, tmp_path: Path, engine: str) -> None:
+    script = environment / "bin" / "rlm-cachetrack"
+    printed = run([script, "migrate", "--print-sql", "--engine", engine], cwd=Path("/"), env=outside(tmp_path))
+    assert printed == complete_sql(engine)
+    assert (SCHEMA / "migrations" / "0001_initial.sql").read_text(encoding="utf-8") in printed
 
 
 def test_a_program_outside_the_checkout_records_a_call_with_the_wheel(
     environment: Path, db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path
 ) -> None:
     settings = outside(tmp_path, RLM_CACHETRACK_DB_URL=db_url, ENDPOINT=endpoint.base_url)
-    said = json.loads(run([environment / "bin" / "python", "-c", PROGRAM], cwd=Path("/"), env=settings))
-    assert Path(said.pop("file")).resolve().is_relative_to(environment.resolve())
+    result = json.loads(run([environment / "bin" / "python", "-c", PROGRAM], cwd=Path("/"), env=settings))
+    assert Path(result.pop("file")).resolve().is_relative_to(environment.resolve())
     # One message of one part: 4 tokens for the role and a token for every 4 of its 8,192 characters.
-    assert said == {
+    assert result == {
         "version": rlm_cachetrack.__version__,
         "query_id": "from-the-wheel",
         "model": "gpt-5-2025-08-07",

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A user for Grafana that may read what rlm_cachetrack makes later, and nothing else. Runs once, in an empty database.
+# Creates Grafana's user, with read access to the tables that rlm_cachetrack will create. Runs once, in an empty
+# database.
 set -eu
 psql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" --set ON_ERROR_STOP=1 \
      --set password="$GRAFANA_READER_PASSWORD" --set owner="$POSTGRES_USER" <<'SQL'

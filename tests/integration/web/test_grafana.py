@@ -105,7 +105,7 @@ def test_the_numbers_are_those_of_the_store(reused_db_url: str) -> None:
     assert sum(row["with"] for row in cost) == pytest.approx(0.0495)
     assert sum(row["without"] for row in cost) == pytest.approx(0.072)
     assert run(reused_db_url, by_title["Calls"], model=["tuned"], provider=["openai"])[0]["value"] == 46
-    runs = {row["Query"]: row for row in run(reused_db_url, by_title["Runs that began in this time"])}
+    runs = {row["Query"]: row for row in run(reused_db_url, by_title["Runs started in this period"])}
     assert runs["bench"]["Saved"] == pytest.approx(0.0225)
     assert runs["bench"]["Hit rate"] == pytest.approx(2500 / 6000)
 
