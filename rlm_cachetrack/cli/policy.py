@@ -1,4 +1,4 @@
-"""``policy``: how long calls stay in rows, and how long at all."""
+"""``policy``: show or change when calls move to the columnstore, and when they are deleted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ def policy(
     columnstore_after: Annotated[
         str | None,
         typer.Option(
-            "--columnstore-after", metavar="AGE", help="Move older calls to the columnstore; off.", show_default=False
+            "--columnstore-after",
+            metavar="AGE",
+            help="Age at which calls are compressed, or off.",
+            show_default=False,
         ),
     ] = None,
     retain: Annotated[
         str | None,
-        typer.Option("--retain", metavar="AGE", help="Delete older calls, by whole days; off.", show_default=False),
+        typer.Option("--retain", metavar="AGE", help="Age at which calls are deleted, or off.", show_default=False),
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -38,24 +41,24 @@ def policy(
         ages["retention_after"] = parse_age(retain, "--retain")
     if ages.get("retention_after") is not None and not yes:
         confirm(f"Delete calls older than {in_words(ages['retention_after'])}, now and from now on?")
-    with slow_status("changing the policies" if ages else "looking at the policies"):
+    with slow_status("changing policies" if ages else "reading policies"):
         found = runtime_for(db_url).change_policies(**ages)
     if as_json:
         print_json(policy_facts(found))
         return
-    for name, text in policy_lines(found) or [("calls", "in a plain table: there are no policies without TimescaleDB")]:
+    for name, text in policy_lines(found) or [("calls", "in a plain table; policies need TimescaleDB")]:
         stdout().print(f"{name:<10} {text}", soft_wrap=True)
 
 
 def policy_facts(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """As JSON: ages in seconds."""
+    """Return the facts for JSON, with ages in seconds."""
     if found is None:
         return None
     return {key: value.total_seconds() if isinstance(value, timedelta) else value for key, value in found.items()}
 
 
 def policy_lines(found: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """For people; none where calls are in a plain table."""
+    """Return names and texts to print; none if calls are in a plain table."""
     if found is None:
         return []
     chunks, packed = found["chunks"], found["columnstore_chunks"]
@@ -63,17 +66,14 @@ def policy_lines(found: dict[str, Any] | None) -> list[tuple[str, str]]:
         (
             "chunks",
             f"{number(chunks)} of {in_words(found['chunk_interval'])}"
-            + (f", {number(packed)} of them in the columnstore" if packed else ""),
+            + (f", {number(packed)} in the columnstore" if packed else ""),
         )
     ]
     if found["limits"] is None:
-        after = found["columnstore_after"]
-        if after is None:
-            lines.append(("compress", "off"))
-        else:
-            lines.append(("compress", f"to the columnstore after {in_words(after)}, segments by {found['segment_by']}"))
-        kept = found["retention_after"]
-        lines.append(("retention", "off: nothing is deleted" if kept is None else f"{in_words(kept)}, then deleted"))
+        after, kept = found["columnstore_after"], found["retention_after"]
+        compress = "off" if after is None else f"after {in_words(after)}, segmented by {found['segment_by']}"
+        retention = "off: calls are never deleted" if kept is None else f"calls are deleted after {in_words(kept)}"
+        lines += [("compress", compress), ("retention", retention)]
     every = found["hourly_every"]
     hourly = f"cache_usage_hourly is a {found['hourly']}"
     lines.append(("hourly", hourly + (f", refreshed every {in_words(every)}" if every else "")))
@@ -83,9 +83,9 @@ def policy_lines(found: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def in_words(span: timedelta | None) -> str:
-    """A span: ``7 days``, ``15 minutes``."""
+    """Format a duration: ``7 days``, ``15 minutes``."""
     if span is None:
-        return "ever"
+        return "unknown"
     for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
         if span >= unit and not span % unit:
             count = span // unit

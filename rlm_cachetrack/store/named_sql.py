@@ -1,7 +1,7 @@
 """Read the SQL of ``schema/``: beside the package in a checkout, inside the package in a wheel.
 
 A query file begins with a header of comments (parameters, result columns, units) and holds one statement. SQL that
-several queries share stands in ``queries/fragments/`` and is included by a comment::
+several queries share is in ``queries/fragments/`` and is included by a comment::
 
     100 * -- include: fragments/cache_hit_rate.sql AS cache_savings_percentage,
 
@@ -21,7 +21,7 @@ from rlm_cachetrack.errors import CacheTrackError
 __all__ = ["Script", "query", "schema_dir", "scripts"]
 
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
-# What a semicolon may stand in without ending a statement; and the semicolon that does.
+# Comments, strings and quoted names, in which a semicolon does not end a statement; and the semicolon that does.
 _TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1|;", re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
 _NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
@@ -40,12 +40,12 @@ class Script:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the text; a released file never changes, so a difference is an edited file."""
+        """SHA-256 of the text. Released files never change, so a difference means that the file was edited."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
     def statements(self) -> list[str]:
-        """Its statements, to be sent one by one: Citus passes a command on to its workers as the text it came in."""
+        """Its statements, to be sent one by one: Citus sends a command to its workers as the text that it received."""
         found, start = [], 0
         for token in _TOKEN.finditer(self.sql):
             if token[0] == ";":
@@ -56,7 +56,7 @@ class Script:
 
     @property
     def label(self) -> str:
-        """Engine, number and name, as people see it."""
+        """Engine, number and name, for messages."""
         return f"{self.engine}/{self.version:04d}_{self.name}"
 
     @property
@@ -68,7 +68,7 @@ class Script:
 
 @cache
 def schema_dir() -> Path:
-    """The folder that holds ``migrations/``, ``timescale/`` and ``queries/``.
+    """Return the folder with ``migrations/``, ``timescale/`` and ``queries/``.
 
     Raises:
         CacheTrackError: The installation is broken.
@@ -77,12 +77,12 @@ def schema_dir() -> Path:
     for candidate in (here / "_schema", here.parent / "schema"):
         if (candidate / "migrations").is_dir():
             return candidate
-    raise CacheTrackError(f"the SQL files are missing beside {here}: the installation is broken, install it again")
+    raise CacheTrackError(f"the SQL files are missing beside {here}: reinstall rlm-cachetrack")
 
 
 @cache
 def query(name: str) -> str:
-    """Return the text of ``schema/queries/<name>.sql``, with the fragments that it includes in their places."""
+    """Return the text of ``schema/queries/<name>.sql``, with its includes replaced by the fragments."""
     return _text(f"{name}.sql")
 
 
@@ -98,7 +98,7 @@ def _included(line: re.Match[str]) -> str:
 
 @cache
 def scripts(engine: str) -> tuple[Script, ...]:
-    """The migrations of an engine, in order."""
+    """Return the migrations of an engine, in order."""
     folder = schema_dir() / ("migrations" if engine == "core" else engine)
     found = []
     for path in sorted(folder.glob("*.sql")) if folder.is_dir() else []:

@@ -1,7 +1,7 @@
-"""What an error of the server means for the records that were offered: whose fault it is, and what may mend it.
+"""Classify errors of the server by what to do about them.
 
-The judgement rests on the SQLSTATE, not on the driver's classes: psycopg counts a full disk, a deadlock and a lost
-connection alike as operational errors.
+The SQLSTATE decides, not the driver's class: psycopg raises OperationalError for a full disk, a deadlock and a lost
+connection.
 
 Source: https://www.postgresql.org/docs/18/errcodes-appendix.html, read 2026-11-23.
 """
@@ -18,59 +18,59 @@ __all__ = ["Meaning", "meaning_of"]
 class Meaning(enum.Enum):
     """What to do about an error."""
 
-    UNREACHABLE = "connect anew"
-    READ_ONLY = "connect anew: the server was demoted, its successor is elsewhere"
-    SCHEMA = "look at the schema anew, migrate, and offer the batch again"
-    BAD_RECORD = "find the record and set it aside"
-    WAIT = "offer the batch again later"
+    UNREACHABLE = "reconnect"
+    READ_ONLY = "reconnect: this server was demoted"
+    SCHEMA = "check and migrate the schema, then retry the batch"
+    BAD_RECORD = "find the record and write it to the dead letters"
+    WAIT = "retry the batch later"
 
 
 _READ_ONLY = "25006"
-_PERMISSION = "42501"  # in class 42, but no look at the schema mends it; also what row-level security says
+_PERMISSION = "42501"  # in class 42, but no migration resolves it; row-level security raises it too
 
-# Ends the session, or says that it cannot go on in it. 25P: a time limit of transactions ended it. 26000: a prepared
-# statement is gone, as behind a pooler that was restarted. 53300: too many connections. 57P: the server stops, crashed,
-# is not up yet, or ended an idle session.
+# The session ended or cannot continue. 25P: a transaction timeout ended it. 26000: a prepared statement is unknown, as
+# behind a pooler that was restarted. 53300: too many connections. 57P: the server is stopping, crashed, is starting, or
+# ended an idle session.
 _SESSION = ("08", "25", "26", "28", "3D", "53300", "57P")
-# 3F: no such schema. 42: no such table or column, or one of another type.
+# 3F: the schema does not exist. 42: a table or column does not exist or has another type.
 _SCHEMA = ("3F", "42")
-# 22: data exception. 23: a constraint. 44: WITH CHECK OPTION. 54: larger than an index row, a JSONB or the stack can
-# hold. P0, 09, 27, 38, 39: a trigger raised it, in PL/pgSQL or another language. 21: a subquery of a trigger or a rule
-# gave more rows than one.
+# 22: data exception. 23: a constraint. 44: WITH CHECK OPTION. 54: too large for an index row, a JSONB or the stack. P0,
+# 09, 27, 38, 39: raised by a trigger, in PL/pgSQL or another language. 21: a subquery of a trigger or rule returned more
+# than one row.
 _RECORD = ("09", "21", "22", "23", "27", "38", "39", "44", "54", "P0")
-# A trigger may also raise a code of its own, which the SQL standard lets begin with 5 to 9 or I to Z. Those are not its
-# own: PostgreSQL's classes among them, and TimescaleDB's.
-_NOT_OWN = ("53", "54", "55", "57", "58", "72", "P0", "XX", "TS")
+# A trigger may also raise a code of its own, which by the SQL standard begins with 5 to 9 or I to Z. These classes begin
+# so too, but belong to PostgreSQL and TimescaleDB.
+_RESERVED = ("53", "54", "55", "57", "58", "72", "P0", "XX", "TS")
 
 
 def meaning_of(exc: psycopg.Error, sqlstate: str | None) -> Meaning:
-    """Judge an error.
+    """Classify an error.
 
     Args:
-        exc: As the driver raised it.
-        sqlstate: Its SQLSTATE; None where the error did not come from the server.
+        exc: The error that the driver raised.
+        sqlstate: Its SQLSTATE; None if the error did not come from the server.
 
     Returns:
-        What it means. Of what nobody foresaw: :attr:`Meaning.WAIT`, so that no record is given up by mistake. That is
-        also what a full disk (53100), no memory (53200), a deadlock or a serialization failure (40), a lock or
-        statement that took too long (55P03, 57014), and a missing permission (42501) mean.
+        Its meaning. Unknown codes are :attr:`Meaning.WAIT`, so that no record is given up by mistake. So are a full
+        disk (53100), no memory (53200), a deadlock or serialization failure (40), a timeout of a lock or statement
+        (55P03, 57014), and a missing permission (42501).
     """
     if sqlstate is None:
-        # Without a word of the server: the driver could not encode a value, or the connection is gone.
+        # The driver could not encode a value, or the connection was lost.
         return Meaning.BAD_RECORD if isinstance(exc, psycopg.DataError) else _without_state(exc)
     if sqlstate == _READ_ONLY:
         return Meaning.READ_ONLY
     if sqlstate == _PERMISSION:
         return Meaning.WAIT
-    for beginnings, meaning in (
+    for prefixes, meaning in (
         (_SESSION, Meaning.UNREACHABLE),
         (_SCHEMA, Meaning.SCHEMA),
         (_RECORD, Meaning.BAD_RECORD),
     ):
-        if sqlstate.startswith(beginnings):
+        if sqlstate.startswith(prefixes):
             return meaning
-    own = sqlstate[0] in "56789IJKLMNOPQRSTUVWXYZ" and not sqlstate.startswith(_NOT_OWN)
-    return Meaning.BAD_RECORD if own else Meaning.WAIT
+    is_of_trigger = sqlstate[0] in "56789IJKLMNOPQRSTUVWXYZ" and not sqlstate.startswith(_RESERVED)
+    return Meaning.BAD_RECORD if is_of_trigger else Meaning.WAIT
 
 
 def _without_state(exc: psycopg.Error) -> Meaning:

@@ -1,5 +1,5 @@
 -- policy_hourly_order: Set the refresh policy of cache_usage_hourly to process the oldest hours first; see
---             timescale/0005_hourly_oldest_first. TimescaleDB only.
+--             timescale/0002_community. TimescaleDB only.
 -- Parameters: none.
 -- Result:     one row; ignore it.
 SELECT alter_job(

@@ -190,7 +190,7 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
         assert db.get_top_cache_savings() == []
     doctor = CliRunner().invoke(app, ["doctor", "--db-url", timescale_roles["reader"]])
     assert doctor.exit_code == 0, doctor.output
-    assert "segments by model" in " ".join(doctor.output.split())
+    assert "segmented by model" in " ".join(doctor.output.split())
 
 
 def test_calls_of_a_reader_stay_in_the_journal_and_stats_tell_why(

@@ -522,10 +522,10 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
     run = CliRunner().invoke
     shown = run(app, ["policy", "--db-url", timescale_url, "--columnstore-after", "3d", "--retain", "90d", "--yes"])
     assert shown.exit_code == 0, shown.output
-    assert "after 3 days, segments by model" in shown.output
-    assert "90 days, then deleted" in shown.output
+    assert "after 3 days, segmented by model" in shown.output
+    assert "deleted after 90 days" in shown.output
     doctor = run(app, ["doctor", "--db-url", timescale_url])
-    assert "90 days, then deleted" in doctor.output
+    assert "deleted after 90 days" in doctor.output
     off = run(app, ["policy", "--db-url", timescale_url, "--columnstore-after", "off", "--retain", "off", "--json"])
     facts = json.loads(off.stdout)
     assert (facts["columnstore_after"], facts["retention_after"]) == (None, None)
@@ -596,7 +596,7 @@ def test_the_apache_edition_has_hypertables_and_views_and_says_so(apache_url: st
     assert row == (1,)  # of query b, the other was deleted
     assert kept is not None
     assert kept["hourly"] == "view"
-    assert kept["limits"] == "the Apache edition has no columnstore, no continuous aggregates and no policies"
+    assert kept["limits"] == "the Apache edition has no columnstore, continuous aggregates or policies"
     doctor = CliRunner().invoke(app, ["doctor", "--db-url", apache_url])
     assert doctor.exit_code == 0
     assert "licence: apache (views instead of continuous aggregates)" in " ".join(doctor.output.split())

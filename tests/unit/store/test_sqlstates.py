@@ -1,4 +1,4 @@
-"""What an error of the server means: by the name that PostgreSQL's manual gives it, not by the driver's class."""
+"""Errors of the server are classified by SQLSTATE, other errors by the driver's class."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from rlm_cachetrack.store.sqlstates import Meaning, meaning_of
         (errors.InternalError_, Meaning.WAIT),
     ],
 )
-def test_an_error_of_the_server_is_judged_by_its_sqlstate(error: type[psycopg.Error], meaning: Meaning) -> None:
+def test_an_error_of_the_server_is_classified_by_its_sqlstate(error: type[psycopg.Error], meaning: Meaning) -> None:
     assert meaning_of(error(), error.sqlstate) is meaning
 
 
@@ -52,7 +52,7 @@ def test_an_error_of_the_server_is_judged_by_its_sqlstate(error: type[psycopg.Er
     ("sqlstate", "meaning"),
     [("MY001", Meaning.BAD_RECORD), ("60000", Meaning.BAD_RECORD), ("TS200", Meaning.WAIT), ("HV000", Meaning.WAIT)],
 )
-def test_a_code_that_nobody_but_a_trigger_raises_means_the_record(sqlstate: str, meaning: Meaning) -> None:
+def test_a_code_that_only_a_trigger_can_raise_means_a_bad_record(sqlstate: str, meaning: Meaning) -> None:
     assert meaning_of(psycopg.Error(), sqlstate) is meaning
 
 
@@ -65,5 +65,5 @@ def test_a_code_that_nobody_but_a_trigger_raises_means_the_record(sqlstate: str,
         (psycopg.ProgrammingError, Meaning.WAIT),
     ],
 )
-def test_an_error_that_is_not_the_servers_is_judged_by_its_class(error: type[psycopg.Error], meaning: Meaning) -> None:
+def test_an_error_of_the_driver_is_classified_by_its_class(error: type[psycopg.Error], meaning: Meaning) -> None:
     assert meaning_of(error(), None) is meaning
