@@ -151,7 +151,7 @@ def _store(importer: Importer, calls: Sequence[_ReadCall], result: Imported, rej
 def _count_known(store: PostgresStore, calls: Sequence[Mapping[str, Any]]) -> int:
     """Return how many of these calls are in the store."""
     rows = store.query(
-        "interactions_known",
+        "interactions_stored",
         query_ids=[call["query_id"] for call in calls],
         run_ids=[call["run_id"] for call in calls],
         times=[call["time"] for call in calls],
@@ -167,7 +167,7 @@ def _run_ends(store: PostgresStore, calls: Sequence[Mapping[str, Any]]) -> list[
         run = call["query_id"], datetime.fromisoformat(call["run_id"])
         end = datetime.fromisoformat(call["end_time"] or call["time"])
         last[run] = max(end, last.get(run, end))
-    known = store.query("runs_known", query_ids=[run[0] for run in last], run_ids=[run[1] for run in last])
+    known = store.query("runs_stored", query_ids=[run[0] for run in last], run_ids=[run[1] for run in last])
     for row in known:
         run = row["query_id"], row["run_id"]
         if row["status"] != IMPORTED:
