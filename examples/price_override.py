@@ -1,4 +1,4 @@
-"""Use prices of your own: a contract, a deployment under another name, a model that no price list knows.
+"""Use your own prices: a contract, a deployment under another name, a model that is in no price list.
 
 ::
 
@@ -20,18 +20,18 @@ TEXT = "You count words. " + " ".join(
 )
 CALLS = [
     ("gpt-5", "default"),  # served as gpt-5-2025-08-07, priced by the entry of gpt-5
-    ("gpt-5", "default"),  # again: now most of the prompt comes from the cache
-    ("gpt-5", "flex"),  # half the price, as the file says
-    ("gpt-4.1-mini", "default"),  # not in the file: the built-in table answers
+    ("gpt-5", "default"),  # again: now most of the prompt is read from the cache
+    ("gpt-5", "flex"),  # half the price, by the file
+    ("gpt-4.1-mini", "default"),  # not in the file: the built-in table applies
 ]
 if not LIVE:
     CALLS += [
-        ("my-azure-deployment", "default"),  # an alias: gpt-5 under another name
-        ("our-own-model", "default"),  # only the file knows its price
+        ("my-azure-deployment", "default"),  # an alias of gpt-5
+        ("our-own-model", "default"),  # priced only by the file
     ]
 
 with endpoint() as where:
-    # A mistake in the file is told here, with its line and key, before a call is paid for.
+    # A mistake in the file raises PricingError here, with its line and key, before a call is paid for.
     client = instrument(OpenAI(**where), pricing=PRICES)
 
     with query_run("example-prices") as run:
@@ -45,9 +45,9 @@ with endpoint() as where:
 print(f"  {'model served':<25}{'tier':<9}{'in / cached / out':<23}{'cost':<10}price from")
 with TimescaleDBClient() as db:
     for call in db.get_llm_interactions(run.query_id, run.run_id):
-        # A call keeps the prices it was reckoned with, in USD per 1,000 tokens, and where they came from.
-        kinds = ("prompt", "cached", "completion")
-        prices = " / ".join(f"{call[f'{kind}_token_price'] * 1000:g}" for kind in kinds)
+        # A call keeps the prices it was priced with, in USD per 1,000 tokens, and their source.
+        names = ("prompt", "cached", "completion")
+        prices = " / ".join(f"{call[f'{name}_token_price'] * 1000:g}" for name in names)
         cost, source = call["total_cost"], call["price_source"]
         print(f"  {call['model']:<25}{call['service_tier']:<9}{prices:<23}{cost:<10.6f}{source}")
 print("\nprices in USD per 1M tokens, cost in USD")

@@ -23,7 +23,9 @@ __all__ = [
     "AsCsv",
     "AsJson",
     "DbUrl",
+    "ModelFilter",
     "NotFound",
+    "QueryFilter",
     "QueryId",
     "Yes",
     "check_query_id",
@@ -79,6 +81,12 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.", show_default=Fa
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)]
 QueryId = Annotated[
     str, typer.Argument(metavar="QUERY_ID", callback=check_query_id, help="As `runs` lists it.", show_default=False)
+]
+ModelFilter = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Only calls of this model.", show_default=False)
+]
+QueryFilter = Annotated[
+    str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
 ]
 OptionalQueryId = Annotated[
     str | None,

@@ -12,7 +12,7 @@ from rich.text import Text
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import verdict
 
-from .arguments import AsCsv, AsJson, DbUrl, open_client, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .output import (
     Column,
     clean,
@@ -31,7 +31,7 @@ from .output import (
     table,
     usd,
 )
-from .planning import OfModel, share
+from .planning import share
 from .reading import Since, Until
 from .run_selection import find_runs
 
@@ -308,10 +308,8 @@ def _print_gate(console: Console, found: Gate) -> None:
 def latency(
     since: Since = None,
     until: Until = None,
-    of_model: OfModel = None,
-    query: Annotated[
-        str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
-    ] = None,
+    model: ModelFilter = None,
+    query: QueryFilter = None,
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -323,7 +321,7 @@ def latency(
         found = client.get_latency_dividend(
             since=parse_moment(since, "--since"),
             until=parse_moment(until, "--until"),
-            model=of_model,
+            model=model,
             query_id=query,
             confidence=confidence,
         )

@@ -1,17 +1,16 @@
-"""``what-if``, ``forecast``, ``budget``, ``reconcile``: what it would cost, will, may, and did."""
+"""The commands ``what-if``, ``forecast``, ``budget`` and ``reconcile``."""
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from rlm_cachetrack.errors import ConfigError
 
-from .arguments import AsCsv, AsJson, DbUrl, open_client, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .output import (
     NONE,
     Column,
@@ -34,25 +33,24 @@ from .prices import File
 from .reading import Since, Until
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, WhatIf
+    from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, Reconciliation, WhatIf
 
 __all__ = ["budget_app", "forecast", "reconcile", "what_if"]
 
 _INDENT = 14
 HitRate = Annotated[
     str | None,
-    typer.Option("--hit-rate", metavar="SHARE", help="Of the input from the cache: 0.8 or 80%.", show_default=False),
-]
-OfModel = Annotated[
-    str | None, typer.Option("--of-model", metavar="NAME", help="Only calls of this model.", show_default=False)
+    typer.Option(
+        "--hit-rate", metavar="SHARE", help="Share of input read from the cache: 0.8 or 80%.", show_default=False
+    ),
 ]
 
 
 def share(text: str | None, option: str) -> float | None:
-    """A share from 0 to 1, as a fraction or with a percent sign.
+    """Parse a share from 0 to 1, given as a fraction or with a percent sign.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: The text is neither.
     """
     if text is None:
         return None
@@ -66,61 +64,66 @@ def share(text: str | None, option: str) -> float | None:
 
 
 def what_if(
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="By this model instead.", show_default=False)
+    to_model: Annotated[
+        str | None,
+        typer.Option("--to-model", metavar="NAME", help="Price the calls as this model.", show_default=False),
     ] = None,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Whose prices of --model.", show_default=False)
+        str | None,
+        typer.Option("--provider", metavar="NAME", help="Whose prices of --to-model to use.", show_default=False),
     ] = None,
     tier: Annotated[
-        str | None, typer.Option("--tier", metavar="TIER", help="At this service tier instead.", show_default=False)
+        str | None,
+        typer.Option("--tier", metavar="TIER", help="Price the calls at this service tier.", show_default=False),
     ] = None,
     hit_rate: HitRate = None,
     pricing: File = None,
     since: Since = None,
     until: Until = None,
-    of_model: OfModel = None,
-    query: Annotated[
-        str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
-    ] = None,
+    model: ModelFilter = None,
+    query: QueryFilter = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Say what the calls would have cost: another model, tier, price list or hit rate."""
+    """Show what recorded calls would have cost with another model, tier, price list or hit rate."""
     require_one_format(as_json, as_csv)
+    if to_model is None and tier is None and hit_rate is None and pricing is None:
+        raise ConfigError("give at least one of --to-model, --tier, --hit-rate, --pricing")
+    if provider is not None and to_model is None:
+        raise ConfigError("--provider needs --to-model")
     with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.what_if(
-            model=model,
+            model=to_model,
             provider=provider,
             tier=tier,
             hit_rate=share(hit_rate, "--hit-rate"),
             pricing=pricing,
             since=parse_moment(since, "--since"),
             until=parse_moment(until, "--until"),
-            of_model=of_model,
+            of_model=model,
             query_id=query,
         )
     if as_json:
         print_json(found)
     elif as_csv:
-        print_csv(found["by_model"], row_columns("analytics.planning.what_if", "WhatIfModel"))
+        print_csv(found["by_model"], row_columns("analytics.planning", "WhatIfModel"))
     else:
         _print_what_if(stdout(), found)
 
 
 def _print_what_if(console: Console, found: WhatIf) -> None:
     if not found["compared_interactions"]:
-        console.print("No call of these is stored whose cost is known on both sides.")
+        console.print("No matching call has a known cost on both sides.")
         return
     columns = [
         Column("Model", flexible=True, style="bold"),
         Column("Calls", numeric=True),
         Column("Cost", numeric=True),
-        Column("Would be", numeric=True),
+        Column("What-if cost", numeric=True),
         Column("Difference", numeric=True),
         Column("Hit rate", numeric=True, optional=2),
-        Column("Would be", numeric=True, optional=1),
+        Column("What-if hit rate", numeric=True, optional=1),
     ]
     rows = [
         (
@@ -140,31 +143,30 @@ def _print_what_if(console: Console, found: WhatIf) -> None:
     console.print(table(columns, [*rows, (*whole, *more)] if len(rows) > 1 else rows, console.width))
     left_out = found["total_interactions"] - found["compared_interactions"]
     if left_out:
-        are = "is" if left_out == 1 else "are"
-        console.print(f"{counted(left_out, 'call')} without a cost on one of the sides {are} left out.", style="dim")
+        console.print(f"Left out: {counted(left_out, 'call')} whose cost is not known on both sides.", style="dim")
     _print_assumptions(console, found["assumptions"])
 
 
 def _print_assumptions(console: Console, assumptions: list[str]) -> None:
     for index, text in enumerate(assumptions):
-        print_line(console, "" if index else "assuming", text, indent=_INDENT)
+        print_line(console, "" if index else "assumptions", text, indent=_INDENT)
 
 
 def forecast(
-    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="How many, from today on.")] = 30,
+    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="Number of days, including today.")] = 30,
     hit_rate: HitRate = None,
-    of_model: OfModel = None,
-    confidence: Annotated[float, typer.Option("--confidence", help="Of the interval, between 0 and 1.")] = 0.8,
+    model: ModelFilter = None,
+    confidence: Annotated[
+        float, typer.Option("--confidence", help="Confidence of the interval, between 0 and 1.")
+    ] = 0.8,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Foretell what the next days will cost, with an interval, from the days before."""
+    """Forecast the cost of the next days, with an interval, from the last days."""
     with open_client(db_url) as client, slow_status("adding up the calls"):
-        found = client.forecast_cost(
-            days, model=of_model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence
-        )
+        found = client.forecast_cost(days, model=model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence)
     if as_json:
-        print_json(_dates(found))
+        print_json(found)
     else:
         _print_forecast(stdout(), found)
 
@@ -178,60 +180,58 @@ def _print_forecast(console: Console, found: Forecast) -> None:
         print_line(console, name, text, indent=_INDENT)
 
     line("expected", f"{usd(found['expected_cost'])} in {number(found['days'])} days")
-    line("", f"{usd(found['low'])} to {usd(found['high'])} in {found['confidence']:.0%} of cases")
+    line("", f"{found['confidence']:.0%} interval: {usd(found['low'])} to {usd(found['high'])}")
     if found["at_hit_rate"] is not None:
         line("", f"{usd(found['expected_cost_at_hit_rate'])} at a hit rate of {rate(found['at_hit_rate'])}")
     split = found["split"]
     if split is not None:
-        per_day = f"{number(split['interactions'])} calls and {number(split['prompt_tokens'])} prompt tokens a day"
+        per_day = f"{number(split['interactions'])} calls and {number(split['prompt_tokens'])} prompt tokens per day"
         line("volume", per_day)
-        line("hit rate", f"{rate(split['hit_rate'])}, which takes {rate(split['savings_rate'])} off")
+        line("hit rate", f"{rate(split['hit_rate'])}, saving {rate(split['savings_rate'])}")
         line("price", f"{usd(split['price'])} per 1M prompt tokens without the cache, completions included")
         effects = [split["volume_effect"], split["hit_rate_effect"], split["price_effect"]]
         if split["cost_change"] is not None and None not in effects:
             parts = zip(("volume", "hit rate", "price"), effects, strict=True)
-            said = ", ".join(f"{name} {usd(effect)}" for name, effect in parts)
-            line(
-                "change", f"{usd(split['cost_change'])} a day from the first half of the history to the second: {said}"
-            )
-    line(
-        "history", f"{found['history_days']} days, {found['history_from']} to {found['history_to']}; {found['method']}"
-    )
+            shares = ", ".join(f"{name} {usd(effect)}" for name, effect in parts)
+            change = f"{usd(split['cost_change'])} per day from the first half of the history to the second"
+            line("change", f"{change}: {shares}")
+    history = f"{found['history_days']} days, {found['history_from']} to {found['history_to']}"
+    line("history", f"{history}; {found['method']}")
     _print_assumptions(console, found["assumptions"])
 
 
-budget_app = typer.Typer(no_args_is_help=True, help="What may be spent: set, check (exit code 1 when exceeded), list.")
-Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Which budget.")]
+budget_app = typer.Typer(no_args_is_help=True, help="Spending limits: set, check, list, remove.")
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the budget.")]
 
 
 @budget_app.command("set")
 def set_(
-    amount: Annotated[float, typer.Argument(metavar="USD", show_default=False, help="How much.")],
+    amount: Annotated[float, typer.Argument(metavar="USD", show_default=False, help="The limit in USD.")],
     per: Annotated[str, typer.Option("--per", help="day, week (from Monday) or month, in UTC.")] = "month",
     name: Name = "default",
-    of_model: OfModel = None,
+    model: ModelFilter = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Set a budget, or change it."""
+    """Set or change a budget."""
     with open_client(db_url) as client, slow_status("adding up the calls"):
-        client.set_budget(amount, per, name, of_model)
-    stdout().print(f"Budget {clean(name)}: {usd(amount)} a {per}{f' for {clean(of_model)}' if of_model else ''}.")
+        client.set_budget(amount, per, name, model)
+    stdout().print(f"Budget {clean(name)}: {usd(amount)} per {per}{f' for {clean(model)}' if model else ''}.")
 
 
 @budget_app.command()
 def check(
     name: Name = "default",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail also when it is expected to be exceeded.", show_default=False)
+        bool, typer.Option("--strict", help="Also fail if it is expected to be exceeded.", show_default=False)
     ] = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Check a budget: exit code 1 when it is exceeded, or there is none; when it runs out."""
+    """Check a budget and when it runs out. Exit code 1 if it is exceeded or not set."""
     with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.check_budget(name)
     if as_json:
-        print_json(_dates(found))
+        print_json(found)
     else:
         _print_check(stdout(), found)
     failing = ("exceeded", "will be exceeded") if strict else ("exceeded",)
@@ -243,15 +243,15 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
         print_line(console, name, text, indent=_INDENT)
 
     of = f" for {found['model']}" if found["model"] else ""
-    line("budget", f"{found['name']}: {usd(found['amount_usd'])} a {found['period']}{of}")
+    line("budget", f"{found['name']}: {usd(found['amount_usd'])} per {found['period']}{of}")
     line("spent", f"{usd(found['spent'])} since {found['period_from']}, {usd(found['left'])} left")
     if unpriced := found["unpriced_interactions"]:
-        line("", f"{counted(unpriced, 'call')} without a price {'is' if unpriced == 1 else 'are'} not counted")
+        line("", f"not counted: {counted(unpriced, 'unpriced call')}")
     if found["expected_cost"] is not None:
         line("expected", f"{usd(found['expected_cost'])} by the end of {found['period_to']}")
     if found["reason"]:
         line("no forecast", found["reason"])
-    out = {"exceeded": "it was used up on", "will be exceeded": "it runs out on"}.get(found["status"])
+    out = {"exceeded": "used up on", "will be exceeded": "runs out on"}.get(found["status"])
     line("status", found["status"] + (f": {out} {found['runs_out']}" if out else ""))
 
 
@@ -265,88 +265,88 @@ def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) 
         print_json(found)
         return
     if as_csv:
-        print_csv(found, row_columns("analytics.planning.budgets", "Budget"))
+        print_csv(found, row_columns("analytics.planning", "Budget"))
         return
     console = stdout()
     if not found:
         console.print("No budget is set.")
         return
-    columns = [Column("Budget", flexible=True, style="bold"), Column("USD", numeric=True), Column("A"), Column("Model")]
+    columns = [
+        Column("Budget", flexible=True, style="bold"),
+        Column("Limit", numeric=True),
+        Column("Period"),
+        Column("Model"),
+    ]
     rows = [(clean(b["name"]), usd(b["amount_usd"]), b["period"], clean(b["model"] or "all")) for b in found]
     console.print(table(columns, rows, console.width))
 
 
 @budget_app.command()
 def remove(name: Name = "default", db_url: DbUrl = None) -> None:
-    """Forget a budget."""
+    """Remove a budget."""
     with open_client(db_url) as client, slow_status("adding up the calls"):
         client.remove_budget(name)
-    stdout().print(f"Budget {clean(name)} is removed.")
+    stdout().print(f"Budget {clean(name)} removed.")
 
 
 def reconcile(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", show_default=False, help="OpenAI's export of costs or usage, CSV or JSON.")
+        Path,
+        typer.Argument(metavar="FILE", show_default=False, help="Costs or usage from OpenAI, CSV or JSON."),
     ],
     at_least: Annotated[
         str | None,
         typer.Option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.", show_default=False),
     ] = None,
-    provider: Annotated[str, typer.Option("--provider", help="Whose calls to compare.")] = "openai",
+    provider: Annotated[str, typer.Option("--provider", help="Provider whose calls to compare.")] = "openai",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Compare with a provider's export, by day, model and tier: coverage, and what is unexplained."""
+    """Compare recorded calls with a provider's export, by day, model and tier."""
     require_one_format(as_json, as_csv)
     least = share(at_least, "--at-least")
     with open_client(db_url) as client, slow_status("adding up the calls"):
         found = client.reconcile(file, provider=provider)
     if as_json:
-        print_json(_dates(found))
+        print_json(found)
     elif as_csv:
-        print_csv(found["rows"], row_columns("analytics.planning.reconcile", "ReconciliationRow"))
+        print_csv(found["rows"], row_columns("analytics.planning", "ReconciliationRow"))
     else:
-        console = stdout()
-        columns = [
-            Column("Day", style="cyan"),
-            Column("Model", flexible=True, style="bold"),
-            Column("Tier", optional=2),
-            Column("Exported", numeric=True),
-            Column("Recorded", numeric=True),
-            Column("Covered", numeric=True),
-            Column("Unexplained", numeric=True),
-            Column("Requests", numeric=True, optional=3),
-            Column("Recorded", numeric=True, optional=3),
-        ]
-        rows = [
-            (
-                row["day"].isoformat(),
-                clean(row["model"] or "all"),
-                clean(row["service_tier"] or NONE),
-                usd(row["exported_cost"]),
-                usd(row["recorded_cost"]),
-                percentage(row["coverage_percentage"]),
-                usd(row["unexplained_cost"]),
-                number(row["exported_requests"] or None),
-                number(row["recorded_requests"]),
-            )
-            for row in found["rows"]
-        ]
-        console.print(table(columns, rows, console.width))
-        covered, by = percentage(found["coverage_percentage"]), "cost" if found["kind"] == "costs" else "tokens"
-        print_line(console, "covered", f"{covered} by {by}", indent=_INDENT)
-        print_line(console, "unexplained", usd(found["unexplained_cost"]), indent=_INDENT)
-        for text in found["notes"]:
-            print_line(console, "", text, indent=_INDENT)
+        _print_reconciliation(stdout(), found)
     if least is not None and (found["coverage_percentage"] or 0.0) < 100 * least:
         raise typer.Exit(1)
 
 
-def _dates(value: Any) -> Any:
-    """Days as text; moments are left to the printer."""
-    if isinstance(value, dict):
-        return {key: _dates(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_dates(item) for item in value]
-    return value.isoformat() if type(value) is date else value
+def _print_reconciliation(console: Console, found: Reconciliation) -> None:
+    columns = [
+        Column("Day", style="cyan"),
+        Column("Model", flexible=True, style="bold"),
+        Column("Tier", optional=2),
+        Column("Exported", numeric=True),
+        Column("Recorded", numeric=True),
+        Column("Covered", numeric=True),
+        Column("Unexplained", numeric=True),
+        Column("Exported calls", numeric=True, optional=3),
+        Column("Recorded calls", numeric=True, optional=3),
+    ]
+    rows = [
+        (
+            row["day"].isoformat(),
+            clean(row["model"] or "all"),
+            clean(row["service_tier"] or NONE),
+            usd(row["exported_cost"]),
+            usd(row["recorded_cost"]),
+            percentage(row["coverage_percentage"]),
+            usd(row["unexplained_cost"]),
+            number(row["exported_requests"] or None),
+            number(row["recorded_requests"]),
+        )
+        for row in found["rows"]
+    ]
+    console.print(table(columns, rows, console.width))
+    basis = "cost" if found["kind"] == "costs" else "tokens"
+    print_line(console, "covered", f"{percentage(found['coverage_percentage'])} by {basis}", indent=_INDENT)
+    print_line(console, "unexplained", usd(found["unexplained_cost"]), indent=_INDENT)
+    for text in found["notes"]:
+        print_line(console, "", text, indent=_INDENT)

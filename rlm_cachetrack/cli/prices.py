@@ -1,4 +1,4 @@
-"""``prices``: what a model costs and where that comes from; checks a pricing file, and begins one."""
+"""The commands ``prices``, ``prices check`` and ``prices init``: show prices, check a pricing file, create one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Prices(TyperGroup):
 
 prices_app = typer.Typer(
     cls=_Prices,
-    help="What a model costs, and where that comes from; check a pricing file, or begin one.",
+    help="Show prices and their source; check or create a pricing file.",
 )
 
 File = Annotated[
@@ -41,7 +41,7 @@ File = Annotated[
         "--pricing",
         metavar="FILE",
         show_default=False,
-        help=f"A pricing file. Default: RLM_CACHETRACK_PRICING, else {DEFAULT_PRICING_FILE} if it is there.",
+        help=f"A pricing file. Default: RLM_CACHETRACK_PRICING, else {DEFAULT_PRICING_FILE} if it exists.",
     ),
 ]
 
@@ -50,22 +50,23 @@ File = Annotated[
 def show(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Default: those of the pricing file.", show_default=False),
+        typer.Argument(metavar="[MODEL]...", help="Default: the models of the pricing file.", show_default=False),
     ] = None,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Who serves it.", show_default=False)
+        str | None,
+        typer.Option("--provider", metavar="NAME", help="The provider of the model.", show_default=False),
     ] = None,
     tier: Annotated[
         str | None, typer.Option("--tier", metavar="TIER", help="Only this service tier.", show_default=False)
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="WHEN", help="Then, not now: 2026-01-31 (UTC), 7d.", show_default=False),
+        typer.Option("--at", metavar="WHEN", help="Prices at this time: 2026-01-31 (UTC), 7d.", show_default=False),
     ] = None,
     pricing: File = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what models cost now (USD per 1M tokens), and where that comes from. The default of `prices`."""
+    """Show the prices of models (USD per 1M tokens) and their source. The default of `prices`."""
     from rlm_cachetrack.pricing import PriceBook
 
     book = PriceBook.load(load_settings(pricing=pricing).pricing)
@@ -83,8 +84,8 @@ def show(
         at_tier = f" at {tier}" if tier is not None else ""
         unknown = ", ".join(f"{name}{at_tier}" for name, found in quotes.items() if not found)
         raise NotFound(
-            f"no price is known of {unknown}: its calls have no cost (NULL). "
-            f"A pricing file can name one: `{command_line('prices', 'init')}`"
+            f"no price is known for {unknown}, so such calls are unpriced (cost NULL). "
+            f"Add a price to a pricing file: `{command_line('prices', 'init')}`"
         )
 
 
@@ -116,7 +117,7 @@ def _per_million(quote: Quote) -> list[float]:
 def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     console = stdout()
     if not quotes:
-        console.print(f"Prices: {book.describe()}. `{command_line('prices', 'gpt-5')}` shows those of a model.")
+        console.print(f"Prices: {book.describe()}. `{command_line('prices', 'gpt-5')}` shows the prices of a model.")
         return
     columns = [
         Column("Model", flexible=True, style="bold"),
@@ -136,13 +137,13 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
             rows.append((clean(name), quote.service_tier, above, *prices))
             sources.setdefault(quote.rates.source, {})[name] = None
         if not found:
-            kind = "(see the file)" if name.endswith("*") or name.startswith("/") else NONE
-            rows.append((clean(name), kind, "", NONE, NONE, NONE, NONE))
+            tier = "(see the file)" if name.endswith("*") or name.startswith("/") else NONE
+            rows.append((clean(name), tier, "", NONE, NONE, NONE, NONE))
     console.print(table(columns, rows, console.width))
     for source, priced in sources.items():
         print_line(console, "from", f"{source}: {', '.join(priced)}", indent=6)
-    told = "; above: the whole call, where its prompt has more tokens" if any(row[2] for row in rows) else ""
-    console.print(f"USD per 1M tokens{told}. Prices: {book.describe()}", style="dim", soft_wrap=True)
+    note = "; Above: prices of the whole call if its prompt has more tokens" if any(row[2] for row in rows) else ""
+    console.print(f"USD per 1M tokens{note}. Prices: {book.describe()}", style="dim", soft_wrap=True)
 
 
 @prices_app.command()
@@ -150,7 +151,7 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A pricing file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a pricing file: every mistake with its line, and exit code 1; 0 where there is none."""
+    """Check a pricing file: list every mistake with its line. Exit code 1 if there are any."""
     from rlm_cachetrack.pricing import PriceBook
 
     try:
@@ -160,7 +161,7 @@ def check(
     if as_json:
         print_json({"ok": not mistakes, "mistakes": mistakes, "file": str(file)})
     elif book is not None:
-        stdout().print(f"In order: {book.describe()}", soft_wrap=True)
+        stdout().print(f"No mistakes: {book.describe()}", soft_wrap=True)
     else:
         stderr().print(clean_lines("\n".join(mistakes)), soft_wrap=True)
         stderr().print(f"{counted(len(mistakes), 'mistake')}.", style="red")
@@ -169,12 +170,12 @@ def check(
 
 @prices_app.command()
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="What to write; - is the standard output.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write; - is the standard output.")] = Path(
         DEFAULT_PRICING_FILE
     ),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.", show_default=False)] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.", show_default=False)] = False,
 ) -> None:
-    """Write a pricing file to begin with, explained by comments."""
+    """Create a pricing file with comments that explain it."""
     from rlm_cachetrack.pricing import example, schema_path
 
     text = f"# yaml-language-server: $schema={schema_path().as_uri()}\n{example()}"
@@ -185,7 +186,7 @@ def init(
         with file.open("w" if force else "x", encoding="utf-8") as out:
             out.write(text)
     except FileExistsError:
-        raise ConfigError(f"{file} is there already; --force replaces it") from None
+        raise ConfigError(f"{file} already exists; --force overwrites it") from None
     except OSError as exc:
         raise ConfigError(f"{file} cannot be written: {exc.strerror}") from exc
-    stdout().print(f"Wrote {file}. Its prices hold for what runs in this folder, or where it is named.", soft_wrap=True)
+    stdout().print(f"Wrote {file}. Programs started in this directory use it.", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``reprice``: say what other prices would change, ask, change it; continue, undo, list."""
+"""The command ``reprice``: show what other prices change, ask, apply them; resume, undo, list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rlm_cachetrack.errors import ConfigError
 
-from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client, parse_moment
+from .arguments import AsJson, DbUrl, ModelFilter, QueryFilter, Yes, command_line, confirm, open_client, parse_moment
 from .output import Column, clean, counted, moment, number, print_json, slow_status, stderr, stdout, table, usd
 from .prices import File
 from .reading import Since, Until
@@ -28,43 +28,40 @@ def reprice(
     pricing: File = None,
     since: Since = None,
     until: Until = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Only calls of this model.", show_default=False)
-    ] = None,
-    query: Annotated[
-        str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.", show_default=False)] = False,
+    model: ModelFilter = None,
+    query: QueryFilter = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.", show_default=False)] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue what was stopped before its end.", show_default=False)
+        bool, typer.Option("--resume", help="Resume an interrupted re-pricing.", show_default=False)
     ] = False,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Undo the newest re-pricing, or that of --change.", show_default=False)
+        bool,
+        typer.Option("--undo", help="Undo the newest re-pricing, or that of --change.", show_default=False),
     ] = False,
     change: Annotated[
-        int | None, typer.Option("--change", metavar="NUMBER", help="Which to undo.", show_default=False)
+        int | None, typer.Option("--change", metavar="NUMBER", help="The re-pricing to undo.", show_default=False)
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="List the re-pricings.", show_default=False)] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Give stored calls other prices, and sum their runs up again; can be undone."""
+    """Give stored calls other prices and update the sums of their runs. Can be undone."""
     if sum((dry_run, resume, undo, log)) > 1:
-        raise ConfigError("--dry-run, --resume, --undo and --log exclude each other")
+        raise ConfigError("--dry-run, --resume, --undo and --log cannot be combined")
     if change is not None and not undo:
-        raise ConfigError("--change says which re-pricing to --undo")
+        raise ConfigError("--change needs --undo")
     with open_client(db_url) as client:
         if log:
             _print_log(client.list_price_changes(1000), as_json)
         elif resume:
-            with _progress() as told:
-                _print_done(client.resume_repricing(told), as_json)
+            with _progress() as progress:
+                _print_done(client.resume_repricing(progress), as_json)
         elif undo:
             if not yes:
-                confirm("Give the calls back the prices they had?")
-            with _progress() as told:
-                _print_done(client.undo_repricing(change, told), as_json)
+                confirm("Restore the prices that the calls had before?")
+            with _progress() as progress:
+                _print_done(client.undo_repricing(change, progress), as_json)
         else:
             which: dict[str, Any] = {
                 "since": parse_moment(since, "--since"),
@@ -79,39 +76,41 @@ def _reprice(
     client: TimescaleDBClient, pricing: Any, which: dict[str, Any], dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     with slow_status("comparing the prices"):
-        difference = client.reprice(pricing, dry_run=True, **which)["difference"]
-    changed = sum(row["changed_interactions"] for row in difference)
+        planned = client.reprice(pricing, dry_run=True, **which)
+    changed = sum(row["changed_interactions"] for row in planned["difference"])
     if dry_run and as_json:
-        print_json({"difference": difference, "change": None})
+        print_json(planned)
         return
-    _print_difference(stderr() if as_json else stdout(), difference)
+    _print_difference(stderr() if as_json else stdout(), planned["difference"], planned["kept_interactions"])
     if dry_run or (not changed and not as_json):
         return
     if changed and not yes:
         confirm(f"Change the prices of {counted(changed, 'call')}?")
-    with _progress() as told:
-        done = client.reprice(pricing, progress=told, **which)
+    with _progress() as progress:
+        done = client.reprice(pricing, progress=progress, **which)
     if as_json:
         print_json(done)
     elif done["change"] is not None:
         _print_done(done["change"], as_json)
 
 
-def _print_difference(console: Console, difference: list[ModelDifference]) -> None:
+def _print_difference(console: Console, difference: list[ModelDifference], kept: int) -> None:
     changing = [row for row in difference if row["changed_interactions"]]
     total = sum(row["total_interactions"] for row in difference)
+    reasons = [f"{counted(total, 'call')} already {'has' if total == 1 else 'have'} these prices"] if total else []
+    if kept:
+        reasons.append(f"{counted(kept, 'call')} {'keeps' if kept == 1 else 'keep'} the prices given by hand")
     if not changing:
-        priced = f"{number(total)} calls have these prices already" if total else "no such call is stored"
-        console.print(f"Nothing changes: {priced}.")
+        console.print(f"Nothing changes: {'; '.join(reasons) or 'no call matches'}.")
         return
     columns = [
         Column("Model", flexible=True, style="bold"),
         Column("Calls", numeric=True, optional=2),
         Column("Changed", numeric=True),
-        Column("Unpriced", numeric=True, optional=1),
-        Column("Then", numeric=True, optional=1),
-        Column("Cost", numeric=True),
-        Column("Then", numeric=True),
+        Column("Unpriced before", numeric=True, optional=1),
+        Column("Unpriced after", numeric=True, optional=1),
+        Column("Cost before", numeric=True),
+        Column("Cost after", numeric=True),
         Column("Difference", numeric=True),
     ]
     rows = [
@@ -129,18 +128,14 @@ def _print_difference(console: Console, difference: list[ModelDifference]) -> No
     ]
     console.print(table(columns, rows, console.width))
     changed = sum(row["changed_interactions"] for row in changing)
-    console.print(f"{number(changed)} of {number(total)} calls change.", style="dim")
+    by_hand = f"; {reasons[-1]}" if kept else ""
+    console.print(f"{number(changed)} of {number(total)} calls change{by_hand}.", style="dim")
     losing = {row["model"]: row["unpriced_after"] - row["unpriced_before"] for row in changing}
     if losing := {model: count for model, count in losing.items() if count > 0}:
-        count = sum(losing.values())
-        lost = (
-            "call has no price by the new list and would lose its cost"
-            if count == 1
-            else ("calls have no price by the new list and would lose their cost")
-        )
+        count = counted(sum(losing.values()), "call")
         console.print(
-            f"{number(count)} {lost} (NULL): {clean(', '.join(losing))}. Then and Difference leave "
-            f"{'it' if count == 1 else 'them'} out.",
+            f"The new list has no price for {count}, which would become unpriced (NULL): {clean(', '.join(losing))}. "
+            "Cost after and Difference exclude unpriced calls.",
             style="yellow",
         )
 
@@ -151,11 +146,11 @@ def _print_done(change: PriceChange, as_json: bool) -> None:
         return
     count = counted(change["changed_interactions"], "call")
     if change["status"] == "undone":
-        stdout().print(f"Undone: re-pricing {change['change_id']}; {count} have what they had before.")
+        stdout().print(f"Re-pricing {change['change_id']} undone: prices of {count} restored.")
         return
     stdout().print(
         f"Re-pricing {change['change_id']}: {count} changed, from {usd(change['cost_before'])} to "
-        f"{usd(change['cost_after'])}. To undo it: `{command_line('reprice', '--undo')}`",
+        f"{usd(change['cost_after'])}. Undo: `{command_line('reprice', '--undo')}`",
         soft_wrap=True,
     )
 
@@ -166,22 +161,22 @@ def _print_log(found: list[PriceChange], as_json: bool) -> None:
         return
     console = stdout()
     if not found:
-        console.print("Nothing was re-priced yet.")
+        console.print("No re-pricing yet.")
         return
     columns = [
         Column("No.", numeric=True),
-        Column("Begun (UTC)", style="cyan"),
+        Column("Started (UTC)", style="cyan"),
         Column("Status"),
         Column("Changed", numeric=True),
-        Column("Cost", numeric=True, optional=1),
-        Column("Then", numeric=True, optional=1),
+        Column("Cost before", numeric=True, optional=1),
+        Column("Cost after", numeric=True, optional=1),
         Column("Prices", flexible=True),
     ]
     rows = [
         (
             str(change["change_id"]),
             moment(change["started_at"]),
-            {"running": "stopped", "summing": "stopped"}.get(change["status"], change["status"]),
+            {"running": "interrupted", "summing": "interrupted"}.get(change["status"], change["status"]),
             number(change["changed_interactions"]),
             usd(change["cost_before"]),
             usd(change["cost_after"]),
@@ -194,7 +189,7 @@ def _print_log(found: list[PriceChange], as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr if it is a terminal; yields the function that moves it."""
     console = stderr()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,

@@ -45,7 +45,8 @@ class Planning(ClientBase):
             progress: Called after every batch with the number of calls done and of all calls.
 
         Returns:
-            ``difference`` (by model; empty if an interrupted one was continued) and ``change`` (None for a dry run).
+            ``difference`` (by model; empty if an interrupted one was resumed), ``kept_interactions`` (calls whose
+            prices were given by hand) and ``change`` (None for a dry run).
 
         Raises:
             PricingError: The file cannot be used.
@@ -61,8 +62,9 @@ class Planning(ClientBase):
             clean_optional(query_id),
         )
         difference = repricing.difference(store, book, which)
+        kept = repricing.count_kept(store, which)
         change = None if dry_run else repricing.apply(store, book, which, progress=progress)
-        return {"difference": difference, "change": change}
+        return {"difference": difference, "kept_interactions": kept, "change": change}
 
     def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
         """Continue the re-pricing, or the undoing of one, that was interrupted.

@@ -1,14 +1,19 @@
 """Plan costs: re-pricing, what-if, forecast, budgets, reconciliation with an invoice."""
 
-from .budgets import BudgetCheck
+from .budgets import Budget, BudgetCheck
 from .forecast import Forecast
+from .reconcile import Reconciliation, ReconciliationRow
 from .repricing import ModelDifference, PriceChange
-from .what_if import WhatIf
+from .what_if import WhatIf, WhatIfModel
 
 __all__ = [
+    "Budget",
     "BudgetCheck",
     "Forecast",
     "ModelDifference",
     "PriceChange",
+    "Reconciliation",
+    "ReconciliationRow",
     "WhatIf",
+    "WhatIfModel",
 ]

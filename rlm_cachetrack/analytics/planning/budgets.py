@@ -1,4 +1,4 @@
-"""What may be spent in a day, week or month: how much is spent, and when it will be used up."""
+"""Budgets: spending limits per day, week or month, what is spent, and when a budget runs out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from rlm_cachetrack.errors import ConfigError, NotStoredError
 
-from .forecast import history, no_ground, outlook
+from .forecast import history, no_forecast_reason, outlook
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -19,7 +19,7 @@ PERIODS = ("day", "week", "month")
 
 
 class Budget(TypedDict):
-    """A budget: USD for a period (UTC; a week begins on Monday), of one model or of all (None)."""
+    """A limit in USD per period (UTC; weeks start on Monday), for one model or all (None)."""
 
     name: str
     amount_usd: float
@@ -29,12 +29,10 @@ class Budget(TypedDict):
 
 
 class BudgetCheck(TypedDict):
-    """How a budget stands.
+    """The state of a budget. Costs: USD, without the ``unpriced_interactions`` of the period.
 
-    ``status``: ``exceeded``, ``will be exceeded`` (by the expectation), ``within``, or ``within so far`` where there is
-    too little history to look ahead (``reason``). ``runs_out``: the first day (UTC) on which the expected cost has used
-    it up, the day on which it was where it is; None where it lasts. Costs: USD; ``unpriced_interactions`` of the
-    period, whose cost nobody knows, are in none of them.
+    ``status``: ``exceeded``, ``will be exceeded`` (by the forecast), ``within``, or ``within so far`` if there is no
+    forecast (``reason``). ``runs_out``: the day (UTC) on which the budget was or will be used up, None if it lasts.
     """
 
     name: str
@@ -55,13 +53,13 @@ class BudgetCheck(TypedDict):
 def set_budget(
     store: PostgresStore, amount_usd: float, period: str = "month", name: str = "default", model: str | None = None
 ) -> None:
-    """Set a budget, or change the one of this name. Blocks for one statement.
+    """Set the budget of this name. Blocks for one statement.
 
     Raises:
-        ConfigError: The amount is no positive number, or the period is unknown.
+        ConfigError: The amount is not a positive number, or the period is unknown.
     """
-    good = isinstance(amount_usd, (int, float)) and not isinstance(amount_usd, bool) and 0 < amount_usd < math.inf
-    if not good:
+    is_amount = isinstance(amount_usd, (int, float)) and not isinstance(amount_usd, bool) and 0 < amount_usd < math.inf
+    if not is_amount:
         raise ConfigError(f"amount_usd={amount_usd!r}: expected USD, a number greater than 0")
     if period not in PERIODS:
         raise ConfigError(f"period={period!r}: expected one of {', '.join(PERIODS)}")
@@ -72,10 +70,10 @@ def set_budget(
 
 
 def remove_budget(store: PostgresStore, name: str = "default") -> None:
-    """Forget a budget. Blocks for one statement.
+    """Remove a budget. Blocks for one statement.
 
     Raises:
-        NotStoredError: There is none of this name.
+        NotStoredError: There is no budget of this name.
     """
     with store.session() as session:
         if not session.run("budget_delete", name=name):
@@ -83,15 +81,15 @@ def remove_budget(store: PostgresStore, name: str = "default") -> None:
 
 
 def budgets(store: PostgresStore) -> list[Budget]:
-    """The budgets, by name. Blocks for one query."""
+    """Return the budgets by name. Blocks for one query."""
     return cast("list[Budget]", store.query("budgets"))
 
 
 def check_budget(store: PostgresStore, name: str = "default", now: datetime | None = None) -> BudgetCheck:
-    """How a budget stands now. Blocks for three queries.
+    """Return the state of a budget. Blocks for three queries.
 
     Raises:
-        NotStoredError: There is none of this name.
+        NotStoredError: There is no budget of this name.
     """
     found = next((one for one in budgets(store) if one["name"] == name), None)
     if found is None:
@@ -122,12 +120,12 @@ def check_budget(store: PostgresStore, name: str = "default", now: datetime | No
     past = history(store, found["model"], moment)
     expected = outlook(past)
     if expected is None:
-        check["reason"] = no_ground(past)
+        check["reason"] = no_forecast_reason(past)
         if check["status"] == "within":
             check["status"] = "within so far"
         return check
-    gone = (moment - _midnight(moment.date())) / timedelta(days=1)
-    coming = [(moment.date(), expected.of(moment.date()) * (1 - gone))]
+    elapsed = (moment - _midnight(moment.date())) / timedelta(days=1)
+    coming = [(moment.date(), expected.of(moment.date()) * (1 - elapsed))]
     day = moment.date() + timedelta(days=1)
     while day < end:
         coming.append((day, expected.of(day)))
@@ -147,7 +145,7 @@ def _used_up(costs: list[tuple[date, float]], before: float, amount: float) -> d
 
 
 def _period(period: str, day: date) -> tuple[date, date]:
-    """The first day of the period that holds a day, and that of the next."""
+    """Return the first day of the period that contains a day, and the first day of the next period."""
     if period == "day":
         return day, day + timedelta(days=1)
     if period == "week":

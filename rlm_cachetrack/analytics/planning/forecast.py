@@ -1,7 +1,7 @@
-"""What coming days will cost, from the days that were: an expectation with an interval, and what it is made of.
+"""Forecast the cost of the coming days from the past days, with an interval and its components.
 
-The expectation of a day is the mean of the past days, and from two weeks of history on that of its weekday. Nothing
-here needs a library: a mean, a standard deviation and a quantile. Days without calls count as 0.
+The expected cost of a day is the mean of the past days; with two weeks of history or more, the mean of its weekday.
+Days without calls count as 0.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from .what_if import what_if
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["LEAST_DAYS", "DayForecast", "Forecast", "Split", "forecast_cost", "history", "no_ground", "outlook"]
+__all__ = ["MIN_DAYS", "DayForecast", "Forecast", "Split", "forecast_cost", "history", "no_forecast_reason", "outlook"]
 
-LEAST_DAYS = 3
-"""Whole days of history without which nothing is foretold."""
-_WEEKDAYS_FROM = 14
-_LONGEST = 56
+MIN_DAYS = 3
+"""The whole days of history that a forecast needs."""
+_MIN_DAYS_FOR_WEEKDAYS = 14
+_MAX_DAYS = 56
 
 
 class DayForecast(TypedDict):
-    """One day to come (UTC)."""
+    """One coming day (UTC)."""
 
     day: date
     expected_cost: float
 
 
 class Split(TypedDict):
-    """What the expected cost is made of, by day, and what changed it: the second half of the history to the first.
+    """The components of the expected cost of a day, and their changes between the halves of the history.
 
     ``interactions`` and ``prompt_tokens`` are the volume; ``hit_rate`` is 0-1; ``price`` is USD per 1M prompt tokens
-    without the cache, completions included; ``savings_rate`` is the share (0-1) that the cache takes off. The
-    ``*_effect`` are USD a day and add up to ``cost_change``; None where a half has no cost.
+    without the cache, completions included; ``savings_rate`` is the share (0-1) that the cache saves. The
+    ``*_effect`` are USD per day and add up to ``cost_change``; None if a half has no cost.
     """
 
     interactions: float
@@ -57,7 +57,7 @@ class Split(TypedDict):
 
 
 class Forecast(TypedDict):
-    """A forecast, or why there is none (``reason``; the figures are None then). Costs: USD."""
+    """A forecast, or the ``reason`` why there is none, with figures of None. Costs: USD."""
 
     days: int
     history_days: int
@@ -78,7 +78,7 @@ class Forecast(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What a day was."""
+    """The calls, tokens and cost (USD) of one day."""
 
     day: date
     interactions: int = 0
@@ -93,7 +93,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The expectation of a day, and how far days lie from theirs."""
+    """The expected cost of each weekday, and the deviation of days from it."""
 
     by_weekday: tuple[float, ...]
     deviation: float
@@ -102,19 +102,19 @@ class Outlook:
     method: str
 
     def of(self, day: date) -> float:
-        """USD expected of a day."""
+        """Return the expected cost of a day in USD."""
         return self.by_weekday[day.weekday()]
 
     def half_width(self, days: int, confidence: float) -> float:
-        """Half of the interval of the sum of ``days`` days: their own scatter, and that of the means."""
+        """Return half the width of the interval of the sum of ``days`` days, by the variances of days and means."""
         spread = self.deviation * math.sqrt(days + days * days / self.days)
         return t_quantile((1 + confidence) / 2, self.freedom) * spread
 
 
 def history(store: PostgresStore, model: str | None, now: datetime) -> list[Day]:
-    """The whole days before today that are of use, the oldest first, without a gap. Blocks for one query."""
+    """Return up to 56 whole days before today, the oldest first, without gaps. Blocks for one query."""
     today = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
-    rows = store.query("daily_costs", since=today - timedelta(days=_LONGEST), until=today, model=model)
+    rows = store.query("daily_costs", since=today - timedelta(days=_MAX_DAYS), until=today, model=model)
     found = {row["day"].date(): row for row in rows}
     if not found:
         return []
@@ -140,34 +140,32 @@ def _day(day: date, row: dict[str, Any]) -> Day:
     )
 
 
-def no_ground(days: Sequence[Day]) -> str | None:
-    """Why past days tell nothing of those to come; None where they do."""
-    if len(days) < LEAST_DAYS:
-        return (
-            f"there {'is 1 whole day' if len(days) == 1 else f'are {len(days)} whole days'} of history before today: "
-            f"it takes {LEAST_DAYS} to say more than a guess"
-        )
-    # Calls that failed without use, and calls of free models, cost nothing and are no reason.
+def no_forecast_reason(days: Sequence[Day]) -> str | None:
+    """Return why the past days allow no forecast, None if they do."""
+    if len(days) < MIN_DAYS:
+        whole_days = "1 whole day" if len(days) == 1 else f"{len(days)} whole days"
+        return f"the history has {whole_days} before today; a forecast needs {MIN_DAYS}"
+    # Calls that failed without usage and calls of free models cost nothing, which allows a forecast of $0.
     if (unpriced := sum(day.unpriced for day in days)) and not any(day.cost for day in days):
         calls, within = sum(day.interactions for day in days), f"calls of the last {len(days)} whole days"
         if unpriced == calls:
-            return f"none of the {calls:,} {within} has a price"
-        return f"of the {calls:,} {within} {unpriced:,} have no price, the others no cost"
+            return f"all {calls:,} {within} are unpriced"
+        return f"of the {calls:,} {within} {unpriced:,} are unpriced, and the others cost nothing"
     return None
 
 
 def outlook(days: Sequence[Day]) -> Outlook | None:
-    """What to expect of a day; None where :func:`no_ground` says why not."""
-    if no_ground(days) is not None:
+    """Return the expected cost of days, None if :func:`no_forecast_reason` gives a reason."""
+    if no_forecast_reason(days) is not None:
         return None
     means: tuple[float, ...]
-    if len(days) < _WEEKDAYS_FROM:
-        means, groups, method = (fmean(day.cost for day in days),) * 7, 1, "the mean of the days"
+    if len(days) < _MIN_DAYS_FOR_WEEKDAYS:
+        means, groups, method = (fmean(day.cost for day in days),) * 7, 1, "mean of all days"
     else:
         by_weekday: list[list[float]] = [[] for _ in range(7)]
         for day in days:
             by_weekday[day.day.weekday()].append(day.cost)
-        means, groups, method = tuple(map(fmean, by_weekday)), 7, "the mean of each weekday"
+        means, groups, method = tuple(map(fmean, by_weekday)), 7, "mean of each weekday"
     freedom = len(days) - groups
     squares = math.fsum((day.cost - means[day.day.weekday()]) ** 2 for day in days)
     return Outlook(means, math.sqrt(squares / freedom), freedom, len(days), method)
@@ -182,28 +180,28 @@ def forecast_cost(
     confidence: float = 0.8,
     now: datetime | None = None,
 ) -> Forecast:
-    """What the next days will cost, today included from its beginning. Blocks for a query, or three with a hit rate.
+    """Forecast the cost of the next days, including all of today. Blocks for one query, or three with a hit rate.
 
     Args:
-        store: Where the calls are.
-        days: How many days.
+        store: The store of the calls.
+        days: The number of days.
         model: Only calls of this model.
-        hit_rate: Also: what it would be with this share (0-1) of the input from the cache.
-        confidence: Of the interval: the share of times in which it is to hold the cost.
-        now: Whose day is today; None: now.
+        hit_rate: Also forecast the cost at this hit rate (0-1).
+        confidence: The confidence of the interval, between 0 and 1.
+        now: The current time; None: now.
 
     Raises:
-        ConfigError: A number makes no sense.
+        ConfigError: A number is out of range.
     """
     if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 3660:
         raise ConfigError(f"days={days!r}: expected a whole number from 1 to 3660")
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence={confidence!r}: expected a share between 0 and 1, such as 0.8")
     if hit_rate is not None and not 0 <= hit_rate <= 1:
-        raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80 %")
+        raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80%")
     moment = now or datetime.now(UTC)
     past = history(store, model, moment)
-    answer: Forecast = {
+    result: Forecast = {
         "days": days,
         "history_days": len(past),
         "history_from": past[0].day if past else None,
@@ -222,37 +220,37 @@ def forecast_cost(
     }
     expected = outlook(past)
     if expected is None:
-        answer["reason"] = no_ground(past)
-        return answer
+        result["reason"] = no_forecast_reason(past)
+        return result
     today = moment.astimezone(UTC).date()
     coming = [today + timedelta(days=number) for number in range(days)]
     by_day: list[DayForecast] = [{"day": day, "expected_cost": expected.of(day)} for day in coming]
     total = math.fsum(day["expected_cost"] for day in by_day)
     half = expected.half_width(days, confidence)
-    answer["method"] = expected.method
-    answer["expected_cost"], answer["low"], answer["high"] = total, max(total - half, 0.0), total + half
-    answer["split"] = _split(past)
-    answer["by_day"] = by_day
-    answer["assumptions"] = _assumptions(past, expected)
+    result["method"] = expected.method
+    result["expected_cost"], result["low"], result["high"] = total, max(total - half, 0.0), total + half
+    result["split"] = _split(past)
+    result["by_day"] = by_day
+    result["assumptions"] = _assumptions(past, expected)
     if hit_rate is not None:
         which = scope(datetime.combine(past[0].day, time(0), UTC), datetime.combine(today, time(0), UTC), model)
         other = what_if(store, None, which, hit_rate=hit_rate)
         if other["actual_cost"]:
-            answer["expected_cost_at_hit_rate"] = total * (other["what_if_cost"] or 0.0) / other["actual_cost"]
-            answer["assumptions"] += other["assumptions"]
-    return answer
+            result["expected_cost_at_hit_rate"] = total * (other["what_if_cost"] or 0.0) / other["actual_cost"]
+            result["assumptions"] += other["assumptions"]
+    return result
 
 
 def _assumptions(past: Sequence[Day], expected: Outlook) -> list[str]:
-    said = [
-        f"the days to come are like the last {len(past)}: no growth is foretold",
+    lines = [
+        f"the coming days are like the last {len(past)}: no growth is assumed",
         "days vary independently of each other",
     ]
-    if expected.freedom + 7 > len(past) and len(past) < _WEEKDAYS_FROM:
-        said.append(f"every weekday is alike: it takes {_WEEKDAYS_FROM} days to tell them apart")
+    if expected.freedom + 7 > len(past) and len(past) < _MIN_DAYS_FOR_WEEKDAYS:
+        lines.append(f"all weekdays are alike: telling them apart takes {_MIN_DAYS_FOR_WEEKDAYS} days of history")
     if unpriced := sum(day.unpriced for day in past):
-        said.append(f"{unpriced:,} calls without a price are left out")
-    return said
+        lines.append(f"{unpriced:,} unpriced calls are left out" if unpriced > 1 else "1 unpriced call is left out")
+    return lines
 
 
 def _split(past: Sequence[Day]) -> Split:
@@ -271,7 +269,7 @@ def _split(past: Sequence[Day]) -> Split:
     }
     pairs = [(first.tokens, second.tokens), (first.kept, second.kept), (first.price, second.price)]
     if first.cost > 0 and second.cost > 0 and all(one and other and min(one, other) > 0 for one, other in pairs):
-        # The logarithmic mean shares a change among factors without a rest, whatever their order.
+        # The logarithmic mean divides a change among factors exactly and independently of their order.
         # Source: B. W. Ang, "Decomposition analysis for policymaking in energy" (LMDI), Energy Policy 32 (2004).
         ratio = second.cost / first.cost
         weight = first.cost if ratio == 1 else (second.cost - first.cost) / math.log(ratio)
@@ -282,7 +280,7 @@ def _split(past: Sequence[Day]) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """Of some days, by day: cost = tokens x price x kept."""
+    """Daily means of some days, where cost = tokens x price x kept (the share that the cache leaves)."""
 
     cost: float
     tokens: float

@@ -1,4 +1,4 @@
-"""OpenAI's exports of usage and of costs, as CSV and in the Usage API's JSON shape, to lines by day, model and tier.
+"""Read OpenAI's exports of usage and costs, as CSV or as JSON of the Usage API, into lines by day, model and tier.
 
 Source: https://platform.openai.com/docs/api-reference/usage (buckets of results), the columns of the dashboard's
 exports, and line items that users of the Costs API have seen; read 2026-11-23. Fields as in openai 3.57.0,
@@ -23,8 +23,8 @@ from rlm_cachetrack.errors import ConfigError
 
 __all__ = ["Export", "Line", "read_export"]
 
-# A line item is a model and what of it, a tier before it: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache writes",
-# "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Or what else is billed: "web search calls".
+# A line item is an optional tier, a model and a unit: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache writes",
+# "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Others are not models: "web search calls".
 _LINE_ITEM = re.compile(
     r"(?:(?P<tier>[a-z]+)(?: api)? \| )?(?P<model>.+?)(?: (?:text|audio|image))?, .+", re.IGNORECASE
 )
@@ -32,15 +32,15 @@ _LINE_ITEM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was billed, or used, on a day (UTC). None is "the export does not say".
+    """What was billed or used on one day (UTC). None is "not in the export".
 
     Attributes:
-        day: When.
-        model: Of what; None where the export is not by model.
-        service_tier: ``default``, ``flex``, …, ``batch``; None where the export is not by tier.
+        day: The day.
+        model: The model or other line item; None if the export is not grouped by model.
+        service_tier: ``default``, ``flex``, …, ``batch``; None if the export is not grouped by tier.
         cost: USD, in an export of costs.
-        requests: How many, in an export of usage, like the three after it.
-        prompt_tokens: Input, cached and written included.
+        requests: The number of requests, in an export of usage, like the counts below.
+        prompt_tokens: All input, including cached and written tokens.
         cached_tokens: Input read from the cache.
         cache_write_tokens: Input written to the cache.
         completion_tokens: Output.
@@ -59,19 +59,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What an export says; ``complete`` is False where its last page says that more pages follow."""
+    """The lines of an export; ``complete`` is False if its last page says that more pages follow."""
 
     lines: list[Line]
     complete: bool = True
 
 
 def read_export(path: str | os.PathLike[str]) -> Export:
-    """Read an export; buckets without a result are left out. Blocks for the file.
+    """Read an export, without empty buckets. Blocks for the file.
 
-    Pages of the Usage API may stand in a list, or one after the other as a program that asks for them writes them.
+    Pages of the Usage API can be in a list, or one after the other.
 
     Raises:
-        ConfigError: It cannot be read, or is no such export: where, and what was expected.
+        ConfigError: The file cannot be read or is not such an export; the message says where and why.
     """
     file = Path(path).expanduser()
     try:
@@ -79,7 +79,7 @@ def read_export(path: str | os.PathLike[str]) -> Export:
     except OSError as exc:
         raise ConfigError(f"{file}: cannot be read ({exc.strerror})") from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{file}: is no text in UTF-8; expected OpenAI's export as CSV or JSON") from exc
+        raise ConfigError(f"{file}: is not UTF-8 text; expected OpenAI's export as CSV or JSON") from exc
     begin = text.lstrip()[:1]
     complete = True
     if begin in ("{", "["):
@@ -90,7 +90,7 @@ def read_export(path: str | os.PathLike[str]) -> Export:
         lines = list(_csv(file, text))
     kinds = {line.cost is None for line in lines}
     if len(kinds) > 1:
-        raise ConfigError(f"{file}: has usage and costs in one file; expected one of them")
+        raise ConfigError(f"{file}: contains both usage and costs; expected one of them")
     return Export(lines, complete)
 
 
@@ -112,7 +112,7 @@ def _csv(file: Path, text: str) -> Iterator[Line]:
 
 
 def _pages(file: Path, text: str) -> list[dict[str, Any]]:
-    """The pages of a file: one, a list of them, or some one after the other."""
+    """Return the pages of a file: one, a list of pages, or several one after the other."""
     found: list[Any] = []
     decoder, at, end = json.JSONDecoder(), 0, len(text.rstrip())
     while at < end:
@@ -121,7 +121,7 @@ def _pages(file: Path, text: str) -> list[dict[str, Any]]:
         try:
             value, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as exc:
-            raise ConfigError(f"{file}:{exc.lineno}: is no JSON: {exc.msg}") from exc
+            raise ConfigError(f"{file}:{exc.lineno}: is not valid JSON: {exc.msg}") from exc
         found += value if isinstance(value, list) else [value]
     if not found or not all(isinstance(page, dict) and isinstance(page.get("data"), list) for page in found):
         raise ConfigError(f"{file}: expected a page of the Usage API (an object with data), or pages of it")
@@ -153,9 +153,9 @@ def _line(where: str, values: Mapping[str, Any], costs: bool) -> Line | None:
         if currency != "usd":
             raise ConfigError(f"{where}: the amount is in {currency}; expected usd")
         item = _text(values.get("line_item"))
-        told = _LINE_ITEM.fullmatch(item or "")
-        tier = (told["tier"] or "default").lower() if told else None
-        return Line(day, told["model"] if told else item, tier, cost=_number(where, amount.get("value")))
+        of_model = _LINE_ITEM.fullmatch(item or "")
+        tier = (of_model["tier"] or "default").lower() if of_model else None
+        return Line(day, of_model["model"] if of_model else item, tier, cost=_number(where, amount.get("value")))
     counts = {
         name: int(_number(where, values.get(key) or 0))
         for name, key in (
@@ -184,7 +184,7 @@ def _number(where: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ConfigError(f"{where}: {value!r} is no number")
+        raise ConfigError(f"{where}: {value!r} is not a number")
     return number
 
 

@@ -1,4 +1,4 @@
-"""What a provider billed beside what is recorded: by day, model and tier, how much is covered, and what is not."""
+"""Compare what a provider billed with what is recorded, by day, model and tier."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _Key = tuple[date, str | None, str | None]
 
 
 class ReconciliationRow(TypedDict):
-    """A day (UTC), model and tier; the last two are None where the export does not tell them apart.
+    """A day (UTC), model and tier; model and tier are None if the export does not separate them.
 
-    ``exported_cost`` is what was billed, in an export of usage what its tokens cost by the price list (None where it
-    has no price). ``coverage_percentage`` (0-100): how much of it is recorded, by cost, in an export of usage by
-    tokens. ``unexplained_cost``: exported less recorded, USD; positive where the provider knows more than is recorded.
+    ``exported_cost`` is what was billed; for an export of usage, the cost of its tokens by the price list (None if
+    unpriced). ``coverage_percentage`` (0-100) is the recorded share of it, by cost or, for usage, by tokens.
+    ``unexplained_cost`` is exported minus recorded in USD, positive if the provider has more than is recorded.
     """
 
     day: date
@@ -48,7 +48,7 @@ class ReconciliationRow(TypedDict):
 
 
 class Reconciliation(TypedDict):
-    """The whole; as in a row. ``kind`` is ``costs`` or ``usage``."""
+    """All rows with their sums. ``kind`` is ``costs`` or ``usage``."""
 
     kind: str
     day_from: date
@@ -83,21 +83,21 @@ def reconcile(
     path: str | os.PathLike[str],
     provider: str = "openai",
 ) -> Reconciliation:
-    """Compare an export of a provider with what is recorded in its days. Blocks for the file and a query.
+    """Compare an export of a provider with the calls recorded on its days. Blocks for the file and one query.
 
     Args:
-        store: Where the calls are.
-        book: Gives the prices by which the tokens of an export of usage get a cost; an export of costs needs none.
-        path: OpenAI's export of costs or usage, CSV or the Usage API's JSON.
-        provider: Whose calls it is about; calls of which nobody knows the provider are compared, too.
+        store: The store of the calls.
+        book: Returns the price book for an export of usage; an export of costs needs no prices.
+        path: Costs or usage exported from OpenAI, as CSV or as JSON of the Usage API.
+        provider: The provider of the export; calls of an unknown provider are compared too.
 
     Raises:
-        ConfigError: The file is no such export, or has nothing in it.
+        ConfigError: The file is not such an export, or is empty.
     """
     export = read_export(path)
     lines = export.lines
     if not lines:
-        raise ConfigError(f"{os.fspath(path)}: has no usage and no cost in it")
+        raise ConfigError(f"{os.fspath(path)}: contains no usage and no costs")
     kind = "usage" if lines[0].cost is None else "costs"
     by_model = any(line.model is not None for line in lines)
     tiers = _named_tiers(lines, kind)
@@ -113,13 +113,13 @@ def reconcile(
 
 
 def _named_tiers(lines: Iterable[Line], kind: str) -> frozenset[str]:
-    """The tiers that the export tells apart; none where it does not."""
+    """Return the tiers that the export separates; empty if it does not separate tiers."""
     named = frozenset(line.service_tier for line in lines if line.service_tier is not None)
     return frozenset() if kind == "costs" and named <= {"default"} else named
 
 
 def _tier(name: str | None, by_tier: bool, named: frozenset[str] | None = None) -> str | None:
-    """The tier to compare by; one that is not ``named`` is billed among the default ones."""
+    """Return the tier to compare by; a tier that is not ``named`` is billed as default."""
     if not by_tier:
         return None
     return "default" if name in _SAME_AS_DEFAULT or (named is not None and name not in named) else name
@@ -162,16 +162,16 @@ def _calls(store: PostgresStore, begin: date, end: date, provider: str) -> list[
 
 
 def _exported_names(lines: Iterable[Line], calls: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What the export calls models that are recorded by another name: ``gpt-5`` for ``gpt-5-2025-08-07``, or reversed.
+    """Map recorded models to their exported names: ``gpt-5-2025-08-07`` to ``gpt-5``, or the reverse.
 
-    Only where it is plain: of two snapshots of a model nobody knows which one its bare name was.
+    A model is mapped only if exactly one exported name fits: a base name could mean either of two snapshots.
     """
     exported = {line.model for line in lines if line.model is not None}
     names: dict[str, str] = {}
     for model in {row["model"] for row in calls} - exported:
-        near = {name for name in exported if model in snapshot_names(name) or name in snapshot_names(model)}
-        if len(near) == 1:
-            (names[model],) = near
+        fitting = {name for name in exported if model in snapshot_names(name) or name in snapshot_names(model)}
+        if len(fitting) == 1:
+            (names[model],) = fitting
     return names
 
 
@@ -236,20 +236,20 @@ def _whole(
     priced = [row for row in rows if row["exported_cost"] is not None]
     notes = []
     if not complete:
-        notes.append("the export is not whole: its last page says has_more, so ask for the page after it, too")
+        notes.append("incomplete export: fetch the next page (the last one has has_more: true)")
     if not by_model:
-        notes.append("the export is not by model: days are compared as a whole")
+        notes.append("the export is not grouped by model: whole days are compared")
     notes += [f"recorded {model} is compared with {name}" for model, name in sorted(names.items())]
     if not by_tier:
-        notes.append("the export is not by service tier: tiers are compared together")
+        notes.append("the export is not grouped by service tier: tiers are compared together")
     elif kind == "costs":
         notes.append("tiers that the export does not name are compared with default")
     if kind == "usage":
-        notes.append("an export of usage has no costs: its tokens are priced by the price list, at the base price")
+        notes.append("an export of usage has no costs: its tokens are priced at the base prices of the price list")
         if len(priced) < len(rows):
-            notes.append(f"{len(rows) - len(priced)} lines of models without a price are left out of the costs")
+            notes.append(f"{len(rows) - len(priced)} rows of unpriced models are left out of the costs")
     if unpriced := sum(row["unpriced_interactions"] for row in rows):
-        notes.append(f"{unpriced:,} recorded calls have no price")
+        notes.append(f"unpriced recorded calls: {unpriced:,}")
     return {
         "kind": kind,
         "day_from": begin,

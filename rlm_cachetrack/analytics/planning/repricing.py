@@ -1,13 +1,12 @@
-"""Prices of calls that are stored already: what other prices would change, changing it, and undoing that.
+"""Re-price stored calls: show what other prices change, apply them, undo that.
 
-A re-pricing is laid down first: each kind of call (model, provider, tier) gets its prices by time and size of the
-prompt, as rows that SQL can join. Then it is done in batches, each a transaction that also keeps what the calls had
-before and how far it is; so it can be continued after whatever stopped it, and undone. The arithmetic is that of
-:func:`.amounts`, operation by operation, so that a call costs the same to the last bit whether
-it is priced when it is stored or later.
+First the prices of each group of calls (model, provider, tier) are laid out as rows by time and size of the prompt,
+which SQL can join. They are applied in batches. Each batch is a transaction that also stores what the calls had
+before and how far the re-pricing is, so it can be resumed after an interruption, and undone. The SQL does the
+arithmetic of :func:`.amounts` in the same order, so a call costs the same to the last bit however it is priced.
 
-Calls whose prices were given by hand keep them. A cost that a provider returned stays; what the call would have cost
-without the cache is computed anew.
+Calls whose prices were given by hand keep them. A cost that a provider returned stays; the original cost is
+recomputed.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
-"""Called with how many calls are done, and how many there are."""
+"""Called with the number of calls done and the number of all calls."""
 
 BATCH = 50_000
 _RUNS = 5_000
@@ -46,7 +45,7 @@ _LARGEST = 2**31 - 1
 
 
 class ModelDifference(TypedDict):
-    """What a re-pricing would change for one model. Costs: USD over the priced calls, None when none is."""
+    """What a re-pricing changes for one model. Costs: USD over the priced calls, None if there are none."""
 
     model: str
     total_interactions: int
@@ -58,7 +57,7 @@ class ModelDifference(TypedDict):
 
 
 class PriceChange(TypedDict):
-    """A re-pricing, as it is logged. Costs: USD over the changed calls that had a price."""
+    """A logged re-pricing. Costs: USD over the changed calls that had a price."""
 
     change_id: int
     started_at: datetime
@@ -78,9 +77,10 @@ class PriceChange(TypedDict):
 
 
 class Repricing(TypedDict):
-    """What re-pricing was asked for, and what was done."""
+    """The result of re-pricing; ``kept_interactions`` counts calls that keep the prices given by hand."""
 
     difference: list[ModelDifference]
+    kept_interactions: int
     change: PriceChange | None
 
 
@@ -90,23 +90,33 @@ _SCOPE = ("since", "until", "model", "query_id")
 def scope(
     since: datetime | None = None, until: datetime | None = None, model: str | None = None, query_id: str | None = None
 ) -> dict[str, Any]:
-    """Which calls: ``since <= time < until``, of a model, of a query; None for any."""
+    """Return query parameters that select calls by ``since <= time < until``, model and query; None selects all.
+
+    Raises:
+        ConfigError: ``since`` is not before ``until``.
+    """
     if since is not None and until is not None and since >= until:
         raise ConfigError(f"since, {since.isoformat()}, is not before until, {until.isoformat()}")
     return {"since": since, "until": until, "model": model, "query_id": query_id}
 
 
 def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> list[ModelDifference]:
-    """What re-pricing would change, by model, the greatest difference first. Changes nothing. Blocks.
+    """Return what re-pricing would change by model, the largest difference first. Changes nothing. Blocks.
 
     Args:
-        store: Where the calls are.
-        book: The other prices.
-        which: As :func:`scope` gives it.
+        store: The store of the calls.
+        book: The new prices.
+        which: The calls, from :func:`scope`.
     """
     rates, _ = _rates(store.query("reprice_groups", **which), book)
     rows = store.query("reprice_difference", rates=json.dumps(rates), **which)
     return cast("list[ModelDifference]", rows)
+
+
+def count_kept(store: PostgresStore, which: Mapping[str, Any]) -> int:
+    """Return how many calls of a :func:`scope` keep the prices given by hand. Blocks for one query."""
+    (row,) = store.query("reprice_kept", **which)
+    return int(row["interactions"])
 
 
 def apply(
@@ -117,16 +127,16 @@ def apply(
     progress: Progress | None = None,
     batch: int = BATCH,
 ) -> PriceChange:
-    """Give calls other prices. Blocks: some 20 s a million calls that change.
+    """Give calls other prices. Blocks for about 20 s per million changed calls.
 
-    One that was stopped is continued where it was, with the prices it was begun with, when the same is asked for again.
+    If the same re-pricing was interrupted, it is resumed with the prices it was started with.
 
     Args:
-        store: Where the calls are.
-        book: The other prices.
-        which: As :func:`scope` gives it.
-        progress: Told after every batch.
-        batch: How many calls a transaction.
+        store: The store of the calls.
+        book: The new prices.
+        which: The calls, from :func:`scope`.
+        progress: Called after every batch.
+        batch: The number of calls per transaction.
 
     Raises:
         ConfigError: Another re-pricing is not finished.
@@ -147,10 +157,10 @@ def apply(
 
 
 def resume(store: PostgresStore, *, progress: Progress | None = None, batch: int = BATCH) -> PriceChange:
-    """Continue the re-pricing, or the undoing of one, that was stopped. Blocks.
+    """Resume the re-pricing, or the undo, that was interrupted. Blocks.
 
     Raises:
-        NotStoredError: There is none.
+        NotStoredError: None was interrupted.
     """
     for change in changes(store):
         if change["status"] in ("running", "summing"):
@@ -158,31 +168,29 @@ def resume(store: PostgresStore, *, progress: Progress | None = None, batch: int
                 return _continue(session, change["change_id"], progress, batch)
         if change["status"] in ("undoing", "resumming"):
             return undo(store, change["change_id"], progress=progress)
-    raise NotStoredError("no re-pricing was stopped before its end")
+    raise NotStoredError("no re-pricing was interrupted")
 
 
 def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progress | None = None) -> PriceChange:
-    """Give calls back what they had before a re-pricing, to the last bit. Blocks. Continues where it was stopped.
+    """Restore what calls had before a re-pricing, to the last bit. Blocks. Resumes an interrupted undo.
 
     Args:
-        store: Where the calls are.
-        change_id: Which; None: the newest that is not undone.
-        progress: Told after every batch.
+        store: The store of the calls.
+        change_id: The re-pricing; None: the newest one that is not undone.
+        progress: Called after every batch.
 
     Raises:
-        NotStoredError: There is no such re-pricing, or it is undone already.
-        ConfigError: A newer one is not undone: its prices would be lost, and undoing it would bring back these.
+        NotStoredError: There is no such re-pricing, or it is already undone.
+        ConfigError: A newer re-pricing is not undone; undoing it later would restore the wrong prices.
     """
     standing = [change for change in changes(store) if change["status"] != "undone"]
     if not standing:
-        raise NotStoredError("no re-pricing is there to be undone")
+        raise NotStoredError("there is no re-pricing to undo")
     wanted = standing[0]["change_id"] if change_id is None else change_id
     if wanted not in [change["change_id"] for change in standing]:
-        raise NotStoredError(f"no re-pricing {wanted} is there to be undone")
+        raise NotStoredError(f"there is no re-pricing {wanted} to undo")
     if wanted != standing[0]["change_id"]:
-        raise ConfigError(
-            f"re-pricing {standing[0]['change_id']} came after {wanted}: undo them from the newest to the oldest"
-        )
+        raise ConfigError(f"re-pricing {standing[0]['change_id']} is newer than {wanted}: undo the newest first")
     with store.session() as session:
         state = _state(session, wanted)
         total = done = state["changed_interactions"]
@@ -207,7 +215,7 @@ def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progre
 
 
 def changes(store: PostgresStore, limit: int = 1000) -> list[PriceChange]:
-    """The re-pricings, newest first. Blocks for one query."""
+    """Return the re-pricings, newest first. Blocks for one query."""
     return cast("list[PriceChange]", store.query("price_changes", limit=limit))
 
 
@@ -215,6 +223,7 @@ def changes(store: PostgresStore, limit: int = 1000) -> list[PriceChange]:
 
 
 def _unfinished(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> int | None:
+    """Return the id of the same re-pricing if it was interrupted; raise if a different one was."""
     for change in changes(store):
         if change["status"] in ("done", "undone"):
             continue
@@ -222,8 +231,8 @@ def _unfinished(store: PostgresStore, book: PriceBook, which: Mapping[str, Any])
         if same and change["status"] in ("running", "summing"):
             return change["change_id"]
         raise ConfigError(
-            f"re-pricing {change['change_id']}, begun {change['started_at']:%Y-%m-%d %H:%M} UTC, was stopped before "
-            "its end: continue it (`rlm-cachetrack reprice --resume`) or undo (`rlm-cachetrack reprice --undo`)"
+            f"re-pricing {change['change_id']}, started {change['started_at']:%Y-%m-%d %H:%M} UTC, was interrupted: "
+            "resume it (`rlm-cachetrack reprice --resume`) or undo it (`rlm-cachetrack reprice --undo`)"
         )
     return None
 
@@ -238,7 +247,7 @@ def _continue(session: Session, change_id: int, progress: Progress | None, batch
 
 
 def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | None:
-    """Price the next batch; how many calls are done and how many there are, None where all were done before."""
+    """Price the next batch; return the calls done and all calls, None if nothing was left to price."""
     with session.transaction():
         state = session.rows("reprice_lock", change_id=change_id)[0]
         if state["status"] != "running":
@@ -269,7 +278,7 @@ def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | 
 
 
 def _undo_batch(session: Session, change_id: int) -> int:
-    """Undo the newest batch; how many calls it had changed."""
+    """Undo the newest batch; return how many calls it had changed."""
     with session.transaction():
         batch = session.rows("reprice_lock", change_id=change_id)[0]["batches"]
         if not batch:
@@ -310,42 +319,42 @@ def _state(session: Session, change_id: int) -> PriceChange:
 
 
 def _rates(groups: list[dict[str, Any]], book: PriceBook) -> tuple[list[dict[str, Any]], int]:
-    """The prices of kinds of calls as rows, and how many calls there are."""
+    """Return the prices of groups of calls as rows, and the number of calls."""
     rates: list[dict[str, Any]] = []
     for group in groups:
         schedule = book.schedule(model=group["model"], provider=group["provider"], service_tier=group["service_tier"])
-        kind = {
+        labels = {
             "model": group["model"],
             "provider": group["provider"] or "",
             "service_tier": group["service_tier"] or "",
         }
-        rates += lay_out(kind, schedule, group["first_time"], group["last_time"])
+        rates += lay_out(labels, schedule, group["first_time"], group["last_time"])
     return rates, sum(group["interactions"] for group in groups)
 
 
 def lay_out(
-    kind: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
+    labels: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
 ) -> Iterator[dict[str, Any]]:
-    """The prices of one kind of call between two moments (both included), a row for each time and size of the prompt.
+    """Yield the prices of one group of calls, a row per period of time and size of the prompt.
 
     Args:
-        kind: What every row begins with: ``model``, ``provider`` and ``service_tier``.
-        schedule: Its prices; None: it has none, which is a row too.
-        first: Aware.
-        last: Aware.
+        labels: Columns of every row: ``model``, ``provider`` and ``service_tier``.
+        schedule: The prices; None yields one row that says unpriced.
+        first: The first moment (aware, included).
+        last: The last moment (aware, included).
 
     Raises:
-        PricingError: Its prices may change at any moment.
+        PricingError: The prices can change at any moment.
     """
-    for begin, end, period in _periods(kind, schedule, first, last):
+    for begin, end, period in _periods(labels, schedule, first, last):
         times = {"valid_from": begin.isoformat(), "valid_to": end.isoformat()}
         if period is None:
-            yield {**kind, **times, "above": -1, "up_to": _LARGEST, "source": None, "by_tokens_alone": True}
+            yield {**labels, **times, "above": -1, "up_to": _LARGEST, "source": None, "by_tokens_alone": True}
             continue
         starts = (-1, *period.starts, _LARGEST)
         for index, rates in enumerate(period.rates):
             yield {
-                **kind,
+                **labels,
                 **times,
                 "above": starts[index],
                 "up_to": starts[index + 1],
@@ -359,14 +368,16 @@ def lay_out(
 
 
 def _periods(
-    kind: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
+    labels: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
 ) -> Iterator[tuple[datetime, datetime, Period | None]]:
     if schedule is None or schedule.always is not None:
         yield first, last, None if schedule is None else schedule.always
         return
     days, times = schedule.changes
     if times is None:
-        raise PricingError(f"the prices of {kind['model']} may change at any moment: its calls cannot be re-priced")
+        raise PricingError(
+            f"the prices of {labels['model']} can change at any moment, so its calls cannot be re-priced"
+        )
     begins = sorted({first, *_moments(days, times, first, last)})
     found: list[tuple[datetime, Period | None]] = []
     for begin in begins:
@@ -374,13 +385,13 @@ def _periods(
         if not found or found[-1][1] != period:
             found.append((begin, period))
     for index, (begin, period) in enumerate(found):
-        # PostgreSQL knows no less than a microsecond.
+        # The resolution of PostgreSQL is a microsecond.
         end = last if index + 1 == len(found) else found[index + 1][0] - timedelta(microseconds=1)
         yield begin, end, period
 
 
 def _moments(days: list[int], times: list[time], first: datetime, last: datetime) -> Iterator[datetime]:
-    """When prices may change after ``first`` and up to ``last``."""
+    """Yield the moments at which prices can change, after ``first`` and up to ``last``."""
     for day in days:
         moment = datetime.combine(datetime.fromordinal(day), time(0), UTC)
         if first < moment <= last:

@@ -1,4 +1,4 @@
-"""The calls that were made, at other prices: another model, service tier, price list, or share of cached input."""
+"""Price recorded calls as if made with another model, service tier, price list or hit rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["WhatIf", "WhatIfModel", "what_if"]
 
 
 class WhatIfModel(TypedDict):
-    """One model that was used. Costs: USD, over the calls whose both costs are known, like the token counts."""
+    """The calls of one model. Costs (USD) and tokens are of the calls whose cost is known on both sides."""
 
     model: str
     total_interactions: int
@@ -34,7 +34,7 @@ class WhatIfModel(TypedDict):
 
 
 class WhatIf(TypedDict):
-    """An answer. Costs: USD, over the calls whose both costs are known; ``cost_difference`` is negative where it saves.
+    """The result. Costs: USD over the calls whose cost is known on both sides; a negative difference is a saving.
 
     ``hit_rate`` and ``what_if_hit_rate`` are 0-1, None without prompt tokens; ``assumptions`` are sentences.
     """
@@ -62,60 +62,60 @@ def what_if(
     other_prices: bool = False,
     now: datetime | None = None,
 ) -> WhatIf:
-    """What calls would have cost. Blocks for two queries over them; changes nothing.
+    """Return what calls would have cost. Changes nothing. Blocks for two queries over the calls.
 
     Args:
-        store: Where the calls are.
-        prices: Gives the prices; not asked, and may be None, where only the hit rate is another.
-        which: The calls, as :func:`.scope` gives it.
-        model: Made by this model instead.
-        provider: Whose prices of ``model`` to take; None: those of each call's provider, else of its vendor.
-        tier: At this service tier instead.
-        hit_rate: With this share of the input from the cache, 0-1.
-        other_prices: ``prices`` is another price list than the one the calls were priced with.
-        now: The day whose prices hold for another model, tier or list; None: today.
+        store: The store of the calls.
+        prices: Returns the price book; not called, and may be None, if only the hit rate differs.
+        which: The calls, from :func:`.scope`.
+        model: Price the calls as this model.
+        provider: The provider whose prices of ``model`` apply; None: that of each call, else the vendor.
+        tier: Price the calls at this service tier.
+        hit_rate: The share of input read from the cache, 0-1.
+        other_prices: Whether ``prices`` is a different price list than the calls were priced with.
+        now: The day whose prices apply to another model, tier or list; None: today.
 
     Raises:
-        ConfigError: Nothing is asked, the hit rate is no share, or no price is known of ``model`` at all.
+        ConfigError: No difference is given, the hit rate is not a share, or no call has a price.
     """
     if model is None and tier is None and hit_rate is None and not other_prices:
-        raise ConfigError("what is to be different? Name a model, a service tier, a hit rate or a price list")
+        raise ConfigError("give at least one of model, tier, hit_rate and pricing")
     if hit_rate is not None and not 0 <= hit_rate <= 1:
-        raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80 %")
+        raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80%")
     if provider is not None and model is None:
-        raise ConfigError("provider says whose prices of another model to take: name the model")
+        raise ConfigError("provider needs model: it selects whose prices of that model apply")
     own = model is None and tier is None and not other_prices
     moment = now or datetime.now(UTC)
     rates: list[dict[str, Any]] = []
     unknown: set[str] = set()
     book = None if own or prices is None else prices()
     if book is not None:
-        for kind in store.query("what_if_groups", **which):
-            schedule = _schedule(book, kind, model, provider, tier)
-            period = None if schedule is None else schedule.always or schedule.at(moment)
+        for group in store.query("what_if_groups", **which):
+            schedule = _schedule(book, group, model, provider, tier)
+            period = None if schedule is None else schedule.at(moment)
             if period is None:
-                served = tier or kind["service_tier"]
-                unknown.add(f"{model or kind['model']}{f' at {served}' if served else ''}")
+                served = tier or group["service_tier"]
+                unknown.add(f"{model or group['model']}{f' at {served}' if served else ''}")
                 continue
-            key = {
-                "model": kind["model"],
-                "provider": kind["provider"] or "",
-                "service_tier": kind["service_tier"] or "",
+            labels = {
+                "model": group["model"],
+                "provider": group["provider"] or "",
+                "service_tier": group["service_tier"] or "",
             }
-            rates += lay_out(key, Schedule(period), kind["first_time"], kind["last_time"])
+            rates += lay_out(labels, Schedule(period), group["first_time"], group["last_time"])
         if unknown and not rates:
-            raise ConfigError(f"no price is known of {', '.join(sorted(unknown))}: a pricing file can name one")
+            raise ConfigError(f"no price is known for {', '.join(sorted(unknown))}; add one to a pricing file")
     rows: list[Any] = store.query("what_if", rates=json.dumps(rates), own=own, hit_rate=hit_rate, **which)
-    return _answer(rows, _assumptions(model, provider, tier, hit_rate, moment, book, unknown))
+    return _result(rows, _assumptions(model, provider, tier, hit_rate, moment, book, unknown))
 
 
 def _schedule(
-    book: PriceBook, kind: Mapping[str, Any], model: str | None, provider: str | None, tier: str | None
+    book: PriceBook, group: Mapping[str, Any], model: str | None, provider: str | None, tier: str | None
 ) -> Schedule | None:
-    served = tier or kind["service_tier"]
+    served = tier or group["service_tier"]
     if model is None:
-        return book.schedule(model=kind["model"], provider=kind["provider"], service_tier=served)
-    found = book.schedule(model=model, provider=provider or kind["provider"], service_tier=served)
+        return book.schedule(model=group["model"], provider=group["provider"], service_tier=served)
+    found = book.schedule(model=model, provider=provider or group["provider"], service_tier=served)
     if found is None and provider is None:
         return book.schedule(model=model, provider=None, service_tier=served)
     return found
@@ -130,45 +130,44 @@ def _assumptions(
     book: PriceBook | None,
     unknown: set[str],
 ) -> list[str]:
-    said = []
+    lines = []
     if model is not None:
-        said.append(
-            f"{model} would have read and written the same numbers of tokens: other tokenizers count differently, "
-            "other models answer at other lengths"
+        lines.append(
+            f"{model} would have used the same numbers of tokens, although tokenizers and lengths of responses differ"
         )
         if provider is None:
-            said.append("the prices are those of each call's provider, else of the model's vendor")
+            lines.append("prices are those of each call's provider, else of the model's vendor")
     if tier is None and book is not None:
-        said.append("each call is served at the tier that served it")
+        lines.append("each call keeps the service tier that served it")
     if tier is not None:
-        said.append(f"every call could have been served at {tier}")
+        lines.append(f"every call could have been served at {tier}")
     if book is None:
-        said.append("each call has the prices it was stored with")
+        lines.append("each call keeps the prices it was stored with")
     else:
-        said.append(f"the prices are those of {moment:%Y-%m-%d}, by {book.describe()}")
+        lines.append(f"prices are those of {moment:%Y-%m-%d} from {book.describe()}")
     if hit_rate is None:
-        said.append("each call finds in the cache what it found; what was not reported counts as not cached")
+        lines.append("cached tokens are those of the recorded calls; not reported counts as not cached")
     else:
-        said.append(
-            f"of every prompt {hit_rate:.1%} comes from the cache, also of those too short for it; what was written to "
-            "the cache is written again, as far as it is not read"
+        lines.append(
+            f"the hit rate is {hit_rate:.1%} for all prompts, even those too short to cache; tokens that were written "
+            "to the cache are written again unless they are read"
         )
     if unknown:
-        said.append(f"calls without a price are left out on both sides: {', '.join(sorted(unknown))}")
-    return said
+        lines.append(f"unpriced calls are left out on both sides: {', '.join(sorted(unknown))}")
+    return lines
 
 
-def _answer(rows: list[WhatIfModel], assumptions: list[str]) -> WhatIf:
+def _result(rows: list[WhatIfModel], assumptions: list[str]) -> WhatIf:
     compared = [row for row in rows if row["compared_interactions"]]
     actual = sum(row["actual_cost"] or 0.0 for row in compared)
-    asked = sum(row["what_if_cost"] or 0.0 for row in compared)
+    changed = sum(row["what_if_cost"] or 0.0 for row in compared)
     prompt = sum(row["prompt_tokens"] for row in compared)
     return {
         "total_interactions": sum(row["total_interactions"] for row in rows),
         "compared_interactions": sum(row["compared_interactions"] for row in rows),
         "actual_cost": actual if compared else None,
-        "what_if_cost": asked if compared else None,
-        "cost_difference": asked - actual if compared else None,
+        "what_if_cost": changed if compared else None,
+        "cost_difference": changed - actual if compared else None,
         "hit_rate": sum(row["cached_tokens"] for row in compared) / prompt if prompt else None,
         "what_if_hit_rate": sum(row["what_if_cached_tokens"] for row in compared) / prompt if prompt else None,
         "assumptions": assumptions,

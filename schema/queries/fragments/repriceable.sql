@@ -2,4 +2,4 @@
 -- Needs:  rows of llm_interactions.
 -- Parameters: those of call_filters.
 -- include: fragments/call_filters.sql
-  AND (price_source IS NULL OR price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%')
+  AND -- include: fragments/listed_price.sql

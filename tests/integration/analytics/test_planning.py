@@ -64,7 +64,7 @@ def test_the_same_tokens_on_another_model(db_url: str, prices: Path) -> None:
     assert found["what_if_cost"] == pytest.approx(0.824, abs=1e-9)
     assert found["cost_difference"] == pytest.approx(-1.264, abs=1e-9)
     assert (found["total_interactions"], found["compared_interactions"]) == (3, 2)  # one has no actual cost
-    assert any("small would have read and written the same numbers of tokens" in said for said in found["assumptions"])
+    assert any("small would have used the same numbers of tokens" in said for said in found["assumptions"])
 
 
 def test_the_same_calls_at_another_tier_and_by_another_list(db_url: str, prices: Path, tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_another_hit_rate_keeps_each_calls_prices_and_a_returned_cost_as_the_gro
 def test_what_if_nothing_is_asked_or_no_price_is_known_is_an_error(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         fill(db)
-        with pytest.raises(ConfigError, match="what is to be different"):
+        with pytest.raises(ConfigError, match="give at least one of model, tier, hit_rate and pricing"):
             db.what_if()
-        with pytest.raises(ConfigError, match="no price is known of no-such-model"):
+        with pytest.raises(ConfigError, match="no price is known for no-such-model"):
             db.what_if(model="no-such-model")
         with pytest.raises(ConfigError, match="share from 0 to 1"):
             db.what_if(hit_rate=80)
@@ -109,16 +109,20 @@ def test_the_what_if_command_says_its_assumptions(db_url: str, prices: Path, mon
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     with TimescaleDBClient(db_url) as db:
         fill(db)
-    shown = cli("what-if", "--model", "small", "--db-url", db_url)
+    shown = cli("what-if", "--to-model", "small", "--db-url", db_url)
     assert shown.exit_code == 0
     assert "$2.09" in shown.stdout
     assert "$0.8240" in shown.stdout
-    assert "1 call without a cost on one of the sides is left out." in shown.stdout
-    assert "assuming" in shown.stdout
+    assert "Left out: 1 call whose cost is not known on both sides." in shown.stdout
+    assert "assumptions" in shown.stdout
+    of_big = json.loads(cli("what-if", "--to-model", "small", "--model", "big", "--json", "--db-url", db_url).stdout)
+    assert [row["model"] for row in of_big["by_model"]] == ["big"]
     facts = json.loads(cli("what-if", "--hit-rate", "90%", "--json", "--db-url", db_url).stdout)
     assert facts["what_if_hit_rate"] == pytest.approx(0.9)
     assert cli("what-if", "--hit-rate", "90", "--db-url", db_url).exit_code == 2
-    assert cli("what-if", "--db-url", db_url).exit_code == 2
+    nothing = cli("what-if", "--db-url", db_url)
+    assert nothing.exit_code == 2
+    assert "give at least one of --to-model, --tier, --hit-rate, --pricing" in nothing.stderr
 
 
 # -- forecast ---------------------------------------------------------------------------------------------------------
@@ -138,9 +142,7 @@ def told(db: TimescaleDBClient, now: datetime, **more: Any) -> forecast.Forecast
 
 def test_with_less_than_three_days_it_says_so(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
-        assert told(db, T0)["reason"] == (
-            "there are 0 whole days of history before today: it takes 3 to say more than a guess"
-        )
+        assert told(db, T0)["reason"] == ("the history has 0 whole days before today; a forecast needs 3")
         days(db, lambda _: 1.0, 3)
         two = told(db, T0 + timedelta(days=2, hours=5))
         assert (two["history_days"], two["expected_cost"], two["by_day"]) == (2, None, [])
@@ -154,7 +156,7 @@ def test_a_few_days_give_their_mean_with_an_interval_by_hand(db_url: str, prices
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda number: (1.0, 2.0, 3.0)[number], 3)
         found = told(db, T0 + timedelta(days=3), days=10, confidence=0.8)
-    assert found["method"] == "the mean of the days"
+    assert found["method"] == "mean of all days"
     assert found["expected_cost"] == pytest.approx(20.0)
     # The deviation is 1; of ten days and of a mean over three: sqrt(10 + 100/3) = 6.583. t(0.9; 2) is 1.886.
     assert found["high"] == pytest.approx(20 + 1.8856 * 6.5828, abs=1e-3)
@@ -168,7 +170,7 @@ def test_two_weeks_show_the_weekdays(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, cost, 14)
         found = told(db, T0 + timedelta(days=14, hours=9), days=7)
-    assert found["method"] == "the mean of each weekday"
+    assert found["method"] == "mean of each weekday"
     assert [day["expected_cost"] for day in found["by_day"]] == [pytest.approx(c) for c in (4, 4, 4, 4, 4, 0.5, 0.5)]
     assert found["expected_cost"] == pytest.approx(21.0)
     assert found["low"] == found["high"] == pytest.approx(21.0)  # every week was the same
@@ -225,12 +227,13 @@ def test_the_forecast_command(db_url: str, prices: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     nothing = cli("forecast", "--db-url", db_url)
     assert nothing.exit_code == 0
-    assert "No forecast: there are 0 whole days of history" in nothing.stdout
+    assert "No forecast: the history has 0 whole days before today" in nothing.stdout
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with TimescaleDBClient(db_url) as db:
         days(db, lambda _: 2.0, 10, today - timedelta(days=10))
     shown = cli("forecast", "--days", "30", "--hit-rate", "0.5", "--db-url", db_url)
     assert "$60.00 in 30 days" in shown.stdout
+    assert "80% interval: $60.00 to $60.00" in shown.stdout
     assert "$33.00 at a hit rate of 50.0%" in shown.stdout
     facts = json.loads(cli("forecast", "--json", "--db-url", db_url).stdout)
     assert facts["by_day"][0]["day"] == today.date().isoformat()
@@ -277,7 +280,7 @@ def test_a_budget_tells_of_calls_whose_cost_nobody_knows(
         found = db.check_budget()
     assert (found["spent"], found["unpriced_interactions"]) == (1.0, 1)
     shown = cli("budget", "check", "--db-url", db_url)
-    assert "1 call without a price is not counted" in " ".join(shown.stdout.split())
+    assert "not counted: 1 unpriced call" in " ".join(shown.stdout.split())
 
 
 def test_a_history_without_a_price_is_no_ground_for_a_forecast(
@@ -292,10 +295,10 @@ def test_a_history_without_a_price_is_no_ground_for_a_forecast(
         db.set_budget(5, "day")
         budget = db.check_budget()
     assert (found["expected_cost"], found["history_days"]) == (None, 5)
-    assert found["reason"] == "none of the 5 calls of the last 5 whole days has a price"
+    assert found["reason"] == "all 5 calls of the last 5 whole days are unpriced"
     assert (budget["expected_cost"], budget["status"]) == (None, "within so far")
     assert budget["reason"] == found["reason"]
-    assert "No forecast: none of the 5 calls" in cli("forecast", "--db-url", db_url).stdout
+    assert "No forecast: all 5 calls" in cli("forecast", "--db-url", db_url).stdout
 
 
 def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None:
@@ -305,7 +308,7 @@ def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None
         db.set_budget(0.4, "day", "short only", "short")
         found = budgets.check_budget(db.reader(), "short only", now=T0 + timedelta(hours=1))
         assert (found["spent"], found["status"]) == (0.5, "exceeded")
-        assert found["reason"] == "there are 0 whole days of history before today: it takes 3 to say more than a guess"
+        assert found["reason"] == "the history has 0 whole days before today; a forecast needs 3"
         assert [budget["name"] for budget in db.list_budgets()] == ["short only"]
         db.remove_budget("short only")
         for wrong in (lambda: db.check_budget("short only"), lambda: db.remove_budget("short only")):
@@ -331,7 +334,7 @@ def test_the_budget_commands_end_with_exit_codes(db_url: str, prices: Path, monk
         db.record_llm_interaction(call(now, 500_000))
     over = cli("budget", "check", "--db-url", db_url)
     assert over.exit_code == 1
-    assert f"exceeded: it was used up on {now.date()}" in over.stdout
+    assert f"exceeded: used up on {now.date()}" in over.stdout
     assert json.loads(cli("budget", "list", "--json", "--db-url", db_url).stdout)[0]["amount_usd"] == 5.0
     assert cli("budget", "remove", "--db-url", db_url).exit_code == 0
 
@@ -417,7 +420,7 @@ def test_pages_may_stand_in_a_list_or_one_after_the_other_and_a_missing_one_is_t
             assert (row["coverage_percentage"], row["unexplained_cost"]) == (100.0, pytest.approx(0.0, abs=1e-12))
             assert not any("has_more" in note for note in found["notes"])
         path.write_text(json.dumps(first))
-        assert any("its last page says has_more" in note for note in db.reconcile(path)["notes"])
+        assert any("incomplete export: fetch the next page" in note for note in db.reconcile(path)["notes"])
 
 
 def test_costs_are_compared_by_day_and_model(db_url: str, prices: Path, tmp_path: Path) -> None:
@@ -449,7 +452,7 @@ def test_costs_that_are_not_by_line_item_are_compared_by_day(db_url: str, prices
     (row,) = found["rows"]
     assert (row["model"], row["service_tier"]) == (None, None)
     assert row["coverage_percentage"] == pytest.approx(50.0)
-    assert "the export is not by model: days are compared as a whole" in found["notes"]
+    assert "the export is not grouped by model: whole days are compared" in found["notes"]
 
 
 def test_costs_whose_line_items_name_a_tier_are_compared_by_tier(db_url: str, prices: Path, tmp_path: Path) -> None:
@@ -546,10 +549,10 @@ def test_a_mistake_in_the_pricing_file_does_not_stop_plans_that_need_no_price(
         ("a,b\n1,2\n", "export.csv:1: has the columns a, b; expected start_time"),
         ("start_time,amount_value\nsoon,1\n", "export.csv:2: start_time is 'soon'"),
         ("start_time,amount_value,amount_currency\n1,1,eur\n", "export.csv:2: the amount is in eur; expected usd"),
-        ("start_time,input_tokens,model\n1,many,m\n", "export.csv:2: 'many' is no number"),
-        ("start_time,amount_value\n1,\n", "has no usage and no cost in it"),
+        ("start_time,input_tokens,model\n1,many,m\n", "export.csv:2: 'many' is not a number"),
+        ("start_time,amount_value\n1,\n", "contains no usage and no costs"),
         ('{"data": 5}', "expected a page of the Usage API"),
-        ('{"data": [', "export.csv:1: is no JSON"),
+        ('{"data": [', "export.csv:1: is not valid JSON"),
     ],
 )
 def test_a_file_that_is_no_export_is_refused(reused_db_url: str, tmp_path: Path, text: str, message: str) -> None:

@@ -211,7 +211,7 @@ def test_re_pricings_are_undone_from_the_newest_to_the_oldest(
         second = db.reprice(third)["change"]
         assert first is not None
         assert second is not None
-        with pytest.raises(ConfigError, match="from the newest to the oldest"):
+        with pytest.raises(ConfigError, match="undo the newest first"):
             db.undo_repricing(first["change_id"])
         db.undo_repricing(second["change_id"])
         assert snapshot(db_url) == states[1]
@@ -316,7 +316,7 @@ def test_a_killed_re_pricing_is_continued_with_the_prices_it_was_begun_with(db_u
     with TimescaleDBClient(db_url, pricing=old) as db:
         (change, _) = db.list_price_changes()
         assert (change["status"], change["looked_at"]) == ("running", 4)
-        with pytest.raises(ConfigError, match="was stopped before its end"):
+        with pytest.raises(ConfigError, match="was interrupted"):
             db.reprice(new, model="new")
         new.write_text(NEW.replace("prompt: 5", "prompt: 500"))
         done = db.resume_repricing()
@@ -343,7 +343,7 @@ def test_the_command_shows_the_difference_changes_logs_and_undoes(db_url: str, o
     before = snapshot(db_url)
     dry = cli("reprice", "--pricing", str(new), "--dry-run", "--db-url", db_url)
     assert dry.exit_code == 0
-    assert "9 of 11 calls change." in dry.stdout
+    assert "9 of 11 calls change; 1 call keeps the prices given by hand." in dry.stdout
     assert snapshot(db_url) == before
     unasked = cli("reprice", "--pricing", str(new), "--db-url", db_url)
     assert unasked.exit_code == 2
@@ -352,13 +352,13 @@ def test_the_command_shows_the_difference_changes_logs_and_undoes(db_url: str, o
     assert done.exit_code == 0
     assert "9 calls changed" in done.stdout
     again = cli("reprice", "--pricing", str(new), "--yes", "--db-url", db_url)
-    assert "Nothing changes: 11 calls have these prices already." in again.stdout
+    assert "Nothing changes: 11 calls already have these prices; 1 call keeps the prices given by hand." in again.stdout
     (logged,) = json.loads(cli("reprice", "--log", "--json", "--db-url", db_url).stdout)
     assert (logged["status"], logged["changed_interactions"]) == ("done", 9)
     assert "new.yaml (3 models" in cli("reprice", "--log", "--db-url", db_url).stdout
     undone = cli("reprice", "--undo", "--yes", "--db-url", db_url)
     assert undone.exit_code == 0
-    assert "9 calls have what they had before" in undone.stdout
+    assert "prices of 9 calls restored" in undone.stdout
     assert snapshot(db_url) == before
     assert cli("reprice", "--undo", "--yes", "--db-url", db_url).exit_code == 1
     assert cli("reprice", "--resume", "--db-url", db_url).exit_code == 1
@@ -373,11 +373,11 @@ def test_the_command_says_that_a_lower_cost_may_be_a_lost_price(db_url: str, old
     dry = cli("reprice", "--pricing", str(without_flex), "--dry-run", "--db-url", db_url)
     said = " ".join(dry.stdout.split())
     assert (
-        "1 call has no price by the new list and would lose its cost (NULL): mine. Then and Difference leave it out"
-        in said
+        "The new list has no price for 1 call, which would become unpriced (NULL): mine. Cost after and Difference "
+        "exclude unpriced calls." in said
     )
     kept = cli("reprice", "--pricing", str(old), "--dry-run", "--db-url", db_url)
-    assert "no price by the new list" not in kept.stdout
+    assert "The new list has no price" not in kept.stdout
 
 
 def test_a_mistake_in_the_file_to_re_price_with_stops_it(db_url: str, tmp_path: Path) -> None:

@@ -494,14 +494,14 @@ def test_prices_tells_bands_apart_and_where_they_come_from_on_a_narrow_terminal(
 def test_prices_of_an_unknown_model_is_exit_code_1_and_says_what_to_do() -> None:
     result = cli("prices", "no-such-model")
     assert result.exit_code == 1
-    assert "no price is known of no-such-model" in result.stderr
+    assert "no price is known for no-such-model" in result.stderr
     assert "prices init" in result.stderr
 
 
 def test_prices_of_a_tier_that_nobody_lists_names_the_tier() -> None:
     result = cli("prices", "gpt-5", "--provider", "openai", "--tier", "flexx")
     assert result.exit_code == 1
-    assert "no price is known of gpt-5 at flexx" in result.stderr
+    assert "no price is known for gpt-5 at flexx" in result.stderr
 
 
 def test_prices_check_tells_every_mistake_and_fails(tmp_path: Path) -> None:
@@ -515,7 +515,7 @@ def test_prices_check_tells_every_mistake_and_fails(tmp_path: Path) -> None:
     path.write_text(pricing.example())
     fine = cli("prices", "check", str(path))
     assert (fine.exit_code, fine.stderr) == (0, "")
-    assert "In order: prices.yaml (1 model, " in fine.stdout
+    assert "No mistakes: prices.yaml (1 model, " in fine.stdout
 
 
 def test_prices_init_writes_a_start_that_is_in_order_and_replaces_nothing(
