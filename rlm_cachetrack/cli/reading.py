@@ -249,7 +249,7 @@ def models(
         print_json(found)
         return
     if as_csv:
-        print_csv(found, row_columns("analytics.summaries", "ModelEffectiveness"))
+        print_csv(found, row_columns("analytics", "ModelEffectiveness"))
         return
     console = stdout()
     if first is not None or last is not None:

@@ -1,6 +1,7 @@
--- reprice_kept: how many calls a re-pricing leaves alone, because their prices were given by hand.
--- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; model, query_id TEXT; NULL for any.
--- Result:     one row: interactions BIGINT. Without a bound it reads the raw table.
+-- reprice_kept: Return how many calls a re-pricing leaves alone, because their prices were given by hand.
+-- Parameters: those of fragments/call_filters.sql.
+-- Result:     one row: interactions BIGINT.
+-- Without a bound it reads the raw table.
 SELECT count(*) AS interactions
 FROM llm_interactions
 WHERE -- include: fragments/call_filters.sql
