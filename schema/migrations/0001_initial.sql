@@ -4,7 +4,7 @@
 --        wait, readers do not).
 --
 -- IF NOT EXISTS: the scripts in schema/upgrade may have prepared the first three tables. In any other database the
--- names were checked before (queries/foreign_tables.sql).
+-- names were checked before (queries/existing_tables.sql).
 --
 -- Units: token counts use the OpenAI SDK's terms; prompt_tokens is all input, cached tokens included. NULL means "not
 -- reported", 0 means "none". *_price: USD per 1,000 tokens. *_cost, cost_savings, amount_usd: USD. *_ms: milliseconds.

@@ -19,7 +19,7 @@ def test_every_include_of_a_query_is_expanded(name: str) -> None:
 
 
 def test_an_included_fragment_keeps_the_rest_of_the_line_and_its_indentation() -> None:
-    lines = named_sql.query("query_run_summary").splitlines()
+    lines = named_sql.query("run_records").splitlines()
     first = lines.index("    CASE")
     assert lines[first + 1].startswith("        WHEN status <> 'running'")
     assert lines[first + 4] == "    END AS state,"
