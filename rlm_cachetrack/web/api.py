@@ -12,7 +12,7 @@ from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, usage_vi
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.formatting import tables
 
-from .cached_queries import Reading
+from .cached_queries import CachedQueries
 
 __all__ = ["VERSION", "moment", "router", "span_of"]
 
@@ -61,7 +61,7 @@ def span_of(name: str, since: str | None, until: str | None) -> usage_views.Span
     return usage_views.span(name, moment(since, "since") if since else None, moment(until, "until") if until else None)
 
 
-def router(reading: Reading) -> APIRouter:
+def router(queries: CachedQueries) -> APIRouter:
     """The routes."""
     api = APIRouter(prefix="/api", tags=["numbers"])
 
@@ -69,7 +69,7 @@ def router(reading: Reading) -> APIRouter:
     def usage(
         name: Range = "7d", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
     ) -> Any:
-        return reading.usage(span_of(name, since, until), model or None, provider or None)
+        return queries.usage(span_of(name, since, until), model or None, provider or None)
 
     @api.get(
         "/savings",
@@ -77,7 +77,7 @@ def router(reading: Reading) -> APIRouter:
         summary="The runs in which the cache saved most",
     )
     def savings(limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
-        return reading.top_savings(limit)
+        return queries.top_savings(limit)
 
     @api.get("/runs", response_model=_model(usage_views.RunsPage), summary="The list of runs, a page at a time")
     def runs(
@@ -88,7 +88,7 @@ def router(reading: Reading) -> APIRouter:
         after: After = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     ) -> Any:
-        return reading.runs(
+        return queries.runs(
             search=search or None,
             state=status or None,
             sort=sort,
@@ -97,13 +97,9 @@ def router(reading: Reading) -> APIRouter:
             limit=limit,
         )
 
-    @api.get(
-        "/run",
-        response_model=_model(RunReport),
-        summary="One run: when and how it ended, its totals, and its iterations",
-    )
-    def run(query_id: QueryId, run_id: RunId) -> Any:
-        found = reading.run(query_id.replace("\0", ""), moment(run_id, "run_id"))
+    @api.get("/run", summary="One run: when and how it ended, its totals, and its iterations")
+    def run(query_id: QueryId, run_id: RunId) -> dict[str, Any]:
+        found = queries.run(query_id.replace("\0", ""), moment(run_id, "run_id"))
         if found is None:
             raise HTTPException(404, "no such run is stored")
         return found
@@ -112,7 +108,7 @@ def router(reading: Reading) -> APIRouter:
     def calls(
         query_id: QueryId, run_id: RunId, after: After = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
     ) -> Any:
-        return reading.calls(query_id.replace("\0", ""), moment(run_id, "run_id"), after or None, limit)
+        return queries.calls(query_id.replace("\0", ""), moment(run_id, "run_id"), after or None, limit)
 
     @api.get("/run/explain", response_model=_model(explain.CacheExplanation), summary="Why the calls of one run missed")
     def explained(
@@ -121,18 +117,18 @@ def router(reading: Reading) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=10_000, description="Only so many calls, the newest.")] = 2_000,
     ) -> Any:
         query_id, key = query_id.replace("\0", ""), moment(run_id, "run_id")
-        run = reading.run(query_id, key)
-        found = None if run is None else reading.explanation(query_id, key, run["summary"], limit)
+        run = queries.run(query_id, key)
+        found = None if run is None else queries.explanation(query_id, key, run["summary"], limit)
         if found is None:
             raise HTTPException(404, "no such run is stored, or it has no calls")
         return found
 
     @api.get("/forecast", summary="What the next days will cost, and how budgets stand")
     def forecast(days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = None) -> dict[str, Any]:
-        return reading.forecast(days, model or None)
+        return queries.forecast(days, model or None)
 
     @api.get("/health", summary="What is connected, and what waits to be stored on this machine")
     def health() -> dict[str, Any]:
-        return reading.health()
+        return queries.health()
 
     return api

@@ -18,7 +18,7 @@ from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreError
 
 from . import api, pages
-from .cached_queries import Reading
+from .cached_queries import CachedQueries
 from .live import Live
 from .rendering import HERE, environment, plotly_script
 
@@ -54,8 +54,8 @@ _Next = Callable[[Request], Awaitable[Response]]
 
 def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | None) -> FastAPI:
     """See :func:`.create_app`."""
-    reading = Reading(source)
-    live = Live(reading)
+    queries = CachedQueries(source)
+    live = Live(queries)
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -73,8 +73,8 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
         lifespan=life,
     )
     templates = environment()
-    shown = pages.Pages(reading, templates, app)
-    app.include_router(api.router(reading))
+    shown = pages.Pages(queries, templates, app)
+    app.include_router(api.router(queries))
     app.include_router(shown.router())
     _serve_files(app)
 

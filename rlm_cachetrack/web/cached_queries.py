@@ -1,16 +1,11 @@
-"""What pages and JSON read, a moment long from memory: however many pages are open, a query is at work at most once.
-
-An answer is kept until there is news (:meth:`Reading.look`), but for four times as long as it took at most, and never
-for more than five seconds. After news a query is asked anew once as much time has passed as it took, and not until its
-time is over where it takes long: so pages that refresh themselves do not keep a database busy that is slow already. Who
-asks in the meantime waits: what is answered after news knows of it.
-"""
+"""The queries behind the pages and the JSON API, through one cache: however many pages are open, each runs once."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -21,165 +16,149 @@ from rlm_cachetrack.analytics.explain import report as explain
 if TYPE_CHECKING:
     from .source import DashboardStore
 
-__all__ = ["Reading"]
+__all__ = ["CachedQueries", "SingleFlightCache"]
 
 T = TypeVar("T")
 
-_LEAST_S = 0.25
-_MOST_S = 5.0
-_TIMES = 4
-_QUICK_S = 1.0
-"""A query that takes longer cannot show what is new within two seconds, and is spared instead."""
-_LARGE_S, _TURN_S = 0.1, 2.0
-"""What takes longer takes turns with its like, which would only take from each other: until this much was waited."""
-_LOOKED_S = 0.5
-"""How old what is known of news may be."""
-_MANY = 256
-_EXPLAINED = 2_000
-"""Of a larger run its newest calls are explained: a page is made in a second, and leaves time to the others."""
-_EXPLAINING_S = 0.1
-_EXPLAINING_TIMES = 10
-_MANY_EXPLAINED = 16
+_TTL_S = 0.5
+_EXPLANATION_TTL_S = 300.0
+_MAX_ENTRIES = 64
+_MAX_EXPLAINED_CALLS = 2_000
+"""Explaining this many calls takes up to a second; of a longer run the newest calls are explained."""
 
 
-class _Answer:
+class _Entry:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.began = self.rested = self.until = self.took = 0.0
+        self.version: Hashable = None
+        self.expires_at = 0.0
         self.value: Any = None
 
 
-class _Explained:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.state: Any = None
-        self.until = 0.0
-        self.value: explain.CacheExplanation | None = None
+class SingleFlightCache:
+    """A cache with a TTL in which concurrent callers of one key share one load. Thread-safe.
+
+    Args:
+        max_entries: The least recently used entry goes when there are more.
+    """
+
+    def __init__(self, max_entries: int = _MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, version: Callable[[], Hashable], ttl_s: float, load: Callable[[], T]) -> T:
+        """Return the value of ``key``; load it if it has expired or belongs to another version. Blocks for the load.
+
+        Args:
+            key: Names the value.
+            version: Returns the state of the data that the value is made from; called before the load.
+            ttl_s: Seconds for which a loaded value is kept.
+            load: Makes the value. If it raises, nothing is kept.
+        """
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+        with entry.lock:
+            current = version()
+            if entry.version != current or time.monotonic() >= entry.expires_at:
+                entry.expires_at = 0.0
+                entry.value = load()
+                entry.version, entry.expires_at = current, time.monotonic() + ttl_s
+            return cast("T", entry.value)
 
 
-class Reading:
-    """The queries behind the pages. Each method blocks for its query; safe for several threads."""
+class CachedQueries:
+    """The queries behind the pages. Each method blocks for its query. Thread-safe.
+
+    A result is kept for half a second, or until :meth:`refresh_marker` finds that calls or runs have changed. A page
+    that was notified of a change therefore never gets a result from before it.
+    """
 
     def __init__(self, source: DashboardStore) -> None:
         self.source = source
-        self._answers: dict[Any, _Answer] = {}
-        self._lock = threading.Lock()
-        self._turn = threading.Semaphore()
-        self._looking = threading.Lock()
-        self._looked = self._news = 0.0
-        self._explained: dict[Any, _Explained] = {}
+        self._cache = SingleFlightCache()
         self._marker: str | None = None
+
+    def refresh_marker(self) -> str:
+        """Read which calls and runs are stored, as a text that differs after each change."""
+        self._marker = usage_views.marker(self.source.store)
+        return self._marker
 
     def usage(self, span: usage_views.Span, model: str | None = None, provider: str | None = None) -> usage_views.Usage:
         """See :func:`.usage`."""
-        model, provider = _storable(model), _storable(provider)
+        model, provider = _without_nul(model), _without_nul(provider)
         key = ("usage", span, model, provider)
-        return self._kept(key, lambda: usage_views.usage(self.source.store, span, model, provider))
+        return self._cached(key, lambda: usage_views.usage(self.source.store, span, model, provider))
 
-    def runs(self, **which: Any) -> usage_views.RunsPage:
+    def runs(self, **filters: Any) -> usage_views.RunsPage:
         """See :func:`.runs_page`."""
-        which = {name: _storable(value) if isinstance(value, str) else value for name, value in which.items()}
-        key = ("runs", *sorted(which.items()))
-        return self._kept(key, lambda: usage_views.runs_page(self.source.store, **which))
+        filters = {name: _without_nul(value) if isinstance(value, str) else value for name, value in filters.items()}
+        key = ("runs", *sorted(filters.items()))
+        return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters))
 
-    def top_savings(self, limit: int) -> list[TokenCacheOptimization]:
-        """The runs in which the cache saved most."""
-        return self._kept(("top", limit), lambda: analytics.top_cache_savings(self.source.store, limit))
+    def top_savings(self, limit: int) -> list[analytics.TokenCacheOptimization]:
+        """Return the runs in which the cache saved most."""
+        return self._cached(("top", limit), lambda: analytics.top_cache_savings(self.source.store, limit))
 
-    def run(self, query_id: str, run_id: datetime) -> RunReport | None:
-        """See :func:`.run_report`."""
-        return self._kept(("run", query_id, run_id), lambda: run_report(self.source.store, query_id, run_id))
+    def run(self, query_id: str, run_id: datetime) -> dict[str, Any] | None:
+        """Return ``run``, ``summary`` and ``iterations`` of one run; None for an unknown one."""
+
+        def load() -> dict[str, Any] | None:
+            summary = analytics.token_cache_summary(self.source.store, query_id, run_id)
+            if summary is None:
+                return None
+            return {
+                "run": analytics.run_summary(self.source.store, query_id, run_id),
+                "summary": summary,
+                "iterations": usage_views.iterations_of_run(self.source.store, query_id, run_id),
+            }
+
+        return self._cached(("run", query_id, run_id), load)
 
     def calls(self, query_id: str, run_id: datetime, after: str | None, limit: int) -> usage_views.CallsPage:
         """See :func:`.calls_of_run`."""
-        return self._kept(
+        return self._cached(
             ("calls", query_id, run_id, after, limit),
             lambda: usage_views.calls_of_run(self.source.store, query_id, run_id, after=after, limit=limit),
         )
 
     def explanation(
-        self, query_id: str, run_id: datetime, summary: TokenCacheSummary, limit: int = _EXPLAINED
+        self, query_id: str, run_id: datetime, summary: analytics.TokenCacheSummary, limit: int = _MAX_EXPLAINED_CALLS
     ) -> explain.CacheExplanation | None:
-        """Why the calls of a run missed; None where it has no calls.
-
-        Made anew when calls came in or were re-priced; where that takes more than a tenth of a second, only once ten
-        times as long has passed, so that a large run that is going on does not keep the processor busy.
+        """Explain the cache misses of a run; None for a run without calls.
 
         Args:
             query_id: The query.
-            run_id: The run of it.
-            summary: Its summary, which tells whether something changed.
-            limit: Only so many calls, the newest.
+            run_id: Its run.
+            summary: Summary of the run. The explanation is kept until the summary changes, for five minutes at most.
+            limit: Explain only this many calls, the newest.
         """
-        state = [summary["total_interactions"], summary["total_prompt_tokens"], summary["total_cost"]]
-        with self._lock:
-            key = (query_id, run_id, limit)
-            explained = self._explained.pop(key, None) or _Explained()
-            self._explained[key] = explained
-            while len(self._explained) > _MANY_EXPLAINED:
-                del self._explained[next(iter(self._explained))]
-        with explained.lock:
-            began = time.monotonic()
-            if explained.state is None or (explained.state != state and began >= explained.until):
-                explained.value = explain.explain_cache(self.source.store, query_id, run_id, limit=limit)
-                explained.state, took = state, time.monotonic() - began
-                explained.until = began + (took if took < _EXPLAINING_S else _EXPLAINING_TIMES * took)
-            return explained.value
+        return self._cache.get(
+            ("explanation", query_id, run_id, limit),
+            lambda: (summary["total_interactions"], summary["total_prompt_tokens"], summary["total_cost"]),
+            _EXPLANATION_TTL_S,
+            lambda: explain.explain_cache(self.source.store, query_id, run_id, limit=limit),
+        )
 
     def forecast(self, days: int, model: str | None) -> dict[str, Any]:
-        """``forecast``: what the next days will cost; ``budgets``: how they stand."""
-
-        def read() -> dict[str, Any]:
-            return {"forecast": self.source.forecast(days, model), "budgets": self.source.budgets()}
-
-        model = _storable(model)
-        return self._kept(("forecast", days, model), read)
+        """Return ``forecast``, the cost of the next days, and ``budgets``, the state of each."""
+        model = _without_nul(model)
+        return self._cached(
+            ("forecast", days, model),
+            lambda: {"forecast": self.source.forecast(days, model), "budgets": self.source.budgets()},
+        )
 
     def health(self) -> dict[str, Any]:
-        """What waits in journals, and what is connected."""
-        return self._kept(("health",), self.source.health)
+        """Return what waits in journals, and what is connected."""
+        return self._cached(("health",), self.source.health)
 
-    def look(self, *, oldest_s: float = 0.0) -> str:
-        """Look for news: what calls and runs there are, as a text that differs when they changed.
-
-        Args:
-            oldest_s: How long ago, in seconds, somebody else may have looked.
-        """
-        with self._looking:
-            if self._marker is None or time.monotonic() - self._looked > oldest_s:
-                marker = usage_views.marker(self.source.store)
-                self._looked = time.monotonic()
-                if marker != self._marker:
-                    # Not when the query began: what is read from here on is as new as the marker.
-                    self._marker, self._news = marker, self._looked
-            return self._marker
-
-    def _kept(self, key: Any, read: Callable[[], T]) -> T:
-        with self._lock:
-            if len(self._answers) > _MANY:
-                now = time.monotonic()
-                self._answers = {key: kept for key, kept in self._answers.items() if kept.until > now}
-            answer = self._answers.setdefault(key, _Answer())
-        with answer.lock:
-            if answer.until > time.monotonic():
-                self.look(oldest_s=_LOOKED_S)
-                if answer.began >= self._news:
-                    return cast("T", answer.value)
-                time.sleep(max(0.0, answer.rested - time.monotonic()))
-            mine = answer.took > _LARGE_S and self._turn.acquire(timeout=_TURN_S)
-            try:
-                began = time.monotonic()
-                answer.value = read()
-                ended = time.monotonic()
-            finally:
-                if mine:
-                    self._turn.release()
-            answer.began, answer.took = began, ended - began
-            answer.until = ended + min(max(_LEAST_S, _TIMES * answer.took), _MOST_S)
-            answer.rested = ended + answer.took if answer.took <= _QUICK_S else answer.until
-            return cast("T", answer.value)
+    def _cached(self, key: Hashable, load: Callable[[], T]) -> T:
+        return self._cache.get(key, lambda: self._marker, _TTL_S, load)
 
 
-def _storable(text: str | None) -> str | None:
-    """Without NUL, which no stored text has and no query may name."""
+def _without_nul(text: str | None) -> str | None:
+    """Replace NUL, which no stored text contains and PostgreSQL refuses in a query."""
     return text.replace("\0", "\ufffd") if text else text

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlm_cachetrack.errors import CacheTrackError
 
-from .cached_queries import Reading
+from .cached_queries import CachedQueries
 
 __all__ = ["Live"]
 
@@ -27,8 +27,8 @@ _SILENT_S = 5.0
 class Live:
     """Asks for the marker while a page is open. For one event loop."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, queries: CachedQueries) -> None:
+        self._queries = queries
         self._pages = 0
         self._task: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[str] | None = None
@@ -74,7 +74,7 @@ class Live:
 
     async def _look(self) -> None:
         marker, error = None, None
-        asking = self._asking or asyncio.create_task(asyncio.to_thread(self._reading.look))
+        asking = self._asking or asyncio.create_task(asyncio.to_thread(self._queries.refresh_marker))
         await asyncio.wait({asking}, timeout=_SILENT_S)
         self._asking = None if asking.done() else asking  # asked once, however long it takes: threads do not pile up
         try:

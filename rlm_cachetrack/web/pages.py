@@ -13,7 +13,7 @@ from rlm_cachetrack.formatting import clean
 
 from . import charts
 from .api import After, Model, Provider, QueryId, Range, RunId, Since, Until, moment, span_of
-from .cached_queries import Reading
+from .cached_queries import CachedQueries
 from .rendering import verdicts
 
 __all__ = ["Pages"]
@@ -43,8 +43,8 @@ _CALLS_ON_A_PAGE = 100
 class Pages:
     """The routes of the pages."""
 
-    def __init__(self, reading: Reading, templates: jinja2.Environment, app: FastAPI) -> None:
-        self._reading = reading
+    def __init__(self, queries: CachedQueries, templates: jinja2.Environment, app: FastAPI) -> None:
+        self._queries = queries
         self._templates = templates
         self._app = app
 
@@ -66,11 +66,11 @@ class Pages:
     def router(self) -> APIRouter:
         """The routes."""
         router = APIRouter(include_in_schema=False)
-        reading = self._reading
+        queries = self._queries
 
         def filtered(request: Request, name: str, since: str, until: str, model: str, provider: str) -> dict[str, Any]:
             span = span_of(name, since or None, until or None)
-            usage = reading.usage(span, model or None, provider or None)
+            usage = queries.usage(span, model or None, provider or None)
             return {
                 "usage": usage,
                 "filters": {"range": name, "since": since, "until": until, "model": model, "provider": provider},
@@ -89,7 +89,7 @@ class Pages:
             provider: Provider = "",
         ) -> Any:
             values = filtered(request, name, since or "", until or "", model or "", provider or "")
-            newest = reading.runs(limit=8)["runs"]
+            newest = queries.runs(limit=8)["runs"]
             figures = charts.of_usage(values["usage"])
             return self.show(request, "overview.html", "overview", "Overview", figures=figures, newest=newest, **values)
 
@@ -108,7 +108,7 @@ class Pages:
 
         @router.get("/savings")
         def savings(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
-            return self.show(request, "savings.html", "savings", "Top savings", top=reading.top_savings(limit))
+            return self.show(request, "savings.html", "savings", "Top savings", top=queries.top_savings(limit))
 
         @router.get("/runs")
         def runs(
@@ -119,7 +119,7 @@ class Pages:
             order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
             after: After = None,
         ) -> Any:
-            found = reading.runs(
+            found = queries.runs(
                 search=search or None,
                 state=status or None,
                 sort=sort,
@@ -143,11 +143,11 @@ class Pages:
         @router.get("/run")
         def run(request: Request, query_id: QueryId, run_id: RunId, after: After = None) -> Any:
             query_id, key = query_id.replace("\0", ""), moment(run_id, "run_id")
-            found = reading.run(query_id, key)
+            found = queries.run(query_id, key)
             if found is None:
                 raise HTTPException(404, "No such run is stored.")
-            calls = reading.calls(query_id, key, after or None, _CALLS_ON_A_PAGE)
-            explained = reading.explanation(query_id, key, found["summary"])
+            calls = queries.calls(query_id, key, after or None, _CALLS_ON_A_PAGE)
+            explained = queries.explanation(query_id, key, found["summary"])
             figures = [*charts.of_iterations(found["iterations"]), *charts.of_calls(calls["calls"])]
             return self.show(
                 request,
@@ -165,9 +165,9 @@ class Pages:
 
         @router.get("/forecast")
         def forecast(request: Request, days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = "") -> Any:
-            found = reading.forecast(days, model or None)
+            found = queries.forecast(days, model or None)
             month = span_of("30d", None, None)
-            spent = reading.usage(month, model or None)
+            spent = queries.usage(month, model or None)
             return self.show(
                 request,
                 "forecast.html",
@@ -181,7 +181,7 @@ class Pages:
 
         @router.get("/health")
         def health(request: Request) -> Any:
-            return self.show(request, "health.html", "health", "Health", health=reading.health())
+            return self.show(request, "health.html", "health", "Health", health=queries.health())
 
         @router.get("/docs")
         def usual_docs() -> Any:

@@ -81,6 +81,7 @@ async function refresh() {
   if (document.hidden) { missed = true; return; } // nobody looks; it is made up for when somebody does
   if (fetching) { again = true; return; }
   fetching = true;
+  const started = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
     const text = await answer.text();
@@ -89,8 +90,12 @@ async function refresh() {
     if (document.getElementById("problem")) { if (answer.ok) location.reload(); return; }
     take(new DOMParser().parseFromString(text, "text/html"));
   } catch { /* the stream of events says what is the matter */ } finally {
-    fetching = false;
-    if (again) { again = false; refresh(); }
+    // The next refresh waits at least as long as this one took, so that an open page does not keep a slow database busy.
+    const took = performance.now() - started;
+    setTimeout(() => {
+      fetching = false;
+      if (again) { again = false; refresh(); }
+    }, Math.min(took < 1000 ? took : 4 * took, 5000));
   }
 }
 
