@@ -165,6 +165,14 @@ def db_url(server_url: str, template: str) -> Iterator[str]:
     yield from _database(server_url, template)
 
 
+@pytest.fixture(scope="module")
+def module_db_url(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a migrated database that the tests of one module share; its journals are apart from theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        yield from _database(server_url, template)
+
+
 @pytest.fixture(scope="session")
 def _reused_database(server_url: str, template: str) -> Iterator[str]:
     yield from _database(server_url, template)

@@ -1,6 +1,6 @@
-"""The prompt of a simulated call: its segments and tokens, and the cache of prefixes seen before.
+"""The prompt of a simulated call, as segments and tokens, and the cache of prompt prefixes.
 
-The rules and their sources are told in the package's docstring.
+The package's docstring states the rules and their sources.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .request import Json, RefusedError, asked_format, compact, get_array, get_object
+from .request import Json, RejectedError, compact, get_array, get_object, requested_format
 
 __all__ = ["MINIMUM_TOKENS", "STEP_TOKENS", "TOKEN_CHARS", "Prompt", "PromptCache", "has_breakpoints", "read_prompt"]
 
@@ -19,20 +19,20 @@ MINIMUM_TOKENS = 1024
 STEP_TOKENS = 128
 TOKEN_CHARS = 4
 _ROLE_CHARS = 4 * TOKEN_CHARS
-_MEDIA_CHARS = 85 * TOKEN_CHARS  # a picture of low detail on gpt-4o: 85 tokens
+_MEDIA_CHARS = 85 * TOKEN_CHARS  # a low-detail image on gpt-4o: 85 tokens
 _BREAKPOINT_TTL_S, _EXTENDED_TTL_S = 1800.0, 86400.0
-_BREAKPOINTS_READ = 80
+_MAX_BREAKPOINTS_READ = 80
 _NEVER_CACHED = re.compile(r"gpt-3|gpt-4(-|$)|davinci|babbage")  # caching begins with gpt-4o
 
 
 @dataclass(slots=True)
 class Prompt:
-    """The prompt as a model sees it: 4 characters a token, padded so that each part ends with a token."""
+    """The prompt as a model reads it: 4 characters per token, padded so that each part ends with a full token."""
 
     pieces: list[str] = field(default_factory=list)
     length: int = 0  # in characters, like the two lists of ends
-    turns: list[int] = field(default_factory=list)  # where user and tool messages end
-    marks: list[int] = field(default_factory=list)  # where blocks with a prompt_cache_breakpoint end
+    turn_ends: list[int] = field(default_factory=list)  # where user and tool messages end
+    marked_ends: list[int] = field(default_factory=list)  # where blocks with a prompt_cache_breakpoint end
     segments: list[int] = field(default_factory=list)  # tokens of each
     last_role: str = ""
 
@@ -48,11 +48,11 @@ class Prompt:
         for part in parts:
             self._append(_visible(part))
             if isinstance(part, dict) and part.get("prompt_cache_breakpoint"):
-                self.marks.append(self.length)
+                self.marked_ends.append(self.length)
         self.segments.append(self.tokens - start)
         self.last_role = role
         if role in ("user", "tool"):
-            self.turns.append(self.length)
+            self.turn_ends.append(self.length)
 
     def _append(self, piece: str) -> None:
         self.pieces.append(piece + "\0" * (-len(piece) % TOKEN_CHARS))
@@ -70,58 +70,58 @@ def _visible(part: object) -> str:
 
 
 def read_prompt(api: str, body: Json) -> Prompt:
-    """The prompt of a request, in the order in which OpenAI renders it.
+    """Read the prompt of a request, in the order in which OpenAI renders it.
 
     Raises:
-        RefusedError: It is missing or malformed.
+        RejectedError: The prompt is missing or malformed.
     """
     prompt = Prompt()
     for tool in get_array(body, "tools"):
-        prompt.add("tools", compact(tool))  # keys as received: OpenAI's cache minds their order too
-    if schema := asked_format(body):
+        prompt.add("tools", compact(tool))  # keys in the order received: it matters to OpenAI's cache
+    if schema := requested_format(body):
         prompt.add("schema", compact(schema))
     if isinstance(body.get("instructions"), str):
         prompt.add("system", body["instructions"])
     key = {"chat": "messages", "responses": "input"}.get(api, "prompt")
     if not body.get(key):
-        raise RefusedError(f"Missing required parameter: '{key}'.", key, "missing_required_parameter")
+        raise RejectedError(f"Missing required parameter: '{key}'.", key, "missing_required_parameter")
     for item in [body[key]] if isinstance(body[key], str) else get_array(body, key, of=(dict, str)):
         _add_item(prompt, {"role": "user", "content": item} if isinstance(item, str) else item)
     return prompt
 
 
 def _add_item(prompt: Prompt, item: Json) -> None:
-    kind, content = item.get("type"), item.get("content")
-    if kind == "function_call":
+    item_type, content = item.get("type"), item.get("content")
+    if item_type == "function_call":
         prompt.add("assistant", compact([item.get(name) for name in ("call_id", "name", "arguments")]))
-    elif kind == "function_call_output":
+    elif item_type == "function_call_output":
         output = item.get("output")
         prompt.add("tool", str(item.get("call_id")), *(output if isinstance(output, list) else [str(output)]))
-    elif kind in (None, "message"):
+    elif item_type in (None, "message"):
         named = [str(item[name]) for name in ("name", "tool_call_id") if item.get(name)]
         parts = content if isinstance(content, list) else [content] if content is not None else []
         calls = [compact(item["tool_calls"], sort=True)] if item.get("tool_calls") else []
         prompt.add(str(item.get("role")), *named, *parts, *calls)
-    elif kind != "reasoning":
-        prompt.add(str(kind), compact(item))
+    elif item_type != "reasoning":
+        prompt.add(str(item_type), compact(item))
 
 
 class PromptCache:
-    """Which prefixes were seen: digests with the time at which they expire; the oldest make room."""
+    """The cached prefixes, as digests with the time at which each expires."""
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
         self._expiry: dict[bytes, float] = {}
 
     def use(self, owner: str, model: str, body: Json, prompt: Prompt, now: float, cold: bool) -> tuple[int, int]:
-        """Look the prompt up, then store it. Returns ``cached_tokens`` and ``cache_write_tokens``."""
+        """Look up the prompt, then store it. Returns ``cached_tokens`` and ``cache_write_tokens``."""
         if _NEVER_CACHED.match(model):
             return 0, 0
         if by_breakpoint := has_breakpoints(model):
             ttl_s = _BREAKPOINT_TTL_S
             explicit = get_object(body, "prompt_cache_options").get("mode") == "explicit"
-            reads = sorted({*prompt.marks, *([] if explicit else prompt.turns)})[-_BREAKPOINTS_READ:]
-            writes = prompt.marks[-4:] if explicit else [*prompt.marks[-3:], *prompt.turns[-1:]]
+            reads = sorted({*prompt.marked_ends, *([] if explicit else prompt.turn_ends)})[-_MAX_BREAKPOINTS_READ:]
+            writes = prompt.marked_ends[-4:] if explicit else [*prompt.marked_ends[-3:], *prompt.turn_ends[-1:]]
         else:
             ttl_s = _EXTENDED_TTL_S if body.get("prompt_cache_retention") == "24h" else self._ttl_s
             step = STEP_TOKENS * TOKEN_CHARS
@@ -133,13 +133,13 @@ class PromptCache:
         cached = 0 if cold else max(live.intersection(reads), default=0)
         stored = [end for end in writes if end in digests]
         for end in (*stored, *([cached] if cached else [])):
-            self._expiry.pop(digests[end], None)  # to the end of the queue
+            self._expiry.pop(digests[end], None)  # moves the entry to the end of the queue
             self._expiry[digests[end]] = now + ttl_s
         written = max(0, max(stored, default=0) - cached) if by_breakpoint else 0
         return cached // TOKEN_CHARS, written // TOKEN_CHARS
 
     def shrink(self, max_entries: int) -> None:
-        """Let the oldest entries go until no more than so many are left."""
+        """Evict the oldest entries until at most ``max_entries`` are left."""
         while len(self._expiry) > max_entries:
             del self._expiry[next(iter(self._expiry))]
 
@@ -154,6 +154,6 @@ def _prefix_digests(namespace: str, prompt: Prompt, ends: Sequence[int]) -> Iter
 
 
 def has_breakpoints(model: str) -> bool:
-    """Whether the model caches up to breakpoints: from GPT-5.6 on."""
+    """Return True if the model caches up to breakpoints: GPT-5.6 and later."""
     version = re.match(r"gpt-(\d+)(?:\.(\d+))?", model)
     return version is not None and (int(version[1]), int(version[2] or 0)) >= (5, 6)

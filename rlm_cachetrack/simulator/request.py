@@ -1,4 +1,4 @@
-"""A request to the simulated endpoint: its JSON body read, what it is noted as, what was scripted for it."""
+"""A request to the simulated endpoint: its JSON body, its record for the tests, and the reply scripted for it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 __all__ = [
     "Json",
-    "RefusedError",
+    "RejectedError",
     "Reply",
     "SimulatedRequest",
-    "asked_format",
     "compact",
     "get_array",
     "get_object",
     "parse_body",
+    "requested_format",
 ]
 
 Json = dict[str, Any]
@@ -23,20 +23,20 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the next request gets, see :meth:`SimulatedEndpoint.script`. ``Reply()`` is an ordinary answer.
+    """The scripted reply to a request, see :meth:`SimulatedEndpoint.script`. ``Reply()`` is an ordinary response.
 
     Attributes:
         status: 400 or more sends OpenAI's error body with this status.
-        error: The error's message. With status 200 it makes an error body under HTTP 200.
-        param: The parameter that the error names; without a message it is called unknown.
+        error: The error's message. With status 200, the error body is sent under HTTP 200.
+        param: The parameter that the error names. Without ``error``, the message is that it is unknown.
         retry_after_s: Sent with an error as ``retry-after`` (whole seconds) and ``retry-after-ms``.
-        cut_after: The connection breaks after so many events of a stream; a plain body breaks in the middle.
-        error_after: An error event after so many events of a stream, which then ends.
+        cut_after: Close the connection after this many events of a stream; a plain body is cut in the middle.
+        error_after: Send an error event after this many events of a stream, and end the stream.
         tool_calls: Names of the functions to call.
-        text: The answer's text.
-        usage: False leaves the usage out.
-        cold: The request lands on a machine that has not seen the prefix: nothing is read from the cache.
-        delay_s: Wait so long before the first byte, in seconds, whatever ``latency`` says.
+        text: The text of the output.
+        usage: False omits the usage.
+        cold: Route the request to a machine whose cache lacks the prefix: nothing is read from the cache.
+        delay_s: Seconds to wait before the first byte, in addition to ``latency``.
     """
 
     status: int = 200
@@ -54,16 +54,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedRequest:
-    """A request, noted before the first byte of its answer leaves. It holds no text of the prompt.
+    """A request, recorded before the first byte of its response is sent. It holds no text of the prompt.
 
     Attributes:
-        api: ``chat``, ``responses``, ``completions``, ``embeddings``; ``unknown`` for another path.
-        model: The model served, a dated snapshot where one is known; ``""`` if refused before that.
-        status: HTTP status. A refused request has no tokens.
-        include_usage: ``stream_options.include_usage`` was asked for.
+        api: ``chat``, ``responses``, ``completions``, ``embeddings``; ``unknown`` for any other path.
+        model: The model that responded, as a dated snapshot if one is known; ``""`` if rejected before that.
+        status: HTTP status. A rejected request has no tokens.
+        include_usage: The request set ``stream_options.include_usage``.
         segment_tokens: Tokens of each segment of the prompt, in order; their sum is ``prompt_tokens``.
-        retry: How many times the SDK had tried before.
-        arrived_at: The endpoint's clock, in seconds.
+        retry: Number of earlier attempts by the SDK.
+        arrived_at: Time of arrival by the endpoint's clock, in seconds.
     """
 
     api: str
@@ -85,8 +85,8 @@ class SimulatedRequest:
     arrived_at: float = 0.0
 
 
-class RefusedError(Exception):
-    """A request that OpenAI would refuse; the message is the one its client gets."""
+class RejectedError(Exception):
+    """A request that OpenAI would reject; the message is sent to the client."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400):
         super().__init__(message)
@@ -94,49 +94,49 @@ class RefusedError(Exception):
 
 
 def parse_body(raw: bytes | None) -> Json:
-    """The body of a request, its numbers checked.
+    """Parse the JSON body of a request and check its numbers.
 
     Raises:
-        RefusedError: It is no JSON object, or a number is none.
+        RejectedError: The body is not a JSON object, or a number is invalid.
     """
     if raw is None:
-        raise RefusedError("The request needs a Content-Length header.", status=411)
+        raise RejectedError("The request needs a Content-Length header.", status=411)
     try:
         body = json.loads(raw)
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise RefusedError("We could not parse the JSON body of your request.")
+        raise RejectedError("We could not parse the JSON body of your request.")
     for key in ("n", "max_tokens", "max_completion_tokens", "max_output_tokens", "dimensions"):
         if body.get(key) is not None and not (isinstance(body[key], int) and body[key] > 0):
-            raise RefusedError(f"Invalid '{key}': expected a whole number above 0.", key, "invalid_value")
+            raise RejectedError(f"Invalid '{key}': expected a whole number above 0.", key, "invalid_value")
     return body
 
 
 def get_array(body: Json, key: str, of: tuple[type, ...] = (dict,)) -> list[Any]:
-    """The array of objects at a key, empty where there is none.
+    """Return the array of objects under a key; an empty one if the key is missing.
 
     Raises:
-        RefusedError: Something else is there.
+        RejectedError: The value is not such an array.
     """
     value = body.get(key) or []
     if not isinstance(value, list) or not all(isinstance(item, of) for item in value):
-        raise RefusedError(f"Invalid type for '{key}': expected an array of objects.", key, "invalid_type")
+        raise RejectedError(f"Invalid type for '{key}': expected an array of objects.", key, "invalid_type")
     return value
 
 
 def get_object(body: Json, key: str) -> Json:
-    """The object at a key, empty where there is none or something else."""
+    """Return the object under a key; an empty one if there is none."""
     value = body.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def asked_format(body: Json) -> Json | None:
-    """The JSON schema or mode that the answer has to fit; None where it is free text."""
-    asked = get_object(body, "response_format") or get_object(get_object(body, "text"), "format")
-    return asked if asked.get("type") in ("json_schema", "json_object") else None
+def requested_format(body: Json) -> Json | None:
+    """Return the JSON schema or mode that the output must fit; None for free text."""
+    requested = get_object(body, "response_format") or get_object(get_object(body, "text"), "format")
+    return requested if requested.get("type") in ("json_schema", "json_object") else None
 
 
 def compact(value: object, *, sort: bool = False) -> str:
-    """JSON without spaces."""
+    """Serialize to JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), sort_keys=sort)

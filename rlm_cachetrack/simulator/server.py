@@ -1,4 +1,4 @@
-"""The HTTP server under the simulated endpoint: loopback only, and it ends with all its threads."""
+"""The HTTP server of the simulated endpoint. It listens on loopback only and ends all its threads when stopped."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from .wire_format import Outcome
+from .wire_format import WireResponse
 
 __all__ = ["Serve", "Server"]
 
 _THREAD_NAME = "rlm-cachetrack-simulator"
-Serve = Callable[[str, str, Message, bytes | None], Outcome]  # method, path, headers, body (None: of unknown size)
+Serve = Callable[[str, str, Message, bytes | None], WireResponse]  # method, path, headers, body (None: unknown size)
 
 
 class Server(ThreadingHTTPServer):
-    """One thread a connection, each of them known, so that :meth:`stop` leaves none behind.
+    """A server with one thread per connection; :meth:`stop` ends all of them.
 
     Args:
-        serve: Answers a request. Called from the threads of the connections, like ``failed``.
-        failed: Gets what broke a connection, unless it is the connection's own end.
-        port: 0 takes a free one.
+        serve: Returns the response to a request. Called on the threads of the connections.
+        record_error: Receives an error that ended a connection, unless the client disconnected. Called on the same
+            threads.
+        port: The port to listen on; 0 picks a free one.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, serve: Serve, failed: Callable[[BaseException], None], port: int) -> None:
-        self.serve, self.failed = serve, failed
+    def __init__(self, serve: Serve, record_error: Callable[[BaseException], None], port: int) -> None:
+        self.serve, self.record_error = serve, record_error
         self.stopping = threading.Event()
         self._open: dict[socket.socket, threading.Thread] = {}
         self._open_lock = threading.Lock()
@@ -46,7 +47,7 @@ class Server(ThreadingHTTPServer):
         self._acceptor.start()
 
     def _accept(self) -> None:
-        self.serve_forever(poll_interval=0.02)  # so long stop() may wait for it
+        self.serve_forever(poll_interval=0.02)  # stop() may wait this long
 
     def stop(self) -> None:
         """Stop listening, close open connections, and wait up to 2 s for the threads to end."""
@@ -56,7 +57,7 @@ class Server(ThreadingHTTPServer):
         with self._open_lock:
             still_open = dict(self._open)
         for connection in still_open:
-            with suppress(OSError):  # its thread may have closed it meanwhile
+            with suppress(OSError):  # its thread may have closed it already
                 connection.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + 2.0
         for thread in (self._acceptor, *still_open.values()):
@@ -85,7 +86,7 @@ class Server(ThreadingHTTPServer):
         """Keep the error of a handler, unless the client just disconnected."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
-            self.failed(error)
+            self.record_error(error)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length", "")
         raw = self.rfile.read(int(length)) if length.isdigit() else None
         if raw is None and self.command == "POST":
-            self.close_connection = True  # a body of unknown size is left unread
+            self.close_connection = True  # a body of unknown size is not read
         try:
             self._send(self.server.serve(self.command, self.path, self.headers, raw))
         except ConnectionError:
@@ -109,25 +110,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = _handle  # noqa: N815 - the names that http.server looks for
 
-    def _send(self, outcome: Outcome) -> None:
-        self._wait(outcome.wait_s)
-        self.send_response(outcome.status)
-        for name, value in outcome.headers.items():
+    def _send(self, response: WireResponse) -> None:
+        self._wait(response.wait_s)
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("x-request-id", outcome.request_id)
-        self.send_header("openai-processing-ms", str(round(outcome.wait_s * 1000)))
-        cut = outcome.cut_after
-        if outcome.events is None:
+        self.send_header("x-request-id", response.request_id)
+        self.send_header("openai-processing-ms", str(round(response.wait_s * 1000)))
+        cut = response.cut_after
+        if response.events is None:
             self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(outcome.body)))
+            self.send_header("content-length", str(len(response.body)))
             self.end_headers()
-            self.wfile.write(outcome.body if cut is None else outcome.body[: len(outcome.body) // 2])
+            self.wfile.write(response.body if cut is None else response.body[: len(response.body) // 2])
         else:
             self.send_header("content-type", "text/event-stream; charset=utf-8")
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            for number, event in enumerate(outcome.events[:cut]):
-                self._wait(outcome.gap_s if number else 0.0)
+            for index, event in enumerate(response.events[:cut]):
+                self._wait(response.gap_s if index else 0.0)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
             if cut is None:
                 self.wfile.write(b"0\r\n\r\n")
@@ -136,4 +137,4 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0 and self.server.stopping.wait(seconds):
-            raise ConnectionAbortedError("the endpoint closes")
+            raise ConnectionAbortedError("the endpoint is closing")

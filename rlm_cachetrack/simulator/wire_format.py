@@ -1,4 +1,4 @@
-"""What goes over the wire: answers, usage and errors as OpenAI's bodies and events of a stream."""
+"""The wire format: outputs, usage and errors as OpenAI's bodies and stream events."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .model_output import Answer, new_id
+from .model_output import ModelOutput, new_id
 from .prompt import TOKEN_CHARS
-from .request import Json, RefusedError, SimulatedRequest, compact, get_array
+from .request import Json, RejectedError, SimulatedRequest, compact, get_array
 
-__all__ = ["PIECE_TOKENS", "Outcome", "embed", "error_body", "render", "report_usage", "sse"]
+__all__ = ["PIECE_TOKENS", "WireResponse", "embed", "error_body", "render", "report_usage", "sse"]
 
-PIECE_TOKENS = 4  # tokens of the answer in one event of a stream
+PIECE_TOKENS = 4  # tokens of the output in one stream event
 _ERRORS = {  # status: type, code, message
     400: ("invalid_request_error", None, "Invalid request."),
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
@@ -27,8 +27,8 @@ _SERVER_ERROR = ("server_error", None, "The server had an error while processing
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What goes over the wire: a body, or the events of a stream."""
+class WireResponse:
+    """An HTTP response: a body, or the events of a stream, with the delays in seconds before and between them."""
 
     request_id: str
     status: int = 200
@@ -40,47 +40,47 @@ class Outcome:
     cut_after: int | None = None
 
 
-def render(known: SimulatedRequest, body: Json, answers: list[Answer], usage: Json | None) -> Outcome:
-    """A body, or the events of a stream where one was asked for."""
-    prefix = {"chat": "chatcmpl-", "responses": "resp_"}.get(known.api, "cmpl-")
-    head: Json = {"id": new_id(prefix), "model": known.model, "service_tier": known.service_tier}
-    if known.api == "responses":
-        document = _response(answers[0], head, body, usage)
+def render(request: SimulatedRequest, body: Json, outputs: list[ModelOutput], usage: Json | None) -> WireResponse:
+    """Render the outputs as a body, or as stream events if the request asked for a stream."""
+    prefix = {"chat": "chatcmpl-", "responses": "resp_"}.get(request.api, "cmpl-")
+    head: Json = {"id": new_id(prefix), "model": request.model, "service_tier": request.service_tier}
+    if request.api == "responses":
+        document = _response(outputs[0], head, body, usage)
         events = _response_events(document)
     else:
         head["created"] = int(time.time())
-        document = {**head, **_completion(known.api, answers), **({"usage": usage} if usage else {})}
-        events = _completion_events(known, answers, head, usage)
-    if known.stream:
-        return Outcome(known.request_id, events=list(events))
-    return Outcome(known.request_id, body=compact(document).encode())
+        document = {**head, **_completion(request.api, outputs), **({"usage": usage} if usage else {})}
+        events = _completion_events(request, outputs, head, usage)
+    if request.stream:
+        return WireResponse(request.request_id, events=list(events))
+    return WireResponse(request.request_id, body=compact(document).encode())
 
 
-def report_usage(known: SimulatedRequest) -> Json:
-    """The usage as the API of the request names its fields."""
-    read = {"cached_tokens": known.cached_tokens, "cache_write_tokens": known.cache_write_tokens}
-    thought = {"reasoning_tokens": known.reasoning_tokens}
-    asked, said = known.prompt_tokens, known.completion_tokens
-    if known.api == "responses":
-        details = {"input_tokens_details": read, "output_tokens_details": thought}
-        return {"input_tokens": asked, "output_tokens": said, "total_tokens": asked + said, **details}
-    usage: Json = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
-    if known.api == "chat":  # the old completions have no details at OpenAI either
+def report_usage(request: SimulatedRequest) -> Json:
+    """Return the usage with the field names of the request's API."""
+    read = {"cached_tokens": request.cached_tokens, "cache_write_tokens": request.cache_write_tokens}
+    reasoning = {"reasoning_tokens": request.reasoning_tokens}
+    prompt, completion = request.prompt_tokens, request.completion_tokens
+    if request.api == "responses":
+        details = {"input_tokens_details": read, "output_tokens_details": reasoning}
+        return {"input_tokens": prompt, "output_tokens": completion, "total_tokens": prompt + completion, **details}
+    usage: Json = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    if request.api == "chat":  # OpenAI's legacy completions have no details either
         predicted = {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
         usage["prompt_tokens_details"] = {**read, "audio_tokens": 0}
-        usage["completion_tokens_details"] = {**thought, "audio_tokens": 0, **predicted}
+        usage["completion_tokens_details"] = {**reasoning, "audio_tokens": 0, **predicted}
     return usage
 
 
-def _completion(api: str, answers: list[Answer]) -> Json:
+def _completion(api: str, outputs: list[ModelOutput]) -> Json:
     choices = []
-    for index, answer in enumerate(answers):
-        said: Json = {"text": answer.text}
+    for index, output in enumerate(outputs):
+        content: Json = {"text": output.text}
         if api == "chat":
-            said = {"message": {"role": "assistant", "content": answer.text or None, "refusal": None}}
-            if answer.calls:
-                said["message"]["tool_calls"] = [_chat_call(*call) for call in answer.calls]
-        choices.append({"index": index, **said, "logprobs": None, "finish_reason": answer.finish_reason})
+            content = {"message": {"role": "assistant", "content": output.text or None, "refusal": None}}
+            if output.calls:
+                content["message"]["tool_calls"] = [_chat_call(*call) for call in output.calls]
+        choices.append({"index": index, **content, "logprobs": None, "finish_reason": output.finish_reason})
     return {"object": "chat.completion" if api == "chat" else "text_completion", "choices": choices}
 
 
@@ -89,44 +89,44 @@ def _chat_call(call_id: str, name: str, arguments: str) -> Json:
 
 
 def _completion_events(
-    known: SimulatedRequest, answers: list[Answer], head: Json, usage: Json | None
+    request: SimulatedRequest, outputs: list[ModelOutput], head: Json, usage: Json | None
 ) -> Iterator[bytes]:
-    def chunk(index: int, said: Json, finish_reason: str | None = None) -> bytes:
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": finish_reason}
+    def chunk(index: int, content: Json, finish_reason: str | None = None) -> bytes:
+        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
         return sse({**head, "choices": [choice], **no_usage})
 
-    # Asked for usage, every chunk but the last says null; not asked, the key is missing.
+    # If usage was requested, it is null in every chunk but the last; otherwise the key is missing.
     # Source: ChatCompletionStreamOptionsParam of openai 3.54 and streams recorded from api.openai.com.
-    no_usage = {"usage": None} if known.include_usage else {}
-    chat = known.api == "chat"
+    no_usage = {"usage": None} if request.include_usage else {}
+    chat = request.api == "chat"
     head = {**head, "object": "chat.completion.chunk" if chat else "text_completion"}
-    for index, answer in enumerate(answers):
+    for index, output in enumerate(outputs):
         if chat:
-            opening = {"role": "assistant", "content": None if answer.calls else "", "refusal": None}
+            opening = {"role": "assistant", "content": None if output.calls else "", "refusal": None}
             yield chunk(index, {"delta": opening})
-        for piece in _pieces(answer.text):
+        for piece in _pieces(output.text):
             yield chunk(index, {"delta": {"content": piece}} if chat else {"text": piece})
-        for number, (call_id, name, arguments) in enumerate(answer.calls):
+        for number, (call_id, name, arguments) in enumerate(output.calls):
             yield chunk(index, {"delta": {"tool_calls": [{"index": number, **_chat_call(call_id, name, "")}]}})
             for piece in _pieces(arguments):
                 call = {"index": number, "function": {"arguments": piece}}
                 yield chunk(index, {"delta": {"tool_calls": [call]}})
-        yield chunk(index, {"delta": {}} if chat else {"text": ""}, answer.finish_reason)
-    if usage is not None and known.include_usage:
+        yield chunk(index, {"delta": {}} if chat else {"text": ""}, output.finish_reason)
+    if usage is not None and request.include_usage:
         yield sse({**head, "choices": [], "usage": usage})
     yield b"data: [DONE]\n\n"
 
 
-_ECHOED: Json = {  # parameters that a response repeats, with what OpenAI fills in
+_ECHOED: Json = {  # request parameters that a response repeats, with OpenAI's defaults
     **dict.fromkeys(("instructions", "max_output_tokens", "previous_response_id", "prompt_cache_key", "user")),
     **{"metadata": {}, "parallel_tool_calls": True, "reasoning": {"effort": None, "summary": None}},
     **{"temperature": 1.0, "top_p": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto"},
 }
 
 
-def _response(answer: Answer, head: Json, body: Json, usage: Json | None) -> Json:
-    status = "completed" if answer.complete else "incomplete"
-    content = [{"type": "output_text", "annotations": [], "logprobs": [], "text": answer.text}]
+def _response(output: ModelOutput, head: Json, body: Json, usage: Json | None) -> Json:
+    status = "completed" if output.is_complete else "incomplete"
+    content = [{"type": "output_text", "annotations": [], "logprobs": [], "text": output.text}]
     items: list[Json] = [
         {
             "id": new_id("fc_"),
@@ -135,14 +135,14 @@ def _response(answer: Answer, head: Json, body: Json, usage: Json | None) -> Jso
             "name": name,
             "arguments": arguments,
         }
-        for call_id, name, arguments in answer.calls
+        for call_id, name, arguments in output.calls
     ]
     message = {"id": new_id("msg_"), "type": "message", "role": "assistant", "content": content}
     return {
         **{key: default if body.get(key) is None else body[key] for key, default in _ECHOED.items()},
         **{**head, "object": "response", "created_at": int(time.time()), "status": status, "error": None},
         **{"background": False, "store": False, "truncation": "disabled"},
-        "incomplete_details": None if answer.complete else {"reason": "max_output_tokens"},
+        "incomplete_details": None if output.is_complete else {"reason": "max_output_tokens"},
         "tools": [{"strict": True, **tool} for tool in get_array(body, "tools")],
         "output": [{**item, "status": status} for item in items or [message]],
         "usage": usage,
@@ -152,10 +152,10 @@ def _response(answer: Answer, head: Json, body: Json, usage: Json | None) -> Jso
 def _response_events(response: Json) -> Iterator[bytes]:
     number = -1
 
-    def event(kind: str, **fields: object) -> bytes:
+    def event(event_type: str, **fields: object) -> bytes:
         nonlocal number
         number += 1
-        return sse({"type": kind, "sequence_number": number, **fields}, kind)
+        return sse({"type": event_type, "sequence_number": number, **fields}, event_type)
 
     begun = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
     yield event("response.created", response=begun)
@@ -183,15 +183,15 @@ def _response_events(response: Json) -> Iterator[bytes]:
 
 
 def embed(body: Json, model: str, seed: int) -> tuple[Json, int]:
-    """An embeddings body and its ``prompt_tokens``; the vectors follow from the seed and the input.
+    """Return an embeddings body and its ``prompt_tokens``. The seed and the input determine the vectors.
 
     Raises:
-        RefusedError: There is no input.
+        RejectedError: The input is missing or invalid.
     """
     given = body.get("input")
     inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
     if not all(isinstance(item, (str, list)) and item for item in inputs):
-        raise RefusedError("Missing or invalid parameter: 'input'.", "input")
+        raise RejectedError("Missing or invalid parameter: 'input'.", "input")
     size = body.get("dimensions") or (3072 if "large" in model else 1536)
     data, tokens = [], 0
     for index, item in enumerate(inputs):
@@ -206,15 +206,15 @@ def embed(body: Json, model: str, seed: int) -> tuple[Json, int]:
 
 
 def error_body(status: int, message: str | None, param: str | None = None, code: str | None = None) -> Json:
-    """OpenAI's error body; without a message it is the usual one of the status."""
-    kind, usual_code, usual_message = _ERRORS.get(status, _SERVER_ERROR)
+    """Return OpenAI's error body; without a message, the usual one of the status."""
+    error_type, usual_code, usual_message = _ERRORS.get(status, _SERVER_ERROR)
     if message is None:
         message, code = usual_message, usual_code
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
 def sse(data: Json, event: str | None = None) -> bytes:
-    """One server-sent event."""
+    """Encode one server-sent event."""
     return (f"event: {event}\n" if event else "").encode() + b"data: " + compact(data).encode() + b"\n\n"
 
 

@@ -81,7 +81,7 @@ class Live:
             if asking.done():
                 marker = asking.result()
             else:
-                error = f"it has said nothing for {_SILENT_S:.0f} seconds"
+                error = f"no response for {_SILENT_S:.0f} seconds"
         except CacheTrackError as exc:
             error = str(exc)
         except Exception as exc:

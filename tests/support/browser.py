@@ -1,11 +1,13 @@
-"""The system's Chromium, driven by Playwright; none is downloaded."""
+"""The system's Chromium, driven by Playwright, which downloads none."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +18,13 @@ _CHOSEN = os.environ.get("RLM_CACHETRACK_TEST_CHROMIUM")
 
 
 def executable() -> str | None:
-    """Where it is, None where there is none."""
+    """Return the path of the browser; None if there is none."""
     return _CHOSEN or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; skips the test with the reason where there is none."""
+    """Start a browser; skip the test with the reason if there is none."""
     path = executable()
     if path is None:
         pytest.skip(f"no Chromium on this machine: none of {', '.join(_NAMES)} is on the PATH")
@@ -34,3 +36,37 @@ def chromium() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+def collect_problems(page: Any) -> list[str]:
+    """Return the list to which the page's errors, error messages and dialogs are added as they occur."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("dialog", lambda dialog: problems.append(f"a dialog: {dialog.message}"))
+    return problems
+
+
+def machine_load() -> float:
+    """Return how many processes want to run per core, at least 1. Time limits are multiplied by it."""
+    waiting = os.getloadavg()[0]
+    with suppress(OSError):  # the average over a minute follows a burst late; macOS has only the average
+        waiting = max(waiting, float(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+    return max(1.0, waiting / (os.cpu_count() or 1))
+
+
+def wait_until(page: Any, condition: str, timeout_s: float = 20.0) -> None:
+    """Wait until a JavaScript condition holds. Playwright's own function for it is forbidden by the page's policy."""
+    timeout_s *= machine_load()
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {condition}"
+        page.wait_for_timeout(20)
+
+
+def open_page(page: Any, url: str) -> None:
+    """Open a page of the dashboard and wait until its charts are drawn."""
+    page.goto(url)
+    charts = page.locator("figure.chart").count()
+    if charts:
+        wait_until(page, f"document.querySelectorAll('.plot .main-svg').length >= {charts}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from typer.testing import CliRunner, Result
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, __version__
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.fingerprint.secret_key import installation_key
-from tests.conftest import _database
 
 MORNING = datetime(2026, 1, 10, 9, 0, 0, 250_000, tzinfo=UTC)
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
@@ -80,13 +77,10 @@ def store_runs(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def stored(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The runs of ``store_runs``, to be read only: one database for all tests of this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with contextlib.contextmanager(_database)(server_url, template) as url:
-            store_runs(url)
-            yield url
+def stored(module_db_url: str) -> str:
+    """The runs of ``store_runs``, to be read only."""
+    store_runs(module_db_url)
+    return module_db_url
 
 
 @pytest.fixture

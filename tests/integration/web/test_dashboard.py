@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import re
@@ -23,7 +22,6 @@ from typer.testing import CliRunner
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.formatting.text import usd
-from tests.conftest import _database
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed, store_runs
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -59,12 +57,9 @@ def api(address: str, path: str, **query: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def stored(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with contextlib.contextmanager(_database)(server_url, template) as url:
-            store_runs(url)
-            yield url
+def stored(module_db_url: str) -> str:
+    store_runs(module_db_url)
+    return module_db_url
 
 
 @pytest.fixture(scope="module")

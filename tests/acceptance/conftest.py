@@ -1,0 +1,40 @@
+"""A browser, and a dashboard over stored runs for it to open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.browser import chromium, collect_problems
+from tests.support.web import served, store_runs
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def stored(module_db_url: str) -> str:
+    """The address of a database with the runs of :func:`.store_runs`."""
+    store_runs(module_db_url)
+    return module_db_url
+
+
+@pytest.fixture(scope="module")
+def address(stored: str) -> Iterator[str]:
+    """The address of a dashboard over ``stored``."""
+    with served(stored) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """An empty page; its errors, error messages and dialogs are collected in ``page.problems``."""
+    with contextlib.closing(browser.new_page()) as page:
+        page.problems = collect_problems(page)
+        yield page

@@ -1,0 +1,184 @@
+"""The dashboard in a real browser while things change: new calls without a reload, and a database that goes away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import psycopg
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.store import migrations
+from rlm_cachetrack.store.embedded import server as embedded
+from tests.support.browser import machine_load, open_page, wait_until
+from tests.support.web import record, served, store_runs
+
+pytest.importorskip("fastapi", reason="the dashboard needs its extra")
+
+
+def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address: str, stored: str) -> None:
+    run = datetime.now(UTC)
+    with TimescaleDBClient(stored) as db:
+        db.record_llm_interaction(record("seen-live", run, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        open_page(page, f"{address}/run?{urlencode({'query_id': 'seen-live', 'run_id': run.isoformat()})}")
+        page.evaluate("window.stayed = true")
+        page.locator(".scroll").last.focus()
+        db.record_llm_interaction(record("seen-live", run, 1, prompt_tokens=300, cached_tokens=200))
+        db.flush()
+        both = "document.querySelectorAll('#calls tbody tr').length === 2"
+        wait_until(page, f"{both} && document.querySelector('dl.cards data').value === '0.5'", 2.0)  # 200 of 400
+        assert page.evaluate("window.stayed")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Calls"
+        drawn = "Array.from(document.querySelector('[data-figure=evolution]').data[0].y).length"
+        wait_until(page, f"{drawn} === 2", 2.0)
+        db.delete(query_id="seen-live")
+    assert page.problems == []
+
+
+def test_more_pages_than_a_browser_has_connections_are_live(browser: Any, address: str, stored: str) -> None:
+    """Browsers allow six connections to a server; a stream of events for each page would hold them all."""
+    run = datetime.now(UTC)
+    path = f"{address}/run?{urlencode({'query_id': 'many-pages', 'run_id': run.isoformat()})}"
+    with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
+        db.record_llm_interaction(record("many-pages", run, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        pages = [context.new_page() for _ in range(9)]
+        for page in pages:
+            page.goto(path, timeout=10_000 * machine_load())
+        for number in (2, 3):  # also when the page that came first is closed
+            db.record_llm_interaction(record("many-pages", run, number, prompt_tokens=100, cached_tokens=0))
+            db.flush()
+            for page in pages:
+                wait_until(page, f"document.querySelectorAll('#calls tbody tr').length === {number}", 8.0)
+            pages.pop(0).close()
+        db.delete(query_id="many-pages")
+
+
+def test_news_is_seen_in_two_seconds_by_five_tabs_of_a_slow_database(browser: Any, db_url: str) -> None:
+    """Each tab's query takes 0.4 s, as at a million calls: an answer from memory must not outlive the news."""
+    with psycopg.connect(db_url, autocommit=True) as connection:
+        if migrations.detect(connection).timescale:
+            pytest.skip("the suite itself runs on TimescaleDB, whose hours are no view that can be made slow")
+        connection.execute("ALTER VIEW cache_usage_hourly RENAME TO quick")
+        connection.execute("CREATE VIEW cache_usage_hourly AS SELECT h.* FROM quick AS h, pg_sleep(0.4)")
+    paths = ("/", "/?range=24h", "/?range=30d", "/models", "/?range=all&model=tuned")
+    with TimescaleDBClient(db_url) as db, served(db_url) as address:
+        db.record_llm_interaction(record("tabs", datetime.now(UTC), prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        with contextlib.closing(browser.new_context()) as context:
+            pages = [context.new_page() for _ in paths]
+            for page, path in zip(pages, paths, strict=True):
+                page.goto(address + path)
+                assert page.evaluate("document.visibilityState") == "visible"
+            took = []
+            for number in range(2, 7):
+                db.record_llm_interaction(record("tabs", datetime.now(UTC), prompt_tokens=100, cached_tokens=0))
+                db.flush()
+                begun = time.monotonic()
+                calls = "Array.from(document.querySelectorAll('#content data'), one => one.value)"
+                for page in pages:
+                    wait_until(page, f"{calls}.includes('{number}')")
+                took.append((time.monotonic() - begun) / machine_load())
+            # The first may wait for the browser, which draws five pages at once.
+            assert sorted(took)[-2] < 2.0, took
+
+
+def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str, stored: str) -> None:
+    run = datetime.now(UTC)
+    with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
+        context.add_init_script("delete window.SharedWorker")
+        db.record_llm_interaction(record("no-worker", run, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        page = context.new_page()
+        page.goto(f"{address}/run?{urlencode({'query_id': 'no-worker', 'run_id': run.isoformat()})}")
+        assert page.evaluate("window.SharedWorker") is None
+        db.record_llm_interaction(record("no-worker", run, 1, prompt_tokens=100, cached_tokens=0))
+        db.flush()
+        wait_until(page, "document.querySelectorAll('#calls tbody tr').length === 2", 8.0)
+        db.delete(query_id="no-worker")
+
+
+@pytest.fixture(scope="module")
+def server_folder() -> Iterator[Path]:
+    """The data directory of a PostgreSQL server that a test may stop; it has the runs of ``store_runs``."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-web-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RLM_CACHETRACK_STATE_DIR", str(folder / "state"))
+            store_runs(embedded.ensure_running(folder))
+        yield folder
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def postmaster(folder: Path) -> int:
+    return int(next(folder.glob("postgres-*/**/postmaster.pid")).read_text().split()[0])
+
+
+def kill(folder: Path) -> None:
+    """Kill the server with SIGKILL, as the system does when memory runs out."""
+    os.kill(postmaster(folder), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [embedded.stop, kill], ids=["stopped", "killed"])
+def test_the_page_says_that_the_database_is_gone_and_recovers(
+    end: Callable[[Path], object], page: Any, browser: Any, server_folder: Path
+) -> None:
+    url = embedded.ensure_running(server_folder)
+    with served(url) as address:
+        open_page(page, address + "/?range=24h")
+        shown = page.inner_text("dl.cards")
+        end(server_folder)
+        wait_until(page, "document.getElementById('notice').textContent.includes('does not answer')")
+        assert page.inner_text("dl.cards") == shown
+        with contextlib.closing(browser.new_page()) as other:
+            other.goto(address + "/models")
+            assert "The database does not answer" in other.inner_text("h1")
+            assert embedded.ensure_running(server_folder) == url
+            wait_until(page, "document.getElementById('notice').textContent === ''")
+            other.wait_for_selector("text=By model, most prompt tokens first")
+        query_id = f"after-{end.__name__}"
+        assert query_id not in page.inner_text("body")
+        with TimescaleDBClient(url) as db:
+            db.record_llm_interaction(record(query_id, datetime.now(UTC), prompt_tokens=1, cached_tokens=0))
+        wait_until(page, f"document.body.innerText.includes('{query_id}')")
+
+
+def test_the_page_says_that_the_database_hangs_and_recovers(page: Any, server_folder: Path) -> None:
+    """A machine that hangs, or a network that drops every packet, gives neither a response nor an error."""
+    stopped: list[int] = []
+    url = embedded.ensure_running(server_folder)
+    try:
+        with served(url) as address, psycopg.connect(url, autocommit=True) as connection:
+            open_page(page, address + "/?range=24h")
+            shown = page.inner_text("dl.cards")
+            query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            stopped = [pid for (pid,) in connection.execute(query)]
+            stopped.append(postmaster(server_folder))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            wait_until(page, "document.getElementById('notice').textContent.includes('no response for 5 seconds')")
+            assert page.inner_text("dl.cards") == shown
+            resume(stopped)
+            wait_until(page, "document.getElementById('notice').textContent === ''")
+    finally:
+        resume(stopped)
+
+
+def resume(stopped: list[int]) -> None:
+    while stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped.pop(), signal.SIGCONT)
