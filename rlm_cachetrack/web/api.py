@@ -1,94 +1,128 @@
-"""``/api/…``: the numbers of the pages as JSON, described by OpenAPI."""
+"""The JSON API under ``/api``: the numbers of the pages, described by OpenAPI."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, create_model
 
-from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, usage_views
+from rlm_cachetrack.analytics import results as tables
+from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.analytics.explain import report as explain
-from rlm_cachetrack.formatting import tables
 
 from .cached_queries import CachedQueries
 
-__all__ = ["VERSION", "moment", "router", "span_of"]
+__all__ = ["VERSION", "After", "Api", "Days", "Limit", "Model", "QueryId", "RunId", "UsageFilters", "parse_moment"]
 
 VERSION = "1"
 
-_made: dict[type, type[BaseModel]] = {}
-
-
-def _model(row: type) -> type[BaseModel]:
-    """A TypedDict of ours as a pydantic model; pydantic does not take those of Python 3.11 itself."""
-    if row not in _made:
-        fields: dict[str, Any] = {name: (_type(hint), ...) for name, hint in get_type_hints(row).items()}
-        made: Any = create_model(row.__name__, __doc__=row.__doc__, **fields)
-        _made[row] = made
-    return _made[row]
-
-
-def _type(hint: Any) -> Any:
-    if get_origin(hint) in (list, tables.Table) and hasattr(get_args(hint)[0], "__total__"):
-        return list[_model(get_args(hint)[0])]  # type: ignore[misc]
-    return _model(hint) if hasattr(hint, "__total__") else hint
-
-
-Range = Annotated[str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}.")]
 Since = Annotated[str | None, Query(description="From this moment on, rounded to whole hours or minutes.")]
 Until = Annotated[str | None, Query(description="Before this moment.")]
+Range = Annotated[str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}.")]
 Model = Annotated[str | None, Query(description="Only this model.")]
 Provider = Annotated[str | None, Query(description="Only this provider.")]
-QueryId = Annotated[str, Query(description="As the runs list it.")]
-RunId = Annotated[str, Query(description="ISO 8601 with an offset, as the runs list it.")]
-After = Annotated[str | None, Query(description="`next` of the page before.")]
+QueryId = Annotated[str, Query(description="As listed by the runs.")]
+RunId = Annotated[str, Query(description="ISO 8601 with an offset, as listed by the runs.")]
+After = Annotated[str | None, Query(description="`next` of the previous page.")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Days = Annotated[int, Query(ge=1, le=366)]
 
 
-def moment(text: str, name: str) -> datetime:
-    """A moment of a query string; UTC where it has no offset."""
+def parse_moment(text: str, name: str) -> datetime:
+    """Parse a moment of a query string; without an offset it is UTC.
+
+    Raises:
+        HTTPException: The text is not a date and time (status 400).
+    """
     try:
-        # A plus that was not escaped is a blank by now.
+        # An unescaped plus sign arrives as a space.
         value = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text.strip())
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except (ValueError, OverflowError):
         raise HTTPException(400, f"{name}: expected a date and time such as 2026-01-31T12:00:00Z") from None
 
 
-def span_of(name: str, since: str | None, until: str | None) -> usage_views.Span:
-    """The range that a query string names."""
-    return usage_views.span(name, moment(since, "since") if since else None, moment(until, "until") if until else None)
+def parse_run(query_id: str, run_id: str) -> tuple[str, datetime]:
+    """Parse the key of a run in a query string.
+
+    Raises:
+        HTTPException: The run's id is not a date and time (status 400).
+    """
+    return query_id.replace("\0", ""), parse_moment(run_id, "run_id")
 
 
-def router(queries: CachedQueries) -> APIRouter:
-    """The routes."""
-    api = APIRouter(prefix="/api", tags=["numbers"])
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    """The filters of a usage page, as given in its query string."""
 
-    @api.get("/usage", response_model=_model(usage_views.Usage), summary="What was used, over time and by model")
-    def usage(
-        name: Range = "7d", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
-    ) -> Any:
-        return queries.usage(span_of(name, since, until), model or None, provider or None)
+    range: str
+    since: str
+    until: str
+    model: str
+    provider: str
 
-    @api.get(
-        "/savings",
-        response_model=list[_model(TokenCacheOptimization)],  # type: ignore[misc]
-        summary="The runs in which the cache saved most",
-    )
-    def savings(limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
-        return queries.top_savings(limit)
+    def usage(self, queries: CachedQueries) -> usage_views.Usage:
+        """Query the usage that the filters select. Blocks."""
+        since = parse_moment(self.since, "since") if self.since else None
+        until = parse_moment(self.until, "until") if self.until else None
+        return queries.usage(usage_views.span(self.range, since, until), self.model or None, self.provider or None)
 
-    @api.get("/runs", response_model=_model(usage_views.RunsPage), summary="The list of runs, a page at a time")
+
+def _filters(
+    name: Range = "7d", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
+) -> _Filters:
+    return _Filters(name, since or "", until or "", model or "", provider or "")
+
+
+UsageFilters = Annotated[_Filters, Depends(_filters)]
+
+
+class Api:
+    """The endpoints of the JSON API. Each blocks for its query."""
+
+    def __init__(self, queries: CachedQueries) -> None:
+        self._queries = queries
+
+    def router(self) -> APIRouter:
+        """Return the routes; the docstrings of the endpoints describe them in OpenAPI."""
+        savings, explanation = analytics.TokenCacheOptimization, explain.CacheExplanation
+        router = APIRouter(prefix="/api", tags=["numbers"])
+        for path, endpoint, response in (
+            ("/usage", self.usage, _model(usage_views.Usage)),
+            ("/savings", self.savings, list[_model(savings)]),  # type: ignore[misc]
+            ("/runs", self.runs, _model(usage_views.RunsPage)),
+            ("/run", self.run, dict[str, Any]),
+            ("/run/calls", self.calls, _model(usage_views.CallsPage)),
+            ("/run/explain", self.explanation, _model(explanation)),
+            ("/forecast", self.forecast, dict[str, Any]),
+            ("/health", self.health, dict[str, Any]),
+        ):
+            router.add_api_route(path, endpoint, response_model=response, summary=str(endpoint.__doc__).rstrip("."))
+        return router
+
+    def usage(self, filters: UsageFilters) -> Any:
+        """Usage over time and by model."""
+        return filters.usage(self._queries)
+
+    def savings(self, limit: Limit = 25) -> Any:
+        """The runs in which the cache saved most."""
+        return self._queries.top_savings(limit)
+
     def runs(
+        self,
         search: str | None = None,
         status: Annotated[str | None, Query(description="Only runs of this `state`.")] = None,
         sort: Annotated[str, Query(description=f"One of {', '.join(usage_views.SORTS)}.")] = "start",
         order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
         after: After = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        limit: Limit = 50,
     ) -> Any:
-        return queries.runs(
+        """The list of runs, one page at a time."""
+        return self._queries.runs(
             search=search or None,
             state=status or None,
             sort=sort,
@@ -97,38 +131,53 @@ def router(queries: CachedQueries) -> APIRouter:
             limit=limit,
         )
 
-    @api.get("/run", summary="One run: when and how it ended, its totals, and its iterations")
-    def run(query_id: QueryId, run_id: RunId) -> dict[str, Any]:
-        found = queries.run(query_id.replace("\0", ""), moment(run_id, "run_id"))
+    def run(self, query_id: QueryId, run_id: RunId) -> Any:
+        """One run: its status, totals and iterations."""
+        found = self._queries.run(*parse_run(query_id, run_id))
         if found is None:
             raise HTTPException(404, "no such run is stored")
         return found
 
-    @api.get("/run/calls", response_model=_model(usage_views.CallsPage), summary="The calls of one run, page by page")
-    def calls(
-        query_id: QueryId, run_id: RunId, after: After = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-    ) -> Any:
-        return queries.calls(query_id.replace("\0", ""), moment(run_id, "run_id"), after or None, limit)
+    def calls(self, query_id: QueryId, run_id: RunId, after: After = None, limit: Limit = 100) -> Any:
+        """The calls of one run, one page at a time."""
+        return self._queries.calls(*parse_run(query_id, run_id), after or None, limit)
 
-    @api.get("/run/explain", response_model=_model(explain.CacheExplanation), summary="Why the calls of one run missed")
-    def explained(
+    def explanation(
+        self,
         query_id: QueryId,
         run_id: RunId,
-        limit: Annotated[int, Query(ge=1, le=10_000, description="Only so many calls, the newest.")] = 2_000,
+        limit: Annotated[int, Query(ge=1, le=10_000, description="Only this many calls, the newest.")] = 2_000,
     ) -> Any:
-        query_id, key = query_id.replace("\0", ""), moment(run_id, "run_id")
-        run = queries.run(query_id, key)
-        found = None if run is None else queries.explanation(query_id, key, run["summary"], limit)
+        """The cache misses of one run, and the reasons."""
+        key = parse_run(query_id, run_id)
+        run = self._queries.run(*key)
+        found = None if run is None else self._queries.explanation(*key, run["summary"], limit)
         if found is None:
             raise HTTPException(404, "no such run is stored, or it has no calls")
         return found
 
-    @api.get("/forecast", summary="What the next days will cost, and how budgets stand")
-    def forecast(days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = None) -> dict[str, Any]:
-        return queries.forecast(days, model or None)
+    def forecast(self, days: Days = 30, model: Model = None) -> Any:
+        """The cost of the next days, and the state of each budget."""
+        return self._queries.forecast(days, model or None)
 
-    @api.get("/health", summary="What is connected, and what waits to be stored on this machine")
-    def health() -> dict[str, Any]:
-        return queries.health()
+    def health(self) -> Any:
+        """What is connected, and what waits on this machine to be stored."""
+        return self._queries.health()
 
-    return api
+
+_models: dict[type, type[BaseModel]] = {}
+
+
+def _model(row: type) -> type[BaseModel]:
+    """Return the pydantic model of a TypedDict. Pydantic itself does not accept those of Python 3.11."""
+    if row not in _models:
+        fields: dict[str, Any] = {name: (_field_type(hint), ...) for name, hint in get_type_hints(row).items()}
+        made: Any = create_model(row.__name__, __doc__=row.__doc__, **fields)
+        _models[row] = made
+    return _models[row]
+
+
+def _field_type(hint: Any) -> Any:
+    if get_origin(hint) in (list, tables.Table) and hasattr(get_args(hint)[0], "__total__"):
+        return list[_model(get_args(hint)[0])]  # type: ignore[misc]
+    return _model(hint) if hasattr(hint, "__total__") else hint

@@ -1,4 +1,4 @@
-"""The ASGI application: who may look, what browsers are told, and what failed, in words."""
+"""The ASGI application: access control, security headers, error pages and static files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 _COOKIE = "rlm_cachetrack_token"
-# Plotly sets styles from script, which counts as inline; scripts come from here only. data: are icons that it draws.
+# Plotly sets styles from script, which counts as inline. Scripts load from this server only. data: is for its icons.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -58,23 +58,23 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
     live = Live(queries)
 
     @contextlib.asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await live.close()
 
     app = FastAPI(
         title="rlm_cachetrack",
-        summary="What the prompt cache saved: the numbers of the dashboard as JSON.",
-        description="Moments are ISO 8601 in UTC; costs USD; rates 0-1, percentages 0-100; null is not known.",
+        summary="The numbers of the dashboard as JSON.",
+        description="Times are ISO 8601 in UTC; costs in USD; rates 0-1, percentages 0-100; null means not known.",
         version=api.VERSION,
         openapi_url="/api/openapi.json",
-        docs_url=None,  # their script would come from elsewhere; /api/docs is ours
+        docs_url=None,  # FastAPI's page loads scripts from another server; /api/docs is our own
         redoc_url=None,
-        lifespan=life,
+        lifespan=lifespan,
     )
     templates = environment()
     shown = pages.Pages(queries, templates, app)
-    app.include_router(api.router(queries))
+    app.include_router(api.Api(queries).router())
     app.include_router(shown.router())
     _serve_files(app)
 
@@ -87,90 +87,89 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
         )
 
     @app.exception_handler(CacheTrackError)
-    async def failed(request: Request, exc: Exception) -> Response:
-        wrong = isinstance(exc, (ConfigError, RecordError))
-        status = 400 if wrong else 503 if isinstance(exc, StoreError) else 500
+    async def store_failed(request: Request, exc: Exception) -> Response:
+        status = 400 if isinstance(exc, (ConfigError, RecordError)) else 503 if isinstance(exc, StoreError) else 500
         return _problem(request, shown, status, redact(str(exc)))
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, exc: Exception) -> Response:
+    async def request_failed(request: Request, exc: Exception) -> Response:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         return _problem(request, shown, status, str(getattr(exc, "detail", "")))
 
     @app.middleware("http")
     async def guard(request: Request, call_next: _Next) -> Response:
-        response = _refusal(request, token, hosts, templates) or await call_next(request)
+        response = _access_refused(request, token, hosts, templates) or await call_next(request)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     if token is not None:
-        _let_in(app, token, templates)
+        _add_login(app, token, templates)
     return app
 
 
 def _problem(request: Request, shown: pages.Pages, status: int, reason: str) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": reason}, status)
-    return shown.problem(request, status, reason)
+    return shown.problem(status, reason)
 
 
 def _serve_files(app: FastAPI) -> None:
-    def file(name: str, kind: str) -> None:
+    def add(name: str, media_type: str) -> None:
         path = plotly_script() if name == "plotly.min.js" else HERE / "static" / name
 
         @app.get(f"/static/{name}", include_in_schema=False, name=f"static-{name}")
         def static() -> FileResponse:
-            return FileResponse(path, media_type=kind, headers={"Cache-Control": "no-cache"})
+            return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
-    for name, kind in _STATIC.items():
-        file(name, kind)
-
-
-# -- who may look ------------------------------------------------------------------------------------------------------
+    for name, media_type in _STATIC.items():
+        add(name, media_type)
 
 
-def _key(token: str) -> str:
-    """What the cookie holds: it opens the page, but does not say the token."""
+# -- access ------------------------------------------------------------------------------------------------------------
+
+
+def _cookie_value(token: str) -> str:
+    """Return the value of the cookie, which grants access but does not reveal the token."""
     return hashlib.sha256(f"rlm_cachetrack dashboard\0{token}".encode()).hexdigest()
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace"))
+def _is_equal(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
 
 
-def _refusal(
+def _access_refused(
     request: Request, token: str | None, hosts: frozenset[str] | None, templates: jinja2.Environment
 ) -> Response | None:
     if hosts is not None:
         name = request.headers.get("host", "")
         name = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() and not name.endswith("]") else name
         if name.lower() not in hosts:
-            return JSONResponse({"detail": "this dashboard does not answer to that name"}, 421)
+            return JSONResponse({"detail": "the Host header names another server"}, 421)
     if token is None or request.url.path in ("/static/app.css", "/login"):
         return None
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and _same(given.strip(), token):
+    if scheme.lower() == "bearer" and _is_equal(given.strip(), token):
         return None
-    if _same(request.cookies.get(_COOKIE, ""), _key(token)):
+    if _is_equal(request.cookies.get(_COOKIE, ""), _cookie_value(token)):
         return None
     given = request.query_params.get("token", "")
-    if given and request.method == "GET" and _same(given, token):
-        # Off the address at once: it would stay in the history and in copied links.
+    if given and request.method == "GET" and _is_equal(given, token):
+        # Redirect to an address without the token, which would stay in the history and in copied links.
         rest = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
         return _with_cookie(RedirectResponse(request.url.path + (f"?{rest}" if rest else ""), 303), token)
     if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": "a token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
-    return HTMLResponse(templates.get_template("login.html").render(wrong=bool(given)), 401)
+        return JSONResponse({"detail": "a token is required"}, 401, {"WWW-Authenticate": "Bearer"})
+    return HTMLResponse(templates.get_template("login.html").render(is_wrong=bool(given)), 401)
 
 
 def _with_cookie(response: Response, token: str) -> Response:
-    response.set_cookie(_COOKIE, _key(token), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
+    response.set_cookie(_COOKIE, _cookie_value(token), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
     return response
 
 
-def _let_in(app: FastAPI, token: str, templates: jinja2.Environment) -> None:
+def _add_login(app: FastAPI, token: str, templates: jinja2.Environment) -> None:
     @app.post("/login", include_in_schema=False)
     async def login(request: Request) -> Response:
         body = b""
@@ -179,10 +178,10 @@ def _let_in(app: FastAPI, token: str, templates: jinja2.Environment) -> None:
             if len(body) > 10_000:
                 break
         given = dict(parse_qsl(body.decode("utf-8", "replace"))).get("token", "")
-        if _same(given, token):
+        if _is_equal(given, token):
             return _with_cookie(RedirectResponse("/", 303), token)
-        return HTMLResponse(templates.get_template("login.html").render(wrong=True), 401)
+        return HTMLResponse(templates.get_template("login.html").render(is_wrong=True), 401)
 
     @app.get("/login", include_in_schema=False)
-    def ask() -> Response:
-        return HTMLResponse(templates.get_template("login.html").render(wrong=False))
+    def login_form() -> Response:
+        return HTMLResponse(templates.get_template("login.html").render(is_wrong=False))

@@ -1,6 +1,6 @@
-"""What tells open pages that something changed: server-sent events, from one query for all, four times a second.
+"""Server-sent events that notify open pages of changes. One query, four times a second, serves all of them.
 
-Events: ``hello`` with the state at the beginning, ``changed``, ``down`` with the reason, ``up``.
+Events: ``hello`` with the current state, ``changed``, ``down`` with the reason, ``up``.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from .cached_queries import CachedQueries
 
 __all__ = ["Live"]
 
-_EVERY_S = 0.25
+_INTERVAL_S = 0.25
 _HEARTBEAT_S = 10.0
-_SILENT_S = 5.0
-"""A database that says nothing for so long, neither an answer nor an error, does not answer: its machine may hang."""
+_RESPONSE_TIMEOUT_S = 5.0
+"""A database that gives neither a response nor an error for this long is reported as down: its machine may hang."""
 
 
 class Live:
-    """Asks for the marker while a page is open. For one event loop."""
+    """Watches the marker while a page is open. Belongs to one event loop."""
 
     def __init__(self, queries: CachedQueries) -> None:
         self._queries = queries
         self._pages = 0
         self._task: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[str] | None = None
-        self._news = asyncio.Condition()
+        self._query: asyncio.Task[str] | None = None
+        self._condition = asyncio.Condition()
         self._version = 0
         self._marker: str | None = None
         self._changed = datetime.now(UTC)
         self._error: str | None = None
 
     async def events(self) -> AsyncIterator[str]:
-        """The stream of one page."""
+        """Yield the events of one page."""
         self._pages += 1
         if self._task is None or self._task.done():
-            await self._look()
+            await self._check()
             self._task = asyncio.create_task(self._watch())
         try:
-            seen, down = self._version, self._error is not None
+            last_version, down = self._version, self._error is not None
             yield _event("hello", {"changed": self._changed.isoformat(), "error": self._error})
             while True:
                 try:
-                    async with asyncio.timeout(_HEARTBEAT_S), self._news:
-                        await self._news.wait_for(lambda: self._version != seen)  # noqa: B023
+                    async with asyncio.timeout(_HEARTBEAT_S), self._condition:
+                        await self._condition.wait_for(lambda: self._version != last_version)  # noqa: B023
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield ": heartbeat\n\n"
                     continue
-                seen = self._version
+                last_version = self._version
                 if self._error is not None:
                     down = True
                     yield _event("down", {"error": self._error})
@@ -68,20 +68,21 @@ class Live:
 
     async def _watch(self) -> None:
         while self._pages:
-            await asyncio.sleep(_EVERY_S)
-            await self._look()
+            await asyncio.sleep(_INTERVAL_S)
+            await self._check()
         self._marker = None
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         marker, error = None, None
-        asking = self._asking or asyncio.create_task(asyncio.to_thread(self._queries.refresh_marker))
-        await asyncio.wait({asking}, timeout=_SILENT_S)
-        self._asking = None if asking.done() else asking  # asked once, however long it takes: threads do not pile up
+        query = self._query or asyncio.create_task(asyncio.to_thread(self._queries.refresh_marker))
+        await asyncio.wait({query}, timeout=_RESPONSE_TIMEOUT_S)
+        # One query at a time, however long it takes: threads do not pile up.
+        self._query = None if query.done() else query
         try:
-            if asking.done():
-                marker = asking.result()
+            if query.done():
+                marker = query.result()
             else:
-                error = f"no response for {_SILENT_S:.0f} seconds"
+                error = f"no response for {_RESPONSE_TIMEOUT_S:.0f} seconds"
         except CacheTrackError as exc:
             error = str(exc)
         except Exception as exc:
@@ -91,12 +92,12 @@ class Live:
         self._marker, self._error = marker, error
         self._changed = datetime.now(UTC)
         self._version += 1
-        async with self._news:
-            self._news.notify_all()
+        async with self._condition:
+            self._condition.notify_all()
 
     async def close(self) -> None:
-        """Stop asking."""
-        for task in (self._task, self._asking):
+        """Stop watching."""
+        for task in (self._task, self._query):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, CacheTrackError):

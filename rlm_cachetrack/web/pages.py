@@ -1,4 +1,4 @@
-"""The pages: read, put into a template. Each is whole without script; with it, it fetches itself anew on news."""
+"""The pages, rendered by the server. A page is complete without JavaScript; with it, it refreshes itself on changes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import jinja2
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from rlm_cachetrack.analytics import usage_views
 from rlm_cachetrack.formatting import clean
 
 from . import charts
-from .api import After, Model, Provider, QueryId, Range, RunId, Since, Until, moment, span_of
+from .api import After, Days, Limit, Model, QueryId, RunId, UsageFilters, parse_run
 from .cached_queries import CachedQueries
 from .rendering import verdicts
 
@@ -36,164 +37,157 @@ _SORT_NAMES = {
     "duration": "duration",
 }
 _STATES = ("running", "completed", "error", "never completed", "imported")
-_ON_A_PAGE = 50
-_CALLS_ON_A_PAGE = 100
+_PROBLEM_TITLES = {400: "Invalid request", 404: "Not found", 503: "The database does not answer"}
+_RUNS_PER_PAGE = 50
+_NEWEST_RUNS = 8
+_CALLS_PER_PAGE = 100
 
 
 class Pages:
-    """The routes of the pages."""
+    """The pages. Each blocks for its queries."""
 
     def __init__(self, queries: CachedQueries, templates: jinja2.Environment, app: FastAPI) -> None:
         self._queries = queries
         self._templates = templates
         self._app = app
 
-    def show(
-        self, request: Request, template: str, page: str, title: str, status: int = 200, **values: Any
-    ) -> HTMLResponse:
-        """A template as a response."""
+    def router(self) -> APIRouter:
+        """Return the routes of the pages."""
+        router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+        for path, page in (
+            ("/", self.overview),
+            ("/models", self.models),
+            ("/savings", self.savings),
+            ("/runs", self.runs),
+            ("/run", self.run),
+            ("/forecast", self.forecast),
+            ("/health", self.health),
+            ("/api/docs", self.docs),
+        ):
+            router.add_api_route(path, page)
+        router.add_api_route("/docs", lambda: RedirectResponse("/api/docs"))  # FastAPI's usual address
+        return router
+
+    def render(self, template: str, title: str, page: str = "", status: int = 200, **values: Any) -> HTMLResponse:
+        """Render a template as a response.
+
+        Args:
+            template: Name of the template's file.
+            title: Title of the page.
+            page: Key of the page in the navigation.
+            status: HTTP status.
+            values: Variables of the template.
+        """
         text = self._templates.get_template(template).render(
             page=page, title=title, rendered=datetime.now(UTC), live=status in (200, 503), **values
         )
         return HTMLResponse(text, status)
 
-    def problem(self, request: Request, status: int, reason: str) -> HTMLResponse:
-        """A page that says what is the matter; it comes back by itself when the database does."""
-        titles = {400: "That cannot be shown", 404: "Nothing here", 503: "The database does not answer"}
-        title = titles.get(status, "That did not work")
-        return self.show(request, "problem.html", "", title, status, reason=clean(reason), code=status)
+    def problem(self, status: int, reason: str) -> HTMLResponse:
+        """Render the page that explains an error. For status 503 it reloads itself when the database is back."""
+        title = _PROBLEM_TITLES.get(status, "Something went wrong")
+        return self.render("problem.html", title, status=status, reason=clean(reason), code=status)
 
-    def router(self) -> APIRouter:
-        """The routes."""
-        router = APIRouter(include_in_schema=False)
-        queries = self._queries
+    def overview(self, filters: UsageFilters) -> HTMLResponse:
+        """Totals and usage over time, and the newest runs."""
+        values = self._filtered(filters)
+        newest = self._queries.runs(limit=_NEWEST_RUNS)["runs"]
+        figures = charts.of_usage(values["usage"])
+        return self.render("overview.html", "Overview", "overview", figures=figures, newest=newest, **values)
 
-        def filtered(request: Request, name: str, since: str, until: str, model: str, provider: str) -> dict[str, Any]:
-            span = span_of(name, since or None, until or None)
-            usage = queries.usage(span, model or None, provider or None)
-            return {
-                "usage": usage,
-                "filters": {"range": name, "since": since, "until": until, "model": model, "provider": provider},
-                "ranges": _RANGE_NAMES,
-                "models": _with(usage["choices"]["models"], model),
-                "providers": _with(usage["choices"]["providers"], provider),
-            }
+    def models(self, filters: UsageFilters) -> HTMLResponse:
+        """Usage by model."""
+        values = self._filtered(filters)
+        figures = charts.of_models(values["usage"]["models"])
+        return self.render("models.html", "Models", "models", figures=figures, **values)
 
-        @router.get("/")
-        def overview(
-            request: Request,
-            name: Range = "7d",
-            since: Since = "",
-            until: Until = "",
-            model: Model = "",
-            provider: Provider = "",
-        ) -> Any:
-            values = filtered(request, name, since or "", until or "", model or "", provider or "")
-            newest = queries.runs(limit=8)["runs"]
-            figures = charts.of_usage(values["usage"])
-            return self.show(request, "overview.html", "overview", "Overview", figures=figures, newest=newest, **values)
+    def savings(self, limit: Limit = 25) -> HTMLResponse:
+        """The runs in which the cache saved most."""
+        return self.render("savings.html", "Top savings", "savings", top=self._queries.top_savings(limit))
 
-        @router.get("/models")
-        def models(
-            request: Request,
-            name: Range = "7d",
-            since: Since = "",
-            until: Until = "",
-            model: Model = "",
-            provider: Provider = "",
-        ) -> Any:
-            values = filtered(request, name, since or "", until or "", model or "", provider or "")
-            figures = charts.of_models(values["usage"]["models"])
-            return self.show(request, "models.html", "models", "Models", figures=figures, **values)
+    def runs(
+        self,
+        search: str = "",
+        status: str = "",
+        sort: str = "start",
+        order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
+        after: After = None,
+    ) -> HTMLResponse:
+        """The list of runs, one page at a time."""
+        found = self._queries.runs(
+            search=search or None,
+            state=status or None,
+            sort=sort,
+            ascending=order == "asc",
+            after=after or None,
+            limit=_RUNS_PER_PAGE,
+        )
+        return self.render(
+            "runs.html",
+            "Runs",
+            "runs",
+            **found,
+            after=after,
+            filters={"search": search, "status": status, "sort": sort, "order": order},
+            sorts=_SORT_NAMES,
+            statuses=_STATES,
+        )
 
-        @router.get("/savings")
-        def savings(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 25) -> Any:
-            return self.show(request, "savings.html", "savings", "Top savings", top=queries.top_savings(limit))
+    def run(self, query_id: QueryId, run_id: RunId, after: After = None) -> HTMLResponse:
+        """One run: totals, charts, cache misses, iterations, calls."""
+        key = parse_run(query_id, run_id)
+        found = self._queries.run(*key)
+        if found is None:
+            raise HTTPException(404, "No such run is stored.")
+        calls = self._queries.calls(*key, after or None, _CALLS_PER_PAGE)
+        explained = self._queries.explanation(*key, found["summary"])
+        figures = [*charts.of_iterations(found["iterations"]), *charts.of_calls(calls["calls"])]
+        return self.render(
+            "run.html",
+            "Run",
+            "runs",
+            **found,
+            **calls,
+            after=after,
+            figures=figures,
+            misses=explained,
+            why=verdicts(explained),
+        )
 
-        @router.get("/runs")
-        def runs(
-            request: Request,
-            search: str = "",
-            status: str = "",
-            sort: str = "start",
-            order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
-            after: After = None,
-        ) -> Any:
-            found = queries.runs(
-                search=search or None,
-                state=status or None,
-                sort=sort,
-                ascending=order == "asc",
-                after=after or None,
-                limit=_ON_A_PAGE,
-            )
-            return self.show(
-                request,
-                "runs.html",
-                "runs",
-                "Runs",
-                runs=found["runs"],
-                next=found["next"],
-                after=after,
-                filters={"search": search, "status": status, "sort": sort, "order": order},
-                sorts=_SORT_NAMES,
-                statuses=_STATES,
-            )
+    def forecast(self, days: Days = 30, model: Model = "") -> HTMLResponse:
+        """The cost of the next days, and the state of each budget."""
+        found = self._queries.forecast(days, model or None)
+        spent = self._queries.usage(usage_views.span("30d"), model or None)
+        return self.render(
+            "forecast.html",
+            "Forecast",
+            "forecast",
+            **found,
+            figures=charts.of_forecast(found["forecast"], spent["buckets"]),
+            filters={"days": days, "model": model or ""},
+            models=_with(spent["choices"]["models"], model),
+        )
 
-        @router.get("/run")
-        def run(request: Request, query_id: QueryId, run_id: RunId, after: After = None) -> Any:
-            query_id, key = query_id.replace("\0", ""), moment(run_id, "run_id")
-            found = queries.run(query_id, key)
-            if found is None:
-                raise HTTPException(404, "No such run is stored.")
-            calls = queries.calls(query_id, key, after or None, _CALLS_ON_A_PAGE)
-            explained = queries.explanation(query_id, key, found["summary"])
-            figures = [*charts.of_iterations(found["iterations"]), *charts.of_calls(calls["calls"])]
-            return self.show(
-                request,
-                "run.html",
-                "runs",
-                "Run",
-                **found,
-                calls=calls["calls"],
-                next=calls["next"],
-                after=after,
-                figures=figures,
-                misses=explained,
-                why=verdicts(explained),
-            )
+    def health(self) -> HTMLResponse:
+        """What is connected, and what waits on this machine to be stored."""
+        return self.render("health.html", "Health", "health", health=self._queries.health())
 
-        @router.get("/forecast")
-        def forecast(request: Request, days: Annotated[int, Query(ge=1, le=366)] = 30, model: Model = "") -> Any:
-            found = queries.forecast(days, model or None)
-            month = span_of("30d", None, None)
-            spent = queries.usage(month, model or None)
-            return self.show(
-                request,
-                "forecast.html",
-                "forecast",
-                "Forecast",
-                **found,
-                figures=charts.of_forecast(found["forecast"], spent["buckets"]),
-                filters={"days": days, "model": model or ""},
-                models=_with(spent["choices"]["models"], model),
-            )
+    def docs(self) -> HTMLResponse:
+        """The description of the JSON API."""
+        return self.render("docs.html", "API", "docs", spec=self._app.openapi())
 
-        @router.get("/health")
-        def health(request: Request) -> Any:
-            return self.show(request, "health.html", "health", "Health", health=queries.health())
-
-        @router.get("/docs")
-        def usual_docs() -> Any:
-            return RedirectResponse("/api/docs")
-
-        @router.get("/api/docs")
-        def docs(request: Request) -> Any:
-            return self.show(request, "docs.html", "docs", "API", spec=self._app.openapi())
-
-        return router
+    def _filtered(self, filters: UsageFilters) -> dict[str, Any]:
+        """Return the usage that the filters select, and what the form of the filters needs."""
+        usage = filters.usage(self._queries)
+        return {
+            "usage": usage,
+            "filters": filters,
+            "ranges": _RANGE_NAMES,
+            "models": _with(usage["choices"]["models"], filters.model),
+            "providers": _with(usage["choices"]["providers"], filters.provider),
+        }
 
 
-def _with(known: list[str], chosen: str | None) -> list[str]:
-    """What can be chosen, and what is."""
-    return sorted({*known, chosen}) if chosen else known
+def _with(choices: list[str], chosen: str | None) -> list[str]:
+    """Return the choices in order, the chosen one among them even if it is unknown."""
+    return sorted({*choices, chosen}) if chosen else choices

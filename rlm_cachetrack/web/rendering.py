@@ -1,4 +1,4 @@
-"""The templates, what they know, and the files that they need."""
+"""The templates, with their filters, and the static files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ HERE = Path(__file__).parent
 
 
 def plotly_script() -> Path:
-    """Plotly's script, as its wheel carries it."""
+    """Return the path of Plotly's script in its package."""
     import plotly
 
     return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
 def environment() -> jinja2.Environment:
-    """The templates; everything that is put into them is escaped."""
-    found = jinja2.Environment(
+    """Return the environment of the templates; it escapes every value."""
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         trim_blocks=True,
@@ -48,25 +48,25 @@ def environment() -> jinja2.Environment:
         "clean",
         "verdict",
     ):
-        found.filters[name] = getattr(wording, name)
-    found.filters["short"] = _short
-    found.filters["query"] = _query
-    found.policies["json.dumps_kwargs"] = {"default": _json_default}
-    return found
+        templates.filters[name] = getattr(wording, name)
+    templates.filters["short"] = _short
+    templates.filters["query"] = _query
+    templates.policies["json.dumps_kwargs"] = {"default": _json_default}
+    return templates
 
 
 def verdicts(explained: CacheExplanation | None) -> dict[str, CallVerdict]:
-    """The verdicts of an explanation by ``interaction_id``."""
+    """Return the verdicts of an explanation by ``interaction_id``."""
     return {} if explained is None else {each["interaction_id"]: each for each in explained["interactions"]}
 
 
-def _short(text: object, longest: int = 60) -> str:
+def _short(text: object, max_length: int = 60) -> str:
     shown = wording.clean(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return shown if len(shown) <= max_length else f"{shown[: max_length - 1]}…"
 
 
-def _query(given: dict[str, Any]) -> str:
-    return urlencode({name: value for name, value in given.items() if value not in (None, "")})
+def _query(parameters: dict[str, Any]) -> str:
+    return urlencode({name: value for name, value in parameters.items() if value not in (None, "")})
 
 
 def _json_default(value: Any) -> Any:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
-from tests.support.browser import collect_problems, open_page
+from tests.support.browser import collect_problems, open_page, wait_until
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -72,7 +72,7 @@ def test_every_page_is_sound_in_light_and_dark_mode(width: int, browser: Any, ad
             assert page.inner_text("#theme") == "Dark mode"
             assert serious({"resultTypes": ["violations"]}) == [], f"{name}, light"
             page.emulate_media(color_scheme="dark")
-            assert page.inner_text("#theme") == "Light mode"
+            wait_until(page, "document.getElementById('theme').textContent === 'Light mode'")
             assert serious(COLOUR_RULES) == [], f"{name}, dark"
             if name == "missed":
                 assert "prompt changed" in page.locator("#misses").inner_text()
@@ -207,7 +207,7 @@ def test_no_name_whatever_it_is_does_harm_on_any_page(browser: Any, db_url: str,
         files = []
         for number, (query, _) in enumerate(runs):
             files.append(tmp_path / f"{number}.html")
-            asked = ["report", query, "--html", str(files[-1]), "--db-db_url", db_url]
+            asked = ["report", query, "--html", str(files[-1]), "--db-url", db_url]
             assert CliRunner().invoke(app, asked).exit_code == 0
         for where in [address + path for path in paths] + [file.as_uri() for file in files]:
             open_page(page, where)
