@@ -48,4 +48,4 @@ print(f"  … read from the cache  {summary['total_cached_tokens']:>10,}")
 print(f"  cache hit rate         {summary['cache_hit_rate']:>10.1%}")  # a rate is a fraction, 0 to 1
 print(f"  cost                   {saved['cached_cost']:>10.6f} USD")
 print(f"  … without the cache    {saved['original_cost']:>10.6f} USD")
-print(f"  … saved                {saved['cost_savings']:>10.6f} USD ({saved['cost_savings_percentage']:.1f} %)")
+print(f"  … saved                {saved['cost_savings']:>10.6f} USD ({saved['cost_savings_percentage']:.1f}%)")

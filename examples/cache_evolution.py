@@ -49,7 +49,7 @@ def report(title: str, run: QueryRun) -> None:
         print(f"{numbers}  {bar:<40} {step['cache_hit_rate']:>4.0%}")
     print(
         f"\n  paid {saved['cached_cost']:.6f} of {saved['original_cost']:.6f} USD: "
-        f"the cache saved {saved['cost_savings_percentage']:.1f} %\n"
+        f"the cache saved {saved['cost_savings_percentage']:.1f}%\n"
     )
 
 

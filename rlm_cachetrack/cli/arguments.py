@@ -1,4 +1,4 @@
-"""What several commands take: the address, moments, query ids and runs."""
+"""Arguments that several commands share: the database, moments, query ids and runs."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _RELATIVE = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class NotFound(Exception):  # noqa: N818 - an answer, not an error of ours
-    """What was asked for is not stored: exit code 1."""
+class NotFound(Exception):  # noqa: N818 - a result of the command, not an error of the library
+    """The requested query, run or price is not stored: exit code 1."""
 
 
 def check_query_id(value: str) -> str:
@@ -56,7 +56,7 @@ def check_query_id(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter("it is not valid UTF-8, as no stored id is") from None
+        raise typer.BadParameter("not valid UTF-8, so no stored id can match it") from None
     if not value or "\0" in value:
         raise typer.BadParameter("expected the id of a query")
     return value
@@ -78,9 +78,12 @@ DbUrl = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.", show_default=False)]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)]
 QueryId = Annotated[
-    str, typer.Argument(metavar="QUERY_ID", callback=check_query_id, help="As `runs` lists it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="QUERY_ID", callback=check_query_id, help="Id of the query, from `runs`.", show_default=False
+    ),
 ]
 ModelFilter = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="Only calls of this model.", show_default=False)
@@ -90,30 +93,32 @@ QueryFilter = Annotated[
 ]
 OptionalQueryId = Annotated[
     str | None,
-    typer.Option("--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only its runs.", show_default=False),
+    typer.Option(
+        "--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only runs of this query.", show_default=False
+    ),
 ]
 
 
 def open_client(db_url: str | None) -> TimescaleDBClient:
-    """Connect; brings the schema up to date and adopts left-over journals.
+    """Connect, migrate the schema and recover the journals of dead processes.
 
-    A mistake in the pricing file is told, and stops nothing: what is stored has its prices.
+    An invalid pricing file is reported on stderr, but is no error: stored calls already have their prices.
     """
     from rlm_cachetrack.client import ReadingClient
 
     client = ReadingClient(db_url)
     if client.pricing_error is not None:
-        told = stderr()
-        told.print(f"{PROGRAM}: {clean_lines(str(client.pricing_error))}", soft_wrap=True)
-        told.print("Until that is mended, what is not stored yet waits.", style="dim")
+        console = stderr()
+        console.print(f"{PROGRAM}: {clean_lines(str(client.pricing_error))}", soft_wrap=True)
+        console.print("Calls that are not stored yet wait until the file is corrected.", style="dim")
     return client
 
 
 def parse_moment(text: str | None, option: str) -> datetime | None:
-    """A moment: ISO 8601 (UTC where it has no offset), or how long ago, as 7d, 24h, 90m, 30s, 2w.
+    """Parse a moment: ISO 8601 (UTC if it has no offset), or an age such as 7d, 24h, 90m, 30s or 2w.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: The text is neither.
     """
     if text is None:
         return None
@@ -125,15 +130,15 @@ def parse_moment(text: str | None, option: str) -> datetime | None:
     except (ValueError, OverflowError):
         raise ConfigError(
             f"{option} {text!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
-            "or how long ago, such as 7d or 24h"
+            "or an age such as 7d or 24h"
         ) from None
 
 
 def parse_age(text: str, option: str) -> timedelta | None:
-    """How old: as 7d, 24h, 2w; None for ``off``.
+    """Parse an age such as 7d, 24h or 2w; None for ``off``.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: The text is neither.
     """
     if text.strip().lower() == "off":
         return None
@@ -147,33 +152,33 @@ def parse_age(text: str, option: str) -> timedelta | None:
 
 
 def with_option_names(message: str) -> str:
-    """What the library calls an argument is an option here."""
+    """Replace names of Python arguments in a message with those of the command-line options."""
     return message.replace("the db_url argument", "--db-url")
 
 
 def confirm(question: str) -> None:
-    """Ask; go on only after a yes.
+    """Ask for confirmation and return after a yes.
 
     Raises:
-        ConfigError: There is no terminal to ask at.
+        ConfigError: stdin is not a terminal.
         typer.Exit: The answer was no.
     """
     if not sys.stdin.isatty():
-        raise ConfigError("there is no terminal to ask at; add --yes to go on without a question")
+        raise ConfigError("no terminal to ask for confirmation; add --yes to continue without it")
     if not typer.confirm(question, err=True):
-        stderr().print("Nothing was done.")
+        stderr().print("Nothing was changed.")
         raise typer.Exit(1)
 
 
 def command_line(*words: str, query_id: str | None = None) -> str:
-    """A command line of ours to copy, under the name by which it can be called here.
+    """Return a command line that a user can copy, with the program's name as it can be called here.
 
     Args:
-        words: Command and options; ``--query`` at the end takes the query.
-        query_id: Foreign text to end with; where it cannot be copied, a word stands for it.
+        words: Command and options. If the last one is ``--query``, it takes the query's id.
+        query_id: A query's id as the last argument; ``QUERY_ID`` stands for one that cannot be copied.
     """
     program = PROGRAM
-    if shutil.which(program) is None:  # a virtual environment that is not activated
+    if shutil.which(program) is None:  # in a virtual environment that is not activated
         started = Path(sys.argv[0]).absolute()
         if started.name == program and started.is_file():
             here = Path.cwd()

@@ -1,4 +1,4 @@
-"""``dashboard``: the local web page."""
+"""``dashboard``: serve the dashboard on this machine."""
 
 from __future__ import annotations
 
@@ -17,39 +17,43 @@ _PORT = 8765
 
 
 def dashboard(
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Another than 127.0.0.1 needs --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = _PORT,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on. Any other than 127.0.0.1 requires --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = _PORT,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="RLM_CACHETRACK_DASHBOARD_TOKEN",
             metavar="TOKEN",
             show_default=False,
-            help="Who does not know it sees nothing. Rather in the environment: others can see this command line.",
+            help="Token that clients must present. Prefer the variable: other users can see this command line.",
         ),
     ] = None,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.", show_default=False)] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the dashboard in the browser.", show_default=False)
+    ] = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show it all as a local web page, live: usage, models, savings, runs, each call; the same as JSON under /api."""
+    """Serve a live dashboard on this machine: usage, models, savings, runs and calls; as JSON under /api."""
     from rlm_cachetrack import web
     from rlm_cachetrack.web.source import DashboardStore
 
     local = web.is_loopback(host)
     if not local and not token:
         raise ConfigError(
-            f"--host {host} lets other machines connect, who then see what you spend: set a token in "
+            f"--host {host} lets other machines connect and read your usage and costs: set a token in "
             "RLM_CACHETRACK_DASHBOARD_TOKEN"
         )
     if token is not None and len(token) < 8:
-        raise ConfigError("the token is short enough to be guessed: expected at least 8 characters")
+        raise ConfigError("the token is too short to be safe: expected at least 8 characters")
     source = DashboardStore(db_url)
     hosts = frozenset({"127.0.0.1", "localhost", "[::1]", host}) if local else None
     app = web.create_app(source, token=token, hosts=hosts)
 
     def started(chosen: int) -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{chosen}/"
-        stderr().print(f"Dashboard at {address} (Ctrl-C ends it)", soft_wrap=True)
+        stderr().print(f"Dashboard at {address} (Ctrl-C stops it)", soft_wrap=True)
         if open_browser:
             typer.launch(address)
 

@@ -1,4 +1,4 @@
-"""``delete`` and ``prune``: say how much it is, ask, delete."""
+"""``delete`` and ``prune``: show how much would be deleted, ask for confirmation, delete."""
 
 from __future__ import annotations
 
@@ -17,49 +17,54 @@ def delete(
     query_id: QueryId,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="RUN_ID", help="Only this run; latest is one.", show_default=False),
+        typer.Option(
+            "--run", metavar="RUN_ID", help="Delete only this run. `latest` is the newest one.", show_default=False
+        ),
     ] = None,
     yes: Yes = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Delete what is stored of a query, or of one run of it."""
+    """Delete all records of a query, or of one run of it."""
     with open_client(db_url) as client:
         with slow_status("counting the calls"):
             found = find_run(client.reader(), query_id, "latest" if run is None else run)
             only = None if run is None else found.run_id
             counts = client.count(query_id=query_id, run_id=only)
-        which = f"query {query_id!r}" + ("" if only is None else f", run {moment(only, full=True)}")
-        stdout().print(f"Stored of {which}: {_counted(counts)}", soft_wrap=True)
+        which = f"Query {query_id!r}" + ("" if only is None else f", run {moment(only, full=True)}")
+        stdout().print(f"{which}: {_counted(counts)}", soft_wrap=True)
         if not yes:
-            confirm("Delete it?")
+            confirm("Delete them?")
         with slow_status("deleting"):
-            gone = client.delete(query_id=query_id, run_id=only)
-    stdout().print(f"Deleted: {_counted(gone)}")
+            deleted = client.delete(query_id=query_id, run_id=only)
+    stdout().print(f"Deleted: {_counted(deleted)}")
 
 
 def prune(
     before: Annotated[
         str,
         typer.Option(
-            "--before", metavar="WHEN", help="2026-01-31 (UTC), or how long ago: 90d, 24h.", show_default=False
+            "--before",
+            metavar="WHEN",
+            help="A date such as 2026-01-31 (UTC), or an age such as 90d or 24h.",
+            show_default=False,
         ),
     ],
     yes: Yes = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Delete the calls from before a moment, and the runs of which none is left."""
+    """Delete the calls from before a moment, and the runs that have no calls left."""
     limit = parse_moment(before, "--before")
     with open_client(db_url) as client:
         with slow_status("counting the calls"):
             counts = client.count(before=limit)
-        stdout().print(f"Stored from before {moment(limit)}: {_counted(counts)}")
+        stdout().print(f"Before {moment(limit)}: {_counted(counts)}")
         if not any(counts.values()):
             return
         if not yes:
-            confirm("Delete it?")
+            confirm("Delete them?")
         with slow_status("deleting"):
-            gone = client.delete(before=limit)
-    stdout().print(f"Deleted: {_counted(gone)}")
+            deleted = client.delete(before=limit)
+    stdout().print(f"Deleted: {_counted(deleted)}")
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -122,7 +122,7 @@ def _print_calls(console: Console, found: CacheExplanation) -> None:
         Column("Possible", numeric=True),
         Column("Lost", numeric=True),
         Column("Sure", numeric=True, optional=3),
-        Column("Why", flexible=True, least=24),
+        Column("Why", flexible=True, min_width=24),
     ]
     rows = [
         (

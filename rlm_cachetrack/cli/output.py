@@ -1,6 +1,6 @@
-"""How the commands speak: consoles, JSON, numbers that do not pretend, and foreign text made harmless.
+"""The output of the commands: consoles, JSON, CSV, lines and tables.
 
-Query ids, model names and statuses come from outside. They never reach the terminal raw: markup is off everywhere, and
+Query ids, model names and statuses are untrusted. They never reach the terminal unescaped: markup is off, and
 :func:`clean` makes control characters, escape sequences and bidirectional overrides visible.
 """
 
@@ -25,7 +25,19 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.formatting import NONE, clean, clean_lines, duration, moment, number, percentage, rate, size, usd
+from rlm_cachetrack.formatting import (
+    NONE,
+    clean,
+    clean_lines,
+    duration,
+    moment,
+    number,
+    percentage,
+    rate,
+    same_decimals,
+    size,
+    usd,
+)
 
 __all__ = [
     "NONE",
@@ -53,38 +65,38 @@ __all__ = [
 ]
 
 _GAP = 2
-_NARROWEST = 8
-_PATIENCE_S = 2.0
+_MIN_WIDTH = 8
+_STATUS_DELAY_S = 2.0
 
 
-# -- where to -------------------------------------------------------------------------------------
+# -- consoles, JSON and CSV ----------------------------------------------------------------------
 
 
 def stdout() -> Console:
-    """The console for results: as wide as the terminal or ``COLUMNS``, without colour where it is none."""
+    """Return the console for results: as wide as the terminal or ``COLUMNS``, without colours if it is no terminal."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def stderr() -> Console:
-    """The console for errors, questions and progress."""
+    """Return the console for errors, questions and progress."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def print_json(value: Any) -> None:
     """Write ``value`` as JSON to stdout: moments in ISO 8601 with offset, ids as text, floats in full precision.
 
-    ASCII only, so that what a terminal would act on is escaped, and any encoding of stdout will do.
+    The output is ASCII, so control characters are escaped and any encoding of stdout can represent it.
     """
     sys.stdout.write(json.dumps(_plain(value), indent=2, default=str) + "\n")
-    sys.stdout.flush()  # a closed pipe shows here, where it is handled, not at exit
+    sys.stdout.flush()  # raises here for a closed pipe, where it is handled, and not at exit
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV to stdout, the names of the columns first; nested values as JSON, NULL as nothing.
+    """Write rows as CSV to stdout, with a header; nested values as JSON, NULL as an empty field.
 
     Args:
-        rows: Keyed by column, all alike.
-        columns: Where there may be no row to tell.
+        rows: The rows, all with the same keys.
+        columns: The header for the case that there are no rows.
     """
     names = list(rows[0]) if rows else list(columns)
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -96,34 +108,34 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and what is counted: ``1 call``, ``2,000 calls``."""
+    """Format a count with its noun: ``1 call``, ``2,000 calls``."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def row_columns(module: str, row: str) -> tuple[str, ...]:
-    """The columns of a row of a reading module, which is loaded only when it is needed: the driver comes with it."""
+    """Return the columns of a row type. Imports its module on demand, because that also imports the database driver."""
     found = getattr(importlib.import_module(f"..{module}", __package__), row)
     return tuple(found.__annotations__)
 
 
-def require_one_format(*forms: bool) -> None:
-    """Refuse several forms of output at once.
+def require_one_format(*formats: bool) -> None:
+    """Check that at most one output format is selected.
 
     Raises:
-        ConfigError: More than one is asked for.
+        ConfigError: More than one is selected.
     """
-    if sum(forms) > 1:
-        raise ConfigError("--json, --csv and --live exclude each other")
+    if sum(formats) > 1:
+        raise ConfigError("--json, --csv and --live are mutually exclusive")
 
 
 @contextlib.contextmanager
-def slow_status(words: str) -> Iterator[None]:
-    """Say on stderr what takes so long, where somebody looks on and it takes longer than two seconds."""
+def slow_status(activity: str) -> Iterator[None]:
+    """Show on stderr what is being done, if stderr is a terminal and it takes longer than two seconds."""
     if not sys.stderr.isatty():
         yield
         return
-    status = stderr().status(f"{words} …")
-    timer = threading.Timer(_PATIENCE_S, status.start)
+    status = stderr().status(f"{activity} …")
+    timer = threading.Timer(_STATUS_DELAY_S, status.start)
     timer.daemon = True
     timer.start()
     try:
@@ -142,7 +154,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it
+        return None  # JSON cannot represent it
     return value
 
 
@@ -150,14 +162,14 @@ def _plain(value: Any) -> Any:
 
 
 def print_line(console: Console, name: str, text: str, *, indent: int, mark: tuple[str, str] = ("", "")) -> None:
-    """Print ``name  text``; prose is wrapped under itself, an address is left whole for copying.
+    """Print ``name  text``; text is wrapped with an indent, but a URL stays in one piece for copying.
 
     Args:
-        console: Where to.
-        name: Set in bold.
-        text: May be foreign.
-        indent: Where ``text`` begins.
-        mark: A sign before the name, and its style.
+        console: The console to print to.
+        name: Printed in bold.
+        text: May be untrusted.
+        indent: Column in which ``text`` starts.
+        mark: A symbol before the name, and its style.
     """
     sign = f"{mark[0]:<2} " if mark[0] else ""
     head = Text.assemble((sign, mark[1]), (name.ljust(indent - len(sign)), "bold"))
@@ -175,12 +187,12 @@ class Column:
     """A column of a table.
 
     Attributes:
-        title: Its head.
-        numeric: Set to the right.
-        optional: Left out where the terminal is too narrow, the highest number first; 0 stays.
-        flexible: Shortened with an ellipsis where the terminal is too narrow.
-        style: Of its cells.
-        least: Columns that may be left out go before this flexible one gets narrower than that.
+        title: The header.
+        numeric: Aligned to the right; amounts get the same number of decimals.
+        optional: Omitted if the terminal is too narrow, the highest number first; 0 always stays.
+        flexible: Shortened with an ellipsis if the terminal is too narrow.
+        style: Style of the cells.
+        min_width: Optional columns are omitted before this flexible one gets narrower.
     """
 
     title: str
@@ -188,11 +200,17 @@ class Column:
     optional: int = 0
     flexible: bool = False
     style: str = ""
-    least: int = 18
+    min_width: int = 18
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """A table of one line a row that fits ``width``: numbers are never cut, the flexible column is."""
+    """Build a table of one line per row that fits ``width``. The flexible column is shortened, numbers never are."""
+    if rows:
+        cells = [
+            same_decimals(column_cells) if column.numeric else column_cells
+            for column, column_cells in zip(columns, zip(*rows, strict=True), strict=True)
+        ]
+        rows = list(zip(*cells, strict=True))
     natural = [
         max(cell_len(text) for text in (column.title, *(row[index] for row in rows)))
         for index, column in enumerate(columns)
@@ -200,15 +218,15 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     shown = list(range(len(columns)))
 
     def room() -> int:
-        """What is left for the flexible column."""
+        """Return the width left for the flexible column."""
         fixed = sum(natural[index] for index in shown if not columns[index].flexible)
         return width - fixed - _GAP * (len(shown) - 1)
 
     wanted = max((natural[index] for index, column in enumerate(columns) if column.flexible), default=0)
-    least = max((column.least for column in columns if column.flexible), default=0)
-    while room() < min(wanted, least) and (spare := [index for index in shown if columns[index].optional]):
+    min_width = max((column.min_width for column in columns if column.flexible), default=0)
+    while room() < min(wanted, min_width) and (spare := [index for index in shown if columns[index].optional]):
         shown.remove(max(spare, key=lambda index: columns[index].optional))
-    flexible = max(min(wanted, room()), _NARROWEST)
+    flexible = max(min(wanted, room()), _MIN_WIDTH)
 
     grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for index in shown:
@@ -222,7 +240,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
 
 
 def shorten(text: str, width: int) -> Text:
-    """``text`` in at most ``width`` cells."""
+    """Shorten ``text`` to at most ``width`` cells."""
     if cell_len(text) > width:
         text = set_cell_size(text, width - 1).rstrip() + "…"
     return Text(text)

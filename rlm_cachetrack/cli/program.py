@@ -43,14 +43,14 @@ __all__ = [
 
 
 def exit_code(exc: Exception) -> int:
-    """What a failed command ends with."""
+    """Return the exit code for an error."""
     if isinstance(exc, StoreUnreachableError):
         return 3
     return 2 if isinstance(exc, (ConfigError, RecordError)) else 1
 
 
-def complain(exc: Exception) -> None:
-    """Say on one line of stderr what went wrong; the traceback only where ``RLM_CACHETRACK_DEBUG`` asks for it."""
+def report_error(exc: Exception) -> None:
+    """Print the error on one line of stderr, with the traceback if ``RLM_CACHETRACK_DEBUG`` is set."""
     message = str(exc) if isinstance(exc, (CacheTrackError, NotFound)) else f"internal error: {_named(exc)}"
     if os.environ.get("RLM_CACHETRACK_DEBUG", "") not in ("", "0"):
         sys.stderr.write(redact("".join(traceback.format_exception(exc))))
@@ -61,17 +61,17 @@ def complain(exc: Exception) -> None:
 
 
 def _named(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc} (RLM_CACHETRACK_DEBUG=1 shows where)"
+    return f"{type(exc).__name__}: {exc} (set RLM_CACHETRACK_DEBUG=1 for the traceback)"
 
 
 class _Commands(TyperGroup):
-    """Turns our errors into one line and an exit code; what typer raises is typer's."""
+    """Turns errors of this library into one line and an exit code; typer handles its own."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (CacheTrackError, NotFound) as exc:
-            complain(exc)
+            report_error(exc)
             raise typer.Exit(exit_code(exc)) from exc
 
 
@@ -81,25 +81,25 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
-    help="What does the prompt cache save you? Reads what `instrument(client)` recorded.",
-    epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 wrong usage or setting, 3 database unreachable.",
+    help="Shows what the prompt cache saves, from the calls recorded by `instrument(client)`.",
+    epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 invalid usage or settings, 3 database unreachable.",
 )
-for read in (demo, runs, show, explain, compare, top, models, usage, latency, report, dashboard):
-    app.command(rich_help_panel="Look")(read)
+for view in (demo, runs, show, explain, compare, top, models, usage, latency, report, dashboard):
+    app.command(rich_help_panel="View")(view)
 for plan in (check, forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
-for keep in (doctor, migrate, policy, reprice, delete, prune):
-    app.command(rich_help_panel="Keep house")(keep)
-app.add_typer(prices_app, name="prices", rich_help_panel="Look")
-app.command(rich_help_panel="Move")(export)
-app.command("import", rich_help_panel="Move")(import_)
-app.add_typer(journal_app, name="journal", rich_help_panel="Keep house")
-app.add_typer(embedded_app, name="db", rich_help_panel="Keep house")
+for maintain in (doctor, migrate, policy, reprice, delete, prune):
+    app.command(rich_help_panel="Maintain")(maintain)
+app.add_typer(prices_app, name="prices", rich_help_panel="View")
+app.command(rich_help_panel="Import and export")(export)
+app.command("import", rich_help_panel="Import and export")(import_)
+app.add_typer(journal_app, name="journal", rich_help_panel="Maintain")
+app.add_typer(embedded_app, name="db", rich_help_panel="Maintain")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"rlm_cachetrack {__version__}")
         raise typer.Exit
 
@@ -113,15 +113,15 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """What does the prompt cache save you? Reads what instrument(client) recorded."""
+    """Shows what the prompt cache saves, from the calls recorded by instrument(client)."""
 
 
 def main() -> None:
-    """The console entry point. Ends the process with the command's exit code."""
+    """Run the command line and end the process with the command's exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):  # print even if the encoding lacks a character
             stream.reconfigure(errors="replace")
-    # What cannot be reached is reported once, by the command.
+    # The command itself reports a database that cannot be reached; the pool would report it again.
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     try:
@@ -131,5 +131,5 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except Exception as exc:
-        complain(exc)
+        report_error(exc)
         sys.exit(1)

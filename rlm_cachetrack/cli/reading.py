@@ -91,7 +91,7 @@ def runs(
         return
     all_completed = all(run["state"] == "completed" for run in found)
     columns = [
-        Column("Query", flexible=True, style="bold", least=14),
+        Column("Query", flexible=True, style="bold", min_width=14),
         Column("Run (UTC)", style="cyan", optional=1),
         Column("Status", optional=6 if all_completed else 4),
         Column("Calls", numeric=True, optional=5),
@@ -204,7 +204,7 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
     columns = [
         Column("Saved", numeric=True, style="green"),
         Column("Saved %", numeric=True, optional=4),
-        Column("Query", flexible=True, style="bold", least=14),
+        Column("Query", flexible=True, style="bold", min_width=14),
         Column("Run (UTC)", style="cyan", optional=1),
         Column("Calls", numeric=True, optional=5),
         Column("Cached", numeric=True, optional=6),
@@ -260,7 +260,7 @@ def models(
         console.print("No calls in this time range." if first or last else _EMPTY)
         return
     columns = [
-        Column("Model", flexible=True, style="bold", least=36 if stdout().width >= 80 else 14),
+        Column("Model", flexible=True, style="bold", min_width=36 if stdout().width >= 80 else 14),
         Column("Calls", numeric=True, optional=1),
         Column("Hits", numeric=True, optional=5),
         Column("Misses", numeric=True, optional=6),

@@ -1,7 +1,23 @@
 """Numbers, moments and tables as people read them, for notebooks, the command line and the dashboard."""
 
 from .tables import Facts, Sheet, Table, facts_as_html
-from .text import NONE, clean, clean_lines, clock, day, duration, moment, number, percentage, rate, size, usd, verdict
+from .text import (
+    NONE,
+    clean,
+    clean_lines,
+    clock,
+    day,
+    duration,
+    large_number,
+    moment,
+    number,
+    percentage,
+    rate,
+    same_decimals,
+    size,
+    usd,
+    verdict,
+)
 
 __all__ = [
     "NONE",
@@ -14,10 +30,12 @@ __all__ = [
     "day",
     "duration",
     "facts_as_html",
+    "large_number",
     "moment",
     "number",
     "percentage",
     "rate",
+    "same_decimals",
     "size",
     "usd",
     "verdict",

@@ -6,6 +6,8 @@ A number does not pretend: what is not known is a dash, never 0, and a rate is n
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 __all__ = [
@@ -15,10 +17,12 @@ __all__ = [
     "clock",
     "day",
     "duration",
+    "large_number",
     "moment",
     "number",
     "percentage",
     "rate",
+    "same_decimals",
     "size",
     "usd",
     "verdict",
@@ -27,6 +31,7 @@ __all__ = [
 NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
 
+_AMOUNT = re.compile(r"-?\$[\d,]+\.(\d{1,6})")
 _NOTHING_USD = 1e-12  # a thousandth of the cheapest token and less is what is left of subtracting two equal sums
 
 
@@ -43,6 +48,17 @@ def clean_lines(text: str) -> str:
 def number(value: float | None) -> str:
     """A whole number with thousands separators."""
     return NONE if value is None else f"{value:,.0f}"
+
+
+def large_number(value: float | None) -> str:
+    """Format a count for a tile: in full up to 10 million, then as ``12.3 M``, ``2.2 B``, ``1.0 T``."""
+    if value is None or abs(value) < 1e7:
+        return number(value)
+    for unit in ("M", "B", "T"):
+        value /= 1000 if unit != "M" else 1e6
+        if abs(value) < 999.95 or unit == "T":
+            break
+    return f"{value:,.1f} {unit}"
 
 
 def rate(value: float | None) -> str:
@@ -75,6 +91,16 @@ def usd(value: float | None) -> str:
     while len(text) > 6 and text.endswith("0"):  # $0.00000450: the first four decimals stay, for the look of columns
         text = text[:-1]
     return f"{sign}${text}"
+
+
+def same_decimals(amounts: Sequence[str]) -> list[str]:
+    """Give the amounts of a column, as formatted by :func:`usd`, the same number of decimals, up to six.
+
+    Texts that are no amounts stay as they are, and so does ``$0``, which is exactly zero.
+    """
+    fractions = [match[1] for text in amounts if (match := _AMOUNT.fullmatch(text))]
+    decimals = max(map(len, fractions), default=0)
+    return [text + "0" * (decimals - len(match[1])) if (match := _AMOUNT.fullmatch(text)) else text for text in amounts]
 
 
 def duration(milliseconds: float | None) -> str:

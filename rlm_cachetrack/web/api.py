@@ -9,10 +9,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, create_model
 
-from rlm_cachetrack.analytics import results as tables
-from rlm_cachetrack.analytics import summaries as analytics
-from rlm_cachetrack.analytics import usage_views
+from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, usage_views
 from rlm_cachetrack.analytics.explain import report as explain
+from rlm_cachetrack.formatting import Table
 
 from .cached_queries import CachedQueries
 
@@ -89,13 +88,13 @@ class Api:
 
     def router(self) -> APIRouter:
         """Return the routes; the docstrings of the endpoints describe them in OpenAPI."""
-        savings, explanation = analytics.TokenCacheOptimization, explain.CacheExplanation
+        savings, explanation = TokenCacheOptimization, explain.CacheExplanation
         router = APIRouter(prefix="/api", tags=["numbers"])
         for path, endpoint, response in (
             ("/usage", self.usage, _model(usage_views.Usage)),
             ("/savings", self.savings, list[_model(savings)]),  # type: ignore[misc]
             ("/runs", self.runs, _model(usage_views.RunsPage)),
-            ("/run", self.run, dict[str, Any]),
+            ("/run", self.run, _model(RunReport)),
             ("/run/calls", self.calls, _model(usage_views.CallsPage)),
             ("/run/explain", self.explanation, _model(explanation)),
             ("/forecast", self.forecast, dict[str, Any]),
@@ -178,6 +177,6 @@ def _model(row: type) -> type[BaseModel]:
 
 
 def _field_type(hint: Any) -> Any:
-    if get_origin(hint) in (list, tables.Table) and hasattr(get_args(hint)[0], "__total__"):
+    if get_origin(hint) in (list, Table) and hasattr(get_args(hint)[0], "__total__"):
         return list[_model(get_args(hint)[0])]  # type: ignore[misc]
     return _model(hint) if hasattr(hint, "__total__") else hint

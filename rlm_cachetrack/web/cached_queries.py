@@ -99,24 +99,13 @@ class CachedQueries:
         key = ("runs", *sorted(filters.items()))
         return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters))
 
-    def top_savings(self, limit: int) -> list[analytics.TokenCacheOptimization]:
+    def top_savings(self, limit: int) -> list[TokenCacheOptimization]:
         """Return the runs in which the cache saved most."""
         return self._cached(("top", limit), lambda: analytics.top_cache_savings(self.source.store, limit))
 
-    def run(self, query_id: str, run_id: datetime) -> dict[str, Any] | None:
-        """Return ``run``, ``summary`` and ``iterations`` of one run; None for an unknown one."""
-
-        def load() -> dict[str, Any] | None:
-            summary = analytics.token_cache_summary(self.source.store, query_id, run_id)
-            if summary is None:
-                return None
-            return {
-                "run": analytics.run_summary(self.source.store, query_id, run_id),
-                "summary": summary,
-                "iterations": usage_views.iterations_of_run(self.source.store, query_id, run_id),
-            }
-
-        return self._cached(("run", query_id, run_id), load)
+    def run(self, query_id: str, run_id: datetime) -> RunReport | None:
+        """See :func:`.run_report`."""
+        return self._cached(("run", query_id, run_id), lambda: run_report(self.source.store, query_id, run_id))
 
     def calls(self, query_id: str, run_id: datetime, after: str | None, limit: int) -> usage_views.CallsPage:
         """See :func:`.calls_of_run`."""
@@ -126,7 +115,7 @@ class CachedQueries:
         )
 
     def explanation(
-        self, query_id: str, run_id: datetime, summary: analytics.TokenCacheSummary, limit: int = _MAX_EXPLAINED_CALLS
+        self, query_id: str, run_id: datetime, summary: TokenCacheSummary, limit: int = _MAX_EXPLAINED_CALLS
     ) -> explain.CacheExplanation | None:
         """Explain the cache misses of a run; None for a run without calls.
 

@@ -37,7 +37,7 @@ _SORT_NAMES = {
     "duration": "duration",
 }
 _STATES = ("running", "completed", "error", "never completed", "imported")
-_PROBLEM_TITLES = {400: "Invalid request", 404: "Not found", 503: "The database does not answer"}
+_PROBLEM_TITLES = {400: "Invalid request", 404: "Not found", 503: "The database is not responding"}
 _RUNS_PER_PAGE = 50
 _NEWEST_RUNS = 8
 _CALLS_PER_PAGE = 100

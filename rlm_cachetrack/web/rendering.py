@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def environment() -> jinja2.Environment:
     )
     for name in (
         "number",
+        "large_number",
         "rate",
         "percentage",
         "usd",
@@ -51,6 +53,7 @@ def environment() -> jinja2.Environment:
         templates.filters[name] = getattr(wording, name)
     templates.filters["short"] = _short
     templates.filters["query"] = _query
+    templates.filters["usd_column"] = _usd_column
     templates.policies["json.dumps_kwargs"] = {"default": _json_default}
     return templates
 
@@ -63,6 +66,11 @@ def verdicts(explained: CacheExplanation | None) -> dict[str, CallVerdict]:
 def _short(text: object, max_length: int = 60) -> str:
     shown = wording.clean(text)
     return shown if len(shown) <= max_length else f"{shown[: max_length - 1]}…"
+
+
+def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """Format a column of amounts with the same number of decimals."""
+    return wording.same_decimals([wording.usd(row[name]) for row in rows])
 
 
 def _query(parameters: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rlm_cachetrack.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
     from .source import DashboardStore
@@ -17,17 +19,17 @@ __all__ = [
     "serve",
 ]
 
-_MISSING = "the dashboard needs some packages more: pip install 'rlm_cachetrack[dashboard]'"
+_MISSING = "the dashboard needs additional packages: pip install 'rlm_cachetrack[dashboard]'"
 
 
 def create_app(source: DashboardStore, *, token: str | None = None, hosts: frozenset[str] | None = None) -> FastAPI:
-    """The ASGI application.
+    """Build the ASGI application.
 
     Args:
-        source: What it reads from.
-        token: Who does not know it sees nothing; None: everybody who can connect.
-        hosts: The names under which it answers; None: any. It guards a server without token against pages of other
-            sites that let their name point to this machine.
+        source: The store to read from.
+        token: Required from every client; None: everybody who can connect has access.
+        hosts: Accepted values of the Host header; None: any. Protects a server without a token against DNS rebinding,
+            that is, pages of other sites whose name resolves to this machine.
 
     Raises:
         ConfigError: The extra is not installed.
@@ -35,12 +37,14 @@ def create_app(source: DashboardStore, *, token: str | None = None, hosts: froze
     try:
         from .application import build
     except ImportError as exc:
+        if str(exc.name).startswith("rlm_cachetrack"):
+            raise
         raise ConfigError(_MISSING) from exc
     return build(source, token=token, hosts=hosts)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to the address."""
+    """Return True if only this machine can connect to the address."""
     from ipaddress import ip_address
 
     if host == "localhost":
@@ -51,17 +55,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(app: FastAPI, host: str, port: int, *, started: object = None) -> None:
+def serve(app: FastAPI, host: str, port: int, *, started: Callable[[int], None]) -> None:
     """Serve until interrupted. Blocks.
 
     Args:
-        app: Of :func:`create_app`.
+        app: As returned by :func:`create_app`.
         host: The address to listen on.
-        port: 0 takes a free one.
-        started: Called with the port once the server listens, where it is a function.
+        port: The port to listen on; 0 picks a free one.
+        started: Called with the port once the server listens.
 
     Raises:
-        ConfigError: The address or port cannot be had.
+        ConfigError: The address or port is not available.
     """
     import socket
 
@@ -74,12 +78,11 @@ def serve(app: FastAPI, host: str, port: int, *, started: object = None) -> None
         listening.bind((host, port))
     except OSError as exc:
         listening.close()
-        raise ConfigError(f"cannot listen on {host} port {port}: {exc.strerror}; --port 0 takes a free one") from exc
+        raise ConfigError(f"cannot listen on {host} port {port}: {exc.strerror}; --port 0 picks a free one") from exc
     with listening:
         listening.listen(128)
-        if callable(started):
-            started(listening.getsockname()[1])
-        # No access log: an address may hold a token or the name of a query. Open event streams end with the server.
+        started(listening.getsockname()[1])
+        # No access log: a URL may contain a token or the id of a query. Open event streams end with the server.
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, server_header=False
         )

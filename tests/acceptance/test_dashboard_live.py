@@ -142,11 +142,11 @@ def test_the_page_says_that_the_database_is_gone_and_recovers(
         open_page(page, address + "/?range=24h")
         shown = page.inner_text("dl.cards")
         end(server_folder)
-        wait_until(page, "document.getElementById('notice').textContent.includes('does not answer')")
+        wait_until(page, "document.getElementById('notice').textContent.includes('not responding')")
         assert page.inner_text("dl.cards") == shown
         with contextlib.closing(browser.new_page()) as other:
             other.goto(address + "/models")
-            assert "The database does not answer" in other.inner_text("h1")
+            assert "The database is not responding" in other.inner_text("h1")
             assert embedded.ensure_running(server_folder) == url
             wait_until(page, "document.getElementById('notice').textContent === ''")
             other.wait_for_selector("text=By model, most prompt tokens first")

@@ -67,7 +67,7 @@ def test_from_nothing_to_the_report_and_on_from_there(fresh_home: dict[str, str]
     assert (
         f"{report['summary']['total_cached_tokens']:,} of {report['summary']['total_prompt_tokens']:,}" in shown.stdout
     )
-    assert f"{report['summary']['cache_hit_rate']:.1%}".replace("%", " %") in shown.stdout
+    assert f"{report['summary']['cache_hit_rate']:.1%}" in shown.stdout
     bars = [line.split()[:3] for line in lines if line.endswith(("█", "░"))]
     assert bars == [
         [str(step["iteration"]), f"{step['prompt_tokens']:,}", f"{step['cached_tokens']:,}"]

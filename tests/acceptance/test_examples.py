@@ -100,7 +100,7 @@ def test_cache_evolution_shows_each_turn_and_that_a_changed_beginning_reads_noth
     ]
     for *_, bar, percentage in turns:
         assert bar.count("█") / len(bar) == pytest.approx(int(percentage) / 100, abs=0.03)
-    percentages = [float(each) for each in re.findall(r"the cache saved (\d+\.\d) %", text)]
+    percentages = [float(each) for each in re.findall(r"the cache saved (\d+\.\d)%", text)]
     saved = sum(call["original_cost"] - call["total_cost"] for call in stable)
     assert percentages[0] == pytest.approx(100 * saved / sum(call["original_cost"] for call in stable), abs=0.06)
     assert percentages[1] == 0.0

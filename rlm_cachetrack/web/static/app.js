@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts, and keeps the page up to date: the server says that something changed, the page fetches itself
-// anew and takes over what stands in #content. Without script the page is whole, only not live.
+// Draws the charts and keeps the page up to date: when the server sends a change event, the page fetches itself again
+// and replaces #content. Without JavaScript the page is complete, but does not update itself.
 
 const root = document.documentElement;
 const content = () => document.getElementById("content");
@@ -8,7 +8,7 @@ const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).tr
 
 // -- charts ---------------------------------------------------------------------------------------
 
-function dressed(figure) {
+function themed(figure) {
   const ink = colour("ink"), soft = colour("soft"), line = colour("line");
   const axis = (given) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...given });
   const layout = {
@@ -19,7 +19,7 @@ function dressed(figure) {
     bargap: 0.15, ...figure.layout,
   };
   for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
-  // Names at the axis leave no room for the bars of a narrow window: numbers do.
+  // In a narrow window names on the axis leave no room for the bars, so it shows numbers instead.
   if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; Object.assign(layout.yaxis, { tickvals: null, tickmode: "linear", tick0: 1, dtick: Math.ceil(layout.yaxis.range[0] / 10) }); }
   const data = figure.data.map((trace) => {
     const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);
@@ -29,7 +29,7 @@ function dressed(figure) {
   return { data, layout };
 }
 
-// Plotly is large: it is fetched once the page can be seen and used.
+// Plotly is large: load it only after the page is visible and usable.
 let plotly = null;
 
 async function draw() {
@@ -41,31 +41,31 @@ async function draw() {
     requestAnimationFrame(() => setTimeout(() => document.head.append(script)));
   });
   await plotly;
-  const quick = { responsive: true, displaylogo: false, displayModeBar: false };
+  const options = { responsive: true, displaylogo: false, displayModeBar: false };
   for (const figure of document.querySelectorAll("figure.chart")) {
     const plot = figure.querySelector(".plot");
-    const { data, layout } = dressed(JSON.parse(figure.querySelector("script").textContent));
-    Plotly.react(plot, data, layout, quick);
+    const { data, layout } = themed(JSON.parse(figure.querySelector("script").textContent));
+    Plotly.react(plot, data, layout, options);
   }
 }
 
-// -- the look -------------------------------------------------------------------------------------
+// -- light and dark mode --------------------------------------------------------------------------
 
-function lookUp() {
+function themeButton() {
   const button = document.getElementById("theme");
   if (!button) return;
   const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
   const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const say = () => { button.textContent = dark() ? "Light mode" : "Dark mode"; };
+  const label = () => { button.textContent = dark() ? "Light mode" : "Dark mode"; };
   if (stored()) root.dataset.theme = stored();
   button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
-    try { localStorage.setItem("theme", root.dataset.theme); } catch { /* not kept */ }
-    say(); draw();
+    try { localStorage.setItem("theme", root.dataset.theme); } catch { /* storage is blocked: the choice lasts for this page only */ }
+    label(); draw();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { say(); draw(); });
-  say();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); draw(); });
+  label();
 }
 
 // -- live -----------------------------------------------------------------------------------------
@@ -73,23 +73,23 @@ function lookUp() {
 let fetching = false, again = false, lost = false, missed = false;
 
 function notice(text) {
-  const place = document.getElementById("notice");
-  if (place.textContent !== text) place.textContent = text;
+  const element = document.getElementById("notice");
+  if (element.textContent !== text) element.textContent = text;
 }
 
 async function refresh() {
-  if (document.hidden) { missed = true; return; } // nobody looks; it is made up for when somebody does
+  if (document.hidden) { missed = true; return; } // refreshed when the page becomes visible again
   if (fetching) { again = true; return; }
   fetching = true;
   const started = performance.now();
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    const text = await answer.text();
-    if (answer.status === 401) { location.reload(); return; }
-    if (answer.status === 503) { lost = true; return; }
-    if (document.getElementById("problem")) { if (answer.ok) location.reload(); return; }
-    take(new DOMParser().parseFromString(text, "text/html"));
-  } catch { /* the stream of events says what is the matter */ } finally {
+    const response = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const text = await response.text();
+    if (response.status === 401) { location.reload(); return; }
+    if (response.status === 503) { lost = true; return; }
+    if (document.getElementById("problem")) { if (response.ok) location.reload(); return; }
+    replaceContent(new DOMParser().parseFromString(text, "text/html"));
+  } catch { /* the event stream reports the reason */ } finally {
     // The next refresh waits at least as long as this one took, so that an open page does not keep a slow database busy.
     const took = performance.now() - started;
     setTimeout(() => {
@@ -99,36 +99,36 @@ async function refresh() {
   }
 }
 
-function take(fresh) {
+function replaceContent(fresh) {
   const next = fresh.getElementById("content");
   if (!next) return;
-  const here = content();
-  const open = [...here.querySelectorAll("details")].map((one) => one.open);
-  const focused = here.contains(document.activeElement) ? [...here.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement) : -1;
-  const scrolled = [...here.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
-  // Charts that are drawn stay and get the new numbers: they would flicker otherwise.
-  const charts = new Map([...here.querySelectorAll("figure.chart")].map((one) => [one.id, one]));
-  const before = new Map([...here.querySelectorAll("data")].map((one, place) => [place, one.textContent]));
+  const current = content();
+  const open = [...current.querySelectorAll("details")].map((one) => one.open);
+  const focused = current.contains(document.activeElement) ? [...current.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement) : -1;
+  const scrolled = [...current.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  // Keep the drawn charts and give them the new numbers: new charts would flicker.
+  const charts = new Map([...current.querySelectorAll("figure.chart")].map((one) => [one.id, one]));
+  const before = new Map([...current.querySelectorAll("data")].map((one, index) => [index, one.textContent]));
   for (const chart of next.querySelectorAll("figure.chart")) {
     const old = charts.get(chart.id);
     if (!old) continue;
     old.querySelector("script").textContent = chart.querySelector("script").textContent;
     chart.replaceWith(old);
   }
-  const place = document.importNode(next, false);
-  place.append(...next.childNodes);
-  here.replaceWith(place);
-  place.querySelectorAll("details").forEach((one, number) => { if (open[number]) one.open = true; });
-  place.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = scrolled[number] || 0; });
-  place.querySelectorAll("dl.cards data").forEach((one, number) => { if (before.get(number) !== one.textContent) one.classList.add("flash"); });
-  if (focused >= 0) { const found = place.querySelectorAll("a, summary, [tabindex]")[focused]; if (found) found.focus({ preventScroll: true }); }
+  const replacement = document.importNode(next, false);
+  replacement.append(...next.childNodes);
+  current.replaceWith(replacement);
+  replacement.querySelectorAll("details").forEach((one, number) => { if (open[number]) one.open = true; });
+  replacement.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = scrolled[number] || 0; });
+  replacement.querySelectorAll("dl.cards data").forEach((one, number) => { if (before.get(number) !== one.textContent) one.classList.add("flash"); });
+  if (focused >= 0) { const found = replacement.querySelectorAll("a, summary, [tabindex]")[focused]; if (found) found.focus({ preventScroll: true }); }
   document.body.dataset.rendered = fresh.body.dataset.rendered;
   document.getElementById("updated").textContent = `Updated ${fresh.body.dataset.rendered.slice(11, 19)}.`;
   draw();
 }
 
 function listen() {
-  const told = {
+  const handlers = {
     hello: ({ changed, error }) => {
       if (error) down(error);
       else up(lost || Date.parse(changed) > Date.parse(document.body.dataset.rendered));
@@ -136,19 +136,19 @@ function listen() {
     changed: refresh,
     down: ({ error }) => down(error),
     up: () => up(true),
-    lost: () => { lost = true; notice("The dashboard's server does not answer. Trying again."); },
+    lost: () => { lost = true; notice("The dashboard's server is not responding. Retrying."); },
   };
   let leave;
   if (window.SharedWorker) {
     const worker = new SharedWorker("/static/live.js");
-    worker.port.onmessage = ({ data: [name, data] }) => told[name](data);
+    worker.port.onmessage = ({ data: [name, data] }) => handlers[name](data);
     leave = () => worker.port.postMessage("leave");
   } else {
-    let close = stream((name, data) => told[name](data));
+    let close = stream((name, data) => handlers[name](data));
     leave = () => close();
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) close();
-      else close = stream((name, data) => told[name](data));
+      else close = stream((name, data) => handlers[name](data));
     });
   }
   document.addEventListener("visibilitychange", () => { if (!document.hidden && missed) { missed = false; refresh(); } });
@@ -157,9 +157,9 @@ function listen() {
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
 
-function down(why) {
+function down(reason) {
   lost = true;
-  notice(`The database does not answer. What you see is from ${document.body.dataset.rendered.slice(11, 19)} UTC. Trying again. (${why})`);
+  notice(`The database is not responding. This page shows the state at ${document.body.dataset.rendered.slice(11, 19)} UTC. Retrying. (${reason})`);
 }
 
 function up(stale) {
@@ -173,13 +173,13 @@ function up(stale) {
 function forms() {
   for (const form of document.querySelectorAll("form[data-auto]")) {
     const go = () => {
-      const given = new URLSearchParams();
-      for (const [name, value] of new FormData(form)) if (value) given.set(name, value);
-      location.href = `${form.getAttribute("action")}?${given}`;
+      const parameters = new URLSearchParams();
+      for (const [name, value] of new FormData(form)) if (value) parameters.set(name, value);
+      location.href = `${form.getAttribute("action")}?${parameters}`;
     };
     form.addEventListener("submit", (event) => { event.preventDefault(); go(); });
     form.addEventListener("change", (event) => {
-      // A range by name and one by dates exclude each other.
+      // A named range and dates exclude each other.
       if (event.target.name === "range") for (const date of form.querySelectorAll("input[type=date]")) date.value = "";
       if (event.target.matches("select")) go();
     });
@@ -187,6 +187,6 @@ function forms() {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  lookUp(); forms(); draw();
+  themeButton(); forms(); draw();
   if (document.body.dataset.live === "yes") listen();
 });

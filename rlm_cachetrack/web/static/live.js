@@ -1,16 +1,16 @@
 "use strict";
-// The server's events for the pages. Browsers allow six connections to a server, and a stream of events holds one for
-// as long as it is open: the seventh tab would wait for ever. So all tabs share one stream, in a shared worker, which
-// this file is as well; a browser without such workers opens one stream a tab, while the tab is looked at.
+// Receives the server's events for the pages. Browsers allow six connections per server, and an event stream occupies
+// one as long as it is open, so a seventh tab would wait forever. Therefore all tabs share one stream in a shared
+// worker, for which this file is the script too. Without shared workers each visible tab opens a stream of its own.
 
-function stream(tell) {
+function stream(notify) {
   let events = null, retry = 0;
   const open = () => {
     events = new EventSource("/live");
-    for (const name of ["hello", "changed", "down", "up"]) events.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
+    for (const name of ["hello", "changed", "down", "up"]) events.addEventListener(name, (event) => notify(name, JSON.parse(event.data)));
     events.onerror = () => {
-      tell("lost", {});
-      // Anything but a stream as the answer, such as a proxy's 502, ends it for good: begin anew.
+      notify("lost", {});
+      // A response other than a stream, such as a proxy's 502, closes the EventSource for good: open another.
       if (events.readyState === EventSource.CLOSED) retry = setTimeout(open, 3000);
     };
   };
@@ -21,8 +21,8 @@ function stream(tell) {
 if (typeof SharedWorkerGlobalScope !== "undefined") {
   const pages = new Set();
   let close = null, state = null;
-  const tell = (name, data) => {
-    // What a page is told that comes later.
+  const notify = (name, data) => {
+    // The state for pages that connect later.
     if (name === "lost") state = null;
     else state = { changed: data.changed ?? state?.changed ?? new Date().toISOString(), error: data.error ?? null };
     for (const page of pages) page.postMessage([name, data]);
@@ -33,7 +33,7 @@ if (typeof SharedWorkerGlobalScope !== "undefined") {
       pages.delete(page);
       if (!pages.size && close) { close(); close = state = null; }
     };
-    if (!close) close = stream(tell);
+    if (!close) close = stream(notify);
     else if (state) page.postMessage(["hello", state]);
   };
 }

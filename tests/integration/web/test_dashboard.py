@@ -188,7 +188,7 @@ def test_a_run_says_why_its_calls_missed_and_goes_on_saying_it(db_url: str) -> N
 
         _, page, _ = get(address, f"/run?{urlencode(key)}")
         text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-        assert "Hit rate: 0.0% of a possible 0.0%" in text
+        assert "Hit rate: 0.0% . The provider's cache rules allow at most 0.0% for these prompts." in text
         assert f"{found['tokens_lost']:,} tokens were lost for the reasons below" in text
         assert f"prompt changed 5 {found['tokens_lost']:,} {usd(found['usd_lost'])}" in text
         assert f"{usd(found['advice'][0]['usd_at_stake'])} in 5 calls: system prompt changes from call to call" in text

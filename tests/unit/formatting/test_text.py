@@ -31,6 +31,12 @@ from rlm_cachetrack.formatting import text
         (text.percentage, 33.333, "33.3%"),
         (text.number, None, "–"),  # noqa: RUF001
         (text.number, 1234567, "1,234,567"),
+        (text.large_number, None, "–"),  # noqa: RUF001
+        (text.large_number, 9_999_999, "9,999,999"),
+        (text.large_number, 12_345_678, "12.3 M"),
+        (text.large_number, 999_960_000, "1.0 B"),
+        (text.large_number, 2_178_000_000, "2.2 B"),
+        (text.large_number, 5.1e15, "5,100.0 T"),
         (text.duration, 0.42, "0.4 ms"),
         (text.duration, 999.4, "999 ms"),
         (text.duration, 1500, "1.5 s"),
@@ -42,3 +48,9 @@ from rlm_cachetrack.formatting import text
 )
 def test_numbers_are_formatted_for_people(function: Callable[[Any], str], value: float | None, shown: str) -> None:
     assert function(value) == shown
+
+
+def test_the_amounts_of_a_column_have_the_same_number_of_decimals() -> None:
+    assert text.same_decimals(["$1,234.56", "-$0.0136", "$0", "–"]) == ["$1,234.5600", "-$0.0136", "$0", "–"]  # noqa: RUF001
+    assert text.same_decimals(["$12.50", "$3.0e-12", "$0.00000450"]) == ["$12.50", "$3.0e-12", "$0.00000450"]
+    assert text.same_decimals([]) == []
