@@ -18,8 +18,8 @@ import psycopg
 import pytest
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.store import migrations
-from rlm_cachetrack.store.embedded import server as embedded
+from rlm_cachetrack.store import embedded
+from rlm_cachetrack.store.engine import detect
 from tests.support.browser import machine_load, open_page, wait_until
 from tests.support.web import record, served, store_runs
 
@@ -68,7 +68,7 @@ def test_more_pages_than_a_browser_has_connections_are_live(browser: Any, addres
 def test_news_is_seen_in_two_seconds_by_five_tabs_of_a_slow_database(browser: Any, db_url: str) -> None:
     """Each tab's query takes 0.4 s, as at a million calls: an answer from memory must not outlive the news."""
     with psycopg.connect(db_url, autocommit=True) as connection:
-        if migrations.detect(connection).timescale:
+        if detect(connection).timescale:
             pytest.skip("the suite itself runs on TimescaleDB, whose hours are no view that can be made slow")
         connection.execute("ALTER VIEW cache_usage_hourly RENAME TO quick")
         connection.execute("CREATE VIEW cache_usage_hourly AS SELECT h.* FROM quick AS h, pg_sleep(0.4)")
