@@ -114,7 +114,8 @@ def snapshot(url: str) -> dict[str, Any]:
 
 
 def costs_of(db: TimescaleDBClient, query_id: str) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in ("model", *COSTS)} for row in db.get_llm_interactions(query_id, T0)]
+    rows = sorted(db.get_llm_interactions(query_id, T0), key=lambda row: (row["time"], row["model"]))
+    return [{name: row[name] for name in ("model", *COSTS)} for row in rows]
 
 
 def test_re_pricing_gives_every_call_the_cost_that_recording_it_anew_would(
@@ -276,7 +277,7 @@ def test_batches_split_calls_of_one_moment_and_lose_none(db_url: str, old: Path,
         )
         assert told == [(3, 10), (6, 10), (9, 10), (10, 10)]
         assert (done["batches"], done["changed_interactions"]) == (4, 10)
-        totals = [row["total_cost"] for row in db.get_llm_interactions("q", T0)]
+        totals = sorted(row["total_cost"] for row in db.get_llm_interactions("q", T0))
     # (1,000 + n) x 2 + 100 x 8
     assert totals == [pytest.approx(0.0028 + number * 2e-6, abs=1e-12) for number in range(10)]
 
