@@ -231,18 +231,21 @@ def test_daemon_threads_that_call_while_the_interpreter_leaves_lose_nothing(
     body = """
     import atexit
     notes = os.open("returned", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    returned = []
     def on():
         with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
             instrument(own)
             while True:
                 os.write(notes, (call(own)._request_id + "\\n").encode())
+                returned.append(True)
     for _ in range(3):
         threading.Thread(target=on, daemon=True).start()
     import rlm_cachetrack.pipeline.runtime
     atexit.unregister(rlm_cachetrack.pipeline.runtime._at_exit)
     atexit.register(time.sleep, 0.5)  # runs after ours: they go on calling
     atexit.register(rlm_cachetrack.pipeline.runtime._at_exit)
-    time.sleep(0.5)
+    while len(returned) <= 50:
+        time.sleep(0.01)
     """
     program = body.replace('"returned"', repr(str(tmp_path / "returned")))
     returncode, _, errors = run(program, environment, tmp_path)
