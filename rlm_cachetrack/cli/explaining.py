@@ -1,4 +1,4 @@
-"""``explain``: why tokens were not read from the cache, and what would help."""
+"""``explain``: cache miss reasons, what they cost, and what would help."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fing
 def explain(
     query_id: QueryId,
     run: Run = "latest",
-    calls: Annotated[bool, typer.Option("--calls", help="A line for each call.", show_default=False)] = False,
+    calls: Annotated[bool, typer.Option("--calls", help="Show one line per call.", show_default=False)] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Explain why tokens of a run were not read from the cache, what that cost, and how to mend it."""
+    """Explain why tokens of a run were not read from the cache, what that cost, and what would help."""
     from rlm_cachetrack.analytics.explain import explain_cache
 
     require_one_format(as_json, as_csv)
@@ -73,15 +73,11 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     if found["cache_hit_rate"] is None:
         line("hit rate", "not reported by any call")
     else:
-        possible = f"{rate(found['cache_hit_rate'])} of a possible {rate(found['ceiling_hit_rate'])}"
-        line("hit rate", possible)
-    lost = f"{number(found['tokens_lost'])} tokens, for the reasons below"
-    if found["usd_lost"]:
-        lost += f": {usd(found['usd_lost'])}"
-    line("lost", lost if found["tokens_lost"] else "nothing: all that could be read was read")
+        line("hit rate", f"{rate(found['cache_hit_rate'])} (ceiling {rate(found['ceiling_hit_rate'])})")
+    line("lost", _lost(found))
     console.print()
     columns = [
-        Column("Why", style="bold"),
+        Column("Reason", style="bold"),
         Column("Calls", numeric=True),
         Column("Tokens lost", numeric=True),
         Column("USD lost", numeric=True),
@@ -113,16 +109,27 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
         console.print(Text(f"Each call: {each_call}", style="dim"), soft_wrap=True)
 
 
+def _lost(found: CacheExplanation) -> str:
+    if found["tokens_lost"]:
+        cost = f" ({usd(found['usd_lost'])})" if found["usd_lost"] else ""
+        return f"{number(found['tokens_lost'])} tokens{cost}, for the reasons below"
+    unknown = sum(each["calls"] for each in found["verdicts"] if each["verdict"] == "not_fingerprinted")
+    if unknown:
+        total = counted(found["total_interactions"], "call")
+        return f"miss reasons unknown: {number(unknown)} of {total} have no fingerprint"
+    return "nothing: everything that could be read was read"
+
+
 def _print_calls(console: Console, found: CacheExplanation) -> None:
     columns = [
         Column("Time (UTC)", style="cyan", optional=1),
-        Column("Step", numeric=True, optional=2),
+        Column("Iteration", numeric=True, optional=2),
         Column("Prompt", numeric=True),
         Column("Read", numeric=True),
-        Column("Possible", numeric=True),
+        Column("Ceiling", numeric=True),
         Column("Lost", numeric=True),
-        Column("Sure", numeric=True, optional=3),
-        Column("Why", flexible=True, min_width=24),
+        Column("Confidence", numeric=True, optional=3),
+        Column("Reason", flexible=True, min_width=24),
     ]
     rows = [
         (
@@ -132,7 +139,7 @@ def _print_calls(console: Console, found: CacheExplanation) -> None:
             number(each["cached_tokens"]),
             number(each["ceiling_tokens"]),
             number(each["tokens_lost"] or None),
-            percentage(100 * each["sureness"]),
+            percentage(100 * each["confidence"]),
             clean(f"{verdict(each['verdict'])}: {each['words']}"),
         )
         for each in found["interactions"]

@@ -113,7 +113,7 @@ def _shown(name: str, value: Any) -> str:
         return clean(value)
     if name.endswith(_USD) or "usd" in name:
         return usd(value)
-    if name.endswith("_rate") or name in ("relative", "sureness"):
+    if name.endswith("_rate") or name in ("relative", "confidence"):
         return rate(value)
     if name.endswith("_percentage"):
         return percentage(value)

@@ -1,6 +1,6 @@
-"""Numbers, moments and foreign text in words, for every surface: terminal, web page, report, notebook.
+"""Numbers, moments and foreign text as every surface shows them: terminal, web page, report, notebook.
 
-A number does not pretend: what is not known is a dash, never 0, and a rate is neither 0 nor 100 % unless it is.
+What is not known is a dash, never 0, and a rate is shown as 0% or 100% only if it is exactly that.
 """
 
 from __future__ import annotations
@@ -143,13 +143,13 @@ def day(value: datetime) -> str:
 
 
 _VERDICTS = {
-    "first_call": "nothing to read yet",
-    "below_minimum": "too short",
+    "first_call": "first call",
+    "below_minimum": "below minimum length",
     "prefix_changed": "prompt changed",
     "expired": "expired",
-    "model_changed": "other model",
-    "key_changed": "other cache key",
-    "provider_miss": "missed by the provider",
+    "model_changed": "model changed",
+    "key_changed": "cache key changed",
+    "provider_miss": "provider miss",
     "hit": "hit",
     "partial_hit": "partial hit",
     "not_reported": "not reported",

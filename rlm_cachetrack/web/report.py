@@ -1,4 +1,4 @@
-"""A run in one file: as a web page with its charts, for a colleague, or as Markdown, for a pull request."""
+"""A run in one file: a web page with charts, or Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def read(
 
 
 def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
-    """One page that needs no other file and no network.
+    """Render a report as one page that needs no other file and no network.
 
     Args:
-        report: Of :func:`read`.
-        made: The moment that it names; None: now.
+        report: As :func:`read` returns it.
+        made: When the report was made, as the page names it; None: now.
 
     Raises:
         ConfigError: The extra ``dashboard`` is not installed.
@@ -79,7 +79,7 @@ def _within_script(text: str) -> str:
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """GitHub's Markdown: the totals, and a line an iteration."""
+    """Render a report as GitHub Markdown: totals, a line per iteration, and the cache miss reasons."""
     run, summary = report["run"] or {}, report["summary"]
     ended = f" after {duration(run['duration_ms'])}" if run.get("duration_ms") is not None else ""
     known = bool(summary["interactions_with_cache"] or summary["interactions_without_cache"])
@@ -109,18 +109,18 @@ def as_markdown(report: dict[str, Any]) -> str:
         for step in steps[:_STEPS]
     ]
     if len(steps) > _STEPS:
-        lines += ["", f"… and {number(len(steps) - _STEPS)} iterations more."]
+        lines += ["", f"… and {number(len(steps) - _STEPS)} more iterations."]
     if report["misses"] is not None:
         lines += ["", *_misses(report["misses"])]
     return "\n".join(lines) + "\n"
 
 
 def _misses(found: CacheExplanation) -> list[str]:
-    """Why calls missed: the reasons as a table, and what would help as a list."""
+    """Render the cache miss reasons as a table, and what would help as a list."""
     lines = []
     if found["ceiling_hit_rate"] is not None:
-        lines += [f"Hit rate: {rate(found['cache_hit_rate'])} of a possible {rate(found['ceiling_hit_rate'])}.", ""]
-    lines += ["| why | calls | tokens lost | USD lost |", "|:---|---:|---:|---:|"]
+        lines += [f"Hit rate: {rate(found['cache_hit_rate'])} (ceiling {rate(found['ceiling_hit_rate'])}).", ""]
+    lines += ["| reason | calls | tokens lost | USD lost |", "|:---|---:|---:|---:|"]
     lines += [
         f"| {verdict(each['verdict'])} | {number(each['calls'])} | {number(each['tokens_lost'])} "
         f"| {usd(each['usd_lost'] if each['tokens_lost'] else None)} |"
@@ -135,14 +135,14 @@ def _misses(found: CacheExplanation) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Text in which a model's name may stand: markup and mentions mean nothing in it."""
+    """Escape markup and mentions in text that may contain a model's name."""
     import re
 
     return re.sub(r"([\\`*_{}\[\]<>|~#!])", r"\\\1", clean(text)).replace("@", "@\u2060")
 
 
 def _code(text: str) -> str:
-    """Foreign text as code, in which neither markup nor a mention means anything, also in a table."""
+    """Render foreign text as code, where markup and mentions have no effect, also inside a table."""
     shown = clean(text)
     shown = shown if len(shown) <= 200 else f"{shown[:199]}…"
     fence = "`" * (max((len(run) for run in _runs_of_backticks(shown)), default=0) + 1)

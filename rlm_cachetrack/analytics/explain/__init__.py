@@ -1,5 +1,5 @@
 """Explain cache misses: replay the stored calls of a run against the provider's published cache rules."""
 
-from .report import VERDICTS, CacheExplanation, CallVerdict, Verdict, explain_cache
+from .report import VERDICTS, CacheAdvice, CacheExplanation, CallVerdict, Verdict, VerdictCount, explain_cache
 
-__all__ = ["VERDICTS", "CacheExplanation", "CallVerdict", "Verdict", "explain_cache"]
+__all__ = ["VERDICTS", "CacheAdvice", "CacheExplanation", "CallVerdict", "Verdict", "VerdictCount", "explain_cache"]

@@ -1,28 +1,33 @@
-"""What to do about misses: rules over the verdicts of a run, each with the money at stake. Pure."""
+"""Advice against cache misses: rules over the verdicts of a run, each with the money at stake. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from .chains import segment_words
-from .verdicts import Judged
+from .chains import CacheLocation
+from .divergence import segment_words
+from .verdicts import JudgedCall
 
 __all__ = ["CacheAdvice", "advise", "usd_lost"]
 
-_OFTEN_A_MINUTE = 15
-_A_FEW = 2
-_TOO_LITTLE_USD = 1e-9
+_CALLS_PER_MINUTE = 15
+"""Calls per minute with one cache key that one machine of OpenAI takes.
+
+Source: the page that ``cache_rules.yaml`` names for OpenAI.
+"""
+_LEAST_CALLS = 2
+_LEAST_USD = 1e-9
 
 
 class CacheAdvice(TypedDict):
     """One thing to do.
 
-    ``rule`` is its name, ``segment`` what it is about (``system prompt``, ``tools``, ``message 3 (user)``) or None.
-    ``tokens_at_stake`` and ``usd_at_stake`` are what the calls it is about lost; USD is None where none has a price.
-    ``interaction_ids`` names up to ten of the ``calls``.
+    ``rule`` is the name of the advice, ``segment`` the part of the prompt it concerns (``system prompt``, ``tools``,
+    ``message 3 (user)``) or None. ``tokens_at_stake`` and ``usd_at_stake`` are what its ``calls`` lost; USD is None if
+    no call has a price. ``interaction_ids`` names up to ten of the calls.
     """
 
     rule: str
@@ -34,8 +39,8 @@ class CacheAdvice(TypedDict):
     interaction_ids: list[str]
 
 
-def usd_lost(judged: Judged, tokens: int | None = None) -> float | None:
-    """What tokens cost more than if they had been read, by the call's own prices; None where it has none."""
+def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:
+    """Compute what lost tokens cost more than if they had been read, in USD; None if the call has no prices."""
     row = judged.call.row
     lost = judged.lost if tokens is None else tokens
     prompt, cached = row["prompt_token_price"], row["cached_token_price"]
@@ -48,14 +53,14 @@ def usd_lost(judged: Judged, tokens: int | None = None) -> float | None:
     return float(lost * (prompt - read) + written * premium) / 1000
 
 
-def advise(judged: Sequence[Judged]) -> list[CacheAdvice]:
-    """What would help, that with most at stake first."""
+def advise(judged: Sequence[JudgedCall]) -> list[CacheAdvice]:
+    """Return what would help, the advice with most at stake first."""
     found = [advice for rule in _RULES for advice in rule(judged) if advice["tokens_at_stake"] > 0]
     return sorted(found, key=lambda each: (-(each["usd_at_stake"] or 0.0), -each["tokens_at_stake"], each["rule"]))
 
 
 def _advice(
-    rule: str, words: str, about: Sequence[Judged], segment: str | None = None, usd: float | None = None
+    rule: str, words: str, about: Sequence[JudgedCall], segment: str | None = None, usd: float | None = None
 ) -> CacheAdvice:
     costs = [cost for each in about if (cost := usd_lost(each)) is not None]
     return {
@@ -69,109 +74,109 @@ def _advice(
     }
 
 
-def _changed(judged: Iterable[Judged], *changes: str) -> dict[str, list[Judged]]:
-    found: dict[str, list[Judged]] = defaultdict(list)
+def _changed(judged: Iterable[JudgedCall], *changes: str) -> dict[str, list[JudgedCall]]:
+    found: dict[str, list[JudgedCall]] = defaultdict(list)
     for each in judged:
         if each.divergence is not None and each.divergence.change in changes:
             found[segment_words(each.divergence.segment)].append(each)
     return found
 
 
-def _move_behind(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _move_behind(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     for segment, about in _changed(judged, "edited", "added").items():
         verb = "change" if segment == "tools" else "changes"
         words = (
-            f"{segment} {verb} from call to call, and all that follows is paid for in full. Keep what is fixed as "
-            "it is, and put what changes (a date, a counter, retrieved text) behind it, best into the last message"
+            f"{segment} {verb} from call to call, so everything after it is billed in full: keep the fixed part "
+            "unchanged and move what changes (a date, a counter, retrieved text) behind it, best into the last message"
         )
         yield _advice("move_changing_part", words, about, segment)
 
 
-def _order_of_tools(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _order_of_tools(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     for segment, about in _changed(judged, "reordered").items():
         what = "the tools" if segment == "tools" else "the messages"
-        words = f"{what} come in another order from call to call: sort them once and keep the order"
+        words = f"{what} are in a different order from call to call: sort them once and keep the order"
         yield _advice("stop_reordering", words, about, segment)
 
 
-def _history(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _history(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for group in _changed(judged, "shortened").values() for each in group]
     if about:
         words = (
-            "messages are dropped from the middle of the history, and what follows them is paid for in full. Drop "
-            "many at once and seldom, rather than one at every call"
+            "messages are dropped from the middle of the history, so everything after them is billed in full: drop "
+            "many at once and rarely, rather than one at every call"
         )
         yield _advice("drop_history_seldom", words, about)
 
 
-def _keys(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "key_changed"]
     if about:
-        words = "the same beginning is sent under several prompt_cache_keys: use one for all that begins alike"
+        words = (
+            "the same beginning is sent with several prompt_cache_keys: use one key for all prompts that begin alike"
+        )
         yield _advice("share_prompt_cache_key", words, about)
     missed = [each for each in judged if each.verdict in ("provider_miss", "partial_hit") and not each.concurrent]
     without = [each for each in missed if each.call.key is None and each.call.rule.needs_key]
     if without:
-        words = (
-            "prompts that begin alike went to machines that had not seen them: set prompt_cache_key, the same for all"
-        )
+        words = "prompts that begin alike were routed to different machines: set one prompt_cache_key for all of them"
         yield _advice("set_prompt_cache_key", words, without)
     busy = _busy(judged)
-    crowded = [each for each in missed if each.call.key is not None and each.call.place in busy]
+    crowded = [each for each in missed if each.call.key is not None and each.call.location in busy]
     if crowded:
-        most = max(busy[each.call.place] for each in crowded)
+        most = max(busy[each.call.location] for each in crowded)
         words = (
-            f"up to {most} calls a minute share one prompt_cache_key, and above some {_OFTEN_A_MINUTE} they "
-            "overflow to machines that have nothing to read: split the key, by user or by conversation"
+            f"up to {most} calls per minute share one prompt_cache_key, and above about {_CALLS_PER_MINUTE} they "
+            "overflow to machines without their cache: split the key, by user or by conversation"
         )
         yield _advice("split_prompt_cache_key", words, crowded)
 
 
-def _busy(judged: Sequence[Judged]) -> dict[tuple[Any, ...], int]:
-    """Places with more calls in some minute than one machine takes, and how many."""
-    counts = Counter((each.call.place, int(each.call.began // 60)) for each in judged)
-    busy: dict[tuple[Any, ...], int] = {}
-    for (place, _), count in counts.items():
-        if count > _OFTEN_A_MINUTE:
-            busy[place] = max(count, busy.get(place, 0))
+def _busy(judged: Sequence[JudgedCall]) -> dict[CacheLocation, int]:
+    """Return the caches with more calls in some minute than one machine takes, and how many."""
+    counts = Counter((each.call.location, int(each.call.began // 60)) for each in judged)
+    busy: dict[CacheLocation, int] = {}
+    for (location, _), count in counts.items():
+        if count > _CALLS_PER_MINUTE:
+            busy[location] = max(count, busy.get(location, 0))
     return busy
 
 
-def _models(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _models(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "model_changed"]
     if about:
         names = sorted({str(each.call.row["model"]) for each in about})
         words = (
-            f"conversations move from one model to another ({', '.join(names)}): each has a cache of its own, so "
-            "stay with one for a conversation, or start the other with a prompt of its own"
+            f"conversations move between models ({', '.join(names)}), and each model has its own cache: use one model "
+            "per conversation, or give the other model its own prompt"
         )
         yield _advice("stay_with_one_model", words, about)
 
 
-def _pauses(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _pauses(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "expired"]
     longer = [each for each in about if any(s >= (each.gap_s or 0) for s in each.call.rule.retention_s.values())]
     longer = [each for each in longer if each.call.fingerprint is not None and each.call.fingerprint.retention is None]
     if longer:
-        words = 'pauses outlast the cache: ask for longer retention (prompt_cache_retention="24h")'
+        words = 'pauses are longer than the cache keeps entries: request prompt_cache_retention="24h"'
         yield _advice("longer_retention", words, longer)
     kept = []
     saved = 0.0
     for each in about:
         cost, lost = _keeping_alive(each), usd_lost(each)
-        if cost is not None and lost is not None and lost - cost > _TOO_LITTLE_USD:
+        if cost is not None and lost is not None and lost - cost > _LEAST_USD:
             kept.append(each)
             saved += lost - cost
     if kept:
         words = (
-            "a short call with the same beginning, once in each lifetime of the cache, keeps it there; over these "
-            "pauses that costs less than reading everything anew (what it costs is taken off)"
+            "pauses are longer than the cache keeps entries: a short call with the same beginning, once per cache "
+            "lifetime, keeps it cached for less than these calls lost (its cost is subtracted)"
         )
         yield _advice("keep_alive", words, kept, usd=saved)
 
 
-def _keeping_alive(judged: Judged) -> float | None:
-    """USD for reading the beginning again and again until the pause is over."""
+def _keeping_alive(judged: JudgedCall) -> float | None:
+    """Compute the USD for reading the beginning once per cache lifetime until the pause is over."""
     row = judged.call.row
     prompt, cached = row["prompt_token_price"], row["cached_token_price"]
     if prompt is None:
@@ -180,16 +185,16 @@ def _keeping_alive(judged: Judged) -> float | None:
     return float(times * judged.lost * (prompt if cached is None else cached)) / 1000
 
 
-def _short(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
-    seen: set[int] = set()
+def _short(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
+    earlier: set[int] = set()
     about, tokens, costs = [], 0, []
     for each in judged:
         if each.verdict != "below_minimum" or not each.call.chain or not each.call.ends:
             continue
         shared = max(
-            (end for chain, end in zip(each.call.chain, each.call.ends, strict=True) if chain in seen), default=0
+            (end for chain, end in zip(each.call.chain, each.call.ends, strict=True) if chain in earlier), default=0
         )
-        seen.update(each.call.chain)
+        earlier.update(each.call.chain)
         if shared:
             about.append(each)
             tokens += int(shared)
@@ -198,28 +203,28 @@ def _short(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
     if about:
         least = f"{about[0].call.rule.minimum_tokens:,}"
         words = (
-            f"prompts of less than {least} tokens are never cached, and these repeat a beginning: put several "
-            "questions into one prompt, so that it is paid for once"
+            f"prompts of less than {least} tokens are never cached, and these repeat a beginning: combine several "
+            "questions into one prompt, so that the beginning is billed once"
         )
         advice = _advice("batch_short_prompts", words, about, usd=math.fsum(costs) if costs else None)
         yield {**advice, "tokens_at_stake": tokens}
 
 
-def _warm_up(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _warm_up(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.concurrent]
     if about:
         words = (
-            "calls that begin alike are sent at once, before the first of them has left anything to read: send one, "
-            "wait for its first token, then the others"
+            "calls that begin alike are sent at the same time, before the first one has filled the cache: send one, "
+            "wait for its first token, then send the others"
         )
         yield _advice("send_one_first", words, about)
 
 
-def _writes(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
+def _writes(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about, tokens, costs = [], 0, []
     for each in judged:
         written = each.call.row["cache_write_tokens"] or 0
-        if not written or each.read_later:
+        if not written or each.call.is_read_later:
             continue
         about.append(each)
         tokens += written
@@ -228,32 +233,32 @@ def _writes(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
             costs.append(written * max(0.0, write - prompt) / 1000)
     if len(about) > 1:
         words = (
-            "what these calls wrote to the cache was not read again in this run, and writing costs extra: mark what is "
-            'worth keeping (prompt_cache_breakpoint) and switch the rest off (prompt_cache_options={"mode": '
-            '"explicit"})'
+            "what these calls wrote to the cache was not read again in this run, and writes cost extra: mark what is "
+            'worth caching with prompt_cache_breakpoint and turn the rest off with prompt_cache_options={"mode": '
+            '"explicit"}'
         )
         advice = _advice("write_less", words, about, usd=math.fsum(costs) if costs else None)
         yield {**advice, "tokens_at_stake": tokens}
 
 
-def _marks(judged: Sequence[Judged]) -> Iterable[CacheAdvice]:
-    found: dict[str, list[Judged]] = defaultdict(list)
+def _marks(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
+    found: dict[str, list[JudgedCall]] = defaultdict(list)
     for each in judged:
-        if each.shared is not None:
-            found[segment_words(each.shared)].append(each)
+        if each.unmarked is not None:
+            found[segment_words(each.unmarked)].append(each)
     for segment, about in found.items():
-        if len(about) < _A_FEW:
+        if len(about) < _LEAST_CALLS:
             continue
-        costs = [cost for each in about if (cost := usd_lost(each, each.shared_tokens)) is not None]
+        costs = [cost for each in about if (cost := usd_lost(each, each.unmarked_tokens)) is not None]
         words = (
-            f"these prompts begin alike as far as {segment}, but no breakpoint ends there, so that it is paid for in "
-            "full each time: set prompt_cache_breakpoint behind it"
+            f"these prompts begin alike up to {segment}, but no breakpoint ends there, so this part is billed in full "
+            "each time: set prompt_cache_breakpoint behind it"
         )
         advice = _advice("mark_shared_beginning", words, about, segment, usd=math.fsum(costs) if costs else None)
-        yield {**advice, "tokens_at_stake": sum(each.shared_tokens for each in about)}
+        yield {**advice, "tokens_at_stake": sum(each.unmarked_tokens for each in about)}
 
 
-_RULES: tuple[Callable[[Sequence[Judged]], Iterable[CacheAdvice]], ...] = (
+_RULES: tuple[Callable[[Sequence[JudgedCall]], Iterable[CacheAdvice]], ...] = (
     _move_behind,
     _order_of_tools,
     _history,

@@ -1,4 +1,4 @@
-"""The providers' rules of caching, from one file of data with its sources: ``cache_rules.yaml``."""
+"""The providers' cache rules, read from ``cache_rules.yaml``, which names their sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE = "cache_rules.yaml"
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """How one provider caches. Tokens and seconds; see the head of ``cache_rules.yaml`` for each field."""
+    """How one provider caches, in tokens and seconds. The head of ``cache_rules.yaml`` documents each field."""
 
     name: str
     matching: Literal["prefix", "breakpoints", "none"]
@@ -36,11 +36,11 @@ class CacheRule:
     retention_s: dict[str, float] = field(default_factory=dict)
 
     def lifetime_s(self, retention: str | None) -> float:
-        """For how long after its last use an entry can be counted on, given what the request asked for."""
+        """Return how long after its last use an entry is kept, in seconds, given the retention that was requested."""
         return self.retention_s.get(retention or "", self.ttl_s)
 
     def readable(self, tokens: float) -> int:
-        """How much of a beginning of so many tokens is read."""
+        """Return how many tokens can be read of a shared beginning of so many tokens."""
         if self.matching == "none" or tokens < self.minimum_tokens:
             return 0
         return int(tokens // self.step_tokens) * self.step_tokens
@@ -81,7 +81,7 @@ class _Document(BaseModel):
 
 @cache
 def cache_rules() -> tuple[tuple[frozenset[str] | None, re.Pattern[str] | None, CacheRule], ...]:
-    """The rules in their order: providers (None: any), model (None: any), rule. Reads one file, once.
+    """Return the rules in order: providers (None: any), model pattern (None: any), rule. Reads one file, once.
 
     Raises:
         CacheTrackError: The installation is broken.
@@ -108,14 +108,14 @@ def _parsed(data: bytes) -> tuple[tuple[frozenset[str] | None, re.Pattern[str] |
 
 @lru_cache(4096)
 def cache_rule(provider: str | None, model: str) -> CacheRule:
-    """The rule of a call; the last one fits any.
+    """Return the rule of a call: the first that fits; the last one fits any call.
 
     Args:
-        provider: Of the call; None: not known.
-        model: The one that was served.
+        provider: The provider of the call; None: not known.
+        model: The model that was served.
     """
     for providers, models, rule in cache_rules():
         fits = providers is None or (provider or "unknown") in providers
         if fits and (models is None or models.match(model)):
             return rule
-    raise CacheTrackError(f"{_FILE}: no rule for any provider at its end")
+    raise CacheTrackError(f"{_FILE} is damaged: its last rule must fit any provider")

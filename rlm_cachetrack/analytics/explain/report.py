@@ -1,8 +1,8 @@
-"""Why tokens were not read from the cache: a verdict for each call of a run, what was possible, and what would help.
+"""The explanation of a run: a cache miss reason for each call, what was possible, and what would help.
 
-From history alone: fingerprints say which part of a prompt differs from an earlier one, times say what had expired, the
-providers' rules (``cache_rules.yaml``) say what could be read. No prompt is stored, so token counts of parts of prompts
-are estimates, and each verdict says how sure it is.
+It is computed from stored calls alone: fingerprints show which part of a prompt differs from an earlier one, times show
+what had expired, and the providers' rules (``cache_rules.yaml``) what could be read. No prompt is stored, so token
+counts of parts of prompts are estimates, and each verdict has a confidence.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from rlm_cachetrack.formatting import Sheet, Table
 
 from .advice import CacheAdvice, advise, usd_lost
 from .cache_rules import cache_rule
-from .chains import Call, Chains, segment_words
-from .verdicts import VERDICTS, Judged, Verdict, judge
+from .chains import Call, Chains
+from .divergence import segment_words
+from .verdicts import VERDICTS, JudgedCall, Verdict, judge
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -39,18 +40,18 @@ _MOST_CALLS = 50_000
 _NEIGHBOURS = 20
 _LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 5_000
 _BEFORE = 1_000
-"""So many calls before those that are explained are read, too: what they left in the cache can be read."""
+"""Calls read before the explained ones, because they may have filled the cache."""
 _LOOK_BACK = timedelta(hours=1)
 
 
 class CallVerdict(TypedDict):
     """One call, and why it read what it read.
 
-    ``ceiling_tokens``: what the provider's rules allowed to be read. ``tokens_lost``: what more could have been read
-    had the cause not been, an estimate; ``usd_lost`` what that cost by the call's own prices, None without.
-    ``sureness``: 0-1. ``change`` (``added``, ``edited``, ``reordered``, ``shortened``), ``segment`` and
-    ``segment_number`` (from 0) say where the prompt parts from that of ``compared_with``, ``gap_s`` seconds before.
-    ``words`` says it in a sentence.
+    ``ceiling_tokens`` is what the provider's rules allowed to be read. ``tokens_lost`` estimates what more could have
+    been read without the cause, and ``usd_lost`` is what that cost at the call's own prices, None if it has none.
+    ``confidence`` is 0-1. ``change`` (``added``, ``edited``, ``reordered``, ``shortened``), ``segment`` and
+    ``segment_number`` (from 0) are where the prompt differs from that of ``compared_with``, ``gap_s`` seconds earlier.
+    ``words`` is the verdict in a sentence.
     """
 
     interaction_id: str
@@ -68,12 +69,12 @@ class CallVerdict(TypedDict):
     gap_s: float | None
     tokens_lost: int
     usd_lost: float | None
-    sureness: float
+    confidence: float
     words: str
 
 
 class VerdictCount(TypedDict):
-    """How often a verdict was given, and what the calls lost. USD: None where no call of it has a price."""
+    """How many calls have a verdict, and what they lost; ``usd_lost`` is None if no such call has a price."""
 
     verdict: Verdict
     calls: int
@@ -84,10 +85,10 @@ class VerdictCount(TypedDict):
 class CacheExplanation(TypedDict):
     """Why a run read what it read. Token sums and rates (0-1) are over the calls that reported their cache use.
 
-    ``achieved_percentage`` (0-100) is the hit rate as a part of ``ceiling_hit_rate``, the best that the provider's
-    rules allowed for these prompts at these times. ``verdicts`` come with most lost first, and so does ``advice``.
-    ``rules`` names the rules used, each with ``source`` and ``read``; ``notes`` are sentences on what to know before
-    believing it.
+    ``achieved_percentage`` (0-100) is the hit rate divided by ``ceiling_hit_rate``, the best that the provider's rules
+    allowed for these prompts at these times. ``verdicts`` and ``advice`` are sorted by what was lost, most first.
+    ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was read. ``notes`` are
+    sentences on how far to trust the explanation.
     """
 
     query_id: str
@@ -111,16 +112,16 @@ class CacheExplanation(TypedDict):
 def explain_cache(
     store: PostgresStore, query_id: str, run_id: datetime, *, limit: int = _MOST_CALLS
 ) -> CacheExplanation | None:
-    """Why the calls of a run read from the cache what they read; None for a run without calls.
+    """Explain the cache use of a run; None for a run without calls.
 
-    Blocks for up to five queries, and some 0.2 ms a call, including those of other runs that are looked at: as many
-    as ``limit``, but 2,000 at least and 5,000 at most.
+    Blocks for up to five queries, and about 0.2 ms per call. That includes calls of other runs that may have filled the
+    cache: as many as ``limit``, but at least 2,000 and at most 5,000.
 
     Args:
-        store: Where the calls are.
+        store: The store to read.
         query_id: The query.
         run_id: The run of it.
-        limit: Only so many calls, the newest.
+        limit: Explain at most so many calls, the newest.
     """
     own = _calls(store, [(query_id, run_id)], limit + _BEFORE)
     before = own[limit:]
@@ -144,7 +145,7 @@ def explain_cache(
             others = _calls(store, runs, min(max(limit, _LEAST_OF_NEIGHBOURS), _MOST_OF_NEIGHBOURS))
     found = explain_rows(query_id, run_id, own[:limit], [*others, *before])
     if before:
-        found["notes"].append(f"only the newest {limit:,} calls were looked at")
+        found["notes"].append(f"only the newest {limit:,} calls were explained")
     return found
 
 
@@ -157,13 +158,13 @@ def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -
 def explain_rows(
     query_id: str, run_id: datetime, own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]] = ()
 ) -> CacheExplanation:
-    """The same from rows of the query ``explain_calls``. Pure.
+    """Compute the same from rows of ``explain_calls``. Pure.
 
     Args:
         query_id: The query.
         run_id: The run of it.
-        own: Its calls.
-        others: Calls that are not explained, of other runs or of this one, which may have filled the cache.
+        own: The calls to explain.
+        others: Calls of other runs or of this one that may have filled the cache, but are not explained.
     """
     judged = judge(Chains(_read(own, others)))
     reported = [each for each in judged if _reported(each)]
@@ -186,7 +187,7 @@ def explain_rows(
         "advice": Table(advise(judged), CacheAdvice.__annotations__),
         "rules": _rules(judged),
         "notes": _notes(judged),
-        "interactions": Table([_said(each) for each in judged], CallVerdict.__annotations__),
+        "interactions": Table([_call_verdict(each) for each in judged], CallVerdict.__annotations__),
     }
     return cast("CacheExplanation", Sheet(made))
 
@@ -197,35 +198,37 @@ def _read(own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]])
         for row in rows:
             by_run[row["query_id"], row["run_id"]].append((row, is_own))
     calls = []
-    for of_run in by_run.values():  # whole: fingerprints of a run are differences to each other
+    for of_run in by_run.values():  # a whole run at once, because its fingerprints are stored as differences
         known = decode_run((row["interaction_id"], row["fingerprint"]) for row, _ in of_run)
         calls += [Call.of(row, known.get(str(row["interaction_id"])), own=is_own) for row, is_own in of_run]
-    parts = {segment.digest for call in calls if call.own and call.fingerprint for segment in call.fingerprint.segments}
-    return [call for call in calls if call.own or _shares(call, parts)]
+    digests = {
+        segment.digest for call in calls if call.own and call.fingerprint for segment in call.fingerprint.segments
+    }
+    return [call for call in calls if call.own or _shares(call, digests)]
 
 
-def _shares(call: Call, parts: set[bytes]) -> bool:
-    """Whether a call has anything in common with those that are explained; most of other runs have not."""
+def _shares(call: Call, digests: set[bytes]) -> bool:
+    """Return True if a call shares a segment with the explained calls; most calls of other runs share none."""
     fingerprint = call.fingerprint
     if fingerprint is None:
         return False
-    if fingerprint.response in parts:
+    if fingerprint.response in digests:
         return True
-    return any(segment.digest in parts for segment in fingerprint.segments)
+    return any(segment.digest in digests for segment in fingerprint.segments)
 
 
-def _reported(judged: Judged) -> bool:
+def _reported(judged: JudgedCall) -> bool:
     row = judged.call.row
     return row["cached_tokens"] is not None and row["prompt_tokens"] is not None
 
 
-def _sum_usd(judged: Iterable[Judged]) -> float | None:
+def _sum_usd(judged: Iterable[JudgedCall]) -> float | None:
     costs = [cost for each in judged if (cost := usd_lost(each)) is not None]
     return math.fsum(costs) if costs else None
 
 
-def _counts(judged: Iterable[Judged]) -> Table[VerdictCount]:
-    groups: dict[Verdict, list[Judged]] = defaultdict(list)
+def _counts(judged: Iterable[JudgedCall]) -> Table[VerdictCount]:
+    groups: dict[Verdict, list[JudgedCall]] = defaultdict(list)
     for each in judged:
         groups[each.verdict].append(each)
     found: list[VerdictCount] = [
@@ -242,8 +245,8 @@ def _counts(judged: Iterable[Judged]) -> Table[VerdictCount]:
     return Table(found, VerdictCount.__annotations__)
 
 
-def _said(judged: Judged) -> CallVerdict:
-    row, parted, compared = judged.call.row, judged.divergence, judged.compared
+def _call_verdict(judged: JudgedCall) -> CallVerdict:
+    row, divergence, compared = judged.call.row, judged.divergence, judged.compared
     return {
         "interaction_id": str(row["interaction_id"]),
         "time": row["time"],
@@ -253,19 +256,19 @@ def _said(judged: Judged) -> CallVerdict:
         "cached_tokens": row["cached_tokens"],
         "ceiling_tokens": judged.ceiling,
         "verdict": judged.verdict,
-        "change": None if parted is None else parted.change,
-        "segment": None if parted is None else segment_words(parted.segment),
-        "segment_number": None if parted is None else parted.at,
+        "change": None if divergence is None else divergence.change,
+        "segment": None if divergence is None else segment_words(divergence.segment),
+        "segment_number": None if divergence is None else divergence.index,
         "compared_with": None if compared is None else str(compared.row["interaction_id"]),
         "gap_s": judged.gap_s,
         "tokens_lost": judged.lost,
         "usd_lost": usd_lost(judged),
-        "sureness": judged.sureness,
+        "confidence": judged.confidence,
         "words": judged.words,
     }
 
 
-def _rules(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+def _rules(judged: Iterable[JudgedCall]) -> list[dict[str, Any]]:
     used = {each.call.rule.name: each.call.rule for each in judged}
     return [
         {
@@ -282,14 +285,16 @@ def _rules(judged: Iterable[Judged]) -> list[dict[str, Any]]:
     ]
 
 
-def _notes(judged: list[Judged]) -> list[str]:
-    said = ["tokens of parts of prompts are estimated from their characters; a prompt that was sent whole is exact"]
+def _notes(judged: list[JudgedCall]) -> list[str]:
+    notes = ["token counts of parts of prompts are estimated from their characters; those of whole prompts are exact"]
     without = sum(each.verdict == "not_fingerprinted" for each in judged)
     if without:
-        said.append(f"{without} of {len(judged)} calls have no fingerprint, so their ceiling is what they read")
+        notes.append(f"miss reasons unknown: {without} of {len(judged)} calls have no fingerprint")
     unpublished = sorted({each.call.rule.name for each in judged if not each.call.rule.published})
     if unpublished:
-        said.append(f"careful guesses stand in for rules that are not published: {', '.join(unpublished)}")
+        notes.append(
+            f"this provider does not publish its cache rules; results are estimates ({', '.join(unpublished)})"
+        )
     if len({each.call.fingerprint.installation for each in judged if each.call.fingerprint is not None}) > 1:
-        said.append("the calls come from several installations, whose fingerprints cannot be compared with each other")
-    return said
+        notes.append("the calls come from several installations, whose fingerprints cannot be compared with each other")
+    return notes

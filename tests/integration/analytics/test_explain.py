@@ -166,7 +166,7 @@ def test_each_fault_is_found_after_real_calls(served: SimulatedEndpoint, clock: 
     for each in found[3:8]:
         assert each["tokens_lost"] > 1024
         assert each["usd_lost"] == pytest.approx(each["tokens_lost"] * (2 - 0.5) / 1e6, rel=0.9)
-        assert 0 < each["sureness"] <= 1
+        assert 0 < each["confidence"] <= 1
 
 
 def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Clock, db_url: str) -> None:
@@ -182,13 +182,13 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     arguments = ["explain", "q", "--db-url", db_url]
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"})
     assert shown.exit_code == 0, shown.output
-    assert "of a possible" in shown.output
+    assert "(ceiling " in shown.output
     assert "System prompt changes from call to call" in shown.output
     (hint,) = (line for line in shown.output.splitlines() if line.startswith("Each call: "))
     hinted = shlex.split(hint.partition("rlm-cachetrack ")[2])
     calls = CliRunner().invoke(app, [*hinted, "--db-url", db_url], env={"COLUMNS": "80"})
     assert calls.exit_code == 0, calls.output
-    assert max(len(line) for line in calls.output.splitlines() if "tokens of parts" not in line) <= 80
+    assert max(len(line) for line in calls.output.splitlines() if "token counts of parts" not in line) <= 80
     as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert as_json["interactions"] == json.loads(json.dumps(explained["interactions"], default=lambda v: v.isoformat()))
     assert CliRunner().invoke(app, ["explain", "nobody", "--db-url", db_url]).exit_code == 1

@@ -76,8 +76,8 @@ def test_an_explanation_and_a_comparison_show_as_tables(db_url: str) -> None:
     assert shown.count("<table>") == 4
     assert '<td style="text-align:left">prefix_changed</td>' in shown
     assert f'<th>tokens_lost</th><td style="text-align:right">{explained["tokens_lost"]:,}</td>' in shown
-    assert f'text-align:right">{explained["interactions"][-1]["sureness"]:.1%}' in shown
-    assert "tokens of parts of prompts are estimated" in shown
+    assert f'text-align:right">{explained["interactions"][-1]["confidence"]:.1%}' in shown
+    assert "token counts of parts of prompts are estimated" in shown
     beside = compared._repr_html_()  # type: ignore[attr-defined]
     cost = next(metric for metric in compared["metrics"] if metric["name"] == "total_cost")
     assert f'<td style="text-align:left">total_cost</td><td style="text-align:right">{usd(cost["a"])}</td>' in beside

@@ -482,7 +482,7 @@ def test_a_report_says_why_calls_missed(db_url: str, tmp_path: Path) -> None:
         found = db.explain_cache("missed")
     assert found is not None
     markdown = CliRunner().invoke(app, ["report", "missed", "--md", "--db-url", db_url]).stdout
-    assert "Hit rate: 0.0% of a possible 0.0%." in markdown
+    assert "Hit rate: 0.0% (ceiling 0.0%)." in markdown
     assert f"| prompt changed | 5 | {found['tokens_lost']:,} | {usd(found['usd_lost'])} |" in markdown
     assert f"- {usd(found['usd_lost'])} (5 calls): system prompt changes from call to call" in markdown
     file = tmp_path / "missed.html"
