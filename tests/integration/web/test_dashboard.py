@@ -184,7 +184,7 @@ def test_a_run_says_why_its_calls_missed_and_goes_on_saying_it(db_url: str) -> N
         ]
         newest = api(address, "run/explain", limit=2, **key)
         assert [each["verdict"] for each in newest["interactions"]] == ["prefix_changed"] * 2
-        assert "only the newest 2 calls were looked at" in newest["notes"]
+        assert "only the newest 2 calls were explained" in newest["notes"]
 
         _, page, _ = get(address, f"/run?{urlencode(key)}")
         text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
