@@ -1,7 +1,7 @@
 """A fixture for pytest: ``assert cachetrack.hit_rate > 0.6``. Needs no database and no network.
 
-Calls of the test are kept in memory, priced as ever; nothing is written but a journal in a temporary folder. Comes with
-the package: pytest finds it by itself.
+The calls of a test are kept in memory, priced as usual. Only a journal in a temporary folder is written. pytest finds
+the plugin through the package's entry point.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class _Memory:
-    """A sink that keeps rows."""
+    """A record sink that keeps rows in memory, by ``interaction_id``."""
 
     def __init__(self, store_id: str) -> None:
         self.store_id = store_id
@@ -37,14 +37,14 @@ class _Memory:
             self.rows[row["interaction_id"]] = row
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resource is open."""
 
 
 class CacheTrack:
-    """What the OpenAI calls of a test used. Figures are of the calls so far; reading them waits for the writer.
+    """The OpenAI calls of a test. Figures cover the calls so far; reading one waits until they are recorded.
 
     Attributes:
-        run: The run that the calls belong to, as of :func:`~.query_run`.
+        run: The run that the calls belong to; see :func:`~.query_run`.
     """
 
     def __init__(self, memory: _Memory, run: QueryRun) -> None:
@@ -53,61 +53,61 @@ class CacheTrack:
 
     @property
     def interactions(self) -> list[dict[str, Any]]:
-        """The calls, in order of time, keyed by the columns of ``llm_interactions``."""
+        """Return the calls in order of time, keyed by the columns of ``llm_interactions``."""
         from rlm_cachetrack import flush
 
         if not flush(30):
-            pytest.fail("cachetrack: what was recorded could not be read within 30 s")
+            pytest.fail("cachetrack: the recorded calls could not be read within 30 s")
         mine = [row for row in self._memory.rows.values() if row["query_id"] == self.run.query_id]
         return sorted(mine, key=lambda row: (row["time"], str(row["interaction_id"])))
 
     @property
     def calls(self) -> int:
-        """How many calls were made."""
+        """Return the number of calls."""
         return len(self.interactions)
 
     @property
     def hit_rate(self) -> float:
-        """Σ cached ÷ Σ prompt tokens, 0-1, over the calls that reported; fails the test where none did."""
-        return self._known("cache_hit_rate", "no call reported what it read from the cache")
+        """Return Σ cached ÷ Σ prompt tokens (0-1) over the calls that reported; fail the test if none did."""
+        return self._known("cache_hit_rate", "no call reported its cache use")
 
     @property
     def cost(self) -> float:
-        """USD over the priced calls; fails the test where none is."""
+        """Return the USD that the priced calls cost; fail the test if none is priced."""
         return self._known("total_cost", "no call has a known price")
 
     @property
     def savings(self) -> float:
-        """USD that the cache saved, net of what writing cost; fails the test where no call is priced."""
+        """Return the USD that the cache saved, minus the cost of writes; fail the test if no call is priced."""
         return self._known("original_cost", "no call has a known price") - self.cost
 
     @property
     def prompt_tokens(self) -> int:
-        """All input, cached included."""
+        """Return the input tokens, cached ones included."""
         return int(self._known("prompt_tokens", "no call reported its tokens"))
 
     @property
     def cached_tokens(self) -> int:
-        """Read from the cache."""
-        return int(self._known("cached_tokens", "no call reported what it read from the cache"))
+        """Return the tokens read from the cache."""
+        return int(self._known("cached_tokens", "no call reported its cache use"))
 
     @property
     def uncached_tokens(self) -> int:
-        """Not read from the cache."""
-        return int(self._known("uncached_prompt_tokens", "no call reported what it read from the cache"))
+        """Return the input tokens not read from the cache."""
+        return int(self._known("uncached_prompt_tokens", "no call reported its cache use"))
 
     def iterations(self, items: Iterable[T], start: int = 1) -> Iterator[T]:
-        """Yield ``items``, numbering the iteration of each; see ``run.iterations``."""
+        """Yield ``items`` and set the iteration number for each; see ``run.iterations``."""
         return self.run.iterations(items, start)
 
     def check(
         self, *, baseline: str | os.PathLike[str] | None = None, name: str | None = None, **limits: float | str | None
     ) -> Gate:
-        """Fail the test where a limit is not kept; see :meth:`~rlm_cachetrack.TimescaleDBClient.check_run`.
+        """Fail the test if a limit is exceeded; see :meth:`~rlm_cachetrack.TimescaleDBClient.check_run`.
 
         Args:
             baseline: A file that :meth:`save` or ``rlm-cachetrack check --save`` wrote.
-            name: Whose figures in it; None: those of this test.
+            name: The name of the figures in it; None: those of this test.
             limits: As of ``check_run``: ``min_hit_rate=0.6``, ``max_cost_delta="5%"``, …
 
         Raises:
@@ -122,7 +122,7 @@ class CacheTrack:
         return found
 
     def save(self, baseline: str | os.PathLike[str], name: str | None = None) -> None:
-        """Write the figures into a file of baselines, under the test's name."""
+        """Write the figures into a baseline file, under ``name`` or the test's name."""
         from rlm_cachetrack.analytics import gate
 
         gate.write_baseline(baseline, name or self.run.query_id, self._rows())
@@ -133,7 +133,7 @@ class CacheTrack:
         calls = self.interactions
         if not calls:
             pytest.fail(
-                "cachetrack: no call was recorded; was it made in another process, or through no OpenAI client?"
+                "cachetrack: no call was recorded; was it made in another process, or without an OpenAI client?"
             )
         return rows_of_calls(calls)
 
@@ -151,20 +151,20 @@ class CacheTrack:
 def cachetrack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CacheTrack]:
-    """What the OpenAI calls of this test used: ``assert cachetrack.hit_rate > 0.6``."""
+    """Record the OpenAI calls of this test: ``assert cachetrack.hit_rate > 0.6``."""
     from rlm_cachetrack import instrument, query_run, shutdown, uninstrument
     from rlm_cachetrack.config import ENV_STATE_DIR, disabled
     from rlm_cachetrack.pipeline import runtime as _runtime
 
     if disabled():
-        pytest.skip("RLM_CACHETRACK_DISABLED=1: nothing is recorded")
+        pytest.skip("RLM_CACHETRACK_DISABLED=1 turns recording off")
     if _runtime.peek_default() is not None:
         pytest.fail(
-            "cachetrack: this process records into a store already (instrument() was called); call uninstrument() and "
-            "shutdown() before, or leave it to the fixture"
+            "cachetrack: this process already records into a store (instrument() was called); call uninstrument() and "
+            "shutdown() first, or leave recording to the fixture"
         )
     folder = tmp_path_factory.mktemp("cachetrack")
-    monkeypatch.setenv(ENV_STATE_DIR, str(folder))  # no journal of another process, and none left for one
+    monkeypatch.setenv(ENV_STATE_DIR, str(folder))  # neither reads the journals of other processes nor leaves one
     memory = _Memory(f"pytest:{folder}")
     instrument(store=memory)
     try:

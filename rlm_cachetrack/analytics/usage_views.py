@@ -1,7 +1,7 @@
-"""What the pages show: usage in a range of time, runs and one run, as named queries give it. Reads only; each blocks.
+"""What the dashboard shows: usage over time, pages of runs, and pages of calls. Reads only; every function blocks.
 
-A range is :class:`Span`: its bounds lie on whole minutes, hours or days (UTC), and :attr:`Span.unit` is the width of a
-bucket. Minutes are read from the calls, wider buckets from the hourly sums.
+A range of time is a :class:`Span`: its bounds are whole minutes, hours or days (UTC), and :attr:`Span.unit` is the
+width of a bucket. Minutes are summed from the calls, wider buckets from the hourly sums.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ RANGES: Mapping[str, tuple[timedelta | None, Unit]] = {
     "90d": (timedelta(days=90), "day"),
     "all": (None, "day"),
 }
-"""Ranges by name: how far back, and how wide a bucket is."""
+"""Ranges by name: how far back they begin, and the width of a bucket."""
 SORTS = ("start", "duration", "calls", "tokens", "cost", "saved", "hit_rate")
-"""What runs can be sorted by."""
+"""The columns that runs can be sorted by."""
 
-_BY_HOUR = timedelta(days=8)  # a longer range between two moments is shown by day
+_BY_HOUR = timedelta(days=8)  # a longer range is shown by day
 
 
 class UsageRow(TypedDict):
     """Sums over calls. Costs: USD over the priced calls, None when none is; ``cache_hit_rate`` 0-1, by tokens.
 
-    ``bucket`` is set in a row of a bucket, ``model`` and, where it is known, ``provider`` in one of a model.
+    ``bucket`` is set in the row of a bucket, ``model`` and ``provider`` (None if not known) in the row of a model.
+    ``*_ms``: milliseconds.
     """
 
     bucket: datetime | None
@@ -83,16 +84,16 @@ class UsageRow(TypedDict):
 
 
 class Choices(TypedDict):
-    """The models and providers of a range, in order."""
+    """The models and providers that were called in a range, sorted."""
 
     models: list[str]
     providers: list[str]
 
 
 class Usage(TypedDict):
-    """What was used in a range: in all, by bucket (oldest first; those without calls are left out), and by model.
+    """Usage in a range: in total, by bucket (oldest first, without empty ones), and by model.
 
-    ``choices`` is what the range could be limited to, whatever it is limited to now.
+    ``choices`` are the models and providers to filter by, whatever filter is set.
     """
 
     since: datetime | None
@@ -129,7 +130,7 @@ class RunRow(TypedDict):
 
 
 class RunsPage(TypedDict):
-    """Some runs, and what to pass as ``after`` for those that follow; None where none do."""
+    """A page of runs, and what to pass as ``after`` for the next page; None on the last one."""
 
     runs: list[RunRow]
     next: str | None
@@ -169,7 +170,7 @@ class Call(TypedDict):
 
 
 class CallsPage(TypedDict):
-    """Some calls of a run in order of time, and what to pass as ``after`` for those that follow."""
+    """A page of the calls of a run in order of time, and what to pass as ``after`` for the next page."""
 
     calls: list[Call]
     next: str | None
@@ -185,7 +186,7 @@ class Span:
 
 
 class _After(NamedTuple):
-    """The last row of a page, as the next one is asked for."""
+    """The last row of the page before, from a cursor."""
 
     key: Any
     query_id: str
@@ -195,7 +196,7 @@ class _After(NamedTuple):
 def span(
     name: str = "7d", since: datetime | None = None, until: datetime | None = None, *, now: datetime | None = None
 ) -> Span:
-    """The range of a name of :data:`RANGES`, or between two moments, with bounds on whole units.
+    """Make a range from a name of :data:`RANGES`, or from two moments, with bounds on whole units.
 
     Raises:
         ConfigError: The name is unknown, or ``since`` is not before ``until``.
@@ -228,7 +229,7 @@ def _floor(moment: datetime, unit: Unit) -> datetime:
 
 
 def usage(store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None) -> Usage:
-    """What was used in a range, of one model or provider or of all. One query, however much is chosen."""
+    """Return the usage in a range, of one model or provider or of all. Blocks for one query."""
     begin, end = within.since, within.until
     rows = store.query("usage_breakdown", since=begin, until=end, unit=within.unit, model=model, provider=provider)
     kinds: dict[str, list[UsageRow]] = {"total": [], "bucket": [], "model": [], "choice": []}
@@ -258,19 +259,19 @@ def runs_page(
     after: str | None = None,
     limit: int = 50,
 ) -> RunsPage:
-    """A page of the list of runs.
+    """Return a page of the list of runs. Blocks for one query.
 
     Args:
-        store: Where they are.
+        store: The store to read.
         search: A part of the query's id, in upper or lower case.
         state: Only runs of this state: a status, or ``never completed``.
-        sort: One of :data:`SORTS`. Runs are sorted by what was stored when they ended; those that go on come last.
-        ascending: The lowest first.
-        after: ``next`` of the page before.
-        limit: The most to return.
+        sort: One of :data:`SORTS`. Runs are sorted by the figures stored at their end; runs in progress come last.
+        ascending: Whether the lowest comes first.
+        after: ``next`` of the page before; None for the first page.
+        limit: The most runs to return.
 
     Raises:
-        ConfigError: ``sort`` is unknown, or ``after`` is none of ours.
+        ConfigError: ``sort`` is unknown, or ``after`` is not a ``next`` of a page.
     """
     if sort not in SORTS:
         raise ConfigError(f"sort={sort!r}: expected one of {', '.join(SORTS)}")
@@ -304,10 +305,10 @@ def runs_page(
 def calls_of_run(
     store: PostgresStore, query_id: str, run_id: datetime, *, after: str | None = None, limit: int = 100
 ) -> CallsPage:
-    """A page of the calls of a run, in order of time.
+    """Return a page of the calls of a run, in order of time. Blocks for two queries.
 
     Raises:
-        ConfigError: ``after`` is none of ours.
+        ConfigError: ``after`` is not a ``next`` of a page.
     """
     last = _after(after)
     rows = store.query(
@@ -323,12 +324,12 @@ def calls_of_run(
 
 
 def marker(store: PostgresStore) -> str:
-    """Something that differs when calls or runs came or ended."""
+    """Return a text that changes whenever calls are stored, or runs begin or end."""
     return str(store.query("dashboard_marker")[0]["marker"])
 
 
 def _literally(text: str) -> str:
-    """Text as a LIKE pattern for itself."""
+    """Escape text, so that it matches itself as a LIKE pattern."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("\0", "")
 
 
@@ -349,7 +350,7 @@ def _after(text: str | None) -> _After | None:
             datetime.fromisoformat(key)
         return _After(key, query_id, run_id)
     except (ValueError, TypeError):
-        raise ConfigError("after: expected what `next` of the page before said") from None
+        raise ConfigError("after: expected the `next` of the page before") from None
 
 
 def _is_float(text: str) -> bool:

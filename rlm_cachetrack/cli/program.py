@@ -19,7 +19,8 @@ from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
 
 from .arguments import PROGRAM, NotFound, with_option_names
-from .comparing import check, compare, latency
+from .checking import check
+from .comparing import compare
 from .dashboard import dashboard
 from .database import embedded_app, migrate
 from .delete import delete, prune
@@ -27,6 +28,7 @@ from .demo import demo
 from .doctor import doctor
 from .explaining import explain
 from .journal import journal_app
+from .latency import latency
 from .output import clean_lines, stderr
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy

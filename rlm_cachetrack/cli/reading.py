@@ -14,7 +14,18 @@ from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError, StoreError
 
-from .arguments import AsCsv, AsJson, DbUrl, NotFound, OptionalQueryId, QueryId, command_line, open_client, parse_moment
+from .arguments import (
+    AsCsv,
+    AsJson,
+    DbUrl,
+    ModelFilter,
+    NotFound,
+    OptionalQueryId,
+    QueryId,
+    command_line,
+    open_client,
+    parse_moment,
+)
 from .output import (
     Column,
     clean,
@@ -297,9 +308,7 @@ def models(
 
 def usage(
     name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Only calls of this model.", show_default=False)
-    ] = None,
+    model: ModelFilter = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,

@@ -1,0 +1,117 @@
+"""``latency``: the time that the cache saves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
+from .comparing import Confidence
+from .output import (
+    Column,
+    clean,
+    duration,
+    number,
+    percentage,
+    print_csv,
+    print_json,
+    print_line,
+    require_one_format,
+    row_columns,
+    slow_status,
+    stdout,
+    table,
+)
+from .reading import Since, Until
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import LatencyDividend, LatencyPair
+
+__all__ = ["latency"]
+
+_INDENT = 14
+_WIDEST_PERCENTAGE = 100  # an interval that includes twice the time is too wide to show
+
+
+def latency(
+    since: Since = None,
+    until: Until = None,
+    model: ModelFilter = None,
+    query: QueryFilter = None,
+    confidence: Confidence = 0.95,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Show the time that the cache saves: cached against uncached calls of similar prompt length."""
+    require_one_format(as_json, as_csv)
+    with open_client(db_url) as client, slow_status("adding up the calls"):
+        found = client.get_latency_dividend(
+            since=parse_moment(since, "--since"),
+            until=parse_moment(until, "--until"),
+            model=model,
+            query_id=query,
+            confidence=confidence,
+        )
+    if as_json:
+        print_json(found)
+    elif as_csv:
+        print_csv(found["rows"], row_columns("analytics", "LatencyRow"))
+    else:
+        _print_latency(stdout(), found)
+
+
+def _print_latency(console: Console, found: LatencyDividend) -> None:
+    if found["rows"]:
+        for words, pair in (("first token", found["time_to_first_token"]), ("duration", found["duration"])):
+            if pair["cached_ms"] is not None:
+                print_line(console, words, f"{_pair(pair)}{_interval(pair, found['confidence'])}", indent=_INDENT)
+        print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved", indent=_INDENT)
+        console.print()
+        columns = [
+            Column("Model", flexible=True, style="bold"),
+            Column("Prompt tokens", numeric=True),
+            Column("Cached calls", numeric=True, optional=2),
+            Column("Uncached calls", numeric=True, optional=1),
+            Column("First token", numeric=True),
+            Column("(uncached)", numeric=True),
+            Column("Duration", numeric=True),
+            Column("(uncached)", numeric=True),
+        ]
+        rows = [
+            (
+                clean(row["model"]),
+                f"{number(row['prompt_tokens_from'])} to {number(row['prompt_tokens_to'])}",
+                number(row["cached_calls"]),
+                number(row["uncached_calls"]),
+                duration(row["time_to_first_token"]["cached_ms"]),
+                duration(row["time_to_first_token"]["uncached_ms"]),
+                duration(row["duration"]["cached_ms"]),
+                duration(row["duration"]["uncached_ms"]),
+            )
+            for row in found["rows"]
+        ]
+        console.print(table(columns, rows, console.width))
+        compared = f"{number(found['compared_calls'])} calls compared"
+        left_out = (
+            f"{number(found['unmatched_calls'])} with no comparable call, "
+            f"{number(found['partly_cached_calls'])} partly cached"
+        )
+        print_line(console, "calls", f"{compared}; left out: {left_out}", indent=_INDENT)
+    for index, text in enumerate(found["notes"]):
+        print_line(console, "" if index else "notes", text, indent=_INDENT)
+
+
+def _pair(pair: LatencyPair) -> str:
+    taken = percentage(pair["saved_percentage"])
+    return f"{duration(pair['cached_ms'])} cached, {duration(pair['uncached_ms'])} uncached: {taken} less"
+
+
+def _interval(pair: LatencyPair, confidence: float) -> str:
+    if pair["low_percentage"] is None:
+        return ""
+    if pair["low_percentage"] < -_WIDEST_PERCENTAGE:
+        return "; too few calls for an interval"
+    low, high = percentage(pair["low_percentage"]), percentage(pair["high_percentage"])
+    return f" ({confidence:.0%} interval: {low} to {high})"
