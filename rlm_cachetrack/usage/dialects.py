@@ -1,4 +1,4 @@
-"""How each kind of server words its usage: one row a dialect. Adding one is adding a row.
+"""The dialects of usage: one row per kind of server. To support a new dialect, add a row.
 
 The rules that read them are in :mod:`.reading`; the evidence for each row is in ``docs/dialects.md``.
 """
@@ -16,25 +16,25 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How one kind of server words its usage. Adding a dialect is adding a row to :data:`DIALECTS`.
+    """Which fields one kind of server uses for its usage, and what they include.
 
     Attributes:
-        name: Stored with the reading, and the row's name in ``docs/dialects.md``.
-        base: The row fits a usage that has one of these keys, …
-        lacks: … has this one not, …
-        markers: … and has one of these paths, which nobody else sends.
-        providers: Names that break the tie between rows that fit a usage without markers.
-        prompt: Where the number stands, like the five after it. Of several spellings the first that is not 0
-            counts: a server that knows two leaves one at its default. Behind a row's own spellings of cached and
-            written tokens come those of all the others: a gateway adds marks of its own to what is behind it.
-        cached_in_prompt: ``inside`` (documented: a greater cached count is impossible), ``outside``
-            (documented), ``unsure`` (seen both ways: a greater cached count was counted apart and is added).
-        write_with_cached: Where cached tokens stand outside prompt, written ones do too.
-        reasoning_in_completion: Where the provider counts reasoning when no total tells.
-        output_from_total: The total holds output that no field lists, so completion is total minus prompt.
-        cost: Where the provider states what the call cost.
-        cost_units_per_usd: How many of its units are one USD.
-        cost_zero: False where a cost of 0 means "not metered here".
+        name: The name of the dialect, also in ``docs/dialects.md``.
+        base: Keys of which the usage must have at least one.
+        lacks: A key that the usage must not have.
+        markers: Paths that only this dialect has; the usage must have at least one, if any are given.
+        providers: Providers whose usages this row reads if no marker decides.
+        prompt: Paths of the count, as in the five fields below. The first value that is not 0 counts, because a server
+            with two spellings leaves one at its default. Paths of cached and written tokens of all other rows are
+            tried last, because gateways add their own markers to the usage of the server behind them.
+        cached_in_prompt: ``inside`` (documented: cached tokens cannot exceed the prompt), ``outside`` (documented),
+            ``unsure`` (both occur: if cached tokens exceed the prompt, they are added to it).
+        write_with_cached: If cached tokens are outside prompt, written ones are too.
+        reasoning_in_completion: Whether completion includes reasoning, for usages without a total.
+        output_from_total: The total includes output that no field lists, so completion is total minus prompt.
+        cost: The path of the cost that the provider returns.
+        cost_units_per_usd: The number of cost units in one USD.
+        cost_zero: False if a cost of 0 means "not metered".
         cost_byok: What is owed besides where ``is_byok`` says that the upstream key is the caller's own.
         source: What was read to write the row, and when.
     """
@@ -61,7 +61,7 @@ class Dialect:
     source: str
 
     def fits(self, raw: Mapping[str, Any]) -> bool:
-        """Whether the row's keys, and its markers if it has any, are in ``raw``."""
+        """Return whether ``raw`` has the keys of the row, and one of its markers if there are any."""
         if self.markers:
             for path in self.markers:
                 if path[0] in raw and (len(path) == 1 or has_path(raw, path)):
@@ -107,7 +107,7 @@ _EITHER = replace(
 )
 
 _ROWS: tuple[Dialect, ...] = (
-    # Told by markers of their own, the narrower first.
+    # Selected by markers, the most specific first.
     replace(
         _CHAT,
         name="xai-chat",
@@ -117,7 +117,7 @@ _ROWS: tuple[Dialect, ...] = (
         reasoning_in_completion="outside",
         cost=("cost_in_usd_ticks",),
         cost_units_per_usd=1e10,
-        cost_zero=False,  # Azure passes the field on and leaves it at 0, whatever Azure charges
+        cost_zero=False,  # Azure passes the field on with 0, whatever it charges
         source="https://docs.x.ai/developers/cost-tracking, "
         "https://docs.x.ai/docs/key-information/consumption-and-rate-limits, 2026-11-23",
     ),
@@ -248,13 +248,13 @@ _ROWS: tuple[Dialect, ...] = (
         providers=(),
         source="https://github.com/openai/openai-python src/openai/types/create_embedding_response.py, 2026-11-23",
     ),
-    # Without markers: the provider chooses, else the first whose keys fit and that names no provider.
+    # Without markers: selected by provider, else the first without providers whose keys fit.
     _CHAT,
     replace(
         _CHAT,
         name="azure",
         providers=("azure",),
-        cached_in_prompt="unsure",  # Azure serves other makers' models in the same words
+        cached_in_prompt="unsure",  # Azure serves models of other vendors in the same format
         source="https://learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/prompt-caching, 2026-11-23",
     ),
     replace(
@@ -270,7 +270,7 @@ _ROWS: tuple[Dialect, ...] = (
         source="https://github.com/vllm-project/vllm/issues/16162 (details are optional), 2026-11-23",
     ),
     replace(
-        _RESPONSES,  # some gateways send both kinds of words, and leave those of the other API at 0
+        _RESPONSES,  # some gateways send the fields of both APIs and leave those of one at 0
         prompt=_RESPONSES.prompt + _CHAT.prompt,
         completion=_RESPONSES.completion + _CHAT.completion,
         reasoning=_RESPONSES.reasoning + _CHAT.reasoning,
@@ -286,12 +286,12 @@ _ROWS: tuple[Dialect, ...] = (
 )
 
 
-def _with_the_words_of_all(rows: tuple[Dialect, ...]) -> tuple[Dialect, ...]:
-    """``rows``, each reading cached and written tokens in its own words first, then in those of all the others.
+def _with_all_spellings(rows: tuple[Dialect, ...]) -> tuple[Dialect, ...]:
+    """Return the rows with the cached and written paths of all other rows after their own.
 
-    A gateway adds marks of its own to what the server behind it says, so a row is chosen by the one and its numbers may
-    stand in the words of the other. Where several of those are there, OpenAI's come first, because it is they that
-    others imitate; then they are tried as the rows are, the narrower first.
+    A gateway adds its own markers to the usage of the server behind it, so the markers can select one row and the
+    counts can use the paths of another. OpenAI's paths are tried first, because other servers imitate them, then those
+    of the other rows in their order.
     """
     every = (_CHAT, _RESPONSES, *rows)
     cached = [path for row in every for path in row.cached]
@@ -306,12 +306,12 @@ def _with_the_words_of_all(rows: tuple[Dialect, ...]) -> tuple[Dialect, ...]:
     )
 
 
-DIALECTS: tuple[Dialect, ...] = _with_the_words_of_all(_ROWS)
-"""Every dialect, in the order in which they are tried."""
+DIALECTS: tuple[Dialect, ...] = _with_all_spellings(_ROWS)
+"""All dialects in the order in which they are tried."""
 
 
 def get_path(raw: Mapping[str, Any], path: Path) -> object:
-    """What stands at ``path``, None where nothing does."""
+    """Return the value at ``path``, None if there is none."""
     value: Any = raw
     for key in path:
         if type(value) is not dict and not isinstance(value, Mapping):
@@ -321,6 +321,6 @@ def get_path(raw: Mapping[str, Any], path: Path) -> object:
 
 
 def has_path(raw: Mapping[str, Any], path: Path) -> bool:
-    """Whether the server sent something at ``path``, be it null."""
+    """Return whether ``path`` exists, even with a value of null."""
     parent = get_path(raw, path[:-1])
     return isinstance(parent, Mapping) and path[-1] in parent

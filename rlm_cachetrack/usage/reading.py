@@ -1,8 +1,7 @@
-"""What a response says it used, read into :class:`TokenUsage`: every dialect of the OpenAI API, one row each.
+"""Read the usage of a response into :class:`TokenUsage`, in every dialect of the OpenAI API.
 
-Three steps, apart because they run in different places: :func:`locate_usage` and :func:`plain` on the
-caller's thread (microseconds, no interpretation), :func:`read_usage` on the writer's. The rows and the rules
-of normalisation are explained, with the evidence, in ``docs/dialects.md``.
+:func:`locate_usage` and :func:`plain` run on the calling thread and take microseconds; :func:`read_usage` runs on the
+writer thread. ``docs/dialects.md`` explains the rows and the rules of normalization, with the evidence.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ _INT4_MAX = 2**31 - 1
 
 
 class TokenUsage(NamedTuple):
-    """The tokens of one call in the words of the OpenAI SDK. None is "not reported", 0 is "none".
+    """The tokens of one call, named as in the OpenAI SDK. None is "not reported", 0 is "none".
 
     Attributes:
-        prompt_tokens: All input tokens, those read from the cache included.
-        completion_tokens: All output tokens, ``reasoning_tokens`` included.
-        total_tokens: As reported; raised along with ``prompt_tokens`` where it had left the same tokens out.
+        prompt_tokens: All input tokens, including those read from the cache.
+        completion_tokens: All output tokens, including ``reasoning_tokens``.
+        total_tokens: As reported; corrected together with ``prompt_tokens`` if both left out the same tokens.
         cached_tokens: Input tokens read from the cache; never more than ``prompt_tokens``.
         cache_write_tokens: Input tokens written to the cache.
         reasoning_tokens: Output tokens spent on reasoning.
-        provider_cost_usd: What the provider itself says the call cost, in USD.
-        anomaly: Codes, joined by ``,``, where the numbers contradict themselves (``docs/dialects.md``).
-        dialect: The row of :data:`DIALECTS` that read it; ``none``: no usage, ``unknown``: no row fits.
+        provider_cost_usd: The cost that the provider returned, in USD.
+        anomaly: Codes, joined by ``,``, of contradictions between the numbers (``docs/dialects.md``).
+        dialect: The row of :data:`DIALECTS` that was used; ``none``: no usage, ``unknown``: no row fits.
     """
 
     prompt_tokens: int | None = None
@@ -47,7 +46,7 @@ class TokenUsage(NamedTuple):
 
     @property
     def uncached_prompt_tokens(self) -> int | None:
-        """``prompt_tokens - cached_tokens``, written tokens among them; None where either is not reported."""
+        """``prompt_tokens - cached_tokens``, including written tokens; None if either is not reported."""
         if self.prompt_tokens is None or self.cached_tokens is None:
             return None
         return self.prompt_tokens - self.cached_tokens
@@ -59,18 +58,18 @@ _UNKNOWN = TokenUsage(dialect="unknown")
 
 
 def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) -> TokenUsage:
-    """Read a usage in whichever dialect it is written.
+    """Read a usage in any dialect.
 
-    The shape chooses the row of :data:`DIALECTS`; ``provider`` only breaks the tie between rows that fit
-    equally well. Numbers that are no sound token counts (text, negative, fractions, over 2,147,483,647) are
-    taken as not reported and flagged. Then the counts are normalised: see ``docs/dialects.md``.
+    The keys select the row of :data:`DIALECTS`; ``provider`` only decides between rows that fit equally well.
+    Numbers that are not valid token counts (text, negative, fractions, over 2,147,483,647) count as not reported and
+    are flagged. Then the counts are normalized: see ``docs/dialects.md``.
 
     Args:
-        raw: The usage as :func:`plain` gives it, or None.
-        provider: Who was called, such as ``openai`` or ``mistral``.
+        raw: The usage from :func:`plain`, or None.
+        provider: The provider of the call, such as ``openai`` or ``mistral``.
 
     Returns:
-        The usage in our words; :data:`NO_USAGE` for None. Never raises on malformed content, never blocks.
+        The normalized usage; :data:`NO_USAGE` for None. Never raises on malformed content, never blocks.
     """
     if not isinstance(raw, Mapping):
         return NO_USAGE
@@ -81,7 +80,7 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
     counts = _Counts(*[_count(raw, paths, flags) for paths in plan.counts])
     cost = _cost(raw, plan.row, flags) if plan.has_cost else None
     if not _are_consistent(counts):
-        _settle(counts, plan.row, flags)
+        _normalize(counts, plan.row, flags)
     return TokenUsage(
         counts.prompt,
         counts.completion,
@@ -95,11 +94,11 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
     )
 
 
-# -- where the counts stand --------------------------------------------------------------------------------------------
+# -- the paths of the counts -------------------------------------------------------------------------------------------
 
 
 class _Plan(NamedTuple):
-    """The row that reads usages of one shape, and the paths of each count that usages of this shape have."""
+    """How to read usages with the same keys: the row, and for each count the paths that exist."""
 
     row: Dialect
     counts: tuple[tuple[Path, ...], ...]
@@ -118,7 +117,7 @@ _DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or ro
 
 
 def _plan_for(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
-    """Return how to read ``raw``, None if no row fits; remembered, because only keys and the provider decide it."""
+    """Return how to read ``raw``, None if no row fits. Cached by keys and provider, which alone decide it."""
     keys = [
         key if type(value) is int or not isinstance(value, Mapping) else (key, *value) for key, value in raw.items()
     ]
@@ -154,7 +153,7 @@ def _choose(raw: Mapping[str, Any], provider: str | None) -> Dialect | None:
     return None
 
 
-# -- making prompt the whole input and completion the whole output -----------------------------------------------------
+# -- normalization ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -168,7 +167,7 @@ class _Counts:
 
 
 def _are_consistent(counts: _Counts) -> bool:
-    """Return whether the counts add up and no part exceeds its whole, so that nothing has to be settled."""
+    """Return whether the counts add up and no part exceeds its whole, so that they need no normalization."""
     prompt, completion = counts.prompt, counts.completion
     return (
         prompt is not None
@@ -179,10 +178,10 @@ def _are_consistent(counts: _Counts) -> bool:
     )
 
 
-def _settle(counts: _Counts, row: Dialect, flags: list[str]) -> None:
-    """Make prompt the whole input and completion the whole output, as far as numbers or the row prove it."""
+def _normalize(counts: _Counts, row: Dialect, flags: list[str]) -> None:
+    """Make prompt all input and completion all output, where the numbers or the row prove what is missing."""
     reasoning = counts.reasoning or 0
-    # What stands outside prompt, if cached tokens do.
+    # The tokens that prompt does not include, if it does not include cached tokens.
     apart = (counts.cached or 0) + ((counts.write or 0) if row.write_with_cached else 0)
     explained = True  # whether the total agrees with some way of counting
     if counts.prompt is not None and counts.completion is not None and counts.total is not None:
@@ -219,7 +218,7 @@ def _add_to_prompt(counts: _Counts, apart: int, row: Dialect, flags: list[str], 
 def _flag_impossible(counts: _Counts, flags: list[str]) -> None:
     cached = counts.cached or 0
     if cached > (counts.prompt or 0):
-        # A hit rate over 1 must not come of it: the split is dropped here and stays in the raw usage.
+        # A hit rate over 1 must not result; the number stays in the raw usage.
         counts.cached = None
         flags.append("cached_exceeds_prompt" if counts.prompt is not None else "cached_without_prompt")
     elif counts.prompt is not None and (counts.write or 0) > counts.prompt - cached:
@@ -238,10 +237,10 @@ def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) ->
         value = get_path(raw, path)
         if value is None:
             continue
-        if type(value) is float and value.is_integer():  # some encoders know no other numbers
+        if type(value) is float and value.is_integer():  # some encoders write all numbers as floats
             value = int(value)
         elif type(value) is str and value.isdecimal() and value.isascii() and len(value) < 12:
-            value = int(value)  # as the SDK's models do; a raw response and a plain one are to be read alike
+            value = int(value)  # as the models of the SDK do, so that raw responses are read the same way
         if type(value) is not int or not 0 <= value <= _INT4_MAX:
             flags.append("malformed")
         elif value:
