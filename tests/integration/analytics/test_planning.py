@@ -80,7 +80,7 @@ def test_the_same_calls_at_another_tier_and_by_another_list(db_url: str, prices:
     assert dearer["what_if_cost"] == pytest.approx(0.068 + 4.04, abs=1e-9)
 
 
-def test_another_hit_rate_keeps_each_calls_prices_and_a_returned_cost_as_the_ground(db_url: str, prices: Path) -> None:
+def test_another_hit_rate_keeps_stored_prices_and_adjusts_returned_costs(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         db.record_llm_interaction(call(T0, 10_000, 500, cached_tokens=8_000))
         db.record_llm_interaction(call(T0, 10_000, 0, cached_tokens=0, cache_write_tokens=10_000))
@@ -94,7 +94,7 @@ def test_another_hit_rate_keeps_each_calls_prices_and_a_returned_cost_as_the_gro
     assert found["what_if_hit_rate"] == pytest.approx(0.9)
 
 
-def test_what_if_nothing_is_asked_or_no_price_is_known_is_an_error(db_url: str, prices: Path) -> None:
+def test_what_if_without_a_difference_or_a_price_is_an_error(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         fill(db)
         with pytest.raises(ConfigError, match="give at least one of model, tier, hit_rate and pricing"):
@@ -105,7 +105,7 @@ def test_what_if_nothing_is_asked_or_no_price_is_known_is_an_error(db_url: str, 
             db.what_if(hit_rate=80)
 
 
-def test_the_what_if_command_says_its_assumptions(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_what_if_command_shows_its_assumptions(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     with TimescaleDBClient(db_url) as db:
         fill(db)
@@ -140,7 +140,7 @@ def told(db: TimescaleDBClient, now: datetime, **more: Any) -> forecast.Forecast
     return forecast.forecast_cost(db.reader(), now=now, **more)
 
 
-def test_with_less_than_three_days_it_says_so(db_url: str, prices: Path) -> None:
+def test_fewer_than_three_days_give_a_reason_and_no_forecast(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         assert told(db, T0)["reason"] == ("the history has 0 whole days before today; a forecast needs 3")
         days(db, lambda _: 1.0, 3)
@@ -163,7 +163,7 @@ def test_a_few_days_give_their_mean_with_an_interval_by_hand(db_url: str, prices
     assert found["low"] == pytest.approx(20 - 1.8856 * 6.5828, abs=1e-3)
 
 
-def test_two_weeks_show_the_weekdays(db_url: str, prices: Path) -> None:
+def test_two_weeks_give_the_mean_of_each_weekday(db_url: str, prices: Path) -> None:
     def cost(number: int) -> float:
         return 0.5 if number % 7 >= 5 else 4.0
 
@@ -176,7 +176,7 @@ def test_two_weeks_show_the_weekdays(db_url: str, prices: Path) -> None:
     assert found["low"] == found["high"] == pytest.approx(21.0)  # every week was the same
 
 
-def test_days_without_calls_count_as_nothing_and_today_does_not_count(db_url: str, prices: Path) -> None:
+def test_days_without_calls_count_as_zero_and_today_does_not_count(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda number: (3.0, 0.0, 0.0, 99.0)[number], 4)
         found = told(db, T0 + timedelta(days=3, hours=20), days=1)
@@ -184,7 +184,7 @@ def test_days_without_calls_count_as_nothing_and_today_does_not_count(db_url: st
     assert found["expected_cost"] == pytest.approx(1.0)
 
 
-def test_the_interval_holds_the_cost_as_often_as_it_says() -> None:
+def test_the_interval_contains_the_cost_as_often_as_its_confidence() -> None:
     """By simulation, with a seed: 2,000 histories of ten days, and the thirty days after each."""
     import random
 
@@ -199,7 +199,7 @@ def test_the_interval_holds_the_cost_as_often_as_it_says() -> None:
     assert 0.77 <= held / 2_000 <= 0.83
 
 
-def test_a_change_is_split_into_volume_hit_rate_and_price_without_a_rest(db_url: str, prices: Path) -> None:
+def test_a_change_is_split_exactly_into_volume_hit_rate_and_price(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda _: 1.0, 2)  # 100,000 tokens a day
         # Twice the tokens, half of them from the cache: 100,000 x 10 + 100,000 x 1 = 1.1, 2 without it
@@ -215,7 +215,7 @@ def test_a_change_is_split_into_volume_hit_rate_and_price_without_a_rest(db_url:
     assert split["hit_rate"] == pytest.approx(200_000 / 600_000)
 
 
-def test_what_it_would_be_at_another_hit_rate(db_url: str, prices: Path) -> None:
+def test_a_forecast_at_another_hit_rate(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda _: 1.0, 5)
         found = told(db, T0 + timedelta(days=5), days=10, hit_rate=0.5)
@@ -242,7 +242,7 @@ def test_the_forecast_command(db_url: str, prices: Path, monkeypatch: pytest.Mon
 # -- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_budget_is_checked_against_what_is_spent_and_expected(db_url: str, prices: Path) -> None:
+def test_a_budget_is_checked_against_spent_and_expected_cost(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda _: 10.0, 5)  # March 2nd to 6th
         noon = T0 + timedelta(days=5, hours=12)  # half of Saturday the 7th is gone, and nothing was spent on it
@@ -267,9 +267,7 @@ def test_a_budget_is_checked_against_what_is_spent_and_expected(db_url: str, pri
         assert (day["spent"], day["status"], day["runs_out"]) == (0.0, "will be exceeded", date(2026, 3, 7))
 
 
-def test_a_budget_tells_of_calls_whose_cost_nobody_knows(
-    db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_check_shows_unpriced_calls(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     now = datetime.now(UTC)
     with TimescaleDBClient(db_url) as db:
@@ -283,9 +281,7 @@ def test_a_budget_tells_of_calls_whose_cost_nobody_knows(
     assert "not counted: 1 unpriced call" in " ".join(shown.stdout.split())
 
 
-def test_a_history_without_a_price_is_no_ground_for_a_forecast(
-    db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unpriced_history_gives_no_forecast(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     now = datetime.now(UTC)
     with TimescaleDBClient(db_url) as db:
@@ -301,7 +297,7 @@ def test_a_history_without_a_price_is_no_ground_for_a_forecast(
     assert "No forecast: all 5 calls" in cli("forecast", "--db-url", db_url).stdout
 
 
-def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None:
+def test_a_budget_of_one_model_and_invalid_budgets(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         db.record_llm_interaction(call(T0, 100_000))
         db.record_llm_interaction(call(T0, 500_000, model="short"))
@@ -320,7 +316,7 @@ def test_a_budget_of_one_model_and_wrong_ones(db_url: str, prices: Path) -> None
             db.set_budget(1, "year")
 
 
-def test_the_budget_commands_end_with_exit_codes(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_codes_of_the_budget_commands(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     assert cli("budget", "check", "--db-url", db_url).exit_code == 1
     assert cli("budget", "set", "5", "--per", "day", "--db-url", db_url).exit_code == 0
@@ -403,7 +399,7 @@ def test_usage_is_compared_by_day_model_and_tier(
     assert found["unexplained_cost"] == pytest.approx(0.1, abs=1e-9)
 
 
-def test_pages_may_stand_in_a_list_or_one_after_the_other_and_a_missing_one_is_told(
+def test_pages_can_be_a_list_or_a_sequence_and_a_missing_page_is_noted(
     reused_db_url: str, prices: Path, tmp_path: Path
 ) -> None:
     bucket = {"start_time": DAY, "results": [{"model": "big", "num_model_requests": 1, "input_tokens": 6_000}]}
@@ -442,7 +438,7 @@ def test_costs_are_compared_by_day_and_model(db_url: str, prices: Path, tmp_path
     assert found["coverage_percentage"] == pytest.approx(100 * 0.153 / 0.298)
 
 
-def test_costs_that_are_not_by_line_item_are_compared_by_day(db_url: str, prices: Path, tmp_path: Path) -> None:
+def test_costs_without_line_items_are_compared_by_day(db_url: str, prices: Path, tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     result = {"object": "organization.costs.result", "amount": {"value": "0.306", "currency": "usd"}, "line_item": None}
     path.write_text(json.dumps({"object": "page", "data": [{"start_time": DAY, "results": [result]}]}))
@@ -455,7 +451,7 @@ def test_costs_that_are_not_by_line_item_are_compared_by_day(db_url: str, prices
     assert "the export is not grouped by model: whole days are compared" in found["notes"]
 
 
-def test_costs_whose_line_items_name_a_tier_are_compared_by_tier(db_url: str, prices: Path, tmp_path: Path) -> None:
+def test_costs_whose_line_items_have_a_tier_are_compared_by_tier(db_url: str, prices: Path, tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     items = {
         "big, input": 0.02,
@@ -479,7 +475,7 @@ def test_costs_whose_line_items_name_a_tier_are_compared_by_tier(db_url: str, pr
     assert priority["unexplained_cost"] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_written_tokens_of_a_usage_export_cost_their_premium(db_url: str, prices: Path, tmp_path: Path) -> None:
+def test_written_tokens_of_a_usage_export_have_the_write_price(db_url: str, prices: Path, tmp_path: Path) -> None:
     path = tmp_path / "usage.json"
     result = {"model": "big", "num_model_requests": 1, "input_tokens": 10_000, "output_tokens": 500}
     result |= {"input_cached_tokens": 2_000, "input_cache_write_tokens": 4_000}
@@ -492,9 +488,7 @@ def test_written_tokens_of_a_usage_export_cost_their_premium(db_url: str, prices
     assert row["unexplained_cost"] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_snapshot_and_its_base_name_are_one_model_where_that_is_plain(
-    db_url: str, prices: Path, tmp_path: Path
-) -> None:
+def test_a_snapshot_and_its_base_name_are_one_model_if_unambiguous(db_url: str, prices: Path, tmp_path: Path) -> None:
     def export(*models: str) -> Path:
         path = tmp_path / "costs.csv"
         lines = [f'{DAY},0.01,usd,"{model}, input"' for model in models]
@@ -521,7 +515,7 @@ def test_a_snapshot_and_its_base_name_are_one_model_where_that_is_plain(
         assert "is compared with" not in notes[-1].replace("compared with default", "")
 
 
-def test_a_mistake_in_the_pricing_file_does_not_stop_plans_that_need_no_price(
+def test_a_mistake_in_the_pricing_file_stops_only_plans_that_need_prices(
     db_url: str, prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = tmp_path / "costs.csv"
@@ -555,14 +549,14 @@ def test_a_mistake_in_the_pricing_file_does_not_stop_plans_that_need_no_price(
         ('{"data": [', "export.csv:1: is not valid JSON"),
     ],
 )
-def test_a_file_that_is_no_export_is_refused(reused_db_url: str, tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_an_export_is_rejected(reused_db_url: str, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "export.csv"
     path.write_text(text)
     with TimescaleDBClient(reused_db_url) as db, pytest.raises(ConfigError, match=message.replace("(", "\\(")):
         db.reconcile(path)
 
 
-def test_the_reconcile_command_fails_below_the_coverage_that_is_asked(
+def test_the_reconcile_command_fails_below_the_required_coverage(
     db_url: str, prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))

@@ -118,7 +118,7 @@ def costs_of(db: TimescaleDBClient, query_id: str) -> list[dict[str, Any]]:
     return [{name: row[name] for name in ("model", *COSTS)} for row in rows]
 
 
-def test_re_pricing_gives_every_call_the_cost_that_recording_it_anew_would(
+def test_re_pricing_gives_every_call_the_cost_of_a_new_recording(
     db_url: str, empty_db_url: str, old: Path, new: Path
 ) -> None:
     with TimescaleDBClient(empty_db_url, pricing=new) as fresh:
@@ -182,7 +182,7 @@ def test_costs_after_a_re_pricing_by_hand(db_url: str, old: Path, new: Path) -> 
     assert found[5]["prompt_token_price"] == 7.0  # given by hand
 
 
-def test_undo_gives_every_cost_back_to_the_last_bit(db_url: str, old: Path, new: Path) -> None:
+def test_undo_restores_every_cost_to_the_last_bit(db_url: str, old: Path, new: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         fill(db)
         before = snapshot(db_url)
@@ -199,9 +199,7 @@ def test_undo_gives_every_cost_back_to_the_last_bit(db_url: str, old: Path, new:
         assert connection.execute("SELECT count(*) FROM price_change_rows").fetchone() == (0,)
 
 
-def test_re_pricings_are_undone_from_the_newest_to_the_oldest(
-    db_url: str, old: Path, new: Path, tmp_path: Path
-) -> None:
+def test_the_newest_re_pricing_must_be_undone_first(db_url: str, old: Path, new: Path, tmp_path: Path) -> None:
     third = tmp_path / "third.yaml"
     third.write_text(OLD.replace("prompt: 1,", "prompt: 50,"))
     with TimescaleDBClient(db_url, pricing=old) as db:
@@ -220,7 +218,7 @@ def test_re_pricings_are_undone_from_the_newest_to_the_oldest(
         assert snapshot(db_url) == states[0]
 
 
-def test_calls_that_come_after_a_re_pricing_stay_in_the_sums_after_its_undo(db_url: str, old: Path, new: Path) -> None:
+def test_undo_keeps_later_calls_in_the_sums(db_url: str, old: Path, new: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         fill(db)
         db.reprice(new)
@@ -253,7 +251,7 @@ def test_a_dry_run_changes_and_logs_nothing(db_url: str, old: Path, new: Path) -
         ({"since": T0 + timedelta(hours=1), "until": T0 + timedelta(hours=3), "query_id": "a"}, 2),
     ],
 )
-def test_only_the_calls_that_were_asked_for_change(
+def test_only_selected_calls_change(
     reused_db_url: str, old: Path, new: Path, which: dict[str, Any], changed: int
 ) -> None:
     with TimescaleDBClient(reused_db_url, pricing=old) as db:
@@ -303,7 +301,7 @@ def killed(url: str, prices: Path, what: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_a_killed_re_pricing_is_continued_with_the_prices_it_was_begun_with(db_url: str, old: Path, new: Path) -> None:
+def test_a_killed_re_pricing_is_resumed_with_its_first_prices(db_url: str, old: Path, new: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         fill(db)
         before = snapshot(db_url)
@@ -338,7 +336,7 @@ def cli(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120"})
 
 
-def test_the_command_shows_the_difference_changes_logs_and_undoes(db_url: str, old: Path, new: Path) -> None:
+def test_the_reprice_command_shows_applies_logs_and_undoes(db_url: str, old: Path, new: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         fill(db)
     before = snapshot(db_url)
@@ -365,7 +363,7 @@ def test_the_command_shows_the_difference_changes_logs_and_undoes(db_url: str, o
     assert cli("reprice", "--resume", "--db-url", db_url).exit_code == 1
 
 
-def test_the_command_says_that_a_lower_cost_may_be_a_lost_price(db_url: str, old: Path, tmp_path: Path) -> None:
+def test_the_reprice_command_warns_about_lost_prices(db_url: str, old: Path, tmp_path: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         db.record_llm_interaction(record("a", "mine", 0, 1_000))
         db.record_llm_interaction(record("a", "mine", 1, 1_000, service_tier="flex"))
@@ -381,7 +379,7 @@ def test_the_command_says_that_a_lower_cost_may_be_a_lost_price(db_url: str, old
     assert "The new list has no price" not in kept.stdout
 
 
-def test_a_mistake_in_the_file_to_re_price_with_stops_it(db_url: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_new_pricing_file_stops_the_re_pricing(db_url: str, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(OLD.replace("prompt: 1", "prompt: x"))
     result = cli("reprice", "--pricing", str(bad), "--yes", "--db-url", db_url)
@@ -392,7 +390,7 @@ def test_a_mistake_in_the_file_to_re_price_with_stops_it(db_url: str, tmp_path: 
 # -- TimescaleDB ------------------------------------------------------------------------------------------------------
 
 
-def test_compressed_chunks_are_re_priced_undone_and_their_hours_refreshed(
+def test_compressed_chunks_are_re_priced_and_undone_and_their_hours_refreshed(
     timescale_url: str, old: Path, new: Path
 ) -> None:
     hours = "SELECT bucket, model, total_cost FROM cache_usage_hourly WHERE model = 'mine' ORDER BY 1, 2, 3"
@@ -419,7 +417,7 @@ def test_compressed_chunks_are_re_priced_undone_and_their_hours_refreshed(
                 assert now == (was[0], was[1], pytest.approx(was[2], rel=1e-12))
 
 
-def test_what_was_compressed_again_is_undone_in_a_moment(timescale_url: str, new: Path) -> None:
+def test_chunks_that_were_compressed_again_are_undone_quickly(timescale_url: str, new: Path) -> None:
     """Without statistics of what is kept, each call was looked for in all of its chunk: 40 s."""
     with psycopg.connect(timescale_url, autocommit=True) as connection:
         migrations.migrate(connection)

@@ -244,7 +244,7 @@ INVOICES = {
 
 
 @pytest.mark.parametrize(("answer", "asked", "total", "original", "prices", "source"), INVOICES.values(), ids=INVOICES)
-def test_a_call_costs_what_its_invoice_says_and_keeps_the_prices_to_recompute_it(
+def test_a_call_costs_what_its_invoice_says_and_keeps_its_prices(
     reused_db_url: str,
     provider: Provider,
     tmp_path: Path,
@@ -296,7 +296,7 @@ def test_a_call_costs_what_its_invoice_says_and_keeps_the_prices_to_recompute_it
         (272_001, "flex", 1.25782965, 1.27526715),
     ],
 )
-def test_a_deployment_of_azure_costs_its_model_less_the_discount(
+def test_an_azure_deployment_costs_its_model_minus_the_discount(
     reused_db_url: str,
     provider: Provider,
     tmp_path: Path,
@@ -411,7 +411,7 @@ def by_hand(tier: str, at: datetime, provider: str, prompt: int) -> tuple[Decima
     return tuple(Decimal(price) * Decimal(discount) for price in prices)
 
 
-def test_three_hundred_calls_of_every_tier_band_day_and_discount_cost_what_decimal_arithmetic_says(
+def test_300_calls_of_all_tiers_sizes_days_and_discounts_match_decimal_arithmetic(
     reused_db_url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "prices.yaml"

@@ -1,4 +1,4 @@
-"""The pricing file: what it can say beside the prices of test_pricing, its mistakes, its schema and its changes."""
+"""The pricing file: which entry applies and when, discounts, the schema, changes, and the prices commands."""
 
 from __future__ import annotations
 
@@ -20,29 +20,7 @@ from rlm_cachetrack.pricing import price_book as pricing
 from rlm_cachetrack.pricing.file import loader as _pricing_file
 from rlm_cachetrack.pricing.price_book import PriceBook
 from rlm_cachetrack.usage.reading import TokenUsage
-
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-HEAD = "version: 1\nper: 1M\nmodels:\n"
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Any:
-    def load(text: str) -> PriceBook:
-        path = tmp_path / "prices.yaml"
-        path.write_text(text)
-        return PriceBook.load(path)
-
-    return load
-
-
-def prompt_price(prices: PriceBook, model: str, **more: Any) -> float | None:
-    """USD per 1M prompt tokens, None where unknown."""
-    rates = prices.rates(model=model, **{"at": NOW, **more})
-    return None if rates is None else pytest.approx(rates.prompt * 1000).expected
-
-
-def usd(value: float) -> object:
-    return pytest.approx(value, rel=0, abs=1e-12)
+from tests.unit.pricing.samples import HEAD, NOW, TEN_MISTAKES, prompt_price, usd
 
 
 def cli(*arguments: str) -> Result:
@@ -52,7 +30,7 @@ def cli(*arguments: str) -> Result:
 # -- which entry ------------------------------------------------------------------------------------------------------
 
 
-def test_the_exact_name_goes_before_the_longest_prefix_and_that_before_an_expression(book: Any) -> None:
+def test_exact_names_go_before_prefixes_and_prefixes_before_expressions(book: Any) -> None:
     prices = book(
         HEAD + "  /house-.*/: {prompt: 1, completion: 1}\n"
         "  house-*: {prompt: 2, completion: 1}\n"
@@ -95,12 +73,29 @@ def test_an_alias_finds_prefixes_and_may_be_one(book: Any) -> None:
     assert prompt_price(prices, "gpt-5-mini", provider="openai") == 2.5  # gpt-4o of the table
 
 
-def test_a_deployment_that_was_moved_to_another_model_costs_what_the_model_of_the_day_costs(book: Any) -> None:
+def test_a_dated_alias_takes_the_prices_of_the_model_of_the_day(book: Any) -> None:
     prices = book(
         HEAD + "  prod:\n    - {alias: gpt-4o, valid_to: 2026-06-01}\n    - {alias: gpt-4.1, valid_from: 2026-06-01}\n"
     )
     assert prompt_price(prices, "prod", provider="azure", at=datetime(2026, 5, 31, 23, 59, tzinfo=UTC)) == 2.5
     assert prompt_price(prices, "prod", provider="azure", at=datetime(2026, 6, 1, tzinfo=UTC)) == 2.0
+
+
+def test_the_first_expression_that_matches_a_name_prices_it(book: Any) -> None:
+    found = book(
+        HEAD + "  /ours-a.*/: {prompt: 1, completion: 1}\n"
+        "  /ours-.*/: {prompt: 2, completion: 1}\n"
+        "  /ours-b.*/: {prompt: 3, completion: 1}\n"
+    )
+    assert [prompt_price(found, name) for name in ("ours-a-1", "ours-b-1", "other")] == [1, 2, None]
+
+
+def test_an_expression_for_another_provider_leaves_the_call_to_the_next(book: Any) -> None:
+    found = book(
+        HEAD + "  /ours-.*/: {provider: azure, prompt: 1, completion: 1}\n"
+        "  /.*-small/: {provider: openai, prompt: 2, completion: 1}\n"
+    )
+    assert [prompt_price(found, "ours-small", provider=name) for name in ("azure", "openai")] == [1, 2]
 
 
 # -- when, and how long -----------------------------------------------------------------------------------------------
@@ -128,7 +123,7 @@ def test_a_price_changes_at_its_moment(book: Any) -> None:
     assert at(2026, 3, 1, 15) == 2  # remembered, and still right
 
 
-def test_outside_of_an_entrys_days_the_table_answers_with_its_own_changes(book: Any) -> None:
+def test_outside_the_dates_of_an_entry_the_table_applies(book: Any) -> None:
     # The table: o3 costs 10 until 2025-06-10, then 2.
     prices = book(HEAD + "  o3: {valid_from: 2026-01-01, valid_to: 2026-02-01, prompt: 7, completion: 1}\n")
 
@@ -138,7 +133,7 @@ def test_outside_of_an_entrys_days_the_table_answers_with_its_own_changes(book: 
     assert [at(2025, 6, 9), at(2025, 6, 10), at(2025, 12, 31), at(2026, 1, 1), at(2026, 2, 1)] == [10, 2, 2, 7, 2]
 
 
-def test_a_long_prompt_costs_the_price_of_its_band_for_the_whole_call(book: Any) -> None:
+def test_a_long_prompt_has_the_price_of_its_size_for_the_whole_call(book: Any) -> None:
     prices = book(
         HEAD + "  m:\n    prompt: 2\n    cached: 0.2\n    completion: 10\n"
         "    above: {200_000: {prompt: 4, cached: 0.4, completion: 15}, 1000000: {prompt: 8, completion: 30}}\n"
@@ -161,7 +156,7 @@ def test_a_long_prompt_costs_the_price_of_its_band_for_the_whole_call(book: Any)
 # -- discounts --------------------------------------------------------------------------------------------------------
 
 
-def test_a_discount_holds_for_every_price_of_its_provider_and_says_so(book: Any) -> None:
+def test_a_discount_applies_to_all_prices_of_its_provider_and_is_in_the_source(book: Any) -> None:
     prices = book(HEAD + "  house: {prompt: 10, cached: 1, completion: 20}\ndiscounts: {azure: 0.8}\n")
     usage = TokenUsage(prompt_tokens=10_000, completion_tokens=500, cached_tokens=8_000)
     table = prices.cost(usage, model="gpt-5", provider="azure", at=NOW)
@@ -196,181 +191,6 @@ def test_a_discount_does_not_touch_a_cost_that_the_provider_returned(book: Any) 
     assert (cost.total_cost, cost.price_source) == (0.25, "provider")
 
 
-# -- mistakes ---------------------------------------------------------------------------------------------------------
-
-TEN_MISTAKES = """\
-version: 1
-per: 1M
-prizes: {}
-models:
-  a: {prompt: -1, completion: 1}
-  b: {prompt: 1, completon: 1, completion: 1}
-  c: {prompt: 1}
-  d: {alias: gpt-4oo}
-  e: {alias: f}
-  f: {alias: e}
-  g: {prompt: 1, completion: 1, tiers: {flx: 0.5}}
-  h:
-    - {prompt: 1, completion: 1, valid_to: 2026-06-01}
-    - {prompt: 2, completion: 1, valid_from: 2026-05-01}
-  i: {prompt: 1, completion: 1, valid_from: 2026-13-01}
-  i: {prompt: 1, completion: 1}
-  /j(/: {prompt: 1, completion: 1}
-discounts: {openai: ten percent}
-"""
-
-
-def test_a_file_with_ten_kinds_of_mistakes_gets_every_one_at_once_with_its_line(book: Any, tmp_path: Path) -> None:
-    with pytest.raises(PricingError) as caught:
-        book(TEN_MISTAKES)
-    name = re.escape(str(tmp_path / "prices.yaml"))
-    expected = [
-        r"3: prizes: is not known.*; expected one of version, per, models, discounts",
-        r"5: models\.a\.prompt: is -1; expected USD per 1M tokens, a number of at least 0 such as 1\.25",
-        r"6: models\.b\.completon: is not known \(did you mean completion\?\); expected one of .*completion.*",
-        r"7: models\.c\.completion: is missing; expected USD per 1M tokens.*",
-        r"8: models\.d\.alias: is gpt-4oo, an unknown model \(did you mean gpt-4o\?\); expected .*",
-        r"9: models\.e\.alias: is circular \(e -> f -> e\); expected the name of a model that has prices",
-        r"10: models\.f\.alias: is circular \(f -> e -> f\); expected the name of a model that has prices",
-        r"11: models\.g\.tiers\.flx: is not known \(did you mean flex\?\); expected one of flex, priority, batch.*",
-        r"14: models\.h\[1\]: is valid at the same time as models\.h\[0\] \(line 13\); expected another .*",
-        r"15: models\.i\.valid_from: is 2026-13-01; expected a date such as 2026-01-31.*",
-        r"16: models\.i: is already defined on line 15; expected one definition",
-        r"17: models\./j\(/: is not a valid regular expression \(.*\); expected a regular expression between slashes",
-        r"18: discounts\.openai: is ten percent; expected a factor of at least 0: 0\.9 is 10% off",
-    ]
-    lines = str(caught.value).splitlines()
-    assert len(lines) == len(expected), "\n".join(lines)
-    for line, pattern in zip(lines, expected, strict=True):
-        assert re.fullmatch(f"{name}:{pattern}", line), line
-
-
-MORE_MISTAKES = {
-    "an end before the beginning": (
-        "  m: {prompt: 1, completion: 1, valid_from: 2026-02-01, valid_to: 2026-02-01}\n",
-        4,
-        "models.m.valid_to: is 2026-02-01; expected a time after valid_from, such as 2026-02-02",
-    ),
-    "a star inside": ("  a*b: {prompt: 1, completion: 1}\n", 4, "models.a*b: has a * inside; expected * at the end"),
-    "a band of no number": (
-        "  m: {prompt: 1, completion: 1, above: {many: {prompt: 1, completion: 1}}}\n",
-        4,
-        "models.m.above.many: is many; expected a number of prompt tokens such as 272000",
-    ),
-    "a band that is a factor": (
-        "  m:\n    prompt: 1\n    completion: 1\n    above:\n      200000: 2\n",
-        8,
-        "models.m.above.200000: is 2; expected prices",
-    ),
-    "a key of a band": (
-        "  m:\n    prompt: 1\n    completion: 1\n    above:\n      200000: {prompt: 1, completion: 1, tiers: {}}\n",
-        8,
-        "models.m.above.200000.tiers: is not known; expected one of prompt, cached, cache_write, completion",
-    ),
-    "the same provider by two names": (
-        "  m:\n    - {provider: xai, prompt: 1, completion: 1}\n    - {provider: x-ai, prompt: 2, completion: 1}\n",
-        6,
-        "models.m[1]: is valid at the same time as models.m[0] (line 5); expected another provider, or another period",
-    ),
-    "one band written in two ways": (
-        "  m:\n    prompt: 1\n    completion: 1\n    above:\n      272000: {prompt: 1, completion: 1}\n"
-        "      272_000: {prompt: 2, completion: 1}\n",
-        9,
-        "models.m.above.272_000: is the same size as 272000 (line 8); expected another size",
-    ),
-    "one band of a tier written in two ways": (
-        "  m:\n    prompt: 1\n    completion: 1\n    tiers:\n      flex:\n        prompt: 1\n        completion: 1\n"
-        "        above: {1_0: {prompt: 1, completion: 1}, 10: {prompt: 2, completion: 1}}\n",
-        11,
-        "models.m.tiers.flex.above.10: is the same size as 1_0 (line 11); expected another size",
-    ),
-    "the tier that OpenAI calls fast": (
-        "  m: {prompt: 1, completion: 1, tiers: {fast: 2}}\n",
-        4,
-        'models.m.tiers.fast: is not known (use priority; OpenAI calls it "fast"); expected one of flex, priority',
-    ),
-    "a discount without a factor": (
-        "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: {valid_to: 2026-01-01}\n",
-        6,
-        "discounts.azure.factor: is missing; expected a factor of at least 0: 0.9 is 10% off",
-    ),
-    "two discounts at once": (
-        "  m: {prompt: 1, completion: 1}\ndiscounts:\n  xai: 0.9\n  x-ai: 0.8\n",
-        7,
-        "discounts.x-ai: is valid at the same time as discounts.xai (line 6); expected another period",
-    ),
-    "a model without an entry": (
-        "  m: []\n",
-        4,
-        "models.m: is an empty list; expected a mapping with prompt and completion, or alias, or a list of them",
-    ),
-    "a discount without an entry": (
-        "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: []\n",
-        6,
-        "discounts.azure: is an empty list; expected a factor, or a list of dated factors",
-    ),
-    "a misspelt provider": (
-        "  m: {provider: opnai, prompt: 1, completion: 1}\n",
-        4,
-        "models.m.provider: is opnai, an unknown provider (did you mean openai?); expected the name of a provider",
-    ),
-    "a misspelt provider of an alias in a list": (
-        "  m:\n    - alias: gpt-5\n      provider: Azzure\n",
-        6,
-        "models.m[0].provider: is Azzure, an unknown provider (did you mean azure?); expected the name of a provider",
-    ),
-    "a misspelt provider with a discount": (
-        "  m: {prompt: 1, completion: 1}\ndiscounts: {open-ai: 0.9}\n",
-        5,
-        "discounts.open-ai: is open-ai, an unknown provider (did you mean openai?); expected the name of",
-    ),
-    "an empty price in a list": (
-        "  m:\n    - prompt: 1\n      cached:\n      completion: 1\n",
-        6,
-        "models.m[0].cached: is empty; expected USD per 1M tokens",
-    ),
-}
-
-
-@pytest.mark.parametrize(("text", "line", "message"), MORE_MISTAKES.values(), ids=MORE_MISTAKES)
-def test_a_mistake_is_told_with_its_line_and_key(book: Any, text: str, line: int, message: str) -> None:
-    with pytest.raises(PricingError) as caught:
-        book(HEAD + text)
-    assert f"prices.yaml:{line}: {message}" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "provider", ["azure", "x-ai", "Vertex-AI", "azure2", "openai-eu", "our-gateway", "unknown", "vllm"]
-)
-def test_a_provider_of_ones_own_is_no_mistake(book: Any, provider: str) -> None:
-    found = book(HEAD + f"  m: {{provider: {provider}, prompt: 3, completion: 1}}\ndiscounts: {{{provider}: 0.5}}\n")
-    # Of an unknown provider's calls nobody knows whether they are the discount's.
-    assert prompt_price(found, "m", provider=provider) == (3 if provider == "unknown" else 1.5)
-
-
-def test_the_first_expression_that_matches_a_name_prices_it(book: Any) -> None:
-    found = book(
-        HEAD + "  /ours-a.*/: {prompt: 1, completion: 1}\n"
-        "  /ours-.*/: {prompt: 2, completion: 1}\n"
-        "  /ours-b.*/: {prompt: 3, completion: 1}\n"
-    )
-    assert [prompt_price(found, name) for name in ("ours-a-1", "ours-b-1", "other")] == [1, 2, None]
-
-
-def test_an_expression_for_another_provider_leaves_the_call_to_the_next(book: Any) -> None:
-    found = book(
-        HEAD + "  /ours-.*/: {provider: azure, prompt: 1, completion: 1}\n"
-        "  /.*-small/: {provider: openai, prompt: 2, completion: 1}\n"
-    )
-    assert [prompt_price(found, "ours-small", provider=name) for name in ("azure", "openai")] == [1, 2]
-
-
-def test_an_entry_that_contains_itself_is_a_mistake_and_no_endless_loop(book: Any) -> None:
-    with pytest.raises(PricingError, match=r"prices\.yaml:\d+: "):
-        book(HEAD + "  m: &m\n    prompt: 1\n    completion: 1\n    above: {1000: *m}\n    tiers: *m\n")
-
-
 # -- the schema, the example ------------------------------------------------------------------------------------------
 
 
@@ -379,7 +199,7 @@ def schema() -> Any:
     return json.loads(pricing.schema_path().read_text())
 
 
-def test_the_schema_that_is_shipped_is_the_one_of_the_checker(schema: Any) -> None:
+def test_the_shipped_schema_is_that_of_the_models(schema: Any) -> None:
     assert schema == _pricing_file.json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
 
@@ -389,7 +209,7 @@ def uncommented() -> str:
     return "\n".join(re.sub(r"^( *)# ", r"\1", line) for line in lines)
 
 
-def test_the_example_is_in_order_as_it_is_and_with_all_of_it_uncommented(book: Any, schema: Any) -> None:
+def test_the_example_is_valid_also_with_everything_uncommented(book: Any, schema: Any) -> None:
     assert prompt_price(book(pricing.example()), "our-own-model") == 0.2
     full = book(uncommented())
     assert prompt_price(full, "llama-3.1-8b", provider="vllm") == 0.1
@@ -413,7 +233,7 @@ def test_the_example_is_in_order_as_it_is_and_with_all_of_it_uncommented(book: A
         [],
     ],
 )
-def test_an_editor_with_the_schema_sees_mistakes_too(schema: Any, mistake: Any) -> None:
+def test_the_schema_rejects_mistakes(schema: Any, mistake: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"version": 1, "per": "1M", "models": {"m": mistake}}, schema)
 
@@ -421,7 +241,7 @@ def test_an_editor_with_the_schema_sees_mistakes_too(schema: Any, mistake: Any) 
 # -- changes of the file ----------------------------------------------------------------------------------------------
 
 
-def test_a_book_is_renewed_when_its_file_changes_and_only_then(tmp_path: Path) -> None:
+def test_a_price_book_is_reloaded_only_when_its_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(HEAD + "  m: {prompt: 1, completion: 1}\n")
     first = PriceBook.load(path)
@@ -436,7 +256,7 @@ def test_a_book_is_renewed_when_its_file_changes_and_only_then(tmp_path: Path) -
     assert prompt_price(second.refreshed(), "m") == 33
 
 
-def test_a_mistake_in_a_changed_file_is_told_once_and_the_old_prices_stay(tmp_path: Path) -> None:
+def test_a_mistake_in_a_changed_file_is_raised_once_and_the_old_prices_stay(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(HEAD + "  m: {prompt: 1, completion: 1}\n")
     book = PriceBook.load(path)
@@ -454,7 +274,7 @@ def test_a_mistake_in_a_changed_file_is_told_once_and_the_old_prices_stay(tmp_pa
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
-def test_prices_shows_what_a_model_costs_and_where_that_comes_from(tmp_path: Path) -> None:
+def test_prices_shows_the_prices_of_a_model_and_their_source(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(HEAD + "  house: {prompt: 3, cached: 0.3, completion: 12, tiers: {batch: 0.5}}\n")
     result = cli("prices", "house", "gpt-5.4", "--provider", "openai", "--at", "2026-11-01", "--pricing", str(path))
@@ -480,7 +300,7 @@ def test_prices_shows_what_a_model_costs_and_where_that_comes_from(tmp_path: Pat
     }
 
 
-def test_prices_tells_bands_apart_and_where_they_come_from_on_a_narrow_terminal(tmp_path: Path) -> None:
+def test_prices_shows_prompt_sizes_and_sources_on_a_narrow_terminal(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(
         "version: 1\nper: 1M\nmodels:\n"
@@ -491,20 +311,20 @@ def test_prices_tells_bands_apart_and_where_they_come_from_on_a_narrow_terminal(
     assert re.search(r"from +yaml:[0-9a-f]{8}: house", shown)
 
 
-def test_prices_of_an_unknown_model_is_exit_code_1_and_says_what_to_do() -> None:
+def test_prices_of_an_unknown_model_exits_with_1_and_says_what_to_do() -> None:
     result = cli("prices", "no-such-model")
     assert result.exit_code == 1
     assert "no price is known for no-such-model" in result.stderr
     assert "prices init" in result.stderr
 
 
-def test_prices_of_a_tier_that_nobody_lists_names_the_tier() -> None:
+def test_prices_of_an_unlisted_tier_names_the_tier() -> None:
     result = cli("prices", "gpt-5", "--provider", "openai", "--tier", "flexx")
     assert result.exit_code == 1
     assert "no price is known for gpt-5 at flexx" in result.stderr
 
 
-def test_prices_check_tells_every_mistake_and_fails(tmp_path: Path) -> None:
+def test_prices_check_lists_every_mistake_and_fails(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(TEN_MISTAKES)
     result = cli("prices", "check", str(path))
@@ -518,7 +338,7 @@ def test_prices_check_tells_every_mistake_and_fails(tmp_path: Path) -> None:
     assert "No mistakes: prices.yaml (1 model, " in fine.stdout
 
 
-def test_prices_init_writes_a_start_that_is_in_order_and_replaces_nothing(
+def test_prices_init_writes_a_valid_file_and_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,7 @@ def test_usage_is_found_in_responses_of_the_sdk() -> None:
     assert locate_usage(response) is response.usage
 
 
-def test_usage_is_found_in_the_events_of_the_responses_api_that_end_it_only() -> None:
+def test_usage_is_found_only_in_final_events_of_the_responses_api() -> None:
     created = ResponseCreatedEvent.construct(type="response.created", response={"id": "r", "usage": None})
     delta = ResponseTextDeltaEvent.construct(type="response.output_text.delta", delta="hi")
     completed = ResponseCompletedEvent.construct(
@@ -53,7 +53,7 @@ def test_usage_is_found_in_the_events_of_the_responses_api_that_end_it_only() ->
         ("choices[0]", chat_chunk(choices=[{"index": 0, "delta": {}, "usage": CHAT_USAGE}])),
     ],
 )
-def test_usage_is_found_wherever_a_chunk_keeps_it(where: str, body: dict[str, Any]) -> None:
+def test_usage_is_found_in_every_field_of_a_chunk_that_can_hold_it(where: str, body: dict[str, Any]) -> None:
     assert plain(locate_usage(ChatCompletionChunk.construct(**body))) == CHAT_USAGE
     assert plain(locate_usage(body)) == CHAT_USAGE
 
@@ -78,7 +78,7 @@ def test_a_chunk_without_usage_has_none(body: dict[str, Any]) -> None:
     assert locate_usage(ChatCompletionChunk.construct(**body)) is None
 
 
-def test_usage_is_found_behind_proxies_and_in_foreign_objects() -> None:
+def test_usage_is_found_in_wrapped_and_foreign_objects() -> None:
     completion = ChatCompletion.construct(**chat_chunk(usage=CHAT_USAGE))
     assert plain(locate_usage(wrapt.ObjectProxy(completion))) == CHAT_USAGE
     assert locate_usage(SimpleNamespace(usage=CHAT_USAGE)) is CHAT_USAGE
@@ -108,7 +108,7 @@ def test_plain_holds_exactly_the_fields_the_server_sent() -> None:
     assert got == sent
 
 
-def test_plain_copies_so_that_later_changes_of_the_response_do_not_reach_it() -> None:
+def test_plain_is_a_copy_that_later_changes_do_not_reach() -> None:
     source = {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
     got = plain(source)
     source["prompt_tokens_details"]["cached_tokens"] = 99  # type: ignore[index]
@@ -140,7 +140,7 @@ def test_plain_reads_models_of_pydantic_1() -> None:
     assert locate_usage(chunk()) is None
 
 
-def test_plain_is_none_for_what_is_no_usage() -> None:
+def test_plain_is_none_for_objects_without_usage() -> None:
     for thing in (None, 3, "text", [1], object(), SimpleNamespace(prompt_tokens=1)):
         assert plain(thing) is None
     assert plain(MappingProxyType({"prompt_tokens": 1})) == {"prompt_tokens": 1}
@@ -175,7 +175,7 @@ def test_plain_is_strict_json_that_postgresql_takes() -> None:
     assert got["7"] == "number as key"
 
 
-def test_plain_ends_deep_nesting() -> None:
+def test_plain_limits_deep_nesting() -> None:
     deep: dict[str, Any] = {}
     for _ in range(500):
         deep = {"in": deep}

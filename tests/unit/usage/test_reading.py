@@ -269,11 +269,11 @@ def test_each_dialect_is_read(raw: dict[str, Any], provider: str | None, reading
     assert read_usage(raw, provider=provider) == reading
 
 
-def test_every_dialect_has_an_example_here() -> None:
+def test_every_dialect_has_an_example() -> None:
     assert {param.values[2].dialect for param in READINGS} == {row.name for row in DIALECTS}  # type: ignore[union-attr]
 
 
-def test_the_shape_wins_over_the_provider() -> None:
+def test_markers_decide_before_the_provider() -> None:
     """A proxy's address says nothing of who answers behind it."""
     deepseek = chat(540, 9, 549, prompt_cache_hit_tokens=512, prompt_cache_miss_tokens=28)
     assert read_usage(deepseek, provider="openai").cached_tokens == 512
@@ -309,7 +309,7 @@ MARKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("words", ["prompt", "input"])
 @pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_cached_tokens_are_read_in_the_words_of_another_dialect(spelling: str, mark: str, words: str) -> None:
+def test_cached_tokens_are_read_in_the_spelling_of_another_dialect(spelling: str, mark: str, words: str) -> None:
     """A gateway adds marks of its own to what the server behind it says."""
     counts = (100, 10, 110)
     raw = (
@@ -334,19 +334,19 @@ def test_cached_tokens_are_read_in_the_words_of_another_dialect(spelling: str, m
     ],
 )
 @pytest.mark.parametrize("mark", [mark for mark in MARKS if mark != "alibaba"])
-def test_written_tokens_are_read_in_the_words_of_another_dialect(mark: str, written: dict[str, Any]) -> None:
+def test_written_tokens_are_read_in_the_spelling_of_another_dialect(mark: str, written: dict[str, Any]) -> None:
     reading = read_usage({**chat(100, 10, 110), **MARKS[mark], **written})
     assert (reading.prompt_tokens, reading.cache_write_tokens, reading.anomaly) == (100, 32, None)
 
 
-def test_a_dialects_own_spelling_is_read_before_those_of_others() -> None:
+def test_a_dialect_reads_its_own_spelling_first() -> None:
     raw = chat(100, 10, 110, num_cached_tokens=64, prompt_cache_hit_tokens=32, prompt_cache_miss_tokens=68)
     assert read_usage(raw).cached_tokens == 32
     raw = chat(100, 10, 110, num_cached_tokens=64, cached_tokens=32)
     assert read_usage(raw).cached_tokens == 64
 
 
-def test_words_of_others_are_tried_with_openais_first_and_then_as_the_rows_are() -> None:
+def test_other_spellings_are_tried_openais_first_then_in_the_order_of_rows() -> None:
     """Two spellings that no row owns are sent beside the marks of a third: which counts must not be an accident."""
     marked = chat(100, 10, 110, queue_time=0.1)  # Groq's
     assert read_usage({**marked, "cached_tokens": 8}).cached_tokens == 8
@@ -378,7 +378,7 @@ def test_adding_a_dialect_is_adding_a_row() -> None:
         assert ("there",) in row.cache_write
 
 
-def test_words_of_both_apis_are_read_where_one_of_them_is_left_at_0() -> None:
+def test_fields_of_both_apis_are_read_if_one_is_0() -> None:
     """As gateways of the one-api family send them."""
     other = {"input_tokens": 0, "output_tokens": 0, "input_tokens_details": None}
     details = {"prompt_tokens_details": {"cached_tokens": 64}, "completion_tokens_details": {"reasoning_tokens": 4}}
@@ -398,7 +398,7 @@ def test_no_usage_is_all_none() -> None:
     assert NO_USAGE.uncached_prompt_tokens is None
 
 
-def test_uncached_tokens_need_both_numbers() -> None:
+def test_uncached_tokens_need_prompt_and_cached_tokens() -> None:
     assert TokenUsage(prompt_tokens=10, cached_tokens=4).uncached_prompt_tokens == 6
     assert TokenUsage(prompt_tokens=10).uncached_prompt_tokens is None
     assert TokenUsage(cached_tokens=0).uncached_prompt_tokens is None
@@ -460,7 +460,7 @@ def damaged(rng: random.Random, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("provider", [None, "openai", "azure", "mistral", "xai", "Anthropic", "gemini"])
-def test_a_usage_is_read_the_same_by_the_plan_of_its_shape(provider: str | None) -> None:
+def test_a_cached_plan_reads_a_usage_like_a_new_one(provider: str | None) -> None:
     """A plan is made of the first usage of a shape and then reads others of it, with other values."""
     rng = random.Random(provider)
     usages = [*SHAPES, *(damaged(rng, rng.choice(SHAPES)) for _ in range(3000))]

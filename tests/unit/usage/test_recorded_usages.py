@@ -54,7 +54,7 @@ def raw_usage(case: dict[str, Any]) -> dict[str, Any] | None:
 
 @needs_corpus
 @pytest.mark.parametrize("know_provider", [False, True], ids=["behind a proxy", "provider known"])
-def test_every_recorded_usage_is_read_as_expected_but_for_the_documented_exceptions(
+def test_recorded_usages_are_read_as_expected_with_documented_exceptions(
     cases: list[dict[str, Any]], know_provider: bool
 ) -> None:
     kinds: Counter[str] = Counter()
