@@ -43,7 +43,7 @@ def test_nothing_is_called(cachetrack):
 """
 
 
-def test_a_project_with_nothing_but_the_fixture(tmp_path: Path) -> None:
+def test_a_project_with_only_the_fixture(tmp_path: Path) -> None:
     (tmp_path / "test_project.py").write_text(PROJECT)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RLM_CACHETRACK_")}
     ran = subprocess.run(
@@ -62,7 +62,7 @@ def test_a_project_with_nothing_but_the_fixture(tmp_path: Path) -> None:
     assert (tmp_path / "baseline.json").exists()
 
 
-def test_pytest_finds_it_by_itself(tmp_path: Path) -> None:
+def test_pytest_finds_the_fixture_without_configuration(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "--fixtures", "-p", "no:cacheprovider"],
         cwd=tmp_path,

@@ -74,7 +74,7 @@ def metrics(found: Any) -> dict[str, Any]:
 # -- compare ----------------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_of_different_length_are_compared_over_the_iterations_of_both(db: TimescaleDBClient) -> None:
+def test_runs_of_different_length_are_compared_over_common_iterations(db: TimescaleDBClient) -> None:
     for iteration, cached in ((1, 0), (2, 1500), (3, 2500)):
         put(db, "a", T0, iteration, 1000 * iteration, cached, time_to_first_token_ms=100.0 * iteration)
     for iteration, cached in ((1, 0), (2, 0)):
@@ -95,7 +95,7 @@ def test_two_runs_of_different_length_are_compared_over_the_iterations_of_both(d
     assert "compared over the 2 of 3 iterations that every run has: B's run of 'b' has 2" in found["notes"]
 
 
-def test_the_effects_add_up_to_the_difference_and_name_what_changed(db: TimescaleDBClient) -> None:
+def test_the_cost_effects_add_up_to_the_difference(db: TimescaleDBClient) -> None:
     for iteration in (1, 2):
         put(db, "a", T0, iteration, 2000, 1000)
         put(db, "b", T0, iteration, 2000, 0)
@@ -117,7 +117,7 @@ def test_the_effects_add_up_to_the_difference_and_name_what_changed(db: Timescal
     assert any(note.startswith("the models differ: big in A, small in B") for note in all_at_once["notes"])
 
 
-def test_a_price_of_tokens_that_only_one_side_bought_is_no_difference_of_price(db: TimescaleDBClient) -> None:
+def test_a_price_that_only_one_side_paid_is_no_price_difference(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 2000, 0)
     put(db, "b", T0, 1, 2000, 2000)
     effects = {effect["factor"]: effect["effect"] for effect in db.compare_runs("a", "b")["effects"] or []}
@@ -125,14 +125,14 @@ def test_a_price_of_tokens_that_only_one_side_bought_is_no_difference_of_price(d
     assert effects["cache"] == pytest.approx(-2000 * 9 / 1e6, rel=1e-12)
 
 
-def test_a_cost_that_the_provider_returned_is_said_apart(db: TimescaleDBClient) -> None:
+def test_a_cost_returned_by_the_provider_is_a_separate_effect(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 1000, 0, 0)
     put(db, "b", T0, 1, 1000, 0, 0, total_cost=0.5)
     effects = {effect["factor"]: effect["effect"] for effect in db.compare_runs("a", "b")["effects"] or []}
     assert effects["other"] == pytest.approx(0.49, abs=1e-12)
 
 
-def test_groups_have_an_interval_a_run_being_one_observation(db: TimescaleDBClient) -> None:
+def test_groups_of_runs_have_an_interval_with_one_observation_per_run(db: TimescaleDBClient) -> None:
     for day, (a, b) in enumerate(((800, 500), (900, 400), (700, 600))):
         put(db, "a", T0 + day * DAY, 1, 1000, a)
         put(db, "b", T0 + day * DAY, 1, 1000, b)
@@ -156,7 +156,7 @@ def test_calls_without_an_iteration_are_matched_in_their_order(db: TimescaleDBCl
     assert any("have no iteration" in note for note in found["notes"])
 
 
-def test_what_was_not_reported_is_not_zero(db: TimescaleDBClient) -> None:
+def test_a_figure_that_was_not_reported_is_not_zero(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 1000, None)
     put(db, "b", T0, 1, 1000, 500)
     rate = metrics(db.compare_runs("a", "b"))["cache_hit_rate"]
@@ -165,7 +165,7 @@ def test_what_was_not_reported_is_not_zero(db: TimescaleDBClient) -> None:
     assert rate["b"] == 0.5
 
 
-def test_runs_that_are_not_there_or_on_both_sides_are_refused(db: TimescaleDBClient) -> None:
+def test_unknown_runs_and_runs_on_both_sides_are_refused(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 1000, 0)
     with pytest.raises(NotStoredError, match="no run of query 'nobody' is stored"):
         db.compare_runs("a", "nobody")
@@ -178,7 +178,7 @@ def test_runs_that_are_not_there_or_on_both_sides_are_refused(db: TimescaleDBCli
         db.compare_runs(("a", T0), ("a", T0 + DAY), confidence=95)
 
 
-def test_compare_on_the_command_line(db: TimescaleDBClient, db_url: str) -> None:
+def test_the_compare_command(db: TimescaleDBClient, db_url: str) -> None:
     for day in range(2):
         put(db, "a", T0 + day * DAY, 1, 2000, 1000)
         put(db, "b[/]\x1b[31m", T0 + day * DAY, 1, 2000, 0)
@@ -208,7 +208,7 @@ def two_runs(db: TimescaleDBClient) -> None:
         put(db, "new", T0 + DAY, iteration, 2000, 1100)
 
 
-def test_a_gate_passes_and_fails_with_its_exit_code(db: TimescaleDBClient, db_url: str) -> None:
+def test_check_passes_and_fails_by_its_exit_code(db: TimescaleDBClient, db_url: str) -> None:
     two_runs(db)
     db.flush()
     beside = ("--baseline", "base", "--max-cost-delta", "5%", "--db-url", db_url)
@@ -229,7 +229,7 @@ def test_a_gate_passes_and_fails_with_its_exit_code(db: TimescaleDBClient, db_ur
     assert cli("check", "new", "--min-hit-rate", "six", "--db-url", db_url).exit_code == 2
 
 
-def test_a_baseline_in_a_file_says_the_same_as_the_run(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
+def test_a_baseline_file_gives_the_same_result_as_the_run(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
     two_runs(db)
     db.flush()
     file = tmp_path / "baseline.json"
@@ -248,7 +248,7 @@ def test_a_baseline_in_a_file_says_the_same_as_the_run(db: TimescaleDBClient, db
     assert "damaged" in damaged.output
 
 
-def test_a_file_that_is_something_else_is_not_written_over(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
+def test_save_does_not_overwrite_a_file_of_another_kind(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
     two_runs(db)
     db.flush()
     file = tmp_path / "package.json"
@@ -258,7 +258,7 @@ def test_a_file_that_is_something_else_is_not_written_over(db: TimescaleDBClient
     assert file.read_text() == '{"name": "mine"}'
 
 
-def test_a_failed_gate_does_not_become_the_baseline(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
+def test_a_failed_check_is_not_saved_as_the_baseline(db: TimescaleDBClient, db_url: str, tmp_path: Path) -> None:
     two_runs(db)
     db.flush()
     file = tmp_path / "baseline.json"
@@ -267,7 +267,7 @@ def test_a_failed_gate_does_not_become_the_baseline(db: TimescaleDBClient, db_ur
     assert not file.exists()
 
 
-def test_what_is_not_known_fails(db: TimescaleDBClient) -> None:
+def test_a_limit_on_an_unknown_figure_fails(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 1000, None, model="nobody")
     found = db.check_run("a", min_hit_rate=0.1, max_cost=5)
     assert not found["passed"]
@@ -280,7 +280,7 @@ def test_what_is_not_known_fails(db: TimescaleDBClient) -> None:
 # -- latency ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_time_saved_is_told_among_calls_that_are_alike(db: TimescaleDBClient, db_url: str) -> None:
+def test_the_time_saved_is_computed_from_comparable_calls(db: TimescaleDBClient, db_url: str) -> None:
     # Long prompts are mostly cached, short ones are not: the plain averages would say that the cache costs time.
     for ttft in (100.0, 400.0):  # geometric mean 200
         put(db, "q", T0, 1, 16_000, 15_000, time_to_first_token_ms=ttft, duration_ms=1000.0)
@@ -309,7 +309,7 @@ def test_the_time_saved_is_told_among_calls_that_are_alike(db: TimescaleDBClient
     assert "200 ms cached, 800 ms uncached: 75.0% less; too few calls for an interval" in shown.output
 
 
-def test_calls_that_were_not_streamed_are_not_compared_with_those_that_were(db: TimescaleDBClient) -> None:
+def test_streamed_calls_are_not_compared_with_others(db: TimescaleDBClient) -> None:
     put(db, "q", T0, 1, 16_000, 15_000, time_to_first_token_ms=100.0, duration_ms=1000.0)
     put(db, "q", T0, 2, 16_000, 0, duration_ms=2000.0)
     found = db.get_latency_dividend(query_id="q")
@@ -318,7 +318,7 @@ def test_calls_that_were_not_streamed_are_not_compared_with_those_that_were(db: 
     assert found["notes"] == ["no cached call has a comparable uncached call: same model, similar prompt length"]
 
 
-def test_misses_explain_the_difference_where_prompts_have_fingerprints(db_url: str) -> None:
+def test_miss_reasons_explain_the_difference_between_fingerprinted_runs(db_url: str) -> None:
     long = "All that the model must know of the matter. " * 150
     with SimulatedEndpoint(latency=False) as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=db_url)

@@ -31,7 +31,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_of_scripted_faults_19_in_20_are_named_and_their_cost_is_told(shape: Shape) -> None:
+def test_19_of_20_scripted_faults_get_the_right_verdict_and_cost(shape: Shape) -> None:
     told = Script(shape, seed=2).run(1000)
     found = explain_rows("q", T0, [each.row for each in told])
     said = {each["interaction_id"]: each for each in found["interactions"]}
@@ -58,7 +58,7 @@ def test_a_message_dropped_from_a_large_prompt_is_found(monkeypatch: pytest.Monk
     )
 
 
-def test_without_faults_all_that_was_possible_was_read() -> None:
+def test_without_faults_the_ceiling_is_reached() -> None:
     told = Script(Shape(), seed=5).run(300, faults=0.0)
     found = explain_rows("q", T0, [each.row for each in told])
     assert found["ceiling_tokens"] == found["cached_tokens"]
@@ -68,7 +68,7 @@ def test_without_faults_all_that_was_possible_was_read() -> None:
     assert {each["verdict"] for each in found["verdicts"]} == {"first_call", "hit"}
 
 
-def test_a_beginning_that_no_breakpoint_ends_is_advised_to_have_one() -> None:
+def test_a_shared_beginning_without_a_breakpoint_is_advised_to_have_one() -> None:
     script = Script(Shape(step=1, ttl_s=1800, model="gpt-5.6-sol", breakpoints=True), seed=3)
     system = script.text(2000)
     for _ in range(5):  # one system prompt, other questions: each is written as far as its question, and read by none
@@ -130,7 +130,7 @@ def verdicts(url: str, query: str = "q") -> list[Any]:
     return found["interactions"]
 
 
-def test_each_fault_is_found_after_real_calls(served: SimulatedEndpoint, clock: Clock, db_url: str) -> None:
+def test_each_fault_is_found_in_calls_through_the_sdk(served: SimulatedEndpoint, clock: Clock, db_url: str) -> None:
     tools: list[Any] = [
         {"type": "function", "function": {"name": name, "description": "what it does " * 20}}
         for name in ("f", "g", "h")
@@ -194,7 +194,7 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     assert CliRunner().invoke(app, ["explain", "nobody", "--db-url", db_url]).exit_code == 1
 
 
-def test_what_another_run_left_in_the_cache_counts(served: SimulatedEndpoint, db_url: str) -> None:
+def test_entries_that_another_run_left_in_the_cache_count(served: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         for query in ("before", "q"):
@@ -206,7 +206,7 @@ def test_what_another_run_left_in_the_cache_counts(served: SimulatedEndpoint, db
     assert first["ceiling_tokens"] == first["cached_tokens"]
 
 
-def test_calls_without_fingerprints_are_said(served: SimulatedEndpoint, db_url: str) -> None:
+def test_calls_without_fingerprints_have_a_verdict_of_their_own(served: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url, fingerprints=False)
         with query_run("q"):
@@ -217,7 +217,7 @@ def test_calls_without_fingerprints_are_said(served: SimulatedEndpoint, db_url: 
 # -- the rules --------------------------------------------------------------------------------------------------------
 
 
-def test_rules_have_their_source_and_the_last_fits_any() -> None:
+def test_every_cache_rule_has_a_source_and_the_last_one_fits_any_call() -> None:
     assert all(rule.source.startswith("https://") and rule.read for _, _, rule in cache_rules())
     assert cache_rule("openai", "gpt-5.6-sol").matching == "breakpoints"
     assert cache_rule("openai", "gpt-5-2025-08-07").step_tokens == 128
@@ -225,7 +225,7 @@ def test_rules_have_their_source_and_the_last_fits_any() -> None:
     assert not cache_rule("nobody", "anything").published
 
 
-def test_a_model_with_breakpoints_is_read_up_to_them(served: SimulatedEndpoint, db_url: str) -> None:
+def test_a_model_with_breakpoints_is_read_up_to_a_breakpoint(served: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         with query_run("q"):

@@ -16,7 +16,7 @@ from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.support.web import BEGUN, HOSTILE, store_missed, store_runs
 
 
-def test_results_show_as_tables_without_the_markup_of_foreign_names(reused_db_url: str) -> None:
+def test_results_render_as_tables_and_escape_foreign_names(reused_db_url: str) -> None:
     store_runs(reused_db_url)
     with TimescaleDBClient(reused_db_url) as db:
         for table in (
@@ -39,7 +39,7 @@ def test_results_show_as_tables_without_the_markup_of_foreign_names(reused_db_ur
     assert isinstance(summary, dict)
 
 
-def test_results_become_data_frames(reused_db_url: str) -> None:
+def test_results_convert_to_data_frames(reused_db_url: str) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     with TimescaleDBClient(reused_db_url) as db:
         empty = db.get_cache_effectiveness_by_model().to_pandas()

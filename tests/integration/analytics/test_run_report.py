@@ -90,7 +90,7 @@ def test_a_command_that_reads_flushes_once_and_writes_nothing(
     assert counted["flushes"] == ["flush"]
 
 
-def test_a_report_says_what_the_methods_of_the_client_say(stored: str) -> None:
+def test_a_report_has_the_figures_of_the_client_methods(stored: str) -> None:
     with TimescaleDBClient(stored) as db:
         for query_id, run_id in (("q", T0), ("q", LATER), ("empty", T0)):
             report = run_report(db.reader(), query_id, run_id)

@@ -39,7 +39,7 @@ def listed(db: TimescaleDBClient) -> dict[str, Any]:
     return dict(run)
 
 
-def assert_it_says_what_the_calls_say(db: TimescaleDBClient, calls: int) -> None:
+def assert_listed_as_counted(db: TimescaleDBClient, calls: int) -> None:
     run, summary = listed(db), db.get_token_cache_summary("q", T0)
     assert summary is not None
     assert run["total_interactions"] == calls
@@ -52,35 +52,35 @@ def address(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("db_url" if request.param == "plain" else "timescale_url"))
 
 
-def test_a_run_says_the_same_while_it_goes_on_when_it_ended_and_when_late_calls_came(address: str) -> None:
+def test_a_run_is_listed_with_the_figures_of_its_calls_at_any_time(address: str) -> None:
     with TimescaleDBClient(address) as db:
         for number, cached in enumerate((0, 384, None, 896)):
             record(db, number, cached_tokens=cached)
         record(db, 4, prompt_tokens=None, cached_tokens=None, completion_tokens=None, success=False)
-        assert_it_says_what_the_calls_say(db, calls=5)
+        assert_listed_as_counted(db, calls=5)
         db.complete_query_run("q", T0)
-        assert_it_says_what_the_calls_say(db, calls=5)
+        assert_listed_as_counted(db, calls=5)
         record(db, 5, cached_tokens=512)
-        assert_it_says_what_the_calls_say(db, calls=6)
+        assert_listed_as_counted(db, calls=6)
 
 
-def test_totals_that_somebody_else_stored_are_not_believed(db_url: str) -> None:
+def test_stored_totals_that_do_not_match_the_calls_are_not_used(db_url: str) -> None:
     with TimescaleDBClient(db_url) as db, psycopg.connect(db_url, autocommit=True) as connection:
         record(db, 0, cached_tokens=100)
         db.complete_query_run("q", T0)
         db.flush()
         connection.execute("UPDATE query_run_summaries SET total_interactions = 7, reported_prompt_tokens = NULL")
-        assert_it_says_what_the_calls_say(db, calls=1)
+        assert_listed_as_counted(db, calls=1)
 
 
-def test_no_call_of_an_ended_run_is_read(address: str) -> None:
+def test_listing_an_ended_run_reads_none_of_its_calls(address: str) -> None:
     with TimescaleDBClient(address) as db, psycopg.connect(address, autocommit=True) as connection:
         record(db, 0, cached_tokens=100)
         db.flush()
         asked = _sql.query("runs_list"), {"query_id": None, "limit": 10}
-        while_it_goes_on, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
+        before_the_end, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
         db.complete_query_run("q", T0)
         db.flush()
         after, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
-    assert [one.rows for one in while_it_goes_on] == [1]
+    assert [one.rows for one in before_the_end] == [1]
     assert after == []
