@@ -35,7 +35,7 @@ from psycopg import sql
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.journal import Batch, Journal, next_number
 from rlm_cachetrack.journal import call_event as _call_line
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import Runtime, runtimes
 from rlm_cachetrack.records import COLUMNS
 from rlm_cachetrack.store import embedded
 
@@ -118,8 +118,8 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def pipeline(url: str) -> Iterator[_runtime.Runtime]:
-    runtime = _runtime.open_runtime(load_settings(url))
+def pipeline(url: str) -> Iterator[Runtime]:
+    runtime = runtimes.open(load_settings(url))
     try:
         yield runtime
     finally:

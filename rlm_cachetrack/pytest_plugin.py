@@ -154,11 +154,11 @@ def cachetrack(
     """Record the OpenAI calls of this test: ``assert cachetrack.hit_rate > 0.6``."""
     from rlm_cachetrack import instrument, query_run, shutdown, uninstrument
     from rlm_cachetrack.config import ENV_STATE_DIR, disabled
-    from rlm_cachetrack.pipeline import runtime as _runtime
+    from rlm_cachetrack.pipeline import runtimes
 
     if disabled():
         pytest.skip("RLM_CACHETRACK_DISABLED=1 turns recording off")
-    if _runtime.peek_default() is not None:
+    if runtimes.peek_default() is not None:
         pytest.fail(
             "cachetrack: this process already records into a store (instrument() was called); call uninstrument() and "
             "shutdown() first, or leave recording to the fixture"

@@ -15,7 +15,7 @@ from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, RecordError, StoreError
 from rlm_cachetrack.formatting import facts_as_html
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import Runtime, runtimes
 from rlm_cachetrack.records import aware, checked_json, checked_query_id
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class QueryRun(_Level):
         self._given_run_id = None if run_id is None else aware(run_id, "run_id")
         self._run_id = self._given_run_id
         self._metadata = checked_json(metadata, "metadata")
-        self._runtime: _runtime.Runtime | None = None
+        self._runtime: Runtime | None = None
         self._disabled = False
 
     @property
@@ -308,13 +308,13 @@ class QueryRun(_Level):
     def _reader(self) -> Any:
         runtime = self._runtime
         if runtime is None or runtime.closed:
-            runtime = _runtime.default()
+            runtime = runtimes.default()
         return runtime.reader()
 
     @staticmethod
-    def _find_runtime() -> _runtime.Runtime | None:
+    def _find_runtime() -> Runtime | None:
         try:
-            runtime = _runtime.default()
+            runtime = runtimes.default()
             runtime.check_pricing()
             return runtime
         except CacheTrackError:
@@ -329,7 +329,7 @@ class QueryRun(_Level):
             return
         try:
             if runtime.closed:
-                runtime = self._runtime = _runtime.default()
+                runtime = self._runtime = runtimes.default()
             runtime.append_run(kind, self.query_id, self.run_id, **more)
         except Exception as exc:
             _guard.report("recording a run", exc)

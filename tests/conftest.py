@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 import rlm_cachetrack
 from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.capture import context
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import embedded, migrations
 from tests.support import clusters
@@ -227,7 +227,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(_guard, "on_error", lambda where, exc: failures.append((where, exc)))
     yield
     rlm_cachetrack.uninstrument()
-    _runtime.shutdown(5)
+    runtimes.shutdown(5)
     context.set_manual(None)
     if failures:
         where, exc = failures[0]

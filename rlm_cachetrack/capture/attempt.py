@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlm_cachetrack._process import guard
-from rlm_cachetrack.pipeline import runtime
+from rlm_cachetrack.pipeline import runtimes
 
 from .background import RetrievedStream, settle
 from .call import Call
@@ -78,7 +78,7 @@ class _Attempt(Call):
         *,
         stream: bool,
     ) -> None:
-        current = runtime.peek_default() or runtime.default()
+        current = runtimes.peek_default() or runtimes.default()
         body, extra = request.json_data, request.extra_json
         if extra and isinstance(extra, Mapping):
             body = {**body, **extra}
@@ -213,7 +213,7 @@ class _Retrieval:
         return False
 
     def _make_call(self) -> Call:
-        current = runtime.peek_default() or runtime.default()
+        current = runtimes.peek_default() or runtimes.default()
         return Call(current, "responses", provider_of(self._client), {}, stream=False)
 
 

@@ -17,7 +17,7 @@ import wrapt
 
 from rlm_cachetrack.config import disabled, load_settings
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import Runtime, runtimes
 from rlm_cachetrack.records import RecordSink
 
 from .attempt import begin, forget_hosts
@@ -33,7 +33,7 @@ ClientT = TypeVar("ClientT")
 _lock = threading.RLock()
 _clients_with_own_request: weakref.WeakSet[Any] = weakref.WeakSet()
 
-_runtime.before_flush.append(finish_all)
+runtimes.before_flush.append(finish_all)
 
 
 def instrument(
@@ -78,7 +78,7 @@ def instrument(
     with _lock:
         runtime = _runtime_for(store, pricing)
         runtime.check_pricing()
-        _runtime.use_as_default(runtime)
+        runtimes.use_as_default(runtime)
         _patch_classes()
         options = CaptureOptions(stream_usage=stream_usage, fingerprints=fingerprints)
         if client is None:
@@ -88,7 +88,7 @@ def instrument(
         else:
             mark(client, options)
             _wrap_own_request(client)
-    _runtime.warn_if_embedded_is_missing(runtime)
+    runtimes.warn_if_embedded_is_missing(runtime)
     runtime.start()
     return cast("ClientT", client)
 
@@ -113,27 +113,27 @@ def uninstrument(client: Any = None) -> None:
             restore_client(_clients_with_own_request.pop())
         forget_hosts()
     finish_all()
-    _runtime.release_default()
+    runtimes.release_default()
 
 
 # -- choosing the store -----------------------------------------------------------------------------------------------
 
 
-def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> _runtime.Runtime:
+def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> Runtime:
     if store is None and pricing is None:
-        return _runtime.default()
+        return runtimes.default()
     runtime = getattr(store, "runtime", None)  # a TimescaleDBClient
     if store is None:
-        runtime = _runtime.choose(load_settings(pricing=pricing))
+        runtime = runtimes.choose(load_settings(pricing=pricing))
     elif isinstance(store, str):
-        runtime = _runtime.open_runtime(load_settings(store, pricing=pricing))
-    elif not isinstance(runtime, _runtime.Runtime):
+        runtime = runtimes.open(load_settings(store, pricing=pricing))
+    elif not isinstance(runtime, Runtime):
         if not isinstance(store, RecordSink) or isinstance(store, type):
             raise ConfigError(
                 f"store is a {type(store).__name__}: expected a PostgreSQL URL, a TimescaleDBClient, or an object with "
                 "the methods store(batch) and close()"
             )
-        return _runtime.open_runtime(load_settings(pricing=pricing), store)
+        return runtimes.open(load_settings(pricing=pricing), store)
     if pricing is not None and runtime.settings.pricing != load_settings(pricing=pricing).pricing:
         raise ConfigError(
             f"this process already prices with {runtime.settings.pricing or 'the built-in table'}; "

@@ -50,6 +50,7 @@ def migrate(
     keeps every row, column and view.
     """
     from rlm_cachetrack.client import runtime_for
+    from rlm_cachetrack.pipeline import diagnostics
     from rlm_cachetrack.store import complete_sql
 
     if print_sql or engine is not None:
@@ -58,7 +59,7 @@ def migrate(
         typer.echo(complete_sql((engine or Engine.POSTGRESQL).value), nl=False)
         return
     runtime, console = runtime_for(db_url), stdout()
-    text, problems, notes = runtime.migration_plan()
+    text, problems, notes = diagnostics.plan_migration(runtime)
     if dry_run:
         for line in (*(f"cannot be upgraded: {problem}" for problem in problems), *notes):
             typer.echo(f"-- {line}")
@@ -71,7 +72,7 @@ def migrate(
         stderr().print(f"step {number} of {count}: {label}", markup=False)
 
     with slow_status("changing the schema"):
-        applied = runtime.migrate_store(show_step if notes else None)
+        applied = diagnostics.migrate_store(runtime, show_step if notes else None)
     for label in applied:
         console.print(f"applied {label}")
     console.print("The schema is up to date.")

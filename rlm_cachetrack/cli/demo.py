@@ -98,11 +98,13 @@ def _ask(agents: tuple[str, str], yes: bool) -> None:
 
 @contextlib.contextmanager
 def _database(db_url: str | None, told: Console) -> Iterator[TimescaleDBClient]:
+    from rlm_cachetrack.pipeline import diagnostics
+
     begun = time.perf_counter()
     with told.status("Connecting to the database …"):
         client = open_client(db_url)
     with client:
-        facts = client.runtime.describe_store()
+        facts = diagnostics.describe_store(client.runtime)
         took = duration((time.perf_counter() - begun) * 1000)
         _tell(told, "database", f"{facts['engine']}, ready after {took}")
         _tell(told, "", facts["address"])

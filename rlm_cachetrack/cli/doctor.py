@@ -42,6 +42,7 @@ def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
 def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     """Return the facts for the output, and the exit code."""
     from rlm_cachetrack.client import runtime_for
+    from rlm_cachetrack.pipeline import diagnostics
 
     runtime = runtime_for(db_url)
     facts: dict[str, Any] = {
@@ -50,7 +51,7 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
             "reachable": True,
             "error": None,
         },
-        **runtime.local_facts(),
+        **diagnostics.describe_local(runtime),
         "embedded": None,
         "versions": _versions(),
     }
@@ -66,7 +67,7 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
         problems.append(str(exc))
     code = 1 if problems else 0
     try:
-        facts["database"].update(runtime.describe_store())
+        facts["database"].update(diagnostics.describe_store(runtime))
     except StoreError as exc:
         unreachable = isinstance(exc, StoreUnreachableError)
         facts["database"].update(reachable=not unreachable, error=str(exc))

@@ -61,8 +61,9 @@ Ids = Annotated[
 def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Show the events that wait in journals, by process. Needs no database."""
     from rlm_cachetrack.client import runtime_for
+    from rlm_cachetrack.pipeline import diagnostics
 
-    facts = runtime_for(db_url).waiting()
+    facts = diagnostics.describe_journals(runtime_for(db_url))
     if as_json:
         print_json(facts)
         return

@@ -33,6 +33,7 @@ def policy(
 ) -> None:
     """Show or change compression and retention (TimescaleDB). Ages: 7d, 24h, 12w, off."""
     from rlm_cachetrack.client import runtime_for
+    from rlm_cachetrack.pipeline import diagnostics
 
     ages: dict[str, timedelta | None] = {}
     if columnstore_after is not None:
@@ -42,7 +43,7 @@ def policy(
     if ages.get("retention_after") is not None and not yes:
         confirm(f"Delete calls older than {in_words(ages['retention_after'])}, now and from now on?")
     with slow_status("changing policies" if ages else "reading policies"):
-        found = runtime_for(db_url).change_policies(**ages)
+        found = diagnostics.change_policies(runtime_for(db_url), **ages)
     if as_json:
         print_json(policy_facts(found))
         return

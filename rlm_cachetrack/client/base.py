@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, PricingError, StoreError
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import FLUSH_TIMEOUT_S, Runtime, runtimes
 from rlm_cachetrack.records import aware, checked_query_id, clean_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ClientBase:
         pricing: str | os.PathLike[str] | None = None,
     ) -> None:
         settings = load_settings(db_url, pool_size=pool_size, pricing=pricing)
-        self._runtime = _runtime.open_runtime(settings)
+        self._runtime = runtimes.open(settings)
         if pricing is not None and self._runtime.settings.pricing != settings.pricing:
             raise ConfigError(
                 f"this process already prices with {self._runtime.settings.pricing or 'the built-in table'}; "
@@ -46,7 +46,7 @@ class ClientBase:
             self._runtime.store().open()
         except CacheTrackError:
             # The next attempt may name another password or price list for the same store.
-            if not self._runtime.users and _runtime.peek_default() is not self._runtime:
+            if not self._runtime.users and runtimes.peek_default() is not self._runtime:
                 self._runtime.close(0)
             raise
         self._runtime.users += 1
@@ -57,7 +57,7 @@ class ClientBase:
         self._closed = False
 
     @property
-    def runtime(self) -> _runtime.Runtime:
+    def runtime(self) -> Runtime:
         """The pipeline behind this client; for ``instrument(store=client)``."""
         self._check_open()
         return self._runtime
@@ -73,7 +73,7 @@ class ClientBase:
             return self._runtime.store()
         return self._runtime.reader()
 
-    def flush(self, timeout_s: float = _runtime.FLUSH_TIMEOUT_S) -> bool:
+    def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait for at most ``timeout_s`` seconds until everything recorded is stored; returns True if it is."""
         return self._runtime.flush(timeout_s)
 
@@ -90,7 +90,7 @@ class ClientBase:
             context.set_manual(None)
         runtime = self._runtime
         runtime.users -= 1
-        if runtime.users or _runtime.peek_default() is runtime:
+        if runtime.users or runtimes.peek_default() is runtime:
             runtime.flush(runtime.settings.shutdown_timeout_s)
         else:
             runtime.close(runtime.settings.shutdown_timeout_s)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import PricingError
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import Runtime, runtimes
 
 from .comparing import Comparing
 from .planning import Planning
@@ -14,7 +14,7 @@ from .reading import Reading
 from .recording import Recording
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.pipeline.runtime import Runtime
+    from rlm_cachetrack.pipeline import Runtime
 
 __all__ = ["ReadingClient", "TimescaleDBClient", "runtime_for"]
 
@@ -60,4 +60,4 @@ def runtime_for(db_url: str | None = None) -> Runtime:
     Raises:
         ConfigError: ``db_url`` or a setting of the environment is unusable.
     """
-    return _runtime.open_runtime(load_settings(db_url))
+    return runtimes.open(load_settings(db_url))

@@ -1,9 +1,16 @@
 """The writer thread: journal events become rows, rows are stored in batches."""
 
-from .runtime import flush, shutdown, stats
+from . import diagnostics
+from .registry import Registry, flush, runtimes, shutdown, stats
+from .runtime import FLUSH_TIMEOUT_S, Runtime
 
 __all__ = [
+    "FLUSH_TIMEOUT_S",
+    "Registry",
+    "Runtime",
+    "diagnostics",
     "flush",
+    "runtimes",
     "shutdown",
     "stats",
 ]

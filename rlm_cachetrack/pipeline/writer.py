@@ -185,8 +185,8 @@ class Writer:
                 self._starting = False
             self.started = self.running
 
-    def told(self) -> None:
-        """The user was told already that records wait, and why; a second warning would say it again."""
+    def suppress_warning(self) -> None:
+        """Do not warn that records wait; the user was told the reason."""
         self._warned = True
 
     @property

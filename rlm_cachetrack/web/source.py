@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack.client import runtime_for
+from rlm_cachetrack.pipeline import diagnostics
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import budgets, forecast
@@ -30,7 +31,10 @@ class DashboardStore:
 
     def health(self) -> dict[str, Any]:
         """Return ``journal`` (events in journals of this machine) and ``database`` (what is connected). Blocks."""
-        return {"journal": self._runtime.waiting(), "database": self._runtime.describe_store()}
+        return {
+            "journal": diagnostics.describe_journals(self._runtime),
+            "database": diagnostics.describe_store(self._runtime),
+        }
 
     def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:
         """Forecast the cost of the next days; see :meth:`~rlm_cachetrack.TimescaleDBClient.forecast_cost`. Blocks."""

@@ -71,7 +71,7 @@ def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
     environment: dict[str, str], db_url: str
 ) -> None:
     from rlm_cachetrack.config import load_settings
-    from rlm_cachetrack.pipeline import runtime as _runtime
+    from rlm_cachetrack.pipeline import runtimes
 
     # The journal belongs to a store by its address; the same address without a server behind it is another port.
     away = {**environment, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "0.2"}
@@ -80,7 +80,7 @@ def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
     assert done.returncode == 0
     assert done.stderr.count("records wait in the journal") == 1
     assert "hunter2" not in done.stderr
-    journal = _runtime.Runtime(load_settings(away["RLM_CACHETRACK_DB_URL"])).journal
+    journal = runtimes.open(load_settings(away["RLM_CACHETRACK_DB_URL"])).journal
     journal.directory = next((Path(away["RLM_CACHETRACK_STATE_DIR"]) / "journal").iterdir())
     assert journal.recover() == 3
     assert b"hunter2" not in b"".join(path.read_bytes() for path in journal.directory.iterdir())

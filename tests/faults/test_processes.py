@@ -240,10 +240,10 @@ def test_daemon_threads_that_call_while_the_interpreter_leaves_lose_nothing(
                 returned.append(True)
     for _ in range(3):
         threading.Thread(target=on, daemon=True).start()
-    import rlm_cachetrack.pipeline.runtime
-    atexit.unregister(rlm_cachetrack.pipeline.runtime._at_exit)
+    from rlm_cachetrack.pipeline import runtimes
+    atexit.unregister(runtimes.at_exit)
     atexit.register(time.sleep, 0.5)  # runs after ours: they go on calling
-    atexit.register(rlm_cachetrack.pipeline.runtime._at_exit)
+    atexit.register(runtimes.at_exit)
     while len(returned) <= 50:
         time.sleep(0.01)
     """

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.analytics import run_report
 from rlm_cachetrack.cli import app
-from rlm_cachetrack.pipeline.runtime import Runtime
+from rlm_cachetrack.pipeline import Runtime
 from rlm_cachetrack.store import PostgresStore
 from tests.support.web import record
 

@@ -188,10 +188,10 @@ def test_show_has_the_records_of_a_program_that_died_before_it_stored_them(db_ur
     program = """
 import os
 from datetime import UTC, datetime
-from rlm_cachetrack import LLMInteractionRecord; from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack import LLMInteractionRecord; from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.records import event_of_record
-journal = _runtime.open_runtime(load_settings()).journal  # no writer: nothing is stored
+journal = runtimes.open(load_settings()).journal  # no writer: nothing is stored
 journal.append(event_of_record(LLMInteractionRecord("died", datetime(2026, 1, 10, tzinfo=UTC), "m", prompt_tokens=7,
                                                    interaction_id="0190a8f0-0000-7000-8000-000000000001"), {}))
 os._exit(9)

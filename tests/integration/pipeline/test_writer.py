@@ -29,8 +29,7 @@ from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
 from rlm_cachetrack.journal.dead_letters import DeadLetter
-from rlm_cachetrack.pipeline import runtime as _runtime
-from rlm_cachetrack.pipeline import writer
+from rlm_cachetrack.pipeline import Runtime, runtimes, writer
 from rlm_cachetrack.pricing.price_book import PriceBook
 from rlm_cachetrack.records import COLUMNS, new_id
 from rlm_cachetrack.store import embedded
@@ -56,8 +55,8 @@ def call(**more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def pipeline(url: str, sink: Any = None) -> Iterator[_runtime.Runtime]:
-    runtime = _runtime.open_runtime(load_settings(url), sink)
+def pipeline(url: str, sink: Any = None) -> Iterator[Runtime]:
+    runtime = runtimes.open(load_settings(url), sink)
     try:
         yield runtime
     finally:
@@ -246,11 +245,11 @@ def test_a_process_killed_after_setting_a_record_aside_leaves_it_listed_once_and
     sql(db_url, refuse_model("bad"))
     program = """
 import os, signal, sys
-from rlm_cachetrack.pipeline import runtime as _runtime; from rlm_cachetrack.journal import journal as journal
+from rlm_cachetrack.pipeline import Runtime, runtimes; from rlm_cachetrack.journal import journal as journal
 from rlm_cachetrack.config import load_settings
 from tests.integration.pipeline.test_writer import call
 journal.Journal.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)  # all is done but the acknowledgement
-runtime = _runtime.open_runtime(load_settings(sys.argv[1]))
+runtime = runtimes.open(load_settings(sys.argv[1]))
 for model in ("a", "bad", "b", "c"):
     runtime.journal.append(call(model=model))
 runtime.flush(30)
@@ -637,9 +636,9 @@ def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_
 def test_several_stores_that_hang_are_waited_for_together(own_server: Path, own_url: str) -> None:
     embedded.stop(own_server)
     for name in ("one", "two", "three"):
-        runtime = _runtime.open_runtime(load_settings(make_conninfo(own_url, dbname=name)))
+        runtime = runtimes.open(load_settings(make_conninfo(own_url, dbname=name)))
         runtime.append(call(model=name))
-    for wait in (_runtime.flush, _runtime.shutdown):
+    for wait in (runtimes.flush, runtimes.shutdown):
         began = time.monotonic()
         assert not wait(0.6)
         assert 0.5 < time.monotonic() - began < 1.2
@@ -782,17 +781,17 @@ def test_recording_while_a_store_is_being_opened_opens_no_second(
 ) -> None:
     """By a signal handler, on the thread that opens it."""
     monkeypatch.setenv("RLM_CACHETRACK_DB_URL", reused_db_url)
-    opened: list[_runtime.Runtime] = []
-    make_pipeline = _runtime.Runtime._make_pipeline
+    opened: list[Runtime] = []
+    make_pipeline = Runtime._make_pipeline
 
-    def interrupted(runtime: _runtime.Runtime) -> None:
+    def interrupted(runtime: Runtime) -> None:
         make_pipeline(runtime)
         if not opened:
             opened.append(runtime)
-            opened.append(_runtime.default())
+            opened.append(runtimes.default())
 
-    monkeypatch.setattr(_runtime.Runtime, "_make_pipeline", interrupted)
-    assert _runtime.default() is opened[1]
+    monkeypatch.setattr(Runtime, "_make_pipeline", interrupted)
+    assert runtimes.default() is opened[1]
 
 
 def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatch: pytest.MonkeyPatch) -> None:

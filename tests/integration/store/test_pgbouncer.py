@@ -30,11 +30,11 @@ WRITERS = 4
 WRITER = """
 import sys, time
 from datetime import UTC, datetime
-from rlm_cachetrack.pipeline import runtime as _runtime
+from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.config import load_settings
 from tests.integration.pipeline.test_writer import call
 url, name, count, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-runtime = _runtime.open_runtime(load_settings(url))
+runtime = runtimes.open(load_settings(url))
 run = datetime(2026, 1, 10, tzinfo=UTC)
 runtime.append_run("run_start", name, run)
 for number in range(count):
