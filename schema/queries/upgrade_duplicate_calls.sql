@@ -1,4 +1,4 @@
--- upgrade_duplicate_calls: number of legacy calls with the same query, run, time and id as another. Reads the whole
+-- upgrade_duplicate_calls: number of legacy calls with the same query, run, time and id as another. Reads the raw
 -- table, unless a unique index rules duplicates out.
 -- Parameters: none.
 -- Result:     one row: duplicates BIGINT.
