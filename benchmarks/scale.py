@@ -142,7 +142,7 @@ def fill(store: PostgresStore, calls: Data, what: str = "calls") -> float:
         task = progress.add_task(what, total=calls.runs * CALLS_A_RUN)
         for batch in calls.batches():
             store.store(batch)
-            progress.advance(task, batch.calls)
+            progress.advance(task, len(batch.interactions))
     return calls.rows / (time.perf_counter() - begun)
 
 

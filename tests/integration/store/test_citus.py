@@ -193,7 +193,7 @@ READS = {
     "latency": ["latency", "--since", "2026-03-01T00:00:00Z"],
     "explain": ["explain", "query-0", "--run", T0.isoformat()],
     "what-if": ["what-if", "--hit-rate", "0.5", "--since", "2026-03-01T00:00:00Z"],
-    "what-if another": ["what-if", "--model", "gpt-5-mini", "--since", "2026-03-01T00:00:00Z"],
+    "what-if another": ["what-if", "--to-model", "gpt-5-mini", "--since", "2026-03-01T00:00:00Z"],
     "forecast": ["forecast"],
     "budget": ["budget", "list"],
     "reprice": ["reprice", "--dry-run"],
