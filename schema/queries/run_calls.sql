@@ -1,7 +1,7 @@
--- run_calls: the calls of one run in order of time, a page at a time.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records
---             returns them, NULL for no bound. after_time TIMESTAMPTZ, after_id UUID: time and interaction_id of the last row of the page before;
---             NULL for the first page. limit BIGINT.
+-- run_calls: Return a page of the calls of one run, in order of time.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records returns them, NULL
+--             for no bound. after_time TIMESTAMPTZ, after_id UUID: time and interaction_id of the last row of the
+--             previous page; NULL for the first page. limit BIGINT.
 -- Result:     columns of llm_interactions; cost_savings: USD. Served by the primary key.
 SELECT
     time, interaction_id::text AS interaction_id, model, model_type, provider, api, service_tier, iteration,

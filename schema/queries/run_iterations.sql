@@ -1,10 +1,9 @@
--- run_iterations: what each iteration of a run used and cost; also while the run goes on.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records
---             returns them, NULL for no bound.
--- Result:     a row an iteration, in order: calls without one are numbered in order of time, after those that have one, as
---             in store_optimization. cached_tokens, cache_hit_rate (0-1): NULL where no call reported. uncached_tokens:
---             prompt tokens neither cached nor written; unreported_tokens: those of calls that did not report it.
---             *_cost, cost_savings: USD over the priced calls.
+-- run_iterations: Return tokens and cost of each iteration of a run; also of a run in progress.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records returns them, NULL
+--             for no bound.
+-- Result:     one row per iteration, in order; see fragments/iteration_number.sql. cached_tokens, cache_hit_rate (0-1):
+--             NULL if no call reported. uncached_tokens: prompt tokens neither cached nor written; unreported_tokens:
+--             those of calls that did not report. *_cost, cost_savings: USD over the priced calls.
 WITH calls AS (
     SELECT
         *,

@@ -1,8 +1,8 @@
--- run_records: the newest runs of one query, or one of its runs, as they are listed; reads no calls.
+-- run_records: Return the newest runs of one query, or one of its runs. Reads no calls.
 -- Parameters: query_id TEXT; run_id TIMESTAMPTZ: only this run, NULL for every run; limit BIGINT.
--- Result:     a row per run, newest first. state: as in runs_list. duration_ms: milliseconds from start to end, NULL
---             until the run ends. first_call, last_call TIMESTAMPTZ: when its first and last call were made, both
---             included, NULL if not known: with them a read of the run's calls skips the chunks of other days.
+-- Result:     one row per run, newest first. state: see fragments/run_state.sql. duration_ms: milliseconds from start
+--             to end, NULL for a run in progress. first_call, last_call TIMESTAMPTZ: times of its first and last call,
+--             both included, NULL if unknown; with them, a query of the run's calls need not read other days.
 SELECT
     query_id, run_id, start_time, end_time, status, metadata,
     -- include: fragments/run_state.sql AS state,

@@ -1,10 +1,10 @@
--- run_totals: what all calls of one run used and cost, and how long they took.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records
---             returns them, NULL for no bound.
--- Result:     one row, also for a run without calls. *_tokens: sums. cache_hit_rate: 0-1, over the calls that reported
---             their cache use, NULL when none did. *_cost, cost_savings: USD over the priced calls, NULL when none is;
---             cached_cost: total_cost over the calls whose original cost is known, too. *_ms: milliseconds over the
---             calls that have a duration. time: of the newest call.
+-- run_totals: Return the totals of the calls of one run.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ; first_call, last_call TIMESTAMPTZ: as run_records returns them, NULL
+--             for no bound.
+-- Result:     one row, also for a run without calls. *_tokens: sums. cache_hit_rate: 0-1 over the calls that reported
+--             their cache use, NULL if none did. *_cost, cost_savings: USD over the priced calls, NULL if there is
+--             none; cached_cost: total_cost over the calls whose original cost is known too. *_ms: milliseconds over
+--             the calls that have a duration. time: of the newest call.
 SELECT
     -- include: fragments/interaction_counts.sql,
     coalesce(sum(prompt_tokens), 0)::bigint AS total_prompt_tokens,

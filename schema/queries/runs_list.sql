@@ -1,11 +1,9 @@
--- runs_list: the newest runs.
+-- runs_list: Return the newest runs.
 -- Parameters: query_id TEXT: only its runs, NULL for all. limit BIGINT.
--- Result:     a row a run, newest first; a run is there once its start or a call of it is stored. total_interactions
---             and the sums are those stored when the run ended (late calls included); of other runs they are counted
---             from the calls, so a run in progress shows them too. total_cost: USD over the priced calls.
---             cache_hit_rate: 0-1 over the calls that reported. state: the status, but 'never
---             completed' for a run whose end is not stored and that made no call for an hour. Served by
---             idx_query_run_summaries_start, or by the primary key for one query.
+-- Result:     one row per run, newest first; a run is listed once its start or a call of it is stored. Figures: see
+--             fragments/run_figures.sql; total_cost: USD over the priced calls; cache_hit_rate: 0-1 over the calls that
+--             reported. state: see fragments/run_state.sql. Served by idx_query_run_summaries_start, or by the primary
+--             key for one query.
 WITH page AS (
     SELECT
         query_id, run_id, start_time, end_time, status, metadata, first_call_time, last_call_time, total_interactions,

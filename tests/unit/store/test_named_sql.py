@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import rlm_cachetrack
 from rlm_cachetrack.store import named_sql
 
 QUERIES = sorted((named_sql.schema_dir() / "queries").glob("*.sql"))
@@ -33,6 +35,11 @@ def test_every_fragment_is_included_at_least_twice() -> None:
     )
     assert set(included) == {path.stem for path in FRAGMENTS}
     assert [name for name, count in included.items() if count < 2] == []
+
+
+def test_every_query_is_used() -> None:
+    code = "".join(path.read_text() for path in Path(rlm_cachetrack.__file__).parent.rglob("*.py"))
+    assert [path.stem for path in QUERIES if f'"{path.stem}"' not in code] == []
 
 
 def test_every_header_names_its_file() -> None:
