@@ -1,9 +1,9 @@
-"""How long 1,000,000 stored calls take to be re-priced, and to be undone. Target: at most 60 s.
+"""Measure how long it takes to re-price 1,000,000 stored calls, and to undo it. Target: at most 60 s.
 
-A throw-away embedded PostgreSQL with its defaults (``RLM_CACHETRACK_BENCH_URL`` names another server, on which a
-database is made). The calls are of four models in 10,000 ended runs over 30 days; every one of them changes. The time
-includes the difference by model that is shown first, keeping what the calls had, and summing the runs up again.
-``ROWS=100000`` is a smaller run; ``COMPRESS=1`` compresses every chunk first, on a server with TimescaleDB.
+Uses a temporary embedded PostgreSQL with default settings, or a new database on the server that
+``RLM_CACHETRACK_BENCH_URL`` names. The calls are of four models in 10,000 ended runs over 30 days, and all of them
+change. The time includes the difference by model, saving the old prices, and the new sums of the runs. ``ROWS=100000``
+is a smaller run; ``COMPRESS=1`` compresses every chunk first, on a server with TimescaleDB.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.store import embedded, migrations
+from rlm_cachetrack.store import embedded, migrations, named_sql
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
 TARGET_S = 60
@@ -54,7 +54,7 @@ FROM llm_interactions GROUP BY query_id, run_id
 
 
 def measure(url: str, prices: Path) -> None:
-    """Fill the database, re-price, undo; print a table."""
+    """Fill the database, re-price and undo; print a table."""
     with psycopg.connect(url, autocommit=True) as connection:
         migrations.migrate(connection)
         begun = time.perf_counter()
@@ -62,8 +62,7 @@ def measure(url: str, prices: Path) -> None:
         connection.execute(RUNS)
         runs = connection.execute("SELECT query_id, run_id FROM query_run_summaries ORDER BY 1, 2").fetchall()
         ids = {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]}
-        statement = (Path(migrations._sql.schema_dir()) / "queries" / "store_optimization.sql").read_text()
-        connection.execute(statement, {**ids, "first_call": None, "last_call": None})
+        connection.execute(named_sql.query("store_optimization"), {**ids, "first_call": None, "last_call": None})
         if os.environ.get("COMPRESS"):
             connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
             connection.execute("SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c")
@@ -88,8 +87,8 @@ def measure(url: str, prices: Path) -> None:
 
 
 def main() -> None:
-    """Make a server or a database, measure, and take it away again."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # not under a folder that root's server cannot enter
+    """Measure on a temporary server or database."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # root's server user must be able to reach it
     folder.chmod(0o711)
     os.environ["RLM_CACHETRACK_STATE_DIR"] = str(folder / "state")
     prices = folder / "prices.yaml"

@@ -1,15 +1,14 @@
-"""How long the queries take, and how much space a call takes, at ROWS stored calls: ``make bench-scale ROWS=1000000``.
+"""Measure query times and bytes per call at ROWS stored calls: ``make bench-scale ROWS=1000000``.
 
-On whichever engines are present: TimescaleDB on an installed PostgreSQL that has the extension or on the server that
-``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, Citus likewise (a coordinator and two workers on this machine, or the
-cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names), an installed PostgreSQL without them, and the
-embedded one; ENGINES names those that are wanted. Servers are started for it, with their settings as they come (Citus
-with fewer shards than that), and thrown away.
+Runs on every engine that is installed; ENGINES selects some of them. TimescaleDB: an installed PostgreSQL with the
+extension, or the server of ``RLM_CACHETRACK_TEST_TIMESCALE_URL``. Citus: a coordinator and two workers on this machine,
+or the cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names. PostgreSQL: an installed one without
+extensions. And the embedded one. Servers are started with default settings (Citus with fewer shards) and removed.
 
-Calls are those of ``scale_calls.py``, evenly over DAYS days (30), stored by the library's own COPY; then what policies
-would do later is done: hours materialized but for the one in progress, of which half is filled whatever the minute is,
-and days older than a week moved to the columnstore. Times are medians of 20, warm (of fewer where one takes long).
-"calls read" are those that the plans read as they ran, and of them those without an index.
+The calls are those of ``scale_calls.py``, distributed evenly over DAYS days (30) and stored by the library. Then the
+work of the policies is done: hours are materialized, except for the one in progress, which is always half filled, and
+days older than a week are moved to the columnstore. Times are medians of 20 warm runs (fewer if a run takes long).
+"calls read" counts the calls that the executed plans read, and those read without an index.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ from scale_calls import CALLS_A_RUN, Data, Kept
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rlm_cachetrack import TimescaleDBClient
-from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack import TimescaleDBClient, analytics
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.engine import detect
@@ -56,17 +54,17 @@ TARGETS = {
     "top savings": 5,
     "by hour, 30 days": 20,
 }
-"""Milliseconds on TimescaleDB at 10,000,000 rows."""
+"""Targets in milliseconds on TimescaleDB at 10,000,000 rows."""
 NUMBERS = Kept()
 VARIANTS = {
     "with the raw usage": Kept(usage=True),
-    "with the request's id": Kept(request_id=True),
+    "with the request id": Kept(request_id=True),
     "with a fingerprint": Kept(fingerprint=True),
 }
 
 
 def data(rows: int = ROWS, days: float = DAYS, kept: Kept = NUMBERS) -> Data:
-    """The calls, up to the middle of the hour in progress."""
+    """Return the calls to store, up to the middle of the hour in progress."""
     until = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
     return Data(rows, days, until, kept)
 
@@ -91,7 +89,7 @@ def _citus(server: str | None, programs: Path | None) -> Iterator[str]:
         nodes = clusters.citus_at(server) if server else None
         if nodes is None:
             assert programs is not None
-            # As docs/scaling.md advises for so few nodes.
+            # As docs/scaling.md recommends for few nodes.
             advised = {"citus__shard_count": "8", "citus__max_cached_conns_per_worker": "4"}
             nodes = stack.enter_context(clusters.citus_cluster(programs, fsync="on", **advised))
         name = f"bench_{uuid.uuid4().hex[:8]}"
@@ -113,12 +111,12 @@ def _embedded_server() -> Iterator[str]:
 
 
 def engines() -> dict[str, AbstractContextManager[str]]:
-    """The engines that are present, and how to have an empty database of each."""
+    """Return the installed engines, each with a context manager that yields the URL of an empty database."""
     found: dict[str, AbstractContextManager[str]] = {}
     if server := os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL"):
         found["TimescaleDB"] = _named_server(server)
     elif programs := clusters.installation_with("timescaledb"):
-        # Its own jobs would get between the measurements; what they would do is done beforehand.
+        # Background jobs would disturb the measurements; settle() does their work.
         jobs = {"timescaledb__max_background_workers": "0"}
         found["TimescaleDB"] = clusters.cluster(programs, "timescaledb", fsync="on", **jobs)
     server, programs = os.environ.get("RLM_CACHETRACK_TEST_CITUS_URL"), clusters.installation_with("citus")
@@ -134,12 +132,12 @@ def engines() -> dict[str, AbstractContextManager[str]]:
 # -- filling ----------------------------------------------------------------------------------------------------------
 
 
-def fill(store: PostgresStore, calls: Data, what: str = "calls") -> float:
-    """Store all; calls a second."""
+def fill(store: PostgresStore, calls: Data, label: str = "calls") -> float:
+    """Store the calls; return calls per second."""
     begun = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=calls.runs * CALLS_A_RUN)
+        task = progress.add_task(label, total=calls.runs * CALLS_A_RUN)
         for batch in calls.batches():
             store.store(batch)
             progress.advance(task, len(batch.interactions))
@@ -147,7 +145,7 @@ def fill(store: PostgresStore, calls: Data, what: str = "calls") -> float:
 
 
 def settle(connection: psycopg.Connection[Any], timescale: bool, columnstore_after: str = "7 days") -> None:
-    """Do now what the policies and autovacuum would do later."""
+    """Do the work of policies and autovacuum."""
     if timescale:
         hour = connection.execute("SELECT date_trunc('hour', max(time)) FROM llm_interactions").fetchone()
         connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, %s::timestamptz)", hour)
@@ -163,31 +161,30 @@ def settle(connection: psycopg.Connection[Any], timescale: bool, columnstore_aft
 
 
 def packed_bytes(connection: psycopg.Connection[Any]) -> float | None:
-    """Bytes that a call takes in the columnstore, indexes included; None where none is in it."""
+    """Return the bytes per call in the columnstore, with indexes; None if it is empty."""
     row = connection.execute(
         "SELECT sum(after_compression_total_bytes) FROM chunk_compression_stats('llm_interactions')"
         " WHERE compression_status = 'Compressed'"
     ).fetchone()
-    # The columnstore counts the rows that it took in.
     rows = connection.execute("SELECT sum(numrows_pre_compression) FROM _timescaledb_catalog.compression_chunk_size")
     counted = rows.fetchone()
     return float(row[0] / counted[0]) if row and row[0] and counted and counted[0] else None
 
 
 def space(connection: psycopg.Connection[Any], timescale: bool) -> list[tuple[str, str]]:
-    """What a call takes, indexes included."""
+    """Return label and figure of the space per call, with indexes."""
     if not timescale:
         size = "citus_total_relation_size" if detect(connection).citus else "pg_total_relation_size"
         row = connection.execute(f"SELECT {size}('llm_interactions')").fetchone()  # type: ignore[arg-type]
-        return [("bytes a call, indexes included", f"{row[0] / ROWS:.0f}")] if row else []
+        return [("bytes per call, with indexes", f"{row[0] / ROWS:.0f}")] if row else []
     whole = connection.execute("SELECT hypertable_size('llm_interactions')").fetchone()
     packed = packed_bytes(connection)
-    lines = [] if packed is None else [("bytes a call in the columnstore, indexes included", f"{packed:.1f}")]
+    lines = [] if packed is None else [("bytes per call in the columnstore, with indexes", f"{packed:.1f}")]
     return [*lines, ("size of all calls, GB", f"{whole[0] / 1e9:.2f}")] if whole else lines
 
 
 def space_of_parts(url: str) -> Iterator[tuple[str, str]]:
-    """What those parts of a call take in the columnstore that may be large, each beside a call without."""
+    """Yield label and figure of the bytes that each large part adds to a call in the columnstore."""
     sizes = {}
     for what, kept in {"without": NUMBERS, **VARIANTS}.items():
         with _named_server(url) as database, TimescaleDBClient(database) as client:
@@ -197,19 +194,19 @@ def space_of_parts(url: str) -> Iterator[tuple[str, str]]:
                 settle(connection, timescale=True, columnstore_after="-1 days")
                 sizes[what] = packed_bytes(connection) or float("nan")
     for what in VARIANTS:
-        yield f"{what}, bytes more in the columnstore", f"{sizes[what] - sizes['without']:.1f}"
+        yield f"{what}, additional bytes in the columnstore", f"{sizes[what] - sizes['without']:.1f}"
 
 
 def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int]:
-    """How many calls the queries that ``act`` runs read, and how many of them without an index."""
+    """Return how many calls the queries of ``act`` read, and how many of them without an index."""
     asked: list[tuple[str, dict[str, Any]]] = []
     query = store.query
 
-    def noting(name: str, /, **parameters: Any) -> Any:
+    def record(name: str, /, **parameters: Any) -> Any:
         asked.append((name, parameters))
         return query(name, **parameters)
 
-    store.query = noting  # type: ignore[method-assign]
+    store.query = record  # type: ignore[method-assign]
     try:
         act()
     finally:
@@ -222,13 +219,13 @@ def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int]:
 
 
 def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measured actions by label."""
     store = client.runtime.store()
     fresh, old = calls.run(calls.runs - 1), calls.run(calls.runs // 10)
     bounds = {"since": calls.until.replace(minute=0) - timedelta(days=30), "until": calls.until}
     return {
         "by model, all time": client.get_cache_effectiveness_by_model,
-        "by model, 10 days and parts of hours": lambda: client.get_cache_effectiveness_by_model(
+        "by model, 10 days and partial hours": lambda: client.get_cache_effectiveness_by_model(
             calls.until - timedelta(days=12, minutes=17), calls.until - timedelta(days=2, minutes=21)
         ),
         "one run, fresh": lambda: client.get_token_cache_summary(*fresh),
@@ -242,13 +239,13 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "by day, 30 days": lambda: analytics.usage_over_time(store, unit="day", **bounds),
         "runs list": client.list_query_runs,
         "runs list of one query": lambda: analytics.list_runs(store, 100, old[0]),
-        "page of calls, the newest": lambda: analytics.interactions_page(store, 100),
-        "page of calls, far from it": lambda: analytics.interactions_page(store, 100, (old[1], str(uuid.UUID(int=0)))),
+        "newest page of calls": lambda: analytics.interactions_page(store, 100),
+        "page of old calls": lambda: analytics.interactions_page(store, 100, (old[1], str(uuid.UUID(int=0)))),
     }
 
 
 def measure(url: str, name: str, calls: Data, rate: float | None = None) -> None:
-    """Print the rows of one engine, whose database is filled and settled."""
+    """Print the results of one engine, after fill() and settle()."""
     with TimescaleDBClient(url) as client, psycopg.connect(url, autocommit=True) as connection:
         timescale = detect(connection).timescale is not None
         measured = acts(client, calls)
@@ -260,7 +257,7 @@ def measure(url: str, name: str, calls: Data, rate: float | None = None) -> None
                 _measure(client, name, f"{what}, no hour in progress", measured[what], f"≤ {TARGETS[what]}")
         lines = space(connection, timescale)
     if rate is not None:
-        lines.append(("calls stored a second", f"{rate:,.0f}"))
+        lines.append(("calls stored per second", f"{rate:,.0f}"))
     for what, figure in lines:
         print(f"| {name} | {what} | {figure} | | | |", flush=True)
 
@@ -277,10 +274,10 @@ def _measure(client: TimescaleDBClient, name: str, what: str, act: Callable[[], 
 
 
 def on_each_engine() -> None:
-    """Print the table."""
+    """Fill and measure every engine; print the table."""
     calls = data()
     print(f"{calls.rows:,} calls in {calls.runs:,} runs over {calls.days} days\n")
-    print("| engine | what | p50, ms, or as said | target at 10,000,000 | calls read | without an index |")
+    print("| engine | what | p50 in ms, or as named | target at 10,000,000 | calls read | without an index |")
     print("|---|---|--:|--:|--:|--:|")
     for name, engine in engines().items():
         with engine as url:

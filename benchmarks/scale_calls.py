@@ -1,9 +1,9 @@
-"""The calls that the benchmarks of stored data fill a database with: runs of 50 calls as agents make them.
+"""Calls for benchmarks of stored data: runs of 50 calls like those of agents.
 
-Prompts grow by what was answered and by tools' output, most of a prompt is read from the cache in steps of 128, some
-calls miss, some providers do not report, some calls fail, one in four is streamed; lengths, durations and costs are as
-varied as real ones, for what does not vary takes no space in a columnstore. A few hundred runs are made up once and
-given other times, ids and queries again and again, so that filling measures the server.
+Prompts grow by the responses and by tool output. Most of a prompt is read from the cache in steps of 128 tokens; some
+calls miss, some providers do not report, some calls fail, and one in four is streamed. Lengths, durations and costs
+vary like real ones, because constant values take no space in a columnstore. A few hundred runs are generated once
+and reused with other times, ids and queries, so that filling measures the server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MODELS = (
     ("gpt-5-mini-2025-08-07", "openai", 0.00025, 0.000025, 0.00025, 0.002, True, 30),
     ("gpt-4.1-2025-04-14", "openai", 0.002, 0.0005, 0.002, 0.008, False, 15),
     ("deepseek-chat", "deepseek", 0.00027, 0.00007, 0.00027, 0.0011, False, 10),
-    ("qwen3-32b", "unknown", 0.0, 0.0, 0.0, 0.0, False, 5),  # of a server of one's own: reports nothing, has no price
+    ("qwen3-32b", "unknown", 0.0, 0.0, 0.0, 0.0, False, 5),  # self-hosted: unpriced, and reports no cache use
 )
 _INDEX = {name: COLUMNS.index(name) for name in COLUMNS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What of each call is stored beside its numbers."""
+    """Optional parts of a call that are stored."""
 
     usage: bool = False
     request_id: bool = False
@@ -45,7 +45,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of a template: when it began and ended, in microseconds from its run's beginning, and its row."""
+    """A call of a template: begin and end in microseconds after the start of its run, and its row."""
 
     begin: int
     end: int
@@ -54,7 +54,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """So many calls, evenly over so many days up to ``until``."""
+    """``rows`` calls, distributed evenly over ``days`` days up to ``until``."""
 
     rows: int
     days: float
@@ -63,16 +63,16 @@ class Data:
 
     @property
     def runs(self) -> int:
-        """How many runs of 50 calls they make."""
+        """The number of runs, of 50 calls each."""
         return self.rows // CALLS_A_RUN
 
     def run(self, number: int) -> tuple[str, datetime]:
-        """Key of a run by its number, the oldest is 0."""
+        """Return the key of a run by its number; 0 is the oldest."""
         begun = self.until - timedelta(days=self.days) + number * (timedelta(days=self.days) / self.runs)
         return f"query-{number % QUERIES}", begun
 
     def part(self, first: int, last: int) -> Iterator[RecordBatch]:
-        """The batches of some runs, as the writer would hand them to the store."""
+        """Yield batches of the runs ``first`` to ``last``, like those of the writer."""
         templates = _templates(self.kept)
         rng = random.Random(first)
         for begin in range(first, last, RUNS_A_BATCH):
@@ -83,11 +83,11 @@ class Data:
                 start = (key[1] - _EPOCH) // _MICROSECOND
                 calls += _rows(template, key, start, rng)
                 ends.append(RunEnd(*key, key[1] + timedelta(microseconds=template[-1].end)))
-            calls.sort(key=lambda call: call[0])  # as they ended: the order of a journal
+            calls.sort(key=lambda call: call[0])  # by end, which is the order of a journal
             yield RecordBatch([row for _, row in calls], run_ends=ends)
 
     def batches(self) -> Iterator[RecordBatch]:
-        """All of them."""
+        """Yield batches of all runs."""
         return self.part(0, self.runs)
 
 
@@ -95,7 +95,7 @@ def _rows(
     template: list[_Call], key: tuple[str, datetime], start: int, rng: random.Random
 ) -> list[tuple[int, tuple[Any, ...]]]:
     """Return when each call of a run ended, and its row."""
-    number = rng.getrandbits(61)  # ids of one process count on from a random beginning
+    number = rng.getrandbits(61)  # the ids of a process count from a random start
     found = []
     for place, call in enumerate(template):
         moment = _EPOCH + (start + call.begin) * _MICROSECOND

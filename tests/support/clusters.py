@@ -1,7 +1,7 @@
-"""Throw-away PostgreSQL clusters with an extension, from whatever PostgreSQL is installed on this machine.
+"""Temporary PostgreSQL clusters with an extension, from a PostgreSQL that is installed on this machine.
 
-An installation serves where its share directory holds the extension's control file. Looked at: the folders named in
-``RLM_CACHETRACK_TEST_PG_BIN`` (separated as in PATH), those of PATH, and where distributions put PostgreSQL.
+An installation is used if its share directory has the extension's control file. Searched are the folders of
+``RLM_CACHETRACK_TEST_PG_BIN`` (separated as in PATH), of PATH, and the usual folders of distributions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 __all__ = ["Citus", "citus_at", "citus_cluster", "cluster", "create_citus_database", "installation_with", "node"]
 
-# Looked at when the tests are collected: a test's own environment is emptied.
+# Read at import, because tests run with an emptied environment.
 _NAMED = os.environ.get("RLM_CACHETRACK_TEST_PG_BIN", "")
 _PLACES = (
     "usr/lib/postgresql/*/bin",
@@ -33,19 +33,19 @@ _PLACES = (
     "usr/local/pgsql/bin",
 )
 _SETTINGS = {
-    "fsync": "off",  # thrown away
+    "fsync": "off",  # the data is temporary
     "listen_addresses": "127.0.0.1",
     "max_worker_processes": "24",
     "timescaledb.telemetry_level": "off",
     "citus.enable_statistics_collection": "off",
-    "citus.node_conninfo": "sslmode=prefer",  # as given; without it the extension would set up SSL for itself
+    "citus.node_conninfo": "sslmode=prefer",  # otherwise the extension sets up SSL
     "citus.background_task_queue_interval": "500ms",
-    "citus.shard_count": "6",  # 32 by default, for larger clusters
+    "citus.shard_count": "6",  # the default of 32 is for larger clusters
 }
 
 
 def installation_with(extension: str | None) -> Path | None:
-    """The folder of programs of the newest PostgreSQL that has this extension, None where there is none.
+    """Return the program folder of the newest PostgreSQL that has this extension; None if there is none.
 
     Args:
         extension: Its name; None for any PostgreSQL.
@@ -59,8 +59,8 @@ def installation_with(extension: str | None) -> Path | None:
             continue
         if extension is None:
             return folder
-        said = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True)
-        if said.returncode == 0 and Path(said.stdout.strip(), "extension", f"{extension}.control").is_file():
+        shared = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True)
+        if shared.returncode == 0 and Path(shared.stdout.strip(), "extension", f"{extension}.control").is_file():
             return folder
     return None
 
@@ -71,14 +71,14 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def cluster(programs: Path, extension: str | None, **settings: str) -> Iterator[str]:
-    """The address of a new cluster, with an extension preloaded or without; it is stopped and removed afterwards.
+    """Yield the URL of a new cluster; it is stopped and removed afterwards.
 
     Args:
         programs: The folder with ``initdb`` and ``pg_ctl``.
-        extension: For ``shared_preload_libraries``; None for none.
-        settings: Further settings, with ``__`` for a dot.
+        extension: Library to preload; None for none.
+        settings: Further settings, with ``__`` instead of a dot.
     """
-    # Not pytest's tmp_path: root's is closed to others, and PostgreSQL does not run as root.
+    # Not tmp_path: for root it is closed to other users, and PostgreSQL does not run as root.
     folder = Path(tempfile.mkdtemp(prefix="rlmpg-", dir="/tmp"))
     owner = _account()
     if owner is not None:
@@ -121,13 +121,13 @@ def cluster(programs: Path, extension: str | None, **settings: str) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class Citus:
-    """A coordinator and its workers, by the address of one database; the same name is used on every node."""
+    """URLs of a coordinator and its workers, for a database that has the same name on every node."""
 
     coordinator: str
     workers: tuple[str, ...]
 
     def create(self, name: str) -> Citus:
-        """A new database of this name on every node, with the extension, and the nodes known to each other."""
+        """Create a database with the extension on every node and register the nodes."""
         made = Citus(*self._named(name))
         with ThreadPoolExecutor() as at_once:
             list(at_once.map(create_citus_database, self._all(), [name] * (1 + len(self.workers))))
@@ -138,7 +138,7 @@ class Citus:
         return made
 
     def drop(self, name: str) -> None:
-        """Drop it on every node, the coordinator's first."""
+        """Drop the database on every node, first on the coordinator."""
         for url in self._all():
             with psycopg.connect(url, autocommit=True) as connection:
                 statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
@@ -154,7 +154,7 @@ class Citus:
 
 
 def citus_at(url: str) -> Citus | None:
-    """The cluster whose coordinator has this database; None where the database is without the extension."""
+    """Return the cluster of a coordinator; None if the database does not have the extension."""
     with psycopg.connect(url) as connection:
         if connection.execute("SELECT FROM pg_extension WHERE extname = 'citus'").fetchone() is None:
             return None
@@ -165,13 +165,13 @@ def citus_at(url: str) -> Citus | None:
 
 
 def node(url: str) -> tuple[str, int]:
-    """Host and port, as Citus names a node."""
+    """Return host and port, which identify a node for Citus."""
     given = conninfo_to_dict(url)
     return str(given["host"]), int(given.get("port") or 5432)
 
 
 def create_citus_database(url: str, name: str) -> None:
-    """A new database with the extension on one server."""
+    """Create a database with the extension on one server."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
     with psycopg.connect(make_conninfo(url, dbname=name), autocommit=True) as connection:
@@ -180,12 +180,12 @@ def create_citus_database(url: str, name: str) -> None:
 
 @contextlib.contextmanager
 def citus_cluster(programs: Path, workers: int = 2, **settings: str) -> Iterator[Citus]:
-    """Servers for one coordinator and some workers, all on this machine; no database has the extension yet.
+    """Start one coordinator and some workers on this machine; no database has the extension yet.
 
     Args:
         programs: The folder with ``initdb`` and ``pg_ctl``.
-        workers: How many.
-        settings: Further settings of each, with ``__`` for a dot.
+        workers: Number of workers.
+        settings: Further settings of each server, with ``__`` instead of a dot.
     """
     with contextlib.ExitStack() as stack:
         nodes = [
@@ -198,7 +198,7 @@ def citus_cluster(programs: Path, workers: int = 2, **settings: str) -> Iterator
 
 
 def _account() -> str | None:
-    """Whom to run the server as, where we are root."""
+    """Return the user to run the server as; None if we are not root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):

@@ -1,8 +1,8 @@
-"""What a statement reads of the calls, from its plan as it ran: ``EXPLAIN (ANALYZE, FORMAT JSON)``.
+"""Count the calls that a statement reads, from its executed plan: ``EXPLAIN (ANALYZE, FORMAT JSON)``.
 
-Nodes that never ran read nothing, whatever the plan says. In TimescaleDB's columnstore a node reads what it unpacks:
-batches that their smallest and largest values rule out are not. On Citus a plan holds those of every task that the
-nodes were given, and of what was asked for before.
+Nodes that were never executed count as zero. In TimescaleDB's columnstore a node reads the batches that it
+decompresses, without those excluded by their minimum and maximum values. On Citus a plan contains the
+plans of all tasks, and of the subplans before them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import psycopg
 
 __all__ = ["Reading", "explain", "raw_relations"]
 
-_COLUMNAR = ("ColumnarScan", "DecompressChunk")  # the second is its name before TimescaleDB 2.20
+_COLUMNAR = ("ColumnarScan", "DecompressChunk")  # DecompressChunk until TimescaleDB 2.19
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One node of a plan that read calls.
+    """A node of a plan that read calls.
 
     Attributes:
         relation: The table or chunk.
-        rows: How many calls it read, those that it filtered out included.
-        sequential: Whether it read one after the other, without an index.
+        rows: Number of calls that it read, including those that it filtered out.
+        sequential: Whether it read the table without an index.
     """
 
     relation: str
@@ -34,7 +34,7 @@ class Reading:
 
 
 def raw_relations(connection: psycopg.Connection[Any]) -> frozenset[str]:
-    """The table of calls and, on TimescaleDB, its chunks; on Citus, its shards."""
+    """Return the names of the table of calls, of its chunks on TimescaleDB, and of its shards on Citus."""
     found = {"llm_interactions"}
     if connection.execute("SELECT FROM pg_extension WHERE extname = 'citus'").fetchone() is not None:
         shards = connection.execute(
@@ -53,10 +53,12 @@ def raw_relations(connection: psycopg.Connection[Any]) -> frozenset[str]:
 def explain(
     connection: psycopg.Connection[Any], statement: str, parameters: Mapping[str, Any], raw: frozenset[str]
 ) -> tuple[list[Reading], dict[str, Any]]:
-    """What a statement read of the calls, and its whole plan; what it changed is undone."""
+    """Return what a statement read of the calls, and its plan; its changes are rolled back."""
     with connection.transaction(force_rollback=True):
-        connection.execute("SELECT set_config('citus.explain_all_tasks', 'on', TRUE)")  # one of them, by default
-        # With parameters, Citus would explain how a node would run it for any of their values, which it never does.
+        connection.execute(
+            "SELECT set_config('citus.explain_all_tasks', 'on', TRUE)"
+        )  # by default, it explains one task
+        # With server-side parameters, Citus would explain a generic plan, which it never uses.
         row = (
             psycopg.ClientCursor(connection)
             .execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", parameters)  # type: ignore[arg-type]
@@ -79,14 +81,14 @@ def _readings(node: dict[str, Any], raw: frozenset[str]) -> Iterator[Reading]:
             return
         if (
             node["Node Type"].endswith("Scan") and node["Node Type"] != "Custom Scan"
-        ):  # ChunkAppend reads by its children
+        ):  # the children of ChunkAppend read
             yield Reading(node["Relation Name"], round(rows), node["Node Type"] == "Seq Scan")
     for child in children:
         yield from _readings(child, raw)
 
 
 def _of_tasks(part: Any) -> Iterator[dict[str, Any]]:
-    """The plans within what Citus says of a distributed query: of its tasks, and of its subplans before."""
+    """Yield the plans of the tasks and subplans of a distributed query."""
     if isinstance(part, list):
         for one in part:
             yield from _of_tasks(one)

@@ -1,4 +1,4 @@
-"""Behind a real PgBouncer in transaction mode: several writers, migrations, reads, and both servers restarted."""
+"""Behind a PgBouncer in transaction mode: several writers, migrations, reads, and restarts of both servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.integration.pipeline.test_writer import in_time, sql
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (apt-get install pgbouncer)")
 
-POOL_SIZE = 2  # fewer than there are writers, so that they share server connections
+POOL_SIZE = 2  # less than WRITERS, so that they share server connections
 WRITERS = 4
 
 WRITER = """
@@ -41,14 +41,14 @@ for number in range(count):
     runtime.append(call(query_id=name, run_id=run.isoformat(), iteration=number))
     if number == 0:
         print("begun", flush=True)
-    time.sleep(seconds / count)  # the load is to last as long as the restarts
+    time.sleep(seconds / count)  # the load must last as long as the restarts
 runtime.append_run("run_end", name, run, status="completed")
 sys.exit(0 if runtime.flush(90) and runtime.stats()["dead_letters"] == 0 else 1)
 """
 
 
 class PgBouncer:
-    """One before the server of ``url``, on a port of its own."""
+    """A PgBouncer for the server of ``url``, on a free port."""
 
     def __init__(self, folder: Path, url: str) -> None:
         with socket.socket() as probe:
@@ -56,7 +56,7 @@ class PgBouncer:
             self.port = probe.getsockname()[1]
         server = conninfo_to_dict(url)
         self.database = str(server["dbname"])
-        # It refuses to be root, and the socket of the embedded server is open to the server's account alone.
+        # PgBouncer refuses to run as root, and only the embedded server's user can connect to its socket.
         owner = pwd.getpwuid(Path(str(server["host"])).stat().st_uid).pw_name
         self._command = [str(PGBOUNCER), "-q", *(["-u", owner] if os.geteuid() == 0 else []), str(folder / "ini")]
         (folder / "ini").write_text(
@@ -99,7 +99,7 @@ class PgBouncer:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Path]:
-    """The folder of a server that these tests may stop and start."""
+    """The data folder of a server that these tests stop and start."""
     folder = Path(tempfile.mkdtemp(prefix="rlmctb-", dir="/tmp"))
     folder.chmod(0o711)
     try:
@@ -112,7 +112,7 @@ def server() -> Iterator[Path]:
 
 @pytest.fixture
 def direct_url(server: Path) -> Iterator[str]:
-    """An empty database of that server, without the pooler."""
+    """The URL of an empty database of that server, without the pooler."""
     url = embedded.ensure_running(server)
     sql(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
     yield url
@@ -138,7 +138,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def writers(url: str, calls: int, seconds: float) -> list[subprocess.Popen[str]]:
-    """Processes that record at the same time; they have begun when this returns."""
+    """Start processes that record at the same time; returns when all have begun."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, url, f"writer-{number}", str(calls), str(seconds)],
@@ -162,7 +162,7 @@ def results(started: list[subprocess.Popen[str]]) -> list[int]:
 
 
 def counts(url: str) -> dict[str, tuple[int, int, int, str]]:
-    """By query: calls, different calls, what the run's summary says, and its status."""
+    """Return by query: calls, distinct calls, calls in the stored totals of the run, and its status."""
     rows = sql(
         url,
         "SELECT s.query_id, count(i.*), count(DISTINCT i.iteration), s.total_interactions, s.status"
@@ -173,16 +173,16 @@ def counts(url: str) -> dict[str, tuple[int, int, int, str]]:
 
 
 @pytest.mark.usefixtures("state")
-def test_writers_that_share_few_connections_migrate_once_and_store_each_call_once(
+def test_writers_that_share_connections_migrate_once_and_store_each_call_once(
     pooler: PgBouncer, direct_url: str
 ) -> None:
-    # All of them find an empty database: the migration's lock is held through the pooler.
+    # All of them start with an empty database: the migration's lock works through the pooler.
     assert results(writers(pooler.url, 1500, 1.0)) == [0] * WRITERS
     assert counts(direct_url) == {f"writer-{number}": (1500, 1500, 1500, "completed") for number in range(WRITERS)}
     with psycopg.connect(direct_url, autocommit=True) as connection:
         assert migrations.pending(connection) == []
     [[temporary]] = sql(direct_url, "SELECT count(*) FROM pg_class WHERE relname LIKE 'rlm_cachetrack_staging%'")
-    assert temporary == 0  # no table of one writer is left on a connection that another gets
+    assert temporary == 0  # no writer leaves its table to the next user of a connection
     [[locks]] = sql(direct_url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
     assert locks == 0
 
@@ -190,17 +190,17 @@ def test_writers_that_share_few_connections_migrate_once_and_store_each_call_onc
 @pytest.mark.usefixtures("state")
 def test_the_client_reads_through_a_pooler_that_changes_its_connection(pooler: PgBouncer, direct_url: str) -> None:
     with TimescaleDBClient(pooler.url) as db:
-        for number in range(30):  # more often than a driver waits before it prepares a statement
+        for number in range(30):  # more often than the driver's threshold for prepared statements
             query = f"q{number % 3}"
             db.initialize_query_run(query, "2026-01-10T00:00:00+00:00")
             assert query in {run["query_id"] for run in db.list_query_runs()}
             with psycopg.connect(make_conninfo(pooler.url)) as other:
-                other.execute("SELECT 1")  # takes the connection that the client had last
+                other.execute("SELECT 1")  # uses the server connection that the client used last
     assert len(counts(direct_url)) == 3
 
 
 @pytest.mark.usefixtures("state")
-def test_restarts_of_the_server_and_of_the_pooler_under_load_lose_and_double_nothing(
+def test_restarts_of_server_and_pooler_under_load_lose_and_duplicate_no_call(
     pooler: PgBouncer, direct_url: str, server: Path
 ) -> None:
     started = writers(pooler.url, 3000, 5.0)

@@ -1,13 +1,13 @@
-"""No query reads all calls one after the other, but for those whose header says so: their plans at a million calls.
+"""No query scans the table of calls, except those whose header says so: their plans at a million calls.
 
-On PostgreSQL and, where they are, on TimescaleDB with all but the last week in the columnstore, and on Citus. A query
-is run with EXPLAIN ANALYZE, in a transaction that is undone, once about something (one run, one query, one day), and
-once with all that it may leave open left open. Reading more than a twentieth of the calls without an index is a scan;
-on TimescaleDB that is more than a day. What a header says:
+Runs on PostgreSQL and, if they are installed, on TimescaleDB with all but the last week in the columnstore, and on
+Citus. Each query is executed with EXPLAIN ANALYZE in a transaction that is rolled back: with narrow parameters (one
+run, one query, one day), and with every optional parameter NULL. A scan reads more than a twentieth of
+the calls without an index; on TimescaleDB that is more than a day. Headers may say:
 
 * ``Reads the raw table``: it scans.
-* ``Without a bound it reads the raw table``: it scans where it is asked about everything.
-* ``In the columnstore it reads the raw table``: its index is of calls that are kept as rows.
+* ``Without a bound it reads the raw table``: it scans if its optional parameters are NULL.
+* ``In the columnstore it reads the raw table``: its index covers only calls that are stored as rows.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ RATES = [
     for number in range(4)
 ]
 ONE_ID = uuid.UUID(int=1 << 127)
-ABOUT_SOMETHING: dict[str, Any] = {
+NARROW: dict[str, Any] = {
     "query_id": OLD[0],
     "run_id": OLD[1],
     "first_call": OLD[1],
@@ -181,14 +181,14 @@ ABOUT_SOMETHING: dict[str, Any] = {
     "start": None,
     "citus": False,
 }
-"""Of every parameter of every query: one run, one query, one day, one page."""
+"""Values of all parameters of all queries: one run, one query, one day, one page."""
 
-# A run's bounds are always looked up first; they are open only for runs whose calls somebody else stored. Nothing is
-# deleted without a query or a moment.
+# The bounds of a run are always read first; they are NULL only for runs that other software stored. A deletion needs a
+# query or a time.
 ALWAYS_GIVEN = ("first_call", "last_call", "before", "metadata")
-# What a query is asked otherwise, where it then reads other tables.
-OTHERWISE: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute"}}
-# What runs in the same transaction before.
+# Parameters with which a query reads other tables.
+ALTERNATIVES: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute"}}
+# Queries that must run before, in the same transaction.
 AFTER: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("reprice_apply", "reprice_save", "reprice_batch"), ("reprice_stage",)),
     **dict.fromkeys(("reprice_optimizations", "reprice_run_totals", "reprice_runs_done"), ("reprice_stage_runs",)),
@@ -196,7 +196,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     "policy_hourly_add": ("policy_hourly_remove",),
 }
 PLANNED = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE|CREATE TEMPORARY TABLE \w+ ON COMMIT DROP AS)\b")
-# Citus makes these on the coordinator, and explains none of that.
+# Citus executes these on the coordinator and does not explain them.
 NOT_EXPLAINED_BY_CITUS = ("reprice_save", "staging_merge", "staging_runs", "store_optimization")
 NAMES = sorted(path.stem for path in (_sql.schema_dir() / "queries").glob("*.sql"))
 
@@ -215,11 +215,11 @@ def header_and_statement(name: str) -> tuple[str, str]:
     return " ".join(lines), statement
 
 
-def about_everything(statement: str) -> dict[str, Any]:
-    """The same parameters, those that may be NULL left NULL."""
-    open_ones = set(re.findall(r"%\((\w+)\)s::[\w ]+ IS NULL|coalesce\(%\((\w+)\)s", statement))
-    names = {name for pair in open_ones for name in pair} - set(ALWAYS_GIVEN)
-    return {**ABOUT_SOMETHING, **dict.fromkeys(names)}
+def wide(statement: str) -> dict[str, Any]:
+    """Return the parameters with every optional one NULL."""
+    optional = set(re.findall(r"%\((\w+)\)s::[\w ]+ IS NULL|coalesce\(%\((\w+)\)s", statement))
+    names = {name for pair in optional for name in pair} - set(ALWAYS_GIVEN)
+    return {**NARROW, **dict.fromkeys(names)}
 
 
 def fill(url: str) -> None:
@@ -238,7 +238,7 @@ def fill(url: str) -> None:
                 "SELECT compress_chunk(c) FROM show_chunks('llm_interactions', older_than => INTERVAL '7 days') AS c"
             )
         connection.execute("VACUUM ANALYZE")
-        if detect(connection).citus:  # it tells the nodes of tables that are named
+        if detect(connection).citus:  # only VACUUM of a named table is sent to the nodes
             for table in ("llm_interactions", "query_run_summaries", "token_cache_optimization"):
                 connection.execute(f"VACUUM ANALYZE {table}")  # type: ignore[arg-type]
 
@@ -272,7 +272,7 @@ def distributed(citus_servers: clusters.Citus) -> Iterator[str]:
 
 
 def scanned(connection: psycopg.Connection[Any], name: str, parameters: dict[str, Any], raw: frozenset[str]) -> int:
-    """How many calls the query reads without an index."""
+    """Return how many calls the query reads without an index."""
     with connection.transaction(force_rollback=True):
         for before in AFTER.get(name, ()):
             connection.execute(header_and_statement(before)[1], parameters)  # type: ignore[arg-type]
@@ -284,61 +284,61 @@ def check(url: str, *, timescale: bool = False, citus: bool = False) -> None:
     wrong = []
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(_sql.query("session"))
-        if timescale:  # as every transaction that writes says
+        if timescale:  # as in every transaction that writes
             connection.execute(_sql.query("timescale_unbounded_dml").replace("TRUE", "FALSE"))
         raw = plans.raw_relations(connection)
         for name in NAMES:
-            said, statement = header_and_statement(name)
+            header, statement = header_and_statement(name)
             if not PLANNED.match(statement):
                 assert not re.search(r"(FROM|JOIN|UPDATE|INTO) llm_interactions", statement), name
                 continue
-            if "Citus only" in said or (not timescale and "TimescaleDB only" in said):
+            if "Citus only" in header or (not timescale and "TimescaleDB only" in header):
                 continue
             if citus and name in NOT_EXPLAINED_BY_CITUS:
                 continue
-            narrow = scanned(connection, name, ABOUT_SOMETHING, raw)
-            if other := OTHERWISE.get(name):
-                narrow = max(narrow, scanned(connection, name, {**ABOUT_SOMETHING, **other}, raw))
-            wide = scanned(connection, name, about_everything(statement), raw)
-            always = "Reads the raw table" in said or (
-                timescale and "In the columnstore it reads the raw table" in said
+            narrow_rows = scanned(connection, name, NARROW, raw)
+            if other := ALTERNATIVES.get(name):
+                narrow_rows = max(narrow_rows, scanned(connection, name, {**NARROW, **other}, raw))
+            wide_rows = scanned(connection, name, wide(statement), raw)
+            always = "Reads the raw table" in header or (
+                timescale and "In the columnstore it reads the raw table" in header
             )
-            allowed = always or "Without a bound it reads the raw table" in said
-            if narrow > MUCH and not always:
-                wrong.append(f"{name} reads {narrow:,} calls without an index")
-            elif wide > MUCH and not allowed:
-                wrong.append(f"{name}, about everything, reads {wide:,} calls without an index")
-            elif allowed and not timescale and not citus and "index" not in said and max(narrow, wide) <= MUCH:
-                wrong.append(f"{name} says that it reads the raw table, and reads {narrow:,} and {wide:,} calls of it")
+            allowed = always or "Without a bound it reads the raw table" in header
+            if narrow_rows > MUCH and not always:
+                wrong.append(f"{name} reads {narrow_rows:,} calls without an index")
+            elif wide_rows > MUCH and not allowed:
+                wrong.append(f"{name}, without optional parameters, reads {wide_rows:,} calls without an index")
+            elif allowed and not (timescale or citus or "index" in header) and max(narrow_rows, wide_rows) <= MUCH:
+                wrong.append(f"{name}: the header says it scans, but it reads {narrow_rows:,} and {wide_rows:,} calls")
     assert not wrong, "\n".join(wrong)
 
 
-def test_on_postgresql(plain: str) -> None:
+def test_queries_scan_calls_only_where_announced_on_postgresql(plain: str) -> None:
     check(plain)
 
 
-def test_on_timescaledb(timescale: str) -> None:
+def test_queries_scan_calls_only_where_announced_on_timescaledb(timescale: str) -> None:
     check(timescale, timescale=True)
 
 
-def test_on_citus(distributed: str) -> None:
+def test_queries_scan_calls_only_where_announced_on_citus(distributed: str) -> None:
     check(distributed, citus=True)
 
 
-def test_the_pages_sum_calls_without_sorting_them_on_disk(plain: str) -> None:
-    """PostgreSQL does where it does not know how few groups there will be; the first view then takes twice as long."""
+def test_usage_of_the_dashboard_is_summed_without_a_sort_on_disk(plain: str) -> None:
+    """PostgreSQL sorts on disk if it overestimates the number of groups, which doubles the time of the first view."""
     with psycopg.connect(plain, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(_sql.query("session"))
         for days, unit in ((7, "hour"), (30, "day"), (None, "day")):
             since = None if days is None else T0 + timedelta(days=DAYS - days)
-            values = {**ABOUT_SOMETHING, "unit": unit, "since": since, "until": None, "model": None, "provider": None}
+            values = {**NARROW, "unit": unit, "since": since, "until": None, "model": None, "provider": None}
             _, plan = plans.explain(connection, header_and_statement("usage_breakdown")[1], values, frozenset())
             assert "Disk" not in {node.get("Sort Space Type") for node in nodes(plan)}, (days, unit)
             assert not any(node.get("Disk Usage") for node in nodes(plan)), (days, unit)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan; what each worker did is in it too."""
+    """Yield every node of a plan, including those of parallel workers."""
     yield plan
     for inner in (*plan.get("Plans", ()), *plan.get("Workers", ())):
         yield from nodes(inner)
