@@ -15,14 +15,25 @@ from datetime import datetime
 from typing import Any, BinaryIO, Literal, Protocol
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.records import COLUMNS
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS
 
-from .columns import COLUMN_TYPES, ColumnType
-
-__all__ = ["FORMATS", "Format", "RowWriter", "open_writer"]
+__all__ = ["COLUMN_TYPES", "FORMATS", "JSON_COLUMNS", "Format", "RowWriter", "open_writer"]
 
 Format = Literal["csv", "jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "jsonl", "parquet")
+
+ColumnType = Literal["text", "integer", "number", "boolean", "time", "json"]
+JSON_COLUMNS = frozenset({"metadata", "usage"})
+_TYPES: dict[str, ColumnType] = {
+    **dict.fromkeys(INTEGER_COLUMNS, "integer"),
+    **dict.fromkeys(("time", "run_id", "start_time", "end_time"), "time"),
+    **dict.fromkeys(("has_tool_calls", "success"), "boolean"),
+    **dict.fromkeys(JSON_COLUMNS, "json"),
+}
+COLUMN_TYPES: Mapping[str, ColumnType] = {
+    name: _TYPES.get(name, "number" if name.endswith(("_price", "_cost", "_ms")) else "text") for name in COLUMNS
+}
+"""The type of each column in a file, in the order of :data:`~rlm_cachetrack.records.COLUMNS`."""
 
 _ROW_GROUP = 16_384
 _ROW_GROUP_BYTES = 4_000_000

@@ -24,7 +24,7 @@ from rlm_cachetrack.errors import RecordError
 from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record
 from rlm_cachetrack.usage import locate_usage, read_usage
 
-from .columns import COLUMN_TYPES, JSON_COLUMNS
+from .export_formats import COLUMN_TYPES, JSON_COLUMNS
 
 __all__ = ["EventReader", "InvalidLineError", "own_row_of_csv"]
 

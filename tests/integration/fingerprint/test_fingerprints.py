@@ -150,7 +150,7 @@ def test_a_record_sink_gets_fingerprints(endpoint: SimulatedEndpoint) -> None:
         instrument(client, store=sink)
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)  # type: ignore[arg-type]
     row = sink.row
-    assert len(decode_run([(row["interaction_id"], bytes.fromhex(row["fingerprint"]))])) == 1
+    assert len(decode_run([(row["interaction_id"], row["fingerprint"])])) == 1
 
 
 # -- the queue ----------------------------------------------------------------------------------------------------
