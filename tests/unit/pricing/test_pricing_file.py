@@ -280,13 +280,13 @@ def test_prices_shows_the_prices_of_a_model_and_their_source(tmp_path: Path) -> 
     result = cli("prices", "house", "gpt-5.4", "--provider", "openai", "--at", "2026-11-01", "--pricing", str(path))
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert ["house", "default", "$3", "$0.3", "$3", "$12"] in rows
-    assert ["house", "batch", "$1.5", "$0.15", "$1.5", "$6"] in rows
+    assert ["house", "default", "$3.00", "$0.30", "$3.00", "$12.00"] in rows
+    assert ["house", "batch", "$1.50", "$0.15", "$1.50", "$6.00"] in rows
     told = re.search(r"^from +(yaml:[0-9a-f]{8}): house$", result.stdout, re.MULTILINE)
     assert told
     assert re.search(r"^from +genai-prices:[0-9.]+: gpt-5\.4$", result.stdout, re.MULTILINE)
     long = next(row for row in rows if row[:3] == ["gpt-5.4", "default", "272,000"])
-    assert (long[3], long[4], long[6]) == ("$5", "$0.5", "$22.5")
+    assert (long[3], long[4], long[6]) == ("$5.00", "$0.50", "$22.50")
     facts = json.loads(cli("prices", "--json", "--pricing", str(path)).stdout)
     assert [model["model"] for model in facts["models"]] == ["house"]
     assert facts["models"][0]["prices"][0] == {
