@@ -8,10 +8,11 @@ from typing import Any
 from rlm_cachetrack._process import guard
 from rlm_cachetrack.pipeline import runtimes
 
+from . import clients
 from .background import RetrievedStream, settle
 from .call import Call
-from .clients import CaptureOptions, options_of
-from .endpoints import endpoint_of, is_stored_response, provider_of
+from .clients import CaptureOptions
+from .endpoints import ENDPOINTS, endpoint_of, is_stored_response, provider_of
 from .fields import fields_of
 from .protocols import Observation
 from .retries import attempts
@@ -35,18 +36,27 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
     Returns:
         None if the request is not recorded.
     """
-    options = options_of(client)
+    options = client.__dict__.get(clients.MARK) or clients.options_for_all
     if options is None:
         return None
     try:
         request: Any = args[1] if len(args) > 1 else kwargs.get("options")
         stream = bool(kwargs.get("stream"))
-        api = endpoint_of(request.url)
+        api = ENDPOINTS.get(request.url) or endpoint_of(request.url)
         if api is None:
             return _Retrieval(client, request, args, stream=stream) if is_stored_response(request.url) else None
-        if not isinstance(request.json_data, (dict, Mapping)) or request.method.lower() != "post":
+        body, headers = request.json_data, request.headers
+        if not isinstance(body, (dict, Mapping)) or request.method.lower() != "post":
             return None
-        return _Attempt(client, api, request, args, options, stream=stream)
+        if isinstance(extra := request.extra_json, (dict, Mapping)):
+            body = {**body, **extra}
+        current = runtimes.peek_default() or runtimes.default()
+        fingerprints = current.fingerprints if options.fingerprints else None
+        attempt = _Attempt(current, api, provider_of(client), body, stream, fingerprints)
+        attempt.arguments, attempt.request = args, request
+        if stream or callable(request.post_parser) or (type(headers) is dict and _RAW_HEADER in headers):
+            attempt.prepare(client, options)
+        return attempt
     except Exception as exc:
         guard.report("looking at a request", exc)
         return None
@@ -62,44 +72,31 @@ class _Attempt(Call):
 
     Attributes:
         arguments: The positional arguments to send the request with; some are changed copies of the caller's.
+        request: The request options that are sent.
     """
 
+    arguments: tuple[Any, ...]
+    request: Any
     _raw: str | None = None  # the SDK's mark of a raw response: ``true`` or ``stream``
     _usage_client: Any = None  # the client, if we added `stream_options` to its request
     _original: tuple[tuple[Any, ...], Any]
 
-    def __init__(
-        self,
-        client: Any,
-        api: str,
-        request: Any,
-        args: tuple[Any, ...],
-        options: CaptureOptions,
-        *,
-        stream: bool,
-    ) -> None:
-        current = runtimes.peek_default() or runtimes.default()
-        body, extra = request.json_data, request.extra_json
-        if extra and isinstance(extra, Mapping):
-            body = {**body, **extra}
-        fingerprints = current.fingerprints if options.fingerprints else None
-        super().__init__(current, api, provider_of(client), body, stream=stream, fingerprints=fingerprints)
-        self.arguments = args
-        self._request = request
-        self._raw = _raw_mark(request)
-        if len(args) < 2:
+    def prepare(self, client: Any, options: CaptureOptions) -> None:
+        """Change the request so that more can be observed: the argument of its parser, and the usage of a stream."""
+        self._raw = _raw_mark(self.request)
+        if len(self.arguments) < 2:
             return
-        if callable(request.post_parser) and api != "embeddings":
-            self._observe_parser(request.post_parser)
-        if stream and options.stream_usage and self._raw != "stream":
+        if callable(self.request.post_parser) and self.api != "embeddings":
+            self._observe_parser(self.request.post_parser)
+        if self.stream and options.stream_usage and self._raw != "stream":
             self._ask_for_usage(client)
 
     # -- what is sent ---------------------------------------------------------------------------------------------
 
     def _send_copy(self, **changed: Any) -> None:
         """Send a copy of the request with some fields changed."""
-        self._request = self._request.model_copy(update=changed)
-        self.arguments = (self.arguments[0], self._request, *self.arguments[2:])
+        self.request = self.request.model_copy(update=changed)
+        self.arguments = (self.arguments[0], self.request, *self.arguments[2:])
 
     def _observe_parser(self, parser: Callable[[Any], Any]) -> None:
         """Note the response that the SDK's ``.parse()`` helpers get: if they refuse it, it was paid all the same."""
@@ -116,14 +113,14 @@ class _Attempt(Call):
         """Request the usage of a chat stream, unless the caller decided about ``stream_options``."""
         if self.api not in ("chat.completions", "completions"):
             return
-        body = self._request.json_data
+        body = self.request.json_data
         given = body.get("stream_options")
         given = given if isinstance(given, Mapping) else {}
-        if given.get("include_usage") or "stream_options" in (self._request.extra_json or ()):
+        if given.get("include_usage") or "stream_options" in (self.request.extra_json or ()):
             return
         if _hosts_without_stream_options and str(client.base_url) in _hosts_without_stream_options:
             return
-        self._original = self.arguments, self._request
+        self._original = self.arguments, self.request
         self._send_copy(json_data={**body, "stream_options": {**given, "include_usage": True}})
         self.hide_usage = True
         self._usage_client = client
@@ -169,7 +166,7 @@ class _Attempt(Call):
             if self._is_refusal_of_usage(exc):
                 self.hide_usage = False
                 self.metadata["stream_options"] = "refused"
-                self.arguments, self._request = self._original
+                self.arguments, self.request = self._original
                 return True
             if attempts:
                 self._note_attempts()
@@ -179,7 +176,7 @@ class _Attempt(Call):
         return False
 
     def _note_attempts(self) -> None:
-        count = attempts.pop(id(self._request.json_data), None)
+        count = attempts.pop(id(self.request.json_data), None)
         if count is not None:
             self.metadata["attempts"] = count
 

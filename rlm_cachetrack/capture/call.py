@@ -56,7 +56,6 @@ class Call(ResponseFacts):
         api: str,
         provider: str,
         body: Mapping[str, Any],
-        *,
         stream: bool,
         fingerprints: FingerprintQueue | None = None,
     ) -> None:
@@ -172,7 +171,11 @@ class Call(ResponseFacts):
         if self._number is None:
             self._number = next_number()
             if self.fingerprints is not None and self.api != "embeddings":
-                self._queue_fingerprint(self.fingerprints, self._number)
+                # Before the event is appended, so that the writer finds the body.
+                usage = fields_of(self._usage)
+                tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
+                tokens = tokens if type(tokens) is int else None
+                self.fingerprints.add(self._number, self.api, self._run_context, self.body, tokens, self._response_id)
         return encode(
             self._run_context,
             (
@@ -189,17 +192,10 @@ class Call(ResponseFacts):
                 self._request_id,
                 self._tier,
                 self._finish_reason,
-                self._tool_call_count(),
+                self._tool_call_count() if self._tools else 0,
                 None if error is None else error[0][:200],
                 None if error is None else safe_message(error[1], self.body),
                 metadata or None,
             ),
             self._usage,
         )
-
-    def _queue_fingerprint(self, fingerprints: FingerprintQueue, number: int) -> None:
-        """Queue the body for hashing. This comes before the event is appended, so that the writer finds it."""
-        usage = fields_of(self._usage)
-        tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
-        tokens = tokens if type(tokens) is int else None
-        fingerprints.add(number, self.api, self._run_context, self.body, tokens, self._response_id)

@@ -13,17 +13,20 @@ from typing import Any
 from rlm_cachetrack.errors import ConfigError
 
 __all__ = [
+    "MARK",
     "CaptureOptions",
     "check_client",
     "client_classes",
     "mark",
-    "options_of",
+    "options_for_all",
     "set_options_for_all",
     "unmark",
     "unmark_all",
 ]
 
-_MARK = "_rlm_cachetrack"
+MARK = "_rlm_cachetrack"
+"""The attribute of a recorded client that holds its options."""
+
 _DERIVING_METHODS = ("copy", "with_options")
 
 
@@ -35,7 +38,9 @@ class CaptureOptions:
     fingerprints: bool = True
 
 
-_for_all: CaptureOptions | None = None
+options_for_all: CaptureOptions | None = None
+"""The options for the calls of clients without a mark; None: they are not recorded."""
+
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -64,21 +69,16 @@ def check_client(client: Any) -> None:
         )
 
 
-def options_of(client: Any) -> CaptureOptions | None:
-    """Return the options for the calls of a client, or None if it is not recorded."""
-    return client.__dict__.get(_MARK) or _for_all
-
-
 def set_options_for_all(options: CaptureOptions | None) -> None:
     """Record every client of the process with these options; None: only the marked clients."""
-    global _for_all
-    _for_all = options
+    global options_for_all
+    options_for_all = options
 
 
 def mark(client: Any, options: CaptureOptions) -> None:
     """Record a client, and the clients that are derived from it."""
     attributes = vars(client)
-    attributes[_MARK] = options
+    attributes[MARK] = options
     for name in _DERIVING_METHODS:
         attributes[name] = _marking_method(client, name)
     _marked.add(client)
@@ -88,7 +88,7 @@ def _marking_method(client: Any, name: str) -> Callable[..., Any]:
     # The closure holds the client: in `client.copy().copy()` nothing else does while the second copy is made.
     def derive(*args: Any, **kwargs: Any) -> Any:
         derived = getattr(type(client), name)(client, *args, **kwargs)
-        options = vars(client).get(_MARK)
+        options = vars(client).get(MARK)
         if options is not None:
             mark(derived, options)
         return derived
@@ -99,7 +99,7 @@ def _marking_method(client: Any, name: str) -> Callable[..., Any]:
 def unmark(client: Any) -> None:
     """Restore a client to what it was before :func:`mark`."""
     attributes = vars(client)
-    if attributes.pop(_MARK, None) is not None:
+    if attributes.pop(MARK, None) is not None:
         for name in _DERIVING_METHODS:
             attributes.pop(name, None)
     _marked.discard(client)

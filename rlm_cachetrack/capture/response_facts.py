@@ -215,10 +215,9 @@ class ResponseFacts:
         self._tools.add((str(index), None if call_id is None else str(call_id)))
 
     def _tool_call_count(self) -> int:
-        if not self._tools:
-            return 0
+        calls = self._tools or set()
         # Servers that send no ids send the function's name in the first chunk of a tool call.
-        return sum(1 for _, call_id in self._tools if call_id is not None) or self._tools_without_id or len(self._tools)
+        return sum(1 for _, call_id in calls if call_id is not None) or self._tools_without_id or len(calls)
 
 
 def error_in(response: Any) -> tuple[str, str] | None:

@@ -1,6 +1,6 @@
-"""Finds the usage in what the SDK returned and copies it to plain data, on the caller's thread.
+"""Find the usage in what the SDK returned, and copy it to plain data, on the calling thread.
 
-Microseconds, no interpretation: that is :mod:`.reading`, on the writer's thread.
+It takes microseconds and interprets nothing: that is the work of :mod:`.reading`, on the writer thread.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _MAX_DEPTH = 8
 
 
 def locate_usage(payload: object) -> object | None:
-    """Find where a response, a stream's chunk or an event keeps its usage.
+    """Find the usage in a response, a chunk of a stream, or an event.
 
     Looks at ``.usage``, then ``.x_groq.usage`` (Groq's last chunk), ``.choices[0].usage`` (Moonshot's), and
-    ``.response.usage`` (events of the Responses API), in models of the SDK and in plain dicts. It is called
-    for every chunk on the caller's thread, so it reads the models' own dictionaries: a missing attribute of a
-    pydantic model costs a microsecond to raise.
+    ``.response.usage`` (events of the Responses API), in SDK models and in plain dicts. It is called for every chunk on
+    the calling thread, so it reads the models' own dictionaries: raising for a missing attribute of a pydantic model
+    takes a microsecond.
 
     Returns:
-        The usage as it is, an SDK object or a dict; None where there is none or it is empty. Never raises on
-        a response of the SDK, never blocks.
+        The usage as it is, an SDK object or a dict; None if there is none or it is empty. Never raises for a response
+        of the SDK, never blocks.
     """
     extra: Any = None
     if type(payload) is dict:
@@ -32,36 +32,36 @@ def locate_usage(payload: object) -> object | None:
     else:
         fields = getattr(payload, "__dict__", None)
         if fields is None:
-            return _object(getattr(payload, "usage", None))
+            return _usage_or_none(getattr(payload, "usage", None))
         extra = getattr(payload, "__pydantic_extra__", None)
     usage = fields.get("usage")
     if usage is not None:
-        return _object(usage)
+        return _usage_or_none(usage)
     holder = None
     if extra:
         if (usage := extra.get("usage")) is not None:
-            return _object(usage)
+            return _usage_or_none(usage)
         holder = extra.get("x_groq")
     if holder is None:
         holder = fields.get("x_groq")
-    if holder is not None and (usage := _object(_member(holder, "usage"))) is not None:
+    if holder is not None and (usage := _usage_or_none(_member(holder, "usage"))) is not None:
         return usage
     choices = fields.get("choices")
     holder = choices[0] if choices and type(choices) is list else fields.get("response")
     if holder is not None:
-        return _object(_member(holder, "usage"))
-    if extra is None and fields is not payload:  # no model of pydantic 2, so asking is cheap
-        return _object(getattr(payload, "usage", None))
+        return _usage_or_none(_member(holder, "usage"))
+    if extra is None and fields is not payload:  # not a pydantic model, so asking is cheap
+        return _usage_or_none(getattr(payload, "usage", None))
     return None
 
 
 def plain(obj: object) -> dict[str, Any] | None:
-    """Turn a usage into plain data that JSONB can hold: exactly the fields the server sent.
+    """Copy a usage to plain data that JSONB can hold: exactly the fields that the server sent.
 
     Returns:
-        A new dict (of a pydantic model, version 1 or 2: the fields that were set and the extra ones); None
-        where ``obj`` is neither model nor mapping. What JSONB cannot hold becomes text; nesting stops at
-        eight levels. Never raises, never blocks.
+        A new dict (of a pydantic model: the fields that were set and the extra ones); None if ``obj`` is neither a
+        model nor a mapping. Values that JSONB cannot hold become text; nesting stops at eight levels. Never raises,
+        never blocks.
     """
     try:
         return _plain_object(obj, 1)
@@ -69,7 +69,7 @@ def plain(obj: object) -> dict[str, Any] | None:
         return None
 
 
-def _object(usage: object) -> object | None:
+def _usage_or_none(usage: object) -> object | None:
     if not usage or isinstance(usage, (str, bytes, int, float, list, tuple)):
         return None
     if getattr(usage, "__pydantic_fields_set__", True) or getattr(usage, "__pydantic_extra__", None):
@@ -90,7 +90,7 @@ def _member(obj: object, name: str) -> object | None:
 
 
 def _plain_object(obj: Any, depth: int) -> dict[str, Any] | None:
-    """A mapping, or what was set in a pydantic model, as plain data; None for anything else."""
+    """Copy a mapping, or what was set in a pydantic model; None for anything else."""
     if type(obj) is dict:
         return _plain_dict(obj, depth)
     sent = getattr(obj, "__pydantic_fields_set__", None)
@@ -99,9 +99,6 @@ def _plain_object(obj: Any, depth: int) -> dict[str, Any] | None:
         if extra := getattr(obj, "__pydantic_extra__", None):
             out.update(_plain_dict(extra, depth))
         return out
-    sent = getattr(obj, "__fields_set__", None)  # version 1 keeps the extra fields among the others
-    if type(sent) is set:
-        return _plain_dict({name: value for name, value in obj.__dict__.items() if name in sent}, depth)
     return _plain_dict(obj, depth) if isinstance(obj, Mapping) else None
 
 
@@ -130,7 +127,7 @@ def _plain_value(value: object, depth: int) -> object:
 
 
 def _text(value: str) -> str:
-    """``value`` without what PostgreSQL refuses in text: NUL and lone surrogates."""
+    """Return ``value`` without what PostgreSQL refuses in text: NUL and lone surrogates."""
     if value.isascii():
         return value.replace("\0", "\ufffd") if "\0" in value else value
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

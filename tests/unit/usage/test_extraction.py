@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -113,31 +112,6 @@ def test_plain_is_a_copy_that_later_changes_do_not_reach() -> None:
     got = plain(source)
     source["prompt_tokens_details"]["cached_tokens"] = 99  # type: ignore[index]
     assert got == {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="pydantic.v1 does not support Python 3.14")
-def test_plain_reads_models_of_pydantic_1() -> None:
-    from pydantic import v1
-
-    class Open(v1.BaseConfig):
-        extra = v1.Extra.allow
-
-    optional: Any = (Any, None)
-    details = v1.create_model("Details", __config__=Open, cached_tokens=optional, audio_tokens=optional)
-    model = v1.create_model(
-        "Usage",
-        __config__=Open,
-        prompt_tokens=optional,
-        total_tokens=optional,
-        prompt_tokens_details=optional,
-    )
-    chunk = v1.create_model("Chunk", __config__=Open, usage=optional, choices=(Any, []))
-
-    usage = model(prompt_tokens=9, prompt_tokens_details=details(cached_tokens=4), cost=0.5)
-    assert plain(usage) == {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}, "cost": 0.5}
-    assert locate_usage(chunk(usage=usage)) is usage
-    assert locate_usage(chunk(x_groq={"usage": {"prompt_tokens": 9}})) == {"prompt_tokens": 9}
-    assert locate_usage(chunk()) is None
 
 
 def test_plain_is_none_for_objects_without_usage() -> None:
