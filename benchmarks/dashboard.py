@@ -1,11 +1,11 @@
 """How long the dashboard's pages take at ROWS stored calls (1,000,000). Targets: the first view 1 s, news 2 s.
 
-Calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a process of its own, its database warm as
-one is that calls are stored in. "first" is the first request of that page after the start, "again" the median of 20,
-each of which is past what the server keeps in memory. In a real browser, where Playwright and Chromium are here, "seen"
-is the first contentful paint of the overview in a new profile and "drawn" the moment its charts are there; "news" is
-the time from the end of a flush to the page that shows the call, with one page of a run open, with 20 until all show
-it, and with the overview and the models of five ranges and choices open.
+The calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a process of its own; its database is
+warm, because the calls have just been stored. "first" is the first request for a page after the start, "again" the
+median of 20 requests, none of which is served from the cache. If Playwright and Chromium are installed: "seen" is the
+first contentful paint of the overview in a new profile, "drawn" the moment when its charts are complete, and "news" the
+time from the end of a flush until an open page shows the call: with one page of a run open, with 20 of them (until all
+show it), and with five different pages (overview and models with several ranges and filters).
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from rlm_cachetrack.store import embedded
 
 REPEATS, NEWS, OPEN = 20, 10, 20
 DIFFERENT = ("/", "/?range=24h", "/?range=30d", "/models", "/?model=gpt-4.1-2025-04-14")
-LONGEST_MEMORY_S = 5.1
-"""How long an answer may be kept by the server."""
+TTL_S = 0.51
+"""A little longer than the server caches a result."""
 
 
 @contextlib.contextmanager
 def dashboard(url: str) -> Iterator[tuple[str, int]]:
-    """Its address and process id."""
+    """Start a dashboard; yields its address and process id."""
     command = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()", "dashboard", "--port", "0"]
     with subprocess.Popen([*command, "--db-url", url], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        said = process.stderr.readline()
-        found = re.search(r"http://\S+", said)
-        assert found, said
+        line = process.stderr.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line
         try:
             yield found[0].rstrip("/"), process.pid
         finally:
@@ -56,16 +56,16 @@ def dashboard(url: str) -> Iterator[tuple[str, int]]:
             process.wait(20)
 
 
-def ask(address: str) -> float:
-    """Milliseconds of one request."""
+def request_ms(address: str) -> float:
+    """Return the milliseconds of one request."""
     begun = time.perf_counter()
-    with urllib.request.urlopen(address, timeout=120) as answer:
-        answer.read()
+    with urllib.request.urlopen(address, timeout=120) as response:
+        response.read()
     return (time.perf_counter() - begun) * 1e3
 
 
 def resident_mb(pid: int) -> float:
-    """Memory of a process; NaN where /proc does not say."""
+    """Return the memory of a process; NaN without /proc."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
@@ -74,7 +74,7 @@ def resident_mb(pid: int) -> float:
 
 
 def pages(calls: scale_calls.Data) -> dict[str, str]:
-    """What is asked for, by name."""
+    """Return the paths of the pages to request, by name."""
     query_id, run_id = calls.run(calls.runs - 1)
     return {
         "overview, 7 days": "/",
@@ -96,22 +96,19 @@ def pages(calls: scale_calls.Data) -> dict[str, str]:
 
 
 def measure_requests(address: str, calls: scale_calls.Data) -> None:
-    """A row for each page."""
-    firsts = {name: ask(address + path) for name, path in pages(calls).items()}
+    """Print a row for each page."""
+    firsts = {name: request_ms(address + path) for name, path in pages(calls).items()}
     for name, path in pages(calls).items():
         times = []
-        # A query that another page asked just now is answered from memory: that is not what is measured.
-        time.sleep(LONGEST_MEMORY_S)
         for number in range(REPEATS):
-            kept = times[-1] * 4 / 1e3 if times else 0
-            time.sleep(max(0.26, min(kept, LONGEST_MEMORY_S)) + 0.001 * number)
-            times.append(ask(address + path))
+            time.sleep(TTL_S + 0.001 * number)  # past the cache, and at changing points of the server's interval
+            times.append(request_ms(address + path))
         target = "≤ 1000" if name.startswith("overview") else ""
         print(f"| {name} | {firsts[name]:.0f} | {statistics.median(times):.0f} | {target} |", flush=True)
 
 
 def until(page: Any, condition: str, timeout_s: float = 30) -> None:
-    """Wait for something to be true in the page."""
+    """Wait until a condition holds in the page."""
     deadline = time.monotonic() + timeout_s
     while not page.evaluate(condition):
         assert time.monotonic() < deadline, condition
@@ -119,7 +116,7 @@ def until(page: Any, condition: str, timeout_s: float = 30) -> None:
 
 
 def measure_browser(url: str) -> None:
-    """Rows of what somebody sees."""
+    """Print rows of what a user sees in a browser."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     chromium = next(filter(None, map(shutil.which, names)), None)
     try:
@@ -127,12 +124,12 @@ def measure_browser(url: str) -> None:
     except ImportError:
         chromium = None
     if chromium is None:
-        print("| in a browser: not measured, Playwright or Chromium is not here | | | |")
+        print("| in a browser: not measured, Playwright or Chromium is not installed | | | |")
         return
     with sync_playwright() as playwright, TimescaleDBClient(url) as client:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         seen, drawn = [], []
-        for _ in range(5):  # a server, a profile and a memory that know nothing, each time
+        for _ in range(5):  # each time a new server and profile, with empty caches
             with dashboard(url) as (address, _), contextlib.closing(browser.new_context()) as context:
                 page = context.new_page()
                 page.goto(address)
@@ -154,7 +151,7 @@ def measure_browser(url: str) -> None:
         )
         client.record_llm_interaction(call(run_id, 0))
         client.flush()
-        # A page of usage counts the calls in its fourth figure, a page of a run lists them.
+        # A usage page shows the number of calls in its fourth card, the page of a run lists the calls.
         calls = (
             "(document.querySelector('#calls') ? document.querySelectorAll('#calls tbody tr').length"
             " : Number(document.querySelectorAll('dl.cards data')[3].value))"
@@ -166,7 +163,7 @@ def measure_browser(url: str) -> None:
                     page.goto(address + path)
                 times = []
                 for number in range(1, NEWS + 1):
-                    time.sleep(0.37)  # at no fixed point of the server's quarter of a second
+                    time.sleep(0.37)  # at changing points of the server's interval of 0.25 s
                     before = [page.evaluate(calls) for page in opened]
                     client.record_llm_interaction(call(run_id, number))
                     client.flush()
@@ -181,7 +178,7 @@ def measure_browser(url: str) -> None:
 
 
 def call(run_id: datetime, number: int) -> LLMInteractionRecord:
-    """One more call of the run whose news is waited for."""
+    """Make one more call of the run that the pages show."""
     return LLMInteractionRecord(
         "news",
         run_id,
@@ -194,7 +191,7 @@ def call(run_id: datetime, number: int) -> LLMInteractionRecord:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and print the table."""
     calls = scale.data()
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
     folder.chmod(0o711)

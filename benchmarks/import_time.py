@@ -2,13 +2,13 @@
 
 Two measurements, each a median over fresh interpreters with its quartiles:
 
-- A/B: `import openai` against `import openai, rlm_cachetrack`, in pairs whose order alternates, so that a change of
-  the machine's load falls on both sides alike. It is the definition, but on a busy machine the two large figures
-  differ by more from run to run than what is sought: read the quartiles.
-- In one interpreter: the clock around the second import alone. It takes what openai has loaded already as given, and
-  is steady.
+- A/B: `import openai` against `import openai, rlm_cachetrack`, in pairs of alternating order, so that changes in the
+  machine's load affect both sides alike. This is the definition, but on a busy machine both large figures vary by more
+  than their difference: read the quartiles.
+- In one interpreter: the time of the second import alone, after `openai` has loaded the modules that both use. This
+  figure is stable.
 
-The first pair fills the byte-code caches and is not counted. Starting Python is no part of any figure.
+The first pair fills the byte-code caches and is not counted. No figure includes the start of Python.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ print((end - start) * 1e3, (end - middle) * 1e3)
 
 
 def import_ms(second: str, folder: str) -> tuple[float, float]:
-    """Milliseconds of both imports, and of the second alone, in a fresh interpreter."""
+    """Return the milliseconds of both imports, and of the second alone, in a fresh interpreter."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(second=second)],
-        cwd=folder,  # from elsewhere, as a user imports it
+        cwd=folder,  # outside the repository, as for a user
         env=env,
         stdout=subprocess.PIPE,
         text=True,
@@ -50,7 +50,7 @@ def import_ms(second: str, folder: str) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, with the first and third quartile."""
+    """Format the median, with the first and third quartile."""
     low, median, high = statistics.quantiles(values, n=4)
     return f"{median:.1f} ({low:.1f} … {high:.1f})"
 

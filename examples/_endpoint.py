@@ -1,7 +1,7 @@
-"""Where the examples send their calls: a simulated endpoint on loopback, or with ``--live`` the real API.
+"""The endpoint of the examples: a simulated one on loopback, or the real API with ``--live``.
 
-The simulated one speaks OpenAI's API over real HTTP and caches prompts by OpenAI's published rules, so that every
-example runs offline, free of charge, through the real SDK. Your own program needs nothing of this file.
+The simulated endpoint speaks OpenAI's API over real HTTP and caches prompts by OpenAI's published rules, so that every
+example runs offline and free of charge through the real SDK. Your own program does not need this file.
 """
 
 import os
@@ -24,4 +24,4 @@ def endpoint() -> Iterator[dict[str, Any]]:
     elif os.environ.get("OPENAI_API_KEY"):
         yield {}
     else:
-        sys.exit("--live calls the real API: set OPENAI_API_KEY, or leave --live out")
+        sys.exit("--live calls the real API: set OPENAI_API_KEY, or omit --live")

@@ -1,4 +1,4 @@
-"""Record every call of an OpenAI client with one line, and ask what the prompt cache saved.
+"""Record every call of an OpenAI client with one line, and see what the prompt cache saved.
 
 ::
 
@@ -11,7 +11,7 @@ from openai import OpenAI
 
 from rlm_cachetrack import instrument, query_run
 
-# OpenAI caches the beginning of a prompt, from 1,024 tokens on. So what stays the same goes first, and is long enough.
+# OpenAI caches the start of a prompt of at least 1,024 tokens, so the constant part comes first and is long enough.
 RULES = "You work at a help desk. " + " ".join(
     f"Rule {number}: answer in one sentence, politely, and name the rule you followed." for number in range(1, 101)
 )
@@ -24,7 +24,7 @@ QUESTIONS = [
 ]
 
 with endpoint() as where:
-    client = instrument(OpenAI(**where))  # The one line. The client works as before.
+    client = instrument(OpenAI(**where))  # The only added line. The client works as before.
 
     with query_run("example-basic") as run:  # A run groups the calls that belong together.
         for question in run.iterations(QUESTIONS):  # Numbers them 1, 2, 3, …
@@ -32,11 +32,11 @@ with endpoint() as where:
                 model="gpt-4.1-mini",
                 messages=[
                     {"role": "system", "content": RULES},
-                    {"role": "user", "content": question},  # What changes goes last.
+                    {"role": "user", "content": question},  # The part that changes comes last.
                 ],
             )
 
-# Calls are stored in the background. Reading waits until all of them are there.
+# Calls are stored in the background. Reading waits until all of them are stored.
 summary = run.summary()
 saved = run.optimization()
 

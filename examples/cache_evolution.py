@@ -1,4 +1,4 @@
-"""Watch the cache work from turn to turn of a conversation, and then what one careless line does to it.
+"""Show how the cache works from turn to turn of a conversation, and how one careless line breaks it.
 
 ::
 
@@ -23,20 +23,20 @@ CHAPTERS = [
 
 
 def converse(client: OpenAI, run: QueryRun, *, clock_first: bool) -> None:
-    """Discuss the chapters one after the other; each turn sends all that was said before."""
-    said = []
+    """Discuss the chapters one after the other; each turn sends the whole conversation so far."""
+    history = []
     for chapter in run.iterations(CHAPTERS):
-        said.append({"role": "user", "content": chapter})
-        # The cache knows a prompt by its beginning. One changed character there, and nothing after it can be read.
+        history.append({"role": "user", "content": chapter})
+        # The cache matches prompts from the start: after one changed character nothing can be read from the cache.
         guide = f"Now: {datetime.now()}. {GUIDE}" if clock_first else GUIDE
-        answer = client.chat.completions.create(
-            model="gpt-4.1-mini", messages=[{"role": "system", "content": guide}, *said]
+        response = client.chat.completions.create(
+            model="gpt-4.1-mini", messages=[{"role": "system", "content": guide}, *history]
         )
-        said.append({"role": "assistant", "content": answer.choices[0].message.content})
+        history.append({"role": "assistant", "content": response.choices[0].message.content})
 
 
 def report(title: str, run: QueryRun) -> None:
-    """Print a bar for each turn: as long as its prompt, filled as far as it came from the cache."""
+    """Print a bar for each turn: its length is the prompt, the filled part came from the cache."""
     saved = run.optimization()
     longest = max(step["prompt_tokens"] for step in saved["cache_evolution"])
     print(f"{title}\n")
@@ -64,5 +64,5 @@ with endpoint() as where:
 
 print("█ read from the cache   ░ paid in full\n")
 report("A growing conversation: each turn reads the turns before it.", stable)
-report("The same, but the time of day stands in front: no turn begins like the one before.", broken)
-print("What changes belongs at the end of a prompt: move the time into the last message.")
+report("The same with the time of day at the start: no turn starts like the one before.", broken)
+print("Text that changes belongs at the end of a prompt: move the time into the last message.")

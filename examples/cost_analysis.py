@@ -1,4 +1,4 @@
-"""What does the cache save, in which run and for which model, and what is not known?
+"""Show what the cache saves by run and by model, and which costs are not known.
 
 ::
 
@@ -23,7 +23,7 @@ if not LIVE:
 
 
 def shown(value: float | None, spec: str) -> str:
-    """What is not known is None. It must not look like 0, which would say "free" or "never cached"."""
+    """Format a value that may be None, which means not known. Shown as 0 it would mean "free" or "never cached"."""
     return "unknown" if value is None else format(value, spec)
 
 
@@ -38,12 +38,12 @@ with endpoint() as where:
                     messages=[{"role": "system", "content": MANUAL}, {"role": "user", "content": question}],
                 )
 
-# Everything below comes from the database: another process could ask it just as well, next week.
+# Everything below comes from the database: another process can read it too, also next week.
 with TimescaleDBClient() as db:
-    top = db.get_top_cache_savings(limit=5)  # of all runs in the database that have a known cost
-    models = db.get_cache_effectiveness_by_model(since=began)  # without since: of all time
+    top = db.get_top_cache_savings(limit=5)  # among all runs in the database with a known cost
+    models = db.get_cache_effectiveness_by_model(since=began)  # without since: all time
 
-print("The runs in which the cache saved most, in USD\n")
+print("Runs with the highest savings, in USD\n")
 print(f"  {'run':<26}{'calls':>6}{'full price':>12}{'paid':>10}{'saved':>10}{'saved %':>9}")
 for row in top:
     percentage = shown(row["cost_savings_percentage"], ".1f")  # a percentage is 0 to 100
@@ -52,7 +52,7 @@ for row in top:
         f"{row['cached_cost']:>10.6f}{row['cost_savings']:>10.6f}{percentage:>9}"
     )
 
-print("\nBy model, since this example began, in USD\n")
+print("\nBy model since this example started, in USD\n")
 print(f"  {'model':<26}{'calls':>6}{'full price':>12}{'paid':>10}{'saved':>10}{'hit rate':>9}")
 for row in models:
     full, paid, saved = (shown(row[name], ".6f") for name in ("original_cost", "total_cost", "cost_savings"))
@@ -63,4 +63,4 @@ total = sum(row["total_cost"] for row in models if row["total_cost"] is not None
 unpriced = sum(row["unpriced_interactions"] for row in models)
 print(f"\npaid {total:.6f} USD; {unpriced} calls have no known price and are not in that sum")
 if unpriced:
-    print("price_override.py shows how to give a model its price")
+    print("price_override.py shows how to set the price of a model")

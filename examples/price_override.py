@@ -1,4 +1,4 @@
-"""Use your own prices: a contract, a deployment under another name, a model that is in no price list.
+"""Use your own prices: for a contract, a deployment with its own name, or a model in no price list.
 
 ::
 
@@ -21,7 +21,7 @@ TEXT = "You count words. " + " ".join(
 CALLS = [
     ("gpt-5", "default"),  # served as gpt-5-2025-08-07, priced by the entry of gpt-5
     ("gpt-5", "default"),  # again: now most of the prompt is read from the cache
-    ("gpt-5", "flex"),  # half the price, by the file
+    ("gpt-5", "flex"),  # half the price, according to the file
     ("gpt-4.1-mini", "default"),  # not in the file: the built-in table applies
 ]
 if not LIVE:
@@ -31,7 +31,7 @@ if not LIVE:
     ]
 
 with endpoint() as where:
-    # A mistake in the file raises PricingError here, with its line and key, before a call is paid for.
+    # An error in the file raises PricingError here, with its line and key, before any call is paid for.
     client = instrument(OpenAI(**where), pricing=PRICES)
 
     with query_run("example-prices") as run:
@@ -45,7 +45,7 @@ with endpoint() as where:
 print(f"  {'model served':<25}{'tier':<9}{'in / cached / out':<23}{'cost':<10}price from")
 with TimescaleDBClient() as db:
     for call in db.get_llm_interactions(run.query_id, run.run_id):
-        # A call keeps the prices it was priced with, in USD per 1,000 tokens, and their source.
+        # A call keeps the prices that were applied to it, in USD per 1,000 tokens, and their source.
         names = ("prompt", "cached", "completion")
         prices = " / ".join(f"{call[f'{name}_token_price'] * 1000:g}" for name in names)
         cost, source = call["total_cost"], call["price_source"]

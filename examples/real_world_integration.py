@@ -1,4 +1,4 @@
-"""The same task twice: written by hand against TimescaleDBClient, and instrumented, with a recursive asyncio agent.
+"""The same task twice: recorded by hand with TimescaleDBClient, and instrumented, with a recursive asyncio agent.
 
 ::
 
@@ -31,42 +31,42 @@ def prompt(question: str) -> list[Any]:
 
 
 def ask_and_record(db: TimescaleDBClient, client: OpenAI, key: dict[str, Any], messages: list[Any]) -> ChatCompletion:
-    """One call and its record. What the record leaves out comes from the context, prices from the price table."""
+    """Make one call and record it. Missing fields come from the context, prices from the price table."""
     began = datetime.now(UTC)
     try:
-        answer = client.chat.completions.create(model=MODEL, messages=messages)
+        response = client.chat.completions.create(model=MODEL, messages=messages)
     except OpenAIError as error:
         failure = {"success": False, "error_type": type(error).__name__, "error_message": str(error)}
-        # None is "not reported"; the 0 that it is without being said would be "asked, and nothing was cached".
+        # None means "not reported". The default, 0, would mean "reported, and nothing was cached".
         record = LLMInteractionRecord(**key, model=MODEL, cached_tokens=None, start_time=began, **failure)
         db.record_llm_interaction(record)
         raise
     db.record_llm_interaction(
         LLMInteractionRecord(
             **key,
-            model=answer.model,
-            prompt_tokens=answer.usage.prompt_tokens,  # all of the input, what was cached included
-            completion_tokens=answer.usage.completion_tokens,
-            cached_tokens=answer.usage.prompt_tokens_details.cached_tokens,
+            model=response.model,
+            prompt_tokens=response.usage.prompt_tokens,  # all input tokens, including cached ones
+            completion_tokens=response.usage.completion_tokens,
+            cached_tokens=response.usage.prompt_tokens_details.cached_tokens,
             start_time=began,
             end_time=datetime.now(UTC),
         )
     )
-    return answer
+    return response
 
 
 def by_hand(client: OpenAI) -> None:
-    key = {"query_id": "example-by-hand", "run_id": datetime.now(UTC)}  # run_id: when it began, with a time zone
+    key = {"query_id": "example-by-hand", "run_id": datetime.now(UTC)}  # run_id: the start time, with a time zone
     with TimescaleDBClient() as db:
         db.initialize_query_run(**key, metadata={"task": "journeys"})
         db.set_context(**key, model_type="root", current_depth=0)
         for iteration, question in enumerate(QUESTIONS, start=1):
-            db.set_context(iteration=iteration)  # only what is passed changes
+            db.set_context(iteration=iteration)  # changes only the given fields
             ask_and_record(db, client, key, prompt(question))
         try:
             ask_and_record(db, client, key, [])  # the API refuses an empty prompt
         except BadRequestError as error:
-            print(f"  refused and recorded: {type(error).__name__} {error.status_code}")
+            print(f"  rejected and recorded: {type(error).__name__} {error.status_code}")
         db.complete_query_run(**key)
 
         # All reads see what was recorded before them.
@@ -83,16 +83,16 @@ def by_hand(client: OpenAI) -> None:
         print(f"  {row['model']:<24}{row['total_interactions']:>3} calls{row['total_cached_tokens']:>8,} cached tokens")
 
 
-# --- 2. Instrumented: nothing to record by hand, and depth and parents are known too. ---
+# --- 2. Instrumented: no recording by hand, and depth and parents of each call are known too. ---
 
 
 async def explore(client: AsyncOpenAI, run: QueryRun, question: str, depth: int = 0) -> None:
-    """A recursive agent: asks, then lets copies of itself look into both halves of the question at once."""
+    """A recursive agent: it asks, then runs two copies of itself at once, one for each half of the question."""
     await client.chat.completions.create(model=MODEL, messages=prompt(question))
     if depth < 2:
 
         async def look_into(part: str) -> None:
-            # One level deeper. The level follows the asyncio task, so those side by side do not mix.
+            # One level deeper. The level belongs to the asyncio task, so concurrent tasks do not mix.
             async with run.recursion(model_type="sub", max_depth=2):
                 await explore(client, run, f"{question} {part}", depth + 1)
 
@@ -105,14 +105,14 @@ async def instrumented(where: dict[str, Any]) -> None:
             for question in run.iterations(QUESTIONS[:2]):
                 await explore(client, run, question)
 
-        # A failing call is recorded and its error goes on, untouched. One that leaves the run ends it as "error".
+        # A failed call is recorded and its exception propagates unchanged. Leaving the run, it sets the status "error".
         try:
             async with query_run("example-failing") as failing:
                 await client.chat.completions.create(model=MODEL, messages=[])
         except BadRequestError as error:
-            print(f"  refused and recorded: {type(error).__name__} {error.status_code}")
+            print(f"  rejected and recorded: {type(error).__name__} {error.status_code}")
 
-    # Reading blocks, so it belongs on a thread of its own.
+    # Reading blocks, so it runs on a thread of its own.
     await asyncio.to_thread(report, run, failing)
 
 

@@ -1,7 +1,7 @@
-"""The demo's agent: a question about a hundred reports, answered in iterations that recurse to a smaller model.
+"""The demo's agent: it answers a question about a hundred reports in iterations that recurse to a smaller model.
 
-It behaves as agents do: a long system prompt and tools that stay the same, and a history that grows at its end, which
-is what prompt caches are made for; and once it makes the classic mistake, the time of day at the head of the prompt.
+Like most agents it has a long, constant system prompt, constant tools and a history that grows at its end, which suits
+prompt caches. Once it makes a common mistake: it puts the time of day at the start of the prompt.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ITERATIONS = 6
 STREAM_IN = 3
 """The iteration whose sub-call is streamed."""
 MISTAKE_IN = 4
-"""The iteration whose prompt begins otherwise, so that nothing of it is cached."""
+"""The iteration whose prompt starts differently, so that nothing of it is cached."""
 
-_MOST_TOKENS = 1_500  # of an answer; a live demo shall not cost more than cents
+_MAX_TOKENS = 1_500  # per output, so that a live demo costs only a few cents
 _SITES = ("Aldgate", "Bergen", "Cork", "Delft", "Esbjerg", "Faro", "Gdansk", "Halle", "Ivrea", "Jena")
-_KINDS = (
+_SUBJECTS = (
     "inspection of the pumps",
     "survey of the cables",
     "audit of the stores",
@@ -52,7 +52,7 @@ Rules:
 Index of the collection (number, site, subject, sections, pages):
 """
 _INDEX = "\n".join(
-    f"R{number:03}  {_SITES[number % 10]:<8}  {_KINDS[number // 10]:<24}  sections 1-{3 + number % 5}, "
+    f"R{number:03}  {_SITES[number % 10]:<8}  {_SUBJECTS[number // 10]:<24}  sections 1-{3 + number % 5}, "
     f"pages {number * 7 + 1}-{number * 7 + 6}"
     for number in range(100)
 )
@@ -63,9 +63,9 @@ _SUB_PROMPT = (
     "what was planned but not done. Leave out politeness, history and opinions. Use at most five short sentences. If "
     "the section does not bear on the question, answer with the single word: nothing.\n\nThe sites, for reference:\n"
     + "\n".join(
-        f"R{10 * row + column:03}, {site}: {kind}, begun in {2015 + row}"
+        f"R{10 * row + column:03}, {site}: {subject}, begun in {2015 + row}"
         for column, site in enumerate(_SITES)
-        for row, kind in enumerate(_KINDS)
+        for row, subject in enumerate(_SUBJECTS)
     )
 )
 _QUESTION = "Which site needs money most urgently, and for what? Name the reports that you rely on."
@@ -91,7 +91,7 @@ _READ: Any = {"type": "function", "function": {"name": "read_section"}}
 
 
 def answer_question(sdk: OpenAI, run: QueryRun, model: str, sub_model: str) -> None:
-    """Have the conversation: in each iteration a call of ``model`` and one or two of ``sub_model``. Blocks for it."""
+    """Run the conversation; each iteration calls ``model`` once and ``sub_model`` once or twice. Blocks."""
     messages: list[Any] = [
         {"role": "system", "content": SYSTEM_PROMPT},
         {"role": "user", "content": _QUESTION},
@@ -101,14 +101,14 @@ def answer_question(sdk: OpenAI, run: QueryRun, model: str, sub_model: str) -> N
         prompt = messages
         if step == MISTAKE_IN:
             prompt = [{"role": "system", "content": f"It is 14:0{step}.\n{SYSTEM_PROMPT}"}, *messages[1:]]
-        answer = sdk.chat.completions.create(
+        response = sdk.chat.completions.create(
             model=model,
             messages=prompt,
             tools=_TOOLS,
             tool_choice="none" if last else _READ,
-            max_completion_tokens=_MOST_TOKENS,
+            max_completion_tokens=_MAX_TOKENS,
         )
-        message = answer.choices[0].message
+        message = response.choices[0].message
         if last:
             with run.recursion("checker", max_depth=2) as checker:
                 _check(sdk, checker, sub_model, message.content or "")
@@ -128,30 +128,30 @@ def _summarise(sdk: OpenAI, model: str, section: str, *, streamed: bool) -> str:
         {"role": "user", "content": f"Question: {_QUESTION}\n\n{section}"},
     ]
     if not streamed:
-        answer = sdk.chat.completions.create(model=model, messages=messages, max_completion_tokens=_MOST_TOKENS)
-        return answer.choices[0].message.content or ""
+        response = sdk.chat.completions.create(model=model, messages=messages, max_completion_tokens=_MAX_TOKENS)
+        return response.choices[0].message.content or ""
     with sdk.chat.completions.create(
-        model=model, messages=messages, max_completion_tokens=_MOST_TOKENS, stream=True
+        model=model, messages=messages, max_completion_tokens=_MAX_TOKENS, stream=True
     ) as chunks:
         return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 def _check(sdk: OpenAI, checker: Recursion, model: str, answer: str) -> None:
-    """The last word: the Responses API, and below it one more recursion."""
+    """Check the final answer through the Responses API, with one more recursion below it."""
     verdict = sdk.responses.create(
         model=model,
         instructions=_SUB_PROMPT,
         input=f"Does this answer name its reports? {answer}",
-        max_output_tokens=_MOST_TOKENS,
+        max_output_tokens=_MAX_TOKENS,
     )
     with checker.recursion("sub"):
         _summarise(sdk, model, f"A verdict: {verdict.output_text}", streamed=False)
 
 
 def _section(step: int) -> str:
-    """A section of a report, a page long, always the same for a step."""
+    """Return a section of a report, about a page long. The same step gives the same text."""
     lines = [
-        f"{10 * step + day}.{step}  At {_SITES[(step + day) % 10]} the {_KINDS[(step * 3 + day) % 10]} took "
+        f"{10 * step + day}.{step}  At {_SITES[(step + day) % 10]} the {_SUBJECTS[(step * 3 + day) % 10]} took "
         f"{2 + (step * day) % 7} hours; {(step + day) % 4} of {4 + day % 5} points were out of order, put at "
         f"{150 * (day + step)} euros."
         for day in range(1, 16)

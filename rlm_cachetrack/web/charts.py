@@ -1,6 +1,6 @@
-"""What charts show, as Plotly figures without colours: the page gives those by the part a trace plays (``meta``).
+"""The charts as Plotly figures without colours; the page sets the colours by the role of a trace (``meta``).
 
-Every chart stands beside a table of the same numbers, for those who cannot see it.
+Every chart has a table of the same numbers beside it, for people who cannot see the chart.
 Source: https://plotly.com/javascript/reference/, read 2026-11-23.
 """
 
@@ -19,23 +19,23 @@ __all__ = ["Figure", "label", "of_calls", "of_forecast", "of_iterations", "of_mo
 
 Figure = dict[str, Any]
 
-_LONGEST = 40
-_MODELS = 12
-_MARKED = 60
-_NAMED_CALLS = 40
-_DEEPEST = 6
+_MAX_LABEL = 40
+_MAX_MODELS = 12
+_MAX_MARKERS = 60
+_MAX_NAMED_CALLS = 40
+_MAX_INDENT = 6
 _WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
-"""Of a bucket; months differ."""
+"""Width of a bucket; months vary."""
 
 
-def label(text: str, longest: int = _LONGEST) -> str:
-    """Foreign text in a chart: on one line, not too long, and never markup, of which Plotly knows some."""
-    return html.escape(_cut(text, longest), quote=False)
+def label(text: str, max_length: int = _MAX_LABEL) -> str:
+    """Format untrusted text for a chart: on one line, shortened, and escaped, because Plotly interprets some HTML."""
+    return html.escape(_shorten(text, max_length), quote=False)
 
 
-def _cut(text: str, longest: int) -> str:
+def _shorten(text: str, max_length: int) -> str:
     shown = clean(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return shown if len(shown) <= max_length else f"{shown[: max_length - 1]}…"
 
 
 def _bar(name: str, role: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -44,13 +44,13 @@ def _bar(name: str, role: str, x: Sequence[Any], y: Sequence[Any], **more: Any) 
 
 def _figure(identity: str, title: str, traces: list[dict[str, Any]], **layout: Any) -> Figure:
     if width := layout.pop("barwidth_ms", 0):
-        # As wide as their bucket, also where most buckets are empty.
+        # Bars are as wide as their bucket, even if most buckets are empty.
         traces = [{**trace, "width": width * 0.88} if trace["type"] == "bar" else trace for trace in traces]
     return {"id": identity, "title": title, "data": traces, "layout": layout}
 
 
 def of_usage(usage: Usage) -> list[Figure]:
-    """Cost, hit rate, tokens and calls over time, from the beginning of the range to its end."""
+    """Chart cost, hit rate, tokens and calls over time, from the start of the range to its end."""
     rows = usage["buckets"]
     x = [row["bucket"].isoformat() if row["bucket"] else None for row in rows]
     parts = [_parts(row) for row in rows]
@@ -59,7 +59,7 @@ def of_usage(usage: Usage) -> list[Figure]:
     return [
         _figure(
             "cost",
-            "Cost, and what the cache saved",
+            "Cost and savings",
             [
                 _bar("cost", "cost", x, [row["total_cost"] for row in rows]),
                 _bar("saved", "saved", x, [row["cost_savings"] for row in rows]),
@@ -72,7 +72,7 @@ def of_usage(usage: Usage) -> list[Figure]:
             [
                 {
                     "type": "scatter",
-                    "mode": "lines+markers" if len(rows) <= _MARKED else "lines",
+                    "mode": "lines+markers" if len(rows) <= _MAX_MARKERS else "lines",
                     "name": "hit rate",
                     "meta": "cached",
                     "x": x,
@@ -102,7 +102,7 @@ def of_usage(usage: Usage) -> list[Figure]:
             "calls",
             "Calls",
             [
-                _bar("answered", "cost", x, [row["total_interactions"] - row["failed_interactions"] for row in rows]),
+                _bar("succeeded", "cost", x, [row["total_interactions"] - row["failed_interactions"] for row in rows]),
                 _bar("failed", "failed", x, [row["failed_interactions"] for row in rows]),
             ],
             barmode="stack",
@@ -115,17 +115,17 @@ def _time_axis(usage: Usage) -> dict[str, Any]:
     width = _WIDTHS_MS.get(usage["unit"], 0)
     axis: dict[str, Any] = {"type": "date"}
     if usage["since"] is not None:
-        half = timedelta(milliseconds=width / 2)  # bars stand in the middle of the moment that they begin with
+        half = timedelta(milliseconds=width / 2)  # a bar is centred on the start of its bucket
         end = usage["until"] or max(datetime.now(UTC), usage["since"])
         axis["range"] = [(usage["since"] - half).isoformat(), (end + half).isoformat()]
     return {"xaxis": axis, "barwidth_ms": width}
 
 
 def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
-    """Cost and hit rate of each model, of those with the most prompt tokens."""
-    shown = list(reversed(rows[:_MODELS]))
+    """Chart cost and hit rate of the models with the most prompt tokens."""
+    shown = list(reversed(rows[:_MAX_MODELS]))
     names = [label(row["model"] or "", 28) for row in shown]
-    # Two providers may have a model of the same name: the place tells them apart, the name is what is read.
+    # Two providers may have models of the same name: the position tells them apart, the name is the label.
     y = list(range(len(shown)))
     axis = {"tickvals": y, "ticktext": names, "range": [-0.6, len(shown) - 0.4]}
     height = 110 + 30 * len(shown)
@@ -134,7 +134,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
         found.append(
             _figure(
                 "cost-by-model",
-                "Cost, and what the cache saved",
+                "Cost and savings",
                 [
                     _bar("cost", "cost", [row["total_cost"] for row in shown], y, orientation="h"),
                     _bar("saved", "saved", [row["cost_savings"] for row in shown], y, orientation="h"),
@@ -171,7 +171,7 @@ def _parts(row: UsageRow) -> dict[str, int]:
 
 
 def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
-    """How a run went: what its prompts were made of, the hit rate, and the cost with and without the cache."""
+    """Chart a run by iteration: its prompt tokens, the hit rate, and the cost with and without the cache."""
     x = [step["iteration"] for step in steps]
     whole: dict[str, Any] = {"title": {"text": "iteration"}, "tickformat": "d"}
     if len(x) <= 20:
@@ -219,8 +219,8 @@ def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
                 "cost-by-iteration",
                 "Cost with and without the cache",
                 [
-                    _bar("with the cache", "cost", x, [step["total_cost"] for step in steps]),
-                    _bar("without", "unknown", x, [step["original_cost"] for step in steps]),
+                    _bar("with cache", "cost", x, [step["total_cost"] for step in steps]),
+                    _bar("without cache", "unknown", x, [step["original_cost"] for step in steps]),
                 ],
                 barmode="group",
                 xaxis=whole,
@@ -231,25 +231,23 @@ def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
 
 
 def of_calls(calls: Sequence[Call]) -> list[Figure]:
-    """The calls by time, a line each, by depth of recursion; those that failed stand out."""
+    """Chart the calls over time, one bar each, coloured by depth of recursion; failed calls have their own colour."""
     if not calls:
         return []
     traces = []
-    kinds = [(None if not call["success"] else call["current_depth"] or 0) for call in calls]
-    for depth in sorted({kind for kind in kinds if kind is not None}) + [None] * (None in kinds):
-        chosen = [
-            (place, call) for place, (call, kind) in enumerate(zip(calls, kinds, strict=True), 1) if kind == depth
-        ]
+    depths = [(None if not call["success"] else call["current_depth"] or 0) for call in calls]
+    for depth in sorted({depth for depth in depths if depth is not None}) + [None] * (None in depths):
+        chosen = [(row, call) for row, (call, each) in enumerate(zip(calls, depths, strict=True), 1) if each == depth]
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
                 "name": "failed" if depth is None else f"depth {depth}",
                 "meta": "failed" if depth is None else f"depth{depth % 6}",
-                "y": [place for place, _ in chosen],
+                "y": [row for row, _ in chosen],
                 "base": [call["time"].isoformat() for _, call in chosen],
                 "x": [max(call["duration_ms"] or 0, 1) for _, call in chosen],
-                "hovertext": [_told(call) for _, call in chosen],
+                "hovertext": [_hover_text(call) for _, call in chosen],
                 "hoverinfo": "text",
                 "width": 0.8,
             }
@@ -266,20 +264,22 @@ def of_calls(calls: Sequence[Call]) -> list[Figure]:
                 "range": [len(calls) + 0.5, 0.5],
                 "tickformat": "d",
                 "showgrid": False,
-                **({"dtick": 1} if len(calls) <= _NAMED_CALLS else {}),
-                **(_names(calls) if len(calls) <= _NAMED_CALLS else {}),
+                **({"dtick": 1} if len(calls) <= _MAX_NAMED_CALLS else {}),
+                **(_names(calls) if len(calls) <= _MAX_NAMED_CALLS else {}),
             },
         )
     ]
 
 
 def _names(calls: Sequence[Call]) -> dict[str, Any]:
-    """Models at the axis, set in by the depth of their calls."""
+    """Label the axis with models, indented by the depth of their calls."""
     shown = []
     for call in calls:
         depth = call["current_depth"] or 0
-        shown.append("\u00a0\u00a0\u00a0" * min(depth, _DEEPEST) + ("└ " if depth else "") + _cut(call["model"], 22))
-    # To the left of one line, as a tree: labels of an axis are set to the right.
+        shown.append(
+            "\u00a0\u00a0\u00a0" * min(depth, _MAX_INDENT) + ("└ " if depth else "") + _shorten(call["model"], 22)
+        )
+    # Padded to align left like a tree, because Plotly aligns axis labels right.
     longest = max(map(len, shown))
     return {
         "tickvals": list(range(1, len(calls) + 1)),
@@ -289,7 +289,7 @@ def _names(calls: Sequence[Call]) -> dict[str, Any]:
 
 
 def of_forecast(forecast: Forecast, spent: Sequence[UsageRow] = ()) -> list[Figure]:
-    """The cost of the days gone by, today not among them, and the expected cost of each day to come."""
+    """Chart the cost of past days, without today, and the expected cost of the coming days."""
     days = forecast["by_day"]
     if not days:
         return []
@@ -304,7 +304,7 @@ def of_forecast(forecast: Forecast, spent: Sequence[UsageRow] = ()) -> list[Figu
     return [_figure("forecast", "Cost by day", [before, expected] if past else [expected], yaxis=axis)]
 
 
-def _told(call: Call) -> str:
+def _hover_text(call: Call) -> str:
     def shown(value: Any) -> str:
         return "not reported" if value is None else f"{value:,}"
 

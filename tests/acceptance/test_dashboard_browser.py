@@ -136,7 +136,7 @@ def test_filters_are_kept_in_the_address(page: Any, address: str) -> None:
     assert page.input_value("input[name=search]") == "bench"
 
 
-def test_runs_are_sorted_by_a_click_on_a_head(page: Any, address: str) -> None:
+def test_a_click_on_a_header_sorts_the_runs(page: Any, address: str) -> None:
     page.goto(address + "/runs?search=old")
     page.click("thead >> text=Cost")
     page.wait_for_url("**/runs?search=old&sort=cost&order=desc")
@@ -149,7 +149,7 @@ def test_runs_are_sorted_by_a_click_on_a_head(page: Any, address: str) -> None:
     assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Cost")
 
 
-def test_a_report_opens_from_its_file_alone(page: Any, stored: str, tmp_path: Path) -> None:
+def test_a_report_opens_offline_from_one_file(page: Any, stored: str, tmp_path: Path) -> None:
     for name, charts in (("bench", 3), (HOSTILE, 2)):  # where nothing has a price, no chart of costs
         file = tmp_path / "report.html"
         result = CliRunner().invoke(app, ["report", name, "--html", str(file), "--db-url", stored])
@@ -174,7 +174,7 @@ STRANGE_NAMES = (
 )
 
 
-def test_no_name_whatever_it_is_does_harm_on_any_page(browser: Any, db_url: str, tmp_path: Path) -> None:
+def test_hostile_names_are_harmless_on_every_page(browser: Any, db_url: str, tmp_path: Path) -> None:
     """As query, model, provider, tier, finish reason and error, as a filter and a search, and in a report."""
     with TimescaleDBClient(db_url) as db:
         for number, name in enumerate(STRANGE_NAMES):
@@ -223,7 +223,7 @@ def test_no_name_whatever_it_is_does_harm_on_any_page(browser: Any, db_url: str,
         assert row == (2 * len(STRANGE_NAMES),)
 
 
-def test_it_works_with_the_keyboard_alone(page: Any, address: str) -> None:
+def test_navigation_works_with_the_keyboard(page: Any, address: str) -> None:
     open_page(page, address + "/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
@@ -255,7 +255,7 @@ FOCUSED = """() => {
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_every_control_is_reached_by_the_keyboard_and_shows_that_it_is(width: int, browser: Any, address: str) -> None:
+def test_the_keyboard_reaches_every_control_and_the_focus_is_visible(width: int, browser: Any, address: str) -> None:
     with contextlib.closing(browser.new_context(viewport={"width": width, "height": 900})) as context:
         page = context.new_page()
         for name, path in PAGES.items():
@@ -284,7 +284,7 @@ def test_every_control_is_reached_by_the_keyboard_and_shows_that_it_is(width: in
             assert order[first:] + order[:first] == sorted(order), f"{name}: not in order"
 
 
-def test_the_look_can_be_chosen_and_stays(page: Any, address: str) -> None:
+def test_dark_mode_can_be_chosen_and_persists(page: Any, address: str) -> None:
     page.emulate_media(color_scheme="light")
     open_page(page, address + "/")
     ground = "getComputedStyle(document.body).backgroundColor"

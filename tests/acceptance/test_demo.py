@@ -50,7 +50,7 @@ def run(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=30)
 
 
-def test_from_nothing_to_the_report_and_on_from_there(fresh_home: dict[str, str]) -> None:
+def test_the_demo_starts_a_database_and_its_report_can_be_shown_again(fresh_home: dict[str, str]) -> None:
     # A proxy of the environment is not asked for loopback.
     env = {**fresh_home, "HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
     shown = run(env, "demo")
@@ -81,7 +81,7 @@ def test_from_nothing_to_the_report_and_on_from_there(fresh_home: dict[str, str]
     assert run(env, "db", "status").returncode == 1
 
 
-def test_the_conversation_shows_what_a_cache_does(db_url: str) -> None:
+def test_the_conversation_has_hits_and_one_changed_prefix(db_url: str) -> None:
     result = demo("--json", "--db-url", db_url)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
@@ -104,7 +104,7 @@ def test_the_conversation_shows_what_a_cache_does(db_url: str) -> None:
     assert len({row["model"] for row in rows}) == 2
 
 
-def test_the_database_has_what_the_endpoint_served(db_url: str, endpoint: SimulatedEndpoint) -> None:
+def test_the_stored_calls_are_those_that_the_endpoint_served(db_url: str, endpoint: SimulatedEndpoint) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="simulated") as sdk:
         instrument(sdk, store=db_url)
         with query_run("q") as recorded:
@@ -128,14 +128,16 @@ def test_without_a_database_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     assert "RLM_CACHETRACK_DB_URL" in result.stderr
 
 
-def test_where_recording_is_turned_off_it_says_so(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_refuses_to_run_when_recording_is_disabled(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_DISABLED", "1")
     result = demo("--db-url", db_url)
     assert result.exit_code == 2
     assert "RLM_CACHETRACK_DISABLED" in result.stderr
 
 
-def test_live_needs_a_key_and_a_yes(db_url: str, endpoint: SimulatedEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_needs_a_key_and_a_confirmation(
+    db_url: str, endpoint: SimulatedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.base_url)
     without_key = demo("--live", "--yes", "--db-url", db_url)
     assert without_key.exit_code == 2
@@ -151,7 +153,7 @@ def test_live_needs_a_key_and_a_yes(db_url: str, endpoint: SimulatedEndpoint, mo
     assert f"{len(endpoint.requests)} calls" in live.stdout
 
 
-def test_a_live_call_that_fails_is_one_line_without_the_key(
+def test_a_failed_live_call_is_reported_on_one_line_without_the_key(
     db_url: str, endpoint: SimulatedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.base_url)

@@ -74,9 +74,7 @@ def test_basic_cache_tracking_prints_the_totals_of_its_run(db_url: str, tmp_path
     assert paid < full
 
 
-def test_cache_evolution_shows_each_turn_and_that_a_changed_beginning_reads_nothing(
-    db_url: str, tmp_path: Path
-) -> None:
+def test_cache_evolution_shows_each_turn_and_the_changed_prefix(db_url: str, tmp_path: Path) -> None:
     text = printed_by("cache_evolution.py", db_url, tmp_path)
     with TimescaleDBClient(db_url) as db:
         runs = db.list_query_runs(query_id="example-evolution")
@@ -203,7 +201,7 @@ def test_real_world_integration_records_the_same_by_hand_and_instrumented(db_url
         assert error["success"] is False
         assert error["error_type"] == "BadRequestError"
         assert error["total_cost"] is None
-    assert text.count("refused and recorded: BadRequestError 400") == 2
+    assert text.count("rejected and recorded: BadRequestError 400") == 2
 
 
 def test_live_calls_the_address_of_the_sdk_and_not_the_simulated_endpoint(
@@ -218,7 +216,7 @@ def test_live_calls_the_address_of_the_sdk_and_not_the_simulated_endpoint(
 def test_live_without_a_key_says_what_is_missing(db_url: str, tmp_path: Path) -> None:
     ended = run_example("basic_cache_tracking.py", db_url, tmp_path, "--live")
     assert ended.returncode == 1
-    assert ended.stderr.strip() == "--live calls the real API: set OPENAI_API_KEY, or leave --live out"
+    assert ended.stderr.strip() == "--live calls the real API: set OPENAI_API_KEY, or omit --live"
 
 
 def test_the_readme_lists_every_example() -> None:

@@ -41,5 +41,5 @@ def test_import_does_not_load_the_sdk(loaded: set[str]) -> None:
     assert "openai" not in loaded
 
 
-def test_a_lazy_package_would_be_seen(tmp_path: Path) -> None:
+def test_the_import_check_detects_a_loaded_package(tmp_path: Path) -> None:
     assert "yaml" in loaded_by("import rlm_cachetrack.pricing.file.yaml_nodes", tmp_path)

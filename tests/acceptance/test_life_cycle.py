@@ -51,7 +51,7 @@ def stored(db_url: str) -> int:
         return sum(run["total_interactions"] for run in db.list_query_runs())
 
 
-def test_a_program_that_ends_at_once_has_stored_its_calls(environment: dict[str, str], db_url: str) -> None:
+def test_a_program_that_exits_at_once_has_stored_its_calls(environment: dict[str, str], db_url: str) -> None:
     done = run("call()", environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(Path(environment["RLM_CACHETRACK_STATE_DIR"]).rglob("*.jsonl")) == []
@@ -59,15 +59,13 @@ def test_a_program_that_ends_at_once_has_stored_its_calls(environment: dict[str,
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)"])
-def test_what_a_process_that_dies_has_recorded_is_stored_by_the_next(
-    environment: dict[str, str], db_url: str, end: str
-) -> None:
+def test_the_next_process_stores_the_calls_of_a_killed_one(environment: dict[str, str], db_url: str, end: str) -> None:
     for _ in range(3):
         run(f"for _ in range(5): call()\n{end}", environment)
     assert stored(db_url) == 15
 
 
-def test_calls_made_while_the_database_is_away_are_stored_by_the_next_process(
+def test_the_next_process_stores_calls_made_while_the_database_was_down(
     environment: dict[str, str], db_url: str
 ) -> None:
     from rlm_cachetrack.config import load_settings
@@ -136,9 +134,7 @@ def test_workers_of_multiprocessing_record(
     assert stored(db_url) == 6
 
 
-def test_a_killed_writer_in_the_middle_of_its_work_loses_and_doubles_nothing(
-    environment: dict[str, str], db_url: str
-) -> None:
+def test_killing_a_writer_loses_and_duplicates_nothing(environment: dict[str, str], db_url: str) -> None:
     program = PROGRAM + "n = 0\nwhile True:\n    call(); n += 1; print(n, flush=True)\n"
     returned = 0
     for wanted in (7, 30, 60):

@@ -134,7 +134,7 @@ def test_show_as_json_has_every_number_in_full(stored: str) -> None:
     assert shown["other_runs"] == 1
 
 
-def test_show_takes_the_newest_run_and_says_how_to_see_the_others(stored: str) -> None:
+def test_show_takes_the_newest_run_and_names_the_command_for_the_others(stored: str) -> None:
     result = cli("show", "bench", "--db-url", stored)
     assert "2026-01-10T12:00:00.000000Z" in result.stdout
     assert "This query has 1 other run" in result.stdout
@@ -144,19 +144,19 @@ def test_show_takes_the_newest_run_and_says_how_to_see_the_others(stored: str) -
 @pytest.mark.parametrize(
     "run", ["2026-01-10T09", "2026-01-10 09:00:00", "2026-01-10T09:00:00Z", "2026-01-10T10:00:00.25+01:00"]
 )
-def test_a_run_is_found_by_its_id_or_the_beginning_of_it(stored: str, run: str) -> None:
+def test_a_run_is_found_by_its_id_or_a_prefix_of_it(stored: str, run: str) -> None:
     shown = json.loads(cli("show", "bench", "--run", run, "--json", "--db-url", stored).stdout)
     assert datetime.fromisoformat(shown["run"]["run_id"]) == MORNING
 
 
-def test_a_beginning_that_several_runs_share_names_them(stored: str) -> None:
+def test_an_ambiguous_run_prefix_lists_the_matching_runs(stored: str) -> None:
     result = cli("show", "bench", "--run", "2026-01-10", "--db-url", stored)
     assert result.exit_code == 1
     assert "2026-01-10T12:00:00.000000Z, 2026-01-10T09:00:00.250000Z" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["show", "unheard-of"], ["show", "bench", "--run", "2025"], ["delete", "x"]])
-def test_what_is_not_stored_is_exit_code_1_and_one_line_on_stderr(stored: str, arguments: list[str]) -> None:
+def test_an_unknown_query_or_run_is_exit_code_1_and_one_line_on_stderr(stored: str, arguments: list[str]) -> None:
     result = cli(*arguments, "--db-url", stored)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -164,7 +164,7 @@ def test_what_is_not_stored_is_exit_code_1_and_one_line_on_stderr(stored: str, a
     assert "rlm-cachetrack" in result.stderr
 
 
-def test_what_was_not_reported_is_not_shown_as_zero(stored: str) -> None:
+def test_values_not_reported_are_not_shown_as_zero(stored: str) -> None:
     result = cli("show", "silent", "--db-url", stored)
     lines = lines_of(result.stdout)
     assert "no call of this run reported its cache use" in result.stdout
@@ -184,7 +184,7 @@ def test_show_of_a_run_that_has_not_ended_has_its_evolution(stored: str) -> None
     ]
 
 
-def test_show_has_the_records_of_a_program_that_died_before_it_stored_them(db_url: str, tmp_path: Path) -> None:
+def test_show_has_the_records_of_a_program_that_died_before_storing_them(db_url: str, tmp_path: Path) -> None:
     program = """
 import os
 from datetime import UTC, datetime
@@ -221,14 +221,14 @@ def test_runs_top_and_models_agree_with_the_client(stored: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["runs", "top", "models"])
-def test_nothing_stored_is_an_empty_list_and_a_friendly_word(db_url: str, command: str) -> None:
+def test_an_empty_store_gives_an_empty_list_and_a_hint(db_url: str, command: str) -> None:
     assert json.loads(cli(command, "--json", "--db-url", db_url).stdout) == []
     result = cli(command, "--db-url", db_url)
     assert result.exit_code == 0
     assert result.stdout.strip()
 
 
-def test_runs_can_be_limited_and_of_one_query(stored: str) -> None:
+def test_runs_can_be_limited_and_filtered_by_query(stored: str) -> None:
     result = cli("runs", "--limit", "1", "--query", "bench", "--db-url", stored)
     assert "2026-01-10T12:00:00Z" in result.stdout
     assert "2026-01-10T09:00:00Z" not in result.stdout
@@ -236,7 +236,7 @@ def test_runs_can_be_limited_and_of_one_query(stored: str) -> None:
     assert "silent" not in cli("runs", "--query", "bench", "--db-url", stored).stdout
 
 
-def test_models_takes_moments_and_spans(disposable: str) -> None:
+def test_models_accepts_moments_and_ages(disposable: str) -> None:
     def calls(*arguments: str) -> int:
         rows = json.loads(cli("models", *arguments, "--json", "--db-url", disposable).stdout)
         return sum(row["total_interactions"] for row in rows)
@@ -324,7 +324,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert result.stdout == ""
 
 
-def test_a_mistake_in_the_price_list_is_told_and_does_not_stop_reading(
+def test_an_invalid_pricing_file_is_reported_and_reading_still_works(
     db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_runs(db_url)
@@ -343,7 +343,7 @@ def test_a_mistake_in_the_price_list_is_told_and_does_not_stop_reading(
     assert facts["database"]["reachable"] is True
 
 
-def test_doctor_names_the_models_of_calls_without_a_price(db_url: str) -> None:
+def test_doctor_names_the_models_of_unpriced_calls(db_url: str) -> None:
     store_runs(db_url)
     facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
     assert facts["database"]["unpriced_models"] == [
@@ -360,7 +360,7 @@ def test_doctor_names_the_models_of_calls_without_a_price(db_url: str) -> None:
     assert "nobody-knows-it (unknown): 1 unpriced call" in text
 
 
-def test_doctor_shows_the_first_of_many_models_without_a_price_and_says_how_many_more(db_url: str) -> None:
+def test_doctor_shows_the_first_unpriced_models_and_counts_the_rest(db_url: str) -> None:
     with TimescaleDBClient(db_url) as db:
         for number in range(23):
             db.record_llm_interaction(LLMInteractionRecord("q", NOON, f"nobody-lists-{number}", prompt_tokens=1))
@@ -402,7 +402,7 @@ def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(empty_db_url
     assert first.exit_code == again.exit_code == 0
 
 
-def test_doctor_tells_what_is_connected(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_what_is_connected(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESCALE_DB_URL", make_conninfo(db_url, password="geheim"))
     result = cli("doctor", "--json")
     facts = json.loads(result.stdout)
@@ -423,7 +423,7 @@ def test_doctor_tells_what_is_connected(db_url: str, monkeypatch: pytest.MonkeyP
     assert "geheim" not in result.stdout + text.stdout
 
 
-def test_doctor_tells_where_the_secret_of_fingerprints_is_and_not_what(
+def test_doctor_shows_the_path_of_the_fingerprint_key_but_not_the_key(
     db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told() -> tuple[dict[str, Any], str]:
@@ -485,7 +485,7 @@ def test_doctor_counts_what_waits_in_journals(db_url: str, tmp_path: Path) -> No
         journal.unlink()
 
 
-def test_delete_and_prune_refuse_where_nobody_can_be_asked(stored: str) -> None:
+def test_delete_and_prune_refuse_without_a_terminal_or_yes(stored: str) -> None:
     for arguments in (["delete", "bench"], ["prune", "--before", "2027-01-01"]):
         result = cli(*arguments, "--db-url", stored)
         assert result.exit_code == 2
@@ -505,7 +505,7 @@ def test_delete_takes_one_run_or_the_query(disposable: str) -> None:
     assert left() == [("silent", NOON)]
 
 
-def test_prune_takes_what_is_older(disposable: str) -> None:
+def test_prune_deletes_older_calls(disposable: str) -> None:
     nothing = cli("prune", "--before", "2026-01-10", "--db-url", disposable)
     assert nothing.exit_code == 0
     assert "0 calls" in nothing.stdout
@@ -567,7 +567,7 @@ sys.exit(f"loaded: {heavy}" if heavy else 0)
     assert f"rlm_cachetrack {__version__}" in result.stdout
 
 
-def test_a_reader_that_leaves_early_causes_no_noise(stored: str) -> None:
+def test_a_closed_pipe_causes_no_error_message(stored: str) -> None:
     for arguments in (["runs"], ["show", "bench", "--json"]):
         reader, writer = os.pipe()
         os.close(reader)

@@ -72,19 +72,19 @@ def test_csv_has_the_rows_of_json(command: list[str], within: str | None, reused
                 assert mine[name] == ("" if value is None else str(value))
 
 
-def test_csv_of_nothing_has_its_head(reused_db_url: str) -> None:
+def test_csv_without_rows_has_its_header(reused_db_url: str) -> None:
     nothing = (["runs"], ["top"], ["models"], ["usage"], ["budget", "list"], ["latency"], ["journal", "dead-letters"])
     for command in (*nothing, ["what-if", "--hit-rate", "50%"]):
         assert len(cli(*command, "--csv", "--db-url", reused_db_url).stdout.splitlines()) == 1, command
 
 
-def test_forms_exclude_each_other(reused_db_url: str) -> None:
+def test_output_formats_are_mutually_exclusive(reused_db_url: str) -> None:
     assert cli("runs", "--json", "--csv", "--db-url", reused_db_url).exit_code == 2
     assert cli("journal", "dead-letters", "--csv", "--retry", "--db-url", reused_db_url).exit_code == 2
     assert cli("top", "--live", "--db-url", reused_db_url).exit_code == 2
 
 
-def test_usage_has_a_bar_an_hour(reused_db_url: str) -> None:
+def test_usage_has_one_bar_per_hour(reused_db_url: str) -> None:
     store_runs(reused_db_url)
     result = cli("usage", "--range", "24h", "--model", "tuned", "--db-url", reused_db_url)
     (line,) = [line for line in result.stdout.splitlines() if "█" in line]
@@ -96,7 +96,7 @@ def test_top_of_an_empty_store_says_that_nothing_is_stored(reused_db_url: str) -
     assert cli("top", "--db-url", reused_db_url).stdout == "Nothing is stored yet.\n"
 
 
-def test_a_usual_name_of_a_model_is_whole_in_80_columns(reused_db_url: str) -> None:
+def test_a_typical_model_name_fits_in_80_columns(reused_db_url: str) -> None:
     name = "gpt-5-mini-2025-08-07-data-zone"
     with TimescaleDBClient(reused_db_url) as db:
         db.record_llm_interaction(

@@ -84,7 +84,7 @@ def address(reader: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_is_whole_without_script(path: str, address: str) -> None:
+def test_every_page_is_complete_without_javascript(path: str, address: str) -> None:
     status, text, headers = get(address, path)
     assert status == 200
     assert headers["content-type"].startswith("text/html")
@@ -170,7 +170,7 @@ def test_a_run_has_its_totals_iterations_and_calls(address: str, stored: str) ->
     assert page.count('<th scope="row"><time') == 6
 
 
-def test_a_run_says_why_its_calls_missed_and_goes_on_saying_it(db_url: str) -> None:
+def test_a_run_explains_its_misses_and_updates_the_explanation(db_url: str) -> None:
     store_missed(db_url)
     with TimescaleDBClient(db_url) as db, served(db_url) as address:
         run_id = db.list_query_runs()[0]["run_id"]
@@ -229,14 +229,14 @@ def test_pages_of_runs_show_each_run_once_in_order(sort: str, order: str, addres
     assert rounded == sorted(rounded, reverse=order == "desc")
 
 
-def test_a_search_is_for_the_text_itself(address: str) -> None:
+def test_a_search_matches_the_text_literally(address: str) -> None:
     assert len(api(address, "runs", search="OLD_", limit=100)["runs"]) == 20
     assert len(api(address, "runs", search="%", limit=100)["runs"]) == 20
     assert len(api(address, "runs", search="old-1", limit=100)["runs"]) == 5  # 10, 12, 14, 16, 18
     assert [run["query_id"] for run in api(address, "runs", search="DROP TABLE")["runs"]] == [HOSTILE]
 
 
-def test_a_run_goes_on_while_calls_come_and_has_no_end_afterwards(address: str, stored: str) -> None:
+def test_a_run_is_running_while_it_makes_calls_and_never_completed_afterwards(address: str, stored: str) -> None:
     """A killed process ends no run, and calls outside any run have none that could end."""
     now = datetime.now(UTC)
     with TimescaleDBClient(stored) as db:
@@ -271,7 +271,7 @@ def test_a_run_goes_on_while_calls_come_and_has_no_end_afterwards(address: str, 
                 db.delete(query_id=name)
 
 
-def test_hostile_names_are_text(address: str, stored: str) -> None:
+def test_hostile_names_are_shown_as_text(address: str, stored: str) -> None:
     for path in ("/?range=all", "/models?range=all", "/runs", f"/models?{urlencode({'model': HOSTILE})}"):
         _, text, _ = get(address, path)
         assert "<img src=x" not in text
@@ -306,7 +306,7 @@ def test_the_api_describes_itself(address: str) -> None:
     assert row["properties"]["cache_hit_rate"]["anyOf"] == [{"type": "number"}, {"type": "null"}]
 
 
-def test_the_forecast_says_what_it_lacks(address: str) -> None:
+def test_the_forecast_and_the_health_are_in_the_api(address: str) -> None:
     found = api(address, "forecast", days=7)
     assert found["forecast"]["days"] == 7
     assert api(address, "health")["database"]["migrations_pending"] == []
@@ -340,7 +340,7 @@ def test_the_forecast_says_what_it_lacks(address: str) -> None:
         ("/static/../application.py", 404),
     ],
 )
-def test_a_bad_request_is_told_so(path: str, status: int, address: str) -> None:
+def test_an_invalid_request_gets_an_error_status(path: str, status: int, address: str) -> None:
     found, text, _ = get(address, path)
     assert found == status, text
     assert "Traceback" not in text
@@ -349,7 +349,7 @@ def test_a_bad_request_is_told_so(path: str, status: int, address: str) -> None:
 # -- who may look ------------------------------------------------------------------------------------------------------
 
 
-def test_browsers_are_told_to_be_strict(address: str) -> None:
+def test_responses_have_strict_security_headers(address: str) -> None:
     for path in ("/", "/api/usage", "/static/app.js", "/nothing"):
         _, _, headers = get(address, path)
         policy = headers["content-security-policy"]
@@ -363,25 +363,25 @@ def test_browsers_are_told_to_be_strict(address: str) -> None:
     assert "server" not in get(address, "/")[2]
 
 
-def test_no_page_loads_anything_from_elsewhere(address: str) -> None:
+def test_no_page_loads_anything_from_another_server(address: str) -> None:
     for path in PAGES:
         text = get(address, path)[1]
         assert re.findall(r'(?:src|href|action)="(?:https?:)?//[^"]*"', text) == []
 
 
-def test_a_name_that_points_here_is_not_answered(address: str) -> None:
+def test_an_unknown_host_header_is_rejected(address: str) -> None:
     """A page of another site may let its own name point to 127.0.0.1."""
     assert get(address, "/api/usage", Host="evil.example")[0] == 421
     assert get(address, "/api/usage", Host="localhost:1")[0] == 200
 
 
-def test_another_address_demands_a_token(stored: str) -> None:
+def test_a_public_address_requires_a_token(stored: str) -> None:
     result = CliRunner().invoke(app, ["dashboard", "--host", "0.0.0.0", "--db-url", stored])
     assert result.exit_code == 2
     assert "RLM_CACHETRACK_DASHBOARD_TOKEN" in result.stderr
 
 
-def test_without_the_token_nothing_is_shown(reader: str) -> None:
+def test_every_page_requires_the_token(reader: str) -> None:
     environment = {"RLM_CACHETRACK_DASHBOARD_TOKEN": TOKEN}
     with served(reader, "--host", "0.0.0.0", environment=environment) as address:
         address = address.replace("0.0.0.0", "127.0.0.1")
@@ -406,7 +406,7 @@ def test_without_the_token_nothing_is_shown(reader: str) -> None:
 # -- news --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_call_is_told_within_two_seconds(stored: str, address: str) -> None:
+def test_a_new_call_is_announced_within_two_seconds(stored: str, address: str) -> None:
     with urllib.request.urlopen(f"{address}/live", timeout=10) as stream:
         assert stream.readline() == b"event: hello\n"
         with TimescaleDBClient(stored) as db:
@@ -419,7 +419,7 @@ def test_a_new_call_is_told_within_two_seconds(stored: str, address: str) -> Non
             db.delete(query_id="live")
 
 
-def test_a_call_of_long_ago_is_told_too(stored: str, address: str) -> None:
+def test_a_new_call_with_an_old_time_is_announced_too(stored: str, address: str) -> None:
     """Such as one that an import stores, or a journal that was found: in no list of what is newest."""
     old = BEGUN - timedelta(days=40)
     with TimescaleDBClient(stored) as db:
@@ -437,7 +437,7 @@ def test_a_call_of_long_ago_is_told_too(stored: str, address: str) -> None:
             connection.execute("DELETE FROM llm_interactions WHERE query_id = 'old-0' AND iteration = 31")
 
 
-def test_an_answer_is_not_older_than_the_call_that_came(stored: str, address: str) -> None:
+def test_a_response_includes_calls_stored_half_a_second_before(stored: str, address: str) -> None:
     """Also where no page is open that would be told."""
     with TimescaleDBClient(stored) as db:
         run = datetime.now(UTC)
@@ -465,7 +465,7 @@ def test_a_report_is_one_file_with_the_numbers(stored: str, tmp_path: Path) -> N
     assert 'href="/' not in body
 
 
-def test_a_report_as_markdown_keeps_foreign_text_harmless(stored: str) -> None:
+def test_a_report_as_markdown_escapes_untrusted_text(stored: str) -> None:
     result = CliRunner().invoke(app, ["report", HOSTILE, "--db-url", stored])
     assert result.exit_code == 0
     first = result.stdout.splitlines()[0]
@@ -476,7 +476,7 @@ def test_a_report_as_markdown_keeps_foreign_text_harmless(stored: str) -> None:
     assert "| 2 | 1,000 | 500 | 50.0% | $0.0075 | $0.0120 | $0.0045 |" in bench
 
 
-def test_a_report_says_why_calls_missed(db_url: str, tmp_path: Path) -> None:
+def test_a_report_explains_cache_misses(db_url: str, tmp_path: Path) -> None:
     store_missed(db_url)
     with TimescaleDBClient(db_url) as db:
         found = db.explain_cache("missed")
@@ -490,5 +490,5 @@ def test_a_report_says_why_calls_missed(db_url: str, tmp_path: Path) -> None:
     assert file.read_text().count("prompt changed: system prompt</span>") == 5
 
 
-def test_a_report_of_nothing_is_not_found(stored: str) -> None:
+def test_a_report_of_an_unknown_query_is_not_found(stored: str) -> None:
     assert CliRunner().invoke(app, ["report", "nobody", "--db-url", stored]).exit_code == 1

@@ -132,7 +132,7 @@ def test_tools_and_the_output_schema_stand_before_the_messages(client: OpenAI) -
     assert chat_cached(client, message(2000), response_format=schema) >= 1920
 
 
-def test_a_prefix_expires_when_it_was_not_used_for_the_ttl(client: OpenAI, clock: Clock) -> None:
+def test_a_prefix_expires_when_not_used_for_the_ttl(client: OpenAI, clock: Clock) -> None:
     chat_cached(client, message(2000))
     for _ in range(3):  # each use counts anew
         clock.now += 300.0
@@ -161,7 +161,7 @@ def test_models_before_gpt_4o_do_not_cache(client: OpenAI, model: str) -> None:
     assert [chat_cached(client, message(2000), model=model) for _ in range(2)] == [0, 0]
 
 
-def test_another_cache_key_is_another_machine(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
+def test_a_different_cache_key_is_a_different_machine(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
     def cached(key: str | None) -> int:
         return chat_cached(client, message(2000), extra_body={"prompt_cache_key": key} if key else None)
 
@@ -174,14 +174,14 @@ def test_organizations_share_nothing(client: OpenAI) -> None:
     assert chat_cached(client.with_options(api_key="sk-two"), message(2000)) == 0
 
 
-def test_the_oldest_prefixes_make_room(client: OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_prefixes_are_evicted(client: OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlm_cachetrack.simulator.endpoint._MAX_ENTRIES", 16)  # instead of thousands of prompts
     chat_cached(client, message(2000, fill="a"))  # 8 steps of at least 1,024 tokens
     chat_cached(client, message(3000, fill="b"))  # 16
     assert chat_cached(client, message(2000, fill="a")) == 0
 
 
-def test_the_apis_count_and_cache_alike(client: OpenAI) -> None:
+def test_all_apis_count_and_cache_alike(client: OpenAI) -> None:
     for expected in (0, 1920):
         response = client.responses.create(
             model="gpt-5", instructions="i" * 400, input=[message(100), message(1800, "assistant")]
@@ -190,7 +190,9 @@ def test_the_apis_count_and_cache_alike(client: OpenAI) -> None:
         assert response.usage.model_dump()["input_tokens_details"]["cached_tokens"] == expected
 
 
-def test_what_the_caller_sees_is_what_was_noted(client: OpenAI, endpoint: SimulatedEndpoint, clock: Clock) -> None:
+def test_the_response_agrees_with_the_recorded_request(
+    client: OpenAI, endpoint: SimulatedEndpoint, clock: Clock
+) -> None:
     tokens = 4 + 6 * 1996
     chat_cached(client, message(2000, fill="secret"), model="gpt-5")
     completion = client.chat.completions.create(model="gpt-5", messages=[message(2000, fill="secret")])
@@ -259,7 +261,7 @@ def test_a_breakpoint_below_1024_tokens_is_not_written(client: OpenAI) -> None:
     assert [breakpoint_usage(client, message(1023)) for _ in range(2)] == [(0, 0), (0, 0)]
 
 
-def test_earlier_models_refuse_breakpoints(client: OpenAI) -> None:
+def test_earlier_models_reject_breakpoints(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model="gpt-5", messages=[marked(1500)])
     assert refused.value.param == "prompt_cache_options"
@@ -368,7 +370,7 @@ def test_a_required_tool_is_called_with_arguments_that_fit(client: OpenAI) -> No
     )
 
 
-def test_tools_are_called_at_times_when_a_user_has_spoken_and_never_after_their_result(client: OpenAI) -> None:
+def test_tools_are_called_after_some_user_messages_and_never_after_their_result(client: OpenAI) -> None:
     def calls(*messages: dict[str, Any]) -> set[bool]:
         options: Any = {"model": "gpt-5", "tools": [CHAT_TOOL], "messages": messages}
         return {bool(client.chat.completions.create(**options).choices[0].message.tool_calls) for _ in range(30)}
@@ -379,7 +381,7 @@ def test_tools_are_called_at_times_when_a_user_has_spoken_and_never_after_their_
     assert calls(message(9), {"role": "assistant", "content": None, "tool_calls": [call]}, result) == {False}
 
 
-def test_the_answers_follow_from_the_seed() -> None:
+def test_the_seed_determines_the_outputs() -> None:
     def said(seed: int) -> list[str]:
         with (
             SimulatedEndpoint(seed=seed, latency=False) as endpoint,
@@ -393,7 +395,7 @@ def test_the_answers_follow_from_the_seed() -> None:
     assert said(2) != first
 
 
-def test_an_answer_ends_at_its_limit(client: OpenAI) -> None:
+def test_an_output_ends_at_its_token_limit(client: OpenAI) -> None:
     completion = client.chat.completions.create(model="gpt-5", messages=[message(9)], max_completion_tokens=20)
     assert (completion.choices[0].finish_reason, completion.usage.completion_tokens) == ("length", 20)
     response = client.responses.create(model="gpt-5", input="hello", max_output_tokens=20)
@@ -451,7 +453,7 @@ def test_a_rate_limit_is_retried_when_the_endpoint_says(endpoint: SimulatedEndpo
         (Reply(status=400, param="stream_options"), openai.BadRequestError, "stream_options", "unknown_parameter"),
     ],
 )
-def test_a_scripted_error_is_openais(
+def test_a_scripted_error_has_openais_format(
     client: OpenAI, endpoint: SimulatedEndpoint, reply: Reply, error: type[openai.APIStatusError], param: str, code: str
 ) -> None:
     endpoint.script(reply)
@@ -479,7 +481,7 @@ def test_a_plain_body_may_be_cut(client: OpenAI, endpoint: SimulatedEndpoint) ->
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_an_error_may_come_in_mid_stream(client: OpenAI, endpoint: SimulatedEndpoint, api: str) -> None:
+def test_an_error_may_occur_in_mid_stream(client: OpenAI, endpoint: SimulatedEndpoint, api: str) -> None:
     endpoint.script(Reply(error="it broke", error_after=2))
     ask: Callable[..., Any] = client.chat.completions.create if api == "chat" else client.responses.create
     prompt: Any = {"messages": [message(9)]} if api == "chat" else {"input": "hello"}
@@ -490,7 +492,7 @@ def test_an_error_may_come_in_mid_stream(client: OpenAI, endpoint: SimulatedEndp
     assert endpoint.requests[0].status == 200
 
 
-def test_an_error_body_may_come_with_status_200(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
+def test_an_error_body_may_have_status_200(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
     endpoint.script(Reply(status=200, error="filtered"))
     completion = client.chat.completions.create(model="gpt-5", messages=[message(9)])
     assert completion.choices is None
@@ -505,7 +507,7 @@ def test_usage_may_be_missing(client: OpenAI, endpoint: SimulatedEndpoint) -> No
     assert all(c.usage is None for c in client.chat.completions.create(model="gpt-5", messages=[message(9)], **asked))
 
 
-def test_a_tool_call_a_cold_machine_and_a_delay_may_be_scripted(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
+def test_tool_calls_a_cold_cache_and_a_delay_may_be_scripted(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
     endpoint.script(Reply(), Reply(cold=True), Reply(tool_calls=("one", "two"), delay_s=0.05))
     assert [chat_cached(client, message(2000)) for _ in range(2)] == [0, 0]
     began = time.monotonic()
@@ -564,7 +566,7 @@ def test_latency_grows_with_the_tokens_that_are_not_cached() -> None:
     assert cold[1] >= 0.32
 
 
-async def test_many_async_calls_at_once_are_answered_each(endpoint: SimulatedEndpoint) -> None:
+async def test_concurrent_async_calls_each_get_a_response(endpoint: SimulatedEndpoint) -> None:
     async with AsyncOpenAI(base_url=endpoint.base_url, api_key="k", max_retries=0) as client:
 
         async def ask(number: int) -> tuple[int, int]:
@@ -580,12 +582,12 @@ async def test_many_async_calls_at_once_are_answered_each(endpoint: SimulatedEnd
     assert len({request.request_id for request in endpoint.requests}) == 60
 
 
-def test_a_body_of_a_megabyte_is_taken(client: OpenAI) -> None:
+def test_a_body_of_one_megabyte_is_accepted(client: OpenAI) -> None:
     assert chat_cached(client, {"role": "user", "content": "x" * (1 << 20)}) == 0
     assert chat_cached(client, {"role": "user", "content": "x" * (1 << 20)}) == 262_144  # of 262,148
 
 
-def test_a_client_that_leaves_in_mid_stream_is_no_matter(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_may_disconnect_in_mid_stream(capfd: pytest.CaptureFixture[str]) -> None:
     with SimulatedEndpoint() as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k", max_retries=0) as client:
         with client.chat.completions.create(model="gpt-5", messages=[message(9)], stream=True) as stream:
             next(iter(stream))
@@ -594,7 +596,7 @@ def test_a_client_that_leaves_in_mid_stream_is_no_matter(capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
-def test_closing_breaks_what_is_under_way_and_leaves_no_thread() -> None:
+def test_closing_aborts_open_requests_and_leaves_no_thread() -> None:
     arrived, failure = threading.Event(), []
 
     def clock() -> float:
@@ -624,7 +626,7 @@ def test_closing_breaks_what_is_under_way_and_leaves_no_thread() -> None:
     assert set(threading.enumerate()) <= threads
 
 
-def test_it_starts_again_and_has_no_address_while_closed() -> None:
+def test_the_endpoint_restarts_and_has_no_address_while_closed() -> None:
     endpoint = SimulatedEndpoint()
     with pytest.raises(RuntimeError, match="not started"):
         _ = endpoint.base_url
@@ -633,7 +635,7 @@ def test_it_starts_again_and_has_no_address_while_closed() -> None:
             assert send(endpoint, "GET", "/v1/responses", None)[0] == 404
 
 
-def test_a_taken_port_is_an_error(endpoint: SimulatedEndpoint) -> None:
+def test_a_port_in_use_is_an_error(endpoint: SimulatedEndpoint) -> None:
     port = int(endpoint.base_url.split(":")[2].split("/")[0])
     with pytest.raises(OSError, match="in use"):
         SimulatedEndpoint(port=port).start()
