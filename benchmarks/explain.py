@@ -1,8 +1,8 @@
-"""How long it takes to explain a run. Target: at most 1 s for 1,000 calls.
+"""Measure how long it takes to explain a run. Target: at most 1 s for 1,000 calls.
 
-From a throw-away embedded PostgreSQL, reading included: conversations of up to 50 messages, three at a time, each third
-call with a fault. Once with nothing else in the database, and once while ten other runs of as many calls went on at the
-same time with the same model, of which 5,000 calls are looked at, too. What fingerprints take is in `fingerprints`.
+Reads from a temporary embedded PostgreSQL: three interleaved conversations of up to 50 messages, and a fault in every
+third call. Once with nothing else in the database, and once with ten other runs of as many calls of the same model at
+the same time, of which 5,000 calls are read, too. `fingerprints.py` measures the cost of fingerprints.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TARGET_S = 1.0
 
 def fill(url: str, query_id: str, calls: int, seed: int) -> None:
     """Store a run."""
-    rows: list[dict[str, Any]] = [told.row for told in Script(Shape(), seed, longest=50).run(calls)]
+    rows: list[dict[str, Any]] = [call.row for call in Script(Shape(), seed, longest=50).run(calls)]
     columns = list(rows[0])
     statement = sql.SQL("COPY llm_interactions ({}) FROM STDIN").format(
         sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -42,7 +42,7 @@ def fill(url: str, query_id: str, calls: int, seed: int) -> None:
 
 
 def seconds(client: TimescaleDBClient, query_id: str) -> float:
-    """The least of some times: others are at work on the machine, too."""
+    """Return the shortest of several times, because other processes use the machine, too."""
     taken = []
     for _ in range(TIMES):
         began = time.perf_counter()

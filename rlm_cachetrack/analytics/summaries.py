@@ -1,4 +1,4 @@
-"""Named queries to typed rows: what the cache saved, where. Reads only; every function blocks for one query."""
+"""What is stored over all runs: savings, models, usage over time, and lists of runs and calls. Reads only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _UNITS = ("hour", "day", "week", "month")
 
 
 class ModelEffectiveness(TypedDict):
-    """How well the cache worked for one model; ``avg_cache_hit_rate`` is weighted by tokens."""
+    """How well the cache worked for one model. Costs: USD over the priced calls; ``*_ms``: milliseconds.
+
+    ``avg_cache_hit_rate`` (0-1) is weighted by tokens.
+    """
 
     model: str
     total_interactions: int
@@ -103,20 +106,20 @@ class RunListing(TypedDict):
 
 
 def top_cache_savings(store: PostgresStore, limit: int) -> Table[TokenCacheOptimization]:
-    """The runs in which the cache saved most, by cost."""
+    """Return the finished runs in which the cache saved most USD."""
     return _all([with_evolution(row) for row in store.query("top_cache_savings", limit=limit)], TokenCacheOptimization)
 
 
 def cache_effectiveness_by_model(
     store: PostgresStore, since: datetime | None, until: datetime | None
 ) -> Table[ModelEffectiveness]:
-    """How well the cache worked, by model, for calls with ``since <= time < until``."""
+    """Return how well the cache worked for each model, over calls with ``since <= time < until``."""
     rows = store.query("cache_effectiveness_by_model", **_whole_hours(since, until))
     return _all(rows, ModelEffectiveness)
 
 
 def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table[dict[str, Any]]:
-    """Every call of one run, in order of time, keyed by column."""
+    """Return every call of one run in order of time, keyed by column. Blocks for two queries."""
     rows = store.query("interactions_of_run", **run_bounds(store, query_id, run_id))
     return Table(map(_call, rows))
 
@@ -127,11 +130,11 @@ def interactions_page(
     before: tuple[datetime, str] | None = None,
     model: str | None = None,
 ) -> Table[dict[str, Any]]:
-    """Calls of all runs, newest first, keyed by column.
+    """Return calls of all runs, newest first, keyed by column.
 
     Args:
-        store: Where to look.
-        limit: The most to return.
+        store: The store to read.
+        limit: The most calls to return.
         before: ``time`` and ``interaction_id`` of the last call of the page before; None for the first page.
         model: Only calls of this model.
     """
@@ -147,19 +150,19 @@ def usage_over_time(
     until: datetime | None = None,
     model: str | None = None,
 ) -> Table[UsageBucket]:
-    """Calls, tokens, cost and hit rate by hour, day, week or month of UTC, for calls with ``since <= time < until``."""
+    """Return usage by hour, day, week or month (UTC), over calls with ``since <= time < until``."""
     if unit not in _UNITS:
         raise ConfigError(f"unit={unit!r}: expected one of {', '.join(_UNITS)}")
     return _all(store.query("usage_over_time", unit=unit, model=model, **_whole_hours(since, until)), UsageBucket)
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> Table[RunListing]:
-    """The newest runs, of one query or of all."""
+    """Return the newest runs of one query or of all, newest first."""
     return _all(store.query("runs_list", limit=limit, query_id=query_id), RunListing)
 
 
 def _call(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as people write it: the id as record_llm_interaction returns it, bytes in hexadecimal digits."""
+    """Convert a row to the forms that users write: ids as text, bytes as hexadecimal digits."""
     fingerprint = row.get("fingerprint")
     return {
         **row,
@@ -169,7 +172,7 @@ def _call(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_hours(since: datetime | None, until: datetime | None) -> dict[str, datetime | None]:
-    """The parameters of a query over time: its bounds, and the whole hours between them."""
+    """Return the parameters of a query over time: its bounds, and the whole hours between them."""
     first, last = since, until
     if since is not None:
         first = _hour(since)

@@ -1,4 +1,4 @@
-"""``report``: a run in one file."""
+"""``report``: a run in one file, as a web page or as Markdown."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ __all__ = ["report"]
 def report(
     query_id: QueryId,
     run: Annotated[
-        str, typer.Option("--run", metavar="RUN_ID", help="Which run: latest, or as `runs` lists it.")
+        str,
+        typer.Option(
+            "--run", metavar="RUN_ID", help="Which run: latest, or an id as `runs` lists it, or its beginning."
+        ),
     ] = "latest",
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a web page with charts that needs nothing else."),
+        typer.Option("--html", metavar="FILE", help="Write a web page with charts that works offline."),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--md", help="Print Markdown, for a pull request; the default.", show_default=False)
+        bool, typer.Option("--md", help="Print Markdown for a pull request; the default.", show_default=False)
     ] = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Tell others what the cache did in a run: as one web page, or as Markdown."""
+    """Write what the cache did in a run as one web page, or as Markdown."""
     from rlm_cachetrack.web import report as reports
 
     with open_client(db_url) as client, slow_status("reading the run"):

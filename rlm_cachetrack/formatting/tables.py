@@ -1,6 +1,6 @@
-"""Results that are lists and dicts as ever, and show as tables in a notebook.
+"""Results that are plain lists and dicts, and render as tables in a notebook.
 
-Foreign text in them is escaped. pandas is used where it is installed and :meth:`Table.to_pandas` is called, not before.
+Foreign text is escaped. pandas is imported only by :meth:`Table.to_pandas`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Table(list[RowT], Generic[RowT]):
 
     Args:
         rows: The rows.
-        columns: Their columns, where there may be no row to tell.
+        columns: Their columns, for a table without rows.
     """
 
     def __init__(self, rows: Iterable[RowT] = (), columns: Iterable[str] = ()) -> None:
@@ -41,12 +41,12 @@ class Table(list[RowT], Generic[RowT]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """Return the names of the columns."""
         first: Any = self[0] if self else None
         return tuple(first) if first is not None else self._columns
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a pandas DataFrame.
+        """Return the rows as a pandas DataFrame.
 
         Raises:
             ImportError: pandas is not installed.
@@ -58,19 +58,19 @@ class Table(list[RowT], Generic[RowT]):
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
         body = "".join(f"<tr>{_cells(row)}</tr>" for row in self[:_ROWS])
-        more = f"<p>{number(len(self) - _ROWS)} rows more</p>" if len(self) > _ROWS else ""
+        more = f"<p>{number(len(self) - _ROWS)} more rows</p>" if len(self) > _ROWS else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
 class Facts(dict[str, Any]):
-    """A row on its own."""
+    """A dict that renders as a table of names and values."""
 
     def _repr_html_(self) -> str:
         return facts_as_html(self)
 
 
 class Sheet(dict[str, Any]):
-    """Facts, sentences, and tables one below the other."""
+    """A dict of values, sentences and tables, rendered one below the other."""
 
     def _repr_html_(self) -> str:
         plain = {name: value for name, value in self.items() if not isinstance(value, (list, dict))}
@@ -84,13 +84,13 @@ class Sheet(dict[str, Any]):
 
 
 def facts_as_html(facts: Mapping[str, Any]) -> str:
-    """A table of two columns: names and values."""
+    """Render a dict as an HTML table of two columns: names and values."""
     rows = "".join(f"<tr><th>{html.escape(name)}</th>{_cell(name, value)}</tr>" for name, value in facts.items())
     return f"<table><tbody>{rows}</tbody></table>"
 
 
 def _cells(row: Any) -> str:
-    # A row that names its figure says by that what its numbers are.
+    # A row with a name, such as total_cost, has numbers of that unit.
     figure = row.get("name") if isinstance(row.get("name"), str) else None
     return "".join(_cell(figure if figure and name in _SAME else name, value) for name, value in row.items())
 

@@ -32,21 +32,21 @@ NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
 
 _AMOUNT = re.compile(r"-?\$[\d,]+\.(\d{1,6})")
-_NOTHING_USD = 1e-12  # a thousandth of the cheapest token and less is what is left of subtracting two equal sums
+_NOTHING_USD = 1e-12  # less than a thousandth of the cheapest token is a rounding error
 
 
 def clean(text: object) -> str:
-    r"""``text`` on one line, with everything that is not printable made visible, as ``\x1b``."""
+    r"""Put text on one line and make every unprintable character visible, as ``\x1b``."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
 
 
 def clean_lines(text: str) -> str:
-    """Like :func:`clean`, but the line breaks stay: of messages of ours, in which foreign text is quoted."""
+    """Clean each line of a message that quotes foreign text; the line breaks stay."""
     return "\n".join(map(clean, text.split("\n")))
 
 
 def number(value: float | None) -> str:
-    """A whole number with thousands separators."""
+    """Format a whole number with thousands separators."""
     return NONE if value is None else f"{value:,.0f}"
 
 
@@ -71,12 +71,12 @@ def rate(value: float | None) -> str:
 
 
 def percentage(value: float | None) -> str:
-    """A percentage 0-100, like :func:`rate`."""
+    """Format a percentage 0-100, like :func:`rate`."""
     return rate(None if value is None else value / 100)
 
 
 def usd(value: float | None) -> str:
-    """US dollars: cents from one dollar on, below it at least three digits that mean something."""
+    """Format US dollars: with cents from one dollar on, below with at least three significant digits."""
     if value is None or not math.isfinite(value):
         return NONE
     amount, sign = abs(value), "-" if value < 0 else ""
@@ -88,7 +88,7 @@ def usd(value: float | None) -> str:
     if digits > 10:
         return f"{sign}${amount:.1e}"
     text = f"{amount:.{digits}f}"
-    while len(text) > 6 and text.endswith("0"):  # $0.00000450: the first four decimals stay, for the look of columns
+    while len(text) > 6 and text.endswith("0"):  # $0.00000450; at least four decimals stay, so that columns line up
         text = text[:-1]
     return f"{sign}${text}"
 
@@ -96,7 +96,7 @@ def usd(value: float | None) -> str:
 def same_decimals(amounts: Sequence[str]) -> list[str]:
     """Give the amounts of a column, as formatted by :func:`usd`, the same number of decimals, up to six.
 
-    Texts that are no amounts stay as they are, and so does ``$0``, which is exactly zero.
+    Texts that are not amounts stay as they are, and so does ``$0``, which is exactly zero.
     """
     fractions = [match[1] for text in amounts if (match := _AMOUNT.fullmatch(text))]
     decimals = max(map(len, fractions), default=0)
@@ -104,7 +104,7 @@ def same_decimals(amounts: Sequence[str]) -> list[str]:
 
 
 def duration(milliseconds: float | None) -> str:
-    """A time span, from ``0.4 ms`` to ``3 h 02 min``."""
+    """Format a time span, from ``0.4 ms`` to ``3 h 02 min``."""
     if milliseconds is None or not math.isfinite(milliseconds):
         return NONE
     if milliseconds < 999.5:
@@ -119,7 +119,7 @@ def duration(milliseconds: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes, from ``17 bytes`` to ``1.2 GB``."""
+    """Format a number of bytes, from ``17 bytes`` to ``1.2 GB``."""
     if count < 1000:
         return f"{count:.0f} byte{'' if count == 1 else 's'}"
     for unit in ("kB", "MB"):
@@ -130,7 +130,7 @@ def size(count: float) -> str:
 
 
 def moment(value: datetime | None, *, full: bool = False) -> str:
-    """A moment in UTC, to the second or in full, in one word that ``--run`` takes."""
+    """Format a moment in UTC, to the second or in full, as one word that ``--run`` accepts."""
     if value is None:
         return NONE
     text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds" if full else "seconds")
@@ -138,7 +138,7 @@ def moment(value: datetime | None, *, full: bool = False) -> str:
 
 
 def day(value: datetime) -> str:
-    """The day of a moment in UTC."""
+    """Format the day of a moment in UTC."""
     return value.astimezone(UTC).date().isoformat()
 
 
@@ -158,10 +158,10 @@ _VERDICTS = {
 
 
 def verdict(name: str) -> str:
-    """Why a call read from the cache what it read, in a word or two; see :mod:`.report`."""
+    """Name a verdict in a word or two; see ``CallVerdict``."""
     return _VERDICTS.get(name, name)
 
 
 def clock(value: datetime, *, full: bool = False) -> str:
-    """The time of day of a moment in UTC, to the second or the millisecond."""
+    """Format the time of day of a moment in UTC, to the second or the millisecond."""
     return value.astimezone(UTC).time().isoformat(timespec="milliseconds" if full else "seconds")

@@ -1,7 +1,7 @@
-"""A loopback server that always says the same: the answer follows from the request alone, so two runs can be compared.
+"""A loopback server whose response depends on the request alone, so that two test runs can be compared.
 
-The simulator of the package plays a provider; this one plays a script, and breaks where it is told to. A request names
-its fault in the header ``x-fault``. What it counts is written here by hand, so that a test knows it: :data:`CHAT`,
+The package's simulator imitates a provider; this server follows a script and fails on request: a request names its
+fault in the header ``x-fault``. The usage it reports is fixed, so that tests know it: :data:`CHAT`,
 :data:`RESPONSES`, :data:`LEGACY`, :data:`EMBEDDINGS`.
 """
 
@@ -44,7 +44,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Reply:
-    """What goes over the wire: a body, or the pieces of a stream."""
+    """A response: a body, or the pieces of a stream."""
 
     status: int = 200
     body: bytes = b""
@@ -69,11 +69,11 @@ class ScriptedServer:
 
     Attributes:
         requests: Every request since :meth:`rewind`.
-        usage: Sent in the place of the usual one, in the API that is asked; None: the usual one.
-        usage_at: Where a chat stream has its usage: in a chunk of its own where it was asked for (None), or in the last
-            chunk, asked for or not: as ``x_groq`` (Groq) or in ``choices[0]`` (Moonshot).
+        usage: The usage to report; None: the fixed one of the API that is called.
+        usage_at: Where a chat stream has its usage: in a chunk of its own if it was requested (None), or in the last
+            chunk in any case, as ``x_groq`` (Groq) or in ``choices[0]`` (Moonshot).
         salt: A part of the ids of stored responses, which are otherwise the same in every run.
-        held: Set while a request waits, for a fault that holds it; it goes on when its connection ends.
+        held: Set while a fault holds a request, until its connection ends.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """What a client is given as ``base_url``."""
+        """Return the ``base_url`` for a client."""
         return self.origin + "/v1"
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class ScriptedServer:
         self._http.server_close()
 
     def rewind(self) -> None:
-        """Begin anew: the next run is told the same."""
+        """Forget all requests, so that the next run gets the same responses."""
         self.requests.clear()
         self._looks.clear()
         self._tries.clear()
@@ -116,7 +116,7 @@ class ScriptedServer:
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def answer(self, seen: Seen) -> Reply:
-        """The answer to a request, by its path, body and fault."""
+        """Make the response to a request from its path, body and fault."""
         fault = seen.headers.get("x-fault", "")
         if (broken := self._refusal(fault, seen)) is not None:
             return broken
@@ -150,7 +150,7 @@ class ScriptedServer:
     def _refusal(self, fault: str, seen: Seen) -> Reply | None:
         if fault.isdigit():
             return _error(int(fault))
-        if fault.startswith("retry:"):  # "retry:2": the first two tries are refused
+        if fault.startswith("retry:"):  # "retry:2" fails the first two attempts
             self._tries[fault] += 1
             return _error(429, retry=True) if self._tries[fault] <= int(fault[6:]) else None
         if fault == "stream_options":
@@ -225,7 +225,7 @@ class ScriptedServer:
             "service_tier": "default",
             "system_fingerprint": "fp_1",
         }
-        # Asked for usage, OpenAI sends null with every chunk but the last; not asked, it leaves the key out.
+        # If usage was requested, OpenAI sends null with every chunk but the last; otherwise it omits the key.
         null = {"usage": None} if asked else {}
 
         def chunk(said: Json, reason: str | None = None) -> bytes:
@@ -246,7 +246,7 @@ class ScriptedServer:
             yield _sse({**head, "choices": [], "usage": self.usage or (CHAT if chat else LEGACY)})
 
     def _embeddings(self, body: Json) -> Json:
-        # Not asked for a format, the SDK asks for base64 and decodes it: two little-endian floats, 0.5 and -2.
+        # Without a format the SDK requests base64 and decodes it: two little-endian floats, 0.5 and -2.
         packed = body.get("encoding_format") == "base64"
         item = {"object": "embedding", "index": 0, "embedding": "AAAAPwAAAMA=" if packed else [0.5, -2.0]}
         return {"object": "list", "data": [item], "model": MODEL, "usage": self.usage or EMBEDDINGS}
@@ -283,7 +283,7 @@ class ScriptedServer:
         }
 
     def _stored(self, name: str, *, stream: bool) -> Json:
-        """A background response at a look: the first finds it running, the second done; a stream waits for the end."""
+        """Poll a background response: it is in progress at first and then completed; a stream waits for its end."""
         response_id, _, action = name.partition("/")
         document = {**self._response(background="stored" not in response_id), "id": response_id}
         if action == "cancel":
@@ -341,7 +341,7 @@ class _Http(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is what some tests are about."""
+        """Ignore a client that disconnected, which some tests do on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -389,7 +389,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = _handle  # noqa: N815 - the names that http.server looks for
 
     def _hold(self) -> None:
-        """Wait until the client has gone, as it does by its timeout or a cancelled task."""
+        """Wait until the client disconnects, by its timeout or a cancelled task."""
         script = self.server.script
         script.held.set()
         with suppress(OSError):

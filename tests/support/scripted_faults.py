@@ -1,9 +1,8 @@
-"""A provider of its own and conversations with faults in them, to hold verdicts against what really was the matter.
+"""A provider and conversations with known faults, to compare verdicts with the truth.
 
-It shares nothing with the library's simulator but the published rules: its tokenizer, its overheads for a message and
-for the beginning of an answer, its clock and its cache (a set of whole beginnings, compared token by token) are its
-own, and vary by ``shape``. What a fault cost is measured: the same call is asked once more of a copy of the cache,
-without the fault.
+It shares only the published cache rules with the library's simulator: its tokenizer, its overheads per message and
+response, its clock and its cache (a set of whole beginnings, compared token by token) are separate and vary by
+:class:`Shape`. The cost of a fault is measured by repeating the call without the fault against a copy of the cache.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ WORDS = [f"word{number}" for number in range(2000)]
 
 @dataclass(frozen=True)
 class Shape:
-    """How the provider counts."""
+    """How the provider counts tokens and caches."""
 
     characters_a_token: float = 4.0
     message_overhead: int = 0
@@ -42,7 +41,7 @@ class Shape:
 
 @dataclass
 class Provider:
-    """Counts tokens and caches beginnings."""
+    """Counts tokens and caches beginnings of prompts."""
 
     shape: Shape
     turns: list[int] = field(default_factory=list)
@@ -68,7 +67,7 @@ class Provider:
         return [text[round(i * width) : round((i + 1) * width)] for i in range(count)]
 
     def ask(self, body: dict[str, Any], model: str, now: float) -> tuple[int, int]:
-        """``prompt_tokens`` and ``cached_tokens``; the prompt is in the cache afterwards."""
+        """Return ``prompt_tokens`` and ``cached_tokens``, and write the prompt to the cache."""
         tokens = self.tokens_of(body)
         place = (model, body.get("prompt_cache_key"))
         if self.shape.breakpoints:
@@ -91,7 +90,7 @@ class Provider:
         return len(tokens) + self.shape.answer_overhead, cached
 
     def _by_turns(self, tokens: list[Any], place: tuple[Any, ...], now: float) -> int:
-        """A prompt is written as far as the end of its last turn, and read as far as one of its turns was written."""
+        """Read up to the last turn that was written before, and write up to the end of the last turn."""
         ends = [end for end in self.turns if end >= self.shape.minimum]
         names = {end: (place, end, hash(tuple(tokens[:end]))) for end in ends}
         live = [end for end in ends if self.seen.get(names[end], -math.inf) >= now - self.shape.ttl_s]
@@ -101,8 +100,8 @@ class Provider:
 
 
 @dataclass
-class Told:
-    """A call as the database would have it, and the truth about it."""
+class ScriptedCall:
+    """A call as the database stores it, and its true verdict and loss."""
 
     row: dict[str, Any]
     verdict: str
@@ -110,13 +109,13 @@ class Told:
 
 
 class Script:
-    """Conversations beside each other, at every call perhaps a fault.
+    """Interleaved conversations, each call of which may have a fault.
 
     Args:
         shape: How the provider counts.
-        seed: Everything follows from it.
-        conversations: How many go on beside each other.
-        longest: A conversation with more messages is over.
+        seed: The seed of all random choices.
+        conversations: How many are interleaved.
+        longest: The most messages of a conversation.
     """
 
     FAULTS = ("timestamp", "tools", "dropped", "pause", "model", "key", "short")
@@ -127,7 +126,7 @@ class Script:
         self.digests, self.encoder = Digests(b"k" * 32), Encoder()
         self.now, self.number = 0.0, seed << 24
         self.talks: list[dict[str, Any]] = [self._talk() for _ in range(conversations)]
-        self.told: list[Told] = []
+        self.calls: list[ScriptedCall] = []
 
     def text(self, tokens: int) -> str:
         words, size = [], 0
@@ -148,9 +147,9 @@ class Script:
             "calls": 0,
         }
 
-    def run(self, calls: int, faults: float = 0.35) -> list[Told]:
-        """So many calls, each with its truth."""
-        while len(self.told) < calls:
+    def run(self, calls: int, faults: float = 0.35) -> list[ScriptedCall]:
+        """Make calls until there are so many, each with its true verdict."""
+        while len(self.calls) < calls:
             index = self.chance.randrange(len(self.talks))
             talk = self.talks[index]
             if len(talk["messages"]) > self.longest:
@@ -158,7 +157,7 @@ class Script:
             self.now += self.chance.uniform(1, 8)
             fault = self.chance.choice(self.FAULTS) if talk["calls"] > 2 and self.chance.random() < faults else None
             self._call(talk, fault)
-        return self.told
+        return self.calls
 
     def _call(self, talk: dict[str, Any], fault: str | None) -> None:
         model, body = self.shape.model, self._body(talk["tools"], talk["system"], talk["messages"])
@@ -197,13 +196,13 @@ class Script:
             fault, verdict, sound_now = "pause", "expired", talk["last"]
         if fault not in (None, "short"):
             could = spare.ask(sound[0], sound[1], sound_now)[1]
-            if fault == "dropped":  # what is gone cannot be read: what came after it could
+            if fault == "dropped":  # a dropped message cannot be read, but what follows it could
                 could -= (could - len(spare.tokens_of(body)) > 0) * (could - len(spare.tokens_of(body)))
             lost = max(0, could - cached)
-            if not lost:  # the fault cost nothing: it is none
+            if not lost:  # a fault without a cost is no fault
                 cold = self.now - talk["last"] > self.shape.ttl_s
                 verdict = "hit" if cached else "any" if cold else "first_call"
-        if verdict == "hit" and not cached:  # what an earlier fault left behind
+        if verdict == "hit" and not cached:  # the consequence of an earlier fault
             verdict = "any"
         self._note(body, model, tokens, cached, verdict, lost)
         if fault != "short":
@@ -257,4 +256,4 @@ class Script:
             "total_cost": None,
             "fingerprint": self.encoder.encode("q", self.number, fingerprint),
         }
-        self.told.append(Told(row, verdict, lost))
+        self.calls.append(ScriptedCall(row, verdict, lost))

@@ -75,7 +75,7 @@ def test_a_shared_beginning_without_a_breakpoint_is_advised_to_have_one() -> Non
         question = script._talk()["messages"]
         script._call({"tools": [], "system": system, "messages": question, "calls": 0}, None)
         script.now += 5
-    found = explain_rows("q", T0, [each.row for each in script.told])
+    found = explain_rows("q", T0, [each.row for each in script.calls])
     assert [each["verdict"] for each in found["interactions"]] == ["first_call"] * 5
     advice = found["advice"][0]
     assert (advice["rule"], advice["segment"], advice["calls"]) == ("mark_shared_beginning", "system prompt", 4)
