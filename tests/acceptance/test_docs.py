@@ -33,7 +33,7 @@ def test_the_reference_has_what_the_docstrings_say(site: Path) -> None:
     text = (site / "reference/client/index.html").read_text()
     for name in ("get_token_cache_summary", "forecast_cost", "get_top_cache_savings"):
         assert f'id="rlm_cachetrack.client.facade.TimescaleDBClient.{name}"' in text
-    assert "The runs in which the cache saved most" in text
+    assert "runs in which the cache saved most" in text
 
 
 def test_every_picture_and_page_that_is_named_is_there(site: Path) -> None:
