@@ -76,8 +76,16 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
     shown = pages.Pages(queries, templates, app)
     app.include_router(api.Api(queries).router())
     app.include_router(shown.router())
-    _serve_files(app)
+    _add_static_files(app)
+    _add_event_stream(app, live)
+    _add_error_pages(app, shown)
+    _add_access_control(app, token, hosts, templates)
+    if token is not None:
+        _add_login(app, token, templates)
+    return app
 
+
+def _add_event_stream(app: FastAPI, live: Live) -> None:
     @app.get("/live", include_in_schema=False)
     async def stream() -> StreamingResponse:
         return StreamingResponse(
@@ -86,6 +94,8 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
+
+def _add_error_pages(app: FastAPI, shown: pages.Pages) -> None:
     @app.exception_handler(CacheTrackError)
     async def store_failed(request: Request, exc: Exception) -> Response:
         status = 400 if isinstance(exc, (ConfigError, RecordError)) else 503 if isinstance(exc, StoreError) else 500
@@ -96,18 +106,6 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         return _problem(request, shown, status, str(getattr(exc, "detail", "")))
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: _Next) -> Response:
-        response = _access_refused(request, token, hosts, templates) or await call_next(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    if token is not None:
-        _add_login(app, token, templates)
-    return app
-
 
 def _problem(request: Request, shown: pages.Pages, status: int, reason: str) -> Response:
     if request.url.path.startswith("/api/"):
@@ -115,7 +113,7 @@ def _problem(request: Request, shown: pages.Pages, status: int, reason: str) -> 
     return shown.problem(status, reason)
 
 
-def _serve_files(app: FastAPI) -> None:
+def _add_static_files(app: FastAPI) -> None:
     def add(name: str, media_type: str) -> None:
         path = plotly_script() if name == "plotly.min.js" else HERE / "static" / name
 
@@ -128,6 +126,18 @@ def _serve_files(app: FastAPI) -> None:
 
 
 # -- access ------------------------------------------------------------------------------------------------------------
+
+
+def _add_access_control(
+    app: FastAPI, token: str | None, hosts: frozenset[str] | None, templates: jinja2.Environment
+) -> None:
+    @app.middleware("http")
+    async def guard(request: Request, call_next: _Next) -> Response:
+        response = _access_refused(request, token, hosts, templates) or await call_next(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
 
 def _cookie_value(token: str) -> str:

@@ -24,6 +24,7 @@ _MAX_MODELS = 12
 _MAX_MARKERS = 60
 _MAX_NAMED_CALLS = 40
 _MAX_INDENT = 6
+_MAX_TICKS = 20
 _WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
 """Width of a bucket; months vary."""
 
@@ -49,65 +50,41 @@ def _figure(identity: str, title: str, traces: list[dict[str, Any]], **layout: A
     return {"id": identity, "title": title, "data": traces, "layout": layout}
 
 
+def _line(role: str, x: Sequence[Any], y: Sequence[Any], *, mode: str = "lines+markers", **more: Any) -> dict[str, Any]:
+    return {"type": "scatter", "mode": mode, "name": "hit rate", "meta": role, "x": list(x), "y": list(y), **more}
+
+
+def _token_bars(x: Sequence[Any], parts: Sequence[Mapping[str, int | None]]) -> list[dict[str, Any]]:
+    """Make one bar series per kind of prompt tokens, without those that are zero throughout."""
+    names = {"cached": "cached", "written": "written", "uncached": "not cached", "unknown": "not reported"}
+    return [
+        _bar(name, role, x, [part[role] for part in parts])
+        for role, name in names.items()
+        if any(part[role] for part in parts)
+    ]
+
+
 def of_usage(usage: Usage) -> list[Figure]:
     """Chart cost, hit rate, tokens and calls over time, from the start of the range to its end."""
     rows = usage["buckets"]
     x = [row["bucket"].isoformat() if row["bucket"] else None for row in rows]
-    parts = [_parts(row) for row in rows]
     time = _time_axis(usage)
-    usd = {"yaxis": {"tickprefix": "$", "rangemode": "tozero"}, "barmode": "relative", **time}
+    costs = [
+        _bar("cost", "cost", x, [row["total_cost"] for row in rows]),
+        _bar("saved", "saved", x, [row["cost_savings"] for row in rows]),
+    ]
+    mode = "lines+markers" if len(rows) <= _MAX_MARKERS else "lines"
+    rates = [_line("cached", x, [row["cache_hit_rate"] for row in rows], mode=mode)]
+    calls = [
+        _bar("succeeded", "cost", x, [row["total_interactions"] - row["failed_interactions"] for row in rows]),
+        _bar("failed", "failed", x, [row["failed_interactions"] for row in rows]),
+    ]
+    usd = {"tickprefix": "$", "rangemode": "tozero"}
     return [
-        _figure(
-            "cost",
-            "Cost and savings",
-            [
-                _bar("cost", "cost", x, [row["total_cost"] for row in rows]),
-                _bar("saved", "saved", x, [row["cost_savings"] for row in rows]),
-            ],
-            **usd,
-        ),
-        _figure(
-            "hit-rate",
-            "Hit rate",
-            [
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers" if len(rows) <= _MAX_MARKERS else "lines",
-                    "name": "hit rate",
-                    "meta": "cached",
-                    "x": x,
-                    "y": [row["cache_hit_rate"] for row in rows],
-                }
-            ],
-            yaxis={"tickformat": ".0%", "range": [0, 1.02]},
-            **time,
-        ),
-        _figure(
-            "tokens",
-            "Prompt tokens",
-            [
-                _bar(name, role, x, [part[role] for part in parts])
-                for name, role in (
-                    ("cached", "cached"),
-                    ("written", "written"),
-                    ("not cached", "uncached"),
-                    ("not reported", "unknown"),
-                )
-                if any(part[role] for part in parts)
-            ],
-            barmode="stack",
-            **time,
-        ),
-        _figure(
-            "calls",
-            "Calls",
-            [
-                _bar("succeeded", "cost", x, [row["total_interactions"] - row["failed_interactions"] for row in rows]),
-                _bar("failed", "failed", x, [row["failed_interactions"] for row in rows]),
-            ],
-            barmode="stack",
-            **time,
-        ),
+        _figure("cost", "Cost and savings", costs, yaxis=usd, barmode="relative", **time),
+        _figure("hit-rate", "Hit rate", rates, yaxis={"tickformat": ".0%", "range": [0, 1.02]}, **time),
+        _figure("tokens", "Prompt tokens", _token_bars(x, list(map(_parts, rows))), barmode="stack", **time),
+        _figure("calls", "Calls", calls, barmode="stack", **time),
     ]
 
 
@@ -160,7 +137,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
     return found
 
 
-def _parts(row: UsageRow) -> dict[str, int]:
+def _parts(row: UsageRow) -> dict[str, int | None]:
     written = row["total_cache_write_tokens"]
     return {
         "cached": row["total_cached_tokens"],
@@ -173,61 +150,36 @@ def _parts(row: UsageRow) -> dict[str, int]:
 def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
     """Chart a run by iteration: its prompt tokens, the hit rate, and the cost with and without the cache."""
     x = [step["iteration"] for step in steps]
-    whole: dict[str, Any] = {"title": {"text": "iteration"}, "tickformat": "d"}
-    if len(x) <= 20:
-        whole["dtick"] = 1
-    parts = [
-        _bar(name, role, x, values)
-        for name, role, values in (
-            ("cached", "cached", [step["cached_tokens"] for step in steps]),
-            ("written", "written", [step["cache_write_tokens"] for step in steps]),
-            ("not cached", "uncached", [step["uncached_tokens"] for step in steps]),
-            ("not reported", "unknown", [step["unreported_tokens"] for step in steps]),
-        )
-        if any(values)
-    ]
-    known = any(step["cache_hit_rate"] is not None for step in steps)
-    rates = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": "hit rate",
-        "meta": "line",
-        "yaxis": "y2",
-        "x": x,
-        "y": [step["cache_hit_rate"] for step in steps],
-    }
-    found = [
-        _figure(
-            "evolution",
-            "Prompt tokens and hit rate by iteration",
-            [*parts, *([rates] if known else [])],
-            barmode="stack",
-            xaxis=whole,
-            yaxis2={
-                "overlaying": "y",
-                "side": "right",
-                "tickformat": ".0%",
-                "range": [0, 1.02],
-                "dtick": 0.25,
-                "showgrid": False,
-            },
-        ),
-    ]
+    axis: dict[str, Any] = {"title": {"text": "iteration"}, "tickformat": "d"}
+    if len(x) <= _MAX_TICKS:
+        axis["dtick"] = 1
+    traces = _token_bars(
+        x,
+        [
+            {
+                "cached": step["cached_tokens"],
+                "written": step["cache_write_tokens"],
+                "uncached": step["uncached_tokens"],
+                "unknown": step["unreported_tokens"],
+            }
+            for step in steps
+        ],
+    )
+    if any(step["cache_hit_rate"] is not None for step in steps):
+        traces.append(_line("line", x, [step["cache_hit_rate"] for step in steps], yaxis="y2"))
+    rate_axis = {"overlaying": "y", "side": "right", "tickformat": ".0%", "range": [0, 1.02], "dtick": 0.25}
+    rate_axis["showgrid"] = False
+    title = "Prompt tokens and hit rate by iteration"
+    figures = [_figure("evolution", title, traces, barmode="stack", xaxis=axis, yaxis2=rate_axis)]
     if any(step["total_cost"] is not None for step in steps):
-        found.append(
-            _figure(
-                "cost-by-iteration",
-                "Cost with and without the cache",
-                [
-                    _bar("with cache", "cost", x, [step["total_cost"] for step in steps]),
-                    _bar("without cache", "unknown", x, [step["original_cost"] for step in steps]),
-                ],
-                barmode="group",
-                xaxis=whole,
-                yaxis={"tickprefix": "$", "rangemode": "tozero"},
-            )
-        )
-    return found
+        costs = [
+            _bar("with cache", "cost", x, [step["total_cost"] for step in steps]),
+            _bar("without cache", "unknown", x, [step["original_cost"] for step in steps]),
+        ]
+        usd = {"tickprefix": "$", "rangemode": "tozero"}
+        title = "Cost with and without the cache"
+        figures.append(_figure("cost-by-iteration", title, costs, barmode="group", xaxis=axis, yaxis=usd))
+    return figures
 
 
 def of_calls(calls: Sequence[Call]) -> list[Figure]:

