@@ -1,4 +1,4 @@
-"""``query_run``: the run that calls belong to, its iterations and recursion, and what became of it."""
+"""``query_run``: group calls into runs with iterations and recursion levels, and report on a run."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class _Level:
-    """What a run and a level of recursion share: a frame, an iteration, and the way deeper."""
+    """The common part of a run and a recursion level: a frame, an iteration, and deeper levels."""
 
     def __init__(self) -> None:
         self._frame: context.Frame | None = None
 
     @property
     def iteration(self) -> int | None:
-        """The number of the step that calls belong to, as seen from here (task or thread); None before the first."""
+        """The iteration of calls made in this thread or task; None before the first."""
         return None if self._frame is None else context.get_iteration(self._frame)
 
     @iteration.setter
@@ -46,7 +46,7 @@ class _Level:
         context.set_iteration(self._open(), number)
 
     def iterations(self, items: Iterable[T], start: int = 1) -> Iterator[T]:
-        """Yield ``items``, numbering the iteration of each from ``start``."""
+        """Yield ``items`` and set the iteration for each, counting from ``start``."""
         for number, item in enumerate(items, start):
             self.iteration = number
             yield item
@@ -58,17 +58,18 @@ class _Level:
         model_index: int | None = None,
         max_depth: int | None = None,
     ) -> Recursion:
-        """Go one level deeper: calls inside have ``current_depth`` + 1, a ``recursion_id`` of their own and the
-        present one as their parent.
+        """Open a recursion level.
+
+        Calls inside have ``current_depth`` + 1, a new ``recursion_id``, and the present one as their parent.
 
         Args:
-            model_type: The caller's own word for who is called there, such as ``sub``; None: as outside.
-            model_index: Which of several models; None: as outside.
-            max_depth: How deep the caller lets it go; None: as outside.
+            model_type: The caller's name for the role of the model at this level, such as ``sub``. None: as outside.
+            model_index: The number of the model, if there are several. None: as outside.
+            max_depth: The caller's limit on the depth. None: as outside.
 
         Returns:
-            A context manager, also an async one.
-        """  # noqa: D205
+            A context manager for ``with`` and ``async with``.
+        """
         return Recursion(self, model_type, model_index, max_depth)
 
     def _open(self) -> context.Frame:
@@ -77,7 +78,7 @@ class _Level:
         return self._frame
 
     def _check_closed(self) -> None:
-        if self._frame is not None and not self._frame.over:
+        if self._frame is not None and not self._frame.is_closed:
             raise CacheTrackError("already open: make another query_run(...) for another run")
 
     def _enter(self, frame: context.Frame) -> None:
@@ -91,7 +92,7 @@ class _Level:
 
 
 class Recursion(_Level):
-    """One level deeper in a run; made by ``run.recursion(...)``."""
+    """A recursion level of a run, made by ``run.recursion(...)``."""
 
     def __init__(self, outer: _Level, model_type: str | None, model_index: int | None, max_depth: int | None) -> None:
         super().__init__()
@@ -102,27 +103,27 @@ class Recursion(_Level):
 
     @property
     def depth(self) -> int:
-        """1 for the first level below the run."""
-        return int(self._open().fixed["current_depth"])
+        """The depth: 1 for the first level below the run."""
+        return int(self._open().fields["current_depth"])
 
     @property
     def recursion_id(self) -> str:
-        """Names this level."""
-        return str(self._open().fixed["recursion_id"])
+        """The id of this level."""
+        return str(self._open().fields["recursion_id"])
 
     @property
     def parent_recursion_id(self) -> str | None:
-        """Names the level above."""
-        return cast("str | None", self._open().fixed["parent_recursion_id"])
+        """The id of the level above."""
+        return cast("str | None", self._open().fields["parent_recursion_id"])
 
     def __enter__(self) -> Self:
         self._check_closed()
         top = self._outer._open()
-        # Recursing from within an inner level through the run's own handle still goes one deeper than where we are.
+        # Inside a level, `run.recursion()` of the run itself opens a level below that one, too.
         here = context.active()
-        outer = here if here is not None and here.shared is top.shared else top
+        outer = here if here is not None and here.run_frame is top.run_frame else top
         frame = context.Frame(
-            outer.fixed["query_id"],
+            outer.fields["query_id"],
             outer.run_id,
             outer=outer,
             recursive=True,
@@ -148,11 +149,11 @@ class Recursion(_Level):
 
 
 class QueryRun(_Level):
-    """A run: everything between entering and leaving it. Made by :func:`query_run`.
+    """A run: the calls between entering and leaving it. Made by :func:`query_run`.
 
     Attributes:
-        query_id: What is asked or benchmarked.
-        run_id: When it began (UTC); set on entering where it was not given.
+        query_id: The query or benchmark that the run belongs to.
+        run_id: The start of the run in UTC. Set on entering, unless it was given.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class QueryRun(_Level):
 
     @property
     def run_id(self) -> datetime:
-        """When the run began, in UTC; with ``query_id`` it names the run."""
+        """The start of the run in UTC; with ``query_id`` it identifies the run."""
         if self._run_id is None:
             raise CacheTrackError("the run has not begun: run_id is set on entering `with query_run(...) as run:`")
         return self._run_id
@@ -178,11 +179,11 @@ class QueryRun(_Level):
             return f"<QueryRun {self.query_id!r}, not begun>"
         if self._frame is None:
             return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, not begun>"
-        over = "over" if self._frame.over else "open"
-        return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, {over}>"
+        state = "over" if self._frame.is_closed else "open"
+        return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, {state}>"
 
     def _repr_html_(self) -> str | None:
-        """The totals, for a notebook; blocks like :meth:`summary`. None where there are none: the plain repr then."""
+        """Return the totals as HTML for a notebook; None if there are none. Blocks like :meth:`summary`."""
         if self._frame is None:
             return None
         try:
@@ -193,9 +194,9 @@ class QueryRun(_Level):
     def __enter__(self) -> Self:
         self._check_closed()
         self._disabled = disabled()
-        self._runtime = None if self._disabled else self._find_runtime()  # first, because it may raise
+        self._runtime = None if self._disabled else self._find_runtime()  # may raise, so before entering
         self._run_id = self._given_run_id or context.new_run_id()
-        # Not what other threads have open: a run begun beside theirs is not nested in it.
+        # The inherited frame only: a run is not nested in the runs of other threads.
         self._enter(context.Frame(self.query_id, self._run_id, outer=context.inherited()))
         self._append("run_start", metadata=self._metadata)
         return self
@@ -204,12 +205,12 @@ class QueryRun(_Level):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._leave()
-        # A generator that nobody reads to its end is closed, which is no failure of its.
-        fine = kind is None or issubclass(kind, GeneratorExit)
-        self._append("run_end", status="completed" if fine else "error")
+        # A generator that is not read to its end is closed with GeneratorExit, which is not an error.
+        is_completed = kind is None or issubclass(kind, GeneratorExit)
+        self._append("run_end", status="completed" if is_completed else "error")
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()  # a write to the journal: nothing here waits
+        return self.__enter__()  # a write to the journal does not block
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -217,9 +218,9 @@ class QueryRun(_Level):
         self.__exit__(kind, exc, traceback)
 
     def __call__(self, function: FunctionT) -> FunctionT:
-        """Use it as a decorator: each call of ``function`` is a run of its own.
+        """Decorate ``function`` so that each call of it is a run.
 
-        A generator stays in its run whichever thread asks for the next item, as a web server does that streams it.
+        A generator stays in its run even if different threads ask for its items, as a web server that streams it does.
         """
 
         def fresh() -> QueryRun:
@@ -251,7 +252,7 @@ class QueryRun(_Level):
 
             @functools.wraps(function)
             def generator(*args: Any, **kwargs: Any) -> Any:
-                return (yield from context.carried(items(*args, **kwargs)))
+                return (yield from context.in_own_context(items(*args, **kwargs)))
 
             return cast("FunctionT", generator)
 
@@ -263,7 +264,7 @@ class QueryRun(_Level):
         return cast("FunctionT", plain)
 
     def summary(self) -> TokenCacheSummary:
-        """The totals of this run so far: the dict of ``get_token_cache_summary``. Flushes first; blocks.
+        """Return the totals of this run so far, as ``get_token_cache_summary`` does. Flushes first; blocks.
 
         With ``RLM_CACHETRACK_DISABLED=1`` it is the summary of a run without calls.
 
@@ -276,13 +277,13 @@ class QueryRun(_Level):
             return analytics.empty_summary(self.query_id, self.run_id)
         found = analytics.token_cache_summary(self._reader(), self.query_id, self.run_id)
         if found is None:
-            raise StoreError(f"the run {self.query_id!r} of {self.run_id.isoformat()} is not in the store any more")
+            raise StoreError(f"the run {self.query_id!r} of {self.run_id.isoformat()} was deleted from the store")
         return found
 
     def optimization(self) -> TokenCacheOptimization | None:
-        """What the cache saved: the dict of ``get_token_cache_optimization``; None before the run has ended.
+        """Return the cache savings of this run, as ``get_token_cache_optimization`` does; None before the run ended.
 
-        Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` it is that of a run without calls.
+        Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` it is the result of a run without calls.
 
         Raises:
             StoreError: The store cannot be read.
@@ -294,7 +295,7 @@ class QueryRun(_Level):
         return analytics.stored_optimization(self._reader(), self.query_id, self.run_id)
 
     def explain(self) -> CacheExplanation | None:
-        """Why the calls so far read from the cache what they read: the dict of ``explain_cache``; None without calls.
+        """Return the cache miss reasons of the calls so far, as ``explain_cache`` does; None without calls.
 
         Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` there are no calls.
 
@@ -318,7 +319,7 @@ class QueryRun(_Level):
             runtime.check_pricing()
             return runtime
         except CacheTrackError:
-            raise  # a wrong setting: the user can act here
+            raise  # a wrong setting, which the user can correct
         except Exception as exc:
             _guard.report("opening the store of a run", exc)
             return None
@@ -338,29 +339,29 @@ class QueryRun(_Level):
 def query_run(
     query_id: str, run_id: datetime | str | None = None, metadata: Mapping[str, Any] | None = None
 ) -> QueryRun:
-    """Group the calls made inside: a context manager (``with`` or ``async with``) and a decorator.
+    """Group calls into a run. Use it as a context manager (``with`` or ``async with``) or as a decorator.
 
-    Entering and leaving never wait for the database. On a clean exit the run is ``completed``, on an exception its
-    status is ``error`` and the exception goes on; what the cache saved is computed and stored after its last record.
-    Runs may nest; calls belong to the innermost.
+    Entering and leaving do not wait for the database. After a clean exit the status of the run is ``completed``; after
+    an exception, which propagates, it is ``error``. The cache savings are computed and stored after the last record of
+    the run. Runs may be nested; calls belong to the innermost.
 
     Args:
-        query_id: What is asked or benchmarked; groups runs.
-        run_id: When the run began: an aware datetime, or ISO 8601 text with an offset. None: now, in UTC.
-        metadata: Anything JSON can hold, stored with the run.
+        query_id: The name of the query or benchmark; it groups runs.
+        run_id: The start of the run: an aware datetime, or ISO 8601 text with an offset. None: now, in UTC.
+        metadata: Any mapping that JSON can hold, stored with the run.
 
     Raises:
-        RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` is no mapping.
+        RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` is not a mapping.
     """
     return QueryRun(query_id, run_id, metadata)
 
 
 def active_run() -> QueryRun | None:
-    """The run that a call made here and now would belong to, for code that was not handed it.
+    """Return the run that a call made now belongs to, for code that has no reference to it.
 
     Returns:
-        What ``with query_run(...) as run:`` gave, also from within ``run.recursion(...)``, and in a thread that falls
-        back to the process's one active run. None outside any run.
+        The object of ``with query_run(...) as run:``, also inside ``run.recursion(...)``, and in a thread that falls
+        back to the only active run of the process. None outside any run.
     """
     frame = context.active()
-    return None if frame is None else cast("QueryRun", frame.shared.handle)
+    return None if frame is None else cast("QueryRun", frame.run_frame.handle)

@@ -1,9 +1,10 @@
-"""Which query, run, iteration and recursion a call belongs to.
+"""The run context of a call: its query, run, iteration and recursion level.
 
-A frame is what ``query_run`` or ``run.recursion`` opens. It follows the code that opened it through a context variable,
-so asyncio tasks and ``asyncio.to_thread`` inherit it. A thread that did not inherit one falls back to the process's one
-active run; where there is none, or more than one, to what ``TimescaleDBClient.set_context`` said, and last to the
-query ``adhoc`` and one run a process. A :class:`ContextThreadPoolExecutor` carries the context to its threads.
+``query_run`` and ``run.recursion`` open a frame. A frame follows the code that opened it through a context variable, so
+asyncio tasks and ``asyncio.to_thread`` inherit it. A thread that did not inherit one falls back to the only active run
+of the process. If there is none, or more than one, the values of ``TimescaleDBClient.set_context`` are used, and last
+the query ``adhoc`` with one run for each process. A :class:`ContextThreadPoolExecutor` passes the run context on to its
+threads.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ __all__ = [
     "ADHOC",
     "ContextThreadPoolExecutor",
     "Frame",
-    "carried",
     "current",
     "current_json",
     "enter",
+    "in_own_context",
     "leave",
     "new_run_id",
     "set_manual",
@@ -54,21 +55,36 @@ FIELDS = (
 
 
 class Frame:
-    """One open run, or one level of recursion in it. ``run_id`` is kept as text, ready for the journal."""
+    """One open run, or one recursion level in it.
+
+    Attributes:
+        run_id: The start of the run.
+        outer: The frame that this one was opened in.
+        fields: The values of :data:`FIELDS` but the iteration, with ``run_id`` as text.
+        iteration: The iteration that was set last, in any thread; see :func:`get_iteration`.
+        previous: The innermost frame of the context before this one was entered.
+        handle: The object that the user holds: a QueryRun or a Recursion.
+        is_closed: Whether the frame was left.
+        encoded: An iteration, and the run context with it as JSON.
+        entered_in: The thread and task that opened the frame.
+        is_private: Whether only the thread that opened the frame uses it. That is so for a recursion level that was
+            opened in a thread that did not inherit its run.
+        run_frame: The outermost frame of the same run: a recursion level shares its run, a nested run does not.
+    """
 
     __slots__ = (
         "__weakref__",
-        "before",
-        "fixed",
+        "encoded",
+        "entered_in",
+        "fields",
         "handle",
-        "home",
+        "is_closed",
+        "is_private",
         "iteration",
-        "line",
         "outer",
-        "over",
-        "private",
+        "previous",
+        "run_frame",
         "run_id",
-        "shared",
     )
 
     def __init__(
@@ -84,43 +100,41 @@ class Frame:
     ) -> None:
         self.run_id = run_id
         self.outer = outer
-        self.fixed: dict[str, Any]
         self.iteration: int | None = None
-        fixed: dict[str, Any] = {"query_id": query_id, "run_id": run_id.isoformat()}
+        self.fields: dict[str, Any] = {
+            "query_id": query_id,
+            "run_id": run_id.isoformat(),
+            "current_depth": 0,
+            "recursion_id": new_id(),
+            "parent_recursion_id": None,
+            "max_depth": max_depth,
+            "model_type": model_type,
+            "model_index": model_index,
+        }
+        self.previous: Frame | None = None
+        self.handle: Any = None
+        self.is_closed = False
+        self.encoded: tuple[int | None, str] | None = None
+        self.entered_in = _thread_and_task()
+        self.is_private = False
+        self.run_frame: Frame = self
         if recursive and outer is not None:
-            fixed["current_depth"] = outer.fixed.get("current_depth", 0) + 1
-            fixed["recursion_id"] = new_id()
-            fixed["parent_recursion_id"] = outer.fixed.get("recursion_id")
-            fixed["max_depth"] = outer.fixed.get("max_depth") if max_depth is None else max_depth
-            fixed["model_type"] = outer.fixed.get("model_type") if model_type is None else model_type
-            fixed["model_index"] = outer.fixed.get("model_index") if model_index is None else model_index
-        else:
-            fixed.update(
-                current_depth=0,
-                recursion_id=new_id(),
-                parent_recursion_id=None,
-                max_depth=max_depth,
-                model_type=model_type,
-                model_index=model_index,
-            )
-        self.fixed = fixed
-        self.before: Frame | None = None
-        self.handle: Any = None  # what the user holds: a QueryRun or a Recursion
-        self.over = False
-        self.line: tuple[int | None, str] | None = None  # for an iteration, what `line()` gives
-        self.private: bool
-        self.home = _place()
-        # A level that was opened in a thread that did not inherit its run is that thread's own business.
+            self._go_deeper(outer)
+
+    def _go_deeper(self, outer: Frame) -> None:
+        """Make this frame a recursion level inside ``outer``."""
+        self.fields["current_depth"] = outer.fields.get("current_depth", 0) + 1
+        self.fields["parent_recursion_id"] = outer.fields.get("recursion_id")
+        for name in ("max_depth", "model_type", "model_index"):
+            if self.fields[name] is None:
+                self.fields[name] = outer.fields.get(name)
+        self.run_frame = outer.run_frame
         here = inherited()
-        self.private = (
-            recursive and outer is not None and (outer.private or here is None or here.shared is not outer.shared)
-        )
-        # The outermost frame of the same run: recursion shares its run, a nested run does not.
-        self.shared: Frame = outer.shared if recursive and outer is not None else self
+        self.is_private = outer.is_private or here is None or here.run_frame is not outer.run_frame
 
 
 _frame: ContextVar[Frame | None] = ContextVar("rlm_cachetrack_frame", default=None)
-# The iteration is kept twice: in the context, so that concurrent tasks of one run can each be in their own, and on the
+# The iteration is kept twice: in the context, so that each of several concurrent tasks of a run has its own, and on the
 # frame, for threads that did not inherit the context.
 _iterations: ContextVar[tuple[tuple[Frame, int | None], ...]] = ContextVar("rlm_cachetrack_iterations", default=())
 
@@ -129,12 +143,12 @@ _open: list[Frame] = []
 _fallback: Frame | None = None
 _manual: Mapping[str, Any] | None = None
 _adhoc_run_id: str | None = None
-_adhoc_line: str | None = None
+_adhoc_json: str | None = None
 _last_run_id = datetime.min.replace(tzinfo=UTC)
 
 
 def new_run_id() -> datetime:
-    """The present moment in UTC, a microsecond later than any given before in this process: run ids never collide."""
+    """Return the present time in UTC, at least a microsecond after any returned before, so that run ids are unique."""
     global _last_run_id
     with _lock:
         moment = datetime.now(UTC)
@@ -144,31 +158,31 @@ def new_run_id() -> datetime:
         return moment
 
 
-def _place() -> tuple[int, weakref.ref[Any] | None]:
-    """The thread, and the task where there is one, that runs this."""
-    asyncio = sys.modules.get("asyncio")  # not imported: no task
+def _thread_and_task() -> tuple[int, weakref.ref[Any] | None]:
+    """Return the id of the current thread, and the current asyncio task if there is one."""
+    asyncio = sys.modules.get("asyncio")  # without it there is no task
     task = asyncio.current_task() if asyncio is not None and asyncio._get_running_loop() is not None else None
     return threading.get_ident(), None if task is None else weakref.ref(task)
 
 
 def inherited() -> Frame | None:
-    """The frame that this context is in, not counting what other threads have open."""
+    """Return the innermost open frame of this context, ignoring those of other threads."""
     frame = _frame.get()
-    # A task that outlives its run still belongs to it. But where a run was entered it is over once it was left, also if
-    # that happened out of order (generators side by side) or in another context (a generator closed by the event loop).
-    while frame is not None and frame.over and frame.home == _place():
-        frame = frame.before
+    # A task that outlives its run still belongs to it. In the thread and task that entered a run, however, the run ends
+    # when it is left, even out of order (two generators) or in another context (a generator closed by the event loop).
+    while frame is not None and frame.is_closed and frame.entered_in == _thread_and_task():
+        frame = frame.previous
     return frame
 
 
 def active() -> Frame | None:
-    """The frame that a call made here and now belongs to, or None."""
+    """Return the frame that a call made now belongs to, or None."""
     return inherited() or _fallback
 
 
 def enter(frame: Frame) -> None:
     """Make ``frame`` the innermost one of this context."""
-    frame.before = inherited()
+    frame.previous = inherited()
     _frame.set(frame)
     with _lock:
         _open.append(frame)
@@ -176,60 +190,60 @@ def enter(frame: Frame) -> None:
 
 
 def leave(frame: Frame) -> None:
-    """Close ``frame``; what was innermost before is so again."""
-    frame.over = True
+    """Close ``frame`` and make the previous one the innermost again."""
+    frame.is_closed = True
     with _lock:
         if frame in _open:
             _open.remove(frame)
         _choose_fallback()
     if _frame.get() is frame:
-        _frame.set(frame.before)
+        _frame.set(frame.previous)
         _frame.set(inherited())
 
 
-def carried(generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Drive ``generator`` so that what it enters, leaves and numbers is its own, whoever steps it and in what thread.
+def in_own_context(generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run ``generator`` with runs and iterations of its own, whichever thread asks for its next item.
 
-    A generator runs in the context of whoever asks for its next item: a web server that streams one steps it from
-    thread to thread, and two side by side would see each other's runs.
+    A generator runs in the context of the code that asks for the next item. A web server that streams one does so from
+    several threads, and two generators in one thread would see each other's runs.
     """
-    kept: tuple[Any, Any] | None = None
+    own: tuple[Any, Any] | None = None
     step: Callable[[Any], Any] = generator.send
     given: Any = None
     while True:
         outside = _frame.get(), _iterations.get()
-        if kept is not None:
-            _frame.set(kept[0])
-            _iterations.set(kept[1])
+        if own is not None:
+            _frame.set(own[0])
+            _iterations.set(own[1])
         try:
             item = step(given)
         except StopIteration as stop:
             return cast("T", stop.value)
         finally:
-            kept = _frame.get(), _iterations.get()
+            own = _frame.get(), _iterations.get()
             _frame.set(outside[0])
             _iterations.set(outside[1])
         try:
             step, given = generator.send, (yield item)
-        except BaseException as exc:  # also GeneratorExit: it is for the generator to see
+        except BaseException as exc:  # including GeneratorExit, which the generator may handle
             step, given = generator.throw, exc
 
 
 def _choose_fallback() -> None:
     global _fallback
-    shown = [f for f in _open if not f.private]
+    shown = [f for f in _open if not f.is_private]
     inner = {id(f.outer) for f in shown if f.outer is not None}
     leaves = [f for f in shown if id(f) not in inner]
     if len(leaves) == 1:
         _fallback = leaves[0]
-    elif leaves and all(f.shared is leaves[0].shared for f in leaves):
-        _fallback = leaves[0].shared  # recursion side by side is still one run
+    elif leaves and all(f.run_frame is leaves[0].run_frame for f in leaves):
+        _fallback = leaves[0].run_frame  # concurrent recursion levels of one run
     else:
         _fallback = None
 
 
 def set_iteration(frame: Frame, number: int | None) -> None:
-    """Say which iteration calls of this frame belong to from now on, in this context."""
+    """Set the iteration for the next calls of this frame in this context."""
     frame.iteration = number
     outer: set[int] = set()
     level = frame.outer
@@ -241,7 +255,7 @@ def set_iteration(frame: Frame, number: int | None) -> None:
 
 
 def get_iteration(frame: Frame) -> int | None:
-    """The iteration of ``frame`` as this context sees it; an inner level without one takes the outer's."""
+    """Return the iteration of ``frame`` in this context; a recursion level without one has that of its outer level."""
     local = _iterations.get()
     level: Frame | None = frame
     while level is not None:
@@ -250,33 +264,33 @@ def get_iteration(frame: Frame) -> int | None:
                 return number
         if level.iteration is not None:
             return level.iteration
-        if level.shared is level:
+        if level.run_frame is level:
             return None
         level = level.outer
     return None
 
 
 def set_manual(values: Mapping[str, Any] | None) -> None:
-    """Use ``values`` for what no open run says. The mapping is read anew at each call."""
+    """Use ``values`` for the fields that no open run sets. The mapping is read at each call."""
     global _manual
     _manual = values
 
 
 def manual() -> Mapping[str, Any] | None:
-    """What was last given to :func:`set_manual`."""
+    """Return the mapping of the last :func:`set_manual`."""
     return _manual
 
 
-def of_same_run(said: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether ``said`` can be true of the run that ``values`` name: it names the same one, or none."""
-    return all(said.get(name) is None or values.get(name) in (None, said[name]) for name in ("query_id", "run_id"))
+def of_same_run(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Return True unless ``given`` names another query or run than ``values``."""
+    return all(given.get(name) is None or values.get(name) in (None, given[name]) for name in ("query_id", "run_id"))
 
 
 def current() -> dict[str, Any]:
-    """The fields of :data:`FIELDS` for a call made here and now, as a new dict with ``run_id`` in ISO 8601."""
+    """Return the run context of a call made now: a new dict of :data:`FIELDS`, with ``run_id`` in ISO 8601."""
     frame = active()
     if frame is not None:
-        values = frame.fixed.copy()
+        values = frame.fields.copy()
         values["iteration"] = get_iteration(frame)
         if _manual and of_same_run(_manual, values):
             for name, value in _manual.items():
@@ -292,24 +306,24 @@ def current() -> dict[str, Any]:
 
 
 def current_json() -> str:
-    """What :func:`current` gives, as JSON for the journal; encoded once a run and iteration."""
+    """Return :func:`current` as JSON for the journal; encoded once for each run and iteration."""
     if _manual:
         return _encoded(current())
     frame = _frame.get()
     if frame is None:
         frame = _fallback
-    elif frame.over:
+    elif frame.is_closed:
         frame = active()
     if frame is None:
-        global _adhoc_line
-        if _adhoc_line is None:
-            _adhoc_line = _encoded(current())
-        return _adhoc_line
+        global _adhoc_json
+        if _adhoc_json is None:
+            _adhoc_json = _encoded(current())
+        return _adhoc_json
     iteration = get_iteration(frame)
-    known = frame.line
-    if known is None or known[0] != iteration:
-        frame.line = known = (iteration, _encoded({**frame.fixed, "iteration": iteration}))
-    return known[1]
+    encoded = frame.encoded
+    if encoded is None or encoded[0] != iteration:
+        frame.encoded = encoded = (iteration, _encoded({**frame.fields, "iteration": iteration}))
+    return encoded[1]
 
 
 def _encoded(values: Mapping[str, Any]) -> str:
@@ -317,7 +331,7 @@ def _encoded(values: Mapping[str, Any]) -> str:
 
 
 def adhoc_run_id() -> str:
-    """The run of this process's calls outside any run, as ISO 8601 text."""
+    """Return the run id for the calls of this process outside any run, as ISO 8601 text."""
     global _adhoc_run_id
     if _adhoc_run_id is None:
         moment = new_run_id().isoformat()
@@ -327,18 +341,18 @@ def adhoc_run_id() -> str:
 
 
 class ContextThreadPoolExecutor(ThreadPoolExecutor):
-    """A ``ThreadPoolExecutor`` whose work belongs to the run, iteration and recursion it was submitted in.
+    """A ``ThreadPoolExecutor`` whose calls have the run context of the code that submitted them.
 
-    It runs each piece of work (``submit``, ``map``, ``loop.run_in_executor``) in a copy of the context of the code that
-    submitted it, as ``asyncio.to_thread`` does; so other context variables are carried too. Everything else is as in
-    the standard library's: ``with ContextThreadPoolExecutor(max_workers=4) as pool: pool.map(ask, questions)``.
+    Each function (``submit``, ``map``, ``loop.run_in_executor``) runs in a copy of the context of the submitting code,
+    as with ``asyncio.to_thread``, so other context variables are passed on, too. Otherwise it is the standard executor:
+    ``with ContextThreadPoolExecutor(max_workers=4) as pool: pool.map(ask, questions)``.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have ``fn(*args, **kwargs)`` run by a thread of the pool, in a copy of the present context.
+        """Run ``fn(*args, **kwargs)`` in a thread of the pool, in a copy of the present context. Does not block.
 
         Returns:
-            Its future. Does not block.
+            Its future.
 
         Raises:
             RuntimeError: The pool is shut down.
@@ -348,15 +362,15 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
 
 def _after_fork_in_child() -> None:
     """Give a forked process its own lock and ad-hoc run, and keep only the runs that it was forked in."""
-    global _lock, _adhoc_run_id, _adhoc_line
+    global _lock, _adhoc_run_id, _adhoc_json
     _lock = threading.Lock()
-    _adhoc_run_id = _adhoc_line = None
-    mine: list[Frame] = []
+    _adhoc_run_id = _adhoc_json = None
+    own: list[Frame] = []
     frame = inherited()
     while frame is not None:
-        mine.append(frame)
+        own.append(frame)
         frame = frame.outer
-    _open[:] = [frame for frame in _open if frame in mine]  # the threads that opened the others are not here
+    _open[:] = [frame for frame in _open if frame in own]  # the threads that opened the others do not exist here
     _choose_fallback()
 
 

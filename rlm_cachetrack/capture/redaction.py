@@ -1,4 +1,4 @@
-"""What an error says: its text trimmed, without keys, and without what it quotes of the request; what it came of."""
+"""Read error messages so that they can be stored: trimmed, without keys, and without quotes of the request."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _WINDOW, _STRIDE = 8, 4
 
 
 def safe_message(message: str, body: Mapping[str, Any]) -> str:
-    """The message as it may be stored.
+    """Return the message as it may be stored.
 
     Args:
-        message: What the server or the SDK said.
-        body: The request. Time grows with its length; only failed calls come here.
+        message: The message of the server or the SDK.
+        body: The request body. The time grows with its length; only failed calls are read here.
     """
     return _without_prompt(_without_keys(message), body)
 
 
 def message_of(exc: BaseException) -> str:
-    """What the server said, rather than the SDK's rendering of the whole body."""
+    """Return the message of the server, rather than the SDK's text with the whole body."""
     body = getattr(exc, "body", None)
     if isinstance(body, Mapping):
         error = body.get("error")
@@ -44,10 +44,10 @@ def message_of(exc: BaseException) -> str:
 
 
 def event_of(exc: BaseException) -> Any:
-    """The event of a stream for which the SDK raised ``exc``; None where it was raised for something else.
+    """Return the event of a stream for which the SDK raised ``exc``; None if it was raised for another reason.
 
-    The SDK raises ``APIError`` at an event that holds an ``error`` and keeps only that, not what stands beside it. The
-    event is still to be had of its generator's frame, where it is called ``data`` (openai 1.66 to 3.57).
+    The SDK raises ``APIError`` for an event with an ``error`` and keeps only that field, not the usage beside it. The
+    event is still in the frame of the SDK's generator, as its variable ``data`` (openai 1.66 to 3.57).
     """
     trace = exc.__traceback__
     while trace is not None:
@@ -59,29 +59,29 @@ def event_of(exc: BaseException) -> Any:
 
 
 def _without_keys(text: str) -> str:
-    """Trimmed, without anything that looks like a key."""
+    """Return the text trimmed, without anything that looks like a key."""
     return _SECRETS.sub("***", text[: _MESSAGE_CHARACTERS * 4])[:_MESSAGE_CHARACTERS]
 
 
 def _without_prompt(message: str, body: Mapping[str, Any]) -> str:
-    """What is quoted of the request is cut out: runs of 12 characters or more, and some shorter ones."""
+    """Cut out quotes of the request: all of 12 characters or more, and some shorter ones."""
     texts: list[str] = []
     for name in ("messages", "input", "instructions", "prompt", "user", "metadata", "tools", "text", "response_format"):
         _collect_texts(body.get(name), texts, 0)
-    place = 0
-    while place + _WINDOW <= len(message):
-        window = message[place : place + _WINDOW]
+    position = 0
+    while position + _WINDOW <= len(message):
+        window = message[position : position + _WINDOW]
         text = next((text for text in texts if window in text), None)
         if text is None:
-            place += _STRIDE
+            position += _STRIDE
             continue
-        start, end = place, place + _WINDOW
+        start, end = position, position + _WINDOW
         while start > 0 and message[start - 1 : end] in text:
             start -= 1
         while end < len(message) and message[start : end + 1] in text:
             end += 1
         message = f"{message[:start]}[…]{message[end:]}"
-        place = start + 3
+        position = start + 3
     return message
 
 

@@ -1,5 +1,5 @@
-"""Frameworks whose own notion of runs and depth is worth recording, one module each; imported only by name.
+"""Frameworks whose own runs and depth can be recorded, one module each. Import a module by its name.
 
-A program needs none of them to have its calls recorded: :func:`.instrument` does that, whatever framework
-makes the calls. A module here tells what the calls alone do not say.
+No module is needed to record calls: :func:`.instrument` does that for every framework. A module here adds the run
+context that the calls alone do not show.
 """

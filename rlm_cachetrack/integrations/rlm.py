@@ -10,11 +10,11 @@
     rlm = track(RLM(backend="openai", backend_kwargs={"model_name": "gpt-5"}, max_depth=2))
     rlm.completion(document)
 
-The calls of an ``RLM`` leave on threads that know nothing of who caused them: ``llm_query`` goes over a socket to a
-server that starts a thread a request, ``rlm_query_batched`` to a pool. Of the four callbacks that ``RLM`` takes, none
-of its releases calls ``on_iteration_start`` and ``on_iteration_complete``, and ``on_subcall_start`` and
-``on_subcall_complete`` pass over the sub-calls at ``max_depth``, which start no child. So the callbacks are left to the
-program, and what is followed are the three methods that every completion, turn and sub-call goes through.
+An ``RLM`` makes its calls on threads that do not inherit the run context: ``llm_query`` goes through a socket to a
+server that starts a thread for each request, ``rlm_query_batched`` to a thread pool. ``RLM`` takes four callbacks, but
+no release calls ``on_iteration_start`` and ``on_iteration_complete``, and ``on_subcall_start`` and
+``on_subcall_complete`` are not called for sub-calls at ``max_depth``, which start no child. So the callbacks are left
+to the program, and the three methods that every completion, turn and sub-call goes through are wrapped.
 
 Source: https://pypi.org/project/rlms/ 0.1.0, 0.1.1, 0.1.2 and 0.1.3, ``rlm/core/rlm.py``, ``rlm/core/lm_handler.py``
 (read 2026-11-23).
@@ -37,7 +37,7 @@ __all__ = ["track"]
 
 RlmT = TypeVar("RlmT")
 
-_SUB = "sub"  # rlms' own word for the models below the root: sub_sampling_args, custom_sub_tools
+_SUB = "sub"  # as in rlms' sub_sampling_args and custom_sub_tools
 _METHODS = ("completion", "_completion_turn", "_subcall")
 
 
@@ -51,57 +51,63 @@ class _Level(Protocol):
     ) -> AbstractContextManager[_Level]: ...
 
 
-class _Place:
-    """Where one completion stands: its level of recursion, and the context of its present turn."""
+class _Position:
+    """The recursion level of one completion, and the context of its present turn.
+
+    Attributes:
+        depth: The RLM's own depth.
+        owner: The RLM; None for a sub-call whose child has not begun.
+        numbered: Whether turns set the iteration.
+    """
 
     __slots__ = ("__weakref__", "context", "depth", "level", "max_depth", "numbered", "owner", "turn")
 
     def __init__(self, level: _Level, depth: int, max_depth: int, *, owner: Any = None, numbered: bool) -> None:
         self.level = level
-        self.depth = depth  # the RLM's own count
+        self.depth = depth
         self.max_depth = max_depth
-        self.owner = owner  # the RLM; None: a sub-call whose child has not begun
-        self.numbered = numbered  # whether turns number the iterations
+        self.owner = owner
+        self.numbered = numbered
         self.turn = 0
         self.context: Context = copy_context()
 
-    def is_of_child(self, rlm: Any) -> bool:
-        """Whether this is the place of a sub-call for which ``rlm`` was made, and has not begun its first turn."""
+    def is_for_child(self, rlm: Any) -> bool:
+        """Return True if ``rlm`` was made for this sub-call and has not begun its first turn."""
         return self.owner is None and self.depth == rlm.depth
 
     def deeper(self) -> AbstractContextManager[_Level]:
         return self.level.recursion(_SUB, max_depth=self.max_depth)
 
 
-_here: ContextVar[_Place | None] = ContextVar("rlm_cachetrack_rlm", default=None)
+_current: ContextVar[_Position | None] = ContextVar("rlm_cachetrack_rlm", default=None)
 _lock = threading.Lock()
 _tracked: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_places: weakref.WeakKeyDictionary[Any, list[_Place]] = weakref.WeakKeyDictionary()
+_open_positions: weakref.WeakKeyDictionary[Any, list[_Position]] = weakref.WeakKeyDictionary()
 _numbering: weakref.WeakKeyDictionary[QueryRun, tuple[int, int | None]] = weakref.WeakKeyDictionary()
-_ours: weakref.WeakSet[QueryRun] = weakref.WeakSet()  # the runs that were opened here, for completions outside any
+_ours: weakref.WeakSet[QueryRun] = weakref.WeakSet()  # opened by this module, for completions outside any run
 
 
 def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
     """Record the run, iteration and depth of every call that an ``RLM`` and its children make.
 
-    Calls are recorded by :func:`~.instrument`; this says where they belong. A completion inside a
-    ``query_run`` belongs to it; elsewhere each completion is a run of its own. Its turns number the iterations from 1,
-    unless the program numbers the iterations of its run itself. ``llm_query`` and ``rlm_query`` go one level deeper
-    (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that asked); a child numbers its own
-    turns. What the ``RLM`` answers, raises and calls back is as without us. Does not block.
+    :func:`~.instrument` records the calls; this function sets their run context. A completion inside a ``query_run``
+    belongs to it; elsewhere each completion is a run of its own. Its turns set the iteration, counting from 1, unless
+    the program sets the iteration of its run itself. ``llm_query`` and ``rlm_query`` go one level deeper
+    (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that asked); a child counts its own
+    turns. Results, errors and callbacks of the ``RLM`` are unchanged. Does not block.
 
     Args:
         rlm: An ``rlm.RLM``; tracking it again changes only ``query_id``.
-        query_id: Names the runs of completions that are outside any ``query_run``.
+        query_id: The query id for the runs of completions outside any ``query_run``.
 
     Returns:
         ``rlm`` itself.
 
     Raises:
-        ConfigError: ``rlm`` is no ``RLM``, or of a release of ``rlms`` that this does not know.
+        ConfigError: ``rlm`` is not an ``RLM``, or of an unknown release of ``rlms``.
         RecordError: ``query_id`` is empty.
     """
-    query_run(query_id)  # says what is wrong with the name here, and not in the middle of the program
+    query_run(query_id)  # raises for an invalid name now, not in the middle of the program
     kind = next((kind for kind in reversed(type(rlm).__mro__) if "_completion_turn" in vars(kind)), None)
     if kind is None or "completion" not in vars(kind):
         raise ConfigError(
@@ -114,9 +120,9 @@ def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
 
 
 def _follow_class(kind: type[Any]) -> None:
-    """Wrap the methods of ``RLM``, once; its instances that are not tracked pass through.
+    """Wrap the methods of ``RLM`` once. Instances that are not tracked are unaffected.
 
-    On the class, because the children of a tracked instance are made inside a method, where nobody else sees them.
+    The class is wrapped because the children of a tracked instance are made inside one of its methods.
     """
     makers: tuple[Callable[..., Any], ...] = (_completion, _completion_turn, _Subcall)
     for name, make in zip(_METHODS, makers, strict=True):
@@ -135,7 +141,7 @@ def _completion(method: Callable[..., Any]) -> Callable[..., Any]:
         query_id = _tracked.get(rlm)
         if query_id is None:
             return method(rlm, *args, **kwargs)
-        with _root(rlm, query_id) as place, _standing(place):
+        with _root(rlm, query_id) as position, _occupied(position):
             return method(rlm, *args, **kwargs)
 
     return completion
@@ -143,27 +149,27 @@ def _completion(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _completion_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     def turn(rlm: Any, *args: Any, **kwargs: Any) -> Any:
-        place = _here.get()
-        if place is not None and place.is_of_child(rlm):
-            place.owner = rlm  # the child of the sub-call that we are in
+        position = _current.get()
+        if position is not None and position.is_for_child(rlm):
+            position.owner = rlm  # the child of the current sub-call
             with _lock:
-                _places.setdefault(rlm, []).append(place)
-        if place is not None and place.owner is rlm:
-            place.turn += 1
-            if place.numbered:
-                place.level.iteration = place.turn
-            place.context = copy_context()
-            _follow_server(kwargs["lm_handler"] if "lm_handler" in kwargs else args[1], place)
+                _open_positions.setdefault(rlm, []).append(position)
+        if position is not None and position.owner is rlm:
+            position.turn += 1
+            if position.numbered:
+                position.level.iteration = position.turn
+            position.context = copy_context()
+            _follow_server(kwargs["lm_handler"] if "lm_handler" in kwargs else args[1], position)
         return method(rlm, *args, **kwargs)
 
     return turn
 
 
 class _Subcall:
-    """``RLM._subcall``, which knows what completion it was taken in.
+    """A descriptor for ``RLM._subcall`` that remembers in which completion the method was bound.
 
-    An environment is given ``rlm._subcall`` when a completion begins, and calls it on threads of its own. Where one RLM
-    runs two completions at once, only that moment tells whose it is.
+    An environment gets ``rlm._subcall`` when a completion begins, and calls it on its own threads. If one RLM runs two
+    completions at once, only the moment of binding shows to which of them a call belongs.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -173,109 +179,111 @@ class _Subcall:
     def __get__(self, rlm: Any, kind: type[Any] | None = None) -> Any:
         if rlm is None:
             return self
-        place = _here.get()
-        if place is not None and place.owner is not rlm and not place.is_of_child(rlm):
-            place = None
-        return functools.partial(self._call, rlm, place)
+        position = _current.get()
+        if position is not None and position.owner is not rlm and not position.is_for_child(rlm):
+            position = None
+        return functools.partial(self._call, rlm, position)
 
     def __call__(self, rlm: Any, *args: Any, **kwargs: Any) -> Any:
         return self.__get__(rlm)(*args, **kwargs)
 
-    def _call(self, rlm: Any, taken: _Place | None, /, *args: Any, **kwargs: Any) -> Any:
-        place = _here.get()
-        inside = place is not None and place.owner is rlm
-        if not inside:  # a thread of the environment's
+    def _call(self, rlm: Any, taken: _Position | None, /, *args: Any, **kwargs: Any) -> Any:
+        position = _current.get()
+        inside = position is not None and position.owner is rlm
+        if not inside:  # on a thread of the environment
             with _lock:
-                standing = _places.get(rlm, [])
-                # An environment that outlives its completion was given it in one that is over.
-                place = taken if taken in standing else standing[0] if len(standing) == 1 else None
-        if place is None:
+                standing = _open_positions.get(rlm, [])
+                # An environment that outlives its completion was bound in one that has ended.
+                position = taken if taken in standing else standing[0] if len(standing) == 1 else None
+        if position is None:
             return self._method(rlm, *args, **kwargs)
 
-        def below(outer: _Place) -> Any:
+        def below(outer: _Position) -> Any:
             with (
                 outer.deeper() as level,
-                _standing(_Place(level, outer.depth + 1, outer.max_depth, numbered=outer.numbered)),
+                _occupied(_Position(level, outer.depth + 1, outer.max_depth, numbered=outer.numbered)),
             ):
                 return self._method(rlm, *args, **kwargs)
 
-        return below(place) if inside else place.context.copy().run(below, place)
+        return below(position) if inside else position.context.copy().run(below, position)
 
 
-def _follow_server(lm_handler: Any, place: _Place) -> None:
-    """Have the threads that answer ``llm_query`` stand one level below the turn that asked."""
-    # Each completion has a server of its own; socketserver's ThreadingMixIn starts a thread a request with this method.
+def _follow_server(lm_handler: Any, position: _Position) -> None:
+    """Let the threads that serve ``llm_query`` be one level below the turn that asked."""
+    # Each completion has its own server; socketserver's ThreadingMixIn starts a thread for each request here.
     server: Any = getattr(lm_handler, "_server", None)
     answer = getattr(type(server), "process_request_thread", None)
     if answer is None or "process_request_thread" in vars(server):
         return
-    # rlms drops its server without closing it, so nothing here may keep the socket open.
+    # rlms drops its server without closing it, so this closure must not keep the socket open.
     serving = weakref.ref(server)
 
     def below(*args: Any) -> None:
-        with place.deeper():
+        with position.deeper():
             answer(serving(), *args)
 
-    server.process_request_thread = lambda *args: place.context.copy().run(below, *args)
+    server.process_request_thread = lambda *args: position.context.copy().run(below, *args)
 
 
-# -- where a completion stands ---------------------------------------------------------------------------------------
+# -- the position of a completion --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _root(rlm: Any, query_id: str) -> Iterator[_Place]:
-    """Open what the completion of a tracked RLM belongs to, for as long as it lasts."""
+def _root(rlm: Any, query_id: str) -> Iterator[_Position]:
+    """Open the run or recursion level of a tracked RLM's completion while it lasts."""
     run = active_run()
-    outer = _here.get()
-    if run is None or (outer is None and run in _ours):  # ours, seen from another thread, is another completion's
+    outer = _current.get()
+    if run is None or (
+        outer is None and run in _ours
+    ):  # a run of ours that another thread sees belongs to another completion
         run = query_run(query_id)
         _ours.add(run)
         with run:
-            yield _Place(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=True)
-    elif outer is not None:  # a tool of a tracked RLM that asks another one
+            yield _Position(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=True)
+    elif outer is not None:  # a tool of a tracked RLM that calls another RLM
         with outer.deeper() as level:
-            yield _Place(level, rlm.depth, rlm.max_depth, owner=rlm, numbered=outer.numbered)
+            yield _Position(level, rlm.depth, rlm.max_depth, owner=rlm, numbered=outer.numbered)
     else:
         with _numbered(run) as numbered:
-            yield _Place(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=numbered)
+            yield _Position(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=numbered)
 
 
 @contextlib.contextmanager
-def _standing(place: _Place) -> Iterator[None]:
-    """Make ``place`` the one that this thread, and the RLM that owns it, is in."""
-    token = _here.set(place)
-    if place.owner is not None:
+def _occupied(position: _Position) -> Iterator[None]:
+    """Make ``position`` the current one of this thread and of the RLM that owns it."""
+    token = _current.set(position)
+    if position.owner is not None:
         with _lock:
-            _places.setdefault(place.owner, []).append(place)
+            _open_positions.setdefault(position.owner, []).append(position)
     try:
         yield
     finally:
-        _here.reset(token)
+        _current.reset(token)
         with _lock:
-            standing = _places.get(place.owner, []) if place.owner is not None else []
-            if place in standing:
-                standing.remove(place)
+            standing = _open_positions.get(position.owner, []) if position.owner is not None else []
+            if position in standing:
+                standing.remove(position)
 
 
 @contextlib.contextmanager
 def _numbered(run: QueryRun) -> Iterator[bool]:
-    """Whether the turns of a completion in ``run`` number its iterations: not where the program does it itself.
+    """Yield True if the turns of a completion in ``run`` set its iteration: False if the program does so itself.
 
-    What another thread sees of ``iteration`` may be our own number for a completion beside this one; so the answer is
-    the one for the first of those that overlap.
+    Another thread may see the iteration that we set for a concurrent completion. So concurrent completions all get the
+    result for the first of them.
     """
     with _lock:
-        beside, given = _numbering.get(run, (0, None))
-        if not beside:
+        concurrent, given = _numbering.get(run, (0, None))
+        if not concurrent:
             given = run.iteration
-        _numbering[run] = (beside + 1, given)
+        _numbering[run] = (concurrent + 1, given)
     try:
         yield given is None
     finally:
         with _lock:
-            beside = _numbering[run][0] - 1
-            if beside:
-                _numbering[run] = (beside, given)
+            concurrent = _numbering[run][0] - 1
+            if concurrent:
+                _numbering[run] = (concurrent, given)
             else:
                 del _numbering[run]
         if given is None:

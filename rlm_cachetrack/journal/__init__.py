@@ -1,7 +1,7 @@
 """The durable queue on disk between the calling thread and the writer thread."""
 
 from .batch import Batch
-from .call_event import FIELDS, encode, kept_ms, next_number, told_apart
+from .call_event import FIELDS, encode, kept_ms, next_number, served_model
 from .dead_letters import DeadLetter, DeadLetters
 from .encoding import expand_event
 from .inspection import JournalFile, journal_files
@@ -19,5 +19,5 @@ __all__ = [
     "journal_files",
     "kept_ms",
     "next_number",
-    "told_apart",
+    "served_model",
 ]

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.usage import plain
 
-__all__ = ["FIELDS", "encode", "expand", "kept_ms", "next_number", "told_apart"]
+__all__ = ["FIELDS", "encode", "expand", "kept_ms", "next_number", "served_model"]
 
 FIELDS = (
     "number",
@@ -117,7 +117,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
     ) = line["call"]
     start = start_ns // 1000  # microseconds: what the table stores
     # The SDK does not check the types of what a server sends.
-    model, provider, metadata = told_apart(model if type(model) is str else None, requested_model, provider, metadata)
+    model, provider, metadata = served_model(model if type(model) is str else None, requested_model, provider, metadata)
     return {
         **line["in"],
         "kind": "call",
@@ -145,21 +145,20 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_ms(nanoseconds: int) -> float:
-    """A measured time as it is stored: milliseconds in steps of 1/1024, about the microsecond that moments have.
+    """Return a measured time as it is stored: in milliseconds, rounded to 1/1024, about a microsecond.
 
-    What a clock says below that is noise, and noise does not compress: it would double the space of a duration in
+    Smaller differences are noise of the clock, and noise does not compress: it would double the space of a duration in
     TimescaleDB's columnstore (benchmarks/scale.py: 8 of 84 bytes a call).
     """
     return (nanoseconds * 1024 + 500_000) // 1_000_000 / 1024
 
 
-def told_apart(
+def served_model(
     model: str | None, requested: str, provider: str | None, metadata: Mapping[str, Any] | None
 ) -> tuple[str, str | None, Mapping[str, Any] | None]:
-    """The model that was served, the provider, and the metadata: with the model asked for where it is another.
+    """Return the served model, the provider, and the metadata with the requested model if it is a different one.
 
-    Of a server that nobody is known by the host is kept, too: in a line it comes with the provider, which costs the
-    call nothing.
+    The host of an unknown provider is moved to the metadata; in an event it is a part of the provider.
     """
     more: dict[str, Any] = {}
     if model is None:

@@ -22,7 +22,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from rlm_cachetrack._process import uuid7
-from rlm_cachetrack.journal import kept_ms, told_apart
+from rlm_cachetrack.journal import kept_ms, served_model
 from rlm_cachetrack.pricing import Cost, PriceBook
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, clean_text
 from rlm_cachetrack.usage import TokenUsage, read_usage
@@ -196,7 +196,7 @@ class RowBuilder:
         key = (model, requested_model, provider, *others)
         known = self._served.get(key)
         if known is None:
-            model, provider, metadata = told_apart(model, requested_model, provider, None)
+            model, provider, metadata = served_model(model, requested_model, provider, None)
             columns = tuple([None if value is None else clean_text(value) for value in (model, provider, *others)])
             price_key = dict(zip(_PRICE_KEY, columns, strict=False))
             known = _Served(columns, price_key, metadata)

@@ -200,7 +200,7 @@ def test_iterations_that_the_program_numbers_stand(recorder: Recorder) -> None:
     assert [row["iteration"] for row in recorder.check(calls=5)] == [1, 1, 2, 2, 2]
 
 
-def test_completions_one_after_another_in_a_run_number_from_one_and_leave_it_unnumbered(recorder: Recorder) -> None:
+def test_successive_completions_of_a_run_number_from_one_and_leave_it_unnumbered(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text="hm"), done(), Reply(text="hm"), done())
     tracked = track(make(recorder))
     with query_run("q") as run:

@@ -100,7 +100,7 @@ def test_a_cancelled_response_is_one_record_without_tokens(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_that_nobody_sees_complete_is_one_record_without_tokens(
+def test_a_background_response_never_seen_finished_is_one_record_without_tokens(
     server: ScriptedServer, sink: MemorySink, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
@@ -115,7 +115,7 @@ def test_one_that_nobody_sees_complete_is_one_record_without_tokens(
 @retrieves_streams
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", FORMS)
-def test_one_whose_stream_is_retrieved_is_counted_once(
+def test_a_background_response_whose_stream_is_retrieved_is_counted_once(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
@@ -180,7 +180,7 @@ def test_a_background_stream_that_breaks_for_good_is_one_failure(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", FORMS)
-def test_looking_at_a_stored_response_is_no_call(
+def test_retrieving_a_stored_response_is_not_a_call(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
@@ -193,7 +193,7 @@ def test_looking_at_a_stored_response_is_no_call(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("fault", ["404", "broken json", "drop"])
-def test_a_look_that_fails_raises_the_same_and_is_no_record(
+def test_a_failed_retrieval_raises_the_same_and_is_no_record(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str, fault: str
 ) -> None:
     async def act(client: Any) -> Any:

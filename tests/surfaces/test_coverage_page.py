@@ -24,7 +24,7 @@ def test_the_coverage_page_is_up_to_date() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_every_surface_form_and_dialect_is_in_the_page_and_what_is_left_out_is_named() -> None:
+def test_the_page_has_every_surface_form_and_dialect_and_names_the_uncovered_ones() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for surface in SURFACES:
         for form in surface.forms:

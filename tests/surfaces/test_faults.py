@@ -109,7 +109,7 @@ def test_a_refused_call_raises_the_same_and_is_one_failure(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", RAISED)
-def test_whatever_a_plain_call_raises_is_one_failure(
+def test_every_error_of_a_plain_call_is_one_failure(
     server: ScriptedServer, sink: MemorySink, mode: str, fault: str
 ) -> None:
     (outcome, raised), row = compare(server, sink, "chat.completions.create", "plain", mode, fault)
@@ -155,7 +155,7 @@ class Unmet(pydantic.BaseModel):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
 @pytest.mark.parametrize("name", ["chat.completions.parse", "beta.chat.completions.parse", "responses.parse"])
-def test_an_answer_that_a_helper_refuses_is_a_failure_with_the_tokens_that_were_paid(
+def test_a_response_that_a_helper_refuses_is_a_failure_with_the_billed_tokens(
     server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str
 ) -> None:
     surface = BY_NAME[name]
@@ -180,7 +180,7 @@ def test_an_answer_that_a_helper_refuses_is_a_failure_with_the_tokens_that_were_
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["broken json", "empty", "html 200"])
 @pytest.mark.parametrize("how", ["json", "text", "iter_lines"])
-def test_a_body_that_is_no_answer_and_is_read_without_the_parser_is_a_failure(
+def test_a_body_that_is_no_response_and_is_read_without_the_parser_is_a_failure(
     server: ScriptedServer, sink: MemorySink, how: str, fault: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
@@ -197,14 +197,14 @@ def test_a_body_that_is_no_answer_and_is_read_without_the_parser_is_a_failure(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_error_that_is_a_mere_text_is_the_message(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
+def test_an_error_that_is_only_text_is_the_message(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
     _, row = compare(server, sink, "chat.completions.create", "plain", mode, "error text")
     assert (row["success"], row["error_type"], row["error_message"]) == (False, "error", "overloaded")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
-def test_a_page_in_the_place_of_an_answer_is_a_failure(
+def test_a_web_page_instead_of_a_response_is_a_failure(
     server: ScriptedServer, sink: MemorySink, mode: str, form: str
 ) -> None:
     (outcome, _), row = compare(server, sink, "chat.completions.create", form, mode, "html 200")
@@ -348,7 +348,7 @@ def test_retries_are_counted_for_a_body_that_the_caller_added_to(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["retry:9", "drop"])
-def test_retries_that_were_in_vain_are_one_failure_with_their_count(
+def test_failed_retries_are_one_failure_with_their_count(
     server: ScriptedServer, sink: MemorySink, mode: str, fault: str
 ) -> None:
     (outcome, raised), row = compare(server, sink, "chat.completions.create", "plain", mode, fault, max_retries=1)

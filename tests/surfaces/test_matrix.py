@@ -31,7 +31,7 @@ from tests.surfaces.calls import (
 
 
 @pytest.mark.parametrize(("surface", "mode", "form"), cells())
-def test_a_call_gives_what_it_gives_without_us_and_is_one_record(
+def test_a_call_returns_the_same_with_and_without_recording_and_is_one_record(
     server: ScriptedServer, sink: MemorySink, surface: Surface, mode: str, form: str
 ) -> None:
     require(surface, form, mode)
@@ -83,7 +83,7 @@ def test_this_sdk_has_what_the_table_says(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("given", [{"include_usage": True}, {"include_usage": False}, {}])
 @pytest.mark.parametrize("name", ["chat.completions.create", "completions.create"])
-def test_a_caller_who_says_something_of_usage_gets_what_was_asked_for(
+def test_a_caller_who_sets_stream_options_gets_what_was_asked_for(
     server: ScriptedServer, sink: MemorySink, name: str, given: Any, mode: str
 ) -> None:
     base = next(surface for surface in SURFACES if surface.name == name)
@@ -101,7 +101,7 @@ def test_a_caller_who_says_something_of_usage_gets_what_was_asked_for(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["", "html 200"])
-def test_a_caller_who_asks_for_the_http_response_itself_gets_it_and_it_is_one_record(
+def test_a_caller_who_asks_for_the_http_response_gets_it_and_it_is_one_record(
     server: ScriptedServer, sink: MemorySink, fault: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:

@@ -27,7 +27,7 @@ OTHERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_not_covered_passes_through_and_is_no_record(
+def test_calls_that_are_not_covered_pass_through_unrecorded(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
     """The server knows none of them, so what comes of it is an error, which has to be the same, too."""

@@ -82,7 +82,7 @@ def test_a_caller_may_have_it_parsed_to_another_type(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["chat.completions.parse", "beta.chat.completions.parse", "responses.parse"])
-def test_an_answer_that_a_helper_refuses_is_one_failure(
+def test_a_response_that_a_helper_refuses_is_one_failure(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
     """Only the helper's own parser knows; the SDK keeps what that gives, so it is not run twice."""
@@ -202,7 +202,7 @@ def test_the_record_of_a_raw_response_is_that_of_the_plain_call(body: str, mode:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_client_that_validates_strictly_has_a_failure_of_what_it_refuses(sink: MemorySink, mode: str) -> None:
+def test_a_response_that_a_validating_client_refuses_is_a_failure(sink: MemorySink, mode: str) -> None:
     body = json.dumps(chat(choices=5)).encode()
     transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body, headers=JSON))
     raised: list[str] = []

@@ -66,7 +66,7 @@ async def ask(body: Any, mode: str, sink: MemorySink | None) -> tuple[str, str]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
-def test_a_strange_answer_is_the_same_as_without_us_and_one_record(body: Any, mode: str, sink: MemorySink) -> None:
+def test_an_unexpected_response_is_unchanged_and_one_record(body: Any, mode: str, sink: MemorySink) -> None:
     seen: list[tuple[str, str]] = []
 
     async def act() -> None:
@@ -85,7 +85,7 @@ def test_a_strange_answer_is_the_same_as_without_us_and_one_record(body: Any, mo
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
-def test_what_a_client_that_validates_refuses_keeps_the_tokens_it_cost(
+def test_a_response_that_a_validating_client_refuses_keeps_its_tokens(
     form: str, mode: str, server: ScriptedServer, sink: MemorySink
 ) -> None:
     """Its own embeddings, for one: they are asked for in base64."""

@@ -140,7 +140,7 @@ def test_a_stream_closed_early_is_recorded_when_it_is_closed(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", APIS)
 @pytest.mark.parametrize("read", [0, 2])
-def test_a_stream_that_nobody_holds_any_more_is_recorded_when_it_is_collected(
+def test_a_stream_without_references_is_recorded_when_it_is_collected(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str, read: int
 ) -> None:
     moments = Moments()
@@ -163,7 +163,7 @@ def test_a_stream_that_nobody_holds_any_more_is_recorded_when_it_is_collected(
     check_unknown(row, row["metadata"]["ended"])
 
 
-def test_streams_that_are_open_when_their_event_loop_ends_add_nothing_of_ours_to_its_log(
+def test_streams_open_when_their_event_loop_ends_log_nothing_of_ours(
     server: ScriptedServer, sink: MemorySink, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The loop closes all generators at once; of those of the SDK and its HTTP library it logs some without us, too."""
@@ -363,7 +363,7 @@ def test_a_tool_call_beside_text_is_counted(server: ScriptedServer, sink: Memory
 @pytest.mark.parametrize("form", ["stream", "raw stream"])
 @pytest.mark.parametrize("fault", ["stream_options", "stream_options 422"])
 @pytest.mark.parametrize("name", ["chat.completions.create", "completions.create"])
-def test_a_server_that_refuses_stream_options_answers_all_the_same(
+def test_a_server_that_refuses_stream_options_still_streams(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str, form: str, fault: str
 ) -> None:
     surface = BY_NAME[name]
@@ -390,7 +390,7 @@ def test_a_server_that_refuses_stream_options_answers_all_the_same(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_refusal_that_only_quotes_our_addition_is_the_callers_own_and_changes_nothing(
+def test_a_refusal_that_only_quotes_our_addition_is_raised_and_changes_nothing(
     server: ScriptedServer, sink: MemorySink, mode: str
 ) -> None:
     """The server objects to something else and repeats the whole request: the next stream is asked for its usage."""
@@ -525,7 +525,7 @@ def test_a_streaming_response_that_breaks_in_the_hands_of_the_caller_is_one_fail
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["iter_lines", "iter_bytes"])
-def test_a_body_that_is_asked_for_twice_is_refused_as_without_us_and_the_call_is_no_failure(
+def test_reading_a_body_twice_raises_as_without_us_and_the_call_is_no_failure(
     server: ScriptedServer, sink: MemorySink, mode: str, how: str
 ) -> None:
     surface = BY_NAME["chat.completions.create"]
@@ -565,7 +565,7 @@ def test_a_raw_stream_that_nobody_parses_is_recorded_when_it_is_collected(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", APIS)
-def test_a_raw_response_that_nobody_holds_any_more_does_not_end_its_stream(
+def test_a_raw_response_without_references_does_not_end_its_stream(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
     surface = BY_NAME[name]

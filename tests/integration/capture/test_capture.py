@@ -415,7 +415,7 @@ def test_a_legacy_http_client_works_with_respx(db_url: str) -> None:
 
 
 @pytest.mark.parametrize("thing", [object(), "client", 7, OpenAI, openai])
-def test_what_is_no_openai_client_is_refused_where_the_user_stands(thing: Any) -> None:
+def test_an_object_that_is_no_openai_client_is_refused_in_the_users_call(thing: Any) -> None:
     with pytest.raises(ConfigError, match="expected a client of the openai package"):
         instrument(thing)
 
@@ -443,7 +443,7 @@ def test_an_unreachable_database_is_logged_once_and_the_calls_go_on(
     shutdown(0.1)
 
 
-def test_what_a_server_quotes_of_the_prompt_is_not_kept(
+def test_quotes_of_the_prompt_in_an_error_are_not_stored(
     client: OpenAI, db_url: str, endpoint: SimulatedEndpoint
 ) -> None:
     endpoint.script(Reply(status=400, error=f"Invalid prompt: '{SECRET}' is not allowed", param="messages"))
@@ -460,7 +460,7 @@ def answering(body: bytes, kind: str) -> httpx.Client:
 
 
 @pytest.mark.parametrize("choices", ['"choices":[],', '"choices":null,', ""])
-def test_the_extra_chunk_is_hidden_however_its_server_words_it(db_url: str, choices: str) -> None:
+def test_the_extra_chunk_is_hidden_in_every_form_a_server_sends_it(db_url: str, choices: str) -> None:
     head = '"id":"c","object":"chat.completion.chunk","created":1,"model":"m"'
     text = f'data: {{{head},"choices":[{{"index":0,"delta":{{"content":"hi"}},"finish_reason":"stop"}}]}}\n\n'
     usage = f'data: {{{head},{choices}"usage":{{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}}}\n\n'

@@ -39,18 +39,18 @@ WHOLE = [
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("answer", WITHOUT)
-def test_vectors_are_left_out_and_all_else_is_found(answer: dict[str, Any], indent: int | None) -> None:
+def test_vectors_are_left_out_and_everything_else_is_read(answer: dict[str, Any], indent: int | None) -> None:
     found = _without_vectors(json.dumps(answer, indent=indent).encode())
     assert found.pop("data") == [0]
     assert found == {name: value for name, value in answer.items() if name not in ("data", "meta")}
 
 
 @pytest.mark.parametrize("answer", WHOLE, ids=range(len(WHOLE)))
-def test_where_that_may_miss_something_all_is_read(answer: Any) -> None:
+def test_a_body_that_cannot_be_cut_safely_is_read_completely(answer: Any) -> None:
     assert _without_vectors(json.dumps(answer).encode()) == answer
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"x" * 20_000, json.dumps(WITHOUT[0]).encode()[:-1]])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         _without_vectors(body)

@@ -203,7 +203,7 @@ def test_recursion_counts_depth_and_names_levels() -> None:
         assert {UUID(name).version for name in (first.recursion_id, second.recursion_id, top["recursion_id"])} == {7}
 
 
-def test_recursing_through_the_runs_own_handle_goes_deeper_than_where_we_are() -> None:
+def test_recursion_of_the_run_inside_a_level_opens_a_level_below_that_one() -> None:
     with query_run("q") as run, run.recursion() as first, run.recursion() as second:
         assert (second.depth, second.parent_recursion_id) == (2, first.recursion_id)
 
@@ -364,7 +364,7 @@ def test_a_thread_started_before_the_run_falls_back_to_it_for_as_long_as_it_last
 # -- the executor that carries the context ----------------------------------------------------------------------------
 
 
-def test_the_executor_carries_run_iteration_and_recursion_to_threads_that_are_there_already() -> None:
+def test_the_executor_passes_run_iteration_and_recursion_to_existing_threads() -> None:
     def all_of_it() -> tuple[Any, ...]:
         values = context.current()
         return tuple(values.get(name) for name in ("query_id", "run_id", "iteration", "current_depth", "recursion_id"))
@@ -381,7 +381,7 @@ def test_the_executor_carries_run_iteration_and_recursion_to_threads_that_are_th
         other.do(lambda: beside.__exit__(None, None, None))
 
 
-def test_work_belongs_to_where_it_was_submitted_not_to_where_the_program_is_when_it_runs() -> None:
+def test_work_belongs_to_the_run_it_was_submitted_in_not_to_the_one_it_runs_in() -> None:
     go = threading.Event()
 
     def later() -> tuple[str, int | None]:
@@ -520,7 +520,7 @@ async def test_nested_runs_in_gathered_tasks_and_their_threads_do_not_mix() -> N
         assert here() == ("whole", None)
 
 
-async def test_a_task_that_was_there_before_the_run_falls_back_to_it() -> None:
+async def test_a_task_created_before_the_run_falls_back_to_it() -> None:
     asked, told = asyncio.Queue[None](), asyncio.Queue[Any]()
 
     async def worker() -> None:

@@ -38,7 +38,7 @@ def event(usage: Any = None, **changed: Any) -> dict[str, Any]:
     return call_event.expand(json.loads(line(usage, **changed)))
 
 
-def test_a_line_comes_back_with_its_run_its_names_and_what_follows_from_them() -> None:
+def test_an_event_is_decoded_with_its_run_its_names_and_the_derived_fields() -> None:
     got = event(finish_reason="stop", tool_call_count=2)
 
     assert got["kind"] == "call"
@@ -60,7 +60,7 @@ def test_measured_times_are_kept_to_about_a_microsecond_in_steps_that_compress()
     assert event(time_to_first_token_ns=None)["time_to_first_token_ms"] is None
 
 
-def test_it_is_one_line_whatever_the_text_in_it() -> None:
+def test_an_event_is_one_line_whatever_text_it_holds() -> None:
     hostile = 'a\nb\r\n"c"\x00\u2028\ud83d'  # the last is half of a pair
 
     encoded = line(error_type="E", error_message=hostile)
@@ -74,21 +74,21 @@ def test_a_call_with_an_error_failed() -> None:
     assert event(error_type="RateLimitError", error_message="")["success"] is False
 
 
-def test_the_model_that_was_served_stands_and_the_one_asked_for_is_kept() -> None:
+def test_the_served_model_is_stored_and_the_requested_one_is_kept() -> None:
     got = event(requested_model="gpt-5", metadata={"stream": True})
 
     assert got["model"] == "gpt-5-2025-08-07"
     assert got["metadata"] == {"stream": True, "requested_model": "gpt-5"}
 
 
-def test_a_call_without_an_answer_has_the_model_that_was_asked_for() -> None:
+def test_a_call_without_a_response_has_the_requested_model() -> None:
     got = event(model=None, requested_model="gpt-5")
 
     assert (got["model"], got["metadata"]) == ("gpt-5", None)
 
 
 @pytest.mark.parametrize("sent", [7, True, 1e300, ["gpt-5"], {"name": "gpt-5"}])
-def test_what_a_server_sends_in_the_place_of_a_text_is_left_out(sent: Any) -> None:
+def test_a_field_that_should_be_text_but_is_not_is_left_out(sent: Any) -> None:
     got = event(model=sent, requested_model="gpt-5", request_id=sent, service_tier=sent, finish_reason=sent)
 
     assert got["model"] == "gpt-5"
@@ -126,7 +126,7 @@ def test_fields_the_server_did_not_send_are_not_made_up() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_usage_whose_fields_have_other_types_than_the_sdk_declares_is_kept_silently() -> None:
+def test_a_usage_with_field_types_the_sdk_does_not_declare_is_kept_silently() -> None:
     usage = CompletionUsage.construct(prompt_tokens="10", completion_tokens=None, total_tokens=[12])
 
     assert event(usage)["usage"] == {"prompt_tokens": "10", "completion_tokens": None, "total_tokens": [12]}
@@ -136,7 +136,7 @@ def test_a_usage_that_is_a_plain_dict_is_kept() -> None:
     assert event({"prompt_tokens": 10, "x": {"y": 1}})["usage"] == {"prompt_tokens": 10, "x": {"y": 1}}
 
 
-def test_half_a_pair_in_a_usage_loses_nothing_else() -> None:
+def test_half_a_surrogate_pair_in_a_usage_loses_nothing_else() -> None:
     usage = CompletionUsage.construct(prompt_tokens=10, completion_tokens=2, total_tokens=12, note="\ud83d")
 
     assert event(usage)["usage"]["prompt_tokens"] == 10
@@ -173,7 +173,7 @@ def test_a_forked_process_has_numbers_of_its_own() -> None:
     assert abs(theirs - next_number()) > 1_000_000
 
 
-def test_a_line_of_something_else_is_refused() -> None:
+def test_an_event_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="not enough values"):
         call_event.expand({"call": [1, 2], "usage": None, "in": {}})
 
