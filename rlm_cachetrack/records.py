@@ -162,18 +162,22 @@ class LLMInteractionRecord:
             raise RecordError("fingerprint: expected hexadecimal digits, as an export has them, or None")
         for name in ("metadata", "usage"):
             checked_json(getattr(self, name), name)
-        if self.cached_tokens is not None and self.prompt_tokens is not None:
-            if self.cached_tokens > self.prompt_tokens:
-                raise RecordError(
-                    f"cached_tokens={self.cached_tokens} is more than prompt_tokens={self.prompt_tokens}: "
-                    "prompt_tokens counts all input, the cached tokens included"
-                )
-            uncached = self.prompt_tokens - self.cached_tokens
-            if self.uncached_prompt_tokens not in (None, uncached):
-                raise RecordError(
-                    f"uncached_prompt_tokens={self.uncached_prompt_tokens}: expected prompt_tokens - cached_tokens "
-                    f"= {uncached}, or leave it out"
-                )
+        self._check_cached_tokens()
+
+    def _check_cached_tokens(self) -> None:
+        if self.cached_tokens is None or self.prompt_tokens is None:
+            return
+        if self.cached_tokens > self.prompt_tokens:
+            raise RecordError(
+                f"cached_tokens={self.cached_tokens} is more than prompt_tokens={self.prompt_tokens}: "
+                "prompt_tokens counts all input, the cached tokens included"
+            )
+        uncached = self.prompt_tokens - self.cached_tokens
+        if self.uncached_prompt_tokens not in (None, uncached):
+            raise RecordError(
+                f"uncached_prompt_tokens={self.uncached_prompt_tokens}: expected prompt_tokens - cached_tokens "
+                f"= {uncached}, or leave it out"
+            )
 
 
 COLUMNS: tuple[str, ...] = (

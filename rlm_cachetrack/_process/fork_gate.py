@@ -14,8 +14,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["no_fork"]
-
 _MAX_WAIT_S = 10.0
 
 _lock = threading.RLock()

@@ -17,8 +17,6 @@ import os
 import threading
 from collections.abc import Callable
 
-__all__ = ["count", "on_error", "report"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 on_error: Callable[[str, BaseException], None] | None = None

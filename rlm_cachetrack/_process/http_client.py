@@ -13,8 +13,6 @@ import contextlib
 import importlib
 import sys
 
-__all__ = ["import_httpx2"]
-
 
 def import_httpx2() -> None:
     """Import ``httpx2`` on the calling thread if openai 2.x is loaded; otherwise do nothing.

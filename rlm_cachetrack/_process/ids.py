@@ -10,8 +10,6 @@ import random
 import time
 from uuid import UUID
 
-__all__ = ["new_id", "uuid7"]
-
 # A generator of its own: a program that seeds the global one would get the same ids in each of its processes.
 _random = random.Random()  # noqa: S311 - ids must be different, not secret
 if hasattr(os, "register_at_fork"):

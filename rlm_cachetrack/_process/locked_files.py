@@ -17,8 +17,6 @@ except ImportError:  # Windows
 else:
     _has_locks = True
 
-__all__ = ["is_locked", "lock", "make_private_folder"]
-
 _RETRY_INTERVAL_S = 0.005
 
 

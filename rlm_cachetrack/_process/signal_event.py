@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import queue
 
-__all__ = ["SignalSafeEvent"]
-
 
 class SignalSafeEvent:
     """Like ``threading.Event``; any number of threads may set it, and one thread waits for it and clears it."""

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
-__all__ = ["ComparisonEffect", "cost_effects"]
-
 _FACTORS = ("calls", "prompt length", "cache", "completion length", "prices")
 _ROUNDING_USD = 1e-12
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist, fmean, variance
 
-__all__ = ["t_quantile", "welch"]
-
 
 def t_quantile(share: float, freedom: float) -> float:
     """Compute a quantile of Student's t distribution, within 1% from three degrees of freedom on.

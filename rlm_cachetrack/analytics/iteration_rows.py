@@ -12,8 +12,6 @@ from rlm_cachetrack.errors import ConfigError, NotStoredError
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["IterationRow", "Run", "rows_of_calls", "rows_of_runs", "run_name"]
-
 Run = tuple[str, datetime]
 """``query_id`` and ``run_id``."""
 

@@ -20,23 +20,6 @@ from .run_report import run_bounds
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = [
-    "RANGES",
-    "SORTS",
-    "Call",
-    "Choices",
-    "RunRow",
-    "RunsPage",
-    "Span",
-    "Usage",
-    "UsageRow",
-    "calls_of_run",
-    "marker",
-    "runs_page",
-    "span",
-    "usage",
-]
-
 Unit = Literal["minute", "hour", "day", "week", "month"]
 
 RANGES: Mapping[str, tuple[timedelta | None, Unit]] = {

@@ -18,8 +18,6 @@ from .protocols import Observation
 from .retries import attempts
 from .streams import watch_raw, watch_stream
 
-__all__ = ["begin", "forget_hosts"]
-
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
 _hosts_without_stream_options: set[str] = set()

@@ -21,15 +21,6 @@ from .fields import get_field
 if TYPE_CHECKING:
     from .call import Call
 
-__all__ = [
-    "RUNNING",
-    "RetrievedStream",
-    "finish_all",
-    "park",
-    "remember_counted",
-    "settle",
-]
-
 RUNNING = frozenset({"queued", "in_progress"})
 """The states of a response that has not finished."""
 

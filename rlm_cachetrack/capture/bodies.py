@@ -21,8 +21,6 @@ from rlm_cachetrack._process import guard
 
 from .protocols import Observer, is_pulling
 
-__all__ = ["BodyRecorder", "finish_with_body", "read_whole"]
-
 _LARGE_BODY_BYTES = 1 << 14
 _MAX_KEPT_BYTES = 16 << 20
 _DATA = re.compile(rb'\s*{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[')  # in the outermost object

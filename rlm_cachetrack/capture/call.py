@@ -20,8 +20,6 @@ from .protocols import EventSink, FingerprintQueue
 from .redaction import event_of, message_of, safe_message
 from .response_facts import ResponseFacts, error_in
 
-__all__ = ["Call"]
-
 
 class Call(ResponseFacts):
     """One observed call. Exactly one event is made of it: by ``result``, ``stream_ended`` or ``failed``.

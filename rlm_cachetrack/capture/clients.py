@@ -12,18 +12,6 @@ from typing import Any
 
 from rlm_cachetrack.errors import ConfigError
 
-__all__ = [
-    "MARK",
-    "CaptureOptions",
-    "check_client",
-    "client_classes",
-    "mark",
-    "options_for_all",
-    "set_options_for_all",
-    "unmark",
-    "unmark_all",
-]
-
 MARK = "_rlm_cachetrack"
 """The attribute of a recorded client that holds its options."""
 

@@ -17,8 +17,6 @@ from typing import Any
 
 import wrapt
 
-__all__ = ["clients_with_own_request", "is_wrapped_by_us", "restore_client", "restore_method", "wrap_on_client"]
-
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
 _MAX_WRAPPERS = 100

@@ -23,19 +23,6 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from rlm_cachetrack._process import new_id
 
-__all__ = [
-    "ADHOC",
-    "ContextThreadPoolExecutor",
-    "Frame",
-    "current",
-    "current_json",
-    "enter",
-    "in_own_context",
-    "leave",
-    "new_run_id",
-    "set_manual",
-]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

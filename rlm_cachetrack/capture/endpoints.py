@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["ENDPOINTS", "endpoint_of", "is_stored_response", "provider_of"]
-
 ENDPOINTS = {
     "/chat/completions": "chat.completions",
     "/responses": "responses",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["fields_of", "get_field", "list_of"]
-
 _NO_FIELDS: dict[str, Any] = {}
 
 

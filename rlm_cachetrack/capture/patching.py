@@ -26,8 +26,6 @@ from .clients import CaptureOptions, check_client, client_classes, mark, set_opt
 from .coexistence import clients_with_own_request, is_wrapped_by_us, restore_client, restore_method, wrap_on_client
 from .retries import PAUSES, before_pause
 
-__all__ = ["instrument", "uninstrument"]
-
 ClientT = TypeVar("ClientT")
 
 _lock = threading.RLock()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-__all__ = ["EventSink", "FingerprintQueue", "Observation", "Observer", "is_pulling"]
-
 
 class EventSink(Protocol):
     """Receives the event of a finished call.

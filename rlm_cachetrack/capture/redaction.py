@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["event_of", "message_of", "safe_message"]
-
 _MESSAGE_CHARACTERS = 500
 _SECRETS = re.compile(
     r"\b(?:sk|rk|pk|xai|gsk|key|pplx|csk|tgp|fw|hf|or)[-_][\w*.-]{6,}"  # keys as providers write them

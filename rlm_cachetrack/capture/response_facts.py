@@ -16,8 +16,6 @@ from rlm_cachetrack.usage import locate_usage
 from .background import RUNNING, remember_counted
 from .fields import fields_of, get_field, list_of
 
-__all__ = ["ResponseFacts", "error_in"]
-
 _FINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _UNEXPECTED_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from .endpoints import endpoint_of
 
-__all__ = ["PAUSES", "attempts", "before_pause"]
-
 PAUSES = ("_sleep_for_retry", "_retry_request")
 """The client methods that pause before a retry: openai 1.66 has the second, later versions the first."""
 

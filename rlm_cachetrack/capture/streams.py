@@ -17,8 +17,6 @@ from rlm_cachetrack._process import guard
 from .bodies import BodyRecorder, finish_with_body, read_whole
 from .protocols import Observer, is_pulling
 
-__all__ = ["watch_raw", "watch_stream"]
-
 # Observed objects that are alive. `weakref.finalize` would do the same at five times the cost.
 _watched: dict[weakref.ref[Any], Observer] = {}
 

@@ -13,29 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import clean, clean_lines
 
-from .output import clean, clean_lines, stderr
+from .output import stderr
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
-
-__all__ = [
-    "AsCsv",
-    "AsJson",
-    "DbUrl",
-    "ModelFilter",
-    "NotFound",
-    "QueryFilter",
-    "QueryId",
-    "Yes",
-    "check_query_id",
-    "command_line",
-    "confirm",
-    "open_client",
-    "parse_age",
-    "parse_moment",
-    "with_option_names",
-]
 
 PROGRAM = "rlm-cachetrack"
 

@@ -10,17 +10,16 @@ from rich.console import Console
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import clean
 
 from .arguments import AsJson, DbUrl, open_client
 from .comparing import RUNS_HELP
-from .output import clean, print_json, slow_status, stdout
+from .output import print_json, slow_status, stdout
 from .planning import share
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Gate
-
-__all__ = ["check"]
 
 Runs = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help=RUNS_HELP)]
 _SHARE: Any = {"metavar": "SHARE", "show_default": False}

@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from rlm_cachetrack.formatting import verdict
+from rlm_cachetrack.formatting import duration, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsJson, DbUrl, open_client
-from .output import (
-    Column,
-    duration,
-    moment,
-    number,
-    percentage,
-    print_json,
-    print_line,
-    rate,
-    slow_status,
-    stdout,
-    table,
-    usd,
-)
+from .output import Column, print_json, print_line, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
@@ -32,8 +19,6 @@ if TYPE_CHECKING:
         ComparisonMetric,
         ComparisonSide,
     )
-
-__all__ = ["RUNS_HELP", "Confidence", "compare"]
 
 _INDENT = 14
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."

@@ -11,8 +11,6 @@ from rlm_cachetrack.errors import ConfigError
 from .arguments import DbUrl
 from .output import stderr
 
-__all__ = ["dashboard"]
-
 _PORT = 8765
 
 

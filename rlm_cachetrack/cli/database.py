@@ -12,14 +12,13 @@ from rich.console import Console
 
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import moment, size
 
 from .arguments import AsJson, DbUrl
-from .output import moment, print_json, print_line, size, slow_status, stderr, stdout
+from .output import print_json, print_line, slow_status, stderr, stdout
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store.embedded import EmbeddedStatus
-
-__all__ = ["embedded_app", "embedded_lines", "migrate", "print_marked_lines", "status_facts"]
 
 
 class Engine(StrEnum):

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from .arguments import DbUrl, QueryId, Yes, confirm, open_client, parse_moment
-from .output import counted, moment, slow_status, stdout
-from .run_selection import find_run
+from rlm_cachetrack.formatting import moment
 
-__all__ = ["delete", "prune"]
+from .arguments import DbUrl, QueryId, Yes, confirm, open_client, parse_moment
+from .output import counted, slow_status, stdout
+from .run_selection import find_run
 
 
 def delete(

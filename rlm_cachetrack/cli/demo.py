@@ -16,18 +16,17 @@ from rich.text import Text
 
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
+from rlm_cachetrack.formatting import duration, number
 
 from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client
 from .demo_agent import ITERATIONS, MISTAKE_IN, answer_question
-from .output import duration, number, print_json, print_line, stderr, stdout
+from .output import print_json, print_line, stderr, stdout
 from .run_view import print_report
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
     from rlm_cachetrack.client import TimescaleDBClient
-
-__all__ = ["demo"]
 
 _SIMULATED = ("gpt-5", "gpt-5-mini")
 _LIVE = ("gpt-5-mini", "gpt-5-nano")

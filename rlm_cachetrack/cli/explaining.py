@@ -8,33 +8,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from rlm_cachetrack.formatting import verdict
+from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client
-from .output import (
-    Column,
-    clean,
-    counted,
-    moment,
-    number,
-    percentage,
-    print_csv,
-    print_json,
-    print_line,
-    rate,
-    require_one_format,
-    slow_status,
-    stdout,
-    table,
-    usd,
-)
+from .output import Column, counted, print_csv, print_json, print_line, require_one_format, slow_status, stdout, table
 from .reading import Run
 from .run_selection import find_run
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation
-
-__all__ = ["explain"]
 
 _INDENT = 14
 _STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fingerprinted": "dim"}

@@ -15,29 +15,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, StoreUnreachableError
+from rlm_cachetrack.formatting import clean, moment, number, size
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command_line, confirm, open_client
-from .output import (
-    Column,
-    clean,
-    counted,
-    moment,
-    number,
-    print_csv,
-    print_json,
-    print_line,
-    size,
-    slow_status,
-    stderr,
-    stdout,
-    table,
-)
+from .output import Column, counted, print_csv, print_json, print_line, slow_status, stderr, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
     from rlm_cachetrack.journal import DeadLetter
-
-__all__ = ["journal_app"]
 
 _PROGRESS_S = 0.2
 _SHOWN = 20

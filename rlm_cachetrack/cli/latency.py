@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from rlm_cachetrack.formatting import clean, duration, number, percentage
+
 from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .comparing import Confidence
 from .output import (
     Column,
-    clean,
-    duration,
-    number,
-    percentage,
     print_csv,
     print_json,
     print_line,
@@ -27,8 +25,6 @@ from .reading import Since, Until
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import LatencyDividend, LatencyPair
-
-__all__ = ["latency"]
 
 _INDENT = 14
 _WIDEST_PERCENTAGE = 100  # an interval that includes twice the time is too wide to show

@@ -26,43 +26,10 @@ from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import (
-    NONE,
-    clean,
     clean_lines,
-    duration,
-    moment,
     number,
-    percentage,
-    rate,
     same_decimals,
-    size,
-    usd,
 )
-
-__all__ = [
-    "NONE",
-    "Column",
-    "clean",
-    "clean_lines",
-    "counted",
-    "duration",
-    "moment",
-    "number",
-    "percentage",
-    "print_csv",
-    "print_json",
-    "print_line",
-    "rate",
-    "require_one_format",
-    "row_columns",
-    "shorten",
-    "size",
-    "slow_status",
-    "stderr",
-    "stdout",
-    "table",
-    "usd",
-]
 
 _GAP = 2
 _MIN_WIDTH = 8

@@ -9,33 +9,26 @@ import typer
 from rich.console import Console
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import NONE, clean, number, percentage, rate, usd
 
 from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .output import (
-    NONE,
     Column,
-    clean,
     counted,
-    number,
-    percentage,
     print_csv,
     print_json,
     print_line,
-    rate,
     require_one_format,
     row_columns,
     slow_status,
     stdout,
     table,
-    usd,
 )
 from .prices import File
 from .reading import Since, Until
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, Reconciliation, WhatIf
-
-__all__ = ["budget_app", "forecast", "reconcile", "what_if"]
 
 _INDENT = 14
 HitRate = Annotated[

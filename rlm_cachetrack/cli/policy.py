@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import AsJson, DbUrl, Yes, confirm, parse_age
-from .output import number, print_json, slow_status, stdout
+from rlm_cachetrack.formatting import number
 
-__all__ = ["policy", "policy_facts", "policy_lines"]
+from .arguments import AsJson, DbUrl, Yes, confirm, parse_age
+from .output import print_json, slow_status, stdout
 
 
 def policy(

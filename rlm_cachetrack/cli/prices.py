@@ -11,14 +11,13 @@ from typer.core import TyperGroup
 
 from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
 from rlm_cachetrack.errors import ConfigError, PricingError
+from rlm_cachetrack.formatting import NONE, clean, clean_lines, number
 
 from .arguments import AsJson, NotFound, command_line, parse_moment
-from .output import NONE, Column, clean, clean_lines, counted, number, print_json, print_line, stderr, stdout, table
+from .output import Column, counted, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook, Quote
-
-__all__ = ["prices_app"]
 
 
 class _Prices(TyperGroup):

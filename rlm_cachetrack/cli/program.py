@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from rlm_cachetrack._version import __version__
 from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
+from rlm_cachetrack.formatting import clean_lines
 
 from .arguments import PROGRAM, NotFound, with_option_names
 from .checking import check
@@ -29,7 +30,7 @@ from .doctor import doctor
 from .explaining import explain
 from .journal import journal_app
 from .latency import latency
-from .output import clean_lines, stderr
+from .output import stderr
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
 from .prices import prices_app
@@ -37,11 +38,6 @@ from .reading import models, runs, show, top, usage
 from .reporting import report
 from .repricing import reprice
 from .transferring import export, import_
-
-__all__ = [
-    "app",
-    "main",
-]
 
 
 def exit_code(exc: Exception) -> int:

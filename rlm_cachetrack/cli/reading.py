@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError, StoreError
+from rlm_cachetrack.formatting import clean, duration, moment, number, percentage, rate, usd
 
 from .arguments import (
     AsCsv,
@@ -28,22 +29,15 @@ from .arguments import (
 )
 from .output import (
     Column,
-    clean,
     counted,
-    duration,
-    moment,
-    number,
-    percentage,
     print_csv,
     print_json,
-    rate,
     require_one_format,
     row_columns,
     shorten,
     slow_status,
     stdout,
     table,
-    usd,
 )
 from .run_selection import find_run
 from .run_view import print_report, usage_chart
@@ -52,8 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm_cachetrack.analytics import TokenCacheOptimization
-
-__all__ = ["models", "runs", "show", "top", "usage"]
 
 _LIVE_S = 0.5
 

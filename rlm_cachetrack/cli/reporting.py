@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import clean
 
 from .arguments import DbUrl, NotFound, QueryId, open_client
-from .output import clean, slow_status, stderr
+from .output import slow_status, stderr
 from .run_selection import find_run
-
-__all__ = ["report"]
 
 
 def report(

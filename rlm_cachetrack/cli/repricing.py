@@ -11,17 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import clean, moment, number, usd
 
 from .arguments import AsJson, DbUrl, ModelFilter, QueryFilter, Yes, command_line, confirm, open_client, parse_moment
-from .output import Column, clean, counted, moment, number, print_json, slow_status, stderr, stdout, table, usd
+from .output import Column, counted, print_json, slow_status, stderr, stdout, table
 from .prices import File
 from .reading import Since, Until
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import ModelDifference, PriceChange
     from rlm_cachetrack.client import TimescaleDBClient
-
-__all__ = ["reprice"]
 
 
 def reprice(

@@ -6,14 +6,13 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from rlm_cachetrack.formatting import moment, number
+
 from .arguments import NotFound, check_query_id, command_line
-from .output import moment, number
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import RunRecord
     from rlm_cachetrack.store import PostgresStore
-
-__all__ = ["FoundRun", "find_run", "find_runs"]
 
 _FEW_RUNS, _MANY_RUNS = 100, 10_000
 

@@ -10,7 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .output import NONE, clean, counted, duration, moment, number, percentage, rate, usd
+from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, percentage, rate, usd
+
+from .output import counted
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import (
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
         TokenCacheSummary,
         Usage,
     )
-
-__all__ = ["print_report", "usage_chart"]
 
 _WIDEST = 100
 _SHORTEST_BAR = 8

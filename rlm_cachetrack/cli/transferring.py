@@ -14,14 +14,13 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import clean, number
 
 from .arguments import AsJson, DbUrl, OptionalQueryId, open_client, parse_moment
-from .output import clean, counted, number, print_json, stderr, stdout
+from .output import counted, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from rlm_cachetrack.transfer import Imported
-
-__all__ = ["export", "import_"]
 
 _SHOWN_REASONS = 10
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}

@@ -17,8 +17,6 @@ from rlm_cachetrack.records import aware, checked_query_id, clean_text
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["ClientBase", "clean_optional", "optional_moment"]
-
 
 class ClientBase:
     """Opens the pipeline of a store, and closes it.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["Comparing"]
-
 RunOrRuns = Any
 """A query id (its newest run), a pair of ``query_id`` and ``run_id``, or a list of these."""
 

@@ -16,8 +16,6 @@ from .recording import Recording
 if TYPE_CHECKING:
     from rlm_cachetrack.pipeline import Runtime
 
-__all__ = ["ReadingClient", "TimescaleDBClient", "runtime_for"]
-
 
 class TimescaleDBClient(Recording, Reading, Comparing, Planning):
     """Records by hand, and reads what was recorded. A context manager; safe for several threads.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import budgets, forecast, reconcile, repricing, what_if
     from rlm_cachetrack.pricing import PriceBook
 
-__all__ = ["Planning"]
-
 
 class Planning(ClientBase):
     """Re-pricing, what-if, forecast, budgets and reconciling. Every method first flushes, then blocks for queries."""

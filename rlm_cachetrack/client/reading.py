@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics import ModelEffectiveness, RunListing, TokenCacheOptimization, TokenCacheSummary
     from rlm_cachetrack.formatting import Table
 
-__all__ = ["Reading"]
-
 
 class Reading(ClientBase):
     """Reading what was recorded. Every method first waits until earlier records are stored, then blocks for queries."""

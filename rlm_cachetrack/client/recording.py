@@ -21,8 +21,6 @@ from rlm_cachetrack.records import (
 
 from .base import ClientBase
 
-__all__ = ["Recording"]
-
 _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
 

@@ -21,8 +21,6 @@ from uuid import UUID
 
 from .segments import DIGEST_BYTES, KINDS, Fingerprint, Segment
 
-__all__ = ["Encoder", "decode_run"]
-
 _VERSION = 1 << 5
 _VERSION_MASK = 0b1110_0000
 _IS_DIFFERENCE, _RESPONSE, _EXPLICIT, _KEY, _RETENTION = 1, 2, 4, 8, 16

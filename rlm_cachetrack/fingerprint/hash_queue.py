@@ -24,8 +24,6 @@ from .delta_codec import Encoder
 from .secret_key import KEY_FILE, installation_key
 from .segments import Digests, fingerprint_request
 
-__all__ = ["Fingerprints"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 _MAX_WAITING_TOKENS = 2 << 20  # about 8 MB

@@ -11,8 +11,6 @@ from typing import Any
 
 from rlm_cachetrack._process import locked_files
 
-__all__ = ["KEY_FILE", "installation_key", "key_facts"]
-
 KEY_FILE = "fingerprint.key"
 _KEY_BYTES = 32
 

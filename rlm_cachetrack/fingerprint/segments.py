@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-__all__ = ["DIGEST_BYTES", "KINDS", "Digests", "Fingerprint", "Segment", "fingerprint_request"]
-
 KINDS = (
     "other",
     "tool_definition",

@@ -16,8 +16,6 @@ from .text import clean, duration, moment, number, percentage, rate, usd
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Facts", "Sheet", "Table", "facts_as_html"]
-
 RowT = TypeVar("RowT")
 
 _ROWS = 50

@@ -10,24 +10,6 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = [
-    "NONE",
-    "clean",
-    "clean_lines",
-    "clock",
-    "day",
-    "duration",
-    "large_number",
-    "moment",
-    "number",
-    "percentage",
-    "rate",
-    "same_decimals",
-    "size",
-    "usd",
-    "verdict",
-]
-
 NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
 

@@ -11,8 +11,6 @@ from typing import Any
 from .encoding import decode_entry
 from .segments import READ_BYTES, Segment
 
-__all__ = ["Batch"]
-
 _SMALLEST_READ_BYTES = 4096
 
 

@@ -18,8 +18,6 @@ from pydantic_core import to_json
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.usage import plain
 
-__all__ = ["FIELDS", "encode", "expand", "kept_ms", "next_number", "served_model"]
-
 FIELDS = (
     "number",
     "api",

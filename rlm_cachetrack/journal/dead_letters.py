@@ -25,8 +25,6 @@ from typing import Any
 
 from rlm_cachetrack._process import locked_files
 
-__all__ = ["DeadLetter", "DeadLetters"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 FILE_NAME = "dead-letters.ndjson"  # *.jsonl is a journal

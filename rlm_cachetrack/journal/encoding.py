@@ -11,8 +11,6 @@ from pydantic_core import from_json, to_json
 
 from .call_event import expand
 
-__all__ = ["decode_entry", "encode_entry", "expand_event"]
-
 
 def _fallback(value: object) -> object:
     if isinstance(value, Mapping):

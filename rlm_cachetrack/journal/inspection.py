@@ -12,8 +12,6 @@ from rlm_cachetrack._process import locked_files
 from .encoding import decode_entry, expand_event
 from .segments import READ_BYTES, SUFFIX, Segment, count_entries, modified_at, used_bytes
 
-__all__ = ["JournalFile", "journal_files"]
-
 
 @dataclass(frozen=True, slots=True)
 class JournalFile:

@@ -32,8 +32,6 @@ from .encoding import encode_entry
 from .memory_queue import MemoryQueue
 from .segments import REUSABLE_BYTES, SUFFIX, BeingInspected, Segment, modified_at, open_for_recovery
 
-__all__ = ["Journal"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 _SEGMENT_BYTES = 4 << 20

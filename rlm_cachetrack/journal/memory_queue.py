@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-__all__ = ["MemoryQueue"]
-
 _MAX_BYTES = 16 << 20
 
 

@@ -16,18 +16,6 @@ from pathlib import Path
 
 from rlm_cachetrack._process import locked_files
 
-__all__ = [
-    "READ_BYTES",
-    "REUSABLE_BYTES",
-    "SUFFIX",
-    "BeingInspected",
-    "Segment",
-    "count_entries",
-    "modified_at",
-    "open_for_recovery",
-    "used_bytes",
-]
-
 SUFFIX = ".jsonl"
 READ_BYTES = 1 << 20
 REUSABLE_BYTES = 1 << 20

@@ -12,8 +12,6 @@ from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunStart, clean_
 
 from .rows import RowBuilder, clean_json, parse_time
 
-__all__ = ["BatchBuilder", "Built"]
-
 # A thread that computes keeps the interpreter's lock for 5 ms at a time while other threads wait for it: the program's,
 # and the one that sends the batch before. So the builder sleeps briefly after so many events. Not for 0 seconds: it
 # would have the lock again before another thread has woken up.

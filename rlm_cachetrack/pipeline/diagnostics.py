@@ -14,15 +14,6 @@ from rlm_cachetrack.journal import journal_files
 
 from .runtime import Runtime
 
-__all__ = [
-    "change_policies",
-    "describe_journals",
-    "describe_local",
-    "describe_store",
-    "migrate_store",
-    "plan_migration",
-]
-
 
 def migrate_store(runtime: Runtime, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
     """Apply pending migrations, upgrade legacy tables, and return the labels of the scripts. Blocks.

@@ -23,8 +23,6 @@ from rlm_cachetrack.records import RecordSink
 
 from .runtime import FLUSH_TIMEOUT_S, Runtime, store_id_of
 
-__all__ = ["Registry", "flush", "runtimes", "shutdown", "stats"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 

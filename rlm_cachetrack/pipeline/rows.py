@@ -27,8 +27,6 @@ from rlm_cachetrack.pricing import Cost, PriceBook
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, clean_text
 from rlm_cachetrack.usage import TokenUsage, read_usage
 
-__all__ = ["RowBuilder", "clean_json", "parse_time"]
-
 _CONTEXT = (
     "query_id",
     "run_id",

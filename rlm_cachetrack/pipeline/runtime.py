@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from .batches import BatchBuilder
 
-__all__ = ["FLUSH_TIMEOUT_S", "Runtime", "RuntimeOwner", "store_id_of"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 FLUSH_TIMEOUT_S = 30.0

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from .batches import BatchBuilder, Built
 
-__all__ = ["Writer"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 _RECOVER_EVERY_S = 30.0

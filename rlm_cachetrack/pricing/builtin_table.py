@@ -28,8 +28,6 @@ from .schedules import Period, Rates, Schedule
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-__all__ = ["BuiltInTable"]
-
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from .schedules import Rates
 
-__all__ = ["UNPRICED", "Cost", "Prices", "amounts", "complete_prices", "original_for"]
-
 Prices = tuple[float | None, float | None, float | None, float | None]
 """Prices of prompt, cached, written and completion tokens in USD per 1,000; None: unknown."""
 

@@ -5,18 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = [
-    "BASE_TIER",
-    "PROVIDER_IDS",
-    "SELF_PRICED_PROVIDERS",
-    "TIERS",
-    "TIER_ALIASES",
-    "VENDOR_MODELS",
-    "canonical_provider",
-    "canonical_tier",
-    "snapshot_names",
-]
-
 BASE_TIER = "default"
 TIERS = ("flex", "priority", "batch", "scale", "performance", "ultrafast")
 """The other service tiers: those that providers return as ``service_tier``, and ``batch`` for the Batch API."""

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from .rules import PricingFile
 
-__all__ = ["PriceBook", "Quote", "example", "schema_path"]
-
 # Model names come from servers, so the cache must be bounded.
 _MAX_SCHEDULES = 10_000
 # Modification time, size and inode of a file; the inode because editors replace a file by a new one.

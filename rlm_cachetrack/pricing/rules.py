@@ -10,8 +10,6 @@ from typing import Any
 from .names import snapshot_names
 from .schedules import DatedFactor, Period, Span
 
-__all__ = ["ModelRule", "Pattern", "PricingFile"]
-
 
 @dataclass(frozen=True, slots=True)
 class ModelRule:

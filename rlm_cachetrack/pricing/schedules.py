@@ -8,19 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from typing import NamedTuple
 
-__all__ = [
-    "ALWAYS",
-    "DatedFactor",
-    "Layer",
-    "Period",
-    "Rates",
-    "Schedule",
-    "Span",
-    "apply_discounts",
-    "combine",
-    "intersect",
-]
-
 
 class Span(NamedTuple):
     """A period of time: ``start`` is included, ``end`` is not; None means unlimited."""

@@ -19,8 +19,6 @@ from .request import Json, RejectedError, Reply, SimulatedRequest, compact, get_
 from .server import Server
 from .wire_format import PIECE_TOKENS, WireResponse, embed, error_body, render, report_usage, sse
 
-__all__ = ["SimulatedEndpoint"]
-
 _MAX_ENTRIES = 1 << 16  # about 12 MB: 16-byte digests of 8 million cached tokens, no text
 _APIS = "chat/completions|completions|responses|embeddings"
 _PATH = re.compile(rf"(?:/openai)?(?:/v1)?(?:/deployments/(?P<deployment>[^/]+))?/(?P<api>{_APIS})")

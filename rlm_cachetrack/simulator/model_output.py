@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from .prompt import TOKEN_CHARS
 from .request import Json, Reply, get_array, get_object, requested_format
 
-__all__ = ["ModelOutput", "compose", "new_id"]
-
 _REASONS = re.compile(r"o\d|gpt-[5-9]")
 _WORDS = (
     "answer",

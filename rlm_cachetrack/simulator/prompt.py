@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 
 from .request import Json, RejectedError, compact, get_array, get_object, requested_format
 
-__all__ = ["MINIMUM_TOKENS", "STEP_TOKENS", "TOKEN_CHARS", "Prompt", "PromptCache", "has_breakpoints", "read_prompt"]
-
 MINIMUM_TOKENS = 1024
 STEP_TOKENS = 128
 TOKEN_CHARS = 4

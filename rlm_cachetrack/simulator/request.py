@@ -6,18 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "Json",
-    "RejectedError",
-    "Reply",
-    "SimulatedRequest",
-    "compact",
-    "get_array",
-    "get_object",
-    "parse_body",
-    "requested_format",
-]
-
 Json = dict[str, Any]
 
 

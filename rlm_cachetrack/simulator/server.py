@@ -15,8 +15,6 @@ from typing import Any
 
 from .wire_format import WireResponse
 
-__all__ = ["Serve", "Server"]
-
 _THREAD_NAME = "rlm-cachetrack-simulator"
 Serve = Callable[[str, str, Message, bytes | None], WireResponse]  # method, path, headers, body (None: unknown size)
 

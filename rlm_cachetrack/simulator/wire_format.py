@@ -14,8 +14,6 @@ from .model_output import ModelOutput, new_id
 from .prompt import TOKEN_CHARS
 from .request import Json, RejectedError, SimulatedRequest, compact, get_array
 
-__all__ = ["PIECE_TOKENS", "WireResponse", "embed", "error_body", "render", "report_usage", "sse"]
-
 PIECE_TOKENS = 4  # tokens of the output in one stream event
 _ERRORS = {  # status: type, code, message
     400: ("invalid_request_error", None, "Invalid request."),

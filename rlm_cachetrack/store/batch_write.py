@@ -23,8 +23,6 @@ from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, RecordBatch
 from . import named_sql
 from .hourly_aggregate import HourlyAggregate
 
-__all__ = ["COLUMN_TYPES", "fast_path_fits", "hours_of", "write_batch"]
-
 _TYPES: dict[str, str] = {
     "time": "timestamptz",
     "interaction_id": "uuid",

@@ -22,8 +22,6 @@ from rlm_cachetrack.errors import ConfigError, QueryError, RecordRefusedError, S
 from . import named_sql
 from .sqlstates import Meaning, meaning_of
 
-__all__ = ["POOL_NAME", "SchemaError", "connect", "dict_rows", "make_pool", "translated_errors"]
-
 POOL_NAME = "rlm_cachetrack"
 CONNECT_TIMEOUT_S = 10
 # If the server's machine disappears, the connection is not closed. With the system's defaults, a statement would then

@@ -10,8 +10,6 @@ from psycopg.rows import tuple_row
 
 from . import named_sql as _sql
 
-__all__ = ["Engine", "applied", "detect", "fetch"]
-
 
 @dataclass(frozen=True, slots=True)
 class Engine:

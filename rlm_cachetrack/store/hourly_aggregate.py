@@ -22,8 +22,6 @@ from psycopg.rows import tuple_row
 
 from . import named_sql
 
-__all__ = ["HourlyAggregate"]
-
 logger = logging.getLogger("rlm_cachetrack")
 
 _HOUR = timedelta(hours=1)

@@ -22,8 +22,6 @@ from . import upgrade as _upgrade
 from .engine import Engine, applied, detect, fetch
 from .schema_scripts import ADVISORY_LOCK, as_sql, needs_timescale_search_path, scripts_for
 
-__all__ = ["Plan", "Progress", "describe", "migrate", "pending", "plan"]
-
 Progress = Callable[[str, int, int], None]
 """Called before each step with its label, its number (from 1), and the number of steps."""
 

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from rlm_cachetrack.errors import CacheTrackError
 
-__all__ = ["Script", "query", "schema_dir", "scripts"]
-
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 # Comments, strings and quoted names, in which a semicolon does not end a statement; and the semicolon that does.
 _TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1|;", re.DOTALL)

@@ -35,8 +35,6 @@ from .connect import POOL_NAME, SchemaError, connect, dict_rows, make_pool, tran
 from .hourly_aggregate import HourlyAggregate
 from .session import Session
 
-__all__ = ["PostgresStore"]
-
 READ_TIMEOUT_S = 30.0
 
 

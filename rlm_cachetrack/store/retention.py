@@ -13,8 +13,6 @@ from rlm_cachetrack.errors import ConfigError
 from . import named_sql
 from .engine import detect
 
-__all__ = ["change", "describe"]
-
 _MIN_COLUMNSTORE_AFTER: Final = timedelta(hours=1)
 _MIN_RETENTION: Final = timedelta(days=2)
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from . import named_sql as _sql
 from .engine import Engine
 
-__all__ = ["ADVISORY_LOCK", "as_sql", "complete_sql", "needs_timescale_search_path", "scripts_for"]
-
 # Serializes migrating processes. The number is arbitrary, but must be the same in every release.
 ADVISORY_LOCK = 0x726C6D63  # "rlmc"
 

@@ -12,8 +12,6 @@ import psycopg
 from . import named_sql
 from .hourly_aggregate import HourlyAggregate
 
-__all__ = ["Session"]
-
 
 class Session:
     """Run named queries over one connection, one by one or in a transaction. Not thread-safe."""

@@ -12,8 +12,6 @@ import enum
 
 import psycopg
 
-__all__ = ["Meaning", "meaning_of"]
-
 
 class Meaning(enum.Enum):
     """What to do about an error."""

@@ -16,8 +16,6 @@ from psycopg.rows import tuple_row
 from . import named_sql as _sql
 from .batch_write import COLUMN_TYPES
 
-__all__ = ["Existing", "examine", "look"]
-
 # A legacy table of calls has these columns. Without one of them, it is an unrelated table of the same name.
 _SIGNATURE = frozenset({"time", "interaction_id", "query_id", "run_id", "model", "prompt_tokens", "completion_tokens"})
 _CALLS, _RUNS, _SAVINGS = "llm_interactions", "query_run_summaries", "token_cache_optimization"

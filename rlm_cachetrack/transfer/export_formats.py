@@ -17,8 +17,6 @@ from typing import Any, BinaryIO, Literal, Protocol
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS
 
-__all__ = ["COLUMN_TYPES", "FORMATS", "JSON_COLUMNS", "Format", "RowWriter", "open_writer"]
-
 Format = Literal["csv", "jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "jsonl", "parquet")
 

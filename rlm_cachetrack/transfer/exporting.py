@@ -11,8 +11,6 @@ from .export_formats import Format, open_writer
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["count_exported", "export_calls"]
-
 _ROWS = 500
 
 

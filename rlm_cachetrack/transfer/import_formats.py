@@ -26,8 +26,6 @@ from rlm_cachetrack.usage import locate_usage, read_usage
 
 from .export_formats import COLUMN_TYPES, JSON_COLUMNS
 
-__all__ = ["EventReader", "InvalidLineError", "own_row_of_csv"]
-
 _RESPONSES = {"chat.completion": "chat", "response": "responses", "text_completion": "completions"}
 _INT4_MAX = 2**31 - 1
 _LITELLM = frozenset({"call_type", "spend"})

@@ -21,8 +21,6 @@ from .source_files import open_lines
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["IMPORTED", "Imported", "Importer", "Rejected", "import_file"]
-
 IMPORTED = "imported"
 """The status of a run that an import created."""
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from typing import IO, Any, BinaryIO, cast
 
-__all__ = ["elements"]
-
 _CHUNK = 65_536
 _MAX_NUMBER_TAIL = 3
 """Characters that a chunk boundary may separate from a number and that are no number of their own, as in ``1|e+5``."""

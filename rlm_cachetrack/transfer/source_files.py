@@ -19,8 +19,6 @@ from rlm_cachetrack.errors import ConfigError
 from .import_formats import InvalidLineError, own_row_of_csv
 from .json_array import elements
 
-__all__ = ["Line", "open_lines"]
-
 _BUFFER_BYTES = 65_536
 _PARQUET_ROWS = 250
 _PROGRESS_EVERY = 500

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["DIALECTS", "Dialect", "Path", "get_path", "has_path"]
-
 Path = tuple[str, ...]
 
 

@@ -9,8 +9,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["locate_usage", "plain"]
-
 _MAX_DEPTH = 8
 
 

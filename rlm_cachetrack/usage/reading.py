@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .dialects import DIALECTS, Dialect, Path, get_path, has_path
-from .extraction import locate_usage, plain
-
-__all__ = ["DIALECTS", "NO_USAGE", "Dialect", "TokenUsage", "locate_usage", "plain", "read_usage"]
 
 _INT4_MAX = 2**31 - 1
 

@@ -15,8 +15,6 @@ from rlm_cachetrack.formatting import Table
 
 from .cached_queries import CachedQueries
 
-__all__ = ["VERSION", "After", "Api", "Days", "Limit", "Model", "QueryId", "RunId", "UsageFilters", "parse_moment"]
-
 VERSION = "1"
 
 Since = Annotated[str | None, Query(description="From this moment on, rounded to whole hours or minutes.")]

@@ -25,8 +25,6 @@ from .rendering import HERE, environment, plotly_script
 if TYPE_CHECKING:
     from .source import DashboardStore
 
-__all__ = ["build"]
-
 _COOKIE = "rlm_cachetrack_token"
 # Plotly sets styles from script, which counts as inline. Scripts load from this server only. data: is for its icons.
 _POLICY = (

@@ -16,8 +16,6 @@ from rlm_cachetrack.analytics.explain import report as explain
 if TYPE_CHECKING:
     from .source import DashboardStore
 
-__all__ = ["CachedQueries", "SingleFlightCache"]
-
 T = TypeVar("T")
 
 _TTL_S = 0.5

@@ -15,8 +15,6 @@ from rlm_cachetrack.analytics import Call, Iteration, Usage, UsageRow
 from rlm_cachetrack.analytics.planning import Forecast
 from rlm_cachetrack.formatting import clean
 
-__all__ = ["Figure", "label", "of_calls", "of_forecast", "of_iterations", "of_models", "of_usage"]
-
 Figure = dict[str, Any]
 
 _MAX_LABEL = 40

@@ -16,8 +16,6 @@ from rlm_cachetrack.errors import CacheTrackError
 
 from .cached_queries import CachedQueries
 
-__all__ = ["Live"]
-
 _INTERVAL_S = 0.25
 _HEARTBEAT_S = 10.0
 _RESPONSE_TIMEOUT_S = 5.0

@@ -17,8 +17,6 @@ from .api import After, Days, Limit, Model, QueryId, RunId, UsageFilters, parse_
 from .cached_queries import CachedQueries
 from .rendering import verdicts
 
-__all__ = ["Pages"]
-
 _RANGE_NAMES = {
     "1h": "last hour",
     "24h": "24 hours",

@@ -15,8 +15,6 @@ from rlm_cachetrack.formatting import text as wording
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
-__all__ = ["HERE", "environment", "plotly_script", "verdicts"]
-
 HERE = Path(__file__).parent
 
 

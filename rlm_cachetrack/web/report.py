@@ -13,8 +13,6 @@ from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rat
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["as_html", "as_markdown", "read"]
-
 _CALLS = 500
 _STEPS = 60
 _EXPLAINED = 10_000

@@ -13,12 +13,6 @@ if TYPE_CHECKING:
 
     from .source import DashboardStore
 
-__all__ = [
-    "create_app",
-    "is_loopback",
-    "serve",
-]
-
 _MISSING = "the dashboard needs additional packages: pip install 'rlm_cachetrack[dashboard]'"
 
 

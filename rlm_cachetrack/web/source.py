@@ -10,8 +10,6 @@ from rlm_cachetrack.pipeline import diagnostics
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import budgets, forecast
 
-__all__ = ["DashboardStore"]
-
 
 class DashboardStore:
     """A store to read from, without waiting for what this process records. Connects at the first query.

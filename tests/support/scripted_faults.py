@@ -159,10 +159,13 @@ class Script:
             self._call(talk, fault)
         return self.calls
 
-    def _call(self, talk: dict[str, Any], fault: str | None) -> None:
+    def _with_fault(
+        self, talk: dict[str, Any], fault: str | None
+    ) -> tuple[dict[str, Any], str, str, tuple[dict[str, Any], str], str | None]:
+        """Return the body and model to send, the true verdict, both without the fault, and the fault if it applies."""
         model, body = self.shape.model, self._body(talk["tools"], talk["system"], talk["messages"])
         verdict = "first_call" if talk["calls"] == 0 else "hit"
-        sound, sound_now = (copy.deepcopy(body), model), self.now
+        sound = copy.deepcopy(body), model
         messages = [dict(message) for message in talk["messages"]]
         if fault == "timestamp":
             body = self._body(talk["tools"], f"It is {self.now:.3f} now. {talk['system']}", messages)
@@ -189,6 +192,11 @@ class Script:
             )
         else:
             fault = None
+        return body, model, verdict, sound, fault
+
+    def _call(self, talk: dict[str, Any], fault: str | None) -> None:
+        sound_now = self.now
+        body, model, verdict, sound, fault = self._with_fault(talk, fault)
         spare = Provider(self.shape, seen=dict(self.provider.seen))
         tokens, cached = self.provider.ask(body, model, self.now)
         lost = 0

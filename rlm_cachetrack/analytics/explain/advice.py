@@ -11,8 +11,6 @@ from .chains import CacheLocation
 from .divergence import segment_words
 from .verdicts import JudgedCall
 
-__all__ = ["CacheAdvice", "advise", "usd_lost"]
-
 _CALLS_PER_MINUTE = 15
 """Calls per minute with one cache key that one machine of OpenAI takes.
 

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rlm_cachetrack.errors import CacheTrackError
 
-__all__ = ["CacheRule", "cache_rule", "cache_rules"]
-
 _FILE = "cache_rules.yaml"
 
 

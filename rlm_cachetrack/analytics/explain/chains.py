@@ -22,8 +22,6 @@ from rlm_cachetrack.fingerprint import Fingerprint, Segment
 
 from .cache_rules import CacheRule, cache_rule
 
-__all__ = ["LEADING_SEGMENTS", "CacheLocation", "Call", "Chains"]
-
 CacheLocation = tuple[Any, ...]
 """Provider, model, and the hash of ``prompt_cache_key`` if the provider's rules use it."""
 

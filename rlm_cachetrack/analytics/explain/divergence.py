@@ -10,8 +10,6 @@ from rlm_cachetrack.fingerprint import Segment
 
 from .chains import LEADING_SEGMENTS, Call
 
-__all__ = ["Divergence", "find_divergence", "segment_words"]
-
 _SIMILAR_CHARACTERS = 4
 _HALF = 0.5
 

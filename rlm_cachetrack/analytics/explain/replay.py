@@ -16,8 +16,6 @@ from rlm_cachetrack.fingerprint import Segment
 from .cache_rules import CacheRule
 from .chains import CacheLocation, Call
 
-__all__ = ["Match", "MatchKind", "Replay", "reads_more"]
-
 MatchKind = Literal["live", "concurrent", "expired", "key", "model", "model and key"]
 """Where a shared beginning was found: in the call's cache and readable, written by a call that was not finished yet,
 expired, or in the cache of another key or model."""

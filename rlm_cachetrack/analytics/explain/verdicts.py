@@ -16,8 +16,6 @@ from .chains import Call, Chains
 from .divergence import Divergence, find_divergence, segment_words
 from .replay import Match, MatchKind, Replay, reads_more
 
-__all__ = ["VERDICTS", "JudgedCall", "Verdict", "judge"]
-
 Verdict = Literal[
     "first_call",
     "below_minimum",

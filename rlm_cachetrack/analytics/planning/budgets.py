@@ -13,8 +13,6 @@ from .forecast import history, no_forecast_reason, outlook
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["Budget", "BudgetCheck", "budgets", "check_budget", "remove_budget", "set_budget"]
-
 PERIODS = ("day", "week", "month")
 
 

@@ -22,8 +22,6 @@ from .what_if import what_if
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["MIN_DAYS", "DayForecast", "Forecast", "Split", "forecast_cost", "history", "no_forecast_reason", "outlook"]
-
 MIN_DAYS = 3
 """The whole days of history that a forecast needs."""
 _MIN_DAYS_FOR_WEEKDAYS = 14

@@ -21,8 +21,6 @@ from typing import Any
 
 from rlm_cachetrack.errors import ConfigError
 
-__all__ = ["Export", "Line", "read_export"]
-
 # A line item is an optional tier, a model and a unit: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache writes",
 # "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Others are not models: "web search calls".
 _LINE_ITEM = re.compile(

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["Reconciliation", "ReconciliationRow", "reconcile"]
-
 _SAME_AS_DEFAULT = (None, "", "default", "auto", "standard")
 _Key = tuple[date, str | None, str | None]
 

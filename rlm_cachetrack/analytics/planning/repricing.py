@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.pricing import Period, PriceBook, Schedule
     from rlm_cachetrack.store import PostgresStore, Session
 
-__all__ = [
-    "ModelDifference",
-    "PriceChange",
-    "Progress",
-    "Repricing",
-    "apply",
-    "changes",
-    "difference",
-    "lay_out",
-    "resume",
-    "scope",
-    "undo",
-]
-
 Progress = Callable[[int, int], None]
 """Called with the number of calls done and the number of all calls."""
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["WhatIf", "WhatIfModel", "what_if"]
-
 
 class WhatIfModel(TypedDict):
     """The calls of one model. Costs (USD) and tokens are of the calls whose cost is known on both sides."""

@@ -16,8 +16,6 @@ from rlm_cachetrack.pricing.schedules import ALWAYS, Span, intersect
 from .schema import Discount
 from .yaml_nodes import Mistakes, Table, Values
 
-__all__ = ["check", "dotted", "entries"]
-
 
 def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
     """Yield each entry under ``models`` as written: its path of keys, its line and its value."""

@@ -26,8 +26,6 @@ from .cross_checks import check, dotted, entries
 from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, Prices, TierPrices
 from .yaml_nodes import Mistakes, Table, Text, Values, read_yaml, shown
 
-__all__ = ["json_schema", "read_pricing"]
-
 _PRICE_KEYS = ("prompt", "cached", "cache_write", "completion")
 _ENTRY = "a mapping with prompt and completion, or alias"
 _LISTS = {"models": f"{_ENTRY}, or a list of them", "discounts": "a factor, or a list of dated factors"}

@@ -29,8 +29,6 @@ from rlm_cachetrack.pricing.names import TIER_ALIASES, TIERS
 
 from .yaml_nodes import Text, shown
 
-__all__ = ["PER", "PRICE", "VERSION", "AliasEntry", "Discount", "Document", "Entry", "Prices", "TierPrices"]
-
 VERSION = "1"
 PER = {"1M": 1_000_000, "1K": 1_000}
 PRICE = "price"

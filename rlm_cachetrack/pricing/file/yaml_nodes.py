@@ -13,8 +13,6 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from rlm_cachetrack.errors import PricingError
 
-__all__ = ["Mistakes", "Table", "Text", "Values", "read_yaml", "shown"]
-
 _MAX_DEPTH = 12
 
 

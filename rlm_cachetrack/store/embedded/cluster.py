@@ -20,21 +20,6 @@ from .postmaster import PORT, SOCKET_NAME, Postmaster, is_postmaster, read_postm
 from .processes import ELSEWHERE, OR_SET_URL, POLL_S, Account, last_lines, run
 from .programs import find_wheel
 
-__all__ = [
-    "CREATED_MARKER",
-    "DATABASE",
-    "LOG_FILE",
-    "SUPERUSER",
-    "clusters_in",
-    "create_cluster",
-    "create_database",
-    "current_cluster",
-    "is_initialized",
-    "server_version",
-    "start_server",
-    "stop_server",
-]
-
 DATABASE = "rlm_cachetrack"
 SUPERUSER = "postgres"
 LOG_FILE = "server.log"

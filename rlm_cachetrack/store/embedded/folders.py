@@ -18,8 +18,6 @@ from rlm_cachetrack.errors import EmbeddedError
 from .postmaster import SOCKET_NAME
 from .processes import ELSEWHERE, OR_SET_URL, SYSTEM_USER, Account, run
 
-__all__ = ["check_reachable", "choose_socket_dir", "make_data_dir", "size", "size_of_tree", "sync_folder", "tail"]
-
 # sun_path has 108 bytes on Linux and 104 on macOS.
 # Source: https://unix.stackexchange.com/questions/367008, read 2026-11-23.
 _SOCKET_PATH_MAX_BYTES = 99

@@ -11,16 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = [
-    "PORT",
-    "SOCKET_NAME",
-    "Postmaster",
-    "is_being_started",
-    "is_postmaster",
-    "read_postmaster",
-    "remove_misleading",
-]
-
 PORT = 5432  # part of the socket's name; the server does not listen on TCP
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 

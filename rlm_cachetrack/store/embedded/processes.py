@@ -14,8 +14,6 @@ from pathlib import Path
 
 from rlm_cachetrack.errors import EmbeddedError
 
-__all__ = ["ELSEWHERE", "OR_SET_URL", "POLL_S", "SYSTEM_USER", "Account", "find_account", "last_lines", "locked", "run"]
-
 SYSTEM_USER = "rlm_cachetrack"
 POLL_S = 0.05
 OR_SET_URL = "or set RLM_CACHETRACK_DB_URL to the address of a PostgreSQL"

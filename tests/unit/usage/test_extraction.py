@@ -18,7 +18,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from rlm_cachetrack.usage.reading import locate_usage, plain
+from rlm_cachetrack.usage import locate_usage, plain
 from tests.unit.usage.samples import CHAT_USAGE, RESPONSES_USAGE, chat_chunk
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
-from rlm_cachetrack.usage.reading import TokenUsage, plain, read_usage
+from rlm_cachetrack.usage import TokenUsage, plain, read_usage
 from tests.unit.usage.samples import chat
 
 

@@ -16,7 +16,7 @@ from openai.types.responses import (
     ResponseCompletedEvent,
 )
 
-from rlm_cachetrack.usage.reading import locate_usage, plain, read_usage
+from rlm_cachetrack.usage import locate_usage, plain, read_usage
 from tests.support.recorded import ABSENT, FIELDS, FILE, expected_tokens, load
 
 ROOT = Path(__file__).resolve().parents[3]
