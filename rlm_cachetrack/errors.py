@@ -13,7 +13,7 @@
     │   │   └── SchemaTooNewError    the database was migrated by a newer release
     │   ├── NotStoredError           what was asked for is not there
     │   └── QueryError               the server refused a statement
-    │       └── RecordRefusedError       because of a record in it: without that record, the others can be stored
+    │       └── RecordRejectedError       because of a record in it: without that record, the others can be stored
     └── InternalError            a defect of ours; raised in tests only, counted elsewhere
 
 No message holds a password: addresses pass through :func:`.redact` first.
@@ -31,7 +31,7 @@ __all__ = [
     "PricingError",
     "QueryError",
     "RecordError",
-    "RecordRefusedError",
+    "RecordRejectedError",
     "SchemaTooNewError",
     "StoreError",
     "StoreUnreachableError",
@@ -82,7 +82,7 @@ class QueryError(StoreError):
     """The server refused a statement."""
 
 
-class RecordRefusedError(QueryError):
+class RecordRejectedError(QueryError):
     """A record cannot be stored as it is, however often it is offered; the others of its batch can be.
 
     A :class:`~.records.RecordSink` raises it to have the record found, set aside and listed by

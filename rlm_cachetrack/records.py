@@ -245,7 +245,7 @@ class RecordSink(Protocol):
 
     Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
     the journal and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
-    :class:`~.errors.RecordRefusedError` the record at fault is found, by offering parts of the batch, and
+    :class:`~.errors.RecordRejectedError` the record at fault is found, by offering parts of the batch, and
     set aside.
     """
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rlm_cachetrack._process import guard, import_httpx2, no_fork
 from rlm_cachetrack.config import Settings, redact
-from rlm_cachetrack.errors import ConfigError, PricingError, RecordRefusedError, StoreUnreachableError
+from rlm_cachetrack.errors import ConfigError, PricingError, RecordRejectedError, StoreUnreachableError
 from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import DeadLetters, Journal
 from rlm_cachetrack.records import RecordSink
@@ -282,7 +282,7 @@ class Runtime:
         try:
             self.store().store(replace(built.batch, possible_duplicate=True))
             return {index: "it cannot be read" for index, event in enumerate(events) if id(event) in unreadable}
-        except RecordRefusedError as exc:
+        except RecordRejectedError as exc:
             if len(events) == 1:
                 return {0: str(exc)}
         half = len(events) // 2

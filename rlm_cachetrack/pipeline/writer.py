@@ -1,125 +1,63 @@
-"""The background thread that ships the journal to a :class:`~.records.RecordSink`.
+"""The writer thread: it stores the events of a journal in a :class:`~.records.RecordSink`.
 
-It reads a batch, turns events into rows (dialect, price), hands them to the sink, and acknowledges to the journal only
-when the sink has returned. A sink that fails keeps the batch in the journal; it is offered again, with growing pauses.
-
-A record that the sink refuses whenever it is offered would hold back all others for ever. It is found by halving the
-batch, set aside as a dead letter, and the others are stored. Before the first one of a batch is given up, something of
-that batch must have been stored, or the sink's ``probe`` must have passed and the record been refused after that: a
-store that refuses everything is broken, and no record is given up for that.
+It reads a batch, turns events into rows (dialect, price), stores them, and acknowledges them to the journal only after
+the sink has returned. If the sink fails, the batch stays in the journal and is retried, with growing backoff.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack._process import SignalSafeEvent, no_fork
-from rlm_cachetrack._process import guard as _guard
-from rlm_cachetrack.errors import CacheTrackError, QueryError, RecordRefusedError, StoreUnreachableError
-from rlm_cachetrack.journal import Batch, DeadLetter, DeadLetters, Journal, expand_event
-from rlm_cachetrack.records import ProbingSink, RecordSink
+from rlm_cachetrack._process import SignalSafeEvent, guard, no_fork
+from rlm_cachetrack.errors import CacheTrackError, QueryError, StoreUnreachableError
+from rlm_cachetrack.journal import Batch, DeadLetters, Journal
+from rlm_cachetrack.records import RecordSink
+
+from .prefetch import Prefetch, PreparedBatch
+from .storing import Stopped, store_batch
 
 if TYPE_CHECKING:
     from tenacity import Retrying
 
     from rlm_cachetrack.fingerprint import Fingerprints
 
-    from .batches import BatchBuilder, Built
+    from .batches import BatchBuilder
 
 logger = logging.getLogger("rlm_cachetrack")
 
 _RECOVER_EVERY_S = 30.0
-_FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 30.0
-# What was sent is not kept in memory for long, whether it can be stored or not.
+_MIN_BACKOFF_S = 0.25
+_MAX_BACKOFF_S = 30.0
+_MAX_BACKOFF_IN_FLUSH_S = 0.5
+# Prompts are not kept in memory for long, whether their calls can be stored or not.
 _HASH_EVERY_S = 0.5
-# While somebody waits in flush(), who has little time: so often.
-_FLUSH_PAUSE_S = 0.5
-_SMALLEST_BATCH = 100
-_LAST_MOMENT_S = 0.1
-
-
-class _Stopped(Exception):  # noqa: N818 - not an error
-    """The writer is to end; what it was at stays in the journal."""
-
-
-class _Prepared(NamedTuple):
-    """A batch, and the rows made of it."""
-
-    batch: Batch
-    built: Built
-
-
-class _Ahead:
-    """Makes the rows of the next batch on a thread of its own, while the server is at work on the one before.
-
-    The thread runs only while there is a backlog, so that it costs a program that records now and then nothing.
-    """
-
-    def __init__(self, prepare: Callable[[Batch], _Prepared]) -> None:
-        self._prepare = prepare
-        self._batch: Batch | None = None
-        self._thread: threading.Thread | None = None
-        self._result: _Prepared | None = None
-
-    def begin(self, batch: Batch) -> None:
-        """Start on ``batch``. Does not block."""
-        self._batch = batch
-        if batch.entries:
-            thread = threading.Thread(target=self._run, args=(batch,), name="rlm_cachetrack-rows", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no new threads once the interpreter ends: take() does it then
-                thread.start()
-                self._thread = thread
-
-    def _run(self, batch: Batch) -> None:
-        with contextlib.suppress(Exception):  # take() then does it over, where an error has somebody to go to
-            self._result = self._prepare(batch)
-
-    def take(self) -> _Prepared | None:
-        """What :meth:`begin` began, None where nothing was. Blocks until it is done."""
-        batch = self._batch
-        if batch is None:
-            return None
-        result = self._finished()
-        return self._prepare(batch) if result is None else result
-
-    def drop(self) -> None:
-        """Give it up. Blocks until it is done."""
-        self._finished()
-
-    def _finished(self) -> _Prepared | None:
-        if self._thread is not None:
-            self._thread.join()
-        result, self._batch, self._thread, self._result = self._result, None, None, None
-        return result
-
-
-def _unreadable(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
-    with contextlib.suppress(LookupError, TypeError, ValueError):  # as it was journaled, if it is damaged so far
-        event = expand_event(event)
-    return DeadLetter.from_event(event, f"it cannot be read: {type(exc).__name__}: {exc}")
+_MIN_BATCH_RECORDS = 100
+_MIN_JOIN_S = 0.1
 
 
 class Writer:
-    """One daemon thread between a journal and a sink.
+    """A daemon thread between a journal and a sink. A batch is stored as soon as one of its limits is reached.
 
     Args:
-        journal: Where events wait.
-        open_sink: Gives the sink; called on the writer's thread, may block (an embedded server starts in seconds) and
-            raise. It is called again after a failure.
+        journal: The journal.
+        open_sink: Returns the sink. Called on the writer thread, again after each failure; may block (an embedded
+            server starts in seconds) and raise.
         batch_builder: Returns what turns events into batches.
-        dead_letters: Where records go that can never be stored.
-        max_records: A batch is stored when it holds so many events, …
-        max_bytes: … or so many bytes of journal, …
-        max_age_s: … or when so many seconds have passed since the first of them.
-        fingerprints: What was sent and is to be hashed, also while nothing can be stored.
+        dead_letters: The file of records that can never be stored.
+        max_records: Limit of events per batch.
+        max_bytes: Limit of bytes of journal per batch.
+        max_age_s: Limit of seconds since the first event of a batch.
+        fingerprints: Prompts to hash, also while nothing can be stored.
+
+    Attributes:
+        started: Whether the thread ran when it was last looked at; :attr:`running` asks the thread.
+        last_error: Why storing fails, None if it works.
+        failing_since: When storing began to fail, an aware datetime; None if it works.
     """
 
     def __init__(
@@ -134,8 +72,7 @@ class Writer:
         max_age_s: float = 0.75,
         fingerprints: Fingerprints | None = None,
     ) -> None:
-        self.stored = 0
-        self.started = False  # as it was seen last; `running` asks the thread
+        self.started = False
         self.last_error: str | None = None
         self.failing_since: datetime | None = None
         self._journal = journal
@@ -150,12 +87,12 @@ class Writer:
         # Reentrant: a signal handler or a finalizer may record while a thread is being started.
         self._start_lock = threading.RLock()
         self._starting = False
-        self._hurry = SignalSafeEvent()
+        self._store_now = SignalSafeEvent()
         self._stop = SignalSafeEvent()
-        self._turn = threading.Condition()
-        self._ahead = _Ahead(self._prepare)
+        self._progress = threading.Condition()
+        self._prefetch = Prefetch(self._prepare)
         self._flushing = 0
-        self._refusals = 0
+        self._failures = 0  # each halves the batches
         self._warned = False
         # Recoveries are numbered, so that flush() can wait for one that began after it.
         self._wanted_recovery = 0
@@ -165,16 +102,16 @@ class Writer:
     def start(self) -> None:
         """Start the thread if it does not run. Does not block.
 
-        Where the system allows no more threads (or the interpreter ends), what is recorded stays in the journal.
+        If the system allows no more threads, or the interpreter ends, records stay in the journal.
         """
         with self._start_lock:
-            # Looked at and noted without a call in between, so that no signal handler comes in between either.
+            # No call between the check and the assignment, so that no signal handler runs between them.
             if self._stop.is_set() or self._starting:
                 return
             self._starting = True
             try:
                 if not self.running:
-                    # Noted first: a Control-C in the midst of it may come when the thread runs already.
+                    # Assigned first: a Ctrl-C during start() may come after the thread has started.
                     self._thread = threading.Thread(target=self._run, name="rlm_cachetrack-writer", daemon=True)
                     self._thread.start()
             except RuntimeError:
@@ -189,24 +126,24 @@ class Writer:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is there to make progress."""
+        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was appended before is stored or set aside as a dead letter.
+        """Wait until every event appended before is stored or a dead letter.
 
-        So is what processes have left that are dead by now, such as workers that the caller has just waited for.
-        A writer that pauses after a failure tries again at once, and every half second until the time is up.
+        This includes the journals of processes that are dead by now, such as workers that the caller has just waited
+        for. A writer in backoff retries at once, and then every half second until the time is up.
 
         Args:
-            timeout_s: The longest to wait, in seconds.
+            timeout_s: How long to wait at most, in seconds; 0 only asks.
 
         Returns:
-            Whether nothing of it waits any more.
+            True if none of these events waits any more.
         """
         recovery = 0
-        if timeout_s > 0:  # else it is only asked whether
-            with self._turn:
+        if timeout_s > 0:
+            with self._progress:
                 self._wanted_recovery += 1
                 recovery = self._wanted_recovery
         return self._wait_until_stored(timeout_s, recovery)
@@ -215,17 +152,17 @@ class Writer:
         deadline = time.monotonic() + timeout_s
         appended = self._journal.appended
         self.start()
-        with self._turn:
+        with self._progress:
             self._flushing += 1
             try:
                 while not self._is_stored(appended, recovery):
-                    self._hurry.set()
+                    self._store_now.set()
                     self._journal.wake.set()
-                    self._turn.notify_all()
-                    left = deadline - time.monotonic()
-                    if left <= 0 or not self.running:
+                    self._progress.notify_all()
+                    remaining_s = deadline - time.monotonic()
+                    if remaining_s <= 0 or not self.running:
                         return self._is_stored(appended, recovery)
-                    self._turn.wait(min(left, 0.5))
+                    self._progress.wait(min(remaining_s, 0.5))
             finally:
                 self._flushing -= 1
         return True
@@ -240,21 +177,22 @@ class Writer:
         )
 
     def stop(self, timeout_s: float) -> bool:
-        """Flush, then end the thread. What is not stored in time stays in the journal. Returns whether all is stored.
+        """Flush, then end the thread. Blocks for up to ``timeout_s`` seconds, and a tenth of a second for the thread.
 
-        Blocks for ``timeout_s``, and up to a tenth of a second for the thread to end.
+        Returns:
+            True if everything is stored; otherwise the records stay in the journal.
         """
         deadline = time.monotonic() + timeout_s
         stored = self._wait_until_stored(timeout_s, 0) if self._journal.pending else True
         self._stop.set()
-        self._hurry.set()
+        self._store_now.set()
         self._journal.wake.set()
-        with self._turn:
-            self._turn.notify_all()
+        with self._progress:
+            self._progress.notify_all()
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            thread.join(max(_LAST_MOMENT_S, min(1.0, deadline - time.monotonic())))
-        if not stored and not self._warned:  # it waited for something, and so could not say what is wrong
+            thread.join(max(_MIN_JOIN_S, min(1.0, deadline - time.monotonic())))
+        if not stored and not self._warned:  # the thread was waiting for the store, and has not warned
             self._warned = True
             logger.warning(
                 "records wait in the journal %s because they were not stored within %.3g s; the next use stores them",
@@ -271,87 +209,102 @@ class Writer:
             while not self._stop.is_set():
                 try:
                     retrying(self._cycle)
-                except _Stopped:
+                except Stopped:
                     return
-                except Exception as exc:  # it retries everything, so this is a defect
-                    _guard.report("running the writer", exc)
-                    self._nap(_FIRST_PAUSE_S)
-                with self._turn:
-                    self._turn.notify_all()
+                except Exception as exc:  # everything is retried, so this is a defect
+                    guard.report("running the writer", exc)
+                    self._back_off(_MIN_BACKOFF_S)
+                with self._progress:
+                    self._progress.notify_all()
         finally:
             self.started = False
             self._journal.writer_waits = True
 
     def _retrying(self) -> Retrying:
-        # Imported here: 30 ms that a program which records nothing does not pay, nor the thread that records.
+        # Imported here: it takes 30 ms, which neither a program that records nothing nor the calling thread pays.
         with no_fork():
             from tenacity import Retrying, retry_if_not_exception_type, wait_random_exponential
 
-        # Random, so that the processes of a cluster do not all knock on a recovering server at once.
-        pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_S * 2, max=_LONGEST_PAUSE_S, min=_FIRST_PAUSE_S / 2)
-        return Retrying(retry=retry_if_not_exception_type(_Stopped), wait=pauses, sleep=self._nap)
+        # With jitter, so that the processes of a cluster do not all retry at once when the server is back.
+        backoff = wait_random_exponential(multiplier=_MIN_BACKOFF_S * 2, max=_MAX_BACKOFF_S, min=_MIN_BACKOFF_S / 2)
+        return Retrying(retry=retry_if_not_exception_type(Stopped), wait=backoff, sleep=self._back_off)
 
-    def _nap(self, seconds: float) -> None:
-        """Pause after a failure: shorter when somebody flushes, over at once when the writer is to stop."""
+    def _back_off(self, seconds: float) -> None:
+        """Wait after a failure, shorter during a flush, not at all if the writer stops; hash prompts meanwhile."""
         began = time.monotonic()
-        with self._turn:
+        with self._progress:
             flushing = self._flushing
         while True:
             if self._fingerprints is not None:
                 self._fingerprints.hash_waiting()
-            with self._turn:
+            with self._progress:
                 if self._stop.is_set() or self._flushing > flushing:
                     return
-                allowed = min(seconds, _FLUSH_PAUSE_S) if self._flushing else seconds
-                left = began + allowed - time.monotonic()
-                if left <= 0:
+                allowed_s = min(seconds, _MAX_BACKOFF_IN_FLUSH_S) if self._flushing else seconds
+                remaining_s = began + allowed_s - time.monotonic()
+                if remaining_s <= 0:
                     return
                 flushing = min(flushing, self._flushing)
-                self._turn.wait(left if self._fingerprints is None else min(left, _HASH_EVERY_S))
+                self._progress.wait(remaining_s if self._fingerprints is None else min(remaining_s, _HASH_EVERY_S))
 
     def _cycle(self) -> None:
+        """Wait for a batch, and store it."""
         journal = self._journal
-        if self._stop.is_set():
-            raise _Stopped
+        self._check_stop()
         self._recover()
         if not journal.pending:
             self._wait_for_events()
             if not journal.pending:
-                return  # woken for something else; no reason to ask for the store
-        if journal.pending < self._max_records and not self._hurry.is_set():
-            self._hurry.wait(self._max_age_s)  # let a batch gather
-        if self._stop.is_set():
-            raise _Stopped
+                return  # woken without an event; the store need not be opened
+        if journal.pending < self._max_records and not self._store_now.is_set():
+            self._store_now.wait(self._max_age_s)
+        self._check_stop()
         try:
-            self._open_sink()  # before the work of building rows that nobody would take
-            prepared = self._ahead.take() or self._prepare(self._next_batch())
-            batch = prepared.batch
-            if not batch.entries:
-                journal.ack(batch)  # for what is in no journal any more
-                return
-            # Memory is read from its beginning each time; what has come in meanwhile is no backlog: to take it would
-            # split what is to gather, and to start a thread for it costs more than to make its rows.
-            if journal.pending >= len(batch.entries) + self._max_records and not batch.from_memory:
-                self._ahead.begin(self._next_batch())
-            stored = self._ship(prepared)
-        except _Stopped:
+            entries = self._store_next()
+        except Stopped:
             raise
         except Exception as exc:
             self._keep(exc)
             if not isinstance(exc, CacheTrackError):
-                _guard.report("storing records", exc)
+                guard.report("storing records", exc)
             raise
-        journal.ack(batch)
-        if self._fingerprints is not None:
-            self._fingerprints.discard_stored()
-        self._note_success(stored)
+        journal.ack(entries)
+        if entries.entries:
+            if self._fingerprints is not None:
+                self._fingerprints.discard_stored()
+            self._note_success()
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _store_next(self) -> Batch:
+        """Store the next batch, and start to build the one after it if there is a backlog."""
+        sink = self._open_sink()  # before rows are built that cannot be stored
+        prepared = self._prefetch.take() or self._prepare(self._next_batch())
+        entries = prepared.entries
+        if not entries.entries:
+            return entries  # what was pending is in no journal any more
+        # The queue in memory is read from its beginning each time. Fewer events are no backlog: a batch of them would
+        # not be full, and to start a thread takes longer than to build it.
+        if self._journal.pending >= len(entries.entries) + self._max_records and not entries.from_memory:
+            self._prefetch.start(self._next_batch())
+        store_batch(
+            prepared,
+            sink,
+            self._batch_builder,
+            self._dead_letters,
+            self._check_stop,
+            possible_duplicate=bool(entries.recovered) or self.failing_since is not None,
+        )
+        return entries
 
     def _next_batch(self) -> Batch:
-        limit = max(self._max_records >> self._refusals, _SMALLEST_BATCH)
+        limit = max(self._max_records >> self._failures, _MIN_BATCH_RECORDS)
         return self._journal.read(limit, self._max_bytes)
 
-    def _prepare(self, batch: Batch) -> _Prepared:
-        return _Prepared(batch, self._batch_builder().build(batch.decode()))
+    def _prepare(self, entries: Batch) -> PreparedBatch:
+        return PreparedBatch(entries, self._batch_builder().build(entries.decode()))
 
     def _recover(self) -> None:
         wanted = self._wanted_recovery
@@ -363,102 +316,49 @@ class Writer:
 
     def _wait_for_events(self) -> None:
         journal = self._journal
-        self._hurry.clear()
+        self._store_now.clear()
         journal.wake.clear()
-        journal.writer_waits = True  # before the look: an event that comes behind it wakes us
+        journal.writer_waits = True  # before the check: a later event then wakes the writer
         if not journal.pending:
-            with self._turn:
-                self._turn.notify_all()
+            with self._progress:
+                self._progress.notify_all()
             if self._stop.is_set():
-                return  # stop() set the event before it was cleared here
+                return  # stop() had set the event before it was cleared above
             journal.wake.wait(_RECOVER_EVERY_S)
         journal.writer_waits = False
 
-    # -- storing -----------------------------------------------------------------------------------------------------
-
-    def _ship(self, prepared: _Prepared) -> int:
-        """Store these events, all but the dead letters; returns how many calls were stored."""
-        batch, unreadable = prepared.built
-        if prepared.batch.recovered or self.failing_since is not None:
-            batch = replace(batch, possible_duplicate=True)
-        letters = [_unreadable(*event) for event in unreadable]
-        try:
-            if len(batch):
-                self._open_sink().store(batch)
-            stored = len(batch.interactions)
-        except RecordRefusedError:
-            letters = []
-            stored = self._ship_halves(list(prepared.batch.decode()), letters)
-        self._dead_letters.write(letters)
-        return stored
-
-    def _ship_halves(self, events: list[dict[str, Any]], letters: list[DeadLetter]) -> int:
-        """The same for a batch that was refused: what is refused alone goes to ``letters``.
-
-        Every part is a transaction of its own. A process that dies here has stored some of them; the batch was not
-        acknowledged, so all of it is offered again, and what is stored already is stored once.
-        """
-        sink, builder = self._open_sink(), self._batch_builder()
-        stored, works = 0, False
-        todo = [events]
-        while todo:
-            if self._stop.is_set():
-                raise _Stopped
-            part = todo.pop()
-            batch, unreadable = builder.build(part)
-            try:
-                if len(batch):
-                    sink.store(replace(batch, possible_duplicate=True))
-            except RecordRefusedError as exc:
-                if len(part) > 1:
-                    middle = len(part) // 2
-                    todo += [part[middle:], part[:middle]]
-                    continue
-                if not works and isinstance(sink, ProbingSink):
-                    sink.probe()
-                    works = True
-                    todo.append(part)  # once more: it may have been refused when the store still took nothing
-                    continue
-                works = True
-                letters.append(DeadLetter.from_event(expand_event(part[0]), exc))
-            else:
-                works = works or bool(batch.interactions)
-                stored += len(batch.interactions)
-                letters += [_unreadable(*event) for event in unreadable]
-        return stored
-
-    def _note_success(self, stored: int) -> None:
-        self.stored += stored
+    def _note_success(self) -> None:
         if not self._flushing:
-            self._hurry.clear()
+            self._store_now.clear()
         if not self._journal.pending:
-            self._refusals = 0  # not before: the next large batch would only fail as the last one did
+            self._failures = 0  # not earlier: the next large batch would fail like the last one
         self.last_error = None
         since, self.failing_since = self.failing_since, None
         if self._warned:
             self._warned = False
-            away = "" if since is None else f" after {(datetime.now(UTC) - since).total_seconds():.0f} s"
-            logger.info("the store is back%s; records are being stored again", away)
+            duration = "" if since is None else f" after {(datetime.now(UTC) - since).total_seconds():.0f} s"
+            logger.info("the store is back%s; records are being stored again", duration)
 
     def _keep(self, exc: Exception) -> None:
-        self._ahead.drop()
+        """Keep the batch in the journal after a failure, and report it once."""
+        self._prefetch.discard()
         self._journal.nack()
         if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
-            # It may be the size: a limit of time a statement, or of memory. A smaller one may pass.
-            self._refusals = min(self._refusals + 1, 16)
-        # As text: the error itself holds the whole batch by its traceback.
+            # The batch may be too large for a statement timeout or a memory limit; a smaller one may succeed.
+            self._failures = min(self._failures + 1, 16)
+        # As text: the error's traceback references the whole batch.
         self.last_error = str(exc) or type(exc).__name__
         self.failing_since = self.failing_since or datetime.now(UTC)
-        if not self._warned and not self._stop.is_set():  # else its connection was taken away from it, no wonder
+        if not self._warned and not self._stop.is_set():  # stopping closes its connection
             self._warned = True
             logger.warning(
                 "records wait in the journal %s because they cannot be stored: %s", self._journal.directory, exc
             )
-        with self._turn:
-            self._turn.notify_all()
+        with self._progress:
+            self._progress.notify_all()
 
     def stats(self) -> dict[str, Any]:
-        """Counts for ``stats()``: dead letters, the last error as text and since when, None when the store works."""
+        """Return the writer's part of ``stats()``."""
         return {
             "dead_letters": self._dead_letters.written,
             "last_error": self.last_error,

@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
-from rlm_cachetrack.errors import RecordRefusedError
+from rlm_cachetrack.errors import RecordRejectedError
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, RecordBatch
 
 from . import named_sql
@@ -57,7 +57,7 @@ def write_batch(
         idempotent: Take the idempotent path; the fast path fails if a call is stored already.
 
     Raises:
-        RecordRefusedError: A value does not fit its column.
+        RecordRejectedError: A value does not fit its column.
         psycopg.Error: The server rejected a statement, or the connection was lost.
     """
     if hourly is not None:
@@ -116,7 +116,7 @@ def _copy(cursor: psycopg.Cursor[Any], name: str, rows: Sequence[Sequence[Any]])
         except (psycopg.OperationalError, MemoryError):
             raise
         except Exception as exc:
-            raise RecordRefusedError(f"a value does not fit its column: {exc}") from exc
+            raise RecordRejectedError(f"a value does not fit its column: {exc}") from exc
 
 
 def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> set[tuple[str, datetime]]:

@@ -17,7 +17,7 @@ from psycopg.types.numeric import FloatLoader
 from psycopg_pool import ConnectionPool
 
 from rlm_cachetrack.config import redact
-from rlm_cachetrack.errors import ConfigError, QueryError, RecordRefusedError, StoreError, StoreUnreachableError
+from rlm_cachetrack.errors import ConfigError, QueryError, RecordRejectedError, StoreError, StoreUnreachableError
 
 from . import named_sql
 from .sqlstates import Meaning, meaning_of
@@ -127,7 +127,7 @@ def translated_errors(url: str, *, is_first_connection: bool) -> Iterator[None]:
     Raises:
         ConfigError: libpq cannot parse the address.
         StoreUnreachableError: The server cannot be reached, or is read-only.
-        RecordRefusedError: The server rejected a value of a record.
+        RecordRejectedError: The server rejected a value of a record.
         QueryError: The server rejected the statement for another reason.
     """
     try:
@@ -150,7 +150,7 @@ def _translate(exc: psycopg.Error, address: str) -> StoreError:
         summary = redact(exc.diag.message_primary or summary)  # the detail has the whole row, which logs must not show
     message = f"{address} refused a statement: {summary}" + (f" (SQLSTATE {state})" if state else "")
     if meaning is Meaning.BAD_RECORD:
-        return RecordRefusedError(message)
+        return RecordRejectedError(message)
     return SchemaError(message) if meaning is Meaning.SCHEMA else QueryError(message)
 
 

@@ -132,7 +132,7 @@ class PostgresStore:
 
         Raises:
             StoreUnreachableError: The server cannot be reached; the batch can be retried.
-            RecordRefusedError: The server rejected a record of the batch; nothing was stored.
+            RecordRejectedError: The server rejected a record of the batch; nothing was stored.
             QueryError: The server rejected the batch for another reason; nothing was stored.
         """
         was_connected = self._writer is not None

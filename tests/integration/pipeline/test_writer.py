@@ -27,7 +27,7 @@ from psycopg.conninfo import make_conninfo
 
 from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient
 from rlm_cachetrack.config import load_settings
-from rlm_cachetrack.errors import QueryError, RecordRefusedError, StoreUnreachableError
+from rlm_cachetrack.errors import QueryError, RecordRejectedError, StoreUnreachableError
 from rlm_cachetrack.journal.dead_letters import DeadLetter
 from rlm_cachetrack.pipeline import Runtime, runtimes, writer
 from rlm_cachetrack.pricing.price_book import PriceBook
@@ -484,7 +484,7 @@ class Choosy:
         if len(models) > self.limit:
             raise QueryError("too many at once")
         if "bad" in models:
-            raise RecordRefusedError("I do not like it")
+            raise RecordRejectedError("I do not like it")
         self.models += models
 
     def close(self) -> None: ...
@@ -508,7 +508,7 @@ def test_a_store_that_recovers_while_the_bad_record_is_looked_for_gets_them_all(
 
         def store(self, batch: RecordBatch) -> None:
             if self.closed:
-                raise RecordRefusedError("I take nothing")
+                raise RecordRejectedError("I take nothing")
             super().store(batch)
 
         def probe(self) -> None:
@@ -736,8 +736,8 @@ def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
 @pytest.fixture
 def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """At least half a minute after every failure."""
-    monkeypatch.setattr(writer, "_FIRST_PAUSE_S", 60.0)
-    monkeypatch.setattr(writer, "_LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr(writer, "_MIN_BACKOFF_S", 60.0)
+    monkeypatch.setattr(writer, "_MAX_BACKOFF_S", 60.0)
 
 
 @pytest.mark.usefixtures("long_pauses")
