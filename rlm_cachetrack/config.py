@@ -1,7 +1,7 @@
-"""Arguments and environment become one frozen :class:`Settings`.
+"""Resolve arguments and environment variables into one frozen :class:`Settings`.
 
-An argument wins over the environment, the environment over the default. Nothing here touches the network or the disk,
-but for the look whether ``rlm_cachetrack.yaml`` stands in the working directory.
+An argument takes precedence over the environment, the environment over the default. The only access to network or disk
+is the check whether ``rlm_cachetrack.yaml`` is in the working directory.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ _SECRET_PAIR = re.compile(
     r"\b(password|passfile|sslpassword|sslkey|oauth_client_secret)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&']+)",
     re.IGNORECASE,
 )
-# Greedy up to the last "@": a password in which "/", "#" or "@" was not escaped is hidden all the same.
+# Greedy up to the last "@", so that a password with an unescaped "/", "#" or "@" is hidden, too.
 _URL_USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<userinfo>\S*)@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a process was told, resolved once.
+    """The settings of a process.
 
     Attributes:
-        db_url: Address of the database; None means the embedded PostgreSQL.
-        db_url_origin: Where the address came from, for ``doctor`` and error messages.
+        db_url: Address of the database; None is the embedded PostgreSQL.
+        db_url_origin: The source of the address, for ``doctor`` and error messages.
         pricing: Path of the pricing YAML, or None for the built-in table alone.
-        pool_size: The most connections that reads may hold at once (the writer has one of its own).
-        data_dir: Where the embedded PostgreSQL keeps its data.
-        state_dir: Where journals of records not yet stored are kept.
-        shutdown_timeout_s: The longest that leaving the interpreter may wait for the writer, in seconds.
-        journal_max_bytes: The most bytes of journal on disk.
-        fingerprints: Whether prompts are hashed, so that misses of the cache can be explained.
-        fingerprint_key: The secret of the hashes, to share it between machines; None: that of ``state_dir``.
-        batch_max_records: A batch is stored when it holds so many records, …
-        batch_max_bytes: … or so many bytes of journal, …
-        batch_max_age_s: … or when its oldest record is so many seconds old.
+        pool_size: Limit of simultaneous connections for reads; the writer has its own.
+        data_dir: The folder of the embedded PostgreSQL's data.
+        state_dir: The folder of the journals.
+        shutdown_timeout_s: How long the end of the interpreter waits for the writer at most, in seconds.
+        journal_max_bytes: Limit of the journal on disk, in bytes.
+        fingerprints: Whether prompts are hashed, so that cache misses can be explained.
+        fingerprint_key: The secret of the hashes, to share it between machines; None is the one in ``state_dir``.
+        batch_max_records: A batch is stored when it has this number of records,
+        batch_max_bytes: or this number of bytes of journal,
+        batch_max_age_s: or when its first record is this old, in seconds.
     """
 
     db_url: str | None = field(repr=False)  # it may hold a password
@@ -77,10 +77,10 @@ class Settings:
 
 
 def disabled() -> bool:
-    """Whether ``RLM_CACHETRACK_DISABLED`` turns the library off.
+    """Return True if ``RLM_CACHETRACK_DISABLED`` turns the library off.
 
     Raises:
-        ConfigError: The variable is neither a yes nor a no.
+        ConfigError: The variable is neither true nor false.
     """
     return _flag(ENV_DISABLED, default=False)
 
@@ -95,11 +95,11 @@ def load_settings(
 
     Args:
         db_url: Address of a PostgreSQL (``postgresql://…`` or libpq's ``key=value`` form). None: the environment's.
-        pool_size: The most connections that reads may hold, at least 1.
-        pricing: A pricing YAML. None: the environment's, else ``rlm_cachetrack.yaml`` of the working directory.
+        pool_size: Limit of simultaneous connections for reads, at least 1.
+        pricing: A pricing file. None: the environment's, else ``rlm_cachetrack.yaml`` in the working directory.
 
     Raises:
-        ConfigError: A value is unusable; the message names where it came from and what was expected.
+        ConfigError: A value is not usable; the message names its source and what was expected.
     """
     url, origin = _resolve_url(db_url)
     if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
@@ -148,10 +148,10 @@ def _check_url(value: object, origin: str) -> str:
     if text.startswith(("postgresql://", "postgres://")):
         try:
             parts = urlsplit(text)
-            _ = parts.port if "," not in parts.netloc else None  # several hosts are libpq's to parse
+            _ = parts.port if "," not in parts.netloc else None  # libpq parses several hosts
         except ValueError as exc:
-            # The cause is left out on purpose: it quotes the port, which is the password where an "@" was forgotten.
-            raise ConfigError(f"{origin} is not a usable address ({_why(exc)}); {expected}") from None
+            # Without its cause: that quotes the port, which is the password if an "@" was forgotten.
+            raise ConfigError(f"{origin} is not a usable address ({_reason(exc)}); {expected}") from None
         return text
     if _KEY_VALUE.match(text):
         return text
@@ -159,7 +159,7 @@ def _check_url(value: object, origin: str) -> str:
     raise ConfigError(f"{origin} is not the address of a PostgreSQL ({shown}); {expected}")
 
 
-def _why(exc: ValueError) -> str:
+def _reason(exc: ValueError) -> str:
     return "its port is not a number from 0 to 65535" if "ort" in str(exc) else "it does not parse"
 
 
@@ -216,24 +216,23 @@ def _is_root() -> bool:
 
 
 def _default_data_dir() -> Path:
-    # PostgreSQL refuses to run as root, so root's data belongs to a system user, who must be able to reach it:
-    # it cannot live in root's home, which stays closed to others.
+    # PostgreSQL does not run as root, so root's data belongs to a system user, who cannot access root's home.
     if _is_root():
         return Path("/var/lib/rlm-cachetrack")
-    return _of_the_user("user_data_path", ENV_DATA_DIR)
+    return _user_path("user_data_path", ENV_DATA_DIR)
 
 
 def _default_state_dir() -> Path:
-    return _of_the_user("user_state_path", ENV_STATE_DIR)
+    return _user_path("user_state_path", ENV_STATE_DIR)
 
 
-def _of_the_user(kind: str, variable: str) -> Path:
-    import platformdirs  # 8 ms of import that only these defaults need
+def _user_path(function: str, variable: str) -> Path:
+    import platformdirs  # takes 8 ms, and only these defaults need it
 
     try:
-        path: Path = getattr(platformdirs, kind)("rlm-cachetrack", appauthor=False)
-    except RuntimeError:  # what older releases of it return: a path that begins with "~"
+        path: Path = getattr(platformdirs, function)("rlm-cachetrack", appauthor=False)
+    except RuntimeError:  # older releases return a path that begins with "~" instead
         path = Path("~")
     if not path.is_absolute():
-        raise ConfigError(f"this user has no home directory: set HOME, or name a folder in {variable}")
+        raise ConfigError(f"this user has no home directory: set HOME, or set {variable} to a folder")
     return path

@@ -1,4 +1,4 @@
-"""Every error this library raises on purpose. One root, so one ``except`` is enough.
+"""The errors that this library raises, with one root.
 
 ::
 
@@ -11,12 +11,12 @@
     │   │   └── EmbeddedError        the embedded PostgreSQL is missing or does not start
     │   ├── MigrationError           the schema cannot be brought up to date
     │   │   └── SchemaTooNewError    the database was migrated by a newer release
-    │   ├── NotStoredError           what was asked for is not there
-    │   └── QueryError               the server refused a statement
-    │       └── RecordRejectedError       because of a record in it: without that record, the others can be stored
-    └── InternalError            a defect of ours; raised in tests only, counted elsewhere
+    │   ├── NotStoredError           a run or a call is not in the store
+    │   └── QueryError               the server rejected a statement
+    │       └── RecordRejectedError       for the content of a record; the others can be stored
+    └── InternalError            a defect of this library; raised only in tests, counted elsewhere
 
-No message holds a password: addresses pass through :func:`.redact` first.
+No message contains a password: addresses pass through :func:`~.config.redact`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CacheTrackError(Exception):
 
 
 class ConfigError(CacheTrackError, ValueError):
-    """An argument, an environment variable or a file of settings is wrong."""
+    """An argument, an environment variable or a settings file is wrong."""
 
 
 class PricingError(ConfigError):
@@ -55,15 +55,15 @@ class RecordError(CacheTrackError, ValueError):
 
 
 class StoreError(CacheTrackError):
-    """The database failed; the driver's own error is the ``__cause__``."""
+    """The database failed; ``__cause__`` is the driver's error."""
 
 
 class StoreUnreachableError(StoreError):
-    """No connection to the database could be had."""
+    """The database cannot be reached."""
 
 
 class EmbeddedError(StoreUnreachableError):
-    """The embedded PostgreSQL is not installed or did not start."""
+    """The embedded PostgreSQL is not installed, or did not start."""
 
 
 class MigrationError(StoreError):
@@ -75,20 +75,20 @@ class SchemaTooNewError(MigrationError):
 
 
 class NotStoredError(StoreError):
-    """What was asked for is not in the store."""
+    """The requested run or call is not in the store."""
 
 
 class QueryError(StoreError):
-    """The server refused a statement."""
+    """The server rejected a statement."""
 
 
 class RecordRejectedError(QueryError):
-    """A record cannot be stored as it is, however often it is offered; the others of its batch can be.
+    """A record of the batch can never be stored; the others can.
 
-    A :class:`~.records.RecordSink` raises it to have the record found, set aside and listed by
-    ``rlm-cachetrack journal dead-letters``. After any other error the whole batch is kept and offered again.
+    If a :class:`~.records.RecordSink` raises it, the writer finds the record and makes it a dead letter, which
+    ``rlm-cachetrack journal dead-letters`` lists. After any other error the whole batch is kept and retried.
     """
 
 
 class InternalError(CacheTrackError):
-    """Our own code failed where it must not disturb the caller; only tests ever see it raised."""
+    """This library failed where it must not disturb the caller; raised only in tests."""

@@ -1,4 +1,4 @@
-"""The record of a call, the order of its columns, and the seam to whatever stores it.
+"""The record of a call, the order of its columns, and the interface of a store.
 
 Words and units are those of the OpenAI SDK: ``prompt_tokens`` is all input, cached included. None is "not reported",
 0 is "none". Prices are USD per 1,000 tokens, costs USD, durations milliseconds, datetimes aware.
@@ -58,35 +58,35 @@ INTEGER_COLUMNS = (*_TOKEN_FIELDS, *_COUNT_FIELDS)
 """The columns of ``llm_interactions`` that are INTEGER."""
 _INT4_MAX = 2**31 - 1
 _HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
-# PostgreSQL refuses a row whose key has more than 2,704 bytes, and query_id is the part of it that has no fixed size.
+# PostgreSQL rejects a row whose key has more than 2,704 bytes, and query_id is its only part without a fixed size.
 _QUERY_ID_BYTES = 2000
 
 
 @dataclass(kw_only=False, slots=True)
 class LLMInteractionRecord:
-    """One call of a model, as it is stored. Use keywords.
+    """One call of a model, as it is stored. Pass the fields by keyword.
 
     Attributes:
-        query_id: What was asked or benchmarked; groups runs.
-        run_id: When the run began, an aware datetime; names the run together with ``query_id``.
-        model: The model that was served.
-        model_type: The caller's own class of model, such as ``root`` or ``sub``.
+        query_id: The query or benchmark; groups runs.
+        run_id: When the run began, an aware datetime; identifies the run together with ``query_id``.
+        model: The model that the provider served.
+        model_type: The caller's own name for a class of models, such as ``root`` or ``sub``.
         prompt_tokens: All input tokens, those read from the cache included.
         completion_tokens: All output tokens, ``reasoning_tokens`` included.
         cached_tokens: Input tokens read from the cache. 0 is none, None is not reported.
-        uncached_prompt_tokens: ``prompt_tokens - cached_tokens``; computed where left out.
-        cache_write_tokens: Input tokens written to the cache (a part of the uncached ones).
+        uncached_prompt_tokens: ``prompt_tokens - cached_tokens``; computed if left out.
+        cache_write_tokens: Input tokens written to the cache; they are part of the uncached ones.
         prompt_token_price: USD per 1,000 tokens, like the three other prices; filled from the price table.
-        total_cost: What the call cost in USD; computed where left out.
-        original_cost: What it would have cost with nothing cached and nothing written, in USD.
-        duration_ms: From the request to the last byte of the response.
-        time_to_first_token_ms: From the request to the first chunk of a stream; None for a plain call.
-        iteration: Number of the step within the run, from 1.
-        current_depth: Depth of recursion, 0 at the top.
-        tool_call_count: Calls of function tools; hosted tools do not count.
-        metadata: Anything JSON can hold.
-        fingerprint: What the prompt was, without its content, in hexadecimal digits: made for instrumented calls, and
-            carried along by an export.
+        total_cost: What the call cost in USD; computed if left out.
+        original_cost: The cost of the same call with nothing cached and nothing written, in USD.
+        duration_ms: Milliseconds from the request to the last byte of the response.
+        time_to_first_token_ms: Milliseconds from the request to the first chunk of a stream; None without streaming.
+        iteration: The number of the step within the run, from 1.
+        current_depth: The depth of recursion, 0 at the top.
+        tool_call_count: The number of calls of function tools, without hosted tools.
+        metadata: A mapping that JSON can represent.
+        fingerprint: Keyed hashes of the prompt, without its content, as hexadecimal digits: computed for instrumented
+            calls, and part of an export.
     """
 
     query_id: str
@@ -138,7 +138,7 @@ class LLMInteractionRecord:
     time: datetime | None = None
 
     def check(self) -> None:
-        """Refuse a record that contradicts itself, before it is taken in.
+        """Check the record before it is journaled.
 
         Raises:
             RecordError: The message names the field, its value and what was expected.
@@ -154,15 +154,18 @@ class LLMInteractionRecord:
             _check_count(name, getattr(self, name))
         for name in _AMOUNT_FIELDS:
             _check_amount(name, getattr(self, name))
+        for name in ("metadata", "usage"):
+            checked_json(getattr(self, name), name)
+        self._check_flags_and_fingerprint()
+        self._check_cached_tokens()
+
+    def _check_flags_and_fingerprint(self) -> None:
         if not isinstance(self.success, bool):
             raise RecordError(f"success={self.success!r}: expected True or False")
         if not isinstance(self.has_tool_calls, bool | None):
             raise RecordError(f"has_tool_calls={self.has_tool_calls!r}: expected True, False or None")
         if self.fingerprint is not None and not _HEXADECIMAL.fullmatch(str(self.fingerprint)):
-            raise RecordError("fingerprint: expected hexadecimal digits, as an export has them, or None")
-        for name in ("metadata", "usage"):
-            checked_json(getattr(self, name), name)
-        self._check_cached_tokens()
+            raise RecordError("fingerprint: expected hexadecimal digits, as in an export, or None")
 
     def _check_cached_tokens(self) -> None:
         if self.cached_tokens is None or self.prompt_tokens is None:
@@ -190,7 +193,7 @@ COLUMNS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """What names a run: ``query_id`` and the aware datetime at which it began."""
+    """The key of a run: ``query_id`` and the aware datetime at which it began."""
 
     query_id: str
     run_id: datetime
@@ -208,7 +211,7 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """A run ended at ``time`` with ``status``: completed, error, or a word of the caller's."""
+    """A run ended at ``time`` with ``status``: completed, error, or the caller's own."""
 
     query_id: str
     run_id: datetime
@@ -218,15 +221,16 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """What a sink stores at once: whole, or not at all.
+    """What a sink stores in one transaction.
 
     Attributes:
-        interactions: Rows in the order of :data:`COLUMNS`.
-        run_starts: Runs that began; known ones stay as they are.
-        run_ends: Runs that ended, whose optimization is to be stored after the interactions.
-        optimizations: Runs whose optimization is to be computed again.
-        possible_duplicate: Some of it may be stored already: it comes from the journal of a dead process, or an attempt
-            to store it failed.
+        interactions: Rows in the order of :data:`COLUMNS`: aware datetimes, ``interaction_id`` as a UUID, ``metadata``
+            and ``usage`` as JSON text, ``fingerprint`` as bytes.
+        run_starts: Runs that began; runs that are stored already stay as they are.
+        run_ends: Runs that ended; their optimization is stored after the interactions.
+        optimizations: Runs whose optimization must be computed again.
+        possible_duplicate: Some of it may be stored already: it is from the journal of a dead process, or an attempt to
+            store it failed.
     """
 
     interactions: Sequence[tuple[Any, ...]] = ()
@@ -241,34 +245,34 @@ class RecordBatch:
 
 @runtime_checkable
 class RecordSink(Protocol):
-    """Where records end. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
+    """Stores records. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
 
-    Both methods are called on the writer's thread and may block. An exception from :meth:`store` keeps the batch in
-    the journal and it is offered again, so storing must be idempotent by ``interaction_id``. Only after a
-    :class:`~.errors.RecordRejectedError` the record at fault is found, by offering parts of the batch, and
-    set aside.
+    Both methods are called on the writer thread and may block. After an exception from :meth:`store` the batch stays
+    in the journal and is retried, so storing must be idempotent by ``interaction_id``. Only after a
+    :class:`~.errors.RecordRejectedError` the writer looks for the poison record, by storing parts of the batch, and
+    makes it a dead letter.
     """
 
     def store(self, batch: RecordBatch) -> None:
-        """Store the batch whole; return only when it is durable."""
+        """Store the whole batch; return only when it is durable."""
 
     def close(self) -> None:
-        """Release what is held; called once."""
+        """Release all resources; called once."""
 
 
 @runtime_checkable
 class ProbingSink(RecordSink, Protocol):
-    """A sink that can tell whether it is at fault itself, when it refused every record it was offered."""
+    """A sink that can check whether it accepts any record at all, after it has rejected every one."""
 
     def probe(self) -> None:
-        """Raise what a harmless record would be refused with; leave nothing behind. May block."""
+        """Raise the error with which a valid record would be rejected; store nothing. May block."""
 
 
 def aware(value: object, name: str) -> datetime:
-    """Return ``value`` in UTC; text in ISO 8601 with an offset is taken too.
+    """Return ``value`` in UTC; it may be text in ISO 8601 with an offset.
 
     Raises:
-        RecordError: It is no datetime, or a naive one, whose moment depends on whose clock it was.
+        RecordError: It is not a datetime, or it is naive, so that its time depends on the machine that reads it.
     """
     moment = value
     if isinstance(moment, str):
@@ -290,7 +294,7 @@ def checked_query_id(query_id: object) -> str:
     """Return ``query_id`` as it is stored.
 
     Raises:
-        RecordError: It is no text, empty, or too long for the key of a table.
+        RecordError: It is not text, empty, or too long for the key of a table.
     """
     if not isinstance(query_id, str) or not query_id:
         raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
@@ -307,7 +311,7 @@ def checked_json(value: object, name: str) -> dict[str, Any] | None:
     """Return a mapping as a plain dict; None stays None.
 
     Raises:
-        RecordError: It is no mapping, or JSON cannot hold it.
+        RecordError: It is not a mapping, or JSON cannot represent it.
     """
     if value is None:
         return None
@@ -322,7 +326,7 @@ def checked_json(value: object, name: str) -> dict[str, Any] | None:
 
 
 def clean_text(value: object) -> str:
-    """Text that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    """Return text that PostgreSQL accepts: without NUL and halves of surrogate pairs."""
     text = value if isinstance(value, str) else str(value)
     if text.isascii() and "\x00" not in text:
         return text
@@ -330,11 +334,11 @@ def clean_text(value: object) -> str:
 
 
 def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The journal event of a record made by hand.
+    """Return the journal event of a record made by hand.
 
     Args:
         record: The record, checked.
-        values: What the current context says; used where the record is silent.
+        values: The values of the current context, for fields that the record leaves out.
     """
     event: dict[str, Any] = {"kind": "record"}
     for name in COLUMNS:
@@ -347,7 +351,7 @@ def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> 
             value = dict(value)
         event[name] = value
     if event["time"] is None and event["start_time"] is None and event["end_time"] is None:
-        # Now, and not when it is stored: offered a second time it must be the same row.
+        # Now, and not when it is stored: a retry must store the same row.
         event["time"] = datetime.now(UTC).isoformat()
     return event
 

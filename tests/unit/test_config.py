@@ -139,7 +139,7 @@ def test_a_user_without_a_home_directory_is_told_what_to_set(monkeypatch: pytest
 
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.delenv("RLM_CACHETRACK_STATE_DIR")
-    with pytest.raises(ConfigError, match="no home directory: set HOME, or name a folder in RLM_CACHETRACK_STATE_DIR"):
+    with pytest.raises(ConfigError, match="no home directory: set HOME, or set RLM_CACHETRACK_STATE_DIR to a folder"):
         load_settings()
     monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", "/somewhere")
     assert load_settings().state_dir == Path("/somewhere")
