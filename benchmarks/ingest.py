@@ -1,16 +1,16 @@
-"""How fast one writer stores priced records, against raw binary COPY of the same rows into the same indexed table.
+"""How fast one writer stores priced records, compared with raw binary COPY of the same rows into the same table.
 
-Three parts take turns, each on an emptied table of a throw-away server with its settings as they come (fsync and
-synchronous commit on), with the indexes of the schema:
+Three parts alternate, each with an empty table of a temporary server with default settings (fsync and synchronous
+commit on) and the indexes of the schema:
 
-* raw COPY: the finished rows, encoded by the server beforehand, straight into the table by `COPY … (FORMAT BINARY)`, a
-  transaction a batch. It prices nothing, and sent twice it stores twice.
-* ingest: the same rows, priced and packed by us beforehand, exactly once, to commit.
-* drain: a journal that a dead process left, by a fresh writer: read, decoded, priced, packed and stored exactly once,
-  from the writer's start until all is acknowledged. Its connection and its look at the schema are in it.
+* raw COPY: the rows, encoded by the server beforehand, are copied into the table by `COPY … (FORMAT BINARY)`, one
+  transaction per batch. It prices nothing, and a retry would store the rows twice.
+* ingest: the same rows, priced beforehand, are encoded and stored exactly once, commit included.
+* drain: a new writer reads, decodes, prices and stores the journal of a dead process exactly once, from the start of
+  the writer until everything is acknowledged. This includes its connection and its check of the schema.
 
-The ratio is that of the two times of one round; the round with the median ratio is shown. RECORDS and ROUNDS change
-their number, BATCH that of the records a transaction.
+The ratio is that of the two times of one round; the table shows the round with the median ratio. RECORDS and ROUNDS
+change their number, BATCH the number of records per transaction.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 
 
 def lines(count: int) -> Iterator[bytes]:
-    """Journal lines as capture writes them: agents' runs of 50 calls, four models, cached prompts."""
+    """Yield journal events as capture writes them: runs of agents with 50 calls, four models, cached prompts."""
     rng = random.Random(7)
     models = (
         ("gpt-5", "gpt-5-2025-08-07"),
@@ -133,7 +133,7 @@ def emptied(connection: psycopg.Connection[Any]) -> None:
 
 
 def encoded(connection: psycopg.Connection[Any]) -> list[bytes]:
-    """The stored rows as blocks for COPY: what another COPY gives, cut into batches by the server."""
+    """Return the stored rows in batches, encoded for COPY by the server."""
     blocks = []
     connection.execute(sql.SQL("CREATE TEMP TABLE kept AS SELECT * FROM {}").format(TABLE))
     connection.execute("ALTER TABLE kept ADD COLUMN place bigint GENERATED ALWAYS AS IDENTITY")

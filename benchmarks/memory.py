@@ -1,4 +1,4 @@
-"""What recording costs in memory: a fixed footprint, and its growth over 100,000 calls. Target: less than 15 MB.
+"""Memory that recording takes: a fixed amount, and its growth over 100,000 calls. Target: less than 15 MB.
 
 A program makes CALLS calls of the real SDK over an in-process transport (no HTTP, so that it takes minutes) and reads
 its resident memory after each part: imports, `instrument`, the first 1,000 calls, all calls, a flush. Three programs:
@@ -78,7 +78,7 @@ print(json.dumps(found), flush=True)
 
 
 def measure(state: str, folder: Path) -> dict[str, Any]:
-    """Run the program in one state of the database."""
+    """Run the program with the database in one state."""
     from rlm_cachetrack.store import embedded
 
     data = folder / "data"
@@ -92,7 +92,7 @@ def measure(state: str, folder: Path) -> dict[str, Any]:
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL if state == "database down" else None,  # it says that records wait
+        stderr=subprocess.DEVNULL if state == "database down" else None,  # a warning that records wait
         text=True,
     ) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""How many calls a second are priced on one thread, warm. Target: at least 200,000.
+"""How many calls per second one thread prices, with warm caches. Target: at least 200,000.
 
 Each figure is the median of rounds with its quartiles, over the same 20,000 calls: twelve models of four providers at
 five tiers, prompts on both sides of 272,000 tokens, prices that changed, prices by the time of day, and models without
@@ -55,7 +55,7 @@ Call = tuple[TokenUsage, str, str, str | None, datetime]
 
 
 def calls() -> list[Call]:
-    """The same ones at every run."""
+    """Return the same calls in every run."""
     rng = random.Random(7)
     made = []
     for _ in range(CALLS):
@@ -73,7 +73,7 @@ def calls() -> list[Call]:
 
 
 def rates(work: Callable[[], object]) -> list[float]:
-    """Calls a second, a round each."""
+    """Return the calls per second of each round."""
     found = []
     for number in range(ROUNDS + 1):
         start = time.perf_counter()
@@ -85,7 +85,7 @@ def rates(work: Callable[[], object]) -> list[float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, with the first and third quartile."""
+    """Return the median, with the first and third quartile."""
     low, median, high = statistics.quantiles(values, n=4)
     return f"{median:,.0f} ({low:,.0f} … {high:,.0f})"
 

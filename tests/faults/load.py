@@ -1,9 +1,9 @@
-"""Processes that call and call: the real SDK over real HTTP. Run as a program by the tests of this folder.
+"""Worker processes that make calls with the real SDK over real HTTP. The tests of this folder run it as a program.
 
-Each line on standard input starts so many workers, forked from here, where everything is imported already but nothing
-was recorded; their pids are printed. A worker notes the id of each request in a file, after the call has returned, and
-goes on until SIGTERM; then it flushes and says by its exit code whether all is stored. When all workers are gone, their
-exit codes are printed (the negative signal for one that was killed).
+Each line on standard input is a number of workers to fork from this process, which has imported everything and recorded
+nothing; it prints their pids. A worker writes the id of each request to a file after the call has returned, until
+SIGTERM; then it flushes, and its exit code is 0 if everything is stored. After all workers have ended, their exit codes
+are printed (the negative signal for one that was killed).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def work(endpoint: str, notes: int) -> int:
-    """Call until told to stop. Returns the exit code."""
+    """Make calls until SIGTERM. Return the exit code."""
     from openai import OpenAI
 
     from rlm_cachetrack import flush, instrument, stats
 
-    told: list[Any] = []
-    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    stopped: list[bool] = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     with OpenAI(base_url=endpoint, api_key="x", max_retries=0, timeout=30) as client:
         instrument(client)
-        while not told:
+        while not stopped:
             answer = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
             os.write(notes, f"{answer._request_id}\n".encode())
     if not flush(120):

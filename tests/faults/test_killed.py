@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments: what returned is stored after the next start, once."""
+"""``kill -9`` at random times: every call that returned is stored once by the next process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROCESSES = 4
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.faults)])
-def test_calls_that_returned_before_kill_9_are_stored_by_the_next_start_and_none_twice(
+def test_calls_that_returned_before_kill_9_are_stored_once_by_the_next_process(
     db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path, rounds: int
 ) -> None:
     seed = random.randrange(1 << 30)

@@ -1,4 +1,4 @@
-"""The database is away for the whole of a program's calls, then back: all are stored, once, in their order.
+"""The database is down during all calls of a program, then up: every call is stored once, in order.
 
 The answers come from an in-process transport in the place of HTTP, so that 100,000 calls take a minute and not ten.
 """
@@ -50,8 +50,8 @@ def test_calls_made_while_the_database_is_down_are_stored_once_and_in_order(
                 for _ in range(calls):
                     client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
         assert not flush(0.3)
-        told = stats()
-        assert (told["pending"], told["dropped"]) == (calls + 2, {})  # the run's start and end are events too
+        counts = stats()
+        assert (counts["pending"], counts["dropped"]) == (calls + 2, {})  # the run's start and end are events too
     finally:
         embedded.ensure_running(stoppable_server)
     assert flush(120)

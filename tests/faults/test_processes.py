@@ -117,7 +117,7 @@ def test_a_signal_that_ends_a_program_at_once_leaves_its_calls_to_the_next(
     assert stored_by_the_next_start(db_url) == 5
 
 
-def test_control_c_in_a_call_is_recorded_as_that_and_the_rest_is_stored(
+def test_control_c_in_a_call_is_recorded_as_such_and_the_others_are_stored(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
     endpoint.script(Reply(), Reply(delay_s=30))
@@ -144,7 +144,7 @@ def silent_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, 1.5])
-def test_leaving_the_interpreter_waits_for_a_database_that_hangs_no_longer_than_allowed(
+def test_the_interpreter_exits_in_time_if_the_database_hangs(
     environment: dict[str, str], silent_server: str, tmp_path: Path, timeout_s: float
 ) -> None:
     environment = {
@@ -170,7 +170,7 @@ def test_leaving_the_interpreter_waits_for_a_database_that_hangs_no_longer_than_
     assert sum(path.read_bytes().count(b"\n") for path in journals(tmp_path)) == 3
 
 
-def test_signal_handlers_that_call_flush_and_shut_down_at_any_moment_hang_and_lose_nothing(
+def test_signal_handlers_that_flush_or_shut_down_neither_hang_nor_lose_records(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
     body = """
@@ -211,7 +211,7 @@ def test_signal_handlers_that_call_flush_and_shut_down_at_any_moment_hang_and_lo
     assert stored(db_url) == int(calls)
 
 
-def test_a_second_control_c_while_leaving_leaves_at_once(
+def test_a_second_control_c_during_exit_exits_at_once(
     environment: dict[str, str], silent_server: str, tmp_path: Path
 ) -> None:
     environment = {**environment, "RLM_CACHETRACK_DB_URL": silent_server, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "40"}
@@ -225,7 +225,7 @@ def test_a_second_control_c_while_leaving_leaves_at_once(
     assert len(journals(tmp_path)) == 1
 
 
-def test_daemon_threads_that_call_while_the_interpreter_leaves_lose_nothing(
+def test_daemon_threads_that_call_while_the_interpreter_ends_lose_no_calls(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
     body = """
@@ -287,7 +287,7 @@ def test_a_call_in_flight_over_a_shutdown_is_stored(environment: dict[str, str],
 # -- forks -----------------------------------------------------------------------------------------------------------
 
 
-def test_workers_forked_after_instrument_record_whatever_becomes_of_them(
+def test_workers_forked_after_instrument_record_however_they_end(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
     """A pre-fork server: the application is loaded once, workers are forked, killed, and replaced."""
@@ -343,7 +343,7 @@ def test_a_fork_while_the_writer_imports_and_stores_hangs_neither_process(
     assert stored(db_url) == 20
 
 
-def test_a_fork_in_the_midst_of_batches_and_from_threads_doubles_and_loses_nothing(
+def test_forks_during_batches_and_from_threads_neither_duplicate_nor_lose_records(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
     body = """
@@ -450,7 +450,7 @@ def test_an_asyncio_program_and_its_cancelled_calls(
     assert sorted(str(call["error_type"]) for call in calls) == ["CancelledError"] * 2 + ["None"] * 10
 
 
-def test_a_notebook_that_is_interrupted_run_again_and_killed(
+def test_a_notebook_that_is_interrupted_rerun_and_killed_loses_no_calls(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
     """One interpreter for a long time, cells run by ``exec``; tests/programs/test_jupyter.py has the real one."""
@@ -461,7 +461,7 @@ def test_a_notebook_that_is_interrupted_run_again_and_killed(
         "client = connect(); instrument(client)",  # the cell is run again
         "call(client)",
         "call(client)",  # interrupted
-        "call(client); told = flush(20)",
+        "call(client); flushed = flush(20)",
         "run = query_run('notebook').__enter__(); call(client)",  # and never left
     ]
     namespace = globals()
@@ -471,7 +471,7 @@ def test_a_notebook_that_is_interrupted_run_again_and_killed(
             exec(cell, namespace)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
-    print(told, flush=True)
+    print(flushed, flush=True)
     time.sleep(60)
     """
     endpoint.script(Reply(), Reply(), Reply(delay_s=30))

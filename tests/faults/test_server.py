@@ -1,4 +1,4 @@
-"""A server that is restarted, killed, and cuts connections while processes record: nothing is lost, nothing doubled."""
+"""A server is restarted and killed and cuts connections while processes record: every call is stored once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROCESSES = 2
 
 
 def cut(url: str) -> int:
-    """End each of the processes' connections with even odds; how many."""
+    """Cut each connection of the processes with a probability of one half; return how many."""
     with psycopg.connect(url, autocommit=True) as connection:
         return len(
             connection.execute(
@@ -31,7 +31,7 @@ def cut(url: str) -> int:
 
 
 @pytest.mark.parametrize("restarts", [3, pytest.param(20, marks=pytest.mark.faults)])
-def test_restarts_and_cut_connections_under_load_lose_and_double_nothing(
+def test_restarts_and_cut_connections_under_load_store_every_call_once(
     stoppable_server: Path, stoppable_url: str, endpoint: SimulatedEndpoint, tmp_path: Path, restarts: int
 ) -> None:
     pause = threading.Event().wait

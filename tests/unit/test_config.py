@@ -1,4 +1,4 @@
-"""Arguments and environment: what wins, what is refused, and that no password is ever shown."""
+"""Settings from arguments and environment: precedence, errors, and no password in any of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 # -- which database ---------------------------------------------------------------------------------------------------
 
 
-def test_an_argument_wins_over_both_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_takes_precedence_over_both_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESCALE_DB_URL", "postgresql://third/x")
     monkeypatch.setenv("RLM_CACHETRACK_DB_URL", "postgresql://second/x")
     settings = load_settings("postgresql://first/x")
@@ -39,7 +39,7 @@ def test_an_argument_wins_over_both_variables(monkeypatch: pytest.MonkeyPatch) -
     assert (settings.db_url, settings.db_url_origin) == ("postgresql://third/x", "TIMESCALE_DB_URL")
 
 
-def test_nothing_named_means_the_embedded_server() -> None:
+def test_without_an_address_the_embedded_server_is_used() -> None:
     settings = load_settings()
     assert settings.db_url is None
     assert "embedded" in settings.db_url_origin
@@ -57,20 +57,20 @@ def test_nothing_named_means_the_embedded_server() -> None:
         "dbname = x",
     ],
 )
-def test_what_libpq_understands_is_taken_as_it_is(url: str) -> None:
+def test_addresses_that_libpq_parses_are_used_as_they_are(url: str) -> None:
     assert load_settings(f"  {url}\n").db_url == url
 
 
 @pytest.mark.parametrize("url", ["mysql://me:hunter2@h/x", "localhost", "", 5, b"postgresql://h/x"])
-def test_other_addresses_are_refused_with_their_origin_and_what_was_expected(url: Any) -> None:
+def test_other_addresses_are_rejected_with_their_source_and_what_was_expected(url: Any) -> None:
     with pytest.raises(ConfigError, match=r"db_url argument.*expected an address such as postgresql://") as caught:
         load_settings(url)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("port", ["port", "hunter2", "70000"])
-def test_a_port_that_is_none_is_refused_without_being_quoted(port: str) -> None:
-    """Where somebody forgot the "@host", the port is the password."""
+def test_an_invalid_port_is_rejected_without_being_quoted(port: str) -> None:
+    """If the "@host" was forgotten, the port is the password."""
     with pytest.raises(ConfigError, match="port is not a number") as caught:
         load_settings(f"postgresql://me:{port}")
     assert port not in str(caught.value).replace("port is not", "")
@@ -98,7 +98,7 @@ def test_a_pool_size_is_a_whole_number_of_at_least_one(pool_size: Any) -> None:
         load_settings(pool_size=pool_size)
 
 
-def test_pricing_is_the_argument_else_the_variable_else_the_file_of_the_working_directory(
+def test_pricing_is_the_argument_then_the_variable_then_the_local_file(
     empty_working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_settings().pricing is None
@@ -128,7 +128,7 @@ def test_folders_come_from_the_environment_and_are_absolute(
     assert list(empty_working_directory.iterdir()) == []  # looking makes nothing
 
 
-def test_a_user_without_a_home_directory_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_user_without_home_directory_names_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a container's that runs as a number which is no account's."""
     for name in list(os.environ):
         if name == "HOME" or name.startswith("XDG_"):

@@ -104,7 +104,7 @@ def test_the_record_describes_its_units() -> None:
     assert dataclasses.is_dataclass(rlm_cachetrack.LLMInteractionRecord)
 
 
-def test_one_except_catches_every_error_of_ours() -> None:
+def test_one_except_clause_catches_every_error_of_the_library() -> None:
     for name in errors.__all__:
         kind = getattr(errors, name)
         assert issubclass(kind, errors.CacheTrackError)

@@ -126,7 +126,7 @@ AMOUNTS = [name for name in CONTRACT if name.endswith(("_price", "_cost", "_ms")
 
 @pytest.mark.parametrize("name", TOKENS + COUNTS)
 @pytest.mark.parametrize("value", [-1, 2**31, 1.0, "1", True])
-def test_counts_are_whole_numbers_that_a_column_holds(name: str, value: Any) -> None:
+def test_counts_are_whole_numbers_in_the_range_of_a_column(name: str, value: Any) -> None:
     with pytest.raises(RecordError, match=f"{name}="):
         record(**{name: value}).check()
 
@@ -138,7 +138,7 @@ def test_amounts_are_finite_and_not_negative(name: str, value: Any) -> None:
         record(**{name: value}).check()
 
 
-def test_more_cached_than_prompt_tokens_is_refused_with_the_reason() -> None:
+def test_more_cached_than_prompt_tokens_raise_with_the_reason() -> None:
     with pytest.raises(RecordError, match=r"cached_tokens=11 is more than prompt_tokens=10: .* cached tokens included"):
         record(prompt_tokens=10, cached_tokens=11).check()
 
@@ -194,7 +194,7 @@ def test_a_query_id_has_at_most_two_thousand_bytes() -> None:
     assert len(str(caught.value)) < 300
 
 
-def test_text_loses_only_what_postgresql_refuses() -> None:
+def test_text_loses_only_what_postgresql_rejects() -> None:
     assert clean_text("plain") == "plain"
     assert clean_text("é 漢 🙂") == "é 漢 🙂"
     assert clean_text("a\x00b") == "a\ufffdb"
@@ -202,7 +202,7 @@ def test_text_loses_only_what_postgresql_refuses() -> None:
     assert clean_text(5) == "5"
 
 
-def test_metadata_is_a_mapping_that_json_can_hold() -> None:
+def test_metadata_is_a_mapping_that_json_can_represent() -> None:
     assert checked_json(None, "metadata") is None
     assert checked_json(MappingProxyType({"a": T0}), "metadata") == {"a": T0}
     circular: dict[str, Any] = {}
@@ -215,7 +215,7 @@ def test_metadata_is_a_mapping_that_json_can_hold() -> None:
 # -- what goes into the journal ---------------------------------------------------------------------------------------
 
 
-def test_an_event_is_json_and_takes_the_context_where_the_record_is_silent() -> None:
+def test_an_event_is_json_and_takes_what_the_record_leaves_out_from_the_context() -> None:
     event = event_of_record(
         record(
             iteration=0, metadata=MappingProxyType({"a": 1}), start_time=T0.astimezone(timezone(timedelta(hours=3)))
@@ -239,7 +239,7 @@ def test_a_batch_counts_everything_in_it() -> None:
     assert batch.run_ends[0].status == "completed"
 
 
-def test_a_sink_is_whatever_stores_and_closes() -> None:
+def test_any_object_with_store_and_close_is_a_sink() -> None:
     class Sink:
         def store(self, batch: RecordBatch) -> None: ...
 

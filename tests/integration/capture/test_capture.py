@@ -420,7 +420,7 @@ def test_an_object_that_is_no_openai_client_is_refused_in_the_users_call(thing: 
         instrument(thing)
 
 
-def test_a_second_store_in_one_process_is_refused(db_url: str, empty_db_url: str) -> None:
+def test_a_second_store_in_one_process_raises(db_url: str, empty_db_url: str) -> None:
     instrument(store=db_url)
     with pytest.raises(ConfigError, match="second store"):
         instrument(store=empty_db_url)

@@ -1,4 +1,4 @@
-"""What bad input gets: a clear error of ours where the user can act, nothing lost, and never a password."""
+"""Bad input raises a clear error where the user can act, loses no record, and never shows a password."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def openai(endpoint: SimulatedEndpoint) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port that is taken, so that nobody else gets it, and on which nobody listens."""
+    """A port that is bound, so that no other process gets it, and on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
 
 
 def whole_text(exc: BaseException) -> str:
-    """What a log with a traceback would show: the error and its causes."""
+    """Return what a log with a traceback would show: the error and its causes."""
     seen, text = exc, ""
     while seen is not None:
         text += f"{seen!r} {seen}\n"
@@ -108,7 +108,7 @@ def test_a_database_that_does_not_exist_is_named(server_url: str) -> None:
         Path("/tmp/calls.db"),
     ],
 )
-def test_what_is_no_address_is_a_config_error(url: Any) -> None:
+def test_an_invalid_address_is_a_config_error(url: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         TimescaleDBClient(url)
     assert SECRET not in whole_text(caught.value)
@@ -204,7 +204,7 @@ def password_proxy(reused_db_url: str) -> Iterator[_PasswordProxy]:
         thread.join()
 
 
-def test_a_wrong_password_is_refused_and_the_right_one_then_works(password_proxy: _PasswordProxy) -> None:
+def test_a_wrong_password_is_rejected_and_the_right_one_then_works(password_proxy: _PasswordProxy) -> None:
     wrong = "not-" + SECRET
     with pytest.raises(StoreUnreachableError, match="password authentication failed") as caught:
         TimescaleDBClient(password_proxy.url(wrong))
@@ -252,20 +252,20 @@ def test_records_of_an_unreachable_store_wait_in_a_journal_without_the_prompt(
 
 
 @pytest.mark.parametrize("thing", [object(), "sk-test", OpenAI, {"api_key": "x"}, 0])
-def test_instrument_refuses_what_is_no_openai_client(thing: Any, reused_db_url: str) -> None:
+def test_instrument_rejects_objects_that_are_not_openai_clients(thing: Any, reused_db_url: str) -> None:
     with pytest.raises(ConfigError, match="openai"):
         instrument(thing, store=reused_db_url)
     assert not hasattr(OpenAI.request, "__wrapped__")  # nothing was patched
 
 
 @pytest.mark.parametrize("store", [object(), 5, b"postgresql://localhost/x", "sqlite:///x.db", dict])
-def test_instrument_refuses_what_is_no_store(store: Any, openai: OpenAI) -> None:
+def test_instrument_rejects_objects_that_are_not_stores(store: Any, openai: OpenAI) -> None:
     with pytest.raises(ConfigError):
         instrument(openai, store=store)
     assert not hasattr(OpenAI.request, "__wrapped__")
 
 
-def test_a_second_store_in_one_process_is_refused(openai: OpenAI, db_url: str, reused_db_url: str) -> None:
+def test_a_second_store_in_one_process_raises(openai: OpenAI, db_url: str, reused_db_url: str) -> None:
     instrument(openai, store=reused_db_url)
     with pytest.raises(ConfigError, match="second store"):
         instrument(openai, store=db_url)
@@ -322,7 +322,7 @@ def test_after_instrumenting_with_a_bad_pricing_file_a_good_one_works(
     assert instrument(openai, store=reused_db_url, pricing=good) is openai
 
 
-def test_a_second_price_list_for_one_store_is_refused(reused_db_url: str, openai: OpenAI, tmp_path: Path) -> None:
+def test_a_second_price_list_for_one_store_raises(reused_db_url: str, openai: OpenAI, tmp_path: Path) -> None:
     good = tmp_path / "good.yaml"
     good.write_text(GOOD_PRICES)
     with TimescaleDBClient(reused_db_url):
@@ -392,7 +392,7 @@ def test_instrument_never_ignores_a_price_list(
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else None,
 )
-def test_a_record_that_contradicts_itself_is_refused_and_nothing_recorded(
+def test_an_inconsistent_record_raises_and_nothing_is_recorded(
     db: TimescaleDBClient, fields: dict[str, Any], message: str
 ) -> None:
     record = LLMInteractionRecord(**{"query_id": "q", "run_id": T0, "model": "m", **fields})
@@ -403,7 +403,7 @@ def test_a_record_that_contradicts_itself_is_refused_and_nothing_recorded(
     assert db.list_query_runs() == []
 
 
-def test_naive_run_ids_are_refused_with_the_reason_everywhere(db: TimescaleDBClient) -> None:
+def test_naive_run_ids_raise_with_the_reason_everywhere(db: TimescaleDBClient) -> None:
     for attempt in (
         lambda: query_run("q", run_id=NAIVE),
         lambda: db.initialize_query_run("q", NAIVE),
@@ -474,7 +474,7 @@ def test_context_numbers_are_whole(db: TimescaleDBClient, number: Any) -> None:
         run.iteration = number
 
 
-def test_text_that_postgresql_refuses_is_stored_all_the_same(db: TimescaleDBClient) -> None:
+def test_text_that_postgresql_rejects_is_stored_in_a_cleaned_form(db: TimescaleDBClient) -> None:
     """NUL and half a surrogate pair come from real responses; a call is not lost for them."""
     strange = "a\x00b\ud800c"
     record = LLMInteractionRecord(
@@ -495,7 +495,7 @@ def test_text_that_postgresql_refuses_is_stored_all_the_same(db: TimescaleDBClie
     assert db.count(query_id=strange) == db.delete(query_id=strange) == {"interactions": 1, "runs": 1}
 
 
-def test_one_bad_record_does_not_hold_back_the_others(db: TimescaleDBClient) -> None:
+def test_one_bad_record_does_not_delay_the_others(db: TimescaleDBClient) -> None:
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", metadata={"object": object(), "when": T0}))
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m" * 100_000))
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", error_message="e" * 1_000_000, success=False))
@@ -526,7 +526,7 @@ def newer_db_url(db_url: str) -> str:
     return db_url
 
 
-def test_a_newer_schema_is_refused_with_what_to_do(newer_db_url: str) -> None:
+def test_a_newer_schema_raises_with_what_to_do(newer_db_url: str) -> None:
     with pytest.raises(SchemaTooNewError, match=r"core/9999_from_the_future.*pip install -U rlm_cachetrack"):
         TimescaleDBClient(newer_db_url)
 
@@ -547,7 +547,7 @@ def test_instrument_reports_a_newer_schema_once_and_keeps_the_records(
         assert connection.execute("SELECT count(*) FROM llm_interactions").fetchone() == (1,)
 
 
-def test_a_role_that_may_not_create_tables_is_told_so(empty_db_url: str) -> None:
+def test_a_role_that_may_not_create_tables_gets_a_clear_error(empty_db_url: str) -> None:
     with psycopg.connect(empty_db_url, autocommit=True) as connection:
         connection.execute("REVOKE CREATE ON SCHEMA public FROM public")
         connection.execute("CREATE ROLE rlm_test_reader LOGIN")
@@ -580,6 +580,6 @@ def test_a_closed_client_says_so(reused_db_url: str) -> None:
             attempt()
 
 
-def test_deleting_everything_needs_a_word(db: TimescaleDBClient) -> None:
+def test_delete_without_a_filter_raises(db: TimescaleDBClient) -> None:
     with pytest.raises(ConfigError, match="delete needs"):
         db.delete()

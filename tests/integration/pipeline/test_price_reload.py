@@ -42,9 +42,9 @@ def test_records_after_a_change_of_the_file_get_its_new_prices(
         with caplog.at_level(logging.WARNING, "rlm_cachetrack"):
             assert cost("broken") == (30.0, second_source)
             assert cost("still broken") == (30.0, second_source)
-        told = [record.getMessage() for record in caplog.records if "pricing file" in record.getMessage()]
-        assert len(told) == 1
-        assert "prices.yaml:4: models.mine.prompt: is cheap" in told[0]
+        messages = [record.getMessage() for record in caplog.records if "pricing file" in record.getMessage()]
+        assert len(messages) == 1
+        assert "prices.yaml:4: models.mine.prompt: is cheap" in messages[0]
         price_list(path, "4")
         assert cost("mended")[0] == 4.0
 

@@ -1,4 +1,4 @@
-"""The writer over a real PostgreSQL: bad records are set aside, bad times waited out, nothing is lost or doubled."""
+"""The writer with a real PostgreSQL: poison records, outages, retries; every call is stored once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
 
 
 def call(**more: Any) -> dict[str, Any]:
-    """The event of a call, as capture leaves it in the journal."""
+    """Return the event of a call with its field names."""
     return {
         "kind": "call",
         "interaction_id": new_id(),
@@ -71,7 +71,7 @@ def sql(url: str, *statements: str) -> list[Any]:
 
 
 def stored(url: str) -> list[str]:
-    """The models of the calls that are stored: each test names its calls by them."""
+    """Return the models of the stored calls; each test names its calls by them."""
     return [row[0] for row in sql(url, "SELECT model FROM llm_interactions ORDER BY model")]
 
 
@@ -87,12 +87,12 @@ def in_time(condition: Any, seconds: float = 20.0) -> bool:
 # -- records that cannot be stored ------------------------------------------------------------------------------------
 
 
-def refuse_model(name: str) -> str:
+def reject_model(name: str) -> str:
     return f"ALTER TABLE llm_interactions ADD CONSTRAINT no_such_model CHECK (model <> '{name}') NOT VALID"
 
 
-def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored(db_url: str) -> None:
-    sql(db_url, refuse_model("bad"))
+def test_a_record_rejected_by_the_server_is_a_dead_letter_and_the_others_are_stored(db_url: str) -> None:
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         bad = call(model="bad")
         for number in range(500):
@@ -126,7 +126,7 @@ def test_a_record_that_the_server_refuses_is_set_aside_and_the_others_are_stored
         ({"kind": "run_end", "time": None}, "TypeError"),
     ],
 )
-def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
+def test_every_kind_of_bad_record_is_a_dead_letter_with_its_reason(
     reused_db_url: str, damage: Mapping[str, Any], reason: str
 ) -> None:
     with pipeline(reused_db_url) as runtime:
@@ -139,12 +139,12 @@ def test_every_kind_of_bad_record_is_set_aside_with_its_reason(
     assert stored(reused_db_url) == ["a", "b", "c", "e"]
 
 
-def test_a_record_that_a_trigger_refuses_in_its_own_words_is_set_aside(db_url: str) -> None:
+def test_a_record_rejected_by_a_trigger_is_a_dead_letter(db_url: str) -> None:
     sql(
         db_url,
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN IF new.model = 'bad' THEN RAISE 'not today' USING ERRCODE = 'MY001'; END IF; RETURN new; END $$",
-        "CREATE TRIGGER refuse BEFORE INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "CREATE TRIGGER reject BEFORE INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION reject()",
     )
     with pipeline(db_url) as runtime:
         for model in ("a", "bad", "b"):
@@ -157,7 +157,7 @@ def test_a_record_that_a_trigger_refuses_in_its_own_words_is_set_aside(db_url: s
 @pytest.mark.parametrize(
     "trouble", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), ModuleNotFoundError("No module named 'x'")]
 )
-def test_trouble_of_the_machine_is_waited_out_and_no_record_given_up(
+def test_a_shortage_of_the_machine_is_retried_and_no_record_given_up(
     reused_db_url: str,
     monkeypatch: pytest.MonkeyPatch,
     internal_errors: list[tuple[str, BaseException]],
@@ -182,8 +182,8 @@ def test_trouble_of_the_machine_is_waited_out_and_no_record_given_up(
     assert stored(reused_db_url) == ["a", "b"]
 
 
-def test_a_bad_record_that_comes_alone_is_set_aside(db_url: str) -> None:
-    sql(db_url, refuse_model("bad"))
+def test_a_bad_record_that_comes_alone_is_a_dead_letter(db_url: str) -> None:
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
@@ -194,7 +194,7 @@ def test_a_bad_record_that_comes_alone_is_set_aside(db_url: str) -> None:
 
 
 def test_a_run_with_a_bad_record_is_completed_by_its_others(db_url: str) -> None:
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         runtime.append_run("run_start", "q", RUN)
         for model in ("gpt-5", "bad", "gpt-5"):
@@ -204,7 +204,7 @@ def test_a_run_with_a_bad_record_is_completed_by_its_others(db_url: str) -> None
     assert sql(db_url, "SELECT status, total_interactions FROM query_run_summaries") == [("completed", 2)]
 
 
-def test_a_store_that_refuses_every_record_is_waited_for_and_no_record_given_up(db_url: str) -> None:
+def test_a_store_that_rejects_every_record_is_retried_and_no_record_given_up(db_url: str) -> None:
     sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
@@ -218,7 +218,7 @@ def test_a_store_that_refuses_every_record_is_waited_for_and_no_record_given_up(
     assert stored(db_url) == ["a", "b", "c"]
 
 
-def test_a_missing_permission_is_waited_for_and_no_record_given_up(db_url: str) -> None:
+def test_a_missing_permission_is_retried_and_no_record_given_up(db_url: str) -> None:
     sql(
         db_url,
         "DROP ROLE IF EXISTS rlm_clerk",
@@ -239,10 +239,10 @@ def test_a_missing_permission_is_waited_for_and_no_record_given_up(db_url: str) 
         sql(db_url, "DROP OWNED BY rlm_clerk", "DROP ROLE rlm_clerk")
 
 
-def test_a_process_killed_after_setting_a_record_aside_leaves_it_listed_once_and_the_rest_stored_once(
+def test_a_process_killed_after_writing_a_dead_letter_stores_the_others_once(
     db_url: str,
 ) -> None:
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     program = """
 import os, signal, sys
 from rlm_cachetrack.pipeline import Runtime, runtimes; from rlm_cachetrack.journal import journal as journal
@@ -261,17 +261,17 @@ runtime.flush(30)
         before = runtime.dead_letters.path.read_text()
         assert runtime.flush(30)
         # Each of the two dead processes had one bad record; the second adopted that of the first, so that by now it
-        # was set aside three times.
+        # became a dead letter three times.
         assert before.count('"model":"bad"') >= 2
         assert runtime.dead_letters.path.read_text().count('"model":"bad"') >= 4
         assert len(runtime.dead_letters.read()) == 2
     assert stored(db_url) == ["a", "a", "b", "b", "c", "c"]
 
 
-def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
+def test_a_dead_letter_file_that_cannot_be_written_delays_no_records(
     db_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         runtime.dead_letters.path.mkdir(parents=True)  # not even root can write to it
         for model in ("a", "bad", "b"):
@@ -285,10 +285,10 @@ def test_a_dead_letter_file_that_cannot_be_written_holds_nothing_back(
         assert len(runtime.dead_letters.read()) == 2  # also the one that waited
 
 
-def test_a_dead_letter_file_that_a_stopped_process_has_locked_holds_nothing_back(
+def test_a_dead_letter_file_locked_by_a_stopped_process_delays_no_records(
     db_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
@@ -302,14 +302,14 @@ def test_a_dead_letter_file_that_a_stopped_process_has_locked_holds_nothing_back
             ending.start()
             ending.join(10)
             assert not ending.is_alive()
-    assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # said, and counted: nobody let go of the file
+    assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # the file stayed locked
     assert stored(db_url) == ["a", "b"]
 
 
-def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_be_lost(
+def test_dead_letters_that_wait_for_a_disk_are_written_at_the_end_or_reported_lost(
     db_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     for disk_is_back in (True, False):
         caplog.clear()
         with pipeline(db_url) as runtime:
@@ -328,7 +328,7 @@ def test_refused_records_that_wait_for_a_disk_are_written_at_the_end_or_said_to_
             assert runtime.stats()["dropped"] == {"dead_letters_full": 1}
 
 
-def test_a_torn_record_is_counted_once_however_often_the_store_fails(db_url: str) -> None:
+def test_a_torn_event_is_counted_once_however_often_the_store_fails(db_url: str) -> None:
     sql(db_url, "ALTER TABLE llm_interactions ADD CONSTRAINT closed CHECK (false) NOT VALID")
     with pipeline(db_url) as runtime:
         runtime.journal.directory.mkdir(parents=True)
@@ -342,8 +342,8 @@ def test_a_torn_record_is_counted_once_however_often_the_store_fails(db_url: str
     assert stored(db_url) == ["a"]
 
 
-def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set_aside(db_url: str) -> None:
-    sql(db_url, refuse_model("bad"))
+def test_a_dead_letter_that_is_rejected_again_during_a_retry_stays_one(db_url: str) -> None:
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         for _ in range(3):
             runtime.journal.append(call(model="bad"))
@@ -351,7 +351,7 @@ def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set
         letters = {letter.id for letter in runtime.dead_letters.read()}
 
         def append_and_wait(event: Mapping[str, Any]) -> bool:
-            """As long as thousands take: until the writer has had the first, and found it refused again."""
+            """Wait as long as thousands of records take: until the writer has found the first one rejected again."""
             kept = runtime.journal.append(event)
             runtime.flush(1)
             return kept
@@ -361,7 +361,7 @@ def test_a_record_that_is_refused_again_while_others_are_offered_again_stays_set
         assert {letter.id for letter in runtime.dead_letters.read()} == letters
 
 
-def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
+def test_dead_letters_that_the_journal_has_no_room_for_stay_dead_letters(
     db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_JOURNAL_MAX_BYTES", "2000")
@@ -369,18 +369,18 @@ def test_records_that_find_no_room_when_they_are_offered_again_stay_set_aside(
         runtime.dead_letters.write(
             DeadLetter.from_event(call(model=f"{number:02}"), "a reason") for number in range(20)
         )
-        offered = runtime.retry_dead_letters({letter.id for letter in runtime.dead_letters.read()})
-        assert 0 < len(offered) < 20
+        retried = runtime.retry_dead_letters({letter.id for letter in runtime.dead_letters.read()})
+        assert 0 < len(retried) < 20
         assert runtime.flush(20)
         left = [letter.event["model"] for letter in runtime.dead_letters.read()]
-        assert len(left) == 20 - len(offered)
+        assert len(left) == 20 - len(retried)
     assert sorted(stored(db_url) + left) == [f"{number:02}" for number in range(20)]
 
 
-# -- calls that are there already -------------------------------------------------------------------------------------
+# -- calls that are stored already -------------------------------------------------------------------------------------
 
 
-def test_a_call_that_is_offered_twice_is_stored_once_and_its_neighbours_with_it(db_url: str) -> None:
+def test_a_duplicate_call_is_stored_once_with_the_others_of_its_batch(db_url: str) -> None:
     twice, thrice = call(model="twice"), call(model="thrice")
     with pipeline(db_url) as runtime:
         runtime.journal.append(twice)
@@ -392,7 +392,7 @@ def test_a_call_that_is_offered_twice_is_stored_once_and_its_neighbours_with_it(
     assert stored(db_url) == ["a", "b", "thrice", "twice"]
 
 
-def test_a_commit_whose_answer_was_lost_is_not_stored_again(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_whose_commit_is_not_confirmed_is_stored_once(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = threading.Event()
     store = storage.PostgresStore.store
 
@@ -411,23 +411,23 @@ def test_a_commit_whose_answer_was_lost_is_not_stored_again(db_url: str, monkeyp
     assert stored(db_url) == ["a", "b", "c"]
 
 
-def test_a_record_without_any_time_whose_commit_was_not_answered_is_stored_once(
+def test_a_record_without_a_time_is_stored_once_if_the_commit_is_not_confirmed(
     db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = storage.PostgresStore.store
-    offered: list[int] = []
+    attempts: list[int] = []
 
     def lose_the_first_answer(self: storage.PostgresStore, batch: RecordBatch) -> None:
         store(self, batch)
-        offered.append(len(batch))
-        if len(offered) == 1:
+        attempts.append(len(batch))
+        if len(attempts) == 1:
             raise StoreUnreachableError("the answer to COMMIT was lost")
 
     monkeypatch.setattr(storage.PostgresStore, "store", lose_the_first_answer)
     with TimescaleDBClient(db_url) as db:
         db.record_llm_interaction(LLMInteractionRecord(query_id="q", run_id=RUN, model="a"))
         assert db.flush(20)
-    assert offered == [1, 1]
+    assert attempts == [1, 1]
     assert stored(db_url) == ["a"]
 
 
@@ -450,7 +450,7 @@ def test_text_is_stored_as_it_is_whatever_the_encoding_of_database_and_environme
         sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
+def test_a_table_with_row_level_security_accepts_records(db_url: str) -> None:
     sql(
         db_url,
         "DROP ROLE IF EXISTS rlm_tenant",
@@ -469,11 +469,11 @@ def test_a_table_with_row_level_security_takes_records(db_url: str) -> None:
         sql(db_url, "DROP OWNED BY rlm_tenant", "DROP ROLE rlm_tenant")
 
 
-# -- a sink of the user's ---------------------------------------------------------------------------------------------
+# -- a sink of the user ------------------------------------------------------------------------------------------------
 
 
 class Choosy:
-    """Refuses the model ``bad``, and batches of more than ``limit`` calls."""
+    """Rejects the model ``bad``, and batches of more than ``limit`` calls."""
 
     def __init__(self, limit: int = 10**9) -> None:
         self.limit = limit
@@ -490,7 +490,7 @@ class Choosy:
     def close(self) -> None: ...
 
 
-def test_a_sink_may_refuse_a_record_and_gets_the_others() -> None:
+def test_a_sink_that_rejects_a_record_gets_the_others() -> None:
     sink = Choosy()
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in ("a", "bad", "b"):
@@ -500,9 +500,9 @@ def test_a_sink_may_refuse_a_record_and_gets_the_others() -> None:
     assert sorted(sink.models) == ["a", "b"]
 
 
-def test_a_store_that_recovers_while_the_bad_record_is_looked_for_gets_them_all() -> None:
+def test_a_store_that_recovers_during_the_search_for_a_poison_record_stores_all() -> None:
     class Recovering(Choosy):
-        """Refuses everything until it is probed."""
+        """Rejects everything until it is probed."""
 
         closed = True
 
@@ -523,7 +523,7 @@ def test_a_store_that_recovers_while_the_bad_record_is_looked_for_gets_them_all(
     assert sorted(sink.models) == ["a", "b"]
 
 
-def test_a_batch_that_is_too_much_for_the_store_is_offered_in_smaller_ones() -> None:
+def test_a_batch_too_large_for_the_store_is_stored_in_smaller_ones() -> None:
     sink = Choosy(limit=200)
     with pipeline("postgresql:///unused", sink) as runtime:
         for _ in range(1000):
@@ -537,7 +537,7 @@ def test_a_batch_that_is_too_much_for_the_store_is_offered_in_smaller_ones() -> 
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Path]:
-    """The folder of a server of these tests' own, which may stop and start it."""
+    """The folder of a server that only these tests use, so that they may stop and start it."""
     folder = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
     folder.chmod(0o711)
     try:
@@ -556,7 +556,7 @@ def own_url(own_server: Path) -> Iterator[str]:
     sql(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 
 
-def test_an_outage_is_one_warning_and_one_info_and_loses_nothing(
+def test_an_outage_logs_one_warning_and_one_info_and_loses_no_records(
     own_server: Path, own_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "rlm_cachetrack")
@@ -581,7 +581,7 @@ def test_an_outage_is_one_warning_and_one_info_and_loses_nothing(
     assert stored(own_url) == ["before", *(f"while-{number:02}" for number in range(50)), "zafter"]
 
 
-def test_connections_that_the_server_cuts_lose_and_double_nothing(db_url: str) -> None:
+def test_connections_cut_by_the_server_neither_lose_nor_duplicate_records(db_url: str) -> None:
     cut = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -597,7 +597,7 @@ def test_connections_that_the_server_cuts_lose_and_double_nothing(db_url: str) -
     assert stored(db_url) == [f"{number:03}" for number in range(400)]
 
 
-def test_an_idle_connection_that_is_cut_is_made_again_without_a_word(
+def test_an_idle_connection_that_is_cut_is_replaced_without_a_log_message(
     db_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pipeline(db_url) as runtime:
@@ -614,7 +614,7 @@ def test_an_idle_connection_that_is_cut_is_made_again_without_a_word(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO] == []
 
 
-def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_the_next_of_this_process(
+def test_records_of_a_store_closed_during_a_batch_are_stored_by_the_next_store(
     db_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with psycopg.connect(db_url) as other:
@@ -628,12 +628,12 @@ def test_what_a_store_left_that_was_closed_in_the_midst_of_a_batch_is_stored_by_
     with pipeline(db_url) as runtime:
         assert runtime.flush(20)
     assert stored(db_url) == ["a"]
-    [told] = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
-    assert "records wait in the journal" in told
-    assert "not stored within 0.1 s" in told
+    [message] = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert "records wait in the journal" in message
+    assert "not stored within 0.1 s" in message
 
 
-def test_several_stores_that_hang_are_waited_for_together(own_server: Path, own_url: str) -> None:
+def test_flush_and_shutdown_wait_for_several_hanging_stores_in_parallel(own_server: Path, own_url: str) -> None:
     embedded.stop(own_server)
     for name in ("one", "two", "three"):
         runtime = runtimes.open(load_settings(make_conninfo(own_url, dbname=name)))
@@ -656,7 +656,7 @@ def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_
     assert stored(db_url) == ["new"]
 
 
-def test_a_schema_that_vanishes_under_an_open_connection_is_made_again(db_url: str) -> None:
+def test_a_schema_dropped_under_an_open_connection_is_created_again(db_url: str) -> None:
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="old"))
         assert runtime.flush(20)
@@ -667,7 +667,7 @@ def test_a_schema_that_vanishes_under_an_open_connection_is_made_again(db_url: s
     assert stored(db_url) == ["new"]
 
 
-def test_a_server_that_turns_read_only_is_left_and_found_again(own_server: Path, own_url: str) -> None:
+def test_a_server_that_becomes_read_only_is_retried_until_it_accepts_writes(own_server: Path, own_url: str) -> None:
     with pipeline(own_url) as runtime:
         runtime.journal.append(call(model="a"))
         assert runtime.flush(20)
@@ -713,7 +713,7 @@ def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path,
         shutil.rmtree(other, ignore_errors=True)
 
 
-def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
+def test_a_backlog_is_stored_even_if_no_thread_can_be_started(
     reused_db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pipeline(reused_db_url) as runtime:
@@ -730,18 +730,18 @@ def test_a_backlog_is_stored_also_when_no_thread_can_be_started_any_more(
     assert len(stored(reused_db_url)) == 12_001
 
 
-# -- pauses -----------------------------------------------------------------------------------------------------------
+# -- backoff -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """At least half a minute after every failure."""
     monkeypatch.setattr(writer, "_MIN_BACKOFF_S", 60.0)
     monkeypatch.setattr(writer, "_MAX_BACKOFF_S", 60.0)
 
 
-@pytest.mark.usefixtures("long_pauses")
-def test_a_flush_ends_the_pause_after_a_failure(own_server: Path, own_url: str) -> None:
+@pytest.mark.usefixtures("long_backoff")
+def test_a_flush_ends_the_backoff_after_a_failure(own_server: Path, own_url: str) -> None:
     with pipeline(own_url) as runtime:
         embedded.stop(own_server)
         runtime.append(call(model="a"))
@@ -751,11 +751,11 @@ def test_a_flush_ends_the_pause_after_a_failure(own_server: Path, own_url: str) 
     assert stored(own_url) == ["a"]
 
 
-@pytest.mark.usefixtures("long_pauses")
-def test_recording_while_the_writer_is_being_started_neither_waits_nor_starts_a_second(
+@pytest.mark.usefixtures("long_backoff")
+def test_recording_during_the_start_of_the_writer_does_not_start_a_second_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By a signal handler or a finalizer, on the thread that starts it: its moment is the start of the thread."""
+    """A signal handler or a finalizer records on the thread that starts the writer, while it starts it."""
     start, started = threading.Thread.start, []
 
     with pipeline("postgresql:///unused", Choosy()) as runtime:
@@ -779,7 +779,7 @@ def test_recording_while_the_writer_is_being_started_neither_waits_nor_starts_a_
 def test_recording_while_a_store_is_being_opened_opens_no_second(
     monkeypatch: pytest.MonkeyPatch, reused_db_url: str
 ) -> None:
-    """By a signal handler, on the thread that opens it."""
+    """A signal handler records on the thread that opens the store."""
     monkeypatch.setenv("RLM_CACHETRACK_DB_URL", reused_db_url)
     opened: list[Runtime] = []
     make_pipeline = Runtime._make_pipeline
@@ -812,7 +812,7 @@ def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatc
         assert runtime.flush(10)
 
 
-def test_stopping_ends_the_pause_after_a_failure() -> None:
+def test_stopping_ends_the_backoff_after_a_failure() -> None:
     with pipeline("postgresql://someone@127.0.0.1:1/nowhere") as runtime:
         runtime.append(call())
         assert in_time(lambda: runtime.stats()["last_error"])
