@@ -1,4 +1,4 @@
-"""The dashboard as a process of its own, and what is stored for it to show."""
+"""The dashboard as a process of its own, and the calls that it shows in the tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BEGUN = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta
 
 @contextmanager
 def served(url: str, *options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """``rlm-cachetrack dashboard`` over a database; gives its address."""
+    """Run ``rlm-cachetrack dashboard`` over a database; yields its address."""
     command = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()", "dashboard", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--db-url", url, *options],
@@ -48,7 +48,7 @@ def served(url: str, *options: str, environment: dict[str, str] | None = None) -
 
 
 def record(query_id: str, run_id: datetime, number: int = 0, **more: object) -> LLMInteractionRecord:
-    """A call at USD 0.01 / 0.001 / 0.02 for 1,000 prompt / cached / completion tokens."""
+    """Return a call at USD 0.01 / 0.001 / 0.02 per 1,000 prompt / cached / completion tokens."""
     given: dict[str, object] = {
         "model": "tuned",
         "provider": "openai",
@@ -64,7 +64,7 @@ def record(query_id: str, run_id: datetime, number: int = 0, **more: object) -> 
 
 
 def store_missed(url: str, calls: int = 6, run_id: datetime | None = None) -> None:
-    """Calls through the SDK whose system prompt begins with a counter: all miss for it, but the first."""
+    """Make calls through the SDK whose system prompt starts with a counter: all but the first miss."""
     with SimulatedEndpoint(latency=False) as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k") as client:
         instrument(client, store=url)
         with query_run("missed", run_id) as run:
@@ -76,10 +76,10 @@ def store_missed(url: str, calls: int = 6, run_id: datetime | None = None) -> No
 
 
 def store_runs(url: str) -> None:
-    """Six calls of ``bench``, two of hostile names, and forty small runs of long ago.
+    """Store six calls of ``bench``, two with hostile names, and forty small runs 40 days ago.
 
-    bench: 1,000 prompt tokens each, of which 0, 500, 500, 500, 500, 500 cached: 2,500 of 6,000. A call without the
-    cache costs 1 x 0.01 + 0.1 x 0.02 = USD 0.012, with 500 cached 0.5 x 0.01 + 0.5 x 0.001 + 0.002 = 0.0075.
+    bench: 1,000 prompt tokens each, with 0, 500, 500, 500, 500 and 500 of them cached: 2,500 of 6,000. A call without
+    the cache costs 1 x 0.01 + 0.1 x 0.02 = USD 0.012, with 500 cached 0.5 x 0.01 + 0.5 x 0.001 + 0.002 = 0.0075.
     So 0.012 + 5 x 0.0075 = 0.0495 instead of 0.072: 0.0225 saved.
     """
     with TimescaleDBClient(url) as db:
@@ -95,7 +95,13 @@ def store_runs(url: str) -> None:
         )
         db.record_llm_interaction(
             LLMInteractionRecord(
-                HOSTILE, BEGUN, LONG, prompt_tokens=10, start_time=BEGUN, success=False, error_type=HOSTILE
+                HOSTILE,
+                BEGUN,
+                LONG,
+                prompt_tokens=10,
+                start_time=BEGUN + timedelta(seconds=1),  # calls of one moment have no order
+                success=False,
+                error_type=HOSTILE,
             )
         )
         for number in range(40):
