@@ -203,27 +203,27 @@ READS = {
 
 def answers(db: TimescaleDBClient) -> dict[str, Any]:
     """What every method and command that reads says of the calls of ``record_everything``."""
-    said: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for run in db.list_query_runs():
         key = (run["query_id"], run["run_id"])
-        said[f"run {key}"] = db.get_query_run_summary(*key)
-        said[f"summary {key}"] = db.get_token_cache_summary(*key)
-        said[f"optimization {key}"] = db.get_token_cache_optimization(*key)
-        said[f"calls {key}"] = db.get_llm_interactions(*key)
-    said["list"] = db.list_query_runs()
-    said["top"] = db.get_top_cache_savings()
-    said["models"] = db.get_cache_effectiveness_by_model()
-    said["models of a day"] = db.get_cache_effectiveness_by_model(
+        results[f"run {key}"] = db.get_query_run_summary(*key)
+        results[f"summary {key}"] = db.get_token_cache_summary(*key)
+        results[f"optimization {key}"] = db.get_token_cache_optimization(*key)
+        results[f"calls {key}"] = db.get_llm_interactions(*key)
+    results["list"] = db.list_query_runs()
+    results["top"] = db.get_top_cache_savings()
+    results["models"] = db.get_cache_effectiveness_by_model()
+    results["models of a day"] = db.get_cache_effectiveness_by_model(
         T0 + timedelta(hours=3, minutes=12), T0 + timedelta(hours=27, minutes=47)
     )
-    said["unknown"] = db.get_token_cache_summary("nobody", T0)
-    said["counted"] = db.count(query_id="query-1")
+    results["unknown"] = db.get_token_cache_summary("nobody", T0)
+    results["counted"] = db.count(query_id="query-1")
     for name, arguments in READS.items():
         result = CliRunner().invoke(app, [*arguments, "--json", "--db-url", db.runtime.store()._open_url()])
         assert result.exception is None or isinstance(result.exception, SystemExit), (name, result.exception)
         assert result.stdout.strip(), (name, result.output)
-        said[f"$ {name}"] = (result.exit_code, json.loads(result.stdout))
-    return said
+        results[f"$ {name}"] = (result.exit_code, json.loads(result.stdout))
+    return results
 
 
 PAGES = [
@@ -243,16 +243,16 @@ PAGES = [
 
 def pages(url: str) -> dict[str, Any]:
     """The numbers of the dashboard's pages; of lists in pages, the second page as well."""
-    said: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with web.served(url) as address:
         for path in PAGES:
             page = httpx.get(f"{address}/api/{path}").raise_for_status().json()
-            said[path] = page
+            results[path] = page
             if path.startswith(("runs?", "run/calls?")) and (after := page.get("next")):
-                said[f"{path}, next"] = (
+                results[f"{path}, next"] = (
                     httpx.get(f"{address}/api/{path}&after={quote(after)}").raise_for_status().json()
                 )
-    return said
+    return results
 
 
 def everything(url: str) -> dict[str, Any]:
@@ -328,17 +328,17 @@ def test_export_import_delete_and_reprice_equal_plain_postgresql(citus_url: str,
         run("export", "--output", str(file))
         with TimescaleDBClient(url, pricing=prices) as db:
             changed = db.reprice(prices)["change"]
-            said = {"changed": changed["changed_interactions"], "before": changed["cost_before"]}
-            said |= {"repriced": answers(db)}
+            results = {"changed": changed["changed_interactions"], "before": changed["cost_before"]}
+            results |= {"repriced": answers(db)}
             db.undo_repricing()
-            said |= {"undone": answers(db)}
-            said |= {"deleted": db.delete(query_id="query-2"), "pruned": db.delete(before=T0 + timedelta(hours=12))}
-            said |= {"left": db.list_query_runs(), "sums": db.get_cache_effectiveness_by_model()}
-        said |= {"imported": re.sub(r"\S*calls-\d\S*", "", run("import", str(file)))}
+            results |= {"undone": answers(db)}
+            results |= {"deleted": db.delete(query_id="query-2"), "pruned": db.delete(before=T0 + timedelta(hours=12))}
+            results |= {"left": db.list_query_runs(), "sums": db.get_cache_effectiveness_by_model()}
+        results |= {"imported": re.sub(r"\S*calls-\d\S*", "", run("import", str(file)))}
         with TimescaleDBClient(url) as db:
             assert db.flush()
-            said |= {"again": db.get_cache_effectiveness_by_model()}
-        after.append(said)
+            results |= {"again": db.get_cache_effectiveness_by_model()}
+        after.append(results)
     assert after[1]["changed"] > 0
     assert_equal(*after)
 
@@ -443,21 +443,21 @@ OF_ONE_RUN = [
 
 @pytest.mark.parametrize("name", OF_ONE_RUN)
 def test_a_read_of_one_run_goes_to_one_shard(migrated: psycopg.Connection[Any], name: str) -> None:
-    said = plan(migrated, name)
-    assert re.findall(r"Task Count: (\d+)", said) == ["1"], said
-    assert "Subplan" not in said
+    text = plan(migrated, name)
+    assert re.findall(r"Task Count: (\d+)", text) == ["1"], text
+    assert "Subplan" not in text
 
 
 @pytest.mark.parametrize("name", ["cache_effectiveness_by_model", "usage_over_time", "usage_breakdown", "daily_costs"])
 def test_sums_by_model_and_over_time_are_made_on_the_shards(migrated: psycopg.Connection[Any], name: str) -> None:
     """Every shard sums up its hours, within the bounds of the question, and sends a row a group."""
-    said = plan(migrated, name)
+    text = plan(migrated, name)
     (shards,) = rows(migrated, "SELECT shard_count FROM citus_tables WHERE table_name = 'llm_interactions'::regclass")
-    tasks = re.split(r"(?=Task Count: )", said)
+    tasks = re.split(r"(?=Task Count: )", text)
     pushed = [task for task in tasks if f"Task Count: {shards[0]}\n" in task and "date_bin" in task]
     # Parts of hours are summed from the calls: of them there is one sum, and its hour is the first that it selects.
     pushed = [task for task in pushed if "Query: SELECT date_bin" not in task]
-    assert pushed, said
+    assert pushed, text
     for task in pushed:
         query = next(line for line in task.splitlines() if "Query: " in line)
         assert query.count("GROUP BY") >= 2, query  # hours, and over them what was asked for
@@ -540,19 +540,19 @@ def test_doctor_shows_nodes_and_shards(citus: clusters.Citus) -> None:
         record_everything(db)
     result = CliRunner().invoke(app, ["doctor", "--db-url", citus.coordinator], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    said = " ".join(result.output.split())
+    output = " ".join(result.output.split())
     host, port = clusters.node(citus.coordinator)
-    assert f"nodes {host}:{port}, coordinator, " in said
+    assert f"nodes {host}:{port}, coordinator, " in output
     count = shard_count(citus.coordinator)
     each = count // len(citus.workers)
     for worker in citus.workers:
         host, port = clusters.node(worker)
-        assert re.search(rf"{re.escape(host)}:{port}, {each} shards of calls, [\d.]+ [kM]B", said)
+        assert re.search(rf"{re.escape(host)}:{port}, {each} shards of calls, [\d.]+ [kM]B", output)
     assert (
         f"shards llm_interactions by query_id in {count}, with price_change_rows, price_change_runs,"
         " query_run_summaries, token_cache_optimization"
-    ) in said
-    assert "on every node: budgets, price_changes, rlm_cachetrack_migrations" in said
+    ) in output
+    assert "on every node: budgets, price_changes, rlm_cachetrack_migrations" in output
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json", "--db-url", citus.coordinator]).stdout)
     cluster = found["database"]["cluster"]
     assert [node["shards"] for node in cluster["nodes"]] == [0, *(each for _ in citus.workers)]

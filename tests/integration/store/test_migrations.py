@@ -165,10 +165,10 @@ def test_the_hourly_view_sums_by_hour_provider_model_and_tier(db_url: str) -> No
 # -- concurrent and repeated migrations -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("processes", [2, 6])
 def test_processes_migrate_an_empty_database_concurrently(
-    empty_db_url: str, connection: psycopg.Connection[Any], processes: int
+    empty_db_url: str, connection: psycopg.Connection[Any]
 ) -> None:
+    processes = 6
     with ExitStack() as stack:
         started = [
             stack.enter_context(

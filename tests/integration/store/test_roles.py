@@ -20,6 +20,7 @@ from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import MigrationError
 from rlm_cachetrack.store import named_sql as _sql
 from tests.integration.pipeline.test_writer import in_time
+from tests.support.legacy import wait_until
 
 ROLES = (Path(__file__).parents[3] / "schema" / "roles.sql").read_text(encoding="utf-8")
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -91,6 +92,19 @@ def record(db: TimescaleDBClient, prompt_tokens: int = 10) -> None:
     db.record_llm_interaction(
         LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=prompt_tokens, cached_tokens=4)
     )
+
+
+def refresh(owner: psycopg.Connection[Any]) -> None:
+    """Materialize the past hours; waits for the first run of the policy, which the scheduler starts at any moment."""
+
+    def is_refreshed() -> bool:
+        try:
+            owner.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        except psycopg.errors.LockNotAvailable:
+            return False
+        return True
+
+    wait_until(is_refreshed)
 
 
 def count(url: str, what: str) -> Any:
@@ -179,7 +193,7 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
         db.complete_query_run("q", T0)
         assert db.flush()
     with psycopg.connect(timescale_roles.url, autocommit=True) as owner:
-        owner.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+        refresh(owner)
         owner.execute("SELECT compress_chunk(c) FROM show_chunks('llm_interactions') AS c")
     with TimescaleDBClient(timescale_roles["writer"]) as db:
         record(db)  # into the columnstore
@@ -201,10 +215,10 @@ def test_calls_of_a_reader_stay_in_the_journal_and_stats_tell_why(
         record(db)
         assert not db.flush(timeout_s=1)
         assert in_time(lambda: db.stats()["last_error"])
-        said = db.stats()["last_error"]
+        message = db.stats()["last_error"]
         assert db.stats()["pending"] == 1
-    assert "permission denied" in said
-    assert "schema/roles.sql" in said
+    assert "permission denied" in message
+    assert "schema/roles.sql" in message
     assert count(roles.url, "count(*)::int FROM llm_interactions") == (0,)
 
 
@@ -228,7 +242,7 @@ def test_late_calls_of_a_writer_are_in_the_aggregate_once_flushed(timescale_role
         record(db)
         assert db.flush()
         with psycopg.connect(timescale_roles.url, autocommit=True) as owner:
-            owner.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '2 hours')")
+            refresh(owner)
         record(db)
         assert db.flush()
         assert count(timescale_roles["reader"], hours) == (2,)

@@ -44,7 +44,7 @@ def migrated(timescale_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def record_two_days(db: TimescaleDBClient) -> None:
-    """Seven calls of two runs, over two days and into the present, two models, every kind of not-known."""
+    """Record seven calls of two runs, over two days and in the current hour, with unpriced and not-reported ones."""
     prices = {"prompt_token_price": 0.002, "cached_token_price": 0.0005, "completion_token_price": 0.008}
     late, now = T0 + timedelta(days=1), datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     db.initialize_query_run("a", T0, {"n": 1})
@@ -75,7 +75,7 @@ def record_two_days(db: TimescaleDBClient) -> None:
 
 
 def without_clocks(row: Any) -> Any:
-    """What two runs of the same calls must agree on: all but when runs were opened and closed.
+    """Return the results without the times at which the test itself opened and closed runs.
 
     Costs to a billionth of a cent: chunks are summed in another order than one table.
     """
@@ -110,7 +110,7 @@ def everything(url: str) -> dict[str, Any]:
     return {key: without_clocks(value) for key, value in answers.items()}
 
 
-# -- what is made -----------------------------------------------------------------------------------------------------
+# -- the schema -------------------------------------------------------------------------------------------------------
 
 
 def test_both_growing_tables_are_hypertables(migrated: psycopg.Connection[Any]) -> None:
@@ -124,7 +124,7 @@ def test_both_growing_tables_are_hypertables(migrated: psycopg.Connection[Any]) 
     ]
 
 
-def test_the_engine_is_named(migrated: psycopg.Connection[Any]) -> None:
+def test_describe_names_the_engine(migrated: psycopg.Connection[Any]) -> None:
     described = migrations.describe(migrated)
     assert described["engine"].startswith("TimescaleDB ")
     assert described["timescaledb_licence"] == "timescale"
@@ -196,7 +196,7 @@ def test_the_same_calls_give_the_same_numbers_as_on_plain_postgresql(
         assert ours[key] == expected, key
 
 
-def test_the_numbers_are_right_on_timescale(timescale_url: str) -> None:
+def test_the_numbers_are_correct_on_timescale(timescale_url: str) -> None:
     answers = everything(timescale_url)
     summary, optimization = answers["summary a"], answers["optimization a"]
     assert summary["total_interactions"] == 6
@@ -212,7 +212,7 @@ def test_the_numbers_are_right_on_timescale(timescale_url: str) -> None:
 
 
 def test_hours_not_materialized_yet_are_in_the_aggregate(migrated: psycopg.Connection[Any], timescale_url: str) -> None:
-    """Real-time: calls of this hour are there although no refresh has run."""
+    """Real-time: calls of the current hour are included although no refresh has run."""
     hours = "SELECT sum(total_interactions)::int, sum(cached_tokens)::int FROM cache_usage_hourly"
     with TimescaleDBClient(timescale_url) as db:
         record_two_days(db)
@@ -228,7 +228,7 @@ def test_hours_not_materialized_yet_are_in_the_aggregate(migrated: psycopg.Conne
 def test_a_call_below_the_watermark_is_in_the_aggregate_once_flushed(
     migrated: psycopg.Connection[Any], timescale_url: str
 ) -> None:
-    """A late call falls into an hour that was materialized already; flush() returns when that hour is right again."""
+    """A late call belongs to a materialized hour; flush() returns when that hour is refreshed."""
     hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
     with TimescaleDBClient(timescale_url) as db:
         record_two_days(db)
@@ -240,7 +240,7 @@ def test_a_call_below_the_watermark_is_in_the_aggregate_once_flushed(
 
 
 def some_weeks(connection: psycopg.Connection[Any], hours: int) -> None:
-    """A call every ten minutes, up to two hours ago."""
+    """Insert a call every ten minutes, up to two hours ago."""
     connection.execute(
         "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens, cached_tokens)"
         " SELECT 'q', %s::timestamptz, moment, 'm', 10, 4 FROM generate_series("
@@ -259,7 +259,7 @@ def watermark(connection: psycopg.Connection[Any]) -> int:
 def test_no_call_is_missing_while_the_first_refresh_goes_on(
     migrated: psycopg.Connection[Any], timescale_url: str
 ) -> None:
-    """It is done some hours at a time: the newest last, for all before the newest would be taken for done."""
+    """It refreshes some hours at a time, the newest last: everything before the newest would count as materialized."""
     some_weeks(migrated, hours=24 * 60)
     count = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
     everything_there = migrated.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
@@ -281,12 +281,12 @@ def test_no_call_is_missing_while_the_first_refresh_goes_on(
     policy.join()
     assert failed == []
     assert seen == {everything_there}
-    assert len(marks) > 2, "it was done before it could be looked at"
+    assert len(marks) > 2, "the refresh ended before the test could observe it"
 
 
 @pytest.fixture
 def between(migrated: psycopg.Connection[Any]) -> datetime:
-    """An hour that the aggregate of somebody else keeps materialized, and ours does not yet."""
+    """An hour that another aggregate has materialized, and ours has not yet."""
     some_weeks(migrated, hours=24 * 20)
     migrated.execute(
         "CREATE MATERIALIZED VIEW theirs WITH (timescaledb.continuous) AS"
@@ -303,7 +303,7 @@ def between(migrated: psycopg.Connection[Any]) -> datetime:
 def test_a_late_call_in_an_hour_that_is_not_materialized_yet_hides_no_other(
     migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
 ) -> None:
-    """To refresh its hour would take the hours before it for materialized, which they are not."""
+    """A refresh of its hour would mark the hours before it as materialized, which they are not."""
     hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
     (before,) = migrated.execute(hours).fetchone() or (0,)
     mark = watermark(migrated)
@@ -317,14 +317,14 @@ def test_a_late_call_in_an_hour_that_is_not_materialized_yet_hides_no_other(
 def test_a_late_call_waits_for_a_refresh_that_may_have_missed_it(
     migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
 ) -> None:
-    """A refresh that began before the call was committed may be at its hour; flush() returns when that is decided."""
+    """A refresh that began before the call was committed may include its hour; flush() waits until that is known."""
     row = migrated.execute(
         "SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)"
         " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'cache_usage_hourly'"
     ).fetchone()
     assert row is not None
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url) as refreshing:
-        refreshing.execute(f"LOCK TABLE {row[0]} IN ROW EXCLUSIVE MODE")  # what a refresh that writes holds
+        refreshing.execute(f"LOCK TABLE {row[0]} IN ROW EXCLUSIVE MODE")  # the lock of a refresh that writes
         db.record_llm_interaction(LLMInteractionRecord("late", between, "m", start_time=between, prompt_tokens=10))
         assert not db.flush(timeout_s=1)
         refreshing.rollback()
@@ -332,9 +332,7 @@ def test_a_late_call_waits_for_a_refresh_that_may_have_missed_it(
         assert migrated.execute("SELECT count(*)::int FROM llm_interactions WHERE query_id = 'late'").fetchone() == (1,)
 
 
-def test_calls_that_are_deleted_leave_the_aggregate_at_once(
-    migrated: psycopg.Connection[Any], timescale_url: str
-) -> None:
+def test_deleted_calls_leave_the_aggregate_at_once(migrated: psycopg.Connection[Any], timescale_url: str) -> None:
     with TimescaleDBClient(timescale_url) as db:
         record_two_days(db)
         db.flush()
@@ -343,7 +341,7 @@ def test_calls_that_are_deleted_leave_the_aggregate_at_once(
         assert migrated.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone() == (1,)
 
 
-def test_a_call_offered_twice_is_stored_once(timescale_url: str) -> None:
+def test_a_call_sent_twice_is_stored_once(timescale_url: str) -> None:
     record = LLMInteractionRecord("q", T0, "m", start_time=T0, interaction_id=str(uuid.UUID(int=1)))
     with TimescaleDBClient(timescale_url) as db:
         db.record_llm_interaction(record)
@@ -385,8 +383,8 @@ def test_plain_tables_become_hypertables_when_the_extension_is_created(timescale
 
 
 @pytest.mark.parametrize("extension", ["is made by us", "was there"])
-def test_the_schema_that_the_address_names_is_used(timescale_url: str, extension: str) -> None:
-    """The advice of the error about foreign tables: another schema of the same database."""
+def test_the_address_selects_the_schema(timescale_url: str, extension: str) -> None:
+    """The remedy in the message about existing tables: another schema of the same database."""
     with psycopg.connect(timescale_url, autocommit=True) as connection:
         if extension == "was there":
             connection.execute("CREATE EXTENSION timescaledb SCHEMA public")
@@ -401,7 +399,7 @@ def test_the_schema_that_the_address_names_is_used(timescale_url: str, extension
 
 
 def pack(connection: psycopg.Connection[Any]) -> int:
-    """Move every chunk of calls to the columnstore, as the policy does in time; returns how many there are."""
+    """Move every chunk of calls to the columnstore, as the policy does later. Returns the number of chunks."""
     chunks = connection.execute("SELECT c::text FROM show_chunks('llm_interactions') AS c").fetchall()
     for (chunk,) in chunks:
         connection.execute("CALL convert_to_columnstore(%s::regclass)", [chunk])
@@ -425,14 +423,14 @@ def test_the_columnstore_segments_by_model_and_orders_by_run(migrated: psycopg.C
 
 
 def sparse_indexes(connection: psycopg.Connection[Any], relation: str = "llm_interactions") -> set[tuple[str, str]]:
-    """What the columnstore keeps of each batch beside what it orders by: kind and column."""
+    """Return the type and column of each sparse index, without those of the order."""
     row = connection.execute(
         "SELECT to_jsonb(s) -> 'index' FROM _timescaledb_catalog.compression_settings AS s"
         " WHERE coalesce(s.compress_relid, s.relid) = %s::regclass",
         [relation],
     ).fetchone()
     if row is None or row[0] is None:
-        pytest.skip("this release of TimescaleDB lets nobody choose the sparse indexes (2.22 and newer do)")
+        pytest.skip("this release of TimescaleDB cannot choose sparse indexes (2.22 and newer can)")
     return {(one["type"], str(one["column"])) for one in row[0] if one["source"] != "orderby" and "type" in one}
 
 
@@ -472,8 +470,8 @@ def test_miss_reasons_are_the_same_from_the_columnstore(timescale_url: str) -> N
         assert db.explain_cache("missed") == before
 
 
-def test_late_calls_go_into_days_that_are_in_the_columnstore_once_each(timescale_url: str) -> None:
-    """A new one, and one that is there already and is offered again."""
+def test_late_calls_are_stored_once_in_days_of_the_columnstore(timescale_url: str) -> None:
+    """One new call, and one that is stored already and sent again."""
     known = LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=10, interaction_id=str(uuid.UUID(int=1)))
     late = LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=5, interaction_id=str(uuid.UUID(int=2)))
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
@@ -491,7 +489,7 @@ def test_late_calls_go_into_days_that_are_in_the_columnstore_once_each(timescale
 
 
 def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
-    """Thirty days of calls, half of them in the columnstore: the plan names the chunk of the run's day, no other."""
+    """Of thirty days, half of them in the columnstore, the plan contains the chunk of the run's day only."""
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         for day in range(30):
             moment = T0 + timedelta(days=day)
@@ -505,12 +503,12 @@ def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
             assert summary is not None
             assert summary["total_prompt_tokens"] == day
             plan = explained(connection, "run_totals", query_id="q", run_id=moment, first_call=moment, last_call=moment)
-            # The chunk, the part of it in the columnstore, and an index of either.
+            # The chunk, its compressed part, and an index of each.
             assert len(set(re.findall(r"(?<=_hyper_)\d+_\d+_chunk", plan))) <= 2, plan
 
 
 def explained(connection: psycopg.Connection[Any], name: str, **parameters: Any) -> str:
-    """The plan of a named query with these parameters."""
+    """Return the plan of a named query with these parameters."""
     rows = connection.execute("EXPLAIN " + _sql.query(name), parameters).fetchall()
     return "\n".join(row[0] for row in rows)
 
@@ -529,7 +527,7 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
     off = run(app, ["policy", "--db-url", timescale_url, "--columnstore-after", "off", "--retain", "off", "--json"])
     facts = json.loads(off.stdout)
     assert (facts["columnstore_after"], facts["retention_after"]) == (None, None)
-    with psycopg.connect(timescale_url) as connection:  # made anew by each change of the retention
+    with psycopg.connect(timescale_url) as connection:  # created again by each change of the retention
         order = connection.execute(
             "SELECT config ->> 'refresh_newest_first' FROM timescaledb_information.jobs"
             " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
@@ -537,7 +535,7 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
     assert order == [("false",)]
 
 
-def test_a_retention_keeps_the_sums_of_the_hours_whose_calls_it_deletes(timescale_url: str) -> None:
+def test_retention_keeps_the_hourly_sums_of_deleted_calls(timescale_url: str) -> None:
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         record_two_days(db)
         db.flush()
@@ -549,7 +547,7 @@ def test_a_retention_keeps_the_sums_of_the_hours_whose_calls_it_deletes(timescal
         assert db.flush()
         calls = connection.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
         hours = connection.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone()
-    assert calls == (2,)  # that of today, and the late one, until the policy finds it
+    assert calls == (2,)  # today's call, and the late one until the policy runs again
     assert hours == (7,)
 
 
@@ -561,7 +559,7 @@ def run_job(connection: psycopg.Connection[Any], procedure: str) -> None:
     connection.execute("CALL run_job(%s)", row)
 
 
-def test_a_plain_server_says_that_it_has_no_policies(db_url: str) -> None:
+def test_policy_on_a_plain_server_reports_plain_tables(db_url: str) -> None:
     with psycopg.connect(db_url) as plain:
         if detect(plain).timescale:
             pytest.skip("the suite itself runs on TimescaleDB")
@@ -577,7 +575,7 @@ def test_a_plain_server_says_that_it_has_no_policies(db_url: str) -> None:
 
 @pytest.fixture(scope="module")
 def apache_url() -> Iterator[str]:
-    """A server whose licence setting makes it the Apache edition; the setting is the server's, so it needs its own."""
+    """A server with the Apache edition, which is a setting of the whole server."""
     programs = clusters.installation_with("timescaledb")
     if programs is None:
         pytest.skip("no installed PostgreSQL has timescaledb.control (a server's address will not do here)")
@@ -585,7 +583,7 @@ def apache_url() -> Iterator[str]:
         yield url
 
 
-def test_the_apache_edition_has_hypertables_and_views_and_says_so(apache_url: str) -> None:
+def test_the_apache_edition_has_hypertables_and_views_and_reports_it(apache_url: str) -> None:
     answers = everything(apache_url)
     assert answers["summary a"]["total_interactions"] == 6
     with psycopg.connect(apache_url, autocommit=True) as connection:

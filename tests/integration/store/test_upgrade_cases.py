@@ -121,7 +121,7 @@ def test_an_existing_continuous_aggregate_stays(timescale_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             "ALTER COLUMN run_id TYPE TEXT",
@@ -141,14 +141,14 @@ def test_an_existing_continuous_aggregate_stays(timescale_url: str) -> None:
     ids=["run_id text", "time without zone", "interaction_id text"],
 )
 def test_the_message_about_a_wrong_type_has_the_statement_that_converts_it(
-    address: str, connection: psycopg.Connection[Any], change: str, said: str
+    address: str, connection: psycopg.Connection[Any], change: str, expected: str
 ) -> None:
     create_legacy_table(connection)
     connection.execute(f"ALTER TABLE llm_interactions {change}")  # type: ignore[arg-type]
 
     message = refused_upgrade(address)
 
-    assert re.search(said, message), message
+    assert re.search(expected, message), message
     assert not is_migrated(connection)
     (statement,) = re.findall(r"ALTER TABLE llm_interactions ALTER COLUMN [^;`]+", message)
     connection.execute("ALTER TABLE llm_interactions ALTER COLUMN interaction_id DROP DEFAULT")
