@@ -6,7 +6,7 @@
 --             those of calls that did not report. *_cost, cost_savings: USD over the priced calls.
 WITH calls AS (
     SELECT
-        *,
+        success, prompt_tokens, cached_tokens, cache_write_tokens, completion_tokens, total_cost, original_cost,
         -- include: fragments/iteration_number.sql AS step
     FROM llm_interactions
     WHERE -- include: fragments/of_run.sql
