@@ -68,13 +68,13 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
     Returns:
         The normalized usage; :data:`NO_USAGE` for None. Never raises on malformed content, never blocks.
     """
-    if not isinstance(raw, Mapping):
+    if type(raw) is not dict and not isinstance(raw, Mapping):
         return NO_USAGE
     plan = _plan_for(raw, provider)
     if plan is None:
         return _UNKNOWN
     flags: list[str] = []
-    counts = _Counts(*[_count(raw, paths, flags) for paths in plan.counts])
+    counts = _Counts(*[_count(raw, paths, flags) if paths else None for paths in plan.counts])
     cost = _cost(raw, plan.row, flags) if plan.has_cost else None
     if not _are_consistent(counts):
         _normalize(counts, plan.row, flags)
@@ -116,7 +116,8 @@ _DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or ro
 def _plan_for(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
     """Return how to read ``raw``, None if no row fits. Cached by keys and provider, which alone decide it."""
     keys = [
-        key if type(value) is int or not isinstance(value, Mapping) else (key, *value) for key, value in raw.items()
+        (key, *value) if type(value) is dict or (type(value) is not int and isinstance(value, Mapping)) else key
+        for key, value in raw.items()
     ]
     shape = (provider, *keys)
     try:
@@ -231,7 +232,9 @@ def _flag_impossible(counts: _Counts, flags: list[str]) -> None:
 def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) -> int | None:
     found: int | None = None
     for path in paths:
-        value = get_path(raw, path)
+        value: Any = raw
+        for key in path:  # the plan lists only paths that are present
+            value = value[key]
         if value is None:
             continue
         if type(value) is float and value.is_integer():  # some encoders write all numbers as floats
