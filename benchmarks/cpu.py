@@ -1,8 +1,9 @@
-"""Process CPU that recording adds to a call, everything included: calling thread, writer's thread, driver.
+"""Process CPU that recording adds to a call, everything included: calling thread, writer thread, driver.
 
-Blocks of calls of a 4 KB chat over an in-process transport, with and without us in turns; a block with us ends when all
-of it is committed to a real PostgreSQL (the embedded one, a process of its own that is not counted). CPU time of this
-process, user and system. Two paces: one call after the other as fast as they go, and 100 calls/s in small batches.
+Blocks of 4 KB chat calls over an in-process transport, alternating with and without recording. A recorded block ends
+when all of it is committed to a real PostgreSQL (the embedded one, whose own process is not counted). Measured is the
+CPU time of this process, user and system. Two rates: call after call without a pause, and 100 calls/s in small batches.
+Blocks cannot be as small as one call, because the writer stores calls in batches.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 
 def block(client: OpenAI, calls: int, pause_s: float) -> float:
-    """CPU microseconds a call, the storing of what was recorded included."""
+    """Return the CPU microseconds per call, including the storing of the records."""
     small: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "x" * 4096}]}
     began = time.process_time()
     for _ in range(calls):
@@ -49,7 +50,7 @@ def main() -> None:
         instrument(with_us)
         block(with_us, 200, 0)
         block(without, 200, 0)
-        print("| pace | SDK alone, µs CPU a call | added by us | ratio |")
+        print("| rate | SDK alone, µs CPU a call | added by us | ratio |")
         print("|---|---:|---:|---:|")
         for name, calls, pause in (("as fast as they go", CALLS, 0.0), ("100 calls/s", CALLS // 10, 0.01)):
             pairs = [(block(without, calls, pause), block(with_us, calls, pause)) for _ in range(ROUNDS)]

@@ -1,10 +1,13 @@
 """What recording adds to a call on the calling thread, in microseconds.
 
-The same SDK call over an in-process transport, with and without us, in random order; the difference of the percentiles
-is what we add. openai's own work on the arguments is on both sides. "idle": the writer waits for its sink, the journal
-grows. "draining": the writer reads, prices and forgets at the same time; both threads want the one interpreter lock.
-A stream is timed twice: from its request to its end, and each of its chunks from the ``next()`` that asks for it. A raw
-response is timed with the caller's ``.parse()`` and without it.
+The same SDK call over an in-process transport, with and without recording, alternated call by call; the difference of
+the percentiles is what recording adds. openai's own work on the arguments is on both sides. "idle": the writer waits
+for its sink, the journal grows. "draining": the writer reads, prices and discards at the same time, and both threads
+compete for the interpreter lock. A stream is timed twice: from its request to its end, and each of its chunks from the
+``next()`` that asks for it. A raw response is timed with the caller's ``.parse()`` and without it.
+
+Only the public API is imported, so another checkout can be measured: ``PYTHONPATH=CHECKOUT python overhead.py``.
+``CALLS`` sets the number of calls; ``CLOCK=cpu`` measures the CPU time of the calling thread, for a busy machine.
 """
 
 from __future__ import annotations
@@ -13,12 +16,11 @@ import asyncio
 import gc
 import json
 import os
-import random
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -43,17 +45,17 @@ BODY = {
     },
 }
 CHUNKS = 50
-RANDOM = random.Random(1)
+CLOCK = time.thread_time if os.environ.get("CLOCK") == "cpu" else time.perf_counter
 
 
-class Nowhere:
-    """A sink that forgets, and that can be held up."""
+class Discard:
+    """A sink that discards its batches, and can be blocked."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
 
     def store(self, batch: RecordBatch) -> None:
-        """Wait for the gate, then forget."""
+        """Wait until the sink is unblocked, then discard the batch."""
         self.open.wait()
 
     def close(self) -> None:
@@ -80,33 +82,38 @@ def answer(request: httpx2.Request) -> httpx2.Response:
     return httpx2.Response(200, content=PLAIN, headers=headers)
 
 
-def in_turns(calls: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
+def microseconds_since(began: float) -> float:
+    return (CLOCK() - began) * 1e6
+
+
+def alternate(calls: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    """Return the microseconds of each call. The order changes every time: the second finds warmer caches."""
     first, second = [], []
     both = [(one, first), (other, second)]
     for _ in range(calls):
-        RANDOM.shuffle(both)  # the second of two finds warmer caches
+        both.reverse()
         for call, times in both:
-            began = time.perf_counter()
+            began = CLOCK()
             call()
-            times.append((time.perf_counter() - began) * 1e6)
+            times.append(microseconds_since(began))
     return first, second
 
 
-def chunk_by_chunk(streams: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
-    """Microseconds of each chunk but the first and the last, which also begin and end the call."""
+def alternate_chunks(streams: int, one: Callable[[], Any], other: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    """Return the microseconds of each chunk but the first and the last two, which also begin and end the call."""
     first: list[float] = []
     second: list[float] = []
     both = [(one, first), (other, second)]
     for _ in range(streams):
-        RANDOM.shuffle(both)
-        for opened, times in both:
-            chunks, took = iter(opened()), []
+        both.reverse()
+        for open_stream, times in both:
+            chunks, of_stream = iter(open_stream()), []
             while True:
-                began = time.perf_counter()
+                began = CLOCK()
                 if next(chunks, None) is None:
                     break
-                took.append((time.perf_counter() - began) * 1e6)
-            times += took[1:-2]
+                of_stream.append(microseconds_since(began))
+            times += of_stream[1:-2]
     return first, second
 
 
@@ -121,20 +128,21 @@ def row(name: str, without: list[float], with_us: list[float], per: int = 1) -> 
     return f"| {name} | {base:.0f} | {p50:+.1f}{each} | {p99:+.1f} | {(base + p50) / base:.3f} |"
 
 
-async def concurrently(client: AsyncOpenAI, arguments: dict[str, Any]) -> None:
-    await asyncio.gather(*(client.chat.completions.create(**arguments) for _ in range(50)))
+def alternate_async(
+    rounds: int, one: AsyncOpenAI, other: AsyncOpenAI, arguments: dict[str, Any], concurrent: int
+) -> tuple[list[float], list[float]]:
+    """Return the microseconds of a call, made alone or with others at the same time."""
 
-
-def in_turns_async(rounds: int, one: Callable[[], Awaitable[None]], other: Callable[[], Awaitable[None]]) -> Any:
     async def run() -> tuple[list[float], list[float]]:
-        first, second = [], []
+        first: list[float] = []
+        second: list[float] = []
         both = [(one, first), (other, second)]
         for _ in range(rounds):
-            RANDOM.shuffle(both)
-            for call, times in both:
-                began = time.perf_counter()
-                await call()
-                times.append((time.perf_counter() - began) * 1e6 / 50)
+            both.reverse()
+            for client, times in both:
+                began = CLOCK()
+                await asyncio.gather(*(client.chat.completions.create(**arguments) for _ in range(concurrent)))
+                times.append(microseconds_since(began) / concurrent)
         return first, second
 
     return asyncio.run(run())
@@ -146,7 +154,7 @@ def main() -> None:
     with_us = OpenAI(api_key="x", http_client=httpx2.Client(transport=transport))
     async_without = AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=transport))
     async_with_us = AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=transport))
-    sink = Nowhere()
+    sink = Discard()
     instrument(with_us, store=sink)
     instrument(async_with_us)
 
@@ -170,7 +178,7 @@ def main() -> None:
         return lambda: client.chat.completions.create(**asked)
 
     calls = int(os.environ.get("CALLS", "3000"))
-    in_turns(200, chat(without, small), chat(with_us, small))
+    alternate(200, chat(without, small), chat(with_us, small))
     print("| µs on the calling thread | SDK alone, p50 | added, p50 | added, p99 | ratio |")
     print("|---|---:|---:|---:|---:|")
     for state in ("idle", "draining"):
@@ -178,19 +186,21 @@ def main() -> None:
             sink.open.set()
             rlm_cachetrack.flush(60)
         gc.collect()
-        print(row(f"{state}: chat, 4 KB prompt", *in_turns(calls, chat(without, small), chat(with_us, small))))
-        both = in_turns(calls // 4, chat(without, large), chat(with_us, large))
+        print(row(f"{state}: chat, 4 KB prompt", *alternate(calls, chat(without, small), chat(with_us, small))))
+        both = alternate(calls // 4, chat(without, large), chat(with_us, large))
         print(row(f"{state}: chat, 200 KB prompt of 100 messages", *both))
         print(
-            row(f"{state}: raw response, parsed by the caller", *in_turns(calls // 4, parsed(without), parsed(with_us)))
+            row(
+                f"{state}: raw response, parsed by the caller", *alternate(calls // 4, parsed(without), parsed(with_us))
+            )
         )
-        print(row(f"{state}: raw response, not parsed", *in_turns(calls // 4, raw(without), raw(with_us))))
-        both = in_turns(calls // 4, stream(without), stream(with_us))
+        print(row(f"{state}: raw response, not parsed", *alternate(calls // 4, raw(without), raw(with_us))))
+        both = alternate(calls // 4, stream(without), stream(with_us))
         print(row(f"{state}: stream of {CHUNKS} chunks", *both, per=CHUNKS))
-        print(row(f"{state}: a chunk of it", *chunk_by_chunk(calls // 10, opened(without), opened(with_us))))
-        both = in_turns_async(
-            calls // 30, lambda: concurrently(async_without, small), lambda: concurrently(async_with_us, small)
-        )
+        print(row(f"{state}: a chunk of it", *alternate_chunks(calls // 10, opened(without), opened(with_us))))
+        both = alternate_async(calls // 2, async_without, async_with_us, small, 1)
+        print(row(f"{state}: async chat, 4 KB prompt", *both))
+        both = alternate_async(calls // 30, async_without, async_with_us, small, 50)
         print(row(f"{state}: 50 concurrent async calls, a call", *both))
     rlm_cachetrack.uninstrument()
     rlm_cachetrack.shutdown()
