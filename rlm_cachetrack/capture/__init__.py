@@ -1,10 +1,12 @@
 """Turn calls of the OpenAI SDK into journal events. The only package that knows openai and wrapt."""
 
+from . import context
 from .context import ContextThreadPoolExecutor
 from .patching import instrument, uninstrument
 
 __all__ = [
     "ContextThreadPoolExecutor",
+    "context",
     "instrument",
     "uninstrument",
 ]

@@ -1,4 +1,4 @@
-"""``query_run`` around real calls: what is stored of a run, and what ``summary`` and ``optimization`` say of it."""
+"""``query_run`` around real calls: what is stored of a run, and what ``summary`` and ``optimization`` return."""
 
 from __future__ import annotations
 

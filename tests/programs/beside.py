@@ -1,4 +1,4 @@
-"""What must hold beside any other instrumentation of the SDK; ``test_beside_*.py`` each bring one."""
+"""Tests that hold beside any other instrumentation of the SDK; each ``test_beside_*.py`` adds one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Surface = Callable[[Clients], Awaitable[list[Any]]]
 
 
 def seen(thing: Any) -> Any:
-    """What a caller can see of an answer or a part of it, without what differs from call to call."""
+    """Return what a caller can see of a response or a part of it, without fields that differ between calls."""
 
     def same(value: Any) -> Any:
         if isinstance(value, dict):
@@ -119,7 +119,7 @@ RESPONSES = [responses_plain, responses_stream, responses_async, responses_async
 
 
 class BesideTests:
-    """Whoever came first, and whoever leaves first; ``theirs`` is a fixture of the subclass's module."""
+    """Both orders of adding and removing; ``theirs`` is a fixture of the subclass's module."""
 
     @pytest.mark.parametrize("leaves_first", ["ours", "theirs"])
     @pytest.mark.parametrize("came_first", ["ours", "theirs"])
@@ -191,7 +191,7 @@ class BesideTests:
 
 @contextmanager
 def sdk_restored() -> Iterator[None]:
-    """Whatever was done to the SDK's classes inside is undone."""
+    """Undo every change to the SDK's classes on leaving."""
     resources = ("chat.completions", "completions", "embeddings", "responses")
     modules = [importlib.import_module(f"openai.resources.{name}") for name in resources]
     classes = [kind for module in modules for name, kind in vars(module).items() if name.endswith(ENDINGS)]

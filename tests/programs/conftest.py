@@ -20,7 +20,7 @@ SYSTEM = "You are brief. " * 400
 
 @dataclass
 class Recorder:
-    """What was recorded of the calls that reached the endpoint."""
+    """The records of the calls that reached the endpoint."""
 
     endpoint: SimulatedEndpoint
     db: TimescaleDBClient
@@ -58,7 +58,7 @@ class Recorder:
 
 
 def read(row: dict[str, Any]) -> dict[str, Any]:
-    """What a record says of its call."""
+    """Return the facts of a call from its record."""
     return {
         "request_id": row["request_id"],
         "api": row["api"],
@@ -74,7 +74,7 @@ def read(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def counted(request: Any) -> dict[str, Any]:
-    """The same, as the endpoint counted it."""
+    """Return the same facts as the endpoint counted them."""
     return {
         "request_id": request.request_id,
         "api": {"chat": "chat.completions"}.get(request.api, request.api),

@@ -27,7 +27,7 @@ NAMES = [f"request-{number}" for number in range(AT_ONCE)]
 
 
 class Meeting:
-    """Where concurrent requests wait for each other, so that their runs are open at the same time."""
+    """Lets concurrent requests wait for each other, so that their runs are open at the same time."""
 
     def __init__(self) -> None:
         self._threads = threading.Barrier(AT_ONCE)
@@ -49,7 +49,7 @@ Run = Annotated[Any, fastapi.Depends(run_of_the_request)]
 
 
 def application(meeting: Meeting) -> Any:
-    """One way of opening a run and calling a model a path; each makes two calls, in the iterations 1 and 2."""
+    """An application with one path for each way to open a run; each makes two calls, in iterations 1 and 2."""
     sync: OpenAI
     asynchronous: AsyncOpenAI
 
@@ -161,7 +161,7 @@ def application(meeting: Meeting) -> Any:
 
 @contextmanager
 def served(app: Any) -> Iterator[str]:
-    """The application behind uvicorn on a port of its own."""
+    """Run the application in uvicorn on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -176,7 +176,7 @@ def served(app: Any) -> Iterator[str]:
 
 @pytest.fixture
 async def get(recorder: Recorder) -> AsyncIterator[Callable[[str], Any]]:
-    """Asks for a path."""
+    """Request a path."""
     with served(application(Meeting())) as address:
         fresh = httpx.Limits(max_keepalive_connections=0)  # uvicorn closes the connection of a request that failed
         async with httpx.AsyncClient(base_url=address, timeout=60, limits=fresh) as http:

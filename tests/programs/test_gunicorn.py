@@ -46,7 +46,7 @@ def environment(reused_db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path)
 
 
 class Server:
-    """The running server, seen from a visitor."""
+    """The running server as a client sees it."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process

@@ -1,4 +1,4 @@
-"""``instructor``, un-modified: it asks again until the answer fits, and each time is a call that is paid for."""
+"""Unmodified ``instructor``: it calls again until the response fits, and each attempt is a billed call."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def call():
 
 
 class Notebook:
-    """A kernel, seen from its front end."""
+    """A kernel as its front end sees it."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.kernel = manager.KernelManager(kernel_name="python3")

@@ -1,4 +1,4 @@
-"""``langchain-openai``, un-modified: it asks for raw responses and parses them itself."""
+"""Unmodified ``langchain-openai``: it requests raw responses and parses them itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def responses(recorder: Recorder) -> Any:
 
 
 def cache_read(message: Any) -> tuple[int, int]:
-    """What LangChain itself tells the program: all input, and what of it was cached."""
+    """Return the usage that LangChain reports: all input tokens, and the cached ones."""
     usage = message.usage_metadata
     return usage["input_tokens"], usage["input_token_details"]["cache_read"]
 

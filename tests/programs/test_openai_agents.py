@@ -1,4 +1,4 @@
-"""``openai-agents``, un-modified: it streams Responses, calls tools, and hands over to other agents."""
+"""Unmodified ``openai-agents``: it streams Responses, calls tools, and hands over to other agents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODELS = ["responses", "chat_completions"]
 
 @pytest.fixture(params=MODELS)
 def make(request: pytest.FixtureRequest, recorder: Recorder) -> Iterator[Any]:
-    """Makes an agent, by the one API or the other."""
+    """Make an agent for one of the two APIs."""
     agents.set_tracing_disabled(True)  # it would send traces to api.openai.com
     agents.set_default_openai_api(request.param)
 
@@ -41,7 +41,7 @@ def look_up(name: str) -> str:
 
 
 async def run(agent: Any, streamed: bool) -> Any:
-    """Run an agent to its end, one way or the other."""
+    """Run an agent to its end, streamed or not."""
     if not streamed:
         return await agents.Runner.run(agent, "What is it?")
     result = agents.Runner.run_streamed(agent, "What is it?")

@@ -1,4 +1,4 @@
-"""``pydantic-ai``, un-modified: chat completions and Responses, plain and streamed."""
+"""Unmodified ``pydantic-ai``: chat completions and Responses, plain and streamed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Person(pydantic.BaseModel):
 
 @pytest.fixture(params=["OpenAIChatModel", "OpenAIResponsesModel"])
 def make(request: pytest.FixtureRequest, recorder: Recorder) -> Any:
-    """Makes an agent, by the one API or the other."""
+    """Make an agent for one of the two APIs."""
 
     def agent(**more: Any) -> Any:
         return pydantic_ai.Agent(getattr(models, request.param)("gpt-4.1"), system_prompt=SYSTEM, **more)
@@ -34,7 +34,7 @@ def make(request: pytest.FixtureRequest, recorder: Recorder) -> Any:
 
 
 async def ask(agent: Any, streamed: bool) -> Any:
-    """Run an agent to its end; its output and the usage it shows."""
+    """Run an agent to its end and return its output and usage."""
     if not streamed:
         result = await agent.run("What is it?")
         return result.output, result.usage

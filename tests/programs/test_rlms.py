@@ -1,4 +1,4 @@
-"""``rlms`` (recursive language models), un-modified: whose call is whose, though they leave on other threads."""
+"""Unmodified ``rlms`` (recursive language models): calls made on other threads have the right run context."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTEXT = "a document of some length"
 
 @pytest.fixture(autouse=True)
 def threads_share_the_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The local REPL changes the directory of the whole process, and children side by side then lose theirs."""
+    """The local REPL changes the directory of the whole process, so concurrent children lose theirs."""
     from rlm.environments.local_repl import LocalREPL
 
     monkeypatch.setattr(LocalREPL, "_temp_cwd", lambda _self: contextlib.nullcontext())
@@ -211,7 +211,7 @@ def test_successive_completions_of_a_run_number_from_one_and_leave_it_unnumbered
 
 
 def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Recorder) -> None:
-    """One is in its second turn while the other is in its first; each sub-call is of the turn that asked."""
+    """One is in its second turn while the other is in its first; a sub-call belongs to the turn that asked."""
     ahead, behind = threading.Event(), threading.Event()
     turns: dict[str, int] = {"ahead": 0, "behind": 0}
 
@@ -244,7 +244,7 @@ def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Re
 
 
 def test_one_rlm_may_run_two_completions_at_once(recorder: Recorder) -> None:
-    """Its sub-calls leave on threads of the environment's; each is of the completion whose environment that is."""
+    """Sub-calls are made on threads of the environment; each belongs to the completion of that environment."""
     both = threading.Barrier(2)
     # Root or child: whoever asks gets the same answer. Both completions stand before either asks, and until both have.
     turn = code(

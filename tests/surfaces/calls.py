@@ -1,4 +1,4 @@
-"""The ways to call the SDK, as a table: each surface, each form it can be called in, sync and async.
+"""A table of the ways to call the SDK: each surface, each form that it can be called in, sync and async.
 
 A form is run by one function for both kinds of client: :func:`run` drives it without an event loop where the client is
 sync, so that the code under test sees what a user's does.
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 
 class Answer(pydantic.BaseModel):
-    """What the structured calls ask for."""
+    """The response type of the structured calls."""
 
     a: int
 
@@ -124,12 +124,12 @@ assert len(TEXT) == 8
 
 @functools.cache
 def _unused(mode: str) -> Any:
-    """A client to look at."""
+    """A client that makes no call."""
     return (OpenAI if mode == "sync" else AsyncOpenAI)(api_key="x", base_url="http://127.0.0.1:1")
 
 
 def lacking(surface: Surface, form: str, mode: str) -> str | None:
-    """Why this SDK cannot be called so; None where it can."""
+    """Return the reason why this SDK has no such call, or None if it has."""
     client = _unused(mode)
     reason = f"openai {openai.__version__} has no "
     try:
@@ -145,13 +145,13 @@ def lacking(surface: Surface, form: str, mode: str) -> str | None:
 
 
 def require(surface: Surface, form: str, mode: str) -> None:
-    """Skip the test, saying why, where this SDK cannot be called so."""
+    """Skip the test with a reason if this SDK has no such call."""
     if reason := lacking(surface, form, mode):
         pytest.skip(reason)
 
 
 def prefix_of(form: str) -> str | None:
-    """The attribute of a resource that a raw form goes through."""
+    """Return the attribute of a resource for a raw form."""
     if form.startswith("raw"):
         return "with_raw_response"
     return "with_streaming_response" if form.startswith("streaming response") else None
@@ -161,24 +161,24 @@ def prefix_of(form: str) -> str | None:
 
 
 async def settled(value: Any) -> Any:
-    """The value, awaited where it has to be."""
+    """Return the value, awaited if it is awaitable."""
     return await value if inspect.isawaitable(value) else value
 
 
 async def items(stream: Any) -> list[Any]:
-    """All that comes."""
+    """Return all items of a stream."""
     if hasattr(stream, "__aiter__"):
         return [item async for item in stream]
     return list(stream)
 
 
 async def first(stream: Any) -> Any:
-    """What comes next."""
+    """Return the next item of a stream."""
     return await stream.__anext__() if hasattr(stream, "__anext__") else next(stream)
 
 
 class entering:  # noqa: N801 - reads as a word in `async with entering(manager)`
-    """``with`` or ``async with``, whichever the manager is for."""
+    """``with`` or ``async with``, depending on the manager."""
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
@@ -193,7 +193,7 @@ class entering:  # noqa: N801 - reads as a word in `async with entering(manager)
 
 
 def run(mode: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run it to its end: async in a loop of its own, sync in no loop at all."""
+    """Run a coroutine to its end: async in a new event loop, sync without an event loop."""
     if mode == "async":
         return asyncio.run(coroutine)
     try:
@@ -264,7 +264,7 @@ Act = Callable[[Any], Awaitable[Any]]
 
 
 def outcome(mode: str, make: Callable[[], Any], prepare: Callable[[Any], Any], act: Act) -> Any:
-    """What a caller sees: ``("returned", …)`` or ``("raised", …)``."""
+    """Return what a caller sees: ``("returned", …)`` or ``("raised", …)``."""
 
     async def play() -> Any:
         client = make()
@@ -282,7 +282,7 @@ def outcome(mode: str, make: Callable[[], Any], prepare: Callable[[Any], Any], a
 def with_and_without(
     server: ScriptedServer, mode: str, make: Callable[[], Any], prepare: Callable[[Any], Any], act: Act
 ) -> tuple[Any, Any]:
-    """What a caller sees with us and without, of the same server at the same point of its script."""
+    """Return what a caller sees with and without recording, with the server at the same point of its script."""
     without = outcome(mode, make, lambda client: None, act)
     asked_without = [_asked(seen) for seen in server.requests]
     server.rewind()
@@ -292,14 +292,14 @@ def with_and_without(
 
 
 def _asked(seen: Any) -> Any:
-    """A request as the server saw it, without the one thing that we add."""
+    """Return a request as the server got it, without the field that we add."""
     body = {name: value for name, value in seen.body.items() if name != "stream_options"}
     headers = {name: value for name, value in seen.headers.items() if name not in ("content-length", "host")}
     return seen.method, seen.path, headers, body
 
 
 def client_of(server: ScriptedServer, mode: str, **options: Any) -> Any:
-    """An ordinary client of the scripted server."""
+    """Return an ordinary client of the scripted server."""
     # Not verifying saves loading the certificates, half of a test's time; there is no TLS here.
     http = (openai.DefaultHttpxClient if mode == "sync" else openai.DefaultAsyncHttpxClient)(verify=False)
     options = {"base_url": server.url, "api_key": "k", "max_retries": 0, "timeout": 10, "http_client": http, **options}
@@ -307,7 +307,7 @@ def client_of(server: ScriptedServer, mode: str, **options: Any) -> Any:
 
 
 def cells(*forms: str) -> list[Any]:
-    """Every surface in every mode and each of its forms (or of these), as parameters ``surface, mode, form``."""
+    """Return every surface in every mode and form (or the given forms), as parameters ``surface, mode, form``."""
     return [
         pytest.param(surface, mode, form, id=f"{surface.name}-{mode}-{form.replace(' ', '_')}")
         for surface in SURFACES

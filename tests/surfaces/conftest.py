@@ -1,4 +1,4 @@
-"""One scripted server for all, and a store in memory: what is looked at here is the call and its record."""
+"""One scripted server for all tests, and a store in memory: these tests look at a call and its record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _scripted() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
-    """A server that always says the same, at its beginning; ids of stored responses are this test's own."""
+    """Return the scripted server at the start of its script. Ids of stored responses are unique to each test."""
     _scripted.rewind()
     _scripted.salt = uuid.uuid4().hex
     yield _scripted
@@ -28,5 +28,5 @@ def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def sink() -> MemorySink:
-    """Where the records go."""
+    """Return the sink that receives the records."""
     return MemorySink()

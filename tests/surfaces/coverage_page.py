@@ -1,9 +1,9 @@
-"""Writes ``docs/coverage.md`` from the tests: what they are collected as is what is covered.
+"""Generate ``docs/coverage.md`` from the collected tests.
 
     python -m tests.surfaces.coverage_page            write the page
-    python -m tests.surfaces.coverage_page --check    exit 1 where the page is out of date
+    python -m tests.surfaces.coverage_page --check    exit 1 if the page is out of date
 
-Nothing is run here; the tests themselves say whether a cell holds.
+No test is run here: whether a cell holds, the tests show when they run.
 """
 
 from __future__ import annotations
@@ -25,29 +25,33 @@ PAGE = ROOT / "docs" / "coverage.md"
 FORMS = ("plain", "stream", "raw", "raw stream", "streaming response", "streaming response stream", "events")
 FOLDER = "tests/surfaces"
 _MOST_VALUES = 16
-OTHER_TESTS = ("tests/unit/usage/test_reading.py", "tests/integration/capture/test_corpus.py")
+OTHER_TESTS = (
+    "tests/unit/usage/test_reading.py",
+    "tests/unit/usage/test_recorded_usages.py",
+    "tests/integration/capture/test_corpus.py",
+)
 CHAPTERS = {
-    "test_matrix.py": "Usage that the caller speaks of",
+    "test_matrix.py": "Callers who set stream_options",
     "test_streams.py": "How streams end",
     "test_raw.py": "Raw responses",
     "test_faults.py": "Failures and retries",
-    "test_background.py": "Responses in the background, stored responses",
+    "test_background.py": "Background and stored responses",
     "test_clients.py": "Clients",
     "test_provider.py": "Provider",
-    "test_not_covered.py": "What passes through",
+    "test_not_covered.py": "Calls that pass through",
 }
 
 HEAD = f"""\
 # Coverage contract
 
-What is recorded, in which way of calling, and the test that proves it. Made from the tests by
-`python -m tests.surfaces.coverage_page`; a test fails while this page is out of date. Do not edit it by hand.
+Which calls are recorded, in which form, and the tests that prove it. Generated from the tests by
+`python -m tests.surfaces.coverage_page`; a test fails if this page is out of date. Do not edit it by hand.
 
-A call that is covered is **one record with the numbers the server sent**, and its caller gets what it gets without us:
-the tests make each call twice, with and without, over real HTTP, and compare results (types, fields that were sent,
-extra fields, headers, request ids, closed or not), errors (type, text, fields, causes) and what the server was asked.
-They are run on openai {", ".join(TESTED[:-1])} and {TESTED[-1]};
-an SDK that lacks a way of calling skips its tests and says so.
+A covered call makes **one record with the numbers the server sent**, and its caller gets the same as without recording.
+The tests make each call twice over real HTTP, with and without recording, and compare the results (types, fields that
+were sent, extra fields, headers, request ids, closed or not), the errors (type, text, fields, causes) and the requests.
+They run on openai {", ".join(TESTED[:-1])} and {TESTED[-1]};
+the tests of a call that an SDK version lacks are skipped with that reason.
 
 **Forms**: *plain*; *stream* (`stream=True`); *raw* (`with_raw_response`); *streaming response*
 (`with_streaming_response`); *events* (the `.stream()` helpers).
@@ -61,71 +65,73 @@ NOT_COVERED = {
     "images, audio, video, moderations": "not recorded: they have no prompt cache",
     "`decisions`": "not recorded",
     "Batch API, Assistants (threads), Agents sessions, fine-tuning, evals": (
-        "not recorded: the server calls the model, later"
+        "not recorded: the server calls the model later"
     ),
     "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
     "a chat stream whose server sends the usage in a chunk of its own without being asked": (
-        "recorded; the chunk is taken for the one that we asked for, and kept from a caller who did not ask: "
-        "`instrument(client, stream_usage=False)` leaves it there"
+        "recorded; the chunk cannot be told from the one that we requested, so it is hidden from a caller who did not "
+        "request it. `instrument(client, stream_usage=False)` leaves it in the stream"
     ),
-    "a stream that sends its usage behind an error event": (
+    "a stream that sends its usage after an error event": (
         'one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error'
     ),
-    "`with_streaming_response` of a chat stream whose caller does not ask for usage": (
-        f"{UNKNOWN}: its bytes are the caller's, so nothing is added to the request"
+    "`with_streaming_response` of a chat stream whose caller does not request usage": (
+        f"{UNKNOWN}: the caller gets the raw bytes, so nothing is added to the request"
     ),
-    "a `with_streaming_response` whose bytes are read undecoded (`iter_raw`), or that has more than 16 MiB of them": (
+    "a `with_streaming_response` whose bytes are read undecoded (`iter_raw`), or that has more than 16 MiB": (
         f"{UNKNOWN}, unless it is parsed by the SDK"
     ),
     "the bytes of a chat stream's `with_raw_response` (`.http_response`)": (
-        "hold the extra chunk with the usage that we asked for, which the parsed stream does not; "
+        "contain the extra usage chunk that we requested, which the parsed stream does not; "
         "`instrument(client, stream_usage=False)` opts out. So does the body of an error that a validating client "
         '(`_strict_response_validation`) raises at a chunk: it holds `"usage": null`'
     ),
     "a raw response of a `.parse()` helper": (
-        "is parsed before it is returned, and the SDK keeps that for the caller's own `.parse()`: what pydantic warns "
-        "of an odd answer, it warns of then"
+        "is parsed before it is returned, and the SDK keeps the result for the caller's own `.parse()`. Warnings of "
+        "pydantic about an unexpected response appear at that time"
     ),
-    "what `.parse()` of a raw response raises afterwards (`parse(to=…)`)": (
-        "the caller's own: the call was answered and is a success. What the helpers' `.parse` raise of an answer is a "
-        "failure, raw or not"
+    "an error that `.parse()` of a raw response raises later (`parse(to=…)`)": (
+        "does not change the record: the call succeeded. An error that the `.parse()` helpers raise for a response is "
+        "a failure, raw or not"
     ),
-    "retries made by the HTTP library, or by the caller": "the first are not counted, the second are their own calls",
+    "retries made by the HTTP library, or by the caller": (
+        "retries of the HTTP library are not counted; those of the caller are calls of their own"
+    ),
 }
 
 
 class Collected:
-    """A pytest plugin that keeps what was collected."""
+    """A pytest plugin that keeps the collected tests."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Called by pytest."""
+        """Keep the tests; pytest calls this."""
         self.items = list(session.items)
 
 
 def collect() -> list[Any]:
-    """The tests that cover the SDK, in the order of the files."""
+    """Return the tests that cover the SDK, in the order of the files."""
     collected = Collected()
     names = [f"{FOLDER}/test_matrix.py", *(f"{FOLDER}/{name}" for name in CHAPTERS), f"{FOLDER}/test_dialects.py"]
     paths = [str(ROOT / name) for name in (*dict.fromkeys(names), *OTHER_TESTS)]
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         arguments = ["--collect-only", "-q", "--assert=plain", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *paths]
         if (code := pytest.main(arguments, plugins=[collected])) != 0:
-            sys.exit(f"the tests cannot be collected ({code}):\n{said.getvalue()}")
+            sys.exit(f"the tests cannot be collected ({code}):\n{output.getvalue()}")
     return collected.items
 
 
 def page(items: list[Any]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     left_out = [f"| {what} | {happens} |" for what, happens in NOT_COVERED.items()]
     last = "\n".join(["## Not covered", "", "| what | what happens |", "|---|---|", *left_out, ""])
     return "\n".join([HEAD, surfaces(items), dialects(items), *chapters(items), last])
 
 
 def surfaces(items: list[Any]) -> str:
-    """Surface, sync/async, form, with the test of each cell."""
+    """Return the table of surfaces, modes and forms, with the test of each cell."""
     cells = {}
     for item in items:
         parameters = _parameters(item)
@@ -143,20 +149,20 @@ def surfaces(items: list[Any]) -> str:
     for surface in SURFACES:
         for mode in MODES:
             row = [cells.get((surface.name, mode, form)) for form in FORMS]
-            told = [f"`{cell}`" if cell else "-" for cell in row]
+            shown = [f"`{cell}`" if cell else "-" for cell in row]
             since = surface.since
             if surface.raw_since != since and "raw" in surface.forms:
                 since += f", raw {surface.raw_since}"
             name = f"`{surface.name}`" if mode == MODES[0] else ""
-            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(told)} |")
+            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(shown)} |")
     lines += ["", '"From openai": the first of the tested versions that has it. "-": the SDK has no such call.', ""]
     return "\n".join(lines)
 
 
 def dialects(items: list[Any]) -> str:
-    """Dialect, API, sync/async, plain/stream, with the tests of each row."""
+    """Return the table of dialects, APIs, modes and forms, with the tests of each row."""
     found: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
-    unit, places, corpus = set(), [], []
+    unit, elsewhere, corpus = set(), [], []
     for item in items:
         parameters, name = _parameters(item), _file(item)
         if name == "test_dialects.py" and "form" in parameters:
@@ -165,19 +171,19 @@ def dialects(items: list[Any]) -> str:
             found[key].add((parameters["mode"], parameters["form"]))
             test = item.originalname
         elif name == "test_dialects.py":
-            places.append(f"`{item.callspec.id}`")
+            elsewhere.append(f"`{item.callspec.id}`")
         elif item.originalname == "test_each_dialect_is_read":
             unit.add(item.callspec.id)
-        elif name in ("test_corpus.py", "test_reading.py") and "recorded" in item.name:
+        elif _path(item) in OTHER_TESTS and "recorded" in item.name:
             corpus.append(f"`{_path(item)}::{item.originalname}`")
     lines = [
         "## Dialects",
         "",
-        "How a provider words its usage ([dialects.md](dialects.md)), sent by a server and read back through the SDK:",
-        f"`{FOLDER}/test_dialects.py::{test}[EXAMPLE-MODE-FORM]`. The reading alone:",
+        "The usage formats of the providers ([dialects.md](dialects.md)), sent by a server and read through the SDK:",
+        f"`{FOLDER}/test_dialects.py::{test}[EXAMPLE-MODE-FORM]`. Without the SDK:",
         "`tests/unit/usage/test_reading.py::test_each_dialect_is_read[EXAMPLE]`.",
         "",
-        "| dialect | example | through | sync plain | sync stream | async plain | async stream | the reading alone |",
+        "| dialect | example | through | sync plain | sync stream | async plain | async stream | without the SDK |",
         "|---|---|---|---|---|---|---|---|",
     ]
     order = [row.name for row in DIALECTS]
@@ -187,17 +193,19 @@ def dialects(items: list[Any]) -> str:
         lines.append(f"| `{dialect}` | {example} | `{api}` | {' | '.join(cells)} | {alone} |")
     lines += [
         "",
-        "Where a stream has its usage elsewhere: `test_a_usage_is_found_where_a_stream_has_it` with "
-        + ", ".join(places)
+        "Streams with their usage in another place: `test_a_usage_is_found_where_a_stream_has_it` with "
+        + ", ".join(elsewhere)
         + ".",
-        "What real providers sent, where the recordings are at hand: " + ", ".join(dict.fromkeys(corpus)) + ".",
+        "Recorded responses of real providers, if the recordings are available: "
+        + ", ".join(dict.fromkeys(corpus))
+        + ".",
         "",
     ]
     return "\n".join(lines)
 
 
 def chapters(items: list[Any]) -> list[str]:
-    """The behaviours that are no cell of a table: each test, as what it says, with the parameters it runs over."""
+    """Return a chapter for each further test file: its tests with their parameters."""
     out = []
     for file, title in CHAPTERS.items():
         tests: dict[str, dict[str, dict[str, None]]] = {}
@@ -211,9 +219,11 @@ def chapters(items: list[Any]) -> list[str]:
                 over.setdefault(name, {})[_short(value)] = None
         lines = [f"## {title}", "", f"`{FOLDER}/{file}`", "", "| test | over | cases |", "|---|---|---|"]
         for test, over in tests.items():
-            told = "; ".join(f"{name}: {_few(list(values))}" for name, values in over.items() if name != "mode")
+            parameters_of_test = "; ".join(
+                f"{name}: {_few(list(values))}" for name, values in over.items() if name != "mode"
+            )
             modes = "sync and async" if "mode" in over else ""
-            lines.append(f"| `{test}` | {'. '.join(filter(None, (modes, told)))} | {counts[test]} |")
+            lines.append(f"| `{test}` | {'. '.join(filter(None, (modes, parameters_of_test)))} | {counts[test]} |")
         out.append("\n".join([*lines, ""]))
     return out
 
@@ -223,7 +233,7 @@ def _parameters(item: Any) -> dict[str, Any]:
 
 
 def _few(values: list[str]) -> str:
-    return ", ".join(values) if len(values) <= _MOST_VALUES else f"{len(values)} of them"
+    return ", ".join(values) if len(values) <= _MOST_VALUES else f"{len(values)} values"
 
 
 def _short(value: object) -> str:
@@ -247,7 +257,7 @@ def main() -> int:
         return 0
     if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
         return 0
-    print("docs/coverage.md is not what the tests say: python -m tests.surfaces.coverage_page")
+    print("docs/coverage.md is out of date: run python -m tests.surfaces.coverage_page")
     return 1
 
 

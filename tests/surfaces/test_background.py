@@ -1,4 +1,4 @@
-"""Responses that are answered later, or are only looked at again: one record a response, its usage counted once."""
+"""Background responses, and retrievals of stored ones: one record for each response, its usage counted once."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ cancels = pytest.mark.skipif(
 
 
 async def begin(client: Any, form: str = "plain", **more: Any) -> Any:
-    """A response that runs in the background, as `background=True` makes one (openai 1.66 has no such argument)."""
+    """Create a background response, as `background=True` does (openai 1.66 has no such argument)."""
     return await looked_at(
         client, form, "create", model="gpt-5", input="hello", extra_body={"background": True}, **more
     )
 
 
 async def looked_at(client: Any, form: str, method: str, *args: Any, **more: Any) -> Any:
-    """Call a method of the Responses API in a form; what came of it, parsed."""
+    """Call a method of the Responses API in a form and return the parsed result."""
     resource = client.responses
     if form == "plain":
         return await settled(getattr(resource, method)(*args, **more))
@@ -146,7 +146,7 @@ def test_a_background_stream_read_to_its_end_is_one_record(server: ScriptedServe
 def test_a_background_stream_that_ends_early_and_is_retrieved_is_one_record(
     server: ScriptedServer, sink: MemorySink, ending: str, mode: str
 ) -> None:
-    """The response goes on at the server; who comes back for it gets the rest."""
+    """The response continues on the server, and a retrieval gets the rest."""
 
     async def act(client: Any) -> Any:
         fault = {"x-fault": "cut stream"} if ending == "broken" else {}

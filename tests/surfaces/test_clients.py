@@ -1,4 +1,4 @@
-"""Every kind of client, however it was made and whenever: one record a call, and nothing else about it changes."""
+"""Every kind of client, made in any way and at any time: one record for each call, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.surfaces.calls import (
 
 
 class OwnOpenAI(OpenAI):
-    """A client class of a user's own."""
+    """A user's own client class."""
 
 
 class OwnAsyncOpenAI(AsyncOpenAI):
-    """And its async twin."""
+    """The async counterpart."""
 
 
 def http_of(mode: str) -> Any:
@@ -175,7 +175,7 @@ def test_a_client_that_was_not_named_is_not_recorded(server: ScriptedServer, sin
 
 @pytest.fixture
 def module(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The package itself, set up as a client."""
+    """The openai module itself, configured as a client."""
     openai._reset_client()
     with openai.DefaultHttpxClient(verify=False) as http:
         monkeypatch.setattr(openai, "api_key", "k")

@@ -1,4 +1,4 @@
-"""The page in the docs says what the tests say."""
+"""docs/coverage.md agrees with the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.surfaces.coverage_page import PAGE, ROOT
 
 
 def test_the_coverage_page_is_up_to_date() -> None:
-    """Collected in a process of its own, since here only a part of the tests may have been chosen."""
+    """The tests are collected in another process, because only some of them may be selected in this one."""
     checked = subprocess.run(
         [sys.executable, "-m", "tests.surfaces.coverage_page", "--check"],
         cwd=ROOT,

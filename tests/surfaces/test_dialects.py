@@ -28,7 +28,7 @@ ADDRESSES = {  # of the providers that break a tie; who serves vLLM, no address 
 
 
 def rerouted(server: ScriptedServer, mode: str, provider: str | None) -> Any:
-    """A client of a provider's address whose requests go to the scripted server: nobody here may call the real one."""
+    """Return a client with a provider's address whose requests go to the scripted server, never to the provider."""
     place = httpx.URL(server.origin)
 
     def reroute(request: httpx.Request) -> None:
@@ -53,7 +53,7 @@ def rerouted(server: ScriptedServer, mode: str, provider: str | None) -> Any:
 
 
 def examples() -> list[Any]:
-    """Every example in every form that its API has."""
+    """Return every example in every form that its API has."""
     found = []
     for example in READINGS:
         raw, provider, reading = example.values

@@ -1,4 +1,4 @@
-"""What goes wrong reaches the caller as it does without us, and is one record that says what it was."""
+"""Errors reach the caller as they do without recording, and each is one record that names the error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def ids(ways: list[Any]) -> list[Any]:
 def compare(
     server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str, fault: str, **options: Any
 ) -> Any:
-    """Call with and without us; the same must come of it, and one record. Returns outcome and record."""
+    """Call with and without recording, check that the outcome is the same, and return it with the only record."""
     surface = BY_NAME[name]
     require(surface, form, mode)
     with_us, without = with_and_without(
@@ -84,7 +84,7 @@ def compare(
 
 
 def check_failure(row: dict[str, Any], raised: dict[str, Any]) -> None:
-    """The record of a call that raised."""
+    """Check the record of a call that raised."""
     assert (row["success"], row["error_type"]) == (False, raised["type"].rpartition(".")[2])
     assert row["error_message"] is not None  # a timeout of old versions has no words
     assert row["duration_ms"] > 0
@@ -147,7 +147,7 @@ def test_a_success_that_holds_an_error_is_a_failure(
 
 
 class Unmet(pydantic.BaseModel):
-    """What no answer of the scripted server is."""
+    """A response type that no response of the scripted server fits."""
 
     never_there: int
 
@@ -280,7 +280,7 @@ def test_an_error_event_that_the_sdk_hands_on_makes_the_call_a_failure(
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    """An address where nobody listens."""
+    """Return an address where no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -359,7 +359,7 @@ def test_failed_retries_are_one_failure_with_their_count(
 
 
 def test_a_message_is_trimmed_and_holds_no_key(server: ScriptedServer, sink: MemorySink) -> None:
-    """A server that quotes the whole request quotes prompt and key."""
+    """The server quotes the whole request, with the prompt and the key."""
     surface = BY_NAME["chat.completions.create"]
     key = "sk-proj-0123456789abcdefghij"
     arguments = {**surface.arguments, "user": key + " " + "x" * 5000}

@@ -1,4 +1,4 @@
-"""Every surface, form and mode, with us and without: the same values, and exactly one record with the right numbers."""
+"""Every surface, form and mode, with and without recording: the same result, and one record with the right numbers."""
 
 from __future__ import annotations
 

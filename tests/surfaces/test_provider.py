@@ -1,4 +1,4 @@
-"""Who serves a client: by its class and address; of a stranger the host is kept, and prices go by the model."""
+"""The provider of a client: by class and address. An unknown one keeps its host, and is priced by model."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_failure_and_a_known_provider_keep_it_apart(server: ScriptedServer, si
 
 
 class Rerouted(httpx.HTTPTransport):
-    """Takes every request to the scripted server, whatever address it is for: nobody here may call the real one."""
+    """Sends every request to the scripted server, never to the address that it names."""
 
     def __init__(self, server: ScriptedServer) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ def test_a_raw_response_is_recorded_before_it_is_parsed_and_not_parsed_by_us(
 def test_a_caller_may_have_it_parsed_to_another_type(
     server: ScriptedServer, sink: MemorySink, to: str, mode: str
 ) -> None:
-    """What the SDK cannot make of it is the caller's error; the call was a success all the same."""
+    """An error of the caller's own `.parse(to=...)` does not change the record of the successful call."""
     surface = BY_NAME["chat.completions.create"]
 
     async def act(client: Any) -> Any:
@@ -85,7 +85,7 @@ def test_a_caller_may_have_it_parsed_to_another_type(
 def test_a_response_that_a_helper_refuses_is_one_failure(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
-    """Only the helper's own parser knows; the SDK keeps what that gives, so it is not run twice."""
+    """Only the helper's parser can refuse it. The SDK keeps the parsed object, so the parser does not run twice."""
     surface = BY_NAME[name]
     require(surface, "raw", mode)
 

@@ -1,4 +1,4 @@
-"""Servers send what they like, and the SDK does not check it: the caller gets the same as without us, and one record.
+"""The SDK does not validate responses: whatever a server sends, the caller gets it unchanged, and it is one record.
 
 Over an in-process transport: the scripted server says sensible things only.
 """
@@ -88,7 +88,7 @@ def test_an_unexpected_response_is_unchanged_and_one_record(body: Any, mode: str
 def test_a_response_that_a_validating_client_refuses_keeps_its_tokens(
     form: str, mode: str, server: ScriptedServer, sink: MemorySink
 ) -> None:
-    """Its own embeddings, for one: they are asked for in base64."""
+    """For example its own embeddings, which it requests in base64."""
     surface = BY_NAME["embeddings.create"]
     with_us, without = with_and_without(
         server,

@@ -1,4 +1,4 @@
-"""However a stream ends, it is one record, made at that moment; the caller sees what is to be seen without us."""
+"""However a stream ends, it is one record, made at that moment, and the caller sees the same as without recording."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ APIS = ("chat.completions.create", "responses.create", "completions.create")
 
 
 class Moments:
-    """How many records there were, at the moments that an act names."""
+    """The number of records at the moments that an act chooses."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -47,7 +47,7 @@ class Moments:
 def compare(
     server: ScriptedServer, sink: MemorySink, mode: str, act: Act, moments: Moments | None = None, **options: Any
 ) -> Any:
-    """Do it with and without us; the same must come of it. Returns the outcome and the only record."""
+    """Run an act with and without recording, check that the outcome is the same, and return it with the only record."""
     made: list[int] = []
 
     def prepare(client: Any) -> None:
@@ -62,14 +62,14 @@ def compare(
 
 
 async def opened(client: Any, name: str, fault: str = "") -> Any:
-    """A stream, just begun."""
+    """Return a stream that has just begun."""
     surface = BY_NAME[name]
     method = getattr(surface.resource(client), surface.method)
     return await settled(method(**surface.arguments, stream=True, extra_headers={"x-fault": fault}))
 
 
 def check_unknown(row: dict[str, Any], ended: str | None) -> None:
-    """The record of a stream that ended before its usage came."""
+    """Check the record of a stream that ended before its usage arrived."""
     assert all(row[name] is None for name in TOKENS)
     assert (row["total_cost"], row["original_cost"]) == (None, None)
     assert row["metadata"]["usage"] == "unknown"
@@ -166,7 +166,7 @@ def test_a_stream_without_references_is_recorded_when_it_is_collected(
 def test_streams_open_when_their_event_loop_ends_log_nothing_of_ours(
     server: ScriptedServer, sink: MemorySink, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The loop closes all generators at once; of those of the SDK and its HTTP library it logs some without us, too."""
+    """The loop closes all generators at once. It logs some of the SDK and its HTTP library without recording, too."""
     held = []
 
     async def act() -> None:
@@ -183,7 +183,7 @@ def test_streams_open_when_their_event_loop_ends_log_nothing_of_ours(
 
 
 def test_a_stream_that_is_collected_leaves_the_sdks_generator_to_the_event_loop() -> None:
-    """The loop closes each generator in a task of its own, ours and the SDK's; to close one twice is an error."""
+    """The loop closes our generator and the SDK's in separate tasks; closing one twice is an error."""
 
     class Stream:
         def __init__(self, iterator: Any) -> None:
@@ -253,7 +253,7 @@ def test_a_loop_left_early_and_a_stream_closed_after_it_are_one_record(
 @pytest.mark.parametrize("name", APIS)
 @pytest.mark.parametrize("fault", ["hold", "hold stream"])
 def test_a_cancelled_task_is_one_failure(server: ScriptedServer, sink: MemorySink, name: str, fault: str) -> None:
-    """Cancelled while it waits for the answer, or for the next item of a stream."""
+    """The task is cancelled while it waits for the response, or for the next item of a stream."""
 
     async def act(client: Any) -> Any:
         waiting = asyncio.Event()
@@ -393,7 +393,7 @@ def test_a_server_that_refuses_stream_options_still_streams(
 def test_a_refusal_that_only_quotes_our_addition_is_raised_and_changes_nothing(
     server: ScriptedServer, sink: MemorySink, mode: str
 ) -> None:
-    """The server objects to something else and repeats the whole request: the next stream is asked for its usage."""
+    """The server refuses another field and quotes the whole request: usage is requested of the next stream, too."""
     surface = BY_NAME["chat.completions.create"]
 
     async def act() -> Any:
@@ -447,7 +447,7 @@ OWN_WAYS = ("iter_lines", "iter_bytes", "iter_text", "read", "text", "json")
 def test_a_streaming_response_that_the_caller_reads_in_its_own_way_is_one_record(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str, how: str, stream: bool
 ) -> None:
-    """It is the caller's, so nothing is added to it; what it holds is understood."""
+    """The caller reads the bytes, so nothing is added to the request; the usage in them is found."""
     if how == "json" and stream:
         how = "read"  # events are no JSON
     surface = BY_NAME[name]

@@ -37,7 +37,7 @@ RUN_ID = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class MyClient(OpenAI):
-    """Someone's own client."""
+    """A user's own client class."""
 
 
 def instrument_returns_the_type_that_it_was_given() -> None:
@@ -55,7 +55,7 @@ def instrument_returns_the_type_that_it_was_given() -> None:
 
 
 class MySink:
-    """Someone's own store."""
+    """A user's own store."""
 
     def store(self, batch: RecordBatch) -> None:
         """Keep it."""

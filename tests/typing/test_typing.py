@@ -13,7 +13,7 @@ CONSUMER = Path(__file__).with_name("consumer.py")
 
 @pytest.fixture
 def mypy(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """The command, with a cache that lasts from run to run: reading the SDK's types anew takes ten seconds."""
+    """Return the command, with a cache that is kept between runs: reading the SDK's types takes ten seconds."""
     kept = getattr(request.config, "cache", None)
     cache = tmp_path / "cache" if kept is None else kept.mkdir("mypy")
     return [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "--no-error-summary"]

@@ -28,7 +28,7 @@ TOOLS: list[Any] = [{"type": "function", "function": {"name": "look_up", "parame
 
 @pytest.fixture
 def client(endpoint: SimulatedEndpoint, db_url: str) -> Iterator[OpenAI]:
-    """An instrumented client of the simulated endpoint."""
+    """Return an instrumented client of the simulated endpoint."""
     with OpenAI(base_url=endpoint.base_url, api_key="sk-test-0123456789", max_retries=0) as made:
         yield instrument(made, store=db_url)
 
@@ -117,7 +117,7 @@ def test_tool_calls_are_counted_plain_and_streamed(client: OpenAI, db_url: str) 
 
 
 def normalised(chunk: Any) -> str:
-    """A chunk as the server sent it, without what differs between two calls anyway (id, time, reasoning)."""
+    """Return a chunk as the server sent it, without the fields that differ between two calls (id, time, reasoning)."""
     data = {**chunk.to_dict(), "id": "", "created": 0}
     if data.get("usage"):
         data["usage"] = sorted(data["usage"])
@@ -161,7 +161,7 @@ def test_a_stream_can_be_left_without_usage_on_request(endpoint: SimulatedEndpoi
 
 
 def query_run_into(db_url: str) -> Any:
-    """A run in a store that is named before any client is instrumented."""
+    """A run in a store that is chosen before any client is instrumented."""
     TimescaleDBClient(db_url)
     return query_run("q")
 
@@ -453,7 +453,7 @@ def test_quotes_of_the_prompt_in_an_error_are_not_stored(
 
 
 def answering(body: bytes, kind: str) -> httpx.Client:
-    """An HTTP client whose server always answers this; a mock, because no well-behaved endpoint would."""
+    """Return an HTTP client with one fixed response, a mock because no well-behaved endpoint sends such ones."""
     return httpx.Client(
         transport=httpx.MockTransport(lambda request: httpx.Response(200, content=body, headers={"content-type": kind}))
     )

@@ -1,4 +1,4 @@
-"""What real providers sent, replayed to the real SDK, and read back from the database."""
+"""Recorded responses of real providers, replayed to the real SDK and read back from the database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def replayed() -> Iterator[Any]:
 
 
 def send(client: OpenAI, case: dict[str, Any]) -> None:
-    """Call as the recorded program did, as far as the reply depends on it."""
+    """Call as the recorded program did, as far as the response depends on it."""
     request = case["request"] if isinstance(case["request"], dict) else {}
     model = request.get("model") or "asked-for"
     stream: Any = case.get("response_sse") is not None
@@ -92,7 +92,7 @@ def test_every_recorded_call_is_one_row_with_the_numbers_the_provider_sent(
 
 
 def usage_after_error(case: dict[str, Any]) -> bool:
-    """A stream that goes on after an error event: the SDK raises there, and nobody reads the rest."""
+    """Return True for a stream that continues after an error event: the SDK raises there and reads no further."""
     events = [line for line in (case.get("response_sse") or "").splitlines() if line.startswith("data: {")]
     errors = [number for number, event in enumerate(events) if '"error":{' in event]
     usages = [number for number, event in enumerate(events) if '"usage":{' in event]
@@ -100,6 +100,6 @@ def usage_after_error(case: dict[str, Any]) -> bool:
 
 
 def is_error_body(case: dict[str, Any]) -> bool:
-    """A 200 whose body says that it failed."""
+    """Return True for a response with status 200 whose body is an error."""
     body = case.get("response_json")
     return isinstance(body, dict) and bool(body.get("error"))

@@ -1,4 +1,4 @@
-"""Embeddings of a raw response: what is said beside the vectors is found without reading those, wherever it stands."""
+"""Embeddings in a raw response: everything but the vectors is read, wherever it is in the body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHOUT = [
     {"data": VECTORS, **END, "id": None},
     {**HEAD, "data": VECTORS, "meta": [1], **END},
 ]
-"""As servers send them: the vectors are not read."""
+"""Bodies as servers send them; the vectors are not read."""
 WHOLE = [
     {**HEAD, **END, "data": VECTORS},
     {**HEAD, "data": VECTORS, **END, "meta": [1]},

@@ -1,4 +1,4 @@
-"""Which run, iteration and level a call belongs to: threads, tasks, generators. Nothing is stored here."""
+"""The run context of calls in threads, tasks and generators. Nothing is stored here."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def recording_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def here() -> tuple[str, int | None]:
-    """Query and iteration of a call made at this place."""
+    """Return query and iteration of a call made now."""
     values = context.current()
     return values["query_id"], values.get("iteration")
 
 
 def in_a_thread(function: Callable[[], T]) -> T:
-    """Run in a thread that inherits no context, as ``threading.Thread`` and executors start them."""
+    """Run a function in a thread that inherits no context, as ``threading.Thread`` and executors start them."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 
 
 class Elsewhere:
-    """A thread that stays, to open a run in it and keep it open."""
+    """A thread that keeps a run open until it is released."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
