@@ -85,9 +85,7 @@ def share_of(value: float | str, name: str) -> float:
 
 
 def check_rows(
-    rows: Sequence[Mapping[str, Any]],
-    baseline: Sequence[Mapping[str, Any]] | None = None,
-    **limits: float | str | None,
+    rows: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]] | None = None, **limits: float | str | None
 ) -> Gate:
     """Check one run, or the mean of several, against limits and a baseline. Pure.
 

@@ -125,10 +125,7 @@ def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table
 
 
 def interactions_page(
-    store: PostgresStore,
-    limit: int,
-    before: tuple[datetime, str] | None = None,
-    model: str | None = None,
+    store: PostgresStore, limit: int, before: tuple[datetime, str] | None = None, model: str | None = None
 ) -> Table[dict[str, Any]]:
     """Return calls of all runs, newest first, keyed by column.
 

@@ -24,19 +24,16 @@ if TYPE_CHECKING:
 Runs = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help=RUNS_HELP)]
 _SHARE: Any = {"metavar": "SHARE", "show_default": False}
 Drop = Annotated[
-    str | None,
-    typer.Option("--max-hit-rate-drop", help="At most so far below the baseline: 2%.", **_SHARE),
+    str | None, typer.Option("--max-hit-rate-drop", help="At most so far below the baseline: 2%.", **_SHARE)
 ]
 CostDelta = Annotated[
     str | None, typer.Option("--max-cost-delta", help="At most so far above the baseline: 5%.", **_SHARE)
 ]
 UncachedDelta = Annotated[
-    str | None,
-    typer.Option("--max-uncached-delta", help="Likewise for uncached tokens.", **_SHARE),
+    str | None, typer.Option("--max-uncached-delta", help="Likewise for uncached tokens.", **_SHARE)
 ]
 FirstTokenDelta = Annotated[
-    str | None,
-    typer.Option("--max-ttft-delta", help="Likewise for time to first token.", **_SHARE),
+    str | None, typer.Option("--max-ttft-delta", help="Likewise for time to first token.", **_SHARE)
 ]
 
 
@@ -44,12 +41,7 @@ def check(
     run: Runs,
     baseline: Annotated[
         str | None,
-        typer.Option(
-            "--baseline",
-            metavar="RUN|FILE",
-            show_default=False,
-            help="A run, or a file that --save wrote.",
-        ),
+        typer.Option("--baseline", metavar="RUN|FILE", show_default=False, help="A run, or a file that --save wrote."),
     ] = None,
     min_hit_rate: Annotated[
         str | None, typer.Option("--min-hit-rate", metavar="SHARE", show_default=False, help="At least: 0.6 or 60%.")
@@ -58,8 +50,7 @@ def check(
         float | None, typer.Option("--max-cost", metavar="USD", show_default=False, help="Of a run, at most.")
     ] = None,
     max_uncached_tokens: Annotated[
-        int | None,
-        typer.Option("--max-uncached-tokens", metavar="N", show_default=False, help="Of a run, at most."),
+        int | None, typer.Option("--max-uncached-tokens", metavar="N", show_default=False, help="Of a run, at most.")
     ] = None,
     max_hit_rate_drop: Drop = None,
     max_cost_delta: CostDelta = None,

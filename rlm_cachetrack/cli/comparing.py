@@ -14,11 +14,7 @@ from .output import Column, print_json, print_line, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import (
-        Comparison,
-        ComparisonMetric,
-        ComparisonSide,
-    )
+    from rlm_cachetrack.analytics import Comparison, ComparisonMetric, ComparisonSide
 
 _INDENT = 14
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."
@@ -115,14 +111,7 @@ def _metric(metric: ComparisonMetric) -> tuple[str, ...]:
     if metric["low"] is not None and metric["high"] is not None:
         interval = f"{_signed(shown(metric['low']), metric['low'])} to {_signed(shown(metric['high']), metric['high'])}"
     relative = "" if metric["relative"] is None else _signed(percentage(100 * metric["relative"]), metric["relative"])
-    return (
-        words,
-        shown(metric["a"]),
-        shown(metric["b"]),
-        _signed(shown(difference), difference),
-        relative,
-        interval,
-    )
+    return (words, shown(metric["a"]), shown(metric["b"]), _signed(shown(difference), difference), relative, interval)
 
 
 def _signed(text: str, value: float | None) -> str:

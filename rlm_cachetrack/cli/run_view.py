@@ -15,13 +15,7 @@ from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, per
 from .output import counted
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import (
-        CacheEvolutionStep,
-        RunReport,
-        TokenCacheOptimization,
-        TokenCacheSummary,
-        Usage,
-    )
+    from rlm_cachetrack.analytics import CacheEvolutionStep, RunReport, TokenCacheOptimization, TokenCacheSummary, Usage
 
 _WIDEST = 100
 _SHORTEST_BAR = 8

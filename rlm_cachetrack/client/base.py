@@ -26,10 +26,7 @@ class ClientBase:
     """
 
     def __init__(
-        self,
-        db_url: str | None = None,
-        pool_size: int = 10,
-        pricing: str | os.PathLike[str] | None = None,
+        self, db_url: str | None = None, pool_size: int = 10, pricing: str | os.PathLike[str] | None = None
     ) -> None:
         settings = load_settings(db_url, pool_size=pool_size, pricing=pricing)
         self._runtime = runtimes.open(settings)

@@ -54,10 +54,7 @@ class Planning(ClientBase):
 
         store, book = self.reader(), self._runtime.priced_by(pricing)
         which = repricing.scope(
-            optional_moment(since, "since"),
-            optional_moment(until, "until"),
-            model,
-            clean_optional(query_id),
+            optional_moment(since, "since"), optional_moment(until, "until"), model, clean_optional(query_id)
         )
         difference = repricing.difference(store, book, which)
         kept = repricing.count_kept(store, which)
@@ -129,10 +126,7 @@ class Planning(ClientBase):
         from rlm_cachetrack.analytics.planning import repricing, what_if
 
         which = repricing.scope(
-            optional_moment(since, "since"),
-            optional_moment(until, "until"),
-            of_model,
-            clean_optional(query_id),
+            optional_moment(since, "since"), optional_moment(until, "until"), of_model, clean_optional(query_id)
         )
         return what_if.what_if(
             self.reader(),

@@ -83,22 +83,14 @@ class Reading(ClientBase):
         return analytics.run_summary(self.reader(), *key)
 
     def count(
-        self,
-        *,
-        query_id: str | None = None,
-        run_id: datetime | str | None = None,
-        before: datetime | str | None = None,
+        self, *, query_id: str | None = None, run_id: datetime | str | None = None, before: datetime | str | None = None
     ) -> dict[str, int]:
         """Count the ``interactions`` and ``runs`` that :meth:`delete` with the same arguments would delete."""
         moments = {"run_id": optional_moment(run_id, "run_id"), "before": optional_moment(before, "before")}
         return self.reader().query("query_counts", query_id=clean_optional(query_id), **moments)[0]
 
     def delete(
-        self,
-        *,
-        query_id: str | None = None,
-        run_id: datetime | str | None = None,
-        before: datetime | str | None = None,
+        self, *, query_id: str | None = None, run_id: datetime | str | None = None, before: datetime | str | None = None
     ) -> dict[str, int]:
         """Delete calls, and the runs that have no calls left.
 

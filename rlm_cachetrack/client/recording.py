@@ -10,14 +10,7 @@ from uuid import UUID
 
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.errors import RecordError
-from rlm_cachetrack.records import (
-    LLMInteractionRecord,
-    aware,
-    checked_json,
-    checked_query_id,
-    event_of_record,
-    new_id,
-)
+from rlm_cachetrack.records import LLMInteractionRecord, aware, checked_json, checked_query_id, event_of_record, new_id
 
 from .base import ClientBase
 
