@@ -52,13 +52,13 @@ class Settings:
         pool_size: Limit of simultaneous connections for reads; the writer has its own.
         data_dir: The folder of the embedded PostgreSQL's data.
         state_dir: The folder of the journals.
-        shutdown_timeout_s: How long the end of the interpreter waits for the writer at most, in seconds.
+        shutdown_timeout_s: The maximum time that the interpreter's exit waits for the writer, in seconds.
         journal_max_bytes: Limit of the journal on disk, in bytes.
         fingerprints: Whether prompts are hashed, so that cache misses can be explained.
-        fingerprint_key: The secret of the hashes, to share it between machines; None is the one in ``state_dir``.
-        batch_max_records: A batch is stored when it has this number of records,
-        batch_max_bytes: or this number of bytes of journal,
-        batch_max_age_s: or when its first record is this old, in seconds.
+        fingerprint_key: The secret key of the hashes, to share between machines; None: the key in ``state_dir``.
+        batch_max_records: The maximum number of records in a batch.
+        batch_max_bytes: The maximum size of a batch, in bytes of journal.
+        batch_max_age_s: The age of its first record at which a batch is stored, in seconds.
     """
 
     db_url: str | None = field(repr=False)  # it may hold a password
@@ -150,7 +150,7 @@ def _check_url(value: object, origin: str) -> str:
             parts = urlsplit(text)
             _ = parts.port if "," not in parts.netloc else None  # libpq parses several hosts
         except ValueError as exc:
-            # Without its cause: that quotes the port, which is the password if an "@" was forgotten.
+            # Raised without the cause, which quotes the port: if "@" is missing, that text is the password.
             raise ConfigError(f"{origin} is not a usable address ({_reason(exc)}); {expected}") from None
         return text
     if _KEY_VALUE.match(text):

@@ -1,4 +1,4 @@
-"""The errors that this library raises, with one root.
+"""The exceptions of this library, with one base class.
 
 ::
 
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class CacheTrackError(Exception):
-    """The root of every error of this library."""
+    """The base class of every exception of this library."""
 
 
 class ConfigError(CacheTrackError, ValueError):
@@ -51,7 +51,7 @@ class PricingError(ConfigError):
 
 
 class RecordError(CacheTrackError, ValueError):
-    """A record made by hand contradicts itself (negative tokens, more cached than prompt tokens, …)."""
+    """A manually created record is inconsistent (negative tokens, more cached than prompt tokens, …)."""
 
 
 class StoreError(CacheTrackError):
@@ -91,4 +91,4 @@ class RecordRejectedError(QueryError):
 
 
 class InternalError(CacheTrackError):
-    """This library failed where it must not disturb the caller; raised only in tests."""
+    """An internal failure, which must not disturb the caller's program; raised only in tests."""

@@ -1,7 +1,7 @@
 """A fixture for pytest: ``assert cachetrack.hit_rate > 0.6``. Needs no database and no network.
 
-The calls of a test are kept in memory, priced as usual. Only a journal in a temporary folder is written. pytest finds
-the plugin through the package's entry point.
+The fixture keeps the calls of a test in memory, with their prices, and writes only a journal in a temporary folder.
+pytest finds the plugin through the package's entry point.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class CacheTrack:
 
     @property
     def hit_rate(self) -> float:
-        """Return Σ cached ÷ Σ prompt tokens (0-1) over the calls that reported; fail the test if none did."""
+        """Return Σ cached ÷ Σ prompt tokens (0-1) of the calls that reported both; fail the test if none did."""
         return self._known("cache_hit_rate", "no call reported its cache use")
 
     @property
@@ -107,8 +107,8 @@ class CacheTrack:
 
         Args:
             baseline: A file that :meth:`save` or ``rlm-cachetrack check --save`` wrote.
-            name: The name of the figures in it; None: those of this test.
-            limits: As of ``check_run``: ``min_hit_rate=0.6``, ``max_cost_delta="5%"``, …
+            name: The name of the figures in the baseline; None: the name of this test.
+            limits: The limits of ``check_run``: ``min_hit_rate=0.6``, ``max_cost_delta="5%"``, …
 
         Raises:
             ConfigError: No limit is given, or one cannot be used.
@@ -164,7 +164,7 @@ def cachetrack(
             "shutdown() first, or leave recording to the fixture"
         )
     folder = tmp_path_factory.mktemp("cachetrack")
-    monkeypatch.setenv(ENV_STATE_DIR, str(folder))  # neither reads the journals of other processes nor leaves one
+    monkeypatch.setenv(ENV_STATE_DIR, str(folder))  # the user's journals stay unchanged
     memory = _Memory(f"pytest:{folder}")
     instrument(store=memory)
     try:

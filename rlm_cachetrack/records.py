@@ -1,7 +1,7 @@
-"""The record of a call, the order of its columns, and the interface of a store.
+"""Records of calls, the column order of their rows, and the interface of a store.
 
-Words and units are those of the OpenAI SDK: ``prompt_tokens`` is all input, cached included. None is "not reported",
-0 is "none". Prices are USD per 1,000 tokens, costs USD, durations milliseconds, datetimes aware.
+Field names and units follow the OpenAI SDK: ``prompt_tokens`` counts all input, cached tokens included. None means "not
+reported", 0 means "none". Prices are USD per 1,000 tokens, costs USD, durations milliseconds, datetimes aware.
 """
 
 from __future__ import annotations
@@ -58,35 +58,35 @@ INTEGER_COLUMNS = (*_TOKEN_FIELDS, *_COUNT_FIELDS)
 """The columns of ``llm_interactions`` that are INTEGER."""
 _INT4_MAX = 2**31 - 1
 _HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
-# PostgreSQL rejects a row whose key has more than 2,704 bytes, and query_id is its only part without a fixed size.
+# PostgreSQL rejects keys of more than 2,704 bytes, and query_id is the only key column without a fixed size.
 _QUERY_ID_BYTES = 2000
 
 
 @dataclass(kw_only=False, slots=True)
 class LLMInteractionRecord:
-    """One call of a model, as it is stored. Pass the fields by keyword.
+    """One model call, as it is stored. Pass the fields by keyword.
 
     Attributes:
         query_id: The query or benchmark; groups runs.
         run_id: When the run began, an aware datetime; identifies the run together with ``query_id``.
         model: The model that the provider served.
         model_type: The caller's own name for a class of models, such as ``root`` or ``sub``.
-        prompt_tokens: All input tokens, those read from the cache included.
-        completion_tokens: All output tokens, ``reasoning_tokens`` included.
-        cached_tokens: Input tokens read from the cache. 0 is none, None is not reported.
+        prompt_tokens: All input tokens, including those read from the cache.
+        completion_tokens: All output tokens, including ``reasoning_tokens``.
+        cached_tokens: Input tokens read from the cache. 0 means none, None means not reported.
         uncached_prompt_tokens: ``prompt_tokens - cached_tokens``; computed if left out.
-        cache_write_tokens: Input tokens written to the cache; they are part of the uncached ones.
+        cache_write_tokens: Input tokens written to the cache; they are part of ``uncached_prompt_tokens``.
         prompt_token_price: USD per 1,000 tokens, like the three other prices; filled from the price table.
         total_cost: What the call cost in USD; computed if left out.
         original_cost: The cost of the same call with nothing cached and nothing written, in USD.
         duration_ms: Milliseconds from the request to the last byte of the response.
         time_to_first_token_ms: Milliseconds from the request to the first chunk of a stream; None without streaming.
-        iteration: The number of the step within the run, from 1.
-        current_depth: The depth of recursion, 0 at the top.
+        iteration: The step within the run, counted from 1.
+        current_depth: The recursion depth; 0 is the top level.
         tool_call_count: The number of calls of function tools, without hosted tools.
         metadata: A mapping that JSON can represent.
-        fingerprint: Keyed hashes of the prompt, without its content, as hexadecimal digits: computed for instrumented
-            calls, and part of an export.
+        fingerprint: Keyed hashes of the prompt, without its content, as hexadecimal digits. Computed for instrumented
+            calls, and included in exports.
     """
 
     query_id: str
@@ -221,16 +221,16 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """What a sink stores in one transaction.
+    """The data that a sink stores in one transaction.
 
     Attributes:
         interactions: Rows in the order of :data:`COLUMNS`: aware datetimes, ``interaction_id`` as a UUID, ``metadata``
             and ``usage`` as JSON text, ``fingerprint`` as bytes.
-        run_starts: Runs that began; runs that are stored already stay as they are.
+        run_starts: Runs that began; runs that are already stored do not change.
         run_ends: Runs that ended; their optimization is stored after the interactions.
         optimizations: Runs whose optimization must be computed again.
-        possible_duplicate: Some of it may be stored already: it is from the journal of a dead process, or an attempt to
-            store it failed.
+        possible_duplicate: Part of the batch may already be stored: the batch comes from the journal of a dead process,
+            or an earlier attempt to store it failed.
     """
 
     interactions: Sequence[tuple[Any, ...]] = ()
@@ -245,12 +245,11 @@ class RecordBatch:
 
 @runtime_checkable
 class RecordSink(Protocol):
-    """Stores records. The library's own is the PostgreSQL store; pass another as ``instrument(store=…)``.
+    """The interface of a store. The default is PostgreSQL; pass your own with ``instrument(store=…)``.
 
     Both methods are called on the writer thread and may block. After an exception from :meth:`store` the batch stays
-    in the journal and is retried, so storing must be idempotent by ``interaction_id``. Only after a
-    :class:`~.errors.RecordRejectedError` the writer looks for the poison record, by storing parts of the batch, and
-    makes it a dead letter.
+    in the journal and is retried, so storing must be idempotent by ``interaction_id``. After a
+    :class:`~.errors.RecordRejectedError` the writer bisects the batch, and the poison record becomes a dead letter.
     """
 
     def store(self, batch: RecordBatch) -> None:
@@ -262,17 +261,17 @@ class RecordSink(Protocol):
 
 @runtime_checkable
 class ProbingSink(RecordSink, Protocol):
-    """A sink that can check whether it accepts any record at all, after it has rejected every one."""
+    """A sink that can test whether it accepts a valid record, after it rejected every record of a batch."""
 
     def probe(self) -> None:
-        """Raise the error with which a valid record would be rejected; store nothing. May block."""
+        """Test whether a valid record would be accepted; raise the error if not. Stores nothing; may block."""
 
 
 def aware(value: object, name: str) -> datetime:
-    """Return ``value`` in UTC; it may be text in ISO 8601 with an offset.
+    """Convert an aware datetime, or ISO 8601 text with an offset, to UTC.
 
     Raises:
-        RecordError: It is not a datetime, or it is naive, so that its time depends on the machine that reads it.
+        RecordError: The value is not a datetime, or it is naive.
     """
     moment = value
     if isinstance(moment, str):
@@ -284,7 +283,7 @@ def aware(value: object, name: str) -> datetime:
         raise RecordError(f"{name}={value!r}: expected a datetime, not {type(value).__name__}")
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise RecordError(
-            f"{name}={value!r} is naive: its moment depends on the machine that reads it. "
+            f"{name}={value!r} is naive, so its meaning depends on the machine's time zone.  "
             "Use datetime.now(timezone.utc), or give it a tzinfo"
         )
     return moment.astimezone(UTC)
@@ -294,7 +293,7 @@ def checked_query_id(query_id: object) -> str:
     """Return ``query_id`` as it is stored.
 
     Raises:
-        RecordError: It is not text, empty, or too long for the key of a table.
+        RecordError: ``query_id`` is not text, is empty, or is too long for a table's key.
     """
     if not isinstance(query_id, str) or not query_id:
         raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
@@ -308,10 +307,10 @@ def checked_query_id(query_id: object) -> str:
 
 
 def checked_json(value: object, name: str) -> dict[str, Any] | None:
-    """Return a mapping as a plain dict; None stays None.
+    """Return a mapping as a plain dict; None is returned as None.
 
     Raises:
-        RecordError: It is not a mapping, or JSON cannot represent it.
+        RecordError: The value is not a mapping, or JSON cannot represent it.
     """
     if value is None:
         return None
@@ -326,7 +325,7 @@ def checked_json(value: object, name: str) -> dict[str, Any] | None:
 
 
 def clean_text(value: object) -> str:
-    """Return text that PostgreSQL accepts: without NUL and halves of surrogate pairs."""
+    """Return the text without characters that PostgreSQL rejects: NUL and lone surrogates."""
     text = value if isinstance(value, str) else str(value)
     if text.isascii() and "\x00" not in text:
         return text
@@ -334,7 +333,7 @@ def clean_text(value: object) -> str:
 
 
 def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the journal event of a record made by hand.
+    """Return the journal event of a manually created record.
 
     Args:
         record: The record, checked.
@@ -351,7 +350,7 @@ def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> 
             value = dict(value)
         event[name] = value
     if event["time"] is None and event["start_time"] is None and event["end_time"] is None:
-        # Now, and not when it is stored: a retry must store the same row.
+        # Set here, not when the record is stored: a retry must store the same row.
         event["time"] = datetime.now(UTC).isoformat()
     return event
 

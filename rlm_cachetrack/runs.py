@@ -29,7 +29,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class _Level:
-    """The common part of a run and a recursion level: a frame, an iteration, and deeper levels."""
+    """Base class of runs and recursion levels: a frame, an iteration, and nested levels."""
 
     def __init__(self) -> None:
         self._frame: context.Frame | None = None
@@ -60,12 +60,13 @@ class _Level:
     ) -> Recursion:
         """Open a recursion level.
 
-        Calls inside have ``current_depth`` + 1, a new ``recursion_id``, and the present one as their parent.
+        Calls inside have ``current_depth`` + 1, a new ``recursion_id``, and the current level as their parent.
 
         Args:
-            model_type: The caller's name for the role of the model at this level, such as ``sub``. None: as outside.
-            model_index: The number of the model, if there are several. None: as outside.
-            max_depth: The caller's limit on the depth. None: as outside.
+            model_type: The caller's name for the role of the model at this level, such as ``sub``. None: as in the
+                enclosing level.
+            model_index: The number of the model, if there are several. None: as in the enclosing level.
+            max_depth: The caller's limit on the depth. None: as in the enclosing level.
 
         Returns:
             A context manager for ``with`` and ``async with``.
@@ -119,7 +120,7 @@ class Recursion(_Level):
     def __enter__(self) -> Self:
         self._check_closed()
         top = self._outer._open()
-        # Inside a level, `run.recursion()` of the run itself opens a level below that one, too.
+        # Inside a level, `run.recursion()` of the run also opens a level below the current one.
         here = context.active()
         outer = here if here is not None and here.run_frame is top.run_frame else top
         frame = context.Frame(
@@ -194,9 +195,9 @@ class QueryRun(_Level):
     def __enter__(self) -> Self:
         self._check_closed()
         self._disabled = disabled()
-        self._runtime = None if self._disabled else self._find_runtime()  # may raise, so before entering
+        self._runtime = None if self._disabled else self._find_runtime()  # before entering, because it may raise
         self._run_id = self._given_run_id or context.new_run_id()
-        # The inherited frame only: a run is not nested in the runs of other threads.
+        # Only the inherited frame counts: a run is not nested in the runs of other threads.
         self._enter(context.Frame(self.query_id, self._run_id, outer=context.inherited()))
         self._append("run_start", metadata=self._metadata)
         return self
@@ -205,7 +206,7 @@ class QueryRun(_Level):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._leave()
-        # A generator that is not read to its end is closed with GeneratorExit, which is not an error.
+        # A generator that is closed before its end raises GeneratorExit, which is not an error.
         is_completed = kind is None or issubclass(kind, GeneratorExit)
         self._append("run_end", status="completed" if is_completed else "error")
 
@@ -220,7 +221,7 @@ class QueryRun(_Level):
     def __call__(self, function: FunctionT) -> FunctionT:
         """Decorate ``function`` so that each call of it is a run.
 
-        A generator stays in its run even if different threads ask for its items, as a web server that streams it does.
+        A generator stays in its run even if different threads request its items, for example in a streaming web server.
         """
 
         def fresh() -> QueryRun:
@@ -266,7 +267,7 @@ class QueryRun(_Level):
     def summary(self) -> TokenCacheSummary:
         """Return the totals of this run so far, as ``get_token_cache_summary`` does. Flushes first; blocks.
 
-        With ``RLM_CACHETRACK_DISABLED=1`` it is the summary of a run without calls.
+        With ``RLM_CACHETRACK_DISABLED=1`` it returns the summary of a run without calls.
 
         Raises:
             StoreError: The store cannot be read, or the run was deleted from it.
@@ -283,7 +284,7 @@ class QueryRun(_Level):
     def optimization(self) -> TokenCacheOptimization | None:
         """Return the cache savings of this run, as ``get_token_cache_optimization`` does; None before the run ended.
 
-        Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` it is the result of a run without calls.
+        Flushes first; blocks. With ``RLM_CACHETRACK_DISABLED=1`` it returns the result of a run without calls.
 
         Raises:
             StoreError: The store cannot be read.
@@ -348,7 +349,7 @@ def query_run(
     Args:
         query_id: The name of the query or benchmark; it groups runs.
         run_id: The start of the run: an aware datetime, or ISO 8601 text with an offset. None: now, in UTC.
-        metadata: Any mapping that JSON can hold, stored with the run.
+        metadata: A mapping that JSON can represent, stored with the run.
 
     Raises:
         RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` is not a mapping.
@@ -357,7 +358,7 @@ def query_run(
 
 
 def active_run() -> QueryRun | None:
-    """Return the run that a call made now belongs to, for code that has no reference to it.
+    """Return the active run, to which a call made now belongs, for code without a reference to it.
 
     Returns:
         The object of ``with query_run(...) as run:``, also inside ``run.recursion(...)``, and in a thread that falls

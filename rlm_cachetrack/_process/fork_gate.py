@@ -1,8 +1,8 @@
 """Sections that ``os.fork`` waits for.
 
-A forked child has only the thread that forked, so a lock that another thread held stays locked in the child for ever.
+A forked child has only the thread that forked, so a lock that another thread held stays locked in the child forever.
 The lock of a module that is being imported is such a lock: the child's own import of the module would never return. Our
-threads therefore import inside :func:`no_fork`, and never wait for a disk or a network in there.
+threads therefore import inside :func:`no_fork`, and do no disk or network I/O inside it.
 
 Source: https://docs.python.org/3/library/os.html#os.fork (on threads), read 2026-11-23.
 """
@@ -28,7 +28,7 @@ def no_fork() -> Iterator[None]:
 
 
 def _before() -> None:
-    # Not for ever: the thread that forks may hold a lock that the importing one waits for.
+    # The wait is limited: the forking thread may hold a lock that the importing thread waits for.
     _forking.holds_lock = _lock.acquire(timeout=_MAX_WAIT_S)
 
 

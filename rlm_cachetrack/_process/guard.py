@@ -1,4 +1,4 @@
-"""Errors of our own code: logged once per activity and type, counted, never raised into the caller's program.
+"""Report errors of our own code: log them once per activity and type, count them, never raise them to the caller.
 
 Use it around our code only, never around the user's call::
 
@@ -50,7 +50,7 @@ def report(activity: str, exc: BaseException) -> None:
 
 
 def count() -> int:
-    """Return how many of our own errors were reported so far in this process."""
+    """Return the number of our own errors that this process has reported."""
     return _count
 
 

@@ -1,4 +1,4 @@
-"""Import ``httpx2`` before another thread can see half of it.
+"""Import ``httpx2`` before another thread can use the partially initialized module.
 
 ``genai-prices`` imports ``httpx2``, on the writer thread. Every call of ``openai`` 2.x looks ``httpx2`` up in
 ``sys.modules`` and reads its attributes without importing it, so a call made during that import would raise
@@ -17,7 +17,7 @@ import sys
 def import_httpx2() -> None:
     """Import ``httpx2`` on the calling thread if openai 2.x is loaded; otherwise do nothing.
 
-    Call it where recording is set up, before the first call is recorded. Blocks for about 50 ms, once a process.
+    Call it while recording is set up, before the first call. Blocks for about 50 ms, once per process.
     """
     if "openai._httpx2" in sys.modules and "httpx2" not in sys.modules:
         with contextlib.suppress(ImportError):

@@ -1,6 +1,6 @@
 """Ids of calls and records: UUIDs of version 7 (RFC 9562).
 
-They sort by time, and a record that is stored again keeps its id, so that it is stored once.
+They sort by time. A record keeps its id when it is retried, so it is stored once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 import time
 from uuid import UUID
 
-# A generator of its own: a program that seeds the global one would get the same ids in each of its processes.
+# A separate generator: if a program seeds the global one, all of its processes would generate the same ids.
 _random = random.Random()  # noqa: S311 - ids must be different, not secret
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)

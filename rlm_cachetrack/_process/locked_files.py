@@ -1,6 +1,6 @@
 """Private folders, and file locks between processes.
 
-A lock is the kernel's (``flock``): it ends with the process that holds it, however that ends. Windows has no ``flock``;
+Locks use ``flock``: the kernel releases a lock when its process ends, even after a crash. Windows has no ``flock``;
 processes share files there without guarantees.
 """
 

@@ -1,7 +1,7 @@
 """An event that a signal handler or a finalizer may set, even if it interrupts ``set`` on the same thread.
 
 The lock of ``threading.Event`` is not reentrant: a handler that records or flushes, and interrupts ``set`` on the same
-thread, would wait for itself for ever.
+thread, would deadlock.
 
 Source: https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put (on reentrancy), read 2026-11-28.
 """

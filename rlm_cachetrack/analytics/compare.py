@@ -1,8 +1,8 @@
-"""Compare two runs, or two groups of runs, at equal iteration: what differs, how certain that is, and why.
+"""Compare two runs, or two groups of runs, at equal iteration: the differences, their intervals, and their causes.
 
-Runs of different lengths are compared over the iterations that all of them have, so a longer run does not look worse
-for being longer. Every figure of a side is the mean of its runs; with two runs or more on both sides each difference
-has an interval (Welch's, one observation per run).
+Runs of different lengths are compared over the iterations that all of them have, so the length of a run does not affect
+the result. Every figure of a side is the mean of its runs; with two runs or more on both sides each difference has an
+interval (Welch's, one observation per run).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ComparisonStep(TypedDict):
 
 
 class ComparisonMetric(TypedDict):
-    """One figure of a run over the iterations compared: the mean of each side's runs, and ``difference`` = b - a.
+    """One figure over the compared iterations: the mean of each side's runs, and ``difference`` = b - a.
 
     ``low`` and ``high`` bound the difference at the given confidence; None with fewer than two runs on a side.
     ``clear`` is True if 0 is outside of them. ``relative`` is difference / a, None if ``a`` is 0 or not known. The
@@ -92,9 +92,9 @@ class Comparison(TypedDict):
     """Two sides compared.
 
     ``iterations`` holds the iterations that every run has; ``metrics`` cover these. ``effects`` explain the difference
-    in ``total_cost``, largest first; None if a side has no priced call. ``worst_iterations`` are up to three in which
-    ``b`` sent more uncached tokens than ``a``, largest excess first. ``verdicts`` are the cache miss reasons, largest
-    difference first, and ``ceiling`` the best hit rate that was possible; None if a side has no fingerprints.
+    in ``total_cost``, largest first; None if a side has no priced call. ``worst_iterations`` are up to three iterations
+    in which ``b`` sent more uncached tokens than ``a``, largest excess first. ``verdicts`` are the cache miss reasons,
+    largest difference first, and ``ceiling`` is the achievable hit rate; None if a side has no fingerprints.
     ``notes`` are sentences on how far to trust the comparison.
     """
 
@@ -117,7 +117,7 @@ def compare_runs(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confi
         store: The store to read.
         a: One run, or a group of runs.
         b: The run or group to compare with ``a``.
-        confidence: Of the intervals, between 0 and 1.
+        confidence: Confidence of the intervals, between 0 and 1.
 
     Raises:
         NotStoredError: A run has no calls.
@@ -218,7 +218,7 @@ def _side(side: _Side) -> ComparisonSide:
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> StepFigures:
-    """Compute the mean of the runs; of a rate or a time over the runs that have one."""
+    """Compute the mean of the runs; for rates and times, of the runs that have one."""
     made = [_measures([row]) for row in rows]
     means = {name: _mean([measures[name] for measures in made]) for name in StepFigures.__annotations__}
     return cast("StepFigures", means)
@@ -245,7 +245,7 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def _sum(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Sum up the values that were reported; None if none was."""
+    """Return the sum of the values that were reported; None if no value was."""
     values = [float(row[name]) for row in rows if row[name] is not None]
     return math.fsum(values) if values else None
 
@@ -300,7 +300,7 @@ def _notes(sides: tuple[_Side, _Side], common: set[int]) -> list[str]:
     rows = [row for _, _, run in runs for row in run.values()]
     every = set().union(*(run for _, _, run in runs))
     if not common:
-        notes.append("no iteration is in all runs, so nothing can be compared")
+        notes.append("no iteration occurs in all runs, so nothing can be compared")
     elif len(every) > len(common):
         letter, (query_id, _), shortest = min(runs, key=lambda each: len(each[2]))
         notes.append(

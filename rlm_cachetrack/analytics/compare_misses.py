@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["MOST_CALLS", "MOST_RUNS", "ComparisonCeiling", "ComparisonVerdict", "explanations", "misses"]
 
 MOST_RUNS = 10
-"""Runs of a group that are explained."""
+"""The limit of runs per group that are explained."""
 MOST_CALLS = 10_000
-"""Calls of a run that are explained, the newest."""
+"""The limit of calls per run that are explained; the newest calls are taken."""
 _WITHOUT_FINGERPRINTS = {"not_fingerprinted", "not_reported", "below_minimum"}
 
 
@@ -57,7 +57,7 @@ class ComparisonCeiling(TypedDict):
 
 
 def explanations(store: PostgresStore, runs: Sequence[tuple[str, datetime]]) -> list[CacheExplanation]:
-    """Explain the cache misses of some runs, leaving out runs without fingerprints. Blocks about 0.2 ms per call."""
+    """Explain the cache misses of runs, without those that lack fingerprints. Blocks for about 0.2 ms per call."""
     found = [explain_cache(store, *run, limit=MOST_CALLS) for run in runs[:MOST_RUNS]]
     return [each for each in found if each is not None and _is_explained(each)]
 
@@ -72,10 +72,10 @@ def misses(
     """Compare the miss reasons of both sides. Pure.
 
     Args:
-        a: The explanations of its runs, one or more.
-        b: Likewise.
+        a: The explanations of the runs of side A, one or more.
+        b: The explanations of the runs of side B.
         iterations: The iterations to compare.
-        confidence: Of the interval of the ceiling, between 0 and 1.
+        confidence: Confidence of the ceiling's interval, between 0 and 1.
 
     Returns:
         The verdicts that lost tokens or differ in calls, largest difference first, and the ceilings.

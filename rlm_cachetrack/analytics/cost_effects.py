@@ -1,4 +1,4 @@
-"""Why the cost of a run differs: the difference split over calls, prompt length, cache, completion and prices. Pure."""
+"""Split a difference in cost into the effects of calls, prompt length, cache, completion and prices. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cost_effects(
 
     Args:
         a: Runs, each a list of its iterations as :class:`~.iteration_rows.IterationRow`.
-        b: Likewise.
+        b: The runs of the other side, in the same form.
 
     Returns:
         The largest effect first; None if a side has no priced call.
@@ -69,7 +69,7 @@ def cost_effects(
 
 
 def _cost(factors: Sequence[tuple[tuple[float, ...], tuple[float, ...]]], which: Sequence[int]) -> float:
-    """Compute the cost of a run with each factor as it was before (0) or after (1)."""
+    """Compute the cost of a run with each factor taken from before (0) or after (1)."""
     (calls,), (prompt,), (read, written), (completion,), (at_prompt, at_read, at_write, at_completion) = (
         pair[choice] for pair, choice in zip(factors, which, strict=True)
     )
@@ -84,7 +84,7 @@ class _RunCost:
     Attributes:
         calls: Priced calls.
         prompt, cached, written, completion: Their tokens.
-        prices: USD per token paid for uncached, cached, written and completion tokens; None if it is not known.
+        prices: USD per uncached, cached, written and completion token; None if a price is not known.
         other: USD of the cost that these prices do not explain.
     """
 
@@ -126,7 +126,7 @@ class _RunCost:
         )
 
     def with_missing_prices(self, other: _RunCost) -> _RunCost:
-        """Take the other side's price for tokens that were never bought here, so that it counts as no difference."""
+        """Use the other side's price for tokens that this side never bought, so that they add no price difference."""
         prices = zip(self.prices, other.prices, strict=True)
         return replace(self, prices=tuple(theirs if ours is None else ours for ours, theirs in prices))
 

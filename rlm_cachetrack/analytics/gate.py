@@ -23,7 +23,7 @@ from .iteration_rows import IterationRow
 __all__ = ["LIMITS", "Gate", "GateCheck", "check_rows", "read_baseline", "share_of", "write_baseline"]
 
 _VERSION = 1
-_ROUNDING = 1e-9  # a run that does exactly the same must not fail by the last bit of a sum
+_ROUNDING = 1e-9  # tolerance, so that an identical run does not fail by the last bit of a sum
 
 LIMITS: dict[str, tuple[str, str, str]] = {
     "min_hit_rate": ("cache_hit_rate", "least", "hit rate"),
@@ -34,7 +34,7 @@ LIMITS: dict[str, tuple[str, str, str]] = {
     "max_uncached_delta": ("uncached_prompt_tokens", "delta", "uncached tokens"),
     "max_ttft_delta": ("time_to_first_token_ms", "delta", "time to first token"),
 }
-"""The limits by name: the figure they limit, how, and its name in messages.
+"""The limits by name: the figure, the kind of limit, and the figure's name in messages.
 
 ``least`` and ``most`` bound the figure over all iterations of the run. ``delta`` bounds how far it may be above the
 baseline, as a fraction of the baseline; ``drop`` how far a rate may be below it. Both compare equal iterations.
@@ -42,10 +42,10 @@ baseline, as a fraction of the baseline; ``drop`` how far a rate may be below it
 
 
 class GateCheck(TypedDict):
-    """One limit and what was found.
+    """One limit and the measured value.
 
     ``found`` is the figure (rate 0-1, USD, tokens, ms); ``value`` is compared with ``limit``: the figure itself, or its
-    distance from ``baseline``. A figure that is not known is None and fails. ``words`` says it in a sentence.
+    distance from ``baseline``. A figure that is not known is None and fails. ``words`` is the result as a sentence.
     """
 
     name: str
@@ -194,10 +194,10 @@ def read_baseline(path: str | os.PathLike[str], name: str | None = None) -> list
 
     Args:
         path: The file.
-        name: The name they were written under; ignored if the file holds only one baseline.
+        name: The name of the baseline; ignored if the file contains only one.
 
     Raises:
-        ConfigError: The file cannot be read, is not a baseline file, or holds no baseline of that name.
+        ConfigError: The file cannot be read, is not a baseline file, or has no baseline of that name.
     """
     names = _read(Path(path))
     if len(names) == 1:

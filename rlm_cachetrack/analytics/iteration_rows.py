@@ -1,4 +1,4 @@
-"""What each iteration of a run used and cost, read from the store or computed from calls in memory."""
+"""The usage and cost of each iteration of a run, read from the store or computed from calls in memory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class IterationRow(TypedDict):
 
 
 def rows_of_runs(store: PostgresStore, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Read the iterations of some runs, rows of :class:`IterationRow`. Blocks for two queries.
+    """Read the iterations of runs as :class:`IterationRow`. Blocks for two queries.
 
     Raises:
         NotStoredError: A run has no calls.

@@ -1,8 +1,8 @@
 """The time that the cache saves: cached against uncached calls at matched prompt length.
 
-Cached calls are usually long ones, so averages over all calls would mislead. Calls are compared only with comparable
-calls: same provider and model, both streamed or both not, prompt lengths within a fifth of each other. A "typical"
-time is the geometric mean, which a few very slow calls hardly change.
+Cached calls usually have long prompts, so averages over all calls would mislead. Only comparable calls are compared:
+same provider and model, both streamed or both not, prompt lengths within a fifth of each other. A "typical" time is the
+geometric mean, which a few very slow calls hardly change.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def latency_dividend(store: PostgresStore, which: Mapping[str, Any], confidence:
 
 
 def of_strata(strata: Iterable[Mapping[str, Any]], confidence: float = 0.95) -> LatencyDividend:
-    """Compute the same from rows of ``latency_strata``. Pure."""
+    """Compute the result of :func:`latency_dividend` from rows of ``latency_strata``. Pure."""
     sides: dict[tuple[str, str, bool, int], dict[int, Mapping[str, Any]]] = {}
     partly = 0
     for row in strata:

@@ -1,6 +1,6 @@
-"""One run: how it is listed, its totals, what the cache saved in it, and its iterations. Reads only.
+"""Report on one run: its record, totals, cache savings and iterations. Read-only.
 
-:func:`run_report` is what ``rlm-cachetrack show``, the page of a run, ``/api/run`` and the written report are made of.
+``rlm-cachetrack show``, the page of a run, ``/api/run`` and the written report use :func:`run_report`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class CacheEvolutionStep(TypedDict):
 
 
 class TokenCacheOptimization(TypedDict):
-    """What the cache saved in one run. Costs: USD over the calls whose cost and original cost are both known.
+    """The cache savings of one run. Costs: USD over the calls whose cost and original cost are both known.
 
     Percentages are 0-100. ``time`` is the time of the newest call.
     """
@@ -123,10 +123,10 @@ class Iteration(TypedDict):
 
 
 class RunRecord(TypedDict):
-    """A run as it is listed, without its calls.
+    """The record of a run, without its calls.
 
     ``state`` is the status, but ``never completed`` for a run whose end is not stored and that made no call for an
-    hour. ``first_call`` and ``last_call`` are when its first and last call were made, None if not known.
+    hour. ``first_call`` and ``last_call`` are the times of its first and last call, None if not known.
     """
 
     query_id: str
@@ -190,12 +190,12 @@ def run_bounds(store: PostgresStore, query_id: str, run_id: datetime) -> dict[st
 def run_report(
     store: PostgresStore, query_id: str, run_id: datetime, *, record: RunRecord | None = None
 ) -> RunReport | None:
-    """Report on one run. Blocks for three queries, or two with ``record``; never writes.
+    """Return the report on one run. Blocks for three queries, or two with ``record``; never writes.
 
     Args:
         store: The store to read.
         query_id: The query.
-        run_id: The run of it.
+        run_id: The run of the query.
         record: The run's record, if the caller has read it.
 
     Returns:
@@ -215,25 +215,25 @@ def run_report(
 
 
 def token_cache_summary(store: PostgresStore, query_id: str, run_id: datetime) -> TokenCacheSummary | None:
-    """Return the totals of one run, None for an unknown one. Blocks for two queries."""
+    """Return the totals of one run; None for an unknown run. Blocks for two queries."""
     _, totals = _record_and_totals(store, query_id, run_id, None)
     return None if totals is None else _summary(query_id, run_id, totals)
 
 
 def run_summary(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any] | None:
-    """Return when a run began and ended and how, its totals and latency percentiles; None for an unknown run."""
+    """Return the start, end and status of a run, its totals and latency percentiles; None for an unknown run."""
     record, totals = _record_and_totals(store, query_id, run_id, None)
     return None if record is None or totals is None else _run(record, totals)
 
 
 def iterations_of_run(store: PostgresStore, query_id: str, run_id: datetime) -> Table[Iteration]:
-    """Return what each iteration of a run used and cost, from its calls. Blocks for two queries."""
+    """Return the usage and cost of each iteration of a run, from its calls. Blocks for two queries."""
     rows = store.query("run_iterations", **run_bounds(store, query_id, run_id))
     return Table(cast("list[Iteration]", rows), columns=tuple(Iteration.__annotations__))
 
 
 def stored_optimization(store: PostgresStore, query_id: str, run_id: datetime) -> TokenCacheOptimization | None:
-    """Return what the cache saved in one run as it was stored when the run ended; None if nothing is stored."""
+    """Return the cache savings of one run as stored at its end; None if nothing is stored."""
     rows = store.query("optimization", query_id=query_id, run_id=run_id)
     return cast("TokenCacheOptimization", Facts(with_evolution(rows[0]))) if rows else None
 
@@ -245,7 +245,7 @@ def empty_summary(query_id: str, run_id: datetime) -> TokenCacheSummary:
 
 
 def empty_optimization(query_id: str, run_id: datetime) -> TokenCacheOptimization:
-    """Return what the cache saved in a run without calls."""
+    """Return the cache savings of a run without calls."""
     more = {"query_id": query_id, "run_id": run_id, "time": run_id, "cache_evolution": []}
     return cast("TokenCacheOptimization", {**_zeros(TokenCacheOptimization), **more})
 
@@ -266,7 +266,7 @@ def _bounds(query_id: str, run_id: datetime, record: RunRecord | None) -> dict[s
 def _record_and_totals(
     store: PostgresStore, query_id: str, run_id: datetime, record: RunRecord | None
 ) -> tuple[RunRecord | None, dict[str, Any] | None]:
-    """Read the run's record, unless it is given, and its totals, None for an unknown run."""
+    """Read the run's record, unless it is given, and its totals; None for an unknown run."""
     record = record or next(iter(run_records(store, query_id, run_id)), None)
     totals = store.query("run_totals", **_bounds(query_id, run_id, record))[0]
     return record, totals if record is not None or totals["total_interactions"] else None
@@ -284,7 +284,7 @@ def _summary(query_id: str, run_id: datetime, totals: dict[str, Any]) -> TokenCa
 def _optimization(
     query_id: str, run_id: datetime, record: RunRecord | None, totals: dict[str, Any], iterations: list[Iteration]
 ) -> TokenCacheOptimization:
-    """Compute what ``store_optimization.sql`` stores when a run ends."""
+    """Compute the values that ``store_optimization.sql`` stores when a run ends."""
     steps = [{name: cast("Any", step)[name] for name in CacheEvolutionStep.__annotations__} for step in iterations]
     original, saved = totals["original_cost"], totals["cost_savings"]
     more = {

@@ -1,4 +1,4 @@
-"""What is stored over all runs: savings, models, usage over time, and lists of runs and calls. Reads only."""
+"""Summaries over all runs: savings, models, usage over time, and lists of runs and calls. Read-only."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class RunListing(TypedDict):
     """One row of the list of runs. Costs: USD over the priced calls; ``cache_hit_rate`` 0-1.
 
     ``state`` is the status, but ``never completed`` for a run whose end is not stored and that made no call for an
-    hour: its process was killed or waits, or its calls were made outside any run.
+    hour: its process was killed or is waiting, or its calls were made outside any run.
     """
 
     query_id: str
@@ -106,7 +106,7 @@ class RunListing(TypedDict):
 
 
 def top_cache_savings(store: PostgresStore, limit: int) -> Table[TokenCacheOptimization]:
-    """Return the finished runs in which the cache saved most USD."""
+    """Return the finished runs with the largest cache savings in USD."""
     return _all([with_evolution(row) for row in store.query("top_cache_savings", limit=limit)], TokenCacheOptimization)
 
 
@@ -132,7 +132,7 @@ def interactions_page(
     Args:
         store: The store to read.
         limit: The most calls to return.
-        before: ``time`` and ``interaction_id`` of the last call of the page before; None for the first page.
+        before: ``time`` and ``interaction_id`` of the previous page's last call; None for the first page.
         model: Only calls of this model.
     """
     moment, interaction_id = before or (None, None)
@@ -159,7 +159,7 @@ def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> 
 
 
 def _call(row: dict[str, Any]) -> dict[str, Any]:
-    """Convert a row to the forms that users write: ids as text, bytes as hexadecimal digits."""
+    """Convert the values of a row for users: ids to text, bytes to hexadecimal digits."""
     fingerprint = row.get("fingerprint")
     return {
         **row,

@@ -1,4 +1,4 @@
-"""What the dashboard shows: usage over time, pages of runs, and pages of calls. Reads only; every function blocks.
+"""Queries of the dashboard: usage over time, pages of runs, and pages of calls. Read-only; every function blocks.
 
 A range of time is a :class:`Span`: its bounds are whole minutes, hours or days (UTC), and :attr:`Span.unit` is the
 width of a bucket. Minutes are summed from the calls, wider buckets from the hourly sums.
@@ -113,7 +113,7 @@ class RunRow(TypedDict):
 
 
 class RunsPage(TypedDict):
-    """A page of runs, and what to pass as ``after`` for the next page; None on the last one."""
+    """A page of runs, and the value of ``after`` for the next page; None on the last page."""
 
     runs: list[RunRow]
     next: str | None
@@ -153,7 +153,7 @@ class Call(TypedDict):
 
 
 class CallsPage(TypedDict):
-    """A page of the calls of a run in order of time, and what to pass as ``after`` for the next page."""
+    """A page of a run's calls in order of time, and the value of ``after`` for the next page."""
 
     calls: list[Call]
     next: str | None
@@ -169,7 +169,7 @@ class Span:
 
 
 class _After(NamedTuple):
-    """The last row of the page before, from a cursor."""
+    """The last row of the previous page, decoded from a cursor."""
 
     key: Any
     query_id: str
@@ -250,7 +250,7 @@ def runs_page(
         state: Only runs of this state: a status, or ``never completed``.
         sort: One of :data:`SORTS`. Runs are sorted by the figures stored at their end; runs in progress come last.
         ascending: Whether the lowest comes first.
-        after: ``next`` of the page before; None for the first page.
+        after: ``next`` of the previous page; None for the first page.
         limit: The most runs to return.
 
     Raises:
@@ -276,7 +276,7 @@ def runs_page(
     following = None
     if more:
         end = rows[-1]
-        # repr of a float is exact, and so is what PostgreSQL reads of it
+        # the repr of a float is exact, and PostgreSQL parses it exactly
         following = _pack(
             (end["start_time"].isoformat() if newest else repr(end["key"])), end["query_id"], end["run_id"]
         )
@@ -307,7 +307,7 @@ def calls_of_run(
 
 
 def marker(store: PostgresStore) -> str:
-    """Return a text that changes whenever calls are stored, or runs begin or end."""
+    """Return a string that changes whenever calls are stored, or runs begin or end."""
     return str(store.query("dashboard_marker")[0]["marker"])
 
 
@@ -333,7 +333,7 @@ def _after(text: str | None) -> _After | None:
             datetime.fromisoformat(key)
         return _After(key, query_id, run_id)
     except (ValueError, TypeError):
-        raise ConfigError("after: expected the `next` of the page before") from None
+        raise ConfigError("after: expected the `next` of the previous page") from None
 
 
 def _is_float(text: str) -> bool:

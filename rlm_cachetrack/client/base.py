@@ -1,4 +1,4 @@
-"""What every part of the client needs: the pipeline of its store, opening and closing, and checked arguments."""
+"""The base of every part of the client: the pipeline of its store, opening and closing, and checked arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class ClientBase:
     """Opens the pipeline of a store, and closes it.
 
     Attributes:
-        pricing_error: Why the pricing file cannot be used; only :class:`~.facade.ReadingClient` goes on with one.
+        pricing_error: Why the pricing file cannot be used; only :class:`~.facade.ReadingClient` continues despite an
+            error.
     """
 
     def __init__(
@@ -58,13 +59,13 @@ class ClientBase:
         return self._runtime
 
     def reader(self) -> PostgresStore:
-        """Return the store to read from, after everything recorded before is stored. Blocks until it is.
+        """Return the store to read from, once everything recorded before is stored. Blocks until then.
 
         Raises:
             StoreUnreachableError: The records could not be stored in time.
         """
         self._check_open()
-        if self.pricing_error is not None:  # journaled records cannot be priced, and so not be stored, for now
+        if self.pricing_error is not None:  # journaled records cannot be priced now, and therefore not stored
             return self._runtime.store()
         return self._runtime.reader()
 
@@ -77,7 +78,7 @@ class ClientBase:
         return self._runtime.stats()
 
     def close(self) -> None:
-        """Store what is waiting (for at most ``shutdown_timeout_s``), and close the connections."""
+        """Store the waiting records (for at most ``shutdown_timeout_s``), and close the connections."""
         if self._closed:
             return
         self._closed = True
@@ -111,14 +112,14 @@ class ClientBase:
 
 
 def optional_moment(value: datetime | str | None, name: str) -> datetime | None:
-    """Check that a moment has a time zone; None stays None.
+    """Check that a datetime has a time zone; None is returned as None.
 
     Raises:
-        RecordError: It has none.
+        RecordError: The datetime has no time zone.
     """
     return None if value is None else aware(value, name)
 
 
 def clean_optional(text: str | None) -> str | None:
-    """Return text as it is stored; None stays None."""
+    """Return text as it is stored; None is returned as None."""
     return None if text is None else clean_text(text)

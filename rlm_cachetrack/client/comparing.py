@@ -21,15 +21,15 @@ RunOrRuns = Any
 
 
 class Comparing(ClientBase):
-    """Comparing, checking and explaining runs. Every method first flushes, then blocks for its queries."""
+    """Methods that compare, check and explain runs. Every method first flushes, then blocks for its queries."""
 
     def compare_runs(self, a: RunOrRuns, b: RunOrRuns, *, confidence: float = 0.95) -> Comparison:
         """Compare two runs, or two groups of runs, at equal iteration. See ``Comparison``.
 
         Args:
             a: A query id (its newest run), a pair ``(query_id, run_id)``, or a list of these: a group.
-            b: Likewise; differences are ``b`` minus ``a``.
-            confidence: Of the intervals that groups have, between 0 and 1.
+            b: In the same form; differences are ``b`` minus ``a``.
+            confidence: The confidence of the intervals that groups have, between 0 and 1.
 
         Raises:
             NotStoredError: A run is not stored, or has no calls.
@@ -51,7 +51,7 @@ class Comparing(ClientBase):
 
         Args:
             run: A query id (its newest run), a pair ``(query_id, run_id)``, or a list of these.
-            baseline: Likewise, or the path of a file that :meth:`save_baseline` wrote; None: no baseline.
+            baseline: In the same form, or the path of a file that :meth:`save_baseline` wrote; None: no baseline.
             limits: ``min_hit_rate`` (0-1 or ``"60%"``), ``max_cost`` (USD), ``max_uncached_tokens``. Against the
                 baseline, at equal iteration: ``max_cost_delta``, ``max_uncached_delta``, ``max_ttft_delta`` (fractions
                 of the baseline's: 0.05 or ``"5%"``), ``max_hit_rate_drop`` (0.02 is two percentage points).
@@ -86,13 +86,13 @@ class Comparing(ClientBase):
         analytics.write_baseline(path, keys[0][0], analytics.rows_of_runs(store, keys))
 
     def explain_cache(self, query_id: str, run_id: datetime | str | None = None) -> CacheExplanation | None:
-        """Explain what the calls of a run read from the cache, what was possible, and what would help.
+        """Explain the cache use of a run: miss reasons, the achievable hit rate, and recommendations.
 
-        See ``CacheExplanation``. Blocks about 0.3 ms per call.
+        See ``CacheExplanation``. Blocks for about 0.3 ms per call.
 
         Args:
             query_id: The query.
-            run_id: The run of it; None: its newest.
+            run_id: The run of the query; None: the newest.
 
         Returns:
             None for an unknown run, or one without calls.
@@ -128,7 +128,7 @@ class Comparing(ClientBase):
             until: Only calls before this moment.
             model: Only calls of this model.
             query_id: Only calls of this query.
-            confidence: Of the intervals, between 0 and 1.
+            confidence: The confidence of the intervals, between 0 and 1.
         """
         from rlm_cachetrack import analytics
         from rlm_cachetrack.analytics.planning import repricing

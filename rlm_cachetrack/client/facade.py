@@ -1,4 +1,4 @@
-"""``TimescaleDBClient``: the documented facade, put together from one module per topic."""
+"""``TimescaleDBClient``: the documented facade, composed of one module per topic."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class TimescaleDBClient(Recording, Reading, Comparing, Planning):
-    """Records by hand, and reads what was recorded. A context manager; safe for several threads.
+    """Records calls manually, and reads recorded calls. A context manager; safe for several threads.
 
     Opening it connects, brings the schema up to date, and recovers the journals of dead processes. Its methods block;
-    in asyncio use ``asyncio.to_thread``. Reads see everything that this process recorded before them.
+    in asyncio use ``asyncio.to_thread``. Reads include everything that this process recorded before them.
 
     Args:
         db_url: Address of a TimescaleDB or any PostgreSQL. None: ``RLM_CACHETRACK_DB_URL``, else ``TIMESCALE_DB_URL``,
             else the embedded PostgreSQL, which is started if needed.
-        pool_size: The most connections that reads use at once.
+        pool_size: The limit of connections for reads.
         pricing: A pricing YAML whose prices override the built-in ones.
 
     Raises:
@@ -37,10 +37,10 @@ class TimescaleDBClient(Recording, Reading, Comparing, Planning):
 
 
 class ReadingClient(TimescaleDBClient):
-    """A client that opens even if the pricing file has a mistake; it reads what is stored, and stores nothing then.
+    """A client that opens even if the pricing file has an error; it then reads the store and writes nothing.
 
     Attributes:
-        pricing_error: The mistake; None if there is none, and then it is like any client.
+        pricing_error: The error; None if there is none, and the client then works like any other.
     """
 
     def _check_pricing(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Planning(ClientBase):
-    """Re-pricing, what-if, forecast, budgets and reconciling. Every method first flushes, then blocks for queries."""
+    """Methods for re-pricing, what-if, forecast, budgets and reconciling. Each flushes, then blocks for queries."""
 
     def reprice(
         self,
@@ -28,9 +28,9 @@ class Planning(ClientBase):
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> repricing.Repricing:
-        """Price stored calls again, and sum up their runs again. Blocks about 20 s per million calls.
+        """Re-price stored calls, and update the totals of their runs. Blocks for about 20 s per million calls.
 
-        Calls whose prices were given by hand keep them, and so do costs that the provider returned. A re-pricing that
+        Prices that were given by hand and costs that the provider returned do not change. A re-pricing that
         was interrupted continues when it is called with the same arguments.
 
         Args:
@@ -62,7 +62,7 @@ class Planning(ClientBase):
         return {"difference": difference, "kept_interactions": kept, "change": change}
 
     def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
-        """Continue the re-pricing, or the undoing of one, that was interrupted.
+        """Resume the re-pricing, or the undo, that was interrupted.
 
         Raises:
             NotStoredError: None was interrupted.
@@ -110,7 +110,7 @@ class Planning(ClientBase):
         """Compute what the same tokens would have cost under other conditions. See ``WhatIf`` and its ``assumptions``.
 
         Args:
-            model: Answered by this model.
+            model: As if made with this model.
             tier: At this service tier.
             hit_rate: With this share (0-1) of the input read from the cache.
             pricing: At the prices of this pricing YAML.
@@ -148,7 +148,7 @@ class Planning(ClientBase):
             days: How many days, including today.
             model: Only calls of this model.
             hit_rate: Also forecast the cost with this share (0-1) of the input read from the cache.
-            confidence: Of the interval, between 0 and 1.
+            confidence: The confidence of the interval, between 0 and 1.
         """
         from rlm_cachetrack.analytics.planning import forecast
 
@@ -163,7 +163,7 @@ class Planning(ClientBase):
         budgets.set_budget(self.reader(), amount_usd, period, name, model)
 
     def check_budget(self, name: str = "default") -> budgets.BudgetCheck:
-        """Check a budget: what is spent, what is expected, and when it runs out. See ``BudgetCheck``.
+        """Check a budget: the amount spent, the expected amount, and the day on which it runs out. See ``BudgetCheck``.
 
         Raises:
             NotStoredError: There is no budget of this name.

@@ -1,4 +1,4 @@
-"""The part of :class:`~rlm_cachetrack.TimescaleDBClient` that reads, counts and deletes what was recorded."""
+"""The part of :class:`~rlm_cachetrack.TimescaleDBClient` that reads, counts and deletes records."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Reading(ClientBase):
-    """Reading what was recorded. Every method first waits until earlier records are stored, then blocks for queries."""
+    """Methods that read records. Every method first waits until earlier records are stored, then blocks for queries."""
 
     def get_token_cache_summary(self, query_id: str, run_id: datetime | str) -> TokenCacheSummary | None:
-        """Return the totals of one run, None for an unknown run. ``TokenCacheSummary`` documents keys and units."""
+        """Return the totals of one run; None for an unknown run. ``TokenCacheSummary`` documents keys and units."""
         from rlm_cachetrack import analytics
 
         key = self._key(query_id, run_id)
@@ -27,7 +27,7 @@ class Reading(ClientBase):
     def calculate_and_store_cache_optimization(
         self, query_id: str, run_id: datetime | str
     ) -> TokenCacheOptimization | None:
-        """Compute what the cache saved in one run, store it, and return it; None for an unknown run. Idempotent."""
+        """Compute, store and return the cache savings of one run; None for an unknown run. Idempotent."""
         from rlm_cachetrack import analytics
 
         key = self._key(query_id, run_id)
@@ -36,14 +36,14 @@ class Reading(ClientBase):
         return analytics.stored_optimization(store, *key)
 
     def get_token_cache_optimization(self, query_id: str, run_id: datetime | str) -> TokenCacheOptimization | None:
-        """Return what the cache saved in one run as it was stored when the run ended; None if nothing is stored."""
+        """Return the cache savings of one run as stored at its end; None if nothing is stored."""
         from rlm_cachetrack import analytics
 
         key = self._key(query_id, run_id)
         return analytics.stored_optimization(self.reader(), *key)
 
     def get_top_cache_savings(self, limit: int = 10) -> Table[TokenCacheOptimization]:
-        """Return the finished runs in which the cache saved most, highest ``cost_savings`` (USD) first."""
+        """Return the finished runs with the largest cache savings, highest ``cost_savings`` (USD) first."""
         from rlm_cachetrack import analytics
 
         return analytics.top_cache_savings(self.reader(), _checked_limit(limit))
@@ -76,7 +76,7 @@ class Reading(ClientBase):
         return analytics.list_runs(self.reader(), _checked_limit(limit), clean_optional(query_id))
 
     def get_query_run_summary(self, query_id: str, run_id: datetime | str) -> dict[str, Any] | None:
-        """Return when a run began, when and how it ended, its totals and latency percentiles; None if unknown."""
+        """Return the start, end and status of a run, its totals and latency percentiles; None for an unknown run."""
         from rlm_cachetrack import analytics
 
         key = self._key(query_id, run_id)
@@ -95,9 +95,9 @@ class Reading(ClientBase):
         """Delete calls, and the runs that have no calls left.
 
         Args:
-            query_id: Only of this query.
-            run_id: Only of this run.
-            before: Only calls from before this moment.
+            query_id: Only calls of this query.
+            run_id: Only calls of this run.
+            before: Only calls before this moment.
 
         Returns:
             How many ``interactions`` and ``runs`` were deleted.

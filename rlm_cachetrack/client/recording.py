@@ -18,7 +18,7 @@ _CONTEXT_NUMBERS = ("iteration", "current_depth", "max_depth", "model_index")
 
 
 class Recording(ClientBase):
-    """Recording by hand. Every method appends to the journal and returns without waiting for the database."""
+    """Methods that record manually. Each appends to the journal and returns without waiting for the database."""
 
     def set_context(
         self,
@@ -33,7 +33,7 @@ class Recording(ClientBase):
         model_index: int | None = None,
         model_type: str | None = None,
     ) -> None:
-        """Set what the following records belong to. Arguments that are not passed keep their value.
+        """Set the run context of the following records. Arguments that are not passed keep their value.
 
         The context fills the fields that a record leaves out. It also applies to the instrumented calls of this
         process that are made outside any ``query_run``.
@@ -68,7 +68,7 @@ class Recording(ClientBase):
         """Record that a run begins. Recording it again only adds metadata to a run that has none.
 
         Raises:
-            RecordError: ``query_id`` is empty, ``run_id`` is naive, or JSON cannot hold ``metadata``.
+            RecordError: ``query_id`` is empty, ``run_id`` is naive, or JSON cannot represent ``metadata``.
         """
         query_id, moment = self._key(query_id, run_id)
         self._runtime.append_run("run_start", query_id, moment, metadata=checked_json(metadata, "metadata"))
@@ -82,7 +82,7 @@ class Recording(ClientBase):
             Its ``interaction_id``, a UUIDv7.
 
         Raises:
-            RecordError: The record contradicts itself; nothing was recorded.
+            RecordError: The record is inconsistent; nothing was recorded.
         """
         self._check_open()
         if not isinstance(record, LLMInteractionRecord):
@@ -104,7 +104,7 @@ class Recording(ClientBase):
         record.check()
         run = (record.query_id, record.run_id.isoformat())
         if (values.get("query_id", run[0]), values.get("run_id", run[1])) != run:
-            values = {}  # the context describes another run than the record's
+            values = {}  # the context belongs to another run than the record
         self._runtime.append(event_of_record(record, values))
         return interaction_id
 
@@ -120,7 +120,7 @@ class Recording(ClientBase):
         self._runtime.append_run("run_end", query_id, moment, status=status)
 
     def _current_context(self) -> dict[str, Any]:
-        """Return the active run's context; this client's fills it if both are of the same run."""
+        """Return the active run's context, completed from this client's context if both are of the same run."""
         values = context.current() if context.active() is not None else {}
         values = {name: value for name, value in values.items() if value is not None}
         with self._lock:

@@ -1,9 +1,9 @@
 """Encode fingerprints as the bytes of one column, and decode them.
 
-A conversation sends again what it sent before, and a little more. A call is therefore stored as the difference to an
-earlier call of its run, the base: how many segments to take from the base's start, how many from its end, and the new
-ones in between. After 64 differences in a row a complete fingerprint is stored, so that few others depend on a row that
-is deleted.
+Each call of a conversation repeats the previous prompt and adds to it. A call is therefore stored as the difference to
+an earlier call of its run, the base: the number of segments that it shares with the base's start, the number that it
+shares with its end, and the new segments in between. After 64 differences in a row a complete fingerprint is stored, so
+that few rows depend on a row that is deleted.
 
 Layout (numbers are LEB128): one byte with the version in the upper three bits, then flags; ``response`` if flagged; for
 a complete fingerprint the installation, the retention, the cache key and the segments; for a difference the last four
@@ -35,7 +35,7 @@ _RECENT_BASES = 4
 
 
 class _Base(NamedTuple):
-    """A call that later calls may be stored as a difference to; ``depth`` differences lead to a complete one."""
+    """A call that can be the base of later calls; ``depth`` differences separate it from a complete fingerprint."""
 
     reference: bytes
     head: tuple[Any, ...]
@@ -51,7 +51,7 @@ class _Run:
         self.recent: list[_Base] = []
 
     def remember(self, base: _Base, segments_hash: int) -> None:
-        """Add a base; the oldest ones are forgotten."""
+        """Add a base, and drop the oldest ones."""
         self.by_hash.pop(segments_hash, None)
         self.by_hash[segments_hash] = base
         if len(self.by_hash) > _MAX_BASES:
@@ -214,8 +214,8 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
         rows: ``interaction_id`` and the column's bytes, of every call of the run, in any order.
 
     Returns:
-        The fingerprints by ``interaction_id`` as text. Calls are missing that have no fingerprint, whose base is
-        deleted, or that a newer release wrote.
+        The fingerprints by ``interaction_id`` as text. They omit calls that have no fingerprint, whose base is deleted,
+        or that a newer release wrote.
     """
     parsed: dict[str, _Row] = {}
     by_reference: dict[bytes, _Row] = {}
@@ -311,7 +311,7 @@ def _read(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _segments(segments: Iterable[bytes], made: dict[tuple[bytes, int], Segment]) -> Iterable[Segment]:
-    """Yield the segments of a call, from ``made`` where another call of the run has the same."""
+    """Yield the segments of a call, reusing equal segments of other calls of the run from ``made``."""
     message = -1
     for data in segments:
         flags = data[0]

@@ -1,8 +1,8 @@
 """A bounded queue of request bodies, which the writer thread hashes.
 
 The calling thread adds a body before the call's event is in the journal, so that the writer finds it when it packs the
-event. It copies the body but not its list of messages, because copying a long list takes as long as all the rest; it
-notes the list's length, since programs append to such a list. A body leaves memory as soon as it is hashed: at the
+event. It copies the body but not its list of messages, because copying a long list takes as long as all other work; it
+stores the list's length, since programs append to such a list. A body leaves memory as soon as it is hashed: at the
 latest half a second later, whether or not the store can be reached. Calls of a process that is killed before that have
 no fingerprint.
 """
@@ -49,7 +49,7 @@ class Fingerprints:
         secret: A secret that several machines share, in place of that key.
 
     Attributes:
-        dropped: How many calls have no fingerprint because too much was waiting.
+        dropped: The number of calls without a fingerprint because the queue was full.
     """
 
     def __init__(self, folder: Path, secret: str | None = None) -> None:
@@ -62,7 +62,7 @@ class Fingerprints:
         self._digests: Digests | None = None
         self._is_off = False
         self._encoder = Encoder()
-        # The column's bytes by call number: hashed, given to a batch, and given to the batch before.
+        # The column's bytes by call number: hashed, passed to the current batch, and passed to the previous batch.
         self._hashed: dict[int, bytes] = {}
         self._given: dict[int, bytes] = {}
         self._given_before: dict[int, bytes] = {}
@@ -78,14 +78,14 @@ class Fingerprints:
         tokens: int | None,
         response_id: str | None,
     ) -> None:
-        """Queue a request body, or drop it if too much waits. Does not read the text and does not block.
+        """Queue a request body, or drop it if the queue is full. Does not read the text and does not block.
 
         Args:
             number: The call's number.
             api: The API, as in the call's event.
             run_context: The run, as in the call's event.
             body: The request. A shallow copy is queued.
-            tokens: The prompt's size as the server reported it; None if it did not.
+            tokens: The prompt's size as the server reported it; None if not reported.
             response_id: The id of the response.
         """
         if self._room <= 0:
@@ -101,7 +101,7 @@ class Fingerprints:
     # -- the writer's threads ---------------------------------------------------------------------------------------
 
     def get(self, number: int) -> bytes | None:
-        """Return the column's bytes for a call; None if it has no fingerprint. Hashes what waits if necessary.
+        """Return the column's bytes for a call; None if it has no fingerprint. Hashes the waiting bodies if necessary.
 
         Another attempt to store the call gets the same bytes, until :meth:`discard_stored`.
         """
@@ -115,11 +115,11 @@ class Fingerprints:
         return found
 
     def discard_stored(self) -> None:
-        """Note that a batch was stored. The next one may be prepared already, so its fingerprints are kept."""
+        """Discard the fingerprints of a stored batch, but keep those of the next, which may be prepared already."""
         self._given_before, self._given = self._given, {}
 
     def hash_waiting(self) -> None:
-        """Hash what waits. Blocks for microseconds a message, and a millisecond a megabyte of new text."""
+        """Hash the waiting bodies. Blocks for microseconds per message, and a millisecond per megabyte of new text."""
         if not self._waiting:
             return
         with self._lock:
@@ -132,7 +132,7 @@ class Fingerprints:
                     self.dropped += 1
                     continue
                 self._hash(digests, request)
-            self._room = _MAX_WAITING_TOKENS  # an add at this moment is not counted, which the next round corrects
+            self._room = _MAX_WAITING_TOKENS  # a simultaneous add() is not counted; the next round corrects this
 
     def _hash(self, digests: Digests, request: _Request) -> None:
         try:
@@ -174,6 +174,6 @@ def _turns_field(api: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _run_of(run_context: str) -> tuple[str, str]:
-    """Return the query and the run of a run context, which also contains what differs between the calls of a run."""
+    """Return the query and run of a run context, without the values that differ between calls of a run."""
     values = json.loads(run_context)
     return values["query_id"], values["run_id"]

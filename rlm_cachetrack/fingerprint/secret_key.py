@@ -20,7 +20,7 @@ def installation_key(folder: Path, secret: str | None = None) -> bytes:
 
     Args:
         folder: The folder that contains the key's file.
-        secret: Use the key derived from this text instead, so that several machines have the same.
+        secret: Use the key derived from this text instead, so that several machines have the same key.
 
     Raises:
         OSError: The file can be neither read nor created, or its content is not a key.
@@ -36,7 +36,7 @@ def installation_key(folder: Path, secret: str | None = None) -> bytes:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(_KEY_BYTES))
-        with contextlib.suppress(FileExistsError):  # another process was first, and its key counts
+        with contextlib.suppress(FileExistsError):  # another process was first, and its key is used
             os.link(temporary, path)  # atomic, and never replaces a key
     finally:
         temporary.unlink()
@@ -44,7 +44,7 @@ def installation_key(folder: Path, secret: str | None = None) -> bytes:
 
 
 def key_facts(folder: Path) -> dict[str, Any]:
-    """Describe the key's file without the key. Reads the file, creates none.
+    """Describe the key's file without the key. Reads the file, and does not create one.
 
     Returns:
         ``key`` (the path), ``key_made`` (True if the file exists) and ``key_error`` (why it cannot be used, or None).

@@ -1,16 +1,16 @@
 """The fingerprint of a prompt: a keyed hash and a size for each of its segments, without the content. Pure.
 
-A provider's cache reads the longest prefix of a prompt that it has stored, so the order of the parts matters, and
-whether each is the same as before. A **segment** is one tool definition, the response format, or one part of one
-message; its fingerprint is its kind, its size in characters, and five bytes of a BLAKE2b hash under the key of this
-installation. The text cannot be recovered, and without the key not even a guess can be tested.
+A provider's cache reads the longest prefix of a prompt that it has stored, so a hit depends on the order and the
+content of the parts. A **segment** is one tool definition, the response format, or one part of one message; its
+fingerprint is its kind, its size in characters, and five bytes of a BLAKE2b hash under the key of this installation.
+The text cannot be recovered, and testing a guess requires the key.
 
 Segments are in the order in which providers render prompts: tools, response format, instructions, then the messages.
 
 Source: https://developers.openai.com/api/docs/guides/prompt-caching (messages, images, tools and output schemas are
 part of the prefix; ``prompt_cache_key``, ``prompt_cache_options``, ``prompt_cache_breakpoint``), read 2026-11-27;
-Anthropic's ``cache_control``, as OpenRouter takes it: https://openrouter.ai/docs/features/prompt-caching, read
-2026-11-27.
+Anthropic's ``cache_control``, in the form that OpenRouter accepts: https://openrouter.ai/docs/features/prompt-caching,
+read 2026-11-27.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = (
     "conversation",
     "prompt_template",
 )
-"""The kinds of segments. A kind is stored as its index here, so new ones go to the end."""
+"""The kinds of segments. A kind is stored as its index here, so new kinds are appended."""
 
 DIGEST_BYTES = 5
 _BREAKPOINT_FIELDS = ("prompt_cache_breakpoint", "cache_control")
@@ -67,8 +67,8 @@ class Fingerprint:
 
     Attributes:
         segments: In the order in which the prompt is rendered.
-        cache_key: Four bytes for the request's ``prompt_cache_key``; None if it had none.
-        retention: The cache retention that the request asked for, ``in_memory`` or ``24h``; None if it named none.
+        cache_key: Four bytes for the request's ``prompt_cache_key``; None if not specified.
+        retention: The requested cache retention, ``in_memory`` or ``24h``; None if not specified.
         explicit: The request switched the provider's automatic breakpoint off (``prompt_cache_options.mode``).
         response: Five bytes for the id of the response; a later ``previous_response`` segment has the same digest.
         installation: Two bytes for the key; fingerprints of two installations cannot be compared.
@@ -83,9 +83,10 @@ class Fingerprint:
 
 
 class Digests:
-    """Hashes text under a key, and remembers the digests of recent texts without the texts.
+    """Hashes text under a key, and caches the digests of recent texts without the texts.
 
-    Conversations send the same messages again, and a string caches its own hash, so most of a prompt is not read twice.
+    Conversations send the same messages again, and a string caches its own hash, so most of a prompt is not hashed
+    again.
 
     Args:
         key: The secret key, 16 to 64 bytes.
@@ -109,7 +110,7 @@ class Digests:
         return found
 
     def of_bytes(self, domain: str, data: bytes, size: int = DIGEST_BYTES) -> bytes:
-        """Return ``size`` bytes for data, without remembering them."""
+        """Return ``size`` bytes for data, without caching them."""
         hashed = blake2b(domain.encode() + b"\0", digest_size=size, key=self._key)
         hashed.update(data)
         return hashed.digest()
@@ -122,7 +123,7 @@ def fingerprint_request(
 
     Args:
         api: ``chat.completions``, ``responses``, ``responses.compact`` or ``completions``.
-        body: The request. Neither consumed nor changed; it may contain dicts or objects of the SDK.
+        body: The request, which is neither consumed nor changed; it may contain dicts or objects of the SDK.
         digests: Hashes under the installation's key.
         response_id: The id of the response.
 
@@ -132,7 +133,7 @@ def fingerprint_request(
     collector = _SegmentCollector(digests)
     for tool in _items(body.get("tools")):
         collector.whole("tool_definition", None, tool)
-    for function in _items(body.get("functions")):  # the predecessor of tools
+    for function in _items(body.get("functions")):  # the legacy form of tools
         collector.whole("tool_definition", None, function)
     text = _plain(body.get("text"))
     wanted = _plain(body.get("response_format"))
@@ -179,7 +180,7 @@ class _SegmentCollector:
         self.text(kind, message, _rendered(value), marked=marked)
 
     def reference(self, kind: str, value: Any) -> None:
-        """Add text that the server has and the request only names; its size is unknown."""
+        """Add text that the request only references and the server has; its size is unknown."""
         domain = "response" if kind == "previous_response" else kind
         named = value if isinstance(value, str) else _rendered(_plain(value))
         self.segments.append(Segment(kind, None, 0, self._digests.of_text(domain, named)))
@@ -275,12 +276,12 @@ class _SegmentCollector:
 
 
 def _items(value: Any) -> Iterable[Any]:
-    """Return a list or tuple as it is, anything else as no items: an iterator must not be consumed."""
+    """Return a list or tuple unchanged, and an empty one for other values: an iterator must not be consumed."""
     return value if isinstance(value, (list, tuple)) else ()
 
 
 def _plain(value: Any) -> Any:
-    """Convert an object of the SDK to a dict; return anything else as it is."""
+    """Convert an SDK object to a dict; return other values unchanged."""
     dump: Callable[..., Any] | None = getattr(value, "model_dump", None)
     return value if dump is None or isinstance(value, Mapping) else dump(exclude_unset=True, mode="json")
 
@@ -290,5 +291,5 @@ def _rendered(value: Any) -> str:
         return value
     try:
         return str(to_json(value, fallback=str), "utf-8")
-    except Exception:  # half a surrogate pair
+    except Exception:  # a lone surrogate
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)

@@ -1,4 +1,4 @@
-"""Numbers, moments and tables as people read them, for notebooks, the command line and the dashboard."""
+"""Format numbers, times and tables for notebooks, the command line and the dashboard."""
 
 from .tables import Facts, Sheet, Table, facts_as_html
 from .text import (

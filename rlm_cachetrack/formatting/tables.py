@@ -1,6 +1,6 @@
 """Results that are plain lists and dicts, and render as tables in a notebook.
 
-Foreign text is escaped. pandas is imported only by :meth:`Table.to_pandas`.
+All text is HTML-escaped. pandas is imported only by :meth:`Table.to_pandas`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def facts_as_html(facts: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Any) -> str:
-    # A row with a name, such as total_cost, has numbers of that unit.
+    # The name of a row, such as total_cost, determines the unit of its numbers.
     figure = row.get("name") if isinstance(row.get("name"), str) else None
     return "".join(_cell(figure if figure and name in _SAME else name, value) for name, value in row.items())
 

@@ -1,6 +1,6 @@
-"""Numbers, moments and foreign text as every surface shows them: terminal, web page, report, notebook.
+"""Format numbers, times and untrusted text, in the same way for terminals, web pages, reports and notebooks.
 
-What is not known is a dash, never 0, and a rate is shown as 0% or 100% only if it is exactly that.
+An unknown value is shown as a dash, never as 0. A rate is shown as 0% or 100% only if it is exactly that.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def percentage(value: float | None) -> str:
 
 
 def usd(value: float | None) -> str:
-    """Format US dollars: with cents from one dollar on, below with at least three significant digits."""
+    """Format US dollars: two decimals from $1 on, at least three significant digits below."""
     if value is None or not math.isfinite(value):
         return NONE
     amount, sign = abs(value), "-" if value < 0 else ""
@@ -78,7 +78,7 @@ def usd(value: float | None) -> str:
 def same_decimals(amounts: Sequence[str]) -> list[str]:
     """Give the amounts of a column, as formatted by :func:`usd`, the same number of decimals, up to six.
 
-    Texts that are not amounts stay as they are, and so does ``$0``, which is exactly zero.
+    Texts that are not amounts do not change, nor does ``$0``, which is exactly zero.
     """
     fractions = [match[1] for text in amounts if (match := _AMOUNT.fullmatch(text))]
     decimals = max(map(len, fractions), default=0)
@@ -112,7 +112,7 @@ def size(count: float) -> str:
 
 
 def moment(value: datetime | None, *, full: bool = False) -> str:
-    """Format a moment in UTC, to the second or in full, as one word that ``--run`` accepts."""
+    """Format a datetime in UTC, to the second or in full, as one word that ``--run`` accepts."""
     if value is None:
         return NONE
     text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds" if full else "seconds")
@@ -120,7 +120,7 @@ def moment(value: datetime | None, *, full: bool = False) -> str:
 
 
 def day(value: datetime) -> str:
-    """Format the day of a moment in UTC."""
+    """Format the date of a datetime in UTC."""
     return value.astimezone(UTC).date().isoformat()
 
 
@@ -140,10 +140,10 @@ _VERDICTS = {
 
 
 def verdict(name: str) -> str:
-    """Name a verdict in a word or two; see ``CallVerdict``."""
+    """Return the display name of a verdict; see ``CallVerdict``."""
     return _VERDICTS.get(name, name)
 
 
 def clock(value: datetime, *, full: bool = False) -> str:
-    """Format the time of day of a moment in UTC, to the second or the millisecond."""
+    """Format the time of day of a datetime in UTC, to the second or the millisecond."""
     return value.astimezone(UTC).time().isoformat(timespec="milliseconds" if full else "seconds")

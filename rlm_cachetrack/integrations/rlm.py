@@ -13,8 +13,8 @@
 An ``RLM`` makes its calls on threads that do not inherit the run context: ``llm_query`` goes through a socket to a
 server that starts a thread for each request, ``rlm_query_batched`` to a thread pool. ``RLM`` takes four callbacks, but
 no release calls ``on_iteration_start`` and ``on_iteration_complete``, and ``on_subcall_start`` and
-``on_subcall_complete`` are not called for sub-calls at ``max_depth``, which start no child. So the callbacks are left
-to the program, and the three methods that every completion, turn and sub-call goes through are wrapped.
+``on_subcall_complete`` are not called for sub-calls at ``max_depth``, which start no child. Therefore this module
+leaves the callbacks to the program, and wraps the three methods that run every completion, turn and sub-call.
 
 Source: https://pypi.org/project/rlms/ 0.1.0, 0.1.1, 0.1.2 and 0.1.3, ``rlm/core/rlm.py``, ``rlm/core/lm_handler.py``
 (read 2026-11-23).
@@ -52,12 +52,12 @@ class _Level(Protocol):
 
 
 class _Position:
-    """The recursion level of one completion, and the context of its present turn.
+    """The recursion level of one completion, and the context of its current turn.
 
     Attributes:
         depth: The RLM's own depth.
         owner: The RLM; None for a sub-call whose child has not begun.
-        numbered: Whether turns set the iteration.
+        numbered: True if turns set the iteration.
     """
 
     __slots__ = ("__weakref__", "context", "depth", "level", "max_depth", "numbered", "owner", "turn")
@@ -93,8 +93,8 @@ def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
     :func:`~.instrument` records the calls; this function sets their run context. A completion inside a ``query_run``
     belongs to it; elsewhere each completion is a run of its own. Its turns set the iteration, counting from 1, unless
     the program sets the iteration of its run itself. ``llm_query`` and ``rlm_query`` go one level deeper
-    (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that asked); a child counts its own
-    turns. Results, errors and callbacks of the ``RLM`` are unchanged. Does not block.
+    (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that made the sub-call); a child counts
+    its own turns. Results, errors and callbacks of the ``RLM`` are unchanged. Does not block.
 
     Args:
         rlm: An ``rlm.RLM``; tracking it again changes only ``query_id``.
@@ -166,10 +166,10 @@ def _completion_turn(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Subcall:
-    """A descriptor for ``RLM._subcall`` that remembers in which completion the method was bound.
+    """A descriptor for ``RLM._subcall`` that records in which completion the method was bound.
 
     An environment gets ``rlm._subcall`` when a completion begins, and calls it on its own threads. If one RLM runs two
-    completions at once, only the moment of binding shows to which of them a call belongs.
+    completions at once, only the binding shows which of them a call belongs to.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -193,7 +193,7 @@ class _Subcall:
         if not inside:  # on a thread of the environment
             with _lock:
                 standing = _open_positions.get(rlm, [])
-                # An environment that outlives its completion was bound in one that has ended.
+                # An environment may outlive the completion in which its method was bound.
                 position = taken if taken in standing else standing[0] if len(standing) == 1 else None
         if position is None:
             return self._method(rlm, *args, **kwargs)
@@ -209,7 +209,7 @@ class _Subcall:
 
 
 def _follow_server(lm_handler: Any, position: _Position) -> None:
-    """Let the threads that serve ``llm_query`` be one level below the turn that asked."""
+    """Place the threads that serve ``llm_query`` one recursion level below the turn that called it."""
     # Each completion has its own server; socketserver's ThreadingMixIn starts a thread for each request here.
     server: Any = getattr(lm_handler, "_server", None)
     answer = getattr(type(server), "process_request_thread", None)
@@ -235,7 +235,7 @@ def _root(rlm: Any, query_id: str) -> Iterator[_Position]:
     outer = _current.get()
     if run is None or (
         outer is None and run in _ours
-    ):  # a run of ours that another thread sees belongs to another completion
+    ):  # a run that this module opened on another thread belongs to another completion
         run = query_run(query_id)
         _ours.add(run)
         with run:
@@ -269,8 +269,8 @@ def _occupied(position: _Position) -> Iterator[None]:
 def _numbered(run: QueryRun) -> Iterator[bool]:
     """Yield True if the turns of a completion in ``run`` set its iteration: False if the program does so itself.
 
-    Another thread may see the iteration that we set for a concurrent completion. So concurrent completions all get the
-    result for the first of them.
+    The iteration that is set for one completion is visible to completions on other threads. Therefore concurrent
+    completions all use the result of the first of them.
     """
     with _lock:
         concurrent, given = _numbering.get(run, (0, None))

@@ -1,4 +1,4 @@
-"""Events read from a journal, on their way to the store."""
+"""A batch of events read from a journal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Batch:
         recovered: How many are from journals of dead processes.
         from_memory: How many of the own entries are from the queue in memory.
         size: Bytes read from files.
-        positions: Up to where each file was read.
+        positions: The position up to which each file was read.
         unreadable: How many entries are not events, by reason, as the last :meth:`decode` found.
     """
 
@@ -59,10 +59,10 @@ class Batch:
     def decode(self) -> Iterator[dict[str, Any]]:
         """Yield the events. Entries that are not events are counted in :attr:`unreadable`.
 
-        A finished call comes as it was journaled, with ``call``, ``usage`` and ``in``;
+        A finished call is yielded as it was journaled, with ``call``, ``usage`` and ``in``;
         :func:`~rlm_cachetrack.journal.expand_event` gives the field names.
         """
-        self.unreadable.clear()  # an attempt that failed may have decoded the batch before
+        self.unreadable.clear()  # a failed attempt may already have decoded the batch
         for entry in self.entries:
             try:
                 event = decode_entry(entry)
@@ -70,12 +70,12 @@ class Batch:
                 event = None
             if type(event) is dict:
                 yield event
-            elif not entry.startswith(b"\0"):  # NUL: the rest of a stored entry; its process died while clearing it
+            elif not entry.startswith(b"\0"):  # NUL: the rest of a stored entry whose process died while clearing it
                 self.unreadable["corrupt" if entry.endswith(b"\n") else "torn"] += 1
 
 
 def _read_block(segment: Segment, size: int, max_bytes: int) -> bytes:
-    """Read whole entries, at least one; without a newline only the torn end of a dead process's journal."""
+    """Read at least one whole entry. Only the torn end of a dead process's journal lacks a newline."""
     remaining = size - segment.read
     block = os.pread(segment.fd, min(remaining, READ_BYTES, max_bytes), segment.read)
     end = block.rfind(b"\n") + 1

@@ -1,6 +1,6 @@
 """Encode a finished call as one event of the journal, and decode it again.
 
-The calling thread pays for the encoding, so an event is an array without names, and times are whole nanoseconds:
+The encoding runs on the calling thread, so an event is an array without names, and times are whole nanoseconds:
 encoding a float takes ten times as long as an integer. The writer thread adds the names with :func:`expand`.
 """
 
@@ -82,7 +82,7 @@ def encode(run_context: str, call: tuple[Any, ...], usage: Any) -> bytes:
         else:
             sent = usage if usage is None or type(usage) is dict else plain(usage)
             encoded_usage = to_json(sent, fallback=str, inf_nan_mode="null")
-    except Exception:  # half of a surrogate pair, for example: the standard library encodes everything
+    except Exception:  # for example a lone surrogate, which the standard library encodes
         encoded = json.dumps(call, default=str, separators=(",", ":")).encode("ascii")
         encoded_usage = json.dumps(plain(usage), default=str).encode("ascii")
     return b'{"call":%b,"usage":%b,"in":%b}\n' % (encoded, encoded_usage, context)
@@ -113,7 +113,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         error_message,
         metadata,
     ) = line["call"]
-    start = start_ns // 1000  # microseconds: what the table stores
+    start = start_ns // 1000  # microseconds, the resolution of the table
     # The SDK does not check the types of what a server sends.
     model, provider, metadata = served_model(model if type(model) is str else None, requested_model, provider, metadata)
     return {
@@ -145,7 +145,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
 def kept_ms(nanoseconds: int) -> float:
     """Return a measured time as it is stored: in milliseconds, rounded to 1/1024, about a microsecond.
 
-    Smaller differences are noise of the clock, and noise does not compress: it would double the space of a duration in
+    Smaller differences are clock noise, which does not compress: it would double the size of a duration in
     TimescaleDB's columnstore (benchmarks/scale.py: 8 of 84 bytes a call).
     """
     return (nanoseconds * 1024 + 500_000) // 1_000_000 / 1024

@@ -31,7 +31,7 @@ FILE_NAME = "dead-letters.ndjson"  # *.jsonl is a journal
 MAX_BYTES = 64 << 20
 _MAX_REASON_CHARACTERS = 1000
 _MAX_WAITING = 1000
-# A rewrite keeps the file locked while it lasts. The end of a process may wait for one append timeout.
+# The file stays locked during a rewrite. A process that ends may wait for the timeout of one append.
 _APPEND_TIMEOUT_S = 1.0
 _REWRITE_TIMEOUT_S = 30.0
 
@@ -42,7 +42,7 @@ class DeadLetter:
 
     Attributes:
         id: The record's ``interaction_id``, or a digest of an event without one.
-        time: When storing it was given up, in UTC, ISO 8601.
+        time: When the record became a dead letter, in UTC, ISO 8601.
         reason: The server's message, without secrets.
         event: The event as it was journaled.
     """
@@ -106,7 +106,7 @@ class DeadLetters:
                 )
 
     def close(self) -> None:
-        """Try once more to write what waits in memory; log how many records are lost otherwise. Never raises."""
+        """Write the records that wait in memory; log how many are lost if that fails. Never raises."""
         self.write(())
         with self._lock:
             if lost := len(self._waiting):
@@ -128,7 +128,7 @@ class DeadLetters:
         return list(found.values())
 
     def remove(self, ids: Collection[str]) -> int:
-        """Delete records by id and return how many there were. Blocks for rewriting the file.
+        """Delete records by id and return the number of deleted records. Blocks for rewriting the file.
 
         Raises:
             OSError: The file cannot be rewritten; nothing is deleted.
@@ -136,17 +136,17 @@ class DeadLetters:
         return len(self.retry(ids, lambda event: True))
 
     def retry(self, ids: Collection[str], append: Callable[[Mapping[str, Any]], bool]) -> set[str]:
-        """Append the records of these ids to a journal, then delete those that it kept. Blocks for rewriting the file.
+        """Append the records of these ids to a journal, then delete them. Blocks for rewriting the file.
 
-        In this order none is lost if the process dies in between; a record that is stored already is stored once. The
-        file is locked in the meantime, so that a record that is rejected again is not deleted with the others.
+        In this order no record is lost if the process dies in between; a record that is already stored is not stored
+        twice. The file stays locked meanwhile, so that a record that is rejected again is not deleted with the others.
 
         Args:
             ids: The records to retry.
-            append: Appends one event; returns True if it was kept.
+            append: Appends one event; returns True if the event was appended.
 
         Returns:
-            The ids of the records that were kept.
+            The ids of the records that were appended.
 
         Raises:
             OSError: The file cannot be rewritten; nothing is deleted.
@@ -181,7 +181,7 @@ class DeadLetters:
             size = os.fstat(fd).st_size
             block = bytearray()
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                block += b"\n"  # ends a torn line
+                block += b"\n"  # to end a torn line
             for letter in letters:
                 line = _line(letter)
                 if size + len(block) + len(line) > self._max_bytes:

@@ -25,7 +25,7 @@ def encode_entry(event: Mapping[str, Any]) -> bytes:
     """Encode an event as a line of JSON, newline included. pydantic's encoder takes a quarter of json's time."""
     try:
         return to_json(event, fallback=_fallback) + b"\n"
-    except Exception:  # half a surrogate pair, which only the standard library encodes
+    except Exception:  # a lone surrogate, which only the standard library encodes
         return _standard_encoder.encode(event).encode("ascii") + b"\n"
 
 
@@ -33,12 +33,12 @@ def decode_entry(entry: bytes) -> Any:
     """Decode one entry, with or without its newline.
 
     Raises:
-        ValueError, RecursionError: It is not JSON.
+        ValueError, RecursionError: The entry is not JSON.
     """
     try:
         return from_json(entry)
     except Exception:
-        # Half a surrogate pair; or NUL before an entry, from an append that was interrupted or a file half cleared.
+        # A lone surrogate; or NUL before an entry, from an interrupted append or a partly cleared file.
         return json.loads(entry.lstrip(b"\0"))
 
 

@@ -1,4 +1,4 @@
-"""What waits in the journal files of a folder, of live and dead processes. Reads only."""
+"""List the journal files of live and dead processes in a folder. Read-only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JournalFile:
     Attributes:
         path: The file.
         pid: The process that wrote it; None if the name has no number.
-        live: That process still runs. The next process that uses the store recovers the file of a dead one.
+        live: The process still runs. The next process that uses the store recovers the file of a dead process.
         events: How many events it contains; some of a live process may be stored already.
         bytes: How many bytes the events take.
         oldest: When the first event happened, ISO 8601 or seconds since 1970; None if that is unknown.

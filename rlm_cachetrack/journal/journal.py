@@ -2,14 +2,15 @@
 
 The calling thread copies one line of JSON into a mapped file: no system call and no fsync, so an event survives the
 process, but not a power cut. The writer thread reads the entries back from the file, stores them, and acknowledges
-them; memory does not grow with what waits. Each process has files of its own and keeps them locked while it lives. A
-file that is not locked belongs to a dead process, and the first process that finds it recovers it.
+them; memory use does not grow with the number of waiting events. Each process has files of its own and keeps them
+locked while it lives. A file that is not locked belongs to a dead process, and the first process that finds it recovers
+it.
 
-A file of lines rather than SQLite: behind a call of the SDK an append takes 0.5 µs, against 14 µs with ``write`` and
-more with a SQLite insert (13 µs in a warm loop, WAL mode, no sync); a torn last entry is recognizable, and ``less``
+The journal is a file of lines and not SQLite: after an SDK call an append takes 0.5 µs, against 14 µs with ``write``
+and more with a SQLite insert (13 µs in a warm loop, WAL mode, no sync); a torn last entry is recognizable, and ``less``
 shows a journal. See docs/decisions/0002.
 
-If the disk refuses (read-only, full), events wait in a bounded queue in memory, which is logged once.
+If the disk cannot be written (read-only, full), events wait in a bounded queue in memory, which is logged once.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ logger = logging.getLogger("rlm_cachetrack")
 
 _SEGMENT_BYTES = 4 << 20
 _MAX_RECOVERED_FILES = 64
-"""Open at once: a process may have 1,024 files in all."""
+"""The limit of recovered files that are open at once: a process may have 1,024 files in total."""
 _UNFINISHED_FILE_AGE_S = 3600.0
 
 
@@ -75,8 +76,8 @@ class Journal:
         self._start_writer = start_writer
         # Reentrant: a finalizer that the garbage collector runs inside an append may append an event.
         self._lock = threading.RLock()
-        # Protects what the writer thread does with files. A fork and close() wait for it, an append does not. Where
-        # both locks are taken, this one is taken first.
+        # Protects what the writer thread does with files. A fork and close() wait for it, an append does not. A thread
+        # that needs both locks takes this one first.
         self._files = threading.RLock()
         self._closed = False
         self._segments: deque[Segment] = deque()
@@ -91,11 +92,12 @@ class Journal:
     def append(self, event: Mapping[str, Any] | bytes) -> bool:
         """Append an event, or its encoded form, by one copy into a mapped file.
 
-        Does not block, except to open a file every few thousand events. Never raises for a disk that refuses: the event
-        then waits in memory. If there is no room either, the event is dropped and counted in :attr:`dropped`.
+        Does not block, except to open a file every few thousand events. Never raises if the disk cannot be written: the
+        event then waits in memory. If the memory queue is full, too, the event is dropped and counted in
+        :attr:`dropped`.
 
         Returns:
-            True if the event was kept.
+            True if the event was journaled or waits in memory.
         """
         entry = event if type(event) is bytes else encode_entry(event)  # type: ignore[arg-type]
         with self._lock:
@@ -133,12 +135,12 @@ class Journal:
                 )
         # Or a finalizer has filled the new file in the meantime.
         if not self._memory.append(entry):
-            self._drop("memory_full", "the disk refuses the journal and the queue in memory is full")
+            self._drop("memory_full", "the journal cannot be written and the queue in memory is full")
             return False
         return True
 
     def _used_bytes(self) -> int:
-        """Return how many bytes of this process wait on disk. The room of a file was counted when it was created."""
+        """Return how many bytes of this process wait on disk. The room of a file is counted when it is created."""
         return sum(segment.size for segment in self._segments if segment.own)
 
     def _open_segment(self, room: int) -> Segment:
@@ -165,7 +167,8 @@ class Journal:
         If this process dies, the next one recovers the event like any other. Blocks for one write.
 
         Returns:
-            The argument for :meth:`unpark`; None if the disk refuses the event, which then exists only in this process.
+            The argument for :meth:`unpark`; None if the disk cannot be written; the event then exists only in this
+            process.
         """
         entry = event if type(event) is bytes else encode_entry(event)  # type: ignore[arg-type]
         with self._lock:
@@ -198,7 +201,7 @@ class Journal:
         return self.appended - self.acked + self.recovered - self.recovered_acked
 
     def recover(self) -> int:
-        """Take over the journals of dead processes, and move events from memory to the disk if it takes them again.
+        """Recover the journals of dead processes, and move events from memory to the disk if it can be written again.
 
         Leaves files for another call if there are many, or if another process is testing a lock at this moment;
         :attr:`more_to_recover` is True then. Blocks for reading the files.
@@ -208,7 +211,7 @@ class Journal:
         """
         with self._lock:
             if self._closed:
-                return 0  # what this journal left belongs to other processes now
+                return 0  # the files of this journal belong to other processes now
             if not self._memory.is_being_read:
                 self._move_memory_to_disk()
             known = {segment.path for segment in self._segments}
@@ -232,7 +235,7 @@ class Journal:
         return found
 
     def _recover_file(self, path: Path) -> int:
-        """Take over one file. Returns the number of its events, 0 if it has none or belongs to a live process."""
+        """Recover one file. Returns the number of its events; 0 if it has none or belongs to a live process."""
         # A fork waits for this lock: a file that is open but not in the list would stay locked in the child.
         with self._files:
             try:
@@ -259,7 +262,7 @@ class Journal:
                     path.unlink()
 
     def _move_memory_to_disk(self) -> None:
-        """Move as many events from memory to the disk as it takes. The caller holds the lock."""
+        """Move as many events from memory to the disk as fit. The caller holds the lock."""
         waiting = self._memory.entries
         with contextlib.suppress(OSError, ValueError):
             while waiting and (used := self._used_bytes()) + len(waiting[0]) <= self.max_bytes:
@@ -270,7 +273,7 @@ class Journal:
             self._disk_failed = False
 
     def read(self, max_entries: int, max_bytes: int) -> Batch:
-        """Read the next events, at most ``max_entries``; none if nothing waits. Blocks for the disk.
+        """Read the next events, at most ``max_entries``; the batch is empty if nothing waits. Blocks for the disk.
 
         Events in memory are always read from the first one on; those in files continue where the last read ended.
         """
@@ -288,7 +291,7 @@ class Journal:
         return batch
 
     def ack(self, batch: Batch) -> None:
-        """Acknowledge a batch that is stored: forget it, and free its disk space."""
+        """Acknowledge a stored batch, and free its disk space."""
         with self._files:
             for segment, position in batch.positions:
                 segment.clear(position)
@@ -311,25 +314,25 @@ class Journal:
             self.dropped["truncated"] += max(0, missing)
             self.acked, self.recovered_acked = self.appended, self.recovered
         if self._disk_failed and not self._memory:
-            self._disk_failed = False  # try the disk again; if it still refuses, events wait in memory again
+            self._disk_failed = False  # try the disk again; if it still cannot be written, events wait in memory again
         return stored
 
     def nack(self) -> None:
-        """Take back all batches that are not acknowledged; the next :meth:`read` returns their events again."""
+        """Return all unacknowledged batches to the journal; the next :meth:`read` returns their events again."""
         with self._lock:
             for segment in self._segments:
                 segment.read = segment.acked
             self._memory.is_being_read = False
 
     def _free(self) -> tuple[list[Segment], bool]:
-        """Take the files out of the list that are stored completely; also returns whether others are not."""
+        """Remove the completely stored files from the list; also return whether other files remain."""
         stored, waiting = [], False
         for segment in list(self._segments):
             if segment.acked < segment.size:
                 waiting = True
                 continue
             if segment is self._current:
-                if segment.size <= REUSABLE_BYTES:  # its pages are in memory, and cleared
+                if segment.size <= REUSABLE_BYTES:  # the file is cleared, and its pages are in memory
                     segment.reset()
                     continue
                 self._current = None
@@ -338,9 +341,9 @@ class Journal:
         return stored, waiting
 
     def close(self) -> None:
-        """Release the files. What is not stored stays on disk for the next process; empty files are removed.
+        """Release the files. Events that are not stored stay on disk for the next process; empty files are removed.
 
-        Events in memory are lost if the disk still refuses them; their number is logged.
+        Events in memory are lost if the disk still cannot be written; their number is logged.
         """
         with self._files, self._lock:
             self._closed = True
@@ -349,7 +352,7 @@ class Journal:
             if lost := len(self._memory):
                 self.dropped["disk"] += lost
                 self._memory = MemoryQueue()
-                logger.warning("%d records are lost: neither the store nor the disk of the journal took them", lost)
+                logger.warning("%d records are lost: neither the store nor the disk of the journal accepted them", lost)
             for segment in self._segments:
                 if segment.acked >= segment.size:
                     segment.remove()
@@ -365,7 +368,7 @@ class Journal:
     # -- forks -------------------------------------------------------------------------------------------------------
 
     def lock_for_fork(self) -> None:
-        """Wait until no other thread is opening, closing or recovering a file, and keep it so."""
+        """Wait until no other thread is opening, closing or recovering a file, and lock the journal."""
         self._files.acquire()
         self._lock.acquire()
 

@@ -1,4 +1,4 @@
-"""Journal entries that wait in memory, because the disk does not take them."""
+"""Journal entries that wait in memory, because the disk cannot be written."""
 
 from __future__ import annotations
 

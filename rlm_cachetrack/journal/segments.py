@@ -1,6 +1,6 @@
 """One file of a journal: create, map, append, read, recover, remove.
 
-A file is allocated whole (4 MiB) before it is mapped, so that a full disk refuses when the file is opened and not in
+A file is allocated whole (4 MiB) before it is mapped, so that a full disk is an error when the file is opened, not in
 the middle of a copy. The unused end of a file is NUL, a byte that no journal entry contains.
 """
 
@@ -39,10 +39,10 @@ class Segment:
         own: This process created the file; False for a recovered one.
         map: The mapping; only the file that takes appends has one.
         room: How many bytes are allocated and mapped.
-        size: Where the next entry goes.
-        read: Entries up to here were handed to the writer.
-        acked: Entries up to here are stored.
-        cleared: Bytes up to here were overwritten with NUL.
+        size: The position of the next entry.
+        read: Entries up to this position were passed to the writer.
+        acked: Entries up to this position are stored.
+        cleared: Bytes up to this position were overwritten with NUL.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class Segment:
         """Create a file that is allocated and mapped, with ``room`` bytes for entries.
 
         Raises:
-            OSError, ValueError: The disk has no such room, or the file cannot be created or mapped.
+            OSError, ValueError: The disk does not have this room, or the file cannot be created or mapped.
         """
         segment = cls.create(directory)
         try:
@@ -110,7 +110,7 @@ class Segment:
     def clear(self, end: int) -> None:
         """Overwrite the stored entries before ``end`` with NUL, so that no later reader finds them again.
 
-        In small pieces, because a copy keeps the interpreter's lock.
+        Clears small pieces, because a copy holds the interpreter's lock.
         """
         with contextlib.suppress(TypeError, ValueError):  # another thread sealed the file in the meantime
             while self.cleared < min(end, REUSABLE_BYTES):

@@ -13,8 +13,8 @@ from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunStart, clean_
 from .rows import RowBuilder, clean_json, parse_time
 
 # A thread that computes keeps the interpreter's lock for 5 ms at a time while other threads wait for it: the program's,
-# and the one that sends the batch before. So the builder sleeps briefly after so many events. Not for 0 seconds: it
-# would have the lock again before another thread has woken up.
+# and the one that sends the previous batch. Therefore the builder sleeps briefly after this number of events. A sleep
+# of 0 seconds is not enough: the builder would get the lock again before another thread has woken up.
 _EVENTS_BETWEEN_SLEEPS = 32
 _SLEEP_S = 1e-5
 

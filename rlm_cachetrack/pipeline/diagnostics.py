@@ -1,4 +1,4 @@
-"""Answers for ``doctor``, ``migrate``, ``policy`` and ``journal``: the state of a store and of its journals."""
+"""Describe the state of a store and of its journals, for ``doctor``, ``migrate``, ``policy`` and ``journal``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def describe_store(runtime: Runtime) -> dict[str, Any]:
 
 
 def change_policies(runtime: Runtime, **ages: timedelta | None) -> dict[str, Any] | None:
-    """Set the given ones of ``columnstore_after`` and ``retention_after``; return the policies. Blocks.
+    """Set ``columnstore_after``, ``retention_after`` or both, and return the policies. Blocks.
 
     Raises:
         ConfigError: The server has no policies, or an age is too short.
@@ -81,7 +81,7 @@ def change_policies(runtime: Runtime, **ages: timedelta | None) -> dict[str, Any
 
 
 def describe_local(runtime: Runtime) -> dict[str, Any]:
-    """Return what is known without the database: prices, journals, fingerprints. Blocks for reading files.
+    """Return the local state, without the database: prices, journals, fingerprints. Blocks for reading files.
 
     Returns:
         ``pricing`` (the source of prices, or None and the reason in ``pricing_error``), ``journal`` (the folder),
@@ -113,7 +113,7 @@ def describe_local(runtime: Runtime) -> dict[str, Any]:
 
 
 def describe_journals(runtime: Runtime) -> dict[str, Any]:
-    """Return what waits in the journals of every process. Blocks for reading the files; changes nothing.
+    """Return the journals of every process and their events. Blocks for reading the files; changes nothing.
 
     Returns:
         ``journal`` (the folder), ``journals`` (each ``file``, ``pid``, ``live``, ``events``, ``bytes``, ``oldest``:

@@ -1,4 +1,4 @@
-"""Build the next batch while the server stores the one before."""
+"""Build the next batch while the server stores the previous one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Prefetch:
             self._result = self._prepare(entries)
 
     def take(self) -> PreparedBatch | None:
-        """Return the batch that was started, None if there is none. Blocks until it is built."""
+        """Return the batch that was started; None if there is none. Blocks until it is built."""
         entries = self._entries
         if entries is None:
             return None

@@ -1,4 +1,4 @@
-"""The pipelines of this process, one per store: which one is the default, and how they flush, fork and end.
+"""The pipelines of this process, one per store: the default one, and how they flush, fork and shut down.
 
 :data:`runtimes` is the only instance. ``instrument``, ``query_run`` and the module's ``flush``, ``shutdown`` and
 ``stats`` use it.
@@ -30,7 +30,7 @@ class Registry:
     """Opens, finds and closes the pipelines of a process. Safe for several threads.
 
     Attributes:
-        is_ending: The interpreter exits: what daemon threads record from now on may be left to the next process.
+        is_ending: The interpreter is exiting: records of daemon threads may stay in the journal for the next process.
         before_flush: Called before a store is flushed; they append events that wait for something other than the
             writer.
     """
@@ -69,7 +69,7 @@ class Registry:
             if not runtime.closed and runtime.store_id == store_id and runtime.sink is sink:
                 if runtime.settings == settings or runtime.in_use:
                     return runtime
-                runtime.close(0)  # from an attempt that failed, with another password or price list
+                runtime.close(0)  # from a failed attempt, with another password or price list
                 self._opened.remove(runtime)
         return None
 
@@ -89,10 +89,10 @@ class Registry:
             self._default = runtime
 
     def default(self) -> Runtime:
-        """Return the runtime to use when none is named, and make it the default.
+        """Return the runtime to use if no store is named, and make it the default.
 
-        It is the default already; else the one of the environment's address; else the default before ``uninstrument``;
-        else that of the client that was opened first; else the embedded PostgreSQL.
+        Uses the first of these that exists: the current default, the store of the environment's address, the default
+        before ``uninstrument``, the store of the first open client, the embedded PostgreSQL.
         """
         with self._lock:
             if (runtime := self.peek_default()) is not None:
@@ -118,7 +118,7 @@ class Registry:
             return self.open(settings)
 
     def peek_default(self) -> Runtime | None:
-        """Return the default runtime, None if nothing was recorded yet. Does not block."""
+        """Return the default runtime; None if nothing was recorded yet. Does not block."""
         runtime = self._default
         return None if runtime is None or runtime.closed else runtime
 
@@ -127,7 +127,7 @@ class Registry:
         return self._default is runtime
 
     def release_default(self) -> None:
-        """Allow another store to be chosen; nothing is instrumented any more. The writer goes on storing."""
+        """Allow another store to be chosen, because nothing is instrumented any more. The writer continues to store."""
         with self._lock:
             self._default, self._released = None, self._default or self._released
             self._default_before_shutdown = None
@@ -184,11 +184,11 @@ class Registry:
         return all(done)
 
     def closed(self, runtime: Runtime) -> None:
-        """Forget a runtime that was closed; a fork need not wait for its journal any more."""
+        """Remove a closed runtime; forks no longer wait for its journal."""
         self._alive.discard(runtime)
 
     def stats(self) -> dict[str, Any] | None:
-        """Return the counts of the default runtime, else of the first open one; None if there is none."""
+        """Return the counts of the default runtime, or of the first open one; None if there is none."""
         runtime = self.peek_default()
         if runtime is None:
             with self._lock:
@@ -222,8 +222,8 @@ class Registry:
     # -- forks --------------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Lock every journal, so that none is copied in the middle of a change."""
-        # In the same order in every thread, so that two threads that fork do not wait for each other.
+        """Lock every journal, so that the child does not get a copy of one in the middle of a change."""
+        # In the same order in every thread, so that two forking threads cannot deadlock.
         journals = sorted((runtime.journal for runtime in list(self._alive)), key=id)
         self._locked_for_fork.journals = journals
         for journal in journals:

@@ -3,7 +3,7 @@
 Three kinds of event become a row:
 
 * ``call``: an instrumented call. Tokens are read from ``usage`` as the server sent it, costs are computed from them.
-* ``record``: a record made by hand. Its tokens, prices and costs stand; what it leaves out is filled in.
+* ``record``: a record made by hand. Its tokens, prices and costs are kept; missing values are filled in.
 * ``stored``: a complete row from a store. Nothing is filled in.
 
 Times are ISO 8601 text, or seconds since the epoch for the clock readings of a call.
@@ -79,11 +79,11 @@ _TEXT = (
 )
 _TIMES = ("time", "start_time", "end_time", "run_id")
 _INT4_MIN, _INT4_MAX = -(2**31), 2**31 - 1
-_MAX_CACHED = 10_000  # of each cache: names come from servers
+_MAX_CACHED = 10_000  # entries per cache; the limit is needed because servers choose the names
 
 
 class _Served(NamedTuple):
-    """What calls of one model, provider, tier and finish reason have in common."""
+    """The values that calls of one model, provider, tier and finish reason share."""
 
     columns: tuple[str | None, ...]
     price_key: dict[str, Any]
@@ -91,7 +91,7 @@ class _Served(NamedTuple):
 
 
 class RowBuilder:
-    """Makes rows in the order of :data:`~.records.COLUMNS`; caches what calls have in common.
+    """Makes rows in the order of :data:`~.records.COLUMNS`; caches the values that calls share.
 
     Args:
         prices: The prices of tokens.
@@ -133,7 +133,7 @@ class RowBuilder:
             error_message,
             metadata,
         ) = event["call"]
-        start_us = start_ns // 1000  # what the table stores
+        start_us = start_ns // 1000  # the resolution of the table
         start = datetime.fromtimestamp(start_us / 1e6, UTC)
         # The SDK does not check the types of what a server sends.
         served = self._find_served(
@@ -271,7 +271,7 @@ def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 def _complete_tokens(values: dict[str, Any]) -> TokenUsage:
-    """Fill in what follows from the other values of a record made by hand, and return its tokens."""
+    """Fill in the values of a manually created record that follow from others, and return its tokens."""
     prompt, cached = values.get("prompt_tokens"), values.get("cached_tokens")
     if values.get("uncached_prompt_tokens") is None and prompt is not None and cached is not None:
         values["uncached_prompt_tokens"] = prompt - cached
@@ -292,7 +292,7 @@ def _complete_tokens(values: dict[str, Any]) -> TokenUsage:
 
 
 def parse_time(value: Any) -> datetime:
-    """Return the datetime of ISO 8601 text or of seconds since the epoch; a datetime as it is.
+    """Return ISO 8601 text, seconds since the epoch or a datetime as a datetime.
 
     Raises:
         ValueError, TypeError, OverflowError: The value is none of these.
@@ -308,18 +308,18 @@ def parse_time(value: Any) -> datetime:
 
 
 def _json_text(value: Any) -> str | None:
-    """Return JSON text that JSONB accepts; None as it is."""
+    """Return JSON text that JSONB accepts; None for None."""
     if value is None:
         return None
     try:
         text = to_json(value, inf_nan_mode="null").decode()
-    except ValueError:  # half a surrogate pair
+    except ValueError:  # a lone surrogate
         text = "\\u0000"
     return json.dumps(clean_json(value), separators=(",", ":")) if "\\u0000" in text else text
 
 
 def clean_json(value: Any) -> Any:
-    """Return the value without what JSONB rejects: NUL, halves of surrogate pairs, and numbers that are not finite."""
+    """Return the value without content that JSONB rejects: NUL, lone surrogates, and numbers that are not finite."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):

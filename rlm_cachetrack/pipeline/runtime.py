@@ -36,10 +36,10 @@ FLUSH_TIMEOUT_S = 30.0
 
 
 class RuntimeOwner(Protocol):
-    """What a runtime needs to know of the process that it belongs to."""
+    """The interface through which a runtime uses the registry of its process."""
 
     is_ending: bool
-    """The interpreter exits: no thread is started any more."""
+    """The interpreter is exiting: no thread is started any more."""
 
     def open(self, settings: Settings, sink: RecordSink | None) -> Runtime:
         """Return the open runtime of a store."""
@@ -63,8 +63,9 @@ class Runtime:
     Attributes:
         store_id: Identifies the store: the address without its password, the folder of the embedded server, or the
             sink's class.
-        users: How many clients use it. The last one that closes ends it, unless it is the default.
-        closed: It was closed; a new one takes its place.
+        users: The number of clients that use the runtime. When the last one closes, the runtime closes, too, unless it
+            is the default.
+        closed: The runtime was closed; the registry opens a new one for its store.
     """
 
     def __init__(self, settings: Settings, sink: RecordSink | None, owner: RuntimeOwner) -> None:
@@ -82,7 +83,7 @@ class Runtime:
 
     def _make_pipeline(self) -> None:
         settings = self.settings
-        self._batch_builder = None  # the old one has the old fingerprints
+        self._batch_builder = None  # the previous builder refers to the previous fingerprints
         folder = settings.state_dir / "journal" / hashlib.sha256(self.store_id.encode()).hexdigest()[:16]
         self.journal = Journal(folder, max_bytes=settings.journal_max_bytes, start_writer=self.start)
         self.dead_letters = DeadLetters(folder)
@@ -103,7 +104,7 @@ class Runtime:
     # -- parts, made on first use --------------------------------------------------------------------------------------
 
     def batch_builder(self) -> BatchBuilder:
-        """Return what turns events into batches, with the current prices. May block to read the pricing file."""
+        """Return the batch builder, with the current prices. May block to read the pricing file."""
         with self._lock:
             book = self.price_book()
             if self._batch_builder is None or book is not self._batch_builder.prices:
@@ -117,10 +118,10 @@ class Runtime:
     def price_book(self) -> PriceBook:
         """Return the current prices. May block to read the pricing file.
 
-        If the file was changed and has an error, the error is logged and the prices read before stay.
+        If the file was changed and has an error, the error is logged and the previous prices stay in use.
 
         Raises:
-            PricingError: The file cannot be used, and none was read before.
+            PricingError: The file cannot be used, and there are no previous prices.
         """
         with self._lock:
             if self._book is None:
@@ -132,7 +133,7 @@ class Runtime:
             try:
                 self._book = self._book.refreshed()
             except PricingError as exc:
-                logger.warning("the changed pricing file is not used, the prices read before stay:\n%s", exc)
+                logger.warning("the changed pricing file is not used, the previous prices stay in use:\n%s", exc)
             return self._book
 
     def priced_by(self, pricing: str | os.PathLike[str] | None) -> PriceBook:
@@ -148,7 +149,7 @@ class Runtime:
         return PriceBook.load(pricing)
 
     def check_pricing(self) -> None:
-        """Read the pricing file now, while the user can act, and import what the writer thread must not import.
+        """Read the pricing file early to report its errors, and import modules that the writer thread must not import.
 
         Raises:
             PricingError: The file cannot be used.
@@ -174,7 +175,7 @@ class Runtime:
             return self._store
 
     def reader(self, timeout_s: float = FLUSH_TIMEOUT_S) -> PostgresStore:
-        """Return the store, after everything that this process recorded before is stored. Blocks until it is.
+        """Return the store, once everything that this process recorded is stored. Blocks until then.
 
         Raises:
             StoreUnreachableError: The records could not be stored in time.
@@ -208,7 +209,7 @@ class Runtime:
 
     @property
     def in_use(self) -> bool:
-        """Whether anything records into it or reads from it."""
+        """Return True if anything records into the runtime or reads from it."""
         return bool(self._owner.is_default(self) or self.users or self.writer.running or self.journal.pending)
 
     # -- recording -----------------------------------------------------------------------------------------------------
@@ -293,10 +294,10 @@ class Runtime:
         """Move dead letters back into the journal, to be stored like new records.
 
         Returns:
-            The ids of those that the journal had room for.
+            The ids of the records that were appended to the journal.
 
         Raises:
-            OSError: The dead-letter file cannot be rewritten; they are in both files, and stored once.
+            OSError: The dead-letter file cannot be rewritten; the records are then in both files, and are stored once.
         """
         self.start()
         return self.dead_letters.retry(ids, self.journal.append)
@@ -330,7 +331,7 @@ class Runtime:
 
 
 def store_id_of(settings: Settings, sink: RecordSink | None) -> str:
-    """Return what identifies a store, without its password."""
+    """Return the identifier of a store, without its password."""
     if sink is not None:
         return str(getattr(sink, "store_id", f"sink:{type(sink).__module__}.{type(sink).__qualname__}"))
     if settings.db_url is None:

@@ -42,7 +42,7 @@ def store_batch(
     Args:
         prepared: The batch.
         sink: The store.
-        builder: Returns what builds batches, if the batch must be built again in parts.
+        builder: Returns the batch builder, which is needed if the batch must be built again in parts.
         dead_letters: The file of records that can never be stored.
         check_stop: Called before each part; raises :class:`Stopped`.
         possible_duplicate: Some of the batch may be stored already.
@@ -87,7 +87,7 @@ def _store_in_parts(
             elif not sink_works and isinstance(sink, ProbingSink):
                 sink.probe()
                 sink_works = True
-                parts.append(part)  # the store may have rejected it while it rejected everything
+                parts.append(part)  # the rejection may date from a time when the store rejected everything
             else:
                 sink_works = True
                 letters.append(DeadLetter.from_event(expand_event(part[0]), exc))
@@ -100,7 +100,7 @@ def _store_in_parts(
 def _unreadable_letters(unreadable: Sequence[tuple[Mapping[str, Any], Exception]]) -> list[DeadLetter]:
     letters = []
     for event, exc in unreadable:
-        with contextlib.suppress(LookupError, TypeError, ValueError):  # else it stays as it was journaled
+        with contextlib.suppress(LookupError, TypeError, ValueError):  # on an error the event stays as it was journaled
             event = expand_event(event)
         letters.append(DeadLetter.from_event(event, f"it cannot be read: {type(exc).__name__}: {exc}"))
     return letters

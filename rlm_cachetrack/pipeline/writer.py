@@ -34,7 +34,7 @@ _RECOVER_EVERY_S = 30.0
 _MIN_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 30.0
 _MAX_BACKOFF_IN_FLUSH_S = 0.5
-# Prompts are not kept in memory for long, whether their calls can be stored or not.
+# Prompts do not stay in memory for long, even if their calls cannot be stored.
 _HASH_EVERY_S = 0.5
 _MIN_BATCH_RECORDS = 100
 _MIN_JOIN_S = 0.1
@@ -47,7 +47,7 @@ class Writer:
         journal: The journal.
         open_sink: Returns the sink. Called on the writer thread, again after each failure; may block (an embedded
             server starts in seconds) and raise.
-        batch_builder: Returns what turns events into batches.
+        batch_builder: Returns the batch builder.
         dead_letters: The file of records that can never be stored.
         max_records: Limit of events per batch.
         max_bytes: Limit of bytes of journal per batch.
@@ -55,7 +55,7 @@ class Writer:
         fingerprints: Prompts to hash, also while nothing can be stored.
 
     Attributes:
-        started: Whether the thread ran when it was last looked at; :attr:`running` asks the thread.
+        started: Whether the thread ran at the last check; :attr:`running` checks the thread itself.
         last_error: Why storing fails, None if it works.
         failing_since: When storing began to fail, an aware datetime; None if it works.
     """
@@ -92,7 +92,7 @@ class Writer:
         self._progress = threading.Condition()
         self._prefetch = Prefetch(self._prepare)
         self._flushing = 0
-        self._failures = 0  # each halves the batches
+        self._failures = 0  # each failure halves the batch size
         self._warned = False
         # Recoveries are numbered, so that flush() can wait for one that began after it.
         self._wanted_recovery = 0
@@ -121,12 +121,12 @@ class Writer:
             self.started = self.running
 
     def suppress_warning(self) -> None:
-        """Do not warn that records wait; the user was told the reason."""
+        """Suppress the warning that records wait; the user already got the reason."""
         self._warned = True
 
     @property
     def running(self) -> bool:
-        """Whether the thread runs."""
+        """Return True if the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def flush(self, timeout_s: float) -> bool:
@@ -136,7 +136,7 @@ class Writer:
         for. A writer in backoff retries at once, and then every half second until the time is up.
 
         Args:
-            timeout_s: How long to wait at most, in seconds; 0 only asks.
+            timeout_s: How long to wait at most, in seconds; 0 only checks.
 
         Returns:
             True if none of these events waits any more.
@@ -211,7 +211,7 @@ class Writer:
                     retrying(self._cycle)
                 except Stopped:
                     return
-                except Exception as exc:  # everything is retried, so this is a defect
+                except Exception as exc:  # every error of the store is retried, so this is a defect
                     guard.report("running the writer", exc)
                     self._back_off(_MIN_BACKOFF_S)
                 with self._progress:
@@ -279,14 +279,14 @@ class Writer:
             raise Stopped
 
     def _store_next(self) -> Batch:
-        """Store the next batch, and start to build the one after it if there is a backlog."""
-        sink = self._open_sink()  # before rows are built that cannot be stored
+        """Store the next batch, and start building the one after it if there is a backlog."""
+        sink = self._open_sink()  # first, so that no rows are built if the store cannot be opened
         prepared = self._prefetch.take() or self._prepare(self._next_batch())
         entries = prepared.entries
         if not entries.entries:
-            return entries  # what was pending is in no journal any more
-        # The queue in memory is read from its beginning each time. Fewer events are no backlog: a batch of them would
-        # not be full, and to start a thread takes longer than to build it.
+            return entries  # the pending events are in no journal any more
+        # The queue in memory is read from its beginning each time. Fewer events are not a backlog: their batch would
+        # not be full, and starting a thread takes longer than building it.
         if self._journal.pending >= len(entries.entries) + self._max_records and not entries.from_memory:
             self._prefetch.start(self._next_batch())
         store_batch(
@@ -318,7 +318,7 @@ class Writer:
         journal = self._journal
         self._store_now.clear()
         journal.wake.clear()
-        journal.writer_waits = True  # before the check: a later event then wakes the writer
+        journal.writer_waits = True  # set before the check, so that a later event wakes the writer
         if not journal.pending:
             with self._progress:
                 self._progress.notify_all()
@@ -331,7 +331,7 @@ class Writer:
         if not self._flushing:
             self._store_now.clear()
         if not self._journal.pending:
-            self._failures = 0  # not earlier: the next large batch would fail like the last one
+            self._failures = 0  # reset only now: before, the next large batch would fail like the last one
         self.last_error = None
         since, self.failing_since = self.failing_since, None
         if self._warned:
@@ -346,10 +346,10 @@ class Writer:
         if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
             # The batch may be too large for a statement timeout or a memory limit; a smaller one may succeed.
             self._failures = min(self._failures + 1, 16)
-        # As text: the error's traceback references the whole batch.
+        # Kept as text, because the error's traceback references the whole batch.
         self.last_error = str(exc) or type(exc).__name__
         self.failing_since = self.failing_since or datetime.now(UTC)
-        if not self._warned and not self._stop.is_set():  # stopping closes its connection
+        if not self._warned and not self._stop.is_set():  # the error comes from stop(), which closes the connection
             self._warned = True
             logger.warning(
                 "records wait in the journal %s because they cannot be stored: %s", self._journal.directory, exc

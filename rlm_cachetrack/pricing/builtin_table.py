@@ -1,7 +1,7 @@
 """The built-in price table: ``genai-prices``, read as schedules of prices.
 
-A tier that is not listed has no schedule, and neither has a model that users serve themselves under a vendor's
-name: any price would be a guess.
+An unlisted tier has no schedule, nor has a model that users serve themselves under a vendor's name: any price would be
+a guess.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
 
-# Units by which genai-prices may charge and which TokenUsage does not hold.
+# Billing units of genai-prices that TokenUsage does not count.
 _NOT_BY_TOKENS = frozenset({"requests_kcount", "output_reasoning_mtok", "output_citation_mtok"})
 
 
@@ -46,7 +46,7 @@ class BuiltInTable:
         self._listed: dict[str, Provider] | None = None
 
     def find(self, model: str, provider: str | None, tier: str) -> Schedule | None:
-        """Return the schedule of a model, None if it is not listed.
+        """Return the schedule of a model; None if it is not listed.
 
         Args:
             model: The name of the model.
@@ -62,7 +62,7 @@ class BuiltInTable:
         return None
 
     def knows(self, model: str, provider: str | None) -> bool:
-        """Return whether a provider, or any provider if None, is listed with prices of a model."""
+        """Return True if a provider, or any provider if None, is listed with prices of a model."""
         if self.find(model, provider, BASE_TIER) is not None or self.find(model, None, BASE_TIER) is not None:
             return True
         if provider is not None:
@@ -74,7 +74,7 @@ class BuiltInTable:
         return sorted({model.id for provider in self._providers.values() for model in provider.models})
 
     def provider_near(self, name: str) -> str | None:
-        """Return the known provider that a misspelt name probably means, None if the name is not misspelt.
+        """Return the known provider that a misspelt name probably means; None if the name is not misspelt.
 
         A name that contains a known one, such as ``openai-eu``, is not misspelt. Blocks for half a second the first
         time that the price table is needed.
@@ -156,13 +156,13 @@ def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
             for moment in (constraint.start_time, constraint.end_time):
                 aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
                 times.append(datetime.combine(date(1970, 1, 1), aware).astimezone(UTC).time())
-        else:  # a constraint that only a later release knows
+        else:  # a constraint that this release does not know
             return [], None
     return days, times
 
 
 def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
-    """Return the prices by prompt size, None if the list has no token prices."""
+    """Return the prices by prompt size; None if the list has no token prices."""
     listed: dict[str, Any] = {key: value for key, value in vars(prices).items() if value is not None}
     if not listed and model.id.endswith(":free"):
         listed = {"input_mtok": Decimal(0)}

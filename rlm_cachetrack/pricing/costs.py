@@ -1,4 +1,4 @@
-"""The arithmetic of a cost: token counts and four prices become USD."""
+"""Compute a cost in USD from token counts and four prices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Prices = tuple[float | None, float | None, float | None, float | None]
 
 
 class Cost(NamedTuple):
-    """The cost of a call and the prices behind it, as stored in the record. None is "not known", never 0.
+    """The cost of a call and the prices behind it, as stored in the record. None means "not known", never 0.
 
     Attributes:
         prompt_token_price: USD per 1,000 tokens, like the three other prices.
-        total_cost: What the call cost, in USD.
-        original_cost: What it would have cost with nothing cached and nothing written, in USD.
+        total_cost: The cost of the call, in USD.
+        original_cost: The cost of the call with nothing cached and nothing written, in USD.
         price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` if the provider returned the
             cost, ``record`` if prices or costs were given by hand, None if unpriced.
     """
@@ -42,7 +42,7 @@ def amounts(
     """Return the total and the original cost of a call in USD.
 
     Both are None if input is not reported; each is None if tokens that were used have no price. The SQL of
-    re-pricing adds the parts in the same order, so both give the same bits.
+    re-pricing adds the parts in the same order, so both give identical results.
 
     Args:
         prompt: All input tokens; None: not reported.
@@ -72,7 +72,7 @@ def _sum(parts: Iterable[tuple[int, float | None]]) -> float | None:
 
 
 def original_for(known: float, total: float | None, original: float | None) -> float | None:
-    """Return the original cost that belongs to a known total: the total plus the difference that the prices make."""
+    """Return the original cost for a known total: the total plus the difference that follows from the prices."""
     return None if total is None or original is None else known + (original - total)
 
 

@@ -36,7 +36,7 @@ SELF_PRICED_PROVIDERS = frozenset(
 )
 """Providers that set their own prices, and servers that users run themselves.
 
-A vendor's price would be wrong for them whatever the model is called: ``gpt-4`` is a popular ``--served-model-name``
+A vendor's price would be wrong for them, whatever the model's name: ``gpt-4`` is a popular ``--served-model-name``
 of vLLM. A pricing file can price them.
 """
 
@@ -53,7 +53,7 @@ VENDOR_MODELS: Mapping[str, re.Pattern[str]] = {
 }
 """Model names that only their vendor serves, so that the name alone gives the price, through any proxy.
 
-Models with open weights are left out: anybody may serve gpt-oss, llama or glm at any price.
+Models with open weights are left out: any provider may serve gpt-oss, llama or glm at any price.
 """
 
 _FULL_DATE = re.compile(r"[-@]20\d{2}(-?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])$")
@@ -73,7 +73,7 @@ def canonical_tier(name: str | None) -> str:
 
 
 def snapshot_names(model: str, *, month_day: bool = True) -> tuple[str, ...]:
-    """Return the names under which to look a model up: its own, then the one without the date of a snapshot.
+    """Return the names to look up for a model: its own, then the name without the date of a snapshot.
 
     Args:
         model: A name such as ``gpt-5-2025-08-07`` or ``claude-sonnet-4-20250514``.

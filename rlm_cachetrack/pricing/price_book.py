@@ -1,10 +1,10 @@
-"""The price book: usage, model, provider, service tier and time of a call become a :class:`Cost`.
+"""The price book: compute a :class:`Cost` from the usage, model, provider, service tier and time of a call.
 
-The user's YAML goes before ``genai-prices``. Either gives a :class:`Schedule`: the prices of one model at one
+The user's YAML takes precedence over ``genai-prices``. Both provide a :class:`Schedule`: the prices of one model at one
 provider and tier, by time and by size of the prompt. Schedules are cached, so pricing a call takes a dictionary
 look-up and four multiplications.
 
-A cost is right, or it is None: a model or a served tier that is not listed, and a model that users serve
+A cost is None rather than a guess: a model or a served tier that is not listed, and a model that users serve
 themselves under a vendor's name, are unpriced.
 
 Known limits: audio and image tokens are priced as text, because the usage does not separate them. Anything that a
@@ -63,8 +63,8 @@ class PriceBook:
     def load(cls, pricing: str | os.PathLike[str] | None) -> PriceBook:
         """Read and check a pricing YAML; None is the built-in table alone.
 
-        Blocks for one small read. ``genai-prices`` (0.5 s) is imported at the first look-up that needs it, so
-        look-ups do not belong on the calling thread.
+        Blocks for one small read. The first look-up that needs ``genai-prices`` imports it (0.5 s), so look-ups must
+        not run on the calling thread.
 
         Raises:
             PricingError: The file has mistakes; each is listed with file, line, key and what was expected.
@@ -75,7 +75,7 @@ class PriceBook:
             from .file import read_pricing  # importing PyYAML and pydantic takes 50 ms
 
         path = Path(pricing).expanduser()
-        stamp = _stamp(path)  # before reading, so that a change in between is noticed later
+        stamp = _stamp(path)  # before reading, so that a change during the read is detected later
         book = cls(read_pricing(path))
         book._path, book._stamp = path, stamp
         return book
@@ -108,7 +108,7 @@ class PriceBook:
         at: datetime | None = None,
         prompt_tokens: int | None = None,
     ) -> Rates | None:
-        """Return the prices of a call, None if it is unpriced.
+        """Return the prices of a call; None if it is unpriced.
 
         Args:
             model: The model that served the call.
@@ -160,7 +160,7 @@ class PriceBook:
         service_tier: str | None = None,
         at: datetime | None = None,
     ) -> Cost:
-        """Return the cost of a captured call; a cost that the provider returned wins. Arguments as in `rates`."""
+        """Return the cost of a captured call; a cost returned by the provider comes first. Arguments as in `rates`."""
         size = usage.prompt_tokens
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)
         returned = usage.provider_cost_usd
@@ -184,17 +184,17 @@ class PriceBook:
         service_tier: str | None = None,
         at: datetime | None = None,
     ) -> Cost:
-        """Fill in the prices and costs that a hand-made record leaves out.
+        """Fill in the prices and costs that a manually created record leaves out.
 
         If only the prompt price is given, the cached and write prices follow it in the ratio of the price list; an
         unknown model gets no discount. A missing completion price comes from the list. A cost is computed if all
-        tokens that were used have a price. A total without an original cost gets the difference that the prices
-        make; without prices, the original cost is the total if nothing was cached or written.
+        tokens that were used have a price. The original cost of a given total is the total plus the difference that
+        follows from the prices; without prices, the original cost is the total if nothing was cached or written.
 
         Args:
             given: The prices and costs of the record, None where left out; ``price_source`` defaults to ``record``.
             usage: The tokens of the record.
-            model: This and the rest as in `rates`.
+            model: As in `rates`.
             provider: As in `rates`.
             service_tier: As in `rates`.
             at: As in `rates`.

@@ -19,7 +19,7 @@ class ModelRule:
         name: The key of the entry.
         location: The key, and the index of the entry if the key has a list.
         provider: The only provider that the entry applies to (canonical name); None: all.
-        span: When the entry applies.
+        span: The period in which the entry applies.
         prices: Prices by service tier, including ``BASE_TIER``; empty for an alias.
         alias: The model whose prices apply; None if ``prices`` has them.
     """
@@ -38,8 +38,8 @@ class Pattern:
 
     Attributes:
         name: The key as written.
-        prefix: What model names must start with; None unless the key is ``prefix*``.
-        regex: What model names must match in full; None unless the key is ``/expression/``.
+        prefix: The prefix of matching model names; None unless the key is ``prefix*``.
+        regex: The expression that model names must match in full; None unless the key is ``/expression/``.
         rules: The entries, in the order of the file.
     """
 
@@ -57,7 +57,7 @@ class Pattern:
 
     @property
     def exact(self) -> bool:
-        """Whether the key is the name of one model."""
+        """Return True if the key is the name of one model."""
         return self.prefix is None and self.regex is None
 
 

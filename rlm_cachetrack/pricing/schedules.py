@@ -1,4 +1,4 @@
-"""Prices of one model over time and by size of the prompt, and how several such schedules combine."""
+"""Schedules: the prices of one model over time and by prompt size. Several schedules can be combined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Span(NamedTuple):
     end: datetime | None
 
     def holds(self, moment: datetime) -> bool:
-        """Return whether ``moment`` is in the span."""
+        """Return True if ``moment`` is in the span."""
         return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
 
 
@@ -24,7 +24,7 @@ ALWAYS = Span(None, None)
 
 
 def intersect(one: Span, other: Span) -> bool:
-    """Return whether two spans overlap."""
+    """Return True if two spans overlap."""
     return (one.end is None or other.start is None or other.start < one.end) and (
         other.end is None or one.start is None or one.start < other.end
     )
@@ -47,8 +47,8 @@ class Rates:
         cache_write: Price of input written to the cache.
         completion: Price of output.
         source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that the prices can be looked up again.
-        by_tokens_alone: False if the provider also charges for something else, such as a fee per request. The
-            prices are right then, but no total can be computed from them.
+        by_tokens_alone: False if the provider also charges for something else, such as a fee per request. The prices
+            are then correct, but no total can be computed from them.
     """
 
     prompt: float
@@ -60,7 +60,7 @@ class Rates:
 
     @property
     def prices(self) -> tuple[float, float, float, float]:
-        """The four prices in the order that :func:`~.amounts` expects."""
+        """Return the four prices in the order that :func:`~.amounts` expects."""
         return self.prompt, self.cached, self.cache_write, self.completion
 
 
@@ -99,11 +99,11 @@ class Schedule:
 
     @property
     def changes(self) -> tuple[list[int], list[time] | None]:
-        """The days (ordinals) and times of day (UTC; None: any) at which prices can change."""
+        """Return the days (ordinals) and times of day (UTC; None: any) at which prices can change."""
         return self._days, self._times
 
     def at(self, moment: datetime | None) -> Period | None:
-        """Return the prices at a moment (None: now), None if the model has none then."""
+        """Return the prices at a moment (None: now); None if the model has no prices at that moment."""
         if self._resolve is None:
             return self.always
         if moment is None:

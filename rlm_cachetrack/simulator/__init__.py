@@ -1,12 +1,12 @@
 """A loopback HTTP endpoint that speaks OpenAI's API and caches prompts by OpenAI's published rules.
 
-The demo, the examples and the tests use it to run the real OpenAI SDK offline over real HTTP. It simulates the
-*rules* only: there is no model behind it, and it has its own tokenizer, so that token counts can be computed by hand.
+The demo, the examples and the tests use it to run the real OpenAI SDK offline over real HTTP. It simulates the *rules*
+only: it has no model, and its own tokenizer makes token counts that can be computed by hand.
 
 **Tokens.** A prompt is a list of segments, in the order in which OpenAI renders them: each tool, the output schema,
 the instructions, each message. A segment has 4 tokens for its role and, for each of its parts (a text, a name, a
 call's id), one token for every 4 characters, rounded up; an image or a file has 85. ``prompt_tokens`` is the sum over
-the segments, and the messages that two prompts have in common are exactly a common token prefix.
+the segments, and the leading messages that two prompts share form exactly a common token prefix.
 
 **Caching**, models before GPT-5.6: a prompt of at least 1,024 tokens is cached in steps of 128. A later prompt reads
 the longest sequence of steps that it repeats exactly, so ``cached_tokens`` is 0, 1024, 1152, … A repeated prompt may

@@ -22,7 +22,8 @@ from .wire_format import PIECE_TOKENS, WireResponse, embed, error_body, render, 
 _MAX_ENTRIES = 1 << 16  # about 12 MB: 16-byte digests of 8 million cached tokens, no text
 _APIS = "chat/completions|completions|responses|embeddings"
 _PATH = re.compile(rf"(?:/openai)?(?:/v1)?(?:/deployments/(?P<deployment>[^/]+))?/(?P<api>{_APIS})")
-# Other names are echoed. Source: ``model`` of responses recorded from api.openai.com, 2024-10 to 2026-06.
+# Other model names are returned unchanged. Source: ``model`` of responses recorded from api.openai.com, 2024-10 to
+# 2026-06.
 _SNAPSHOTS = {
     **dict.fromkeys(("gpt-5", "gpt-5-mini", "gpt-5-nano"), "2025-08-07"),
     **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano"), "2025-04-14"),
@@ -48,8 +49,8 @@ class SimulatedEndpoint:
         ttl_s: How long a prefix stays cached after its last use, in seconds (models before GPT-5.6).
         clock: Returns the time that expiry is based on, in seconds.
         seed: Determines the responses, together with the number of the request.
-        latency: Delay responses as a model does, but less: 20 ms, plus 10 µs for every token not read from the
-            cache, at most 0.5 s; then 2 ms for each piece of the output (4 tokens). False: no delay.
+        latency: Delay responses like a model, but for a shorter time: 20 ms, plus 10 µs for every token not read from
+            the cache, at most 0.5 s; then 2 ms for each piece of the output (4 tokens). False: no delay.
         port: The port to listen on; 0 picks a free one.
     """
 
@@ -87,7 +88,7 @@ class SimulatedEndpoint:
         return f"<SimulatedEndpoint {where}, {len(self.requests)} requests>"
 
     def start(self) -> None:
-        """Start to listen on loopback. Connections are accepted when it returns. Does nothing if already started.
+        """Start listening on loopback. Connections are accepted when it returns. Does nothing if already started.
 
         Raises:
             OSError: The port is in use.

@@ -40,13 +40,13 @@ class ModelOutput:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the output, including reasoning."""
+        """Return the tokens of the output, including reasoning."""
         parts = [self.text, *(name + arguments for _, name, arguments in self.calls)]
         return sum(math.ceil(len(part) / TOKEN_CHARS) for part in parts) + self.reasoning_tokens
 
     @property
     def finish_reason(self) -> str:
-        """Why the model stopped, as the chat API names it."""
+        """Return the reason why the model stopped, as the chat API names it."""
         return "length" if not self.is_complete else "tool_calls" if self.calls else "stop"
 
 

@@ -36,7 +36,7 @@ class Prompt:
 
     @property
     def tokens(self) -> int:
-        """Length of the prompt in tokens."""
+        """Return the length of the prompt in tokens."""
         return self.length // TOKEN_CHARS
 
     def add(self, role: str, *parts: object) -> None:

@@ -42,7 +42,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedRequest:
-    """A request, recorded before the first byte of its response is sent. It holds no text of the prompt.
+    """A request, recorded before the first byte of its response is sent. It contains no prompt text.
 
     Attributes:
         api: ``chat``, ``responses``, ``completions``, ``embeddings``; ``unknown`` for any other path.

@@ -81,7 +81,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep the error of a handler, unless the client just disconnected."""
+        """Record the error of a handler, unless the client disconnected."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
             self.record_error(error)
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length", "")
         raw = self.rfile.read(int(length)) if length.isdigit() else None
         if raw is None and self.command == "POST":
-            self.close_connection = True  # a body of unknown size is not read
+            self.close_connection = True  # a body of unknown size is left unread
         try:
             self._send(self.server.serve(self.command, self.path, self.headers, raw))
         except ConnectionError:

@@ -92,7 +92,7 @@ def write_batch(
 
 
 def hours_of(rows: Sequence[Sequence[Any]]) -> list[datetime]:
-    """Return the beginnings of the hours (UTC) in which the calls began, in order."""
+    """Return the hours (UTC) in which the calls began, in order."""
     hours = {int(row[_TIME].timestamp()) // _HOUR_S for row in rows}
     return [datetime.fromtimestamp(hour * _HOUR_S, UTC) for hour in sorted(hours)]
 
@@ -139,7 +139,7 @@ def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> se
 
 
 def _store_totals(cursor: psycopg.Cursor[Any], runs: Collection[tuple[str, datetime]]) -> None:
-    # The same order in every process, so that two that finish the same runs wait for each other and never deadlock.
+    # The same order in every process, so that two processes that finish the same runs do not deadlock.
     keys = sorted(runs)
     parameters: dict[str, Any] = {"query_ids": [key[0] for key in keys], "run_ids": [key[1] for key in keys]}
     row: Any = cursor.execute(named_sql.query("runs_bounds"), parameters).fetchone()
@@ -148,7 +148,7 @@ def _store_totals(cursor: psycopg.Cursor[Any], runs: Collection[tuple[str, datet
     cursor.execute(named_sql.query("store_run_totals"), parameters)
 
 
-# As bytes: psycopg renders a composed statement at each execution, which takes most of a millisecond.
+# Kept as bytes, because psycopg renders a composed statement at each execution, which takes almost a millisecond.
 @cache
 def _with_columns(name: str) -> bytes:
     return (

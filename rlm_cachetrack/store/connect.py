@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: how they are made, what their rows are, and how the driver's errors are translated."""
+"""Connect to PostgreSQL, convert rows, and translate the driver's errors."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def translated_errors(url: str, *, is_first_connection: bool) -> Iterator[None]:
 
     Args:
         url: Address of the server, for messages; its password is removed.
-        is_first_connection: Nothing was sent to ``url`` yet, so libpq may not be able to parse it.
+        is_first_connection: ``url`` was not used yet, so libpq may not be able to parse it.
 
     Raises:
         ConfigError: libpq cannot parse the address.
@@ -148,7 +148,7 @@ def _translate(exc: psycopg.Error, address: str) -> StoreError:
         return StoreUnreachableError(f"{address} is read-only now: {summary}")
     if state is not None and state.startswith("23"):
         summary = redact(exc.diag.message_primary or summary)  # the detail has the whole row, which logs must not show
-    message = f"{address} refused a statement: {summary}" + (f" (SQLSTATE {state})" if state else "")
+    message = f"{address} rejected a statement: {summary}" + (f" (SQLSTATE {state})" if state else "")
     if meaning is Meaning.BAD_RECORD:
         return RecordRejectedError(message)
     return SchemaError(message) if meaning is Meaning.SCHEMA else QueryError(message)

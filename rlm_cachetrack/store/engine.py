@@ -1,4 +1,4 @@
-"""Detects what a database runs on: plain PostgreSQL, TimescaleDB or Citus."""
+"""Detect the engine of a database: plain PostgreSQL, TimescaleDB or Citus."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class HourlyAggregate:
         return None if row is None else cls(functions=row[0], may_refresh=row[1])
 
     def prepare(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Let the transaction write late rows to the columnstore; call it at the begin of a writing transaction."""
+        """Let the transaction write late rows to the columnstore; call it at the beginning of a writing transaction."""
         cursor.execute(named_sql.query("timescale_unbounded_dml"))
 
     def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
@@ -67,7 +67,7 @@ class HourlyAggregate:
 
         Args:
             connection: A connection in autocommit mode, outside of a transaction.
-            hours: The begins of the hours.
+            hours: The beginnings of the hours.
         """
         if not hours:
             return
@@ -123,7 +123,7 @@ class HourlyAggregate:
         def is_refreshed(first: datetime, last: datetime) -> bool:
             try:
                 cursor.execute(statement, {"first": first, "until": last + _HOUR})
-            except psycopg.errors.LockNotAvailable:  # another refresh of these hours runs, which may not see our calls
+            except psycopg.errors.LockNotAvailable:  # another refresh of these hours may omit our calls
                 return False
             return True
 
@@ -144,7 +144,7 @@ class HourlyAggregate:
 
 
 def _ranges(hours: Sequence[datetime]) -> Iterator[tuple[datetime, datetime]]:
-    """Merge sorted hours to ranges (first and last hour); to a single one if there were too many."""
+    """Merge sorted hours into ranges (first and last hour); into a single one if there would be too many."""
     found: list[tuple[datetime, datetime]] = []
     for hour in hours:
         if found and hour - found[-1][1] <= _HOUR:

@@ -31,7 +31,7 @@ _OTHER_SCHEMA = "use another database or schema (…?options=-csearch_path%3Dcac
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What :func:`migrate` would do.
+    """The steps that :func:`migrate` would take.
 
     Attributes:
         scripts: Scripts that would be applied, in order.
@@ -73,7 +73,7 @@ def migrate(
 
 
 def plan(connection: psycopg.Connection[Any]) -> Plan:
-    """Return what :func:`migrate` would do. Changes nothing; blocks while legacy tables are read.
+    """Return the steps that :func:`migrate` would take. Changes nothing; blocks while legacy tables are read.
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
@@ -91,7 +91,7 @@ def pending(connection: psycopg.Connection[Any], engine: Engine | None = None) -
 
     Args:
         connection: To the database.
-        engine: Its engine. By default it is detected, as if the extension that migrating creates were there.
+        engine: Its engine. By default it is detected, as if the extension that a migration creates existed.
 
     Raises:
         SchemaTooNewError: The database was migrated by a newer release.
@@ -102,7 +102,7 @@ def pending(connection: psycopg.Connection[Any], engine: Engine | None = None) -
     engine = engine or _future_engine(connection)
     is_upgrade = ("core", 1) not in done and (
         any(folder == "upgrade" for folder, _ in done)
-        # Checked again after the look: another process may have created the tables meanwhile.
+        # Checked again here: another process may have created the tables meanwhile.
         or (_upgrade.look(connection).is_upgradable and ("core", 1) not in applied(connection))
     )
     scripts = scripts_for(engine, upgrade=is_upgrade)
@@ -263,7 +263,7 @@ def _check_upgrade(connection: psycopg.Connection[Any], upgrade: bool) -> None:
 
 
 def _upgrade_message(connection: psycopg.Connection[Any]) -> str:
-    """Tell the user how to upgrade the existing tables."""
+    """Return the message that explains how to upgrade the existing tables."""
     names = ", ".join(_upgrade.look(connection).names)
     found = f"The database has existing tables not created by rlm_cachetrack: {names}."
     if detect(connection).citus:

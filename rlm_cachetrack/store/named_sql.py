@@ -19,7 +19,7 @@ from pathlib import Path
 from rlm_cachetrack.errors import CacheTrackError
 
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
-# Comments, strings and quoted names, in which a semicolon does not end a statement; and the semicolon that does.
+# Comments, strings and quoted names, in which a semicolon does not end a statement, and the semicolon that ends one.
 _TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(\$\w*\$).*?\1|;", re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
 _NEEDS = re.compile(r"^-- Needs:\s*(.+)$", re.MULTILINE)
@@ -38,12 +38,12 @@ class Script:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the text. Released files never change, so a difference means that the file was edited."""
+        """Return the SHA-256 of the text. Released files never change, so another value means an edited file."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
     def statements(self) -> list[str]:
-        """Its statements, to be sent one by one: Citus sends a command to its workers as the text that it received."""
+        """Return the statements, to be sent one by one: Citus forwards the text of a command to its workers."""
         found, start = [], 0
         for token in _TOKEN.finditer(self.sql):
             if token[0] == ";":
@@ -54,12 +54,12 @@ class Script:
 
     @property
     def label(self) -> str:
-        """Engine, number and name, for messages."""
+        """Return the engine, number and name, for messages."""
         return f"{self.engine}/{self.version:04d}_{self.name}"
 
     @property
     def needs_community_licence(self) -> bool:
-        """Whether TimescaleDB's Apache-only build cannot run it."""
+        """Return True if the Apache edition of TimescaleDB cannot run the script."""
         found = _NEEDS.search(self.sql)
         return found is not None and "community" in found[1]
 

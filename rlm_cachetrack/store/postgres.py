@@ -5,8 +5,8 @@ the table's key makes the transaction fail. Then, and for every possible duplica
 batch that is retried), the idempotent path copies into a temporary table and continues with
 ``INSERT … ON CONFLICT DO NOTHING``.
 
-Callers do not see psycopg: every error is a :class:`~.errors.StoreError` that names the server without its password,
-with the driver's error as cause.
+No psycopg error reaches the caller: every error is a :class:`~.errors.StoreError` that names the server without its
+password, with the driver's error as cause.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class PostgresStore:
     """Store batches in PostgreSQL and run named queries; a :class:`~.records.RecordSink`.
 
     Args:
-        resolve_url: Returns the address. Called at each reconnect; may block, as it may start the embedded server.
+        resolve_url: Returns the address. Called at each reconnect; may block to start the embedded server.
         prepare: Brings the schema up to date. Called with a new connection at each reconnect.
-        pool_size: Most connections for reads at a time; the writer has a connection of its own.
+        pool_size: The limit of connections for reads; the writer has a connection of its own.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PostgresStore:
     # -- opening and closing ------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Connect and bring the schema up to date, unless that is done. Blocks for a connection and for migrations.
+        """Connect and bring the schema up to date, unless already done. Blocks for a connection and for migrations.
 
         Raises:
             StoreUnreachableError: The server cannot be reached.
@@ -90,7 +90,7 @@ class PostgresStore:
 
     @property
     def address(self) -> str:
-        """The server's address without its password."""
+        """Return the server's address without its password."""
         return redact(self._url) if self._url is not None else "(not connected yet)"
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -107,7 +107,7 @@ class PostgresStore:
 
     def forget_after_fork(self) -> None:
         """Drop the parent's connections in a forked child, without closing them."""
-        # To close them would send a message over the parent's socket, so they must not be garbage-collected either.
+        # Closing them would send a message over the parent's socket, so they must not be garbage-collected either.
         _inherited.append((self._writer, self._pool))
         self._writer = self._pool = self._url = None
         self._lock = threading.RLock()
@@ -169,7 +169,7 @@ class PostgresStore:
         return True
 
     def probe(self) -> None:
-        """Store one valid call and roll it back, to learn whether the store accepts any call at all. Blocks.
+        """Store one valid call and roll it back, to test whether the store accepts calls at all. Blocks.
 
         Raises:
             StoreError: The store accepts no call now.
@@ -196,8 +196,8 @@ class PostgresStore:
                     self._writer = connect(self._open_url(), writes=True)
                 yield self._writer
         except (StoreUnreachableError, SchemaError):
-            # The next attempt resolves the address and checks the schema again. So writing continues after a failover,
-            # and after the database was replaced by an empty one.
+            # The next attempt resolves the address and checks the schema again. Therefore writing continues after a
+            # failover, and after the database was replaced by an empty one.
             with self._lock:
                 self._drop_connections()
             raise

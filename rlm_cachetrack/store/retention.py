@@ -25,8 +25,8 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any] | None:
     Returns:
         ``chunk_interval``, ``chunks``, ``columnstore_chunks``, ``columnstore`` (whether it is set up), ``segment_by``,
         ``order_by``, ``columnstore_after`` and ``retention_after`` (timedelta, None if off), ``hourly``
-        (``continuous aggregate`` or ``view``), ``hourly_every``, and ``limits``: what this edition does not have, or
-        None.
+        (``continuous aggregate`` or ``view``), ``hourly_every``, and ``limits``: the features that this edition lacks,
+        or None.
     """
     engine = detect(connection)
     if engine.timescale is None:
@@ -84,5 +84,5 @@ def change(
 
 
 def _hours(span: timedelta) -> str:
-    """Format an age as the command line takes it: ``48h``."""
+    """Format an age as the command line accepts it: ``48h``."""
     return f"{span / timedelta(hours=1):g}h"

@@ -1,4 +1,4 @@
-"""Selects the schema scripts for an engine, and prints them as one file for psql."""
+"""Select the schema scripts for an engine, and print them as one file for psql."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .engine import Engine
 # Serializes migrating processes. The number is arbitrary, but must be the same in every release.
 ADVISORY_LOCK = 0x726C6D63  # "rlmc"
 
-# The oldest version that is supported of each.
+# The oldest supported version of each engine.
 _ENGINES: dict[str, tuple[Engine, str]] = {
     "postgresql": (Engine("15"), "PostgreSQL 15 or newer"),
     "timescaledb": (

@@ -1,4 +1,4 @@
-"""A connection for work of several steps."""
+"""A connection for work in several steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classify errors of the server by what to do about them.
+"""Classify the server's errors by the reaction that they need.
 
 The SQLSTATE decides, not the driver's class: psycopg raises OperationalError for a full disk, a deadlock and a lost
 connection.
@@ -14,7 +14,7 @@ import psycopg
 
 
 class Meaning(enum.Enum):
-    """What to do about an error."""
+    """The reaction to an error."""
 
     UNREACHABLE = "reconnect"
     READ_ONLY = "reconnect: this server was demoted"

@@ -1,6 +1,6 @@
-"""Examines legacy tables before an upgrade: what prevents it, and what the user should know about it.
+"""Examine legacy tables before an upgrade: find problems that prevent it, and notes for the user.
 
-Changes nothing. The upgrade itself is the scripts in ``schema/upgrade``, which :mod:`~.migrations` applies.
+Changes nothing. The upgrade itself consists of the scripts in ``schema/upgrade``, which :mod:`~.migrations` applies.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _REFUSED_BY_TIMESCALE = {
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """Existing tables with the names of ours, none created by this library.
+    """Existing tables that have the names of ours but were not created by this library.
 
     Attributes:
         columns: By table, its columns and their types, as PostgreSQL names them.
@@ -118,17 +118,17 @@ class Existing:
 
     @property
     def names(self) -> list[str]:
-        """Names of the tables, sorted."""
+        """Return the names of the tables, sorted."""
         return sorted(self.columns)
 
     @property
     def is_upgradable(self) -> bool:
-        """True if there is a legacy table of calls; :func:`examine` may still find problems."""
+        """Return True if there is a legacy table of calls; :func:`examine` may still find problems."""
         return self.kinds.get(_CALLS) in ("r", "p") and set(self.columns[_CALLS]) >= _SIGNATURE
 
 
 def look(connection: psycopg.Connection[Any]) -> Existing:
-    """Return the existing tables with the names of ours. Changes nothing; blocks for one query."""
+    """Return the existing tables that have the names of ours. Changes nothing; blocks for one query."""
     found = Existing()
     for name, relkind, column, column_type, is_required, is_generated in _rows(connection, "upgrade_columns"):
         found.kinds[name] = relkind
@@ -148,7 +148,7 @@ def examine(
     has_extension: bool,
     has_aggregates: bool,
 ) -> tuple[list[str], list[str]]:
-    """Return what prevents the upgrade, and notes about it, one sentence each. Changes nothing; reads the tables.
+    """Return the problems that prevent the upgrade, and notes about it, one sentence each. Only reads the tables.
 
     Args:
         connection: To the database.
@@ -175,7 +175,7 @@ def examine(
 
 
 def _dependency_problems(connection: psycopg.Connection[Any]) -> list[str]:
-    """Problems on every engine: foreign keys, names that are in use, inheritance."""
+    """Return the problems on every engine: foreign keys, names that are in use, inheritance."""
     problems = [
         f"foreign key {name!r} of table {table} references {target}, whose key changes: drop it"
         for name, table, target in _rows(connection, "upgrade_incoming_keys")

@@ -1,4 +1,4 @@
-"""Export calls from a store to a file, a few rows at a time, whatever their number."""
+"""Export calls from a store to a file, a few rows at a time, so that memory use does not grow with their number."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def export_calls(
     model: str | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write calls to ``file``, oldest first. Blocks; memory does not grow with their number.
+    """Write calls to ``file``, oldest first. Blocks; memory use does not grow with their number.
 
     Args:
         store: The store to read.
-        file: Open for binary writing; stays open.
+        file: A file open for binary writing; it stays open.
         form: ``csv``, ``jsonl`` or ``parquet``.
         since: Only calls at or after this time.
         until: Only calls before this time.

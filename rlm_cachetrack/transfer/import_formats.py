@@ -37,15 +37,15 @@ _CSV_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 
 
 class InvalidLineError(Exception):
-    """A line is in none of the formats, or lacks a required field. The message quotes nothing of its content."""
+    """A line is in none of the formats, or lacks a required field. The message does not quote its content."""
 
 
 class EventReader:
     """Converts the lines of one file to events.
 
     Args:
-        query_id: The query of calls that name none.
-        run_id: The run of calls that name none. Default: the time of the first of them.
+        query_id: The query of calls without one.
+        run_id: The run of calls without one. Default: the time of the first such call.
     """
 
     def __init__(self, query_id: str, run_id: datetime | None) -> None:
@@ -57,7 +57,7 @@ class EventReader:
 
         Args:
             value: The decoded line.
-            source: The line's text, from which a call without an id gets one.
+            source: The line's text, from which the id of a call without one is derived.
 
         Raises:
             InvalidLineError: The line cannot be imported.
@@ -111,10 +111,10 @@ class EventReader:
         if not isinstance(body, Mapping):
             raise InvalidLineError("the response has no body")
         if status != 200:
-            # It was not billed, and the line has neither its time nor its model.
+            # The request was not billed, and the line has neither its time nor its model.
             raise InvalidLineError(f"the request failed with status {status if isinstance(status, int) else 'unknown'}")
         if body.get("object") not in _RESPONSES:
-            if body.get("object") == "list":  # has no time
+            if body.get("object") == "list":  # an embeddings response has no time
                 raise InvalidLineError("results of embeddings in a batch are not supported")
             raise InvalidLineError("the response is of an API that is not supported")
         event = self._response(body, source)
@@ -159,7 +159,7 @@ class EventReader:
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             usage=raw,
-            # LiteLLM writes 0 if it knows no price, so 0 for tokens that were used is not a cost.
+            # LiteLLM writes 0 if it knows no price, so 0 is not a cost if tokens were used.
             total_cost=None if failed or (spend == 0 and prompt) else spend,
             price_source="litellm" if spend and not failed else None,
             time_to_first_token_ms=_between(start, first) if first and end and first < end else None,
@@ -278,7 +278,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _model(row: Mapping[str, Any]) -> Any:
-    """Return the model's name without the provider before it, which price lists do not have."""
+    """Return the model's name without the provider prefix, which price lists do not have."""
     model, provider = row.get("model"), row.get("custom_llm_provider")
     if isinstance(model, str) and isinstance(provider, str) and provider:
         return model.removeprefix(f"{provider}/")

@@ -1,7 +1,7 @@
-"""Import the calls of a file into a store, a few at a time, whatever their number.
+"""Import the calls of a file into a store, a few at a time, so that memory use does not grow with their number.
 
-Calls go into the store directly, past the journal: if something fails, importing the file again stores each call once.
-A run that an import creates has the status ``imported``; the status of a known run stays.
+Calls are stored directly, without the journal: after a failure, importing the file again stores each call once.
+A run that an import creates has the status ``imported``; the status of a known run does not change.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Rejected(NamedTuple):
     """A line that was not imported.
 
     Attributes:
-        line: Its number, from 1.
-        reason: Why; quotes nothing of the line.
+        line: The line number, from 1.
+        reason: The reason, without content of the line.
     """
 
     line: int
@@ -50,8 +50,8 @@ class Imported:
         stored: Calls of the file that are in the store now.
         added: Calls that were not in the store before.
         rejected: Lines that were not imported.
-        reasons: The first hundred of these, with the reason.
-        reject_file: The file that contains these lines; None if there are none.
+        reasons: The first hundred rejected lines, with the reason.
+        reject_file: The file that contains the rejected lines; None if there are none.
     """
 
     read: int = 0
@@ -63,13 +63,13 @@ class Imported:
 
 
 class Importer(Protocol):
-    """Stores events without a journal; the pipeline of a store is one."""
+    """An object that stores events without a journal, such as the pipeline of a store."""
 
     def store(self) -> PostgresStore:
         """Return the store."""
 
     def import_events(self, events: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        """Store events. Returns the reason for each that cannot be stored, by its index."""
+        """Store events. Returns the reason for each event that cannot be stored, by its index."""
 
 
 class _ReadCall(NamedTuple):
@@ -87,13 +87,13 @@ def import_file(
     reject_file: Path | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Imported:
-    """Store the calls of a file, each once, however often it is imported. Blocks.
+    """Store the calls of a file; calls that are already stored are skipped. Blocks.
 
     Args:
         importer: The pipeline of the store.
         path: JSON lines, a JSON array, CSV or Parquet, also compressed with gzip.
-        query_id: The query of calls that name none. Default: the file's name without its suffix.
-        run_id: The run of calls that name none. Default: the time of the first of them.
+        query_id: The query of calls without one. Default: the file's name without its suffix.
+        run_id: The run of calls without one. Default: the time of the first such call.
         reject_file: Receives the lines that cannot be imported, unchanged. Default: ``FILE.rejected`` beside the file.
         progress: Called with the number of bytes read so far, every few hundred lines.
 
@@ -126,7 +126,7 @@ def import_file(
 
 
 def _stem(path: Path) -> str:
-    """Return a file's name without its suffix, nor that of the file that was compressed."""
+    """Return a file's name without its suffixes, such as ``.jsonl.gz``."""
     name = path.name.removesuffix(".gz") or path.name
     return Path(name).stem
 
@@ -147,7 +147,7 @@ def _store(importer: Importer, calls: Sequence[_ReadCall], result: Imported, rej
 
 
 def _count_known(store: PostgresStore, calls: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many of these calls are in the store."""
+    """Return the number of these calls that are in the store."""
     rows = store.query(
         "interactions_stored",
         query_ids=[call["query_id"] for call in calls],
@@ -193,7 +193,7 @@ class _Rejects:
         self._file: IO[str] | None = None
 
     def add(self, number: int, text: str, reason: str) -> None:
-        """Write a line as it is, and count it.
+        """Write a line unchanged, and count it.
 
         Raises:
             ConfigError: The file cannot be written.

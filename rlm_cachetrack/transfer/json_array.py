@@ -11,21 +11,22 @@ from typing import IO, Any, BinaryIO, cast
 
 _CHUNK = 65_536
 _MAX_NUMBER_TAIL = 3
-"""Characters that a chunk boundary may separate from a number and that are no number of their own, as in ``1|e+5``."""
+"""Characters that a chunk boundary may separate from a number and that are not a number by themselves, as in
+``1|e+5``."""
 
 
 def elements(file: IO[bytes]) -> Iterator[Any]:
-    """Yield the elements of a JSON array in UTF-8. Blocks for reading; memory grows with the largest element only.
+    """Yield the elements of a JSON array in UTF-8. Blocks for reading; memory use depends on the largest element.
 
     Raises:
-        ValueError: It is not an array, or it is damaged; the elements before the damage were yielded.
+        ValueError: The text is not an array, or is damaged; the elements before the damage were yielded.
         RecursionError: An element is nested too deeply.
     """
     text = io.TextIOWrapper(cast("BinaryIO", file), encoding="utf-8-sig")
     try:
         yield from _elements(text)
     finally:
-        text.detach()  # leaves the file open
+        text.detach()  # detaching leaves the file open
 
 
 def _elements(text: io.TextIOWrapper) -> Iterator[Any]:
@@ -55,7 +56,7 @@ class _Buffer:
         self.held, self.position = "", 0
 
     def read_more(self) -> bool:
-        """Read a chunk, or as much as is held: a large element is then decoded few times. Returns False at the end."""
+        """Read a chunk, or as much as is buffered, so that a large element is decoded few times. False at the end."""
         self.held, self.position = self.held[self.position :], 0
         chunk = self._text.read(max(_CHUNK, len(self.held)))
         self.held += chunk

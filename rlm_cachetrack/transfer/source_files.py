@@ -1,6 +1,6 @@
 """Read the lines of a file to import: JSON lines, a JSON array, CSV or Parquet, plain or compressed with gzip.
 
-The content decides on the format, not the file's name. Memory does not grow with the file.
+The content determines the format, not the file's name. Memory use does not grow with the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     """One line of a file, an array's element or a table's row.
 
     Attributes:
-        number: From 1.
+        number: The line number, from 1.
         text: Its text, for the reject file.
         value: The decoded value.
         problem: Why it could not be decoded; None if it was.
@@ -146,7 +146,7 @@ def _parquet_rows(file: BinaryIO, progress: Progress) -> Iterator[Line]:
         import pyarrow.parquet as pq
     except ImportError as exc:
         raise ConfigError("Parquet needs pyarrow: pip install 'rlm_cachetrack[parquet]'") from exc
-    # Page by page in this thread: with its defaults pyarrow holds a whole row group, however large it was written.
+    # Reads page by page in this thread: with its defaults pyarrow keeps a whole row group in memory, of any size.
     parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     number = 0
     for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):

@@ -14,7 +14,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """Which fields one kind of server uses for its usage, and what they include.
+    """The usage fields of one kind of server, and the tokens that they include.
 
     Attributes:
         name: The name of the dialect, also in ``docs/dialects.md``.
@@ -27,14 +27,15 @@ class Dialect:
             tried last, because gateways add their own markers to the usage of the server behind them.
         cached_in_prompt: ``inside`` (documented: cached tokens cannot exceed the prompt), ``outside`` (documented),
             ``unsure`` (both occur: if cached tokens exceed the prompt, they are added to it).
-        write_with_cached: If cached tokens are outside prompt, written ones are too.
+        write_with_cached: If cached tokens are outside prompt, so are written tokens.
         reasoning_in_completion: Whether completion includes reasoning, for usages without a total.
         output_from_total: The total includes output that no field lists, so completion is total minus prompt.
         cost: The path of the cost that the provider returns.
         cost_units_per_usd: The number of cost units in one USD.
         cost_zero: False if a cost of 0 means "not metered".
-        cost_byok: What is owed besides where ``is_byok`` says that the upstream key is the caller's own.
-        source: What was read to write the row, and when.
+        cost_byok: The path of the additional cost if ``is_byok`` is true, which means that the upstream key is the
+            caller's own.
+        source: The sources of the row, and the date on which they were read.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Dialect:
     source: str
 
     def fits(self, raw: Mapping[str, Any]) -> bool:
-        """Return whether ``raw`` has the keys of the row, and one of its markers if there are any."""
+        """Return True if ``raw`` has the keys of the row, and one of its markers if it has any."""
         if self.markers:
             for path in self.markers:
                 if path[0] in raw and (len(path) == 1 or has_path(raw, path)):
@@ -115,7 +116,7 @@ _ROWS: tuple[Dialect, ...] = (
         reasoning_in_completion="outside",
         cost=("cost_in_usd_ticks",),
         cost_units_per_usd=1e10,
-        cost_zero=False,  # Azure passes the field on with 0, whatever it charges
+        cost_zero=False,  # Azure returns this field as 0, even if it charges for writes
         source="https://docs.x.ai/developers/cost-tracking, "
         "https://docs.x.ai/docs/key-information/consumption-and-rate-limits, 2026-11-23",
     ),
@@ -246,7 +247,7 @@ _ROWS: tuple[Dialect, ...] = (
         providers=(),
         source="https://github.com/openai/openai-python src/openai/types/create_embedding_response.py, 2026-11-23",
     ),
-    # Without markers: selected by provider, else the first without providers whose keys fit.
+    # Rows without markers: selected by provider; otherwise the first row without providers whose keys fit.
     _CHAT,
     replace(
         _CHAT,
@@ -268,7 +269,7 @@ _ROWS: tuple[Dialect, ...] = (
         source="https://github.com/vllm-project/vllm/issues/16162 (details are optional), 2026-11-23",
     ),
     replace(
-        _RESPONSES,  # some gateways send the fields of both APIs and leave those of one at 0
+        _RESPONSES,  # some gateways send the fields of both APIs, one set of them as 0
         prompt=_RESPONSES.prompt + _CHAT.prompt,
         completion=_RESPONSES.completion + _CHAT.completion,
         reasoning=_RESPONSES.reasoning + _CHAT.reasoning,
@@ -309,7 +310,7 @@ DIALECTS: tuple[Dialect, ...] = _with_all_spellings(_ROWS)
 
 
 def get_path(raw: Mapping[str, Any], path: Path) -> object:
-    """Return the value at ``path``, None if there is none."""
+    """Return the value at ``path``; None if there is none."""
     value: Any = raw
     for key in path:
         if type(value) is not dict and not isinstance(value, Mapping):
@@ -319,6 +320,6 @@ def get_path(raw: Mapping[str, Any], path: Path) -> object:
 
 
 def has_path(raw: Mapping[str, Any], path: Path) -> bool:
-    """Return whether ``path`` exists, even with a value of null."""
+    """Return True if ``path`` exists, even with the value null."""
     parent = get_path(raw, path[:-1])
     return isinstance(parent, Mapping) and path[-1] in parent

@@ -1,6 +1,6 @@
-"""Find the usage in what the SDK returned, and copy it to plain data, on the calling thread.
+"""Find the usage in an object that the SDK returned, and copy it to plain data, on the calling thread.
 
-It takes microseconds and interprets nothing: that is the work of :mod:`.reading`, on the writer thread.
+This takes microseconds; :mod:`.reading` interprets the usage, on the writer thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def locate_usage(payload: object) -> object | None:
     takes a microsecond.
 
     Returns:
-        The usage as it is, an SDK object or a dict; None if there is none or it is empty. Never raises for a response
+        The usage unchanged, an SDK object or a dict; None if there is none or it is empty. Never raises for a response
         of the SDK, never blocks.
     """
     extra: Any = None
@@ -48,17 +48,17 @@ def locate_usage(payload: object) -> object | None:
     holder = choices[0] if choices and type(choices) is list else fields.get("response")
     if holder is not None:
         return _usage_or_none(_member(holder, "usage"))
-    if extra is None and fields is not payload:  # not a pydantic model, so asking is cheap
+    if extra is None and fields is not payload:  # not a pydantic model, so attribute access is cheap
         return _usage_or_none(getattr(payload, "usage", None))
     return None
 
 
 def plain(obj: object) -> dict[str, Any] | None:
-    """Copy a usage to plain data that JSONB can hold: exactly the fields that the server sent.
+    """Copy a usage to plain data that JSONB accepts: exactly the fields that the server sent.
 
     Returns:
         A new dict (of a pydantic model: the fields that were set and the extra ones); None if ``obj`` is neither a
-        model nor a mapping. Values that JSONB cannot hold become text; nesting stops at eight levels. Never raises,
+        model nor a mapping. Values that JSONB does not accept become text; nesting stops at eight levels. Never raises,
         never blocks.
     """
     try:
@@ -125,7 +125,7 @@ def _plain_value(value: object, depth: int) -> object:
 
 
 def _text(value: str) -> str:
-    """Return ``value`` without what PostgreSQL refuses in text: NUL and lone surrogates."""
+    """Return ``value`` without characters that PostgreSQL rejects in text: NUL and lone surrogates."""
     if value.isascii():
         return value.replace("\0", "\ufffd") if "\0" in value else value
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -17,7 +17,7 @@ _INT4_MAX = 2**31 - 1
 
 
 class TokenUsage(NamedTuple):
-    """The tokens of one call, named as in the OpenAI SDK. None is "not reported", 0 is "none".
+    """The tokens of one call, named as in the OpenAI SDK. None means "not reported", 0 means "none".
 
     Attributes:
         prompt_tokens: All input tokens, including those read from the cache.
@@ -95,7 +95,7 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
 
 
 class _Plan(NamedTuple):
-    """How to read usages with the same keys: the row, and for each count the paths that exist."""
+    """The plan for usages with the same keys: the row, and for each count the paths that exist."""
 
     row: Dialect
     counts: tuple[tuple[Path, ...], ...]
@@ -114,7 +114,7 @@ _DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or ro
 
 
 def _plan_for(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
-    """Return how to read ``raw``, None if no row fits. Cached by keys and provider, which alone decide it."""
+    """Return the plan for ``raw``; None if no row fits. Cached by keys and provider, which determine it."""
     keys = [
         (key, *value) if type(value) is dict or (type(value) is not int and isinstance(value, Mapping)) else key
         for key, value in raw.items()
@@ -177,7 +177,7 @@ def _are_consistent(counts: _Counts) -> bool:
 
 
 def _normalize(counts: _Counts, row: Dialect, flags: list[str]) -> None:
-    """Make prompt all input and completion all output, where the numbers or the row prove what is missing."""
+    """Make prompt all input and completion all output, where the numbers or the row prove which part is missing."""
     reasoning = counts.reasoning or 0
     # The tokens that prompt does not include, if it does not include cached tokens.
     apart = (counts.cached or 0) + ((counts.write or 0) if row.write_with_cached else 0)
@@ -216,7 +216,7 @@ def _add_to_prompt(counts: _Counts, apart: int, row: Dialect, flags: list[str], 
 def _flag_impossible(counts: _Counts, flags: list[str]) -> None:
     cached = counts.cached or 0
     if cached > (counts.prompt or 0):
-        # A hit rate over 1 must not result; the number stays in the raw usage.
+        # This prevents a hit rate over 1; the reported number stays in the raw usage.
         counts.cached = None
         flags.append("cached_exceeds_prompt" if counts.prompt is not None else "cached_without_prompt")
     elif counts.prompt is not None and (counts.write or 0) > counts.prompt - cached:
@@ -240,7 +240,7 @@ def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) ->
         if type(value) is float and value.is_integer():  # some encoders write all numbers as floats
             value = int(value)
         elif type(value) is str and value.isdecimal() and value.isascii() and len(value) < 12:
-            value = int(value)  # as the models of the SDK do, so that raw responses are read the same way
+            value = int(value)  # like the models of the SDK, so that raw responses give the same counts
         if type(value) is not int or not 0 <= value <= _INT4_MAX:
             flags.append("malformed")
         elif value:

@@ -12,7 +12,7 @@ from .divergence import segment_words
 from .verdicts import JudgedCall
 
 _CALLS_PER_MINUTE = 15
-"""Calls per minute with one cache key that one machine of OpenAI takes.
+"""Calls per minute with one cache key that one OpenAI machine serves.
 
 Source: the page that ``cache_rules.yaml`` names for OpenAI.
 """
@@ -21,7 +21,7 @@ _LEAST_USD = 1e-9
 
 
 class CacheAdvice(TypedDict):
-    """One thing to do.
+    """One recommendation.
 
     ``rule`` is the name of the advice, ``segment`` the part of the prompt it concerns (``system prompt``, ``tools``,
     ``message 3 (user)``) or None. ``tokens_at_stake`` and ``usd_at_stake`` are what its ``calls`` lost; USD is None if
@@ -38,7 +38,7 @@ class CacheAdvice(TypedDict):
 
 
 def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:
-    """Compute what lost tokens cost more than if they had been read, in USD; None if the call has no prices."""
+    """Compute the extra cost of lost tokens compared with reading them from the cache, in USD; None if unpriced."""
     row = judged.call.row
     lost = judged.lost if tokens is None else tokens
     prompt, cached = row["prompt_token_price"], row["cached_token_price"]
@@ -52,7 +52,7 @@ def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:
 
 
 def advise(judged: Sequence[JudgedCall]) -> list[CacheAdvice]:
-    """Return what would help, the advice with most at stake first."""
+    """Return the recommendations, the one with most at stake first."""
     found = [advice for rule in _RULES for advice in rule(judged) if advice["tokens_at_stake"] > 0]
     return sorted(found, key=lambda each: (-(each["usd_at_stake"] or 0.0), -each["tokens_at_stake"], each["rule"]))
 
@@ -131,7 +131,7 @@ def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 
 def _busy(judged: Sequence[JudgedCall]) -> dict[CacheLocation, int]:
-    """Return the caches with more calls in some minute than one machine takes, and how many."""
+    """Return the caches that had more calls in one minute than one machine serves, and that number of calls."""
     counts = Counter((each.call.location, int(each.call.began // 60)) for each in judged)
     busy: dict[CacheLocation, int] = {}
     for (location, _), count in counts.items():

@@ -18,7 +18,7 @@ _FILE = "cache_rules.yaml"
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """How one provider caches, in tokens and seconds. The head of ``cache_rules.yaml`` documents each field."""
+    """How one provider caches, in tokens and seconds. The header of ``cache_rules.yaml`` documents each field."""
 
     name: str
     matching: Literal["prefix", "breakpoints", "none"]
@@ -34,11 +34,11 @@ class CacheRule:
     retention_s: dict[str, float] = field(default_factory=dict)
 
     def lifetime_s(self, retention: str | None) -> float:
-        """Return how long after its last use an entry is kept, in seconds, given the retention that was requested."""
+        """Return the time in seconds for which an entry is kept after its last use, given the requested retention."""
         return self.retention_s.get(retention or "", self.ttl_s)
 
     def readable(self, tokens: float) -> int:
-        """Return how many tokens can be read of a shared beginning of so many tokens."""
+        """Return the number of tokens that can be read of a shared prefix with this number of tokens."""
         if self.matching == "none" or tokens < self.minimum_tokens:
             return 0
         return int(tokens // self.step_tokens) * self.step_tokens
@@ -106,7 +106,7 @@ def _parsed(data: bytes) -> tuple[tuple[frozenset[str] | None, re.Pattern[str] |
 
 @lru_cache(4096)
 def cache_rule(provider: str | None, model: str) -> CacheRule:
-    """Return the rule of a call: the first that fits; the last one fits any call.
+    """Return the first rule that matches a call; the last rule matches any call.
 
     Args:
         provider: The provider of the call; None: not known.

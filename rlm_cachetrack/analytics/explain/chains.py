@@ -1,12 +1,12 @@
-"""Prompts as chains of segments, and how many tokens each beginning of a prompt has. Pure.
+"""Represent prompts as chains of segments, and estimate the tokens of each prefix of a prompt. Pure.
 
-Each beginning of a prompt is named by a hash over its segments, so the longest one that an earlier call shared is found
-with one look-up per segment, however many calls there are.
+A hash over its segments identifies each prefix of a prompt, so finding the longest prefix that an earlier call shared
+takes one look-up per segment, whatever the number of calls.
 
-**Tokens of a beginning** are not stored. They are known if an earlier prompt ended there: that call's
+**Tokens of a prefix** are not stored. They are known if an earlier prompt ended there: that call's
 ``prompt_tokens``. Between such points they are interpolated by the segments' characters, at the rate (tokens per
-character, and tokens per segment for its role) at which prompts of this model grew from call to call. So a beginning
-that was once a whole prompt is exact, and all others are estimates.
+character, and tokens per segment for its role) at which prompts of this model grew from call to call. The count of a
+prefix that was once a whole prompt is therefore exact, and all others are estimates.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Call:
         began, first_token, ended: Seconds since the epoch.
         own: True for a call of the explained run, False for one of another run that may have filled the cache.
         segments: The segments of the prompt; empty without a fingerprint.
-        chain: A hash for each beginning of ``segments``.
+        chain: A hash for each prefix of ``segments``.
         ends: Tokens up to the end of each segment; an estimate unless ``exact``.
-        is_read_later: Whether a later call read what this one wrote to the cache; set by the replay.
+        is_read_later: Whether a later call read the entry that this call wrote to the cache; set by the replay.
     """
 
     row: Mapping[str, Any]
@@ -60,7 +60,7 @@ class Call:
 
     @property
     def location(self) -> CacheLocation:
-        """Return which cache the call uses: entries are found from the same location only."""
+        """Return the cache that the call uses; entries are found only from the same location."""
         fingerprint = self.fingerprint
         key = fingerprint.cache_key if fingerprint is not None and self.rule.needs_key else None
         return self.row["provider"], self.row["model"], key
@@ -76,14 +76,14 @@ class Call:
         return self.rule.lifetime_s(None if self.fingerprint is None else self.fingerprint.retention)
 
     def estimated(self, index: int) -> float:
-        """Return how many tokens up to the end of a segment are an estimate: the distance to the nearest exact end."""
+        """Return how many of the tokens up to a segment's end are estimated: the distance to the nearest exact end."""
         below = next((self.ends[each] for each in range(index, -1, -1) if self.exact[each]), 0.0)
         above = next((self.ends[each] for each in range(index, len(self.ends)) if self.exact[each]), self.ends[-1])
         return min(self.ends[index] - below, above - self.ends[index])
 
     @classmethod
     def of(cls, row: Mapping[str, Any], fingerprint: Fingerprint | None, *, own: bool) -> Call:
-        """Make a call of a row of ``explain_calls``."""
+        """Create a call from a row of ``explain_calls``."""
         moment: datetime = row["start_time"] or row["time"]
         began = moment.timestamp()
         duration = (row["duration_ms"] or 0.0) / 1000
@@ -100,7 +100,7 @@ class Call:
 
 
 class Chains:
-    """All calls in order of time, with their chains and the tokens of their beginnings."""
+    """All calls in order of time, with their chains and the tokens of their prefixes."""
 
     def __init__(self, calls: Iterable[Call]) -> None:
         self.calls = sorted(calls, key=lambda call: (call.began, str(call.row["interaction_id"])))
@@ -108,7 +108,7 @@ class Chains:
         self._count_tokens()
 
     def _chain_segments(self) -> None:
-        """Chain the segments of each call; one that continues a response begins with that one's prompt and output."""
+        """Chain the segments of each call; a continued response contributes its prompt and output as the prefix."""
         by_response: dict[bytes, Call] = {}
         for call in self.calls:
             fingerprint = call.fingerprint
@@ -184,7 +184,7 @@ def _interpolate(call: Call, known: Mapping[tuple[str, int], int], rate: tuple[f
         tokens = call.row["prompt_tokens"] if index == count - 1 else known.get((model, chain))
         if tokens is not None and tokens >= points[-1][1]:
             points.append((index, float(tokens)))
-    if points[-1][0] < count - 1:  # the provider counted more tokens for a beginning than for the whole prompt
+    if points[-1][0] < count - 1:  # the provider counted more tokens for a prefix than for the whole prompt
         points = [(-1, 0.0), (count - 1, float(call.row["prompt_tokens"]))]
     ends, exact = [0.0] * count, [False] * count
     for (begin, low), (end, high) in pairwise(points):

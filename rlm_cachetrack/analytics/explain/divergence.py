@@ -1,4 +1,4 @@
-"""Where a prompt differs from an earlier one, and what changed. Pure."""
+"""Find where a prompt differs from an earlier one, and what changed. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _HALF = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where a prompt differs from an earlier one, although later parts are the same again.
+    """The position where a prompt differs from an earlier one, although later parts are equal again.
 
     Attributes:
         index: The number of the segment in the later prompt, from 0.
         change: ``added``, ``edited``, ``reordered`` or ``shortened``.
         segment: The changed segment: of the later prompt, or of the earlier one if it is missing in the later.
-        tokens: Tokens of the later prompt that the earlier one had, too, up to the last segment they share.
+        tokens: Tokens of the later prompt that the earlier one also had, up to the last segment that both share.
         estimated: How many of these tokens are an estimate.
     """
 
@@ -52,7 +52,7 @@ def find_divergence(later: Call, earlier: Call, readable_ends: Collection[int] |
         start += 1
     rest, before = ours[start:], theirs[start:]
     if not rest or not before:
-        return None  # one is a beginning of the other
+        return None  # one is a prefix of the other
     common = Counter(segment.digest for segment in rest) & Counter(segment.digest for segment in before)
     last, last_before = _last_shared(rest, common), _last_shared(before, common)
     if not _is_same_conversation(before, common):
@@ -62,7 +62,7 @@ def find_divergence(later: Call, earlier: Call, readable_ends: Collection[int] |
         last_before = max((index for index in range(last_before + 1) if start + index in readable_ends), default=-1)
         last = _last_index(rest, before[last_before], common) if last_before >= 0 else -1
         if last < 0:
-            return None  # what they share could not be read in any case
+            return None  # the shared part could not be read in any case
     added = _unshared(rest[: last + 1], common)
     removed = _unshared(before[: last_before + 1], common)
     inserted = _insertions(added, removed)
@@ -99,7 +99,7 @@ def _last_index(segments: Sequence[Segment], wanted: Segment, common: Counter[by
 
 
 def _is_same_conversation(before: Sequence[Segment], common: Counter[bytes]) -> bool:
-    """Return True if at least half of the earlier prompt, by segments or by size, is in the later one again."""
+    """Return True if the later prompt contains at least half of the earlier one, by segments or by size."""
     left = common.copy()
     count = size = 0
     for segment in before:
@@ -111,7 +111,7 @@ def _is_same_conversation(before: Sequence[Segment], common: Counter[bytes]) -> 
 
 
 def _unshared(segments: Sequence[Segment], common: Counter[bytes]) -> dict[int, Segment]:
-    """Return the segments that only this prompt has; of equal segments those beyond the number both have."""
+    """Return the segments that only this prompt has; of equal segments, those in excess of the other prompt's."""
     left, found = common.copy(), {}
     for index, segment in enumerate(segments):
         if left[segment.digest] > 0:
@@ -134,7 +134,7 @@ def _insertions(added: Mapping[int, Segment], removed: Mapping[int, Segment]) ->
 
 
 def _leading_edit(later: Call, start: int, before: Sequence[Segment]) -> Divergence | None:
-    """Recognise edited instructions: other ones are unlikely to have the same size within a few characters."""
+    """Detect edited instructions: different instructions are unlikely to have almost the same size."""
     one, other = later.segments[start], before[0]
     alike = abs(one.size - other.size) <= _SIMILAR_CHARACTERS
     if one.kind in LEADING_SEGMENTS and one.kind == other.kind and alike:

@@ -1,6 +1,6 @@
-"""The providers' caches as they must have been, rebuilt by replaying the calls in order of time. Pure.
+"""Rebuild the state of the providers' caches by replaying the calls in order of time. Pure.
 
-A call is looked up by the longest beginning of its prompt that an earlier call shared: in the same cache (provider,
+The replay looks up the longest prefix of a call's prompt that an earlier call shared: in the same cache (provider,
 model and cache key) within its lifetime, in the same cache but expired, under another key, or with another model.
 """
 
@@ -17,7 +17,7 @@ from .cache_rules import CacheRule
 from .chains import CacheLocation, Call
 
 MatchKind = Literal["live", "concurrent", "expired", "key", "model", "model and key"]
-"""Where a shared beginning was found: in the call's cache and readable, written by a call that was not finished yet,
+"""Where a shared prefix was found: in the call's cache and readable, written by a call that was not finished yet,
 expired, or in the cache of another key or model."""
 
 _CLOCK_TOLERANCE_S = 0.005  # start and end of a call are read from two clocks
@@ -32,11 +32,11 @@ _BREAKPOINTS_WRITTEN = 4
 
 @dataclass(slots=True)
 class CacheEntry:
-    """A beginning of a prompt in one cache.
+    """A prefix of a prompt in one cache.
 
     Attributes:
         used: When it was last used, in seconds since the epoch.
-        ready: When the call that wrote it had its first token: from then on others can read it.
+        ready: When the call that wrote it had its first token; later calls can read it.
         call: The call that used it last.
         writer: The call that wrote it.
     """
@@ -49,10 +49,10 @@ class CacheEntry:
 
 @dataclass(slots=True)
 class Match:
-    """The longest shared beginning of one kind.
+    """The longest shared prefix of one kind.
 
     Attributes:
-        index: The last segment of the beginning.
+        index: The last segment of the prefix.
         tokens: Its tokens; ``estimated`` of these are an estimate.
         readable: How many of its tokens the provider's rules allow to be read.
         conversation_calls: Calls of the same conversation in the cache where it was found.
@@ -77,7 +77,7 @@ class Replay:
     _holders: dict[tuple[CacheLocation, bytes], Call] = field(default_factory=dict)
 
     def look_up(self, call: Call) -> dict[MatchKind, Match]:
-        """Find the longest beginnings that earlier calls shared, by kind."""
+        """Find the longest prefixes that earlier calls shared, by kind."""
         found: dict[MatchKind, Match] = {}
         for index in reversed(_readable_ends(call)):
             for location, entry in self._entries.get(call.chain[index], {}).items():
@@ -94,7 +94,7 @@ class Replay:
         return found
 
     def unmarked(self, call: Call, readable: int) -> tuple[Segment, int] | None:
-        """Find a beginning that was sent before but not cached, because no breakpoint ended there.
+        """Find a prefix that was sent before but not cached, because no breakpoint ended there.
 
         Returns:
             Its last segment, and how many tokens beyond ``readable`` could have been read; None if there is none.
@@ -135,7 +135,7 @@ class Replay:
         return sorted(live, key=lambda other: (shared(other), other.own, other.began), reverse=True)[:_MOST_LIKELY]
 
     def record(self, call: Call, read: Match | None) -> None:
-        """Record that a call was made: the entry it read is used again, and its prompt is written to the cache."""
+        """Record a call: update the last use of the entry that it read, and write its prompt to the cache."""
         rule, location = call.rule, call.location
         if not call.chain or not call.ends or rule.matching == "none":
             return
@@ -161,7 +161,7 @@ class Replay:
 
 
 def reads_more(rule: CacheRule, tokens: float, estimated: float, than: int) -> bool:
-    """Return True if certainly more than ``than`` of so many tokens can be read, even if the estimate is too high."""
+    """Return True if more than ``than`` tokens can certainly be read, even if the estimate is too high."""
     return rule.readable(tokens - _RESPONSE_PREAMBLE_TOKENS - _ESTIMATE_ERROR * estimated) > than
 
 
@@ -187,7 +187,7 @@ def _largest_segments(call: Call) -> list[Segment]:
 
 
 def _readable_ends(call: Call) -> Sequence[int]:
-    """Return the segments after whose end a beginning may be found."""
+    """Return the segments after whose end a prefix may be found."""
     if call.rule.matching == "prefix":
         return range(len(call.chain))
     explicit = call.fingerprint is not None and call.fingerprint.explicit
@@ -196,7 +196,7 @@ def _readable_ends(call: Call) -> Sequence[int]:
 
 
 def _written_ends(call: Call) -> Sequence[int]:
-    """Return the segments after whose end the call leaves a beginning in the cache."""
+    """Return the segments after whose end the call writes a prefix to the cache."""
     if call.rule.matching == "prefix":
         return range(len(call.chain))
     breakpoints = _breakpoints(call)
@@ -206,7 +206,7 @@ def _written_ends(call: Call) -> Sequence[int]:
 
 
 def _conversation_start(call: Call) -> int:
-    """Return the first user message: prompts that share it are mostly of one conversation."""
+    """Return the first user message; prompts that share it mostly belong to one conversation."""
     return next((index for index, segment in enumerate(call.segments) if segment.kind == "user"), 0)
 
 
@@ -215,7 +215,7 @@ def _breakpoints(call: Call) -> list[int]:
 
 
 def _turn_ends(call: Call) -> list[int]:
-    """Return where messages of users and tools end."""
+    """Return the segments that end a message of a user or tool."""
     segments = call.segments
     return [
         index

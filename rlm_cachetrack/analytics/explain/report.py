@@ -1,8 +1,8 @@
-"""The explanation of a run: a cache miss reason for each call, what was possible, and what would help.
+"""Explain a run: a cache miss reason for each call, the achievable hit rate, and recommendations.
 
-It is computed from stored calls alone: fingerprints show which part of a prompt differs from an earlier one, times show
-what had expired, and the providers' rules (``cache_rules.yaml``) what could be read. No prompt is stored, so token
-counts of parts of prompts are estimates, and each verdict has a confidence.
+It needs only stored calls: fingerprints show which part of a prompt differs from an earlier one, times show which
+entries had expired, and the providers' rules (``cache_rules.yaml``) show what could be read. No prompt is stored, so
+token counts of parts of prompts are estimates, and each verdict has a confidence.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _MOST_CALLS = 50_000
 _NEIGHBOURS = 20
 _LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 5_000
 _BEFORE = 1_000
-"""Calls read before the explained ones, because they may have filled the cache."""
+"""The number of earlier calls that are read, too, because they may have filled the cache."""
 _LOOK_BACK = timedelta(hours=1)
 
 
 class CallVerdict(TypedDict):
-    """One call, and why it read what it read.
+    """One call and its cache miss reason.
 
-    ``ceiling_tokens`` is what the provider's rules allowed to be read. ``tokens_lost`` estimates what more could have
-    been read without the cause, and ``usd_lost`` is what that cost at the call's own prices, None if it has none.
-    ``confidence`` is 0-1. ``change`` (``added``, ``edited``, ``reordered``, ``shortened``), ``segment`` and
-    ``segment_number`` (from 0) are where the prompt differs from that of ``compared_with``, ``gap_s`` seconds earlier.
-    ``words`` is the verdict in a sentence.
+    ``ceiling_tokens`` is the number of tokens that the provider's rules allowed to be read. ``tokens_lost`` estimates
+    the further tokens that could have been read without the cause, and ``usd_lost`` is their extra cost at the call's
+    own prices, None if it is unpriced. ``confidence`` is 0-1. ``change`` (``added``, ``edited``, ``reordered``,
+    ``shortened``), ``segment`` and ``segment_number`` (from 0) are where the prompt differs from that of
+    ``compared_with``, ``gap_s`` seconds earlier. ``words`` is the verdict in a sentence.
     """
 
     interaction_id: str
@@ -74,7 +74,7 @@ class CallVerdict(TypedDict):
 
 
 class VerdictCount(TypedDict):
-    """How many calls have a verdict, and what they lost; ``usd_lost`` is None if no such call has a price."""
+    """The number of calls with a verdict, and what they lost; ``usd_lost`` is None if all of them are unpriced."""
 
     verdict: Verdict
     calls: int
@@ -83,12 +83,12 @@ class VerdictCount(TypedDict):
 
 
 class CacheExplanation(TypedDict):
-    """Why a run read what it read. Token sums and rates (0-1) are over the calls that reported their cache use.
+    """The explanation of a run. Token sums and rates (0-1) are over the calls that reported their cache use.
 
-    ``achieved_percentage`` (0-100) is the hit rate divided by ``ceiling_hit_rate``, the best that the provider's rules
-    allowed for these prompts at these times. ``verdicts`` and ``advice`` are sorted by what was lost, most first.
-    ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was read. ``notes`` are
-    sentences on how far to trust the explanation.
+    ``achieved_percentage`` (0-100) is the hit rate divided by ``ceiling_hit_rate``, the achievable hit rate: the best
+    that the provider's rules allowed for these prompts at these times. ``verdicts`` and ``advice`` are sorted by loss,
+    largest first. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was read.
+    ``notes`` are sentences on how far to trust the explanation.
     """
 
     query_id: str
@@ -120,8 +120,8 @@ def explain_cache(
     Args:
         store: The store to read.
         query_id: The query.
-        run_id: The run of it.
-        limit: Explain at most so many calls, the newest.
+        run_id: The run of the query.
+        limit: Explain at most this number of calls, the newest.
     """
     own = _calls(store, [(query_id, run_id)], limit + _BEFORE)
     before = own[limit:]
@@ -158,11 +158,11 @@ def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -
 def explain_rows(
     query_id: str, run_id: datetime, own: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]] = ()
 ) -> CacheExplanation:
-    """Compute the same from rows of ``explain_calls``. Pure.
+    """Compute the result of :func:`explain_cache` from rows of ``explain_calls``. Pure.
 
     Args:
         query_id: The query.
-        run_id: The run of it.
+        run_id: The run of the query.
         own: The calls to explain.
         others: Calls of other runs or of this one that may have filled the cache, but are not explained.
     """

@@ -1,7 +1,7 @@
-"""Why each call read what it read: a verdict from the replay of all calls against the provider's cache rules. Pure.
+"""Determine the verdict of each call, from a replay of all calls against the provider's cache rules. Pure.
 
-The ceiling of a call is what the rules allowed it to read, given what was sent before and when. If more could have been
-read under other conditions, the condition that cost the most tokens is the verdict.
+The ceiling of a call is the number of tokens that the rules allowed it to read, given the earlier calls and their
+times. If more could have been read under other conditions, the verdict is the condition that cost the most tokens.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ELSEWHERE: tuple[tuple[MatchKind, Verdict], ...] = (
     ("model", "model_changed"),
     ("model and key", "model_changed"),
 )
-_LARGE_LOSS = 0.5  # of what the cache of another model or key held
+_LARGE_LOSS = 0.5  # the share of the tokens in the cache of another model or key
 
 
 @dataclass(slots=True)
@@ -47,15 +47,15 @@ class JudgedCall:
     Attributes:
         call: The call.
         verdict: The cache miss reason, or ``hit``.
-        ceiling: Tokens that the rules allowed to be read, given what was sent before and when.
-        lost: Tokens that could have been read if the cause had not been.
-        confidence: Of the verdict, 0-1.
-        compared: The earlier call it was compared with.
+        ceiling: Tokens that the rules allowed to be read, given the earlier calls and their times.
+        lost: Further tokens that could have been read without the cause.
+        confidence: The confidence of the verdict, 0-1.
+        compared: The earlier call that it was compared with.
         gap_s: Seconds since that call.
-        divergence: Where the prompts differ; only of ``prefix_changed``.
+        divergence: Where the prompts differ; set only for ``prefix_changed``.
         concurrent: Whether the earlier call was still in progress.
-        unmarked: The last segment of a beginning that was sent before but not cached, because no breakpoint ended it.
-        unmarked_tokens: Tokens that a breakpoint there would have let be read.
+        unmarked: The last segment of a prefix that was sent before but not cached, because no breakpoint ended it.
+        unmarked_tokens: Tokens that could have been read with a breakpoint there.
         words: The verdict in a sentence.
     """
 
@@ -75,7 +75,7 @@ class JudgedCall:
 
 @dataclass(slots=True)
 class _Cause:
-    """A condition under which more could have been read. ``gain`` is how many tokens more than the ceiling."""
+    """A condition under which more could have been read. ``gain`` is the number of tokens above the ceiling."""
 
     verdict: Verdict
     readable: int
@@ -87,7 +87,7 @@ class _Cause:
 
 
 def judge(chains: Chains) -> list[JudgedCall]:
-    """Give a verdict for each call of the explained run, in order of time."""
+    """Determine the verdict of each call of the explained run, in order of time."""
     replay, found = Replay(), []
     for call in chains.calls:
         matches = replay.look_up(call) if _is_looked_up(call) else {}
@@ -104,7 +104,7 @@ def _is_looked_up(call: Call) -> bool:
     """Return True if the replay needs to know what the call shares with earlier ones."""
     if not call.chain or not call.ends:
         return False
-    # Of calls of other runs only reads that keep a breakpoint's entry alive matter.
+    # Calls of other runs matter only if they read the entry of a breakpoint and thereby extend its lifetime.
     return bool(call.own or (call.rule.matching == "breakpoints" and call.row["cached_tokens"]))
 
 
@@ -132,7 +132,7 @@ def _judge(call: Call, matches: dict[MatchKind, Match], replay: Replay) -> Judge
 
 
 def _ceiling(call: Call, live: Match | None) -> int:
-    """Compute what could be read. A difference within a caching step, or an estimate's error, is not a miss."""
+    """Compute the readable tokens. A difference within a caching step or an estimate's error is not a miss."""
     cached: int = call.row["cached_tokens"]
     if live is None or not reads_more(call.rule, live.tokens, live.estimated, cached):
         return cached
@@ -152,7 +152,7 @@ def _without_cause(call: Call, matches: Iterable[Match], ceiling: int) -> Judged
 
 
 def _causes(call: Call, matches: dict[MatchKind, Match], replay: Replay, ceiling: int) -> Iterator[_Cause]:
-    """Yield every condition under which more could have been read, by more than the error of an estimate."""
+    """Yield every condition under which more tokens could have been read, beyond the error of an estimate."""
     cached, live = call.row["cached_tokens"], matches.get("live")
     if live is not None and ceiling > cached:
         verdict: Verdict = "partial_hit" if cached else "provider_miss"
@@ -170,7 +170,7 @@ def _changed_prefix(call: Call, live: Match | None, replay: Replay, ceiling: int
     """Find the earlier state of the conversation from which the prompt differs at the greatest cost."""
     prefix = call.rule.matching == "prefix"
     if prefix and live is not None and live.index == len(live.entry.call.chain) - 1:
-        return None  # the newest prompt that begins alike is a beginning of this one
+        return None  # the newest prompt that begins alike is a prefix of this one
     best: _Cause | None = None
     for other in replay.earlier_states(call):
         if not prefix and live is not None and call.chain[live.index] not in other.chain[live.index :][:1]:
@@ -185,7 +185,7 @@ def _changed_prefix(call: Call, live: Match | None, replay: Replay, ceiling: int
 
 
 def _elsewhere(call: Call, matches: dict[MatchKind, Match], ceiling: int) -> Iterator[_Cause]:
-    """Yield what the cache of another key or model held, or what expired."""
+    """Yield the matches in the cache of another key or model, and the expired ones."""
     live = matches.get("live")
     for kind, verdict in _ELSEWHERE:
         match = matches.get(kind)
@@ -194,7 +194,8 @@ def _elsewhere(call: Call, matches: dict[MatchKind, Match], ceiling: int) -> Ite
         if not reads_more(call.rule, match.tokens, match.estimated, ceiling):
             continue
         gain = match.readable - ceiling
-        # A conversation that returns to this cache finds most of what it had here, so the return itself costs little.
+        # A conversation that returns to this cache finds most of its earlier entries, so the return itself costs
+        # little.
         moved = live is None or match.conversation_calls > live.conversation_calls
         if kind == "expired" or moved or gain > _LARGE_LOSS * match.readable:
             yield _Cause(verdict, match.readable, gain, not match.estimated, match.entry.call)

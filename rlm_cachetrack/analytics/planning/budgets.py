@@ -1,4 +1,4 @@
-"""Budgets: spending limits per day, week or month, what is spent, and when a budget runs out."""
+"""Budgets: spending limits per day, week or month, the amount spent, and the day on which a budget runs out."""
 
 from __future__ import annotations
 

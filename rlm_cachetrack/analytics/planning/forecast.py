@@ -55,7 +55,7 @@ class Split(TypedDict):
 
 
 class Forecast(TypedDict):
-    """A forecast, or the ``reason`` why there is none, with figures of None. Costs: USD."""
+    """A forecast, or the ``reason`` why there is none; its figures are then None. Costs: USD."""
 
     days: int
     history_days: int
@@ -139,7 +139,7 @@ def _day(day: date, row: dict[str, Any]) -> Day:
 
 
 def no_forecast_reason(days: Sequence[Day]) -> str | None:
-    """Return why the past days allow no forecast, None if they do."""
+    """Return the reason why the past days allow no forecast; None if they allow one."""
     if len(days) < MIN_DAYS:
         whole_days = "1 whole day" if len(days) == 1 else f"{len(days)} whole days"
         return f"the history has {whole_days} before today; a forecast needs {MIN_DAYS}"
@@ -245,7 +245,7 @@ def _assumptions(past: Sequence[Day], expected: Outlook) -> list[str]:
         "days vary independently of each other",
     ]
     if expected.freedom + 7 > len(past) and len(past) < _MIN_DAYS_FOR_WEEKDAYS:
-        lines.append(f"all weekdays are alike: telling them apart takes {_MIN_DAYS_FOR_WEEKDAYS} days of history")
+        lines.append(f"weekdays are not distinguished: that needs {_MIN_DAYS_FOR_WEEKDAYS} days of history")
     if unpriced := sum(day.unpriced for day in past):
         lines.append(f"{unpriced:,} unpriced calls are left out" if unpriced > 1 else "1 unpriced call is left out")
     return lines

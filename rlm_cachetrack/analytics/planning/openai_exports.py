@@ -1,7 +1,7 @@
 """Read OpenAI's exports of usage and costs, as CSV or as JSON of the Usage API, into lines by day, model and tier.
 
 Source: https://platform.openai.com/docs/api-reference/usage (buckets of results), the columns of the dashboard's
-exports, and line items that users of the Costs API have seen; read 2026-11-23. Fields as in openai 3.57.0,
+exports, and line items reported by users of the Costs API; read 2026-11-23. Fields as in openai 3.57.0,
 openai/types/admin/organization/usage_completions_response.py and usage_costs_response.py, read 2026-11-27.
 """
 
@@ -30,7 +30,7 @@ _LINE_ITEM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was billed or used on one day (UTC). None is "not in the export".
+    """The cost or usage of one day (UTC). None means "not in the export".
 
     Attributes:
         day: The day.

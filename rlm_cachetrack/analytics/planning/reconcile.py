@@ -1,4 +1,4 @@
-"""Compare what a provider billed with what is recorded, by day, model and tier."""
+"""Compare the costs that a provider billed with the recorded ones, by day, model and tier."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _Key = tuple[date, str | None, str | None]
 class ReconciliationRow(TypedDict):
     """A day (UTC), model and tier; model and tier are None if the export does not separate them.
 
-    ``exported_cost`` is what was billed; for an export of usage, the cost of its tokens by the price list (None if
-    unpriced). ``coverage_percentage`` (0-100) is the recorded share of it, by cost or, for usage, by tokens.
-    ``unexplained_cost`` is exported minus recorded in USD, positive if the provider has more than is recorded.
+    ``exported_cost`` is the billed cost; for an export of usage, the cost of its tokens by the price list (None if
+    unpriced). ``coverage_percentage`` (0-100) is the recorded share, by cost or, for usage, by tokens.
+    ``unexplained_cost`` is the exported minus the recorded cost in USD, positive if the provider billed more than was
+    recorded.
     """
 
     day: date

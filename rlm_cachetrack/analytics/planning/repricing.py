@@ -1,11 +1,11 @@
-"""Re-price stored calls: show what other prices change, apply them, undo that.
+"""Re-price stored calls: show the effect of other prices, apply them, undo them.
 
 First the prices of each group of calls (model, provider, tier) are laid out as rows by time and size of the prompt,
-which SQL can join. They are applied in batches. Each batch is a transaction that also stores what the calls had
-before and how far the re-pricing is, so it can be resumed after an interruption, and undone. The SQL does the
-arithmetic of :func:`.amounts` in the same order, so a call costs the same to the last bit however it is priced.
+which SQL can join. They are applied in batches. Each batch is a transaction that also stores the previous values of the
+calls and the progress, so a re-pricing can be resumed after an interruption, and undone. The SQL does the arithmetic of
+:func:`.amounts` in the same order, so both give the same cost to the last bit.
 
-Calls whose prices were given by hand keep them. A cost that a provider returned stays; the original cost is
+Calls whose prices were given by hand keep them. A cost that a provider returned is kept; the original cost is
 recomputed.
 """
 
@@ -31,7 +31,7 @@ _LARGEST = 2**31 - 1
 
 
 class ModelDifference(TypedDict):
-    """What a re-pricing changes for one model. Costs: USD over the priced calls, None if there are none."""
+    """The effect of a re-pricing on one model. Costs: USD over the priced calls, None if there are none."""
 
     model: str
     total_interactions: int
@@ -87,7 +87,7 @@ def scope(
 
 
 def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> list[ModelDifference]:
-    """Return what re-pricing would change by model, the largest difference first. Changes nothing. Blocks.
+    """Return the effect of a re-pricing by model, the largest difference first. Changes nothing. Blocks.
 
     Args:
         store: The store of the calls.
@@ -113,7 +113,7 @@ def apply(
     progress: Progress | None = None,
     batch: int = BATCH,
 ) -> PriceChange:
-    """Give calls other prices. Blocks for about 20 s per million changed calls.
+    """Re-price calls. Blocks for about 20 s per million changed calls.
 
     If the same re-pricing was interrupted, it is resumed with the prices it was started with.
 
@@ -158,7 +158,7 @@ def resume(store: PostgresStore, *, progress: Progress | None = None, batch: int
 
 
 def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progress | None = None) -> PriceChange:
-    """Restore what calls had before a re-pricing, to the last bit. Blocks. Resumes an interrupted undo.
+    """Restore the values that calls had before a re-pricing, to the last bit. Blocks. Resumes an interrupted undo.
 
     Args:
         store: The store of the calls.
@@ -233,7 +233,7 @@ def _continue(session: Session, change_id: int, progress: Progress | None, batch
 
 
 def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | None:
-    """Price the next batch; return the calls done and all calls, None if nothing was left to price."""
+    """Price the next batch; return the calls done and all calls, None if no call remains."""
     with session.transaction():
         state = session.rows("reprice_lock", change_id=change_id)[0]
         if state["status"] != "running":

@@ -60,7 +60,7 @@ def what_if(
     other_prices: bool = False,
     now: datetime | None = None,
 ) -> WhatIf:
-    """Return what calls would have cost. Changes nothing. Blocks for two queries over the calls.
+    """Return the hypothetical cost of calls. Changes nothing. Blocks for two queries over the calls.
 
     Args:
         store: The store of the calls.
@@ -70,7 +70,7 @@ def what_if(
         provider: The provider whose prices of ``model`` apply; None: that of each call, else the vendor.
         tier: Price the calls at this service tier.
         hit_rate: The share of input read from the cache, 0-1.
-        other_prices: Whether ``prices`` is a different price list than the calls were priced with.
+        other_prices: Whether ``prices`` is another price list than the one that the calls were priced with.
         now: The day whose prices apply to another model, tier or list; None: today.
 
     Raises:

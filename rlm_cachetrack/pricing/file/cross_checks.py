@@ -1,4 +1,4 @@
-"""Mistakes that only the whole pricing file shows: unknown names, circular aliases, overlapping entries."""
+"""Checks across the whole pricing file: unknown names, circular aliases, overlapping entries."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _pattern(name: str, rules: Iterable[ModelRule]) -> Pattern:
 
 
 def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
-    """Return the names of a circle of aliases, None if the alias leads to prices."""
+    """Return the names of a cycle of aliases; None if the alias leads to prices."""
     chain = [first.name]
     rule = first
     while rule.alias is not None:
@@ -172,7 +172,7 @@ def _key(rule: ModelRule) -> str:
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Return a path of keys as messages write it: ``models.gpt-5[0].prompt``."""
+    """Format a path of keys for messages: ``models.gpt-5[0].prompt``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"

@@ -89,7 +89,7 @@ def _strict(schema: Any) -> Any:
     if isinstance(one_of := kept.get("anyOf"), list) and {"type": "null"} in one_of:
         (only,) = [item for item in kept.pop("anyOf") if item != {"type": "null"}]
         kept |= only
-    if "patternProperties" in kept:  # prompt sizes: any other key is a mistake
+    if "patternProperties" in kept:  # prompt sizes: any other key is an error
         kept["additionalProperties"] = False
     return kept
 
@@ -116,7 +116,7 @@ def _validated(root: Table, mistakes: Mistakes) -> Document:
 
 
 def _explain(root: Table, loc: tuple[Any, ...], error: Any, mistakes: Mistakes) -> tuple[Any, ...]:
-    """Add an error of pydantic as a mistake with its line; return the path of keys it is about."""
+    """Add an error of pydantic as a mistake with its line; return its path of keys."""
     value: Any = root
     line, path, of_key = 1, [], False
     for step in loc:

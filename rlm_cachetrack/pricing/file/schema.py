@@ -1,7 +1,7 @@
 """The contents of a pricing file as pydantic models, which check it and give the JSON Schema for editors.
 
-Scalars arrive as :class:`~.yaml_nodes.Text`. A field that rejects one raises an error whose message is what was
-expected; :mod:`.loader` adds the line, the key and the value.
+Scalars arrive as :class:`~.yaml_nodes.Text`. A field that rejects a value raises an error whose message is the expected
+value; :mod:`.loader` adds the line, the key and the value.
 """
 
 from __future__ import annotations

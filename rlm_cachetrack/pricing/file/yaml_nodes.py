@@ -1,7 +1,7 @@
 """Parse the YAML of a pricing file into plain data with line numbers.
 
-YAML's own numbers, dates and booleans are not used, because YAML reads 010 as 8 and 1:30 as 90. Every scalar stays
-the text that was written; the field that receives it converts it. No object of the file is constructed.
+YAML's own numbers, dates and booleans are not used, because YAML reads 010 as 8 and 1:30 as 90. Every scalar is kept as
+its text, and the field that receives it converts it. YAML tags never construct objects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Text(str):
     """A scalar as it was written."""
 
     plain: bool
-    """Whether it is written without quotes, so that it can be a number."""
+    """True if the scalar has no quotes, so that it can be a number."""
     null: bool
 
     __slots__ = ("null", "plain")

@@ -34,8 +34,8 @@ _INITDB_OPTIONS = (
     "--no-locale",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
-    # Trust is enough: there is no TCP, and the socket is in a folder of mode 0700, so that whoever can connect could
-    # also read the data files. A password would have to be stored beside them.
+    # Trust is enough: there is no TCP, and the socket is in a folder of mode 0700, so any user who can connect can also
+    # read the data files. A password would have to be stored beside them.
     "--auth-local=trust",
     "--auth-host=reject",
     "--set=listen_addresses=",
@@ -106,7 +106,7 @@ def create_cluster(cluster: Path, programs: Path, account: Account, lock: int, d
 
     data_dir = cluster.parent
     if cluster.exists():
-        # Do not delete it: it may be what is left of a user's data.
+        # The folder is not deleted, because it may contain a user's data.
         renamed = data_dir / f"{cluster.name}.broken-{time.time_ns()}"
         cluster.rename(renamed)
         _log.warning("%s is not a complete PostgreSQL cluster; it was renamed to %s", cluster, renamed)
@@ -177,7 +177,7 @@ def create_database(cluster: Path, server: Postmaster, programs: Path, account: 
     """
     command = [
         *(str(programs / "createdb"), "--no-password", f"--host={server.socket_dir}", f"--port={PORT}"),
-        # The database usually exists, which the server's log must not report as an error.
+        # The check avoids an error in the server's log, as the database usually exists.
         "--maintenance-db=dbname=postgres options='-c log_min_messages=panic'",
         *(f"--username={SUPERUSER}", DATABASE),
     ]

