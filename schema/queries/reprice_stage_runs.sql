@@ -2,14 +2,20 @@
 -- Parameters: change_id BIGINT; size BIGINT: at most this many runs.
 -- Result:     none. *_cost, cost_savings: USD, over the same calls as in store_optimization and store_run_totals.
 CREATE TEMPORARY TABLE rlm_cachetrack_resummed ON COMMIT DROP AS
-SELECT
-    r.query_id, r.run_id,
-    -- include: fragments/cost_savings.sql,
-    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS cached_cost,
-    count(*) FILTER (WHERE c.total_cost IS NULL AND (c.success OR c.prompt_tokens IS NOT NULL)) AS unpriced_interactions,
-    sum(c.total_cost) AS total_cost
+SELECT c.*
 FROM (
     -- include: fragments/runs_to_sum.sql
 ) AS r
-JOIN llm_interactions AS c ON c.query_id = r.query_id AND c.run_id = r.run_id
-GROUP BY r.query_id, r.run_id;
+LEFT JOIN query_run_summaries AS s ON s.query_id = r.query_id AND s.run_id = r.run_id
+CROSS JOIN LATERAL (  -- one index scan per run
+    SELECT
+        i.query_id, i.run_id,
+        -- include: fragments/cost_savings.sql,
+        sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS cached_cost,
+        count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
+        sum(total_cost) AS total_cost
+    FROM llm_interactions AS i
+    WHERE i.query_id = r.query_id AND i.run_id = r.run_id
+      AND i.time >= coalesce(s.first_call_time, '-infinity') AND i.time <= coalesce(s.last_call_time, 'infinity')
+    GROUP BY i.query_id, i.run_id
+) AS c;
