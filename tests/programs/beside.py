@@ -1,4 +1,4 @@
-"""Tests that hold beside any other instrumentation of the SDK; each ``test_beside_*.py`` adds one."""
+"""Tests that run together with another instrumentation of the SDK; each ``test_beside_*.py`` provides one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlm_cachetrack import uninstrument
 from rlm_cachetrack.simulator import Reply
 from tests.programs.conftest import SYSTEM, Recorder
 
-MODEL = "gpt-4.1"  # it does not reason, so that the same answer is the same number of tokens
+MODEL = "gpt-4.1"  # not a reasoning model, so that the same text always has the same number of tokens
 MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is it?"}]
 ENDINGS = ("Completions", "Embeddings", "Responses")
 TEXT = "one two three four five"
@@ -38,7 +38,7 @@ class Theirs(Protocol):
     def off(self) -> None: ...
 
     def spans(self) -> int:
-        """How many it has made so far."""
+        """Return the number of spans that it has created so far."""
 
 
 @pytest.fixture
@@ -48,35 +48,35 @@ async def clients(idle_recorder: Recorder) -> AsyncIterator[Clients]:
             yield Clients(sync, asynchronous)
 
 
-# -- the ways to call, each with all that the caller sees of the answer -----------------------------------------------
+# -- one function per way to call; each returns everything that the caller can observe --------------------------------
 
 Surface = Callable[[Clients], Awaitable[list[Any]]]
 
 
-def seen(thing: Any) -> Any:
-    """Return what a caller can see of a response or a part of it, without fields that differ between calls."""
+def observed(thing: Any) -> Any:
+    """Return what a caller can observe of a response or chunk, without the fields that differ between any two calls."""
 
-    def same(value: Any) -> Any:
+    def without_varying(value: Any) -> Any:
         if isinstance(value, dict):
             varying = ("id", "item_id", "created", "created_at", "prompt_cache_key")
-            return {name: same(one) for name, one in value.items() if name not in varying}
-        return [same(one) for one in value] if isinstance(value, list) else value
+            return {name: without_varying(item) for name, item in value.items() if name not in varying}
+        return [without_varying(item) for item in value] if isinstance(value, list) else value
 
-    return type(thing).__name__, same(thing.to_dict())
+    return type(thing).__name__, without_varying(thing.to_dict())
 
 
 async def chat_plain(clients: Clients) -> list[Any]:
-    return [seen(clients.sync.chat.completions.create(model=MODEL, messages=MESSAGES))]
+    return [observed(clients.sync.chat.completions.create(model=MODEL, messages=MESSAGES))]
 
 
 async def chat_raw(clients: Clients) -> list[Any]:
     raw = clients.sync.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES)
-    return [type(raw).__name__, raw.status_code, seen(raw.parse())]
+    return [type(raw).__name__, raw.status_code, observed(raw.parse())]
 
 
 async def chat_stream(clients: Clients) -> list[Any]:
     stream = clients.sync.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
-    return [isinstance(stream, openai.Stream), *[seen(chunk) for chunk in stream]]
+    return [isinstance(stream, openai.Stream), *[observed(chunk) for chunk in stream]]
 
 
 async def chat_stream_with_usage(clients: Clients) -> list[Any]:
@@ -84,34 +84,34 @@ async def chat_stream_with_usage(clients: Clients) -> list[Any]:
         model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
     )
     with stream:
-        return [seen(chunk) for chunk in stream]
+        return [observed(chunk) for chunk in stream]
 
 
 async def chat_async(clients: Clients) -> list[Any]:
-    return [seen(await clients.asynchronous.chat.completions.create(model=MODEL, messages=MESSAGES))]
+    return [observed(await clients.asynchronous.chat.completions.create(model=MODEL, messages=MESSAGES))]
 
 
 async def chat_async_stream(clients: Clients) -> list[Any]:
     stream = await clients.asynchronous.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
-    return [isinstance(stream, openai.AsyncStream), *[seen(chunk) async for chunk in stream]]
+    return [isinstance(stream, openai.AsyncStream), *[observed(chunk) async for chunk in stream]]
 
 
 async def responses_plain(clients: Clients) -> list[Any]:
-    return [seen(clients.sync.responses.create(model=MODEL, input=MESSAGES))]
+    return [observed(clients.sync.responses.create(model=MODEL, input=MESSAGES))]
 
 
 async def responses_stream(clients: Clients) -> list[Any]:
     stream = clients.sync.responses.create(model=MODEL, input=MESSAGES, stream=True)
-    return [isinstance(stream, openai.Stream), *[seen(event) for event in stream]]
+    return [isinstance(stream, openai.Stream), *[observed(event) for event in stream]]
 
 
 async def responses_async(clients: Clients) -> list[Any]:
-    return [seen(await clients.asynchronous.responses.create(model=MODEL, input=MESSAGES))]
+    return [observed(await clients.asynchronous.responses.create(model=MODEL, input=MESSAGES))]
 
 
 async def responses_async_stream(clients: Clients) -> list[Any]:
     stream = await clients.asynchronous.responses.create(model=MODEL, input=MESSAGES, stream=True)
-    return [isinstance(stream, openai.AsyncStream), *[seen(event) async for event in stream]]
+    return [isinstance(stream, openai.AsyncStream), *[observed(event) async for event in stream]]
 
 
 CHAT = [chat_plain, chat_raw, chat_stream, chat_stream_with_usage, chat_async, chat_async_stream]
@@ -119,26 +119,29 @@ RESPONSES = [responses_plain, responses_stream, responses_async, responses_async
 
 
 class BesideTests:
-    """Both orders of adding and removing; ``theirs`` is a fixture of the subclass's module."""
+    """Install both instrumentations in either order and remove them in either order.
 
-    @pytest.mark.parametrize("leaves_first", ["ours", "theirs"])
-    @pytest.mark.parametrize("came_first", ["ours", "theirs"])
+    The module of each subclass defines the fixture ``theirs``.
+    """
+
+    @pytest.mark.parametrize("removed_first", ["ours", "theirs"])
+    @pytest.mark.parametrize("installed_first", ["ours", "theirs"])
     @pytest.mark.parametrize("surface", [*CHAT, *RESPONSES], ids=lambda surface: surface.__name__)
-    async def test_one_record_of_ours_their_spans_and_the_same_answer(
+    async def test_a_call_has_one_record_their_spans_and_the_same_response(
         self,
         idle_recorder: Recorder,
         theirs: Theirs,
         clients: Clients,
         surface: Surface,
-        came_first: str,
-        leaves_first: str,
+        installed_first: str,
+        removed_first: str,
     ) -> None:
         recorder = idle_recorder
-        if leaves_first == "theirs" and not theirs.removable:
-            pytest.skip("there is no way to take it off")
+        if removed_first == "theirs" and not theirs.removable:
+            pytest.skip("this instrumentation cannot be removed")
 
         async def call(recorded: bool) -> tuple[list[Any], int]:
-            """What the caller saw, and how many spans were made."""
+            """Return what the caller observed, and the number of spans that were created."""
             requests, spans = len(recorder.endpoint.requests), theirs.spans()
             recorder.endpoint.script(Reply(text=TEXT, cold=True))
             answer = await surface(clients)
@@ -150,7 +153,7 @@ class BesideTests:
             return answer, theirs.spans() - spans
 
         alone, _ = await call(recorded=False)
-        if came_first == "ours":
+        if installed_first == "ours":
             recorder.instrument()
             assert (await call(recorded=True))[0] == alone
             theirs.on(clients)
@@ -158,7 +161,7 @@ class BesideTests:
             theirs.on(clients)
             recorder.instrument()
         beside, spans = await call(recorded=True)
-        if leaves_first == "ours":
+        if removed_first == "ours":
             uninstrument()
             assert await call(recorded=False) == (beside, spans)
             if not theirs.removable:
@@ -166,7 +169,7 @@ class BesideTests:
             theirs.off()
         else:
             theirs.off()
-            recorder.instrument()  # what they put back may not have been ours; saying it again is always allowed
+            recorder.instrument()  # their removal may have removed our patch too; instrument() may be repeated
             assert await call(recorded=True) == (alone, 0)
             uninstrument()
         assert await call(recorded=False) == (alone, 0)
@@ -174,9 +177,9 @@ class BesideTests:
         recorder.instrument()
         assert (await call(recorded=True))[0] == alone
 
-    without_spans: tuple[Surface, ...] = ()  # the calls that they do not follow
+    without_spans: tuple[Surface, ...] = ()  # the surfaces that the other library does not instrument
 
-    async def test_instrumenting_again_and_again_beside_them_makes_no_second_record(
+    async def test_repeated_instrumenting_beside_them_makes_one_record_per_call(
         self, idle_recorder: Recorder, theirs: Theirs, clients: Clients
     ) -> None:
         for _ in range(3):
@@ -191,7 +194,7 @@ class BesideTests:
 
 @contextmanager
 def sdk_restored() -> Iterator[None]:
-    """Undo every change to the SDK's classes on leaving."""
+    """Undo all changes that the block makes to the classes of the SDK."""
     resources = ("chat.completions", "completions", "embeddings", "responses")
     modules = [importlib.import_module(f"openai.resources.{name}") for name in resources]
     classes = [kind for module in modules for name, kind in vars(module).items() if name.endswith(ENDINGS)]

@@ -1,6 +1,6 @@
-"""Programs that people really run, over real HTTP against the simulated endpoint; each module needs its package.
+"""Tests with third-party programs and frameworks, over real HTTP against the simulated endpoint.
 
-Where a package is not installed its tests are skipped with that reason.
+A module is skipped if the package that it tests is not installed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pytest
 from rlm_cachetrack import TimescaleDBClient, instrument
 from rlm_cachetrack.simulator import SimulatedEndpoint, SimulatedRequest
 
-# Long enough to be cached: 4 tokens for its role and 1,500 for 6,000 characters, so hits are steps of 128 up to 1,408.
+# Long enough to be cached: 4 tokens for the role and 1,500 for 6,000 characters; the cache reads 1,408 (11 x 128).
 SYSTEM = "You are brief. " * 400
 
 
 @dataclass
 class Recorder:
-    """The records of the calls that reached the endpoint."""
+    """Compares the records in the database with the requests that the endpoint received."""
 
     endpoint: SimulatedEndpoint
     db: TimescaleDBClient
@@ -30,7 +30,7 @@ class Recorder:
         instrument(store=self.db)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every record of every run, in order of time."""
+        """Return the records of all runs, in order of time."""
         found = [
             row
             for run in self.db.list_query_runs()
@@ -39,13 +39,13 @@ class Recorder:
         return sorted(found, key=lambda row: row["time"])
 
     def check_only(self, requests: list[SimulatedRequest]) -> None:
-        """Assert that these requests are one record each, with the numbers that the endpoint counted."""
+        """Assert that each of these requests has one record, with the numbers that the endpoint counted."""
         known = {request.request_id for request in requests}
         rows = [row for row in self.rows() if row["request_id"] in known]
         assert sorted(map(read, rows), key=str) == sorted(map(counted, requests), key=str)
 
     def check(self, calls: int) -> list[dict[str, Any]]:
-        """Assert that so many calls reached the endpoint and each is one record with the numbers that it counted.
+        """Assert that ``calls`` requests reached the endpoint, and that each has one record with the same numbers.
 
         Returns:
             The records, in order of time.
@@ -58,7 +58,7 @@ class Recorder:
 
 
 def read(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a call from its record."""
+    """Return the fields of a record that the endpoint counts too."""
     return {
         "request_id": row["request_id"],
         "api": row["api"],
@@ -74,7 +74,7 @@ def read(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def counted(request: Any) -> dict[str, Any]:
-    """Return the same facts as the endpoint counted them."""
+    """Return the same fields of a request, as the endpoint counted them."""
     return {
         "request_id": request.request_id,
         "api": {"chat": "chat.completions"}.get(request.api, request.api),
@@ -97,7 +97,7 @@ def db(reused_db_url: str) -> Iterator[TimescaleDBClient]:
 
 @pytest.fixture
 def idle_recorder(endpoint: SimulatedEndpoint, db: TimescaleDBClient, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Clients find the endpoint through the environment; nothing is recorded yet."""
+    """Return a recorder that has not instrumented any client; the environment points clients to the endpoint."""
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     return Recorder(endpoint, db)
@@ -105,6 +105,6 @@ def idle_recorder(endpoint: SimulatedEndpoint, db: TimescaleDBClient, monkeypatc
 
 @pytest.fixture
 def recorder(idle_recorder: Recorder) -> Recorder:
-    """Every client of the process is recorded, and finds the endpoint through the environment."""
+    """Return a recorder that has instrumented every client of the process."""
     idle_recorder.instrument()
     return idle_recorder

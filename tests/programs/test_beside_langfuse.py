@@ -1,4 +1,4 @@
-"""Beside ``langfuse.openai``, which wraps the SDK when it is imported and cannot be taken off."""
+"""Run together with ``langfuse.openai``, which wraps the SDK when it is imported and cannot be removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Langfuse:
 
     def __init__(self) -> None:
         self._exporter = in_memory.InMemorySpanExporter()
-        # Nothing is sent: the spans stay in memory, and nobody listens at the address.
+        # Nothing is sent: the spans stay in memory, and no server listens at the address.
         self.client = langfuse.Langfuse(
             public_key="pk-test",
             secret_key="sk-test",

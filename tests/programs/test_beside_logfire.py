@@ -1,4 +1,4 @@
-"""Beside ``logfire.instrument_openai``, which wraps the same method as we do: of the classes, or of one client."""
+"""Run together with ``logfire.instrument_openai``, which wraps the same method, of the classes or of one client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Logfire:
 
     def off(self) -> None:
         while self._off:
-            with self._off.pop():  # leaving it takes the instrumentation off
+            with self._off.pop():  # its exit removes the instrumentation
                 pass
 
     def spans(self) -> int:
@@ -57,7 +57,7 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[Logfire]:
 
 class TestBesideLogfire(beside.BesideTests):
     @pytest.mark.parametrize("came_first", ["ours", "theirs"])
-    async def test_a_client_that_was_named_is_recorded_too(
+    async def test_a_client_passed_to_instrument_is_recorded_too(
         self, idle_recorder: Recorder, theirs: Logfire, clients: Clients, came_first: str
     ) -> None:
         if came_first == "theirs":
@@ -78,7 +78,7 @@ class TestBesideLogfire(beside.BesideTests):
         assert theirs.spans() >= 6
 
 
-async def test_a_client_of_theirs_is_as_it_was_after_us_and_is_not_kept(
+async def test_uninstrument_restores_their_client_and_keeps_no_reference_to_it(
     idle_recorder: Recorder, clients: Clients
 ) -> None:
     theirs = Logfire(each_client=True)

@@ -1,4 +1,4 @@
-"""Beside ``opentelemetry-instrumentation-openai-v2``."""
+"""Run together with ``opentelemetry-instrumentation-openai-v2``."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def theirs() -> Iterator[OpenTelemetry]:
 
 
 class TestBesideOpenTelemetry(beside.BesideTests):
-    # What it follows is chat completions and embeddings.
+    # It instruments only chat completions and embeddings.
     without_spans = (beside.chat_raw, *beside.RESPONSES)

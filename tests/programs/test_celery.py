@@ -1,4 +1,4 @@
-"""A real Celery worker with a pool of forked processes, which die after a few tasks, are killed, and are stopped."""
+"""A real Celery worker whose pool forks processes; they end after five tasks, are killed, and are stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.faults.conftest import environment_for, stored_requests
 
 pytest.importorskip("celery", reason="the package celery is not installed")
 
-# The broker is a folder: no server is needed.
+# The broker is a folder, so no broker process is needed.
 TASKS = """
 import os, signal
 from celery import Celery
@@ -44,7 +44,7 @@ SENDER = "import tasks; [tasks.ask.delay(number) for number in range(24)]"
 TASKS_SENT = 24
 
 
-def test_what_the_workers_of_celery_record_is_stored_also_of_one_that_was_killed(
+def test_calls_of_celery_workers_are_stored_also_of_a_killed_one(
     reused_db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path
 ) -> None:
     (tmp_path / "queue").mkdir()
@@ -72,14 +72,14 @@ def test_what_the_workers_of_celery_record_is_stored_also_of_one_that_was_killed
         "--loglevel",
         "warning",
     ]
-    with (tmp_path / "said").open("wb") as said:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         subprocess.run([sys.executable, "-c", SENDER], cwd=tmp_path, env=environment, check=True)
         deadline = time.monotonic() + 60
         while len(returned()) < TASKS_SENT:
-            assert process.poll() is None, (tmp_path / "said").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "said").read_text()
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -93,5 +93,5 @@ def test_what_the_workers_of_celery_record_is_stored_also_of_one_that_was_killed
     assert stored_requests(reused_db_url) == dict.fromkeys(requests, 1)
     assert len({pid for pid, _ in returned()}) >= 4  # every process is replaced after five tasks
     assert {(run["query_id"], run["status"], run["total_interactions"]) for run in runs} == {("celery", "completed", 1)}
-    assert "rlm_cachetrack" not in (tmp_path / "said").read_text().replace(str(tmp_path), "")
+    assert "rlm_cachetrack" not in (tmp_path / "log").read_text().replace(str(tmp_path), "")
     assert list((tmp_path / "state").rglob("*.jsonl")) == []

@@ -1,4 +1,4 @@
-"""Concurrent requests of a FastAPI application over real HTTP, each in a run of its own."""
+"""Concurrent requests to a FastAPI application over real HTTP, each in its own run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = [f"request-{number}" for number in range(AT_ONCE)]
 
 
 class Meeting:
-    """Lets concurrent requests wait for each other, so that their runs are open at the same time."""
+    """A barrier at which concurrent requests wait for each other, so that their runs overlap."""
 
     def __init__(self) -> None:
         self._threads = threading.Barrier(AT_ONCE)
@@ -49,7 +49,7 @@ Run = Annotated[Any, fastapi.Depends(run_of_the_request)]
 
 
 def application(meeting: Meeting) -> Any:
-    """An application with one path for each way to open a run; each makes two calls, in iterations 1 and 2."""
+    """Return an application in which each path opens a run in another way and makes two calls, iterations 1 and 2."""
     sync: OpenAI
     asynchronous: AsyncOpenAI
 
@@ -116,7 +116,7 @@ def application(meeting: Meeting) -> Any:
 
     @app.get("/stream/{name}")
     def streaming(name: str) -> Any:
-        """The server steps through it from thread to thread."""
+        """Stream from a generator that the server advances from different threads."""
 
         @query_run(name)
         def pieces() -> Iterator[str]:
@@ -142,7 +142,7 @@ def application(meeting: Meeting) -> Any:
 
     @app.get("/late-stream/{name}")
     async def streaming_after_the_run(name: str) -> Any:
-        """The calls are made in the run; what they answer is read by the server when it is over."""
+        """Make the calls inside the run; the server reads their streams after the run has ended."""
         async with query_run(name) as run:
             streams = []
             for _ in run.iterations(range(2)):
@@ -161,7 +161,7 @@ def application(meeting: Meeting) -> Any:
 
 @contextmanager
 def served(app: Any) -> Iterator[str]:
-    """Run the application in uvicorn on a free port."""
+    """Serve the application with uvicorn on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -176,9 +176,9 @@ def served(app: Any) -> Iterator[str]:
 
 @pytest.fixture
 async def get(recorder: Recorder) -> AsyncIterator[Callable[[str], Any]]:
-    """Request a path."""
+    """Return a function that requests a path."""
     with served(application(Meeting())) as address:
-        fresh = httpx.Limits(max_keepalive_connections=0)  # uvicorn closes the connection of a request that failed
+        fresh = httpx.Limits(max_keepalive_connections=0)  # uvicorn closes the connection after a failed request
         async with httpx.AsyncClient(base_url=address, timeout=60, limits=fresh) as http:
 
             async def answer(path: str) -> str:
@@ -202,9 +202,7 @@ async def get(recorder: Recorder) -> AsyncIterator[Callable[[str], Any]]:
         "late-stream",
     ],
 )
-async def test_concurrent_requests_are_each_a_run_of_their_own(
-    recorder: Recorder, get: Callable[[str], Any], way: str
-) -> None:
+async def test_each_concurrent_request_is_its_own_run(recorder: Recorder, get: Callable[[str], Any], way: str) -> None:
     answers = await asyncio.gather(*(get(f"/{way}/{name}") for name in NAMES))
     assert all(answers)
     rows = await asyncio.to_thread(recorder.check, 2 * AT_ONCE)
@@ -217,7 +215,7 @@ async def test_concurrent_requests_are_each_a_run_of_their_own(
         assert run["total_interactions"] == 2
 
 
-async def test_a_request_that_fails_is_a_run_that_failed_and_leaves_the_others_alone(
+async def test_a_failed_request_is_a_failed_run_and_does_not_affect_others(
     recorder: Recorder, get: Callable[[str], Any]
 ) -> None:
     recorder.endpoint.script(Reply(status=400, error="not like this"))

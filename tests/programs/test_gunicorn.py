@@ -1,4 +1,4 @@
-"""A real gunicorn that forks its workers after the application was loaded, kills one, replaces it, and is stopped."""
+"""A real gunicorn that forks its workers after loading the application; a worker is killed and replaced."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def environment(reused_db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path)
 
 
 class Server:
-    """The running server as a client sees it."""
+    """The running server, as an HTTP client sees it."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
         self._url = f"http://127.0.0.1:{port}/"
 
     def visit(self) -> tuple[int, str]:
-        """The worker that answered, and the id of its request to the model; waits for a server that starts."""
+        """Return the worker that answered and the id of its request to the model. Waits until the server is up."""
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -63,7 +63,7 @@ class Server:
             except (OSError, urllib.error.URLError):
                 assert time.monotonic() < deadline
                 assert self.process.poll() is None
-                time.sleep(0.05)  # nothing tells when it listens
+                time.sleep(0.05)  # gunicorn does not announce when it listens
 
 
 @pytest.fixture(params=["sync", "gthread"])
@@ -72,8 +72,8 @@ def server(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path
         port = free.getsockname()[1]
     options = ["--preload", "--workers", "2", "--worker-class", request.param, "--graceful-timeout", "10"]
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, "application:app"]
-    with (tmp_path / "said").open("wb") as said:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         yield Server(process, port)
     finally:
@@ -81,7 +81,7 @@ def server(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path
         process.wait()
 
 
-def test_what_the_workers_of_gunicorn_record_is_stored_also_of_one_that_was_killed(
+def test_calls_of_gunicorn_workers_are_stored_also_of_a_killed_one(
     server: Server, reused_db_url: str, tmp_path: Path
 ) -> None:
     requests, workers = [], set()
@@ -89,7 +89,7 @@ def test_what_the_workers_of_gunicorn_record_is_stored_also_of_one_that_was_kill
         pid, request = server.visit()
         workers.add(pid)
         requests.append(request)
-    os.kill(pid, signal.SIGKILL)  # the one that has just answered
+    os.kill(pid, signal.SIGKILL)  # the worker that has just answered
     while len(workers) < 3:
         pid, request = server.visit()
         workers.add(pid)
@@ -99,5 +99,5 @@ def test_what_the_workers_of_gunicorn_record_is_stored_also_of_one_that_was_kill
     with TimescaleDBClient(reused_db_url) as next_start:
         assert next_start.flush(20)
     assert stored_requests(reused_db_url) == dict.fromkeys(requests, 1)
-    assert "Traceback" not in (tmp_path / "said").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
     assert list((tmp_path / "state").rglob("*.jsonl")) == []

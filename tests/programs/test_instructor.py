@@ -1,4 +1,4 @@
-"""Unmodified ``instructor``: it calls again until the response fits, and each attempt is a billed call."""
+"""Unmodified ``instructor``: it retries until the response validates, and each attempt is a billed call."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def openai_client(recorder: Recorder) -> Iterator[OpenAI]:
         yield made
 
 
-def test_an_answer_in_the_first_try_is_one_record(recorder: Recorder, openai_client: OpenAI) -> None:
-    client = instructor.from_openai(openai_client)  # by a tool call
+def test_a_response_that_validates_at_once_is_one_record(recorder: Recorder, openai_client: OpenAI) -> None:
+    client = instructor.from_openai(openai_client)  # instructor requests a tool call
     answer, completion = client.chat.completions.create_with_completion(
         model="gpt-4.1", messages=MESSAGES, response_model=Person
     )
@@ -41,7 +41,7 @@ def test_an_answer_in_the_first_try_is_one_record(recorder: Recorder, openai_cli
     assert row["prompt_tokens"] == completion.usage.prompt_tokens
 
 
-def test_each_real_call_behind_a_retried_answer_is_a_record(recorder: Recorder, openai_client: OpenAI) -> None:
+def test_each_attempt_of_a_retried_response_is_a_record(recorder: Recorder, openai_client: OpenAI) -> None:
     recorder.endpoint.script(Reply(text=WRONG), Reply(text="no JSON at all"), Reply(text=RIGHT))
     client = instructor.from_openai(openai_client, mode=instructor.Mode.JSON)
     with query_run("q") as run:
@@ -52,24 +52,26 @@ def test_each_real_call_behind_a_retried_answer_is_a_record(recorder: Recorder, 
     rows = recorder.check(calls=3)
     assert answer.model_dump() == {"name": "Ann", "age": 31}
     assert [(row["iteration"], row["success"]) for row in rows] == [(1, True)] * 3
-    assert [row["context_messages"] for row in rows] == sorted({row["context_messages"] for row in rows})  # it grows
+    assert [row["context_messages"] for row in rows] == sorted(
+        {row["context_messages"] for row in rows}
+    )  # each retry appends to the conversation
     assert rows[0]["cached_tokens"] == 0 < rows[1]["cached_tokens"] <= rows[2]["cached_tokens"]
-    # instructor adds the usage of its tries up: the records together are what it shows.
+    # instructor adds up the usage of its attempts, so it equals the sum of the records.
     assert completion.usage.prompt_tokens == sum(row["prompt_tokens"] for row in rows)
     assert completion.usage.completion_tokens == sum(row["completion_tokens"] for row in rows)
 
 
-def test_an_answer_that_never_fits_is_a_record_a_try_and_instructors_error(
+def test_a_response_that_never_validates_has_a_record_per_attempt_and_raises(
     recorder: Recorder, openai_client: OpenAI
 ) -> None:
     recorder.endpoint.script(*[Reply(text=WRONG)] * 3)
     client = instructor.from_openai(openai_client, mode=instructor.Mode.JSON)
     with pytest.raises(core.InstructorRetryException):
         client.chat.completions.create(model="gpt-4.1", messages=MESSAGES, response_model=Person, max_retries=2)
-    assert [row["success"] for row in recorder.check(calls=3)] == [True] * 3  # the calls themselves were answered
+    assert [row["success"] for row in recorder.check(calls=3)] == [True] * 3  # the calls themselves succeeded
 
 
-async def test_async_calls_are_a_record_a_try(recorder: Recorder) -> None:
+async def test_async_calls_have_one_record_per_attempt(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text=WRONG), Reply(text=RIGHT))
     async with AsyncOpenAI(max_retries=0) as made, query_run("q"):
         client = instructor.from_openai(made, mode=instructor.Mode.JSON)
@@ -80,7 +82,7 @@ async def test_async_calls_are_a_record_a_try(recorder: Recorder) -> None:
     assert [row["query_id"] for row in recorder.check(calls=2)] == ["q", "q"]
 
 
-def test_a_partial_answer_in_a_stream_is_one_record(recorder: Recorder, openai_client: OpenAI) -> None:
+def test_a_streamed_partial_response_is_one_record(recorder: Recorder, openai_client: OpenAI) -> None:
     recorder.endpoint.script(Reply(text=RIGHT))
     client = instructor.from_openai(openai_client, mode=instructor.Mode.JSON)
     parts = list(client.chat.completions.create_partial(model="gpt-4.1", messages=MESSAGES, response_model=Person))
@@ -96,7 +98,7 @@ def test_the_responses_api_is_recorded(recorder: Recorder, openai_client: OpenAI
     assert [row["api"] for row in recorder.check(calls=1)] == ["responses"]
 
 
-def test_an_error_of_the_server_is_one_failed_record(recorder: Recorder, openai_client: OpenAI) -> None:
+def test_a_server_error_is_one_failed_record(recorder: Recorder, openai_client: OpenAI) -> None:
     recorder.endpoint.script(Reply(status=400, error="not like this"))
     client = instructor.from_openai(openai_client)
     with pytest.raises(Exception, match="not like this"):

@@ -1,4 +1,4 @@
-"""A real kernel of Jupyter: a cell is run twice, one is interrupted, and the kernel is restarted or shut down."""
+"""A real Jupyter kernel: cells are run again and interrupted, and the kernel is restarted or shut down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call():
 
 
 class Notebook:
-    """A kernel as its front end sees it."""
+    """A kernel, as its front end sees it."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.kernel = manager.KernelManager(kernel_name="python3")
@@ -39,36 +39,36 @@ class Notebook:
         self._client.wait_for_ready(timeout=60)
 
     def begin(self, cell: str) -> str:
-        """Start a cell; what :meth:`end` needs."""
+        """Start a cell. Returns the argument for :meth:`end`."""
         started: str = self._client.execute(cell)
         return started
 
     def end(self, started: str) -> tuple[str, str]:
-        """Wait for a cell: its status (``ok``, or the error's name), and what it printed."""
-        said = ""
+        """Wait for a cell. Returns its status (``ok`` or the name of the exception) and its output."""
+        output = ""
         while True:
             message: Any = self._client.get_iopub_msg(timeout=60)
             if message["parent_header"].get("msg_id") != started:
                 continue
             if message["msg_type"] == "stream":
-                said += message["content"]["text"]
+                output += message["content"]["text"]
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
         while (reply := self._client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != started:
-            pass  # answers to the questions whether it is ready
-        return reply["content"].get("ename", "ok"), said
+            pass  # replies to the client's readiness checks
+        return reply["content"].get("ename", "ok"), output
 
     def run(self, cell: str) -> tuple[str, str]:
         return self.end(self.begin(cell))
 
     def restart(self) -> None:
-        """What the button does: the kernel is asked to end, and killed if it does not."""
+        """Restart as the button does: ask the kernel to end, and kill it if it does not."""
         self._client.stop_channels()
         self.kernel.restart_kernel(now=False)
         self._connect()
 
     def close(self, *, now: bool) -> None:
-        """Shut it down; ``now`` kills it."""
+        """Shut the kernel down; with ``now``, kill it."""
         self._client.stop_channels()
         if self.kernel.has_kernel:
             self.kernel.shutdown_kernel(now=now)
@@ -87,14 +87,14 @@ def notebook(reused_db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path) ->
     notebook.close(now=True)
 
 
-# zmq leaves its sockets to the garbage collector, and jupyter_client its event loop.
+# zmq does not close its sockets, nor jupyter_client its event loop.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
-def test_a_kernel_that_is_interrupted_restarted_and_killed_keeps_every_call(
+def test_an_interrupted_restarted_and_killed_kernel_loses_no_call(
     notebook: Notebook, endpoint: SimulatedEndpoint, reused_db_url: str, tmp_path: Path
 ) -> None:
     endpoint.script(Reply(), Reply(), Reply(delay_s=30))
-    for _ in range(2):  # cells are run again
+    for _ in range(2):  # the same cell again
         assert notebook.run(CONNECT) == ("ok", "")
         assert notebook.run("answer = call()") == ("ok", "")
     slow = notebook.begin("call()")

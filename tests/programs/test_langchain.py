@@ -1,4 +1,4 @@
-"""Unmodified ``langchain-openai``: it requests raw responses and parses them itself."""
+"""Unmodified ``langchain-openai``, which requests raw responses and parses them itself."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.programs.conftest import SYSTEM, Recorder
 langchain_openai = pytest.importorskip("langchain_openai", reason="the package langchain-openai is not installed")
 pydantic = pytest.importorskip("pydantic")
 
-# LangChain keeps its HTTP clients for the life of the process, or leaves them to the garbage collector.
+# LangChain does not close its HTTP clients.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client outlives a test, and belongs to one event loop
+in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client is cached across tests and bound to one event loop
 
 MESSAGES = [("system", SYSTEM), ("user", "What is it?")]
-# 1,504 tokens of system message and 7 of the user's (4 for its role, 11 characters): 1,408 of 1,511 are whole steps.
+# 1,504 tokens of system message and 7 of user message (4 for the role, 11 characters); 1,408 of 1,511 are cached.
 PROMPT, CACHED = 1511, 1408
 
 
@@ -34,12 +34,12 @@ def responses(recorder: Recorder) -> Any:
 
 
 def cache_read(message: Any) -> tuple[int, int]:
-    """Return the usage that LangChain reports: all input tokens, and the cached ones."""
+    """Return the input tokens and cached input tokens that LangChain reports to the program."""
     usage = message.usage_metadata
     return usage["input_tokens"], usage["input_token_details"]["cache_read"]
 
 
-def test_a_chat_call_is_one_record_with_the_numbers_that_langchain_shows(recorder: Recorder, model: Any) -> None:
+def test_a_chat_call_is_one_record_with_the_numbers_that_langchain_reports(recorder: Recorder, model: Any) -> None:
     with query_run("q") as run:
         answers = [model.invoke(MESSAGES) for _ in run.iterations(range(2))]
     rows = recorder.check(calls=2)
@@ -50,7 +50,7 @@ def test_a_chat_call_is_one_record_with_the_numbers_that_langchain_shows(recorde
 
 
 @pytest.mark.parametrize("usage", [True, False, None])
-def test_a_streamed_chat_call_is_one_record_whether_the_program_asked_for_usage(
+def test_a_streamed_chat_call_is_one_record_with_and_without_requested_usage(
     recorder: Recorder, usage: bool | None
 ) -> None:
     recorder.endpoint.script(Reply(text="one two three four five"))
@@ -58,8 +58,8 @@ def test_a_streamed_chat_call_is_one_record_whether_the_program_asked_for_usage(
     chunks = list(model.stream(MESSAGES))
     (row,) = recorder.check(calls=1)
     assert "".join(chunk.content for chunk in chunks) == "one two three four five"
-    told = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
-    assert len(told) == (1 if usage else 0)  # with an address of its own LangChain does not ask unless told to
+    usages = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
+    assert len(usages) == (1 if usage else 0)  # with a custom base_url LangChain requests usage only on demand
     assert row["response_length"] == len("one two three four five")
     assert row["time_to_first_token_ms"] > 0
 
@@ -76,7 +76,7 @@ async def test_async_calls_and_streams_are_one_record_each(recorder: Recorder, m
     assert {row["query_id"] for row in rows} == {"q"}
 
 
-def test_a_batch_is_in_the_run_and_the_iteration_that_started_it(recorder: Recorder, model: Any) -> None:
+def test_a_batch_belongs_to_the_run_and_iteration_that_started_it(recorder: Recorder, model: Any) -> None:
     with query_run("q") as run:
         for _ in run.iterations(range(2)):
             model.batch([MESSAGES] * 3)
@@ -100,12 +100,12 @@ def test_tool_calls_are_counted_plain_and_streamed(recorder: Recorder, model: An
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_structured_output_is_one_record(recorder: Recorder, model: Any, method: str) -> None:
     class Person(pydantic.BaseModel):
-        """Somebody."""
+        """A person."""
 
         name: str
 
     answer = model.with_structured_output(Person, method=method).invoke(MESSAGES)
-    assert answer == Person(name="text")  # the simulator's word for any text
+    assert answer == Person(name="text")  # the text that the simulator generates for any string
     recorder.check(calls=1)
 
 
@@ -130,19 +130,19 @@ async def test_async_responses_plain_and_streamed_are_one_record_each(recorder: 
 
 @in_one_loop
 async def test_embeddings_are_recorded_without_a_cache(recorder: Recorder) -> None:
-    # Its own tokenizer would be downloaded; the texts are sent as they are, as to any endpoint that is not OpenAI's.
+    # Avoids the download of a tokenizer: the texts are sent unchanged, as to any endpoint other than OpenAI's.
     made = langchain_openai.OpenAIEmbeddings(model="text-embedding-3-small", check_embedding_ctx_length=False)
     assert len(made.embed_documents(["x" * 40, "y" * 4])) == 2
     assert len(await made.aembed_query("x" * 12)) == 1536
     rows = recorder.rows()
     assert [(row["api"], row["prompt_tokens"], row["cached_tokens"], row["success"]) for row in rows] == [
-        ("embeddings", 11, None, True),  # a token for every 4 characters
+        ("embeddings", 11, None, True),  # one token per 4 characters
         ("embeddings", 3, None, True),
     ]
     assert [row["request_id"] for row in rows] == [request.request_id for request in recorder.endpoint.requests]
 
 
-def test_what_the_program_gets_is_what_it_gets_without_us(recorder: Recorder, model: Any, responses: Any) -> None:
+def test_the_program_gets_the_same_results_as_without_recording(recorder: Recorder, model: Any, responses: Any) -> None:
     def everything() -> Iterator[dict[str, Any]]:
         recorder.endpoint.script(*[Reply(text="one two three four", cold=True)] * 4)
         for made in (model, responses):
@@ -171,7 +171,7 @@ def test_an_error_is_one_failed_record_and_reaches_the_program(
     assert (row["success"], row["error_type"], row["error_message"]) == (False, "BadRequestError", "not like this")
 
 
-def test_retries_are_one_record_with_their_number(recorder: Recorder) -> None:
+def test_retries_are_one_record_with_their_count(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(status=429, error="slow down", retry_after_s=0.01), Reply(text="at last"))
     model = langchain_openai.ChatOpenAI(model="gpt-4.1", max_retries=2)
     assert model.invoke(MESSAGES).content == "at last"

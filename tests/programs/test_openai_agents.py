@@ -1,4 +1,4 @@
-"""Unmodified ``openai-agents``: it streams Responses, calls tools, and hands over to other agents."""
+"""Unmodified ``openai-agents``: plain and streamed calls, tools, and handoffs to other agents."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.programs.conftest import SYSTEM, Recorder
 
 agents = pytest.importorskip("agents", reason="the package openai-agents is not installed")
 
-# Its client is left to the garbage collector.
+# It does not close its client.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client outlives a test, and belongs to one event loop
+in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client is cached across tests and bound to one event loop
 
 MODELS = ["responses", "chat_completions"]
 
 
 @pytest.fixture(params=MODELS)
 def make(request: pytest.FixtureRequest, recorder: Recorder) -> Iterator[Any]:
-    """Make an agent for one of the two APIs."""
-    agents.set_tracing_disabled(True)  # it would send traces to api.openai.com
+    """Return a function that creates an agent, which uses Responses or chat completions."""
+    agents.set_tracing_disabled(True)  # otherwise the package sends traces to api.openai.com
     agents.set_default_openai_api(request.param)
 
     def agent(name: str = "Agent", **more: Any) -> Any:
@@ -60,17 +60,19 @@ async def test_each_call_of_an_agent_is_one_record(recorder: Recorder, make: Any
             assert result.final_output == "the answer"
     rows = recorder.check(calls=2)
     assert [(row["query_id"], row["iteration"], row["success"]) for row in rows] == [("q", 1, True), ("q", 2, True)]
-    # 1,504 tokens of instructions and 7 of the question (4 for its role, 11 characters); 1,408 are whole steps of 128.
+    # 1,504 tokens of instructions and 7 of the question (4 for the role, 11 characters); 1,408 (11 x 128) are cached.
     assert [(row["prompt_tokens"], row["cached_tokens"]) for row in rows] == [(1511, 0), (1511, 1408)]
     usage = result.context_wrapper.usage
-    # Of a chat stream it does not ask for the usage; we do, and it sees none all the same.
+    # It does not request the usage of a chat stream. We do, but remove it from what the program receives.
     shown = (0, 0) if streamed and rows[1]["api"] == "chat.completions" else (1511, 1408)
     assert (usage.input_tokens, usage.input_tokens_details.cached_tokens) == shown
 
 
 @in_one_loop
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_tool_and_the_answer_after_it_are_a_record_each(recorder: Recorder, make: Any, streamed: bool) -> None:
+async def test_a_tool_call_and_the_following_response_are_two_records(
+    recorder: Recorder, make: Any, streamed: bool
+) -> None:
     recorder.endpoint.script(Reply(tool_calls=("look_up", "look_up")), Reply(text="done"))
     result = await run(make(tools=[look_up]), streamed)
     rows = recorder.check(calls=2)
@@ -91,7 +93,7 @@ async def test_a_handoff_is_one_more_record_in_the_same_run(recorder: Recorder, 
     assert [row["tool_call_count"] for row in rows] == [1, 0]
 
 
-def test_an_agent_run_from_a_program_without_asyncio_is_recorded(recorder: Recorder, make: Any) -> None:
+def test_an_agent_in_a_synchronous_program_is_recorded(recorder: Recorder, make: Any) -> None:
     recorder.endpoint.script(Reply(text="yes"))
     with query_run("q"):
         assert agents.Runner.run_sync(make(), "Is it?").final_output == "yes"
@@ -99,7 +101,7 @@ def test_an_agent_run_from_a_program_without_asyncio_is_recorded(recorder: Recor
 
 
 @in_one_loop
-async def test_a_tool_that_asks_a_model_is_in_the_same_run(recorder: Recorder, make: Any) -> None:
+async def test_a_tool_that_calls_a_model_is_in_the_same_run(recorder: Recorder, make: Any) -> None:
     recorder.endpoint.script(Reply(tool_calls=("ask",)), Reply(text="inner"), Reply(text="outer"))
     inner = make("Inner").as_tool(tool_name="ask", tool_description="Asks.")
     async with query_run("q") as whole:
@@ -123,7 +125,7 @@ async def test_an_error_is_one_failed_record_and_reaches_the_program(
 
 
 @in_one_loop
-async def test_the_events_that_the_program_sees_are_as_without_us(recorder: Recorder, make: Any) -> None:
+async def test_the_program_receives_the_same_events_as_without_recording(recorder: Recorder, make: Any) -> None:
     async def events() -> list[Any]:
         recorder.endpoint.script(Reply(text="one two three four", cold=True))
         result = agents.Runner.run_streamed(make(), "What is it?")

@@ -14,9 +14,9 @@ pydantic_ai = pytest.importorskip("pydantic_ai", reason="the package pydantic-ai
 models = pytest.importorskip("pydantic_ai.models.openai", reason="pydantic-ai-slim[openai] is not installed")
 pydantic = pytest.importorskip("pydantic")
 
-# Its HTTP client is left to the garbage collector.
+# It does not close its HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client outlives a test, and belongs to one event loop
+in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client is cached across tests and bound to one event loop
 
 
 class Person(pydantic.BaseModel):
@@ -25,7 +25,7 @@ class Person(pydantic.BaseModel):
 
 @pytest.fixture(params=["OpenAIChatModel", "OpenAIResponsesModel"])
 def make(request: pytest.FixtureRequest, recorder: Recorder) -> Any:
-    """Make an agent for one of the two APIs."""
+    """Return a function that creates an agent, which uses Responses or chat completions."""
 
     def agent(**more: Any) -> Any:
         return pydantic_ai.Agent(getattr(models, request.param)("gpt-4.1"), system_prompt=SYSTEM, **more)
@@ -34,7 +34,7 @@ def make(request: pytest.FixtureRequest, recorder: Recorder) -> Any:
 
 
 async def ask(agent: Any, streamed: bool) -> Any:
-    """Run an agent to its end and return its output and usage."""
+    """Run an agent to its end. Returns its output and the usage that it reports."""
     if not streamed:
         result = await agent.run("What is it?")
         return result.output, result.usage
@@ -44,7 +44,7 @@ async def ask(agent: Any, streamed: bool) -> Any:
 
 @in_one_loop
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_each_call_of_an_agent_is_one_record_with_the_numbers_it_shows(
+async def test_each_call_of_an_agent_is_one_record_with_the_numbers_it_reports(
     recorder: Recorder, make: Any, streamed: bool
 ) -> None:
     recorder.endpoint.script(Reply(text="the answer"), Reply(text="the answer"))
@@ -56,14 +56,16 @@ async def test_each_call_of_an_agent_is_one_record_with_the_numbers_it_shows(
             assert output == "the answer"
     rows = recorder.check(calls=2)
     assert [(row["query_id"], row["iteration"]) for row in rows] == [("q", 1), ("q", 2)]
-    # 1,504 tokens of instructions and 7 of the question (4 for its role, 11 characters); 1,408 are whole steps of 128.
+    # 1,504 tokens of instructions and 7 of the question (4 for the role, 11 characters); 1,408 (11 x 128) are cached.
     assert [(row["prompt_tokens"], row["cached_tokens"]) for row in rows] == [(1511, 0), (1511, 1408)]
     assert (usage.requests, usage.input_tokens, usage.cache_read_tokens) == (1, 1511, 1408)
 
 
 @in_one_loop
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_tool_and_the_answer_after_it_are_a_record_each(recorder: Recorder, make: Any, streamed: bool) -> None:
+async def test_a_tool_call_and_the_following_response_are_two_records(
+    recorder: Recorder, make: Any, streamed: bool
+) -> None:
     recorder.endpoint.script(Reply(tool_calls=("look_up", "look_up")), Reply(text="done"))
     agent, asked = make(), []
 
@@ -83,11 +85,11 @@ async def test_a_tool_and_the_answer_after_it_are_a_record_each(recorder: Record
 @in_one_loop
 async def test_structured_output_is_one_record(recorder: Recorder, make: Any) -> None:
     output, _ = await ask(make(output_type=Person), streamed=False)
-    assert output == Person(name="text")  # the simulator's word for any text
+    assert output == Person(name="text")  # the text that the simulator generates for any string
     recorder.check(calls=1)
 
 
-def test_an_agent_run_from_a_program_without_asyncio_is_recorded(recorder: Recorder, make: Any) -> None:
+def test_an_agent_in_a_synchronous_program_is_recorded(recorder: Recorder, make: Any) -> None:
     recorder.endpoint.script(Reply(text="yes"))
     with query_run("q"):
         assert make().run_sync("Is it?").output == "yes"
@@ -95,7 +97,7 @@ def test_an_agent_run_from_a_program_without_asyncio_is_recorded(recorder: Recor
 
 
 @in_one_loop
-async def test_a_stream_that_is_left_early_is_one_record(recorder: Recorder, make: Any) -> None:
+async def test_a_stream_that_ends_early_is_one_record(recorder: Recorder, make: Any) -> None:
     recorder.endpoint.script(Reply(text="word " * 200))
     async with make().run_stream("What is it?") as stream:
         async for _text in stream.stream_text(delta=True, debounce_by=None):
@@ -107,7 +109,7 @@ async def test_a_stream_that_is_left_early_is_one_record(recorder: Recorder, mak
 
 @in_one_loop
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_an_error_is_one_failed_record_and_pydantic_ais_own_for_the_program(
+async def test_an_error_is_one_failed_record_and_raises_pydantic_ais_exception(
     recorder: Recorder, make: Any, streamed: bool
 ) -> None:
     recorder.endpoint.script(Reply(status=400, error="not like this"))
@@ -117,7 +119,7 @@ async def test_an_error_is_one_failed_record_and_pydantic_ais_own_for_the_progra
 
 
 @in_one_loop
-async def test_what_the_program_sees_in_a_stream_is_as_without_us(recorder: Recorder, make: Any) -> None:
+async def test_the_program_receives_the_same_stream_as_without_recording(recorder: Recorder, make: Any) -> None:
     async def texts() -> list[str]:
         recorder.endpoint.script(Reply(text="one two three four", cold=True))
         async with make().run_stream("What is it?") as stream:

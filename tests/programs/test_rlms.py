@@ -1,4 +1,4 @@
-"""Unmodified ``rlms`` (recursive language models): calls made on other threads have the right run context."""
+"""Unmodified ``rlms`` (recursive language models): each call has the right run context, whatever its thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.programs.conftest import Recorder
 rlm = pytest.importorskip("rlm", reason="the package rlms is not installed")
 logger = pytest.importorskip("rlm.logger", reason="the package rlms is not installed")
 
-# rlms leaves its servers and clients to the garbage collector.
+# rlms does not close its servers and clients.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 MODEL = "gpt-5"
@@ -30,7 +30,7 @@ CONTEXT = "a document of some length"
 
 @pytest.fixture(autouse=True)
 def threads_share_the_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The local REPL changes the directory of the whole process, so concurrent children lose theirs."""
+    """Keep the local REPL from changing the process-wide directory, which breaks children that run concurrently."""
     from rlm.environments.local_repl import LocalREPL
 
     monkeypatch.setattr(LocalREPL, "_temp_cwd", lambda _self: contextlib.nullcontext())
@@ -46,7 +46,7 @@ def make(recorder: Recorder, model: str = MODEL, **more: Any) -> Any:
 
 
 def code(*lines: str) -> Reply:
-    """A turn of the model that runs code in the REPL."""
+    """Return a response of the model that runs code in the REPL."""
     return Reply(text="\n".join(["```repl", *lines, "```"]))
 
 
@@ -54,7 +54,7 @@ def done(answer: str = "42") -> Reply:
     return code(f"answer['content'] = '{answer}'", "answer['ready'] = True")
 
 
-def place(row: dict[str, Any]) -> tuple[Any, ...]:
+def run_context(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["iteration"], row["current_depth"], row["model_type"]
 
 
@@ -72,7 +72,7 @@ def test_turns_are_iterations_and_llm_queries_one_level_deeper(recorder: Recorde
         assert tracked.completion(CONTEXT).response == "42"
     rows = recorder.check(calls=6)
     assert {(row["query_id"], row["run_id"]) for row in rows} == {("q", run.run_id)}
-    assert [place(row) for row in rows] == [
+    assert [run_context(row) for row in rows] == [
         (1, 0, None),
         (1, 1, "sub"),
         (2, 0, None),
@@ -83,10 +83,12 @@ def test_turns_are_iterations_and_llm_queries_one_level_deeper(recorder: Recorde
     root = rows[0]["recursion_id"]
     assert {row["recursion_id"] for row in rows if row["current_depth"] == 0} == {root}
     assert {row["parent_recursion_id"] for row in rows if row["current_depth"] == 1} == {root}
-    assert rows[1]["recursion_id"] != rows[3]["recursion_id"] == rows[4]["recursion_id"]  # a batch is one level
+    assert (
+        rows[1]["recursion_id"] != rows[3]["recursion_id"] == rows[4]["recursion_id"]
+    )  # the calls of a batch share one level
 
 
-def test_a_child_is_a_level_with_turns_of_its_own(recorder: Recorder) -> None:
+def test_a_child_is_a_level_with_its_own_turns(recorder: Recorder) -> None:
     recorder.endpoint.script(
         Reply(text="thinking aloud"),
         code("x = rlm_query('think')"),
@@ -101,7 +103,7 @@ def test_a_child_is_a_level_with_turns_of_its_own(recorder: Recorder) -> None:
     with query_run("q"):
         assert tracked.completion(CONTEXT).response == "42"
     rows = recorder.check(calls=8)
-    assert [place(row) for row in rows] == [
+    assert [run_context(row) for row in rows] == [
         (1, 0, None),
         (2, 0, None),
         (1, 1, "sub"),
@@ -117,9 +119,9 @@ def test_a_child_is_a_level_with_turns_of_its_own(recorder: Recorder) -> None:
     assert {row["max_depth"] for row in rows if row["current_depth"]} == {2}
 
 
-def test_children_side_by_side_keep_apart(recorder: Recorder) -> None:
+def test_concurrent_children_do_not_mix(recorder: Recorder) -> None:
     same = code("x = llm_query('inner ' + context)", "answer['content'] = 'c'", "answer['ready'] = True")
-    # The inner queries are answered with the same text as the children's turns: whoever asks first, all are alike.
+    # Inner queries and turns of the children get the same text, because the order of their calls varies.
     recorder.endpoint.script(code("x = rlm_query_batched(['a', 'b', 'c'])"), *[same] * 6, done())
     tracked = track(make(recorder, max_depth=3))
     with query_run("q") as run:
@@ -129,14 +131,14 @@ def test_children_side_by_side_keep_apart(recorder: Recorder) -> None:
     root = rows[0]["recursion_id"]
     children = [row for row in rows if row["current_depth"] == 1]
     inner = [row for row in rows if row["current_depth"] == 2]
-    assert [place(row) for row in children] == [(1, 1, "sub")] * 3
-    assert [place(row) for row in inner] == [(1, 2, "sub")] * 3
+    assert [run_context(row) for row in children] == [(1, 1, "sub")] * 3
+    assert [run_context(row) for row in inner] == [(1, 2, "sub")] * 3
     assert {row["parent_recursion_id"] for row in children} == {root}
     assert {row["parent_recursion_id"] for row in inner} == {row["recursion_id"] for row in children}
     assert len({row["recursion_id"] for row in children}) == 3
 
 
-def test_completions_in_two_threads_are_each_a_run_of_their_own(recorder: Recorder) -> None:
+def test_completions_in_two_threads_are_two_runs(recorder: Recorder) -> None:
     barrier = threading.Barrier(2)
 
     def wait_for_the_other() -> None:
@@ -154,18 +156,18 @@ def test_completions_in_two_threads_are_each_a_run_of_their_own(recorder: Record
     for name in ("left", "right"):
         (run,) = [run for run in recorder.db.list_query_runs() if run["query_id"] == name]
         rows = recorder.db.get_llm_interactions(name, run["run_id"])
-        assert [place(row) for row in rows] == [(1, 0, None), (1, 1, "sub")]
+        assert [run_context(row) for row in rows] == [(1, 0, None), (1, 1, "sub")]
         assert rows[1]["parent_recursion_id"] == rows[0]["recursion_id"]
         assert run["status"] == "completed"
 
 
-def test_the_answer_when_turns_run_out_belongs_to_the_last(recorder: Recorder) -> None:
+def test_the_final_answer_after_the_last_turn_belongs_to_that_turn(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text="hm"), Reply(text="hm"), Reply(text="all I know"))
     assert track(make(recorder, max_iterations=2)).completion(CONTEXT).response == "all I know"
-    assert [place(row) for row in recorder.check(calls=3)] == [(1, 0, None), (2, 0, None), (2, 0, None)]
+    assert [run_context(row) for row in recorder.check(calls=3)] == [(1, 0, None), (2, 0, None), (2, 0, None)]
 
 
-def test_outside_any_run_each_completion_is_one_named_as_asked(recorder: Recorder) -> None:
+def test_outside_any_run_each_completion_is_a_run_with_the_given_name(recorder: Recorder) -> None:
     recorder.endpoint.script(done("1"), done("2"))
     tracked = track(make(recorder), query_id="oolong")
     assert [tracked.completion(CONTEXT).response for _ in range(2)] == ["1", "2"]
@@ -176,7 +178,7 @@ def test_outside_any_run_each_completion_is_one_named_as_asked(recorder: Recorde
     assert [row["iteration"] for row in recorder.rows()] == [1, 1]
 
 
-def test_a_completion_that_fails_is_a_run_that_failed(recorder: Recorder) -> None:
+def test_a_failed_completion_is_a_failed_run(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text="hm"), Reply(status=400, error="the prompt is refused"))
     tracked = track(make(recorder))
     with pytest.raises(openai.BadRequestError, match="the prompt is refused"):
@@ -184,13 +186,13 @@ def test_a_completion_that_fails_is_a_run_that_failed(recorder: Recorder) -> Non
     (run,) = recorder.db.list_query_runs()
     assert (run["query_id"], run["status"]) == ("rlm", "error")
     rows = recorder.db.get_llm_interactions("rlm", run["run_id"])
-    assert [(*place(row), row["success"], row["error_type"]) for row in rows] == [
+    assert [(*run_context(row), row["success"], row["error_type"]) for row in rows] == [
         (1, 0, None, True, None),
         (2, 0, None, False, "BadRequestError"),
     ]
 
 
-def test_iterations_that_the_program_numbers_stand(recorder: Recorder) -> None:
+def test_iterations_that_the_program_sets_are_kept(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text="hm"), done(), code("x = llm_query('sub')"), Reply(text="sub"), done())
     tracked = track(make(recorder))
     with query_run("q") as run:
@@ -200,7 +202,7 @@ def test_iterations_that_the_program_numbers_stand(recorder: Recorder) -> None:
     assert [row["iteration"] for row in recorder.check(calls=5)] == [1, 1, 2, 2, 2]
 
 
-def test_successive_completions_of_a_run_number_from_one_and_leave_it_unnumbered(recorder: Recorder) -> None:
+def test_each_completion_of_a_run_numbers_from_one_and_resets_the_iteration(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text="hm"), done(), Reply(text="hm"), done())
     tracked = track(make(recorder))
     with query_run("q") as run:
@@ -210,8 +212,8 @@ def test_successive_completions_of_a_run_number_from_one_and_leave_it_unnumbered
     assert [row["iteration"] for row in recorder.check(calls=4)] == [1, 2, 1, 2]
 
 
-def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Recorder) -> None:
-    """One is in its second turn while the other is in its first; a sub-call belongs to the turn that asked."""
+def test_concurrent_completions_in_one_run_number_their_own_turns(recorder: Recorder) -> None:
+    """One completion is in its second turn while the other is in its first; a sub-call belongs to its caller's turn."""
     ahead, behind = threading.Event(), threading.Event()
     turns: dict[str, int] = {"ahead": 0, "behind": 0}
 
@@ -225,7 +227,7 @@ def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Re
         turns["behind"] += 1
         behind.set()
 
-    # Whoever asks, turn or sub-call, gets the same answer; the turns run out, so each asks for a last answer.
+    # Turns and sub-calls get the same response. After the last turn, each completion requests a final answer.
     recorder.endpoint.script(*[code("step()", "x = llm_query('sub')")] * 10)
     first, second = (
         track(make(recorder, custom_tools={"step": step}, max_iterations=2)) for step in (step_ahead, step_behind)
@@ -240,13 +242,13 @@ def test_completions_side_by_side_in_one_run_number_their_own_turns(recorder: Re
     rows = recorder.check(calls=10)
     assert turns == {"ahead": 2, "behind": 2}
     assert {row["run_id"] for row in rows} == {run.run_id}
-    assert sorted(place(row)[:2] for row in rows) == [(1, 0)] * 2 + [(1, 1)] * 2 + [(2, 0)] * 4 + [(2, 1)] * 2
+    assert sorted(run_context(row)[:2] for row in rows) == [(1, 0)] * 2 + [(1, 1)] * 2 + [(2, 0)] * 4 + [(2, 1)] * 2
 
 
 def test_one_rlm_may_run_two_completions_at_once(recorder: Recorder) -> None:
-    """Sub-calls are made on threads of the environment; each belongs to the completion of that environment."""
+    """A sub-call runs on a thread of an environment and belongs to the completion of that environment."""
     both = threading.Barrier(2)
-    # Root or child: whoever asks gets the same answer. Both completions stand before either asks, and until both have.
+    # Roots and children get the same response. The barrier keeps both completions open during all sub-calls.
     turn = code(
         "if len(context) > 1:",
         "    meet()",
@@ -266,41 +268,41 @@ def test_one_rlm_may_run_two_completions_at_once(recorder: Recorder) -> None:
     assert len(runs) == 2
     for run_id in runs:
         mine = [row for row in rows if row["run_id"] == run_id]
-        assert sorted(place(row)[:2] for row in mine) == [(1, 0), (1, 1), (1, 1)]
+        assert sorted(run_context(row)[:2] for row in mine) == [(1, 0), (1, 1), (1, 1)]
         (root,) = [row for row in mine if row["current_depth"] == 0]
         assert {row["parent_recursion_id"] for row in mine if row["current_depth"]} == {root["recursion_id"]}
 
 
-def test_the_programs_own_callbacks_and_answers_are_as_without(recorder: Recorder) -> None:
+def test_callbacks_and_responses_are_the_same_as_without_tracking(recorder: Recorder) -> None:
     def run_it(following: bool) -> tuple[Any, ...]:
-        said: list[tuple[Any, ...]] = []
+        callbacks: list[tuple[Any, ...]] = []
         recorder.endpoint.script(code("print(rlm_query('think'))"), done("from the child"), done())
         made = make(
             recorder,
-            model="gpt-4.1",  # it does not reason, so that the same answer is the same number of tokens
+            model="gpt-4.1",  # not a reasoning model, so that the same text always has the same number of tokens
             max_depth=2,
             logger=logger.RLMLogger(),
-            on_subcall_start=lambda *args: said.append(("start", *args)),
-            on_subcall_complete=lambda depth, model, _seconds, error: said.append(("end", depth, model, error)),
+            on_subcall_start=lambda *args: callbacks.append(("start", *args)),
+            on_subcall_complete=lambda depth, model, _seconds, error: callbacks.append(("end", depth, model, error)),
         )
         result = (track(made) if following else made).completion(CONTEXT)
         trajectory = [(each["response"], each["final_answer"]) for each in result.metadata["iterations"]]
-        return result.response, result.usage_summary.to_dict(), trajectory, said
+        return result.response, result.usage_summary.to_dict(), trajectory, callbacks
 
     plain = run_it(following=False)
     assert run_it(following=True) == plain
     assert len(plain[3]) == 2
 
 
-def test_an_rlm_that_is_not_tracked_is_recorded_and_left_alone(recorder: Recorder) -> None:
+def test_an_rlm_that_is_not_tracked_is_recorded_but_not_changed(recorder: Recorder) -> None:
     track(make(recorder))
     recorder.endpoint.script(code("x = llm_query('sub')"), Reply(text="sub"), done())
     with query_run("q"):
         make(recorder).completion(CONTEXT)
-    assert [place(row) for row in recorder.check(calls=3)] == [(None, 0, None)] * 3
+    assert [run_context(row) for row in recorder.check(calls=3)] == [(None, 0, None)] * 3
 
 
-def test_a_persistent_rlm_is_followed_from_completion_to_completion(recorder: Recorder) -> None:
+def test_a_persistent_rlm_is_tracked_over_several_completions(recorder: Recorder) -> None:
     recorder.endpoint.script(
         done("1"), code("x = rlm_query_batched(['a', 'b'])"), done("c"), done("c"), code("x = llm_query('s')")
     )
@@ -309,16 +311,16 @@ def test_a_persistent_rlm_is_followed_from_completion_to_completion(recorder: Re
         answers = [tracked.completion(CONTEXT).response for _ in range(2)]
     rows = recorder.check(calls=7)
     assert answers == ["1", "2"]
-    assert [place(row)[:2] for row in rows] == [(1, 0), (1, 0), (1, 1), (1, 1), (2, 0), (2, 1), (3, 0)]
+    assert [run_context(row)[:2] for row in rows] == [(1, 0), (1, 0), (1, 1), (1, 1), (2, 0), (2, 1), (3, 0)]
 
 
 @pytest.mark.parametrize("thing", [object(), "RLM", None])
-def test_what_is_no_rlm_is_refused_where_the_user_stands(thing: Any) -> None:
+def test_an_object_that_is_not_an_rlm_raises_in_track(thing: Any) -> None:
     with pytest.raises(ConfigError, match="expected an RLM of the package rlms"):
         track(thing)
 
 
-def test_a_name_that_cannot_be_is_refused_where_the_user_stands(recorder: Recorder) -> None:
+def test_an_invalid_name_raises_in_track(recorder: Recorder) -> None:
     with pytest.raises(RecordError, match="query_id"):
         track(make(recorder), query_id="")
 
@@ -330,4 +332,4 @@ def test_tracking_again_changes_only_the_name(recorder: Recorder, endpoint: Simu
     assert vars(made) == before
     endpoint.script(done())
     made.completion(CONTEXT)
-    assert [(row["query_id"], *place(row)) for row in recorder.check(calls=1)] == [("second", 1, 0, None)]
+    assert [(row["query_id"], *run_context(row)) for row in recorder.check(calls=1)] == [("second", 1, 0, None)]

@@ -1,7 +1,7 @@
-"""A table of the ways to call the SDK: each surface, each form that it can be called in, sync and async.
+"""The table of ways to call the SDK: each surface, each form in which it can be called, sync and async.
 
-A form is run by one function for both kinds of client: :func:`run` drives it without an event loop where the client is
-sync, so that the code under test sees what a user's does.
+One function runs a form for both kinds of client: for a sync client, :func:`run` drives it without an event loop, so
+that the code under test runs as it does in a synchronous program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 
 class Answer(pydantic.BaseModel):
-    """The response type of the structured calls."""
+    """The output type of calls with structured output."""
 
     a: int
 
@@ -41,14 +41,14 @@ class Surface:
 
     Attributes:
         name: As a user writes it.
-        api: Our name of the endpoint behind it.
-        resource: From a client to the resource; raises AttributeError in an SDK that lacks it.
-        method: Of the resource.
-        arguments: Of the call.
-        forms: How it can be called.
-        usage: What the scripted server counts for it.
-        since: The first of the tested versions that has it, …
-        raw_since: … and has its raw responses.
+        api: The library's name of the endpoint that it calls.
+        resource: Returns the resource of a client; raises AttributeError if the SDK lacks it.
+        method: The method of the resource.
+        arguments: The arguments of the call.
+        forms: The forms in which it can be called.
+        usage: The usage that the scripted server reports for it.
+        since: The first tested SDK version that has it.
+        raw_since: The first tested SDK version that has its raw responses.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Surface:
 
     @property
     def tokens(self) -> Json:
-        """The numbers of the record, written by hand from what the server counts."""
+        """The token counts of the record, written by hand from the usage that the server reports."""
         if self.usage is CHAT:
             numbers: tuple[Any, ...] = (1200, 34, 1234, 1024, 176, None, 30)
         elif self.usage is RESPONSES:
@@ -124,12 +124,12 @@ assert len(TEXT) == 8
 
 @functools.cache
 def _unused(mode: str) -> Any:
-    """A client that makes no call."""
+    """Return a client for attribute lookups, which makes no calls."""
     return (OpenAI if mode == "sync" else AsyncOpenAI)(api_key="x", base_url="http://127.0.0.1:1")
 
 
 def lacking(surface: Surface, form: str, mode: str) -> str | None:
-    """Return the reason why this SDK has no such call, or None if it has."""
+    """Return why the installed SDK cannot be called in this form; None if it can."""
     client = _unused(mode)
     reason = f"openai {openai.__version__} has no "
     try:
@@ -145,13 +145,13 @@ def lacking(surface: Surface, form: str, mode: str) -> str | None:
 
 
 def require(surface: Surface, form: str, mode: str) -> None:
-    """Skip the test with a reason if this SDK has no such call."""
+    """Skip the test, with the reason, if the installed SDK cannot be called in this form."""
     if reason := lacking(surface, form, mode):
         pytest.skip(reason)
 
 
 def prefix_of(form: str) -> str | None:
-    """Return the attribute of a resource for a raw form."""
+    """Return the attribute of a resource that a raw form uses; None for other forms."""
     if form.startswith("raw"):
         return "with_raw_response"
     return "with_streaming_response" if form.startswith("streaming response") else None
@@ -178,7 +178,7 @@ async def first(stream: Any) -> Any:
 
 
 class entering:  # noqa: N801 - reads as a word in `async with entering(manager)`
-    """``with`` or ``async with``, depending on the manager."""
+    """Enter a manager by ``with`` or ``async with``, depending on its type."""
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
@@ -193,7 +193,7 @@ class entering:  # noqa: N801 - reads as a word in `async with entering(manager)
 
 
 def run(mode: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end: async in a new event loop, sync without an event loop."""
+    """Run a coroutine to its end: async in a new event loop, sync without one."""
     if mode == "async":
         return asyncio.run(coroutine)
     try:
@@ -216,16 +216,16 @@ async def call(client: Any, surface: Surface, form: str, headers: Json | None = 
     if form.endswith("stream"):
         arguments["stream"] = True
     if form == "streaming response stream" and surface.api in ("chat.completions", "completions"):
-        arguments["stream_options"] = {"include_usage": True}  # of these nobody but the caller asks
+        arguments["stream_options"] = {"include_usage": True}  # the library does not request it for streaming responses
     if headers:
         arguments |= {"options": {"headers": headers}} if surface.method == "post" else {"extra_headers": headers}
     if form == "events":
         return await _events(method(**arguments))
     if prefix == "with_streaming_response":
         async with entering(method(**arguments)) as response:
-            seen = [describe(response)]
-            seen += await _parsed(response, form)
-            return [*seen, describe(response)]
+            observed = [describe(response)]
+            observed += await _parsed(response, form)
+            return [*observed, describe(response)]
     result = await settled(method(**arguments))
     if prefix:
         return [describe(result), *await _parsed(result, form), describe(result)]
@@ -235,36 +235,36 @@ async def call(client: Any, surface: Surface, form: str, headers: Json | None = 
 async def _parsed(response: Any, form: str) -> list[Any]:
     parsed = await settled(response.parse())
     again = await settled(response.parse())
-    seen = [again is parsed, *(await _read(parsed) if form.endswith("stream") else [describe(parsed)])]
+    observed = [again is parsed, *(await _read(parsed) if form.endswith("stream") else [describe(parsed)])]
     if form.endswith("stream"):
-        return seen
+        return observed
     text = response.text
-    return [*seen, await settled(text() if callable(text) else text)]
+    return [*observed, await settled(text() if callable(text) else text)]
 
 
 async def _read(stream: Any) -> list[Any]:
-    seen = [describe(stream), stream.response.is_closed]
-    seen += [describe(item) for item in await items(stream)]
-    seen += [describe(stream.response), await items(stream)]
+    observed = [describe(stream), stream.response.is_closed]
+    observed += [describe(item) for item in await items(stream)]
+    observed += [describe(stream.response), await items(stream)]
     await settled(stream.close())
-    return seen
+    return observed
 
 
 async def _events(manager: Any) -> list[Any]:
     async with entering(manager) as stream:
-        seen = [describe(manager), describe(stream)]
-        seen += [describe(event) for event in await items(stream)]
+        observed = [describe(manager), describe(stream)]
+        observed += [describe(event) for event in await items(stream)]
         final = getattr(stream, "get_final_completion", None) or stream.get_final_response
-        return [*seen, describe(await settled(final()))]
+        return [*observed, describe(await settled(final()))]
 
 
-# -- with us and without ----------------------------------------------------------------------------------------------
+# -- with and without recording ---------------------------------------------------------------------------------------
 
 Act = Callable[[Any], Awaitable[Any]]
 
 
 def outcome(mode: str, make: Callable[[], Any], prepare: Callable[[Any], Any], act: Act) -> Any:
-    """Return what a caller sees: ``("returned", …)`` or ``("raised", …)``."""
+    """Return what a caller observes: ``("returned", …)`` or ``("raised", …)``."""
 
     async def play() -> Any:
         client = make()
@@ -282,32 +282,32 @@ def outcome(mode: str, make: Callable[[], Any], prepare: Callable[[Any], Any], a
 def with_and_without(
     server: ScriptedServer, mode: str, make: Callable[[], Any], prepare: Callable[[Any], Any], act: Act
 ) -> tuple[Any, Any]:
-    """Return what a caller sees with and without recording, with the server at the same point of its script."""
+    """Return what a caller observes with and without recording, from a server in the same state."""
     without = outcome(mode, make, lambda client: None, act)
-    asked_without = [_asked(seen) for seen in server.requests]
+    requests_without = [_comparable(request) for request in server.requests]
     server.rewind()
     with_us = outcome(mode, make, prepare, act)
-    assert [_asked(seen) for seen in server.requests] == asked_without
+    assert [_comparable(request) for request in server.requests] == requests_without
     return with_us, without
 
 
-def _asked(seen: Any) -> Any:
-    """Return a request as the server got it, without the field that we add."""
-    body = {name: value for name, value in seen.body.items() if name != "stream_options"}
-    headers = {name: value for name, value in seen.headers.items() if name not in ("content-length", "host")}
-    return seen.method, seen.path, headers, body
+def _comparable(request: Any) -> Any:
+    """Return a request as the server received it, without ``stream_options``, which the library adds."""
+    body = {name: value for name, value in request.body.items() if name != "stream_options"}
+    headers = {name: value for name, value in request.headers.items() if name not in ("content-length", "host")}
+    return request.method, request.path, headers, body
 
 
 def client_of(server: ScriptedServer, mode: str, **options: Any) -> Any:
     """Return an ordinary client of the scripted server."""
-    # Not verifying saves loading the certificates, half of a test's time; there is no TLS here.
+    # Without verification the certificates are not loaded, which takes half of a test's time. The server has no TLS.
     http = (openai.DefaultHttpxClient if mode == "sync" else openai.DefaultAsyncHttpxClient)(verify=False)
     options = {"base_url": server.url, "api_key": "k", "max_retries": 0, "timeout": 10, "http_client": http, **options}
     return (OpenAI if mode == "sync" else AsyncOpenAI)(**options)
 
 
 def cells(*forms: str) -> list[Any]:
-    """Return every surface in every mode and form (or the given forms), as parameters ``surface, mode, form``."""
+    """Return the parameters ``surface, mode, form`` of every surface, for all of its forms or only those given."""
     return [
         pytest.param(surface, mode, form, id=f"{surface.name}-{mode}-{form.replace(' ', '_')}")
         for surface in SURFACES

@@ -1,4 +1,4 @@
-"""One scripted server for all tests, and a store in memory: these tests look at a call and its record."""
+"""A scripted server shared by all tests, and a store in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _scripted() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
-    """Return the scripted server at the start of its script. Ids of stored responses are unique to each test."""
+    """Return the scripted server in its initial state; ids of stored responses are unique to the test."""
     _scripted.rewind()
     _scripted.salt = uuid.uuid4().hex
     yield _scripted
@@ -28,5 +28,5 @@ def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def sink() -> MemorySink:
-    """Return the sink that receives the records."""
+    """Return the store in memory that receives the records."""
     return MemorySink()

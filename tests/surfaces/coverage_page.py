@@ -1,9 +1,9 @@
-"""Generate ``docs/coverage.md`` from the collected tests.
+"""Write ``docs/coverage.md`` from the collected tests.
 
     python -m tests.surfaces.coverage_page            write the page
     python -m tests.surfaces.coverage_page --check    exit 1 if the page is out of date
 
-No test is run here: whether a cell holds, the tests show when they run.
+The tests are only collected, not run.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Collected:
         self.items: list[Any] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Keep the tests; pytest calls this."""
+        """Keep the collected tests; called by pytest."""
         self.items = list(session.items)
 
 
@@ -124,14 +124,14 @@ def collect() -> list[Any]:
 
 
 def page(items: list[Any]) -> str:
-    """Return the whole page."""
+    """Return the text of the page."""
     left_out = [f"| {what} | {happens} |" for what, happens in NOT_COVERED.items()]
     last = "\n".join(["## Not covered", "", "| what | what happens |", "|---|---|", *left_out, ""])
     return "\n".join([HEAD, surfaces(items), dialects(items), *chapters(items), last])
 
 
 def surfaces(items: list[Any]) -> str:
-    """Return the table of surfaces, modes and forms, with the test of each cell."""
+    """Return the lines of the table of surfaces: by surface, mode and form, the test of each cell."""
     cells = {}
     for item in items:
         parameters = _parameters(item)
@@ -149,18 +149,18 @@ def surfaces(items: list[Any]) -> str:
     for surface in SURFACES:
         for mode in MODES:
             row = [cells.get((surface.name, mode, form)) for form in FORMS]
-            shown = [f"`{cell}`" if cell else "-" for cell in row]
+            parameters = [f"`{cell}`" if cell else "-" for cell in row]
             since = surface.since
             if surface.raw_since != since and "raw" in surface.forms:
                 since += f", raw {surface.raw_since}"
             name = f"`{surface.name}`" if mode == MODES[0] else ""
-            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(shown)} |")
+            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(parameters)} |")
     lines += ["", '"From openai": the first of the tested versions that has it. "-": the SDK has no such call.', ""]
     return "\n".join(lines)
 
 
 def dialects(items: list[Any]) -> str:
-    """Return the table of dialects, APIs, modes and forms, with the tests of each row."""
+    """Return the lines of the table of dialects: by dialect, API, mode and plain or stream, the tests of each row."""
     found: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
     unit, elsewhere, corpus = set(), [], []
     for item in items:
@@ -205,7 +205,7 @@ def dialects(items: list[Any]) -> str:
 
 
 def chapters(items: list[Any]) -> list[str]:
-    """Return a chapter for each further test file: its tests with their parameters."""
+    """Return the chapters of the other tests: each test's name, parameters and number of cases."""
     out = []
     for file, title in CHAPTERS.items():
         tests: dict[str, dict[str, dict[str, None]]] = {}
@@ -219,11 +219,9 @@ def chapters(items: list[Any]) -> list[str]:
                 over.setdefault(name, {})[_short(value)] = None
         lines = [f"## {title}", "", f"`{FOLDER}/{file}`", "", "| test | over | cases |", "|---|---|---|"]
         for test, over in tests.items():
-            parameters_of_test = "; ".join(
-                f"{name}: {_few(list(values))}" for name, values in over.items() if name != "mode"
-            )
+            parameters = "; ".join(f"{name}: {_few(list(values))}" for name, values in over.items() if name != "mode")
             modes = "sync and async" if "mode" in over else ""
-            lines.append(f"| `{test}` | {'. '.join(filter(None, (modes, parameters_of_test)))} | {counts[test]} |")
+            lines.append(f"| `{test}` | {'. '.join(filter(None, (modes, parameters)))} | {counts[test]} |")
         out.append("\n".join([*lines, ""]))
     return out
 
@@ -250,14 +248,14 @@ def _path(item: Any) -> str:
 
 
 def main() -> int:
-    """Write the page, or with ``--check`` compare it. Returns the exit code."""
+    """Write the page, or compare it with ``--check``. Returns the exit code."""
     text = page(collect())
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(text, encoding="utf-8")
         return 0
     if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
         return 0
-    print("docs/coverage.md is out of date: run python -m tests.surfaces.coverage_page")
+    print("docs/coverage.md is out of date; run: python -m tests.surfaces.coverage_page")
     return 1
 
 

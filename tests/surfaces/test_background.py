@@ -1,4 +1,4 @@
-"""Background responses, and retrievals of stored ones: one record for each response, its usage counted once."""
+"""Background responses and retrieved responses: one record per response, with its usage counted once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ cancels = pytest.mark.skipif(
 
 
 async def begin(client: Any, form: str = "plain", **more: Any) -> Any:
-    """Create a background response, as `background=True` does (openai 1.66 has no such argument)."""
-    return await looked_at(
+    """Start a background response, as `background=True` does (openai 1.66 does not have that argument)."""
+    return await call_and_parse(
         client, form, "create", model="gpt-5", input="hello", extra_body={"background": True}, **more
     )
 
 
-async def looked_at(client: Any, form: str, method: str, *args: Any, **more: Any) -> Any:
+async def call_and_parse(client: Any, form: str, method: str, *args: Any, **more: Any) -> Any:
     """Call a method of the Responses API in a form and return the parsed result."""
     resource = client.responses
     if form == "plain":
@@ -62,23 +62,23 @@ def check_finished(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("retrieved", FORMS)
 @pytest.mark.parametrize("created", FORMS)
-def test_a_background_response_is_counted_once_when_it_is_seen_complete(
+def test_a_background_response_is_counted_once_when_retrieved_complete(
     server: ScriptedServer, sink: MemorySink, created: str, retrieved: str, mode: str
 ) -> None:
     counts: list[int] = []
 
     async def act(client: Any) -> Any:
-        seen = [await begin(client, created)]
+        observed = [await begin(client, created)]
         counts.append(stats()["recorded"])
-        while seen[-1].status in ("queued", "in_progress"):
-            seen.append(await looked_at(client, retrieved, "retrieve", seen[0].id))
+        while observed[-1].status in ("queued", "in_progress"):
+            observed.append(await call_and_parse(client, retrieved, "retrieve", observed[0].id))
             counts.append(stats()["recorded"])
-        seen.append(await looked_at(client, retrieved, "retrieve", seen[0].id))
+        observed.append(await call_and_parse(client, retrieved, "retrieve", observed[0].id))
         counts.append(stats()["recorded"])
-        return [describe(each) for each in seen]
+        return [describe(each) for each in observed]
 
-    _, seen = compare(server, sink, mode, act)
-    assert [each["fields"]["status"] for each in seen] == ["queued", "in_progress", "completed", "completed"]
+    _, observed = compare(server, sink, mode, act)
+    assert [each["fields"]["status"] for each in observed] == ["queued", "in_progress", "completed", "completed"]
     assert counts[4:] == [0, 0, 1, 1]
     check_finished(sink.row)
 
@@ -91,7 +91,7 @@ def test_a_cancelled_response_is_one_record_without_tokens(
 ) -> None:
     async def act(client: Any) -> Any:
         response = await begin(client)
-        return describe(await looked_at(client, form, "cancel", response.id))
+        return describe(await call_and_parse(client, form, "cancel", response.id))
 
     compare(server, sink, mode, act)
     row = sink.row
@@ -100,7 +100,7 @@ def test_a_cancelled_response_is_one_record_without_tokens(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_background_response_never_seen_finished_is_one_record_without_tokens(
+def test_a_background_response_never_retrieved_complete_has_no_tokens(
     server: ScriptedServer, sink: MemorySink, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
@@ -121,7 +121,7 @@ def test_a_background_response_whose_stream_is_retrieved_is_counted_once(
     async def act(client: Any) -> Any:
         response = await begin(client)
         if form != "streaming response":
-            stream = await looked_at(client, form, "retrieve", response.id, stream=True)
+            stream = await call_and_parse(client, form, "retrieve", response.id, stream=True)
             return [describe(event) for event in await items(stream)]
         resource = client.responses.with_streaming_response
         async with entering(resource.retrieve(response.id, stream=True)) as raw:
@@ -146,20 +146,20 @@ def test_a_background_stream_read_to_its_end_is_one_record(server: ScriptedServe
 def test_a_background_stream_that_ends_early_and_is_retrieved_is_one_record(
     server: ScriptedServer, sink: MemorySink, ending: str, mode: str
 ) -> None:
-    """The response continues on the server, and a retrieval gets the rest."""
+    """The response continues on the server, and a later retrieval returns the rest."""
 
     async def act(client: Any) -> Any:
         fault = {"x-fault": "cut stream"} if ending == "broken" else {}
         stream = await begin(client, stream=True, extra_headers=fault)
-        seen = [await first(stream)]
+        observed = [await first(stream)]
         if ending == "closed":
             await settled(stream.close())
         else:
             with pytest.raises(Exception, match=r"peer closed|Connection error"):
                 await items(stream)
-        response_id = seen[0].response.id
-        seen += [await looked_at(client, "plain", "retrieve", response_id) for _ in range(2)]
-        return [describe(each) for each in seen]
+        response_id = observed[0].response.id
+        observed += [await call_and_parse(client, "plain", "retrieve", response_id) for _ in range(2)]
+        return [describe(each) for each in observed]
 
     compare(server, sink, mode, act)
     check_finished(sink.row)
@@ -184,7 +184,7 @@ def test_retrieving_a_stored_response_is_not_a_call(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
-        return describe(await looked_at(client, form, "retrieve", "resp_stored"))
+        return describe(await call_and_parse(client, form, "retrieve", "resp_stored"))
 
     compare(server, sink, mode, act)
     assert sink.rows == []
@@ -193,27 +193,27 @@ def test_retrieving_a_stored_response_is_not_a_call(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("fault", ["404", "broken json", "drop"])
-def test_a_failed_retrieval_raises_the_same_and_is_no_record(
+def test_a_failed_retrieval_raises_the_same_and_makes_no_record(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str, fault: str
 ) -> None:
     async def act(client: Any) -> Any:
-        return describe(await looked_at(client, form, "retrieve", "resp_stored", extra_headers={"x-fault": fault}))
+        return describe(await call_and_parse(client, form, "retrieve", "resp_stored", extra_headers={"x-fault": fault}))
 
     assert compare(server, sink, mode, act)[0] == "raised"
     assert sink.rows == []
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_body_read_without_the_parser_shows_a_response_complete(
+def test_a_complete_response_is_recorded_from_a_body_read_without_parser(
     server: ScriptedServer, sink: MemorySink, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
         response = await begin(client)
-        seen = []
+        observed = []
         for _ in range(2):
             async with entering(client.responses.with_streaming_response.retrieve(response.id)) as raw:
-                seen.append(await settled(raw.read()))
-        return seen
+                observed.append(await settled(raw.read()))
+        return observed
 
     compare(server, sink, mode, act)
     check_finished(sink.row)

@@ -1,4 +1,4 @@
-"""Every kind of client, made in any way and at any time: one record for each call, and nothing else changes."""
+"""Every kind of client, however and whenever it was created: one record per call, and no other change."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.surfaces.calls import (
 
 
 class OwnOpenAI(OpenAI):
-    """A user's own client class."""
+    """A client class that a user defines."""
 
 
 class OwnAsyncOpenAI(AsyncOpenAI):
-    """The async counterpart."""
+    """The async version of it."""
 
 
 def http_of(mode: str) -> Any:
@@ -121,7 +121,8 @@ DERIVED: dict[str, Callable[[Any], Any]] = {
         pytest.param(kind, derived, id=f"{kind}-{derived}")
         for kind in ("OpenAI", "AzureOpenAI", "BedrockOpenAI")
         for derived in DERIVED
-        if (kind, derived) != ("BedrockOpenAI", "with another key")  # another key is another way to sign in there
+        if (kind, derived)
+        != ("BedrockOpenAI", "with another key")  # on these clients, another key would change the way of signing in
     ],
 )
 def test_a_client_derived_from_an_instrumented_one_is_recorded(
@@ -161,7 +162,7 @@ def test_clients_made_before_and_after_instrument_are_recorded(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_client_that_was_not_named_is_not_recorded(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
+def test_a_client_not_passed_to_instrument_is_not_recorded(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
     async def act() -> None:
         async with entering(client_of(server, mode)) as mine, entering(client_of(server, mode)) as other:
             instrument(mine, store=sink)
@@ -175,7 +176,7 @@ def test_a_client_that_was_not_named_is_not_recorded(server: ScriptedServer, sin
 
 @pytest.fixture
 def module(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The openai module itself, configured as a client."""
+    """Configure the module ``openai`` itself as a client."""
     openai._reset_client()
     with openai.DefaultHttpxClient(verify=False) as http:
         monkeypatch.setattr(openai, "api_key", "k")
@@ -193,7 +194,7 @@ def test_the_module_itself_gives_the_same_and_is_one_record(
         pytest.skip(f"openai {openai.__version__} has no openai.{name}")
 
     class Module:
-        """The module where a client is expected; it has no end of its own."""
+        """The module in place of a client, with a ``close`` that does nothing."""
 
         def __getattr__(self, attribute: str) -> Any:
             return getattr(module, attribute)

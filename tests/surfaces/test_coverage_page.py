@@ -1,4 +1,4 @@
-"""docs/coverage.md agrees with the tests."""
+"""The coverage page in the docs matches the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.surfaces.coverage_page import PAGE, ROOT
 
 
 def test_the_coverage_page_is_up_to_date() -> None:
-    """The tests are collected in another process, because only some of them may be selected in this one."""
+    """Collect in a new process, because this run may have selected only some of the tests."""
     checked = subprocess.run(
         [sys.executable, "-m", "tests.surfaces.coverage_page", "--check"],
         cwd=ROOT,

@@ -1,6 +1,6 @@
 """Each dialect as its server sends it, through the real SDK: plain and streamed, sync and async, one record each.
 
-The examples and what they have to be read as are those of ``tests/unit/usage/test_reading.py``.
+The examples and their expected values are those of ``tests/unit/usage/test_reading.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.scripted import ScriptedServer
 from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, entering, run
 from tests.unit.usage.test_reading import READINGS
 
-ADDRESSES = {  # of the providers that break a tie; who serves vLLM, no address tells
+ADDRESSES = {  # addresses of the providers that break a tie; vLLM has no address of its own
     "openai": "https://api.openai.com/v1",
     "azure": "https://someone.openai.azure.com/openai/v1",
     "mistral": "https://api.mistral.ai/v1",
@@ -28,7 +28,7 @@ ADDRESSES = {  # of the providers that break a tie; who serves vLLM, no address 
 
 
 def rerouted(server: ScriptedServer, mode: str, provider: str | None) -> Any:
-    """Return a client with a provider's address whose requests go to the scripted server, never to the provider."""
+    """Return a client of a provider's address whose requests go to the scripted server instead."""
     place = httpx.URL(server.origin)
 
     def reroute(request: httpx.Request) -> None:

@@ -1,4 +1,4 @@
-"""Errors reach the caller as they do without recording, and each is one record that names the error."""
+"""Errors reach the caller as they do without recording, and each failed call has one record with its error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RAISED = {
 IN_A_STREAM = {
     "error chunk": "APIError",
     "broken chunk": "JSONDecodeError",
-    # Since 2.x the SDK says APIConnectionError; before, the error of the HTTP library went through.
+    # Since 2.x the SDK raises APIConnectionError; before, it raised the error of the HTTP library.
     "cut stream": ("APIConnectionError", "RemoteProtocolError"),
 }
 WAYS = [
@@ -68,7 +68,7 @@ def ids(ways: list[Any]) -> list[Any]:
 def compare(
     server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str, fault: str, **options: Any
 ) -> Any:
-    """Call with and without recording, check that the outcome is the same, and return it with the only record."""
+    """Assert that a call has the same outcome with and without recording, and one record. Returns both."""
     surface = BY_NAME[name]
     require(surface, form, mode)
     with_us, without = with_and_without(
@@ -86,7 +86,7 @@ def compare(
 def check_failure(row: dict[str, Any], raised: dict[str, Any]) -> None:
     """Check the record of a call that raised."""
     assert (row["success"], row["error_type"]) == (False, raised["type"].rpartition(".")[2])
-    assert row["error_message"] is not None  # a timeout of old versions has no words
+    assert row["error_message"] is not None  # a timeout of old versions has no message
     assert row["duration_ms"] > 0
     assert all(row[name] is None for name in TOKENS)
     assert (row["total_cost"], row["original_cost"]) == (None, None)
@@ -95,7 +95,7 @@ def check_failure(row: dict[str, Any], raised: dict[str, Any]) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "form"), ids(WAYS))
 @pytest.mark.parametrize("fault", ["400", "429", "500"])
-def test_a_refused_call_raises_the_same_and_is_one_failure(
+def test_a_rejected_call_raises_the_same_and_is_one_failure(
     server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str, fault: str
 ) -> None:
     (outcome, raised), row = compare(server, sink, name, form, mode, fault)
@@ -133,21 +133,21 @@ def test_a_raw_response_that_cannot_be_parsed_is_one_failure(
 @pytest.mark.parametrize(
     ("name", "form"), ids([way for way in WAYS if way[1] in ("plain", "raw", "streaming response")])
 )
-def test_a_success_that_holds_an_error_is_a_failure(
+def test_a_response_with_status_200_and_an_error_is_a_failure(
     server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str
 ) -> None:
-    (_, told), row = compare(server, sink, name, form, mode, "error body")
+    (_, result), row = compare(server, sink, name, form, mode, "error body")
     assert row["success"] is False
     assert row["model"] == "gpt-5"
     assert all(row[column] is None for column in TOKENS)
-    if isinstance(told, list):  # what comes back is an object without its fields
+    if isinstance(result, list):  # the call returned an object without its fields
         assert (row["error_type"], row["error_message"]) == ("invalid_request_error", "something is wrong")
-    else:  # some helpers and some versions of the SDK trip over it
-        check_failure(row, told)
+    else:  # some helpers and some versions of the SDK raise
+        check_failure(row, result)
 
 
 class Unmet(pydantic.BaseModel):
-    """A response type that no response of the scripted server fits."""
+    """A type that no response of the scripted server satisfies."""
 
     never_there: int
 
@@ -155,7 +155,7 @@ class Unmet(pydantic.BaseModel):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
 @pytest.mark.parametrize("name", ["chat.completions.parse", "beta.chat.completions.parse", "responses.parse"])
-def test_a_response_that_a_helper_refuses_is_a_failure_with_the_billed_tokens(
+def test_a_response_rejected_by_a_helper_is_a_failure_with_the_billed_tokens(
     server: ScriptedServer, sink: MemorySink, name: str, form: str, mode: str
 ) -> None:
     surface = BY_NAME[name]
@@ -180,7 +180,7 @@ def test_a_response_that_a_helper_refuses_is_a_failure_with_the_billed_tokens(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["broken json", "empty", "html 200"])
 @pytest.mark.parametrize("how", ["json", "text", "iter_lines"])
-def test_a_body_that_is_no_response_and_is_read_without_the_parser_is_a_failure(
+def test_an_invalid_body_that_is_read_without_the_parser_is_a_failure(
     server: ScriptedServer, sink: MemorySink, how: str, fault: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:
@@ -197,7 +197,7 @@ def test_a_body_that_is_no_response_and_is_read_without_the_parser_is_a_failure(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_error_that_is_only_text_is_the_message(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
+def test_an_error_body_of_plain_text_is_the_message(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
     _, row = compare(server, sink, "chat.completions.create", "plain", mode, "error text")
     assert (row["success"], row["error_type"], row["error_message"]) == (False, "error", "overloaded")
 
@@ -224,8 +224,8 @@ def test_a_stream_that_breaks_raises_the_same_and_is_one_failure(
     assert outcome == "raised"
     assert raised["type"].rpartition(".")[2] in IN_A_STREAM[fault]
     check_failure(row, raised)
-    assert row["model"] == MODEL  # the first chunk had told it
-    assert row["metadata"]["usage"] == "unknown"  # it ran for a while, and may be billed
+    assert row["model"] == MODEL  # from the first chunk
+    assert row["metadata"]["usage"] == "unknown"  # the call ran and may be billed
     assert row["metadata"]["stream"] is True
 
 
@@ -243,10 +243,10 @@ def test_a_helper_whose_stream_breaks_raises_the_same_and_is_one_failure(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["stream", "raw stream"])
-def test_a_usage_that_comes_behind_an_error_is_not_seen(
+def test_a_usage_after_an_error_event_is_not_recorded(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
-    """A limit: the SDK stops reading at the error."""
+    """A known limit: the SDK stops reading at the error."""
     (outcome, raised), row = compare(server, sink, "chat.completions.create", form, mode, "usage behind an error")
     assert (outcome, raised["type"]) == ("raised", "openai.APIError")
     check_failure(row, raised)
@@ -255,7 +255,7 @@ def test_a_usage_that_comes_behind_an_error_is_not_seen(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["stream", "raw stream", "streaming response stream"])
-def test_a_usage_that_comes_in_an_error_is_kept_with_the_failure(
+def test_a_usage_in_an_error_event_is_recorded_with_the_failure(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
     (outcome, raised), row = compare(server, sink, "chat.completions.create", form, mode, "usage in an error")
@@ -266,21 +266,21 @@ def test_a_usage_that_comes_in_an_error_is_kept_with_the_failure(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["chat.completions.create", "responses.create"])
-def test_an_error_event_that_the_sdk_hands_on_makes_the_call_a_failure(
+def test_an_error_event_that_the_sdk_passes_on_makes_the_call_a_failure(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
-    (outcome, told), row = compare(server, sink, name, "stream", mode, "error event")
+    (outcome, result), row = compare(server, sink, name, "stream", mode, "error event")
     assert (row["success"], row["metadata"]["usage"]) == (False, "unknown")
     assert "something is wrong" in row["error_message"]
     if outcome == "raised":
-        check_failure(row, told)
+        check_failure(row, result)
     else:
         assert row["error_type"] == "wrong"
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """Return an address where no server listens."""
+def unused_address() -> Iterator[str]:
+    """Return an address at which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -288,10 +288,10 @@ def nobody() -> Iterator[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "stream", "raw", "streaming response"])
-def test_a_server_that_is_not_there_is_one_failure(
-    server: ScriptedServer, sink: MemorySink, mode: str, form: str, nobody: str
+def test_a_refused_connection_is_one_failure(
+    server: ScriptedServer, sink: MemorySink, mode: str, form: str, unused_address: str
 ) -> None:
-    (_, raised), row = compare(server, sink, "chat.completions.create", form, mode, "", base_url=nobody)
+    (_, raised), row = compare(server, sink, "chat.completions.create", form, mode, "", base_url=unused_address)
     assert raised["type"] == "openai.APIConnectionError"
     check_failure(row, raised)
 
@@ -326,9 +326,7 @@ def test_retries_of_the_sdk_are_one_record_with_their_count(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_retries_are_counted_for_a_body_that_the_caller_added_to(
-    server: ScriptedServer, sink: MemorySink, mode: str
-) -> None:
+def test_retries_are_counted_if_the_caller_adds_extra_body(server: ScriptedServer, sink: MemorySink, mode: str) -> None:
     async def act(client: Any) -> Any:
         arguments = BY_NAME["chat.completions.create"].arguments
         added: Any = {"extra_body": {"top_k": 5}, "extra_headers": {"x-fault": "retry:1"}}
@@ -358,8 +356,8 @@ def test_failed_retries_are_one_failure_with_their_count(
     assert row["metadata"]["attempts"] == 2
 
 
-def test_a_message_is_trimmed_and_holds_no_key(server: ScriptedServer, sink: MemorySink) -> None:
-    """The server quotes the whole request, with the prompt and the key."""
+def test_an_error_message_is_trimmed_and_contains_no_key(server: ScriptedServer, sink: MemorySink) -> None:
+    """An error message that quotes the whole request contains the prompt and the key."""
     surface = BY_NAME["chat.completions.create"]
     key = "sk-proj-0123456789abcdefghij"
     arguments = {**surface.arguments, "user": key + " " + "x" * 5000}
@@ -371,4 +369,4 @@ def test_a_message_is_trimmed_and_holds_no_key(server: ScriptedServer, sink: Mem
     assert message.startswith("cannot read ")
     assert len(message) <= 500
     assert key not in message
-    assert "nobody may read" not in message
+    assert "unused_address may read" not in message

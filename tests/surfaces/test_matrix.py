@@ -1,4 +1,4 @@
-"""Every surface, form and mode, with and without recording: the same result, and one record with the right numbers."""
+"""Every surface, form and mode returns the same with and without recording, and has exactly one correct record."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_call_returns_the_same_with_and_without_recording_and_is_one_record(
     )
     assert without[0] == "returned"
     assert with_us == without
-    assert stats()["recorded"] == 1  # it is finished without a look at the store
+    assert stats()["recorded"] == 1  # counted before the store is read
     row = sink.row
     assert {name: row[name] for name in TOKENS} == surface.tokens
     assert row["usage"] == surface.usage
     assert (row["success"], row["error_type"], row["error_message"]) == (True, None, None)
     assert row["api"] == surface.api
-    assert row["request_id"] == (None if surface.method == "post" else REQUEST_ID)  # a plain dict tells no id
+    assert row["request_id"] == (None if surface.method == "post" else REQUEST_ID)  # a plain dict has no request id
     streamed = form in ("stream", "raw stream", "streaming response stream", "events")
     assert ((row["metadata"] or {}).get("stream") is True) == streamed
     assert (row["time_to_first_token_ms"] is not None) == streamed
@@ -69,7 +69,7 @@ def number(version: str) -> tuple[int, ...]:
     reason="the table says what the tested versions and newer ones have",
 )
 @pytest.mark.parametrize("mode", MODES)
-def test_this_sdk_has_what_the_table_says(mode: str) -> None:
+def test_the_installed_sdk_has_the_surfaces_of_the_table(mode: str) -> None:
     installed = number(openai.__version__)
     has = {(s.name, form): lacking(s, form, mode) is None for s in SURFACES for form in s.forms}
     said = {
@@ -83,7 +83,7 @@ def test_this_sdk_has_what_the_table_says(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("given", [{"include_usage": True}, {"include_usage": False}, {}])
 @pytest.mark.parametrize("name", ["chat.completions.create", "completions.create"])
-def test_a_caller_who_sets_stream_options_gets_what_was_asked_for(
+def test_stream_options_of_the_caller_are_respected(
     server: ScriptedServer, sink: MemorySink, name: str, given: Any, mode: str
 ) -> None:
     base = next(surface for surface in SURFACES if surface.name == name)
@@ -101,7 +101,7 @@ def test_a_caller_who_sets_stream_options_gets_what_was_asked_for(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["", "html 200"])
-def test_a_caller_who_asks_for_the_http_response_gets_it_and_it_is_one_record(
+def test_a_call_that_returns_the_http_response_is_one_record(
     server: ScriptedServer, sink: MemorySink, fault: str, mode: str
 ) -> None:
     async def act(client: Any) -> Any:

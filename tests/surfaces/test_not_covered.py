@@ -1,4 +1,4 @@
-"""Calls that are not recorded pass through unchanged and make no record."""
+"""Calls that the library does not cover have the same result and no record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OTHERS: dict[str, Any] = {
 def test_calls_that_are_not_covered_pass_through_unrecorded(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
-    """The server knows none of these endpoints, so the result is an error, which must be the same, too."""
+    """The scripted server does not implement these calls; their errors must be the same, too."""
 
     async def act(client: Any) -> Any:
         method = client

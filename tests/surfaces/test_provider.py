@@ -1,4 +1,4 @@
-"""The provider of a client: by class and address. An unknown one keeps its host, and is priced by model."""
+"""The provider follows from a client's class and address; for an unknown provider the host is stored."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize(("address", "provider"), ADDRESSES.items())
-def test_the_address_tells_the_provider_or_the_host(address: str, provider: str) -> None:
+def test_the_address_determines_the_provider_or_the_host(address: str, provider: str) -> None:
     with OpenAI(api_key="k", base_url=address, http_client=openai.DefaultHttpxClient(verify=False)) as client:
         assert provider_of(client) == provider
 
 
-def test_an_address_that_is_none_is_unknown() -> None:
+def test_an_invalid_address_has_an_unknown_provider() -> None:
     assert provider_of(SimpleNamespace(base_url=None)) == "unknown"
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "stream", "raw"])
-def test_the_host_of_an_unknown_provider_is_kept_and_the_model_is_priced(
+def test_the_host_of_an_unknown_provider_is_stored_and_the_model_is_priced(
     server: ScriptedServer, sink: MemorySink, form: str, mode: str
 ) -> None:
     async def act() -> None:
@@ -71,7 +71,7 @@ def test_the_host_of_an_unknown_provider_is_kept_and_the_model_is_priced(
     assert row["provider"] == "unknown"
     assert row["metadata"]["host"] == server.origin.removeprefix("http://")
     assert "hunter2" not in str(row)
-    # gpt-5: 1.25 USD, 0.125 USD cached, 10 USD output per million tokens; of 1,200 prompt tokens 1,024 were cached
+    # gpt-5: 1.25 USD, 0.125 USD cached, 10 USD output per 1M tokens; 1,024 of 1,200 prompt tokens were cached
     assert row["total_cost"] == pytest.approx(176 * 1.25e-6 + 1024 * 0.125e-6 + 34 * 10e-6, abs=1e-12)
 
 
@@ -88,7 +88,7 @@ def test_a_failure_and_a_known_provider_keep_it_apart(server: ScriptedServer, si
 
 
 class Rerouted(httpx.HTTPTransport):
-    """Sends every request to the scripted server, never to the address that it names."""
+    """Sends every request to the scripted server, whatever its address."""
 
     def __init__(self, server: ScriptedServer) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Raw responses (``with_raw_response``): recorded when the call returns, from what the server sent.
 
-The SDK's parser is the caller's: it is not run by us, and does and raises afterwards what it does without us.
+Only the caller runs the SDK's parser, and it returns and raises the same as without recording.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TYPES: dict[str, Any] = {"dict": dict, "ChatCompletion": ChatCompletion, "str": 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_raw_response_is_recorded_before_it_is_parsed_and_not_parsed_by_us(
+def test_a_raw_response_is_recorded_before_it_is_parsed(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
     surface = BY_NAME[name]
@@ -59,10 +59,10 @@ def test_a_raw_response_is_recorded_before_it_is_parsed_and_not_parsed_by_us(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("to", ["dict", "ChatCompletion", "str", "int"])
-def test_a_caller_may_have_it_parsed_to_another_type(
+def test_a_caller_can_parse_a_raw_response_to_another_type(
     server: ScriptedServer, sink: MemorySink, to: str, mode: str
 ) -> None:
-    """An error of the caller's own `.parse(to=...)` does not change the record of the successful call."""
+    """If the SDK cannot parse to that type, the caller gets the error; the call was still a success."""
     surface = BY_NAME["chat.completions.create"]
 
     async def act(client: Any) -> Any:
@@ -82,10 +82,10 @@ def test_a_caller_may_have_it_parsed_to_another_type(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["chat.completions.parse", "beta.chat.completions.parse", "responses.parse"])
-def test_a_response_that_a_helper_refuses_is_one_failure(
+def test_a_response_rejected_by_a_helper_is_one_failure(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
-    """Only the helper's parser can refuse it. The SDK keeps the parsed object, so the parser does not run twice."""
+    """Only the parser of the helper detects it; the SDK caches the parsed result, so it does not run twice."""
     surface = BY_NAME[name]
     require(surface, "raw", mode)
 
@@ -107,7 +107,7 @@ def test_a_response_that_a_helper_refuses_is_one_failure(
     assert (sink.row["success"], sink.row["error_type"]) == (False, "ValidationError")
 
 
-# -- over an in-process transport: the record of a raw response is that of the plain call ----------------------------
+# -- over an in-process transport: a raw response has the same record as the plain call ------------------------------
 
 
 EMBEDDED = {"object": "list", "model": "m", "usage": {"prompt_tokens": 5, "total_tokens": 5}}
@@ -116,7 +116,7 @@ JSON = {"content-type": "application/json; charset=utf-8"}
 
 
 def bodies() -> dict[str, tuple[str, bytes, dict[str, str]]]:
-    """By name: the API, the body, its headers."""
+    """Return the API, body and headers of each example by its name."""
     answers = {
         **ANSWERS,
         "usual": chat(),
@@ -185,24 +185,24 @@ UNTOLD = ("interaction_id", "time", "start_time", "end_time", "duration_ms", "ru
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("body", BODIES)
-def test_the_record_of_a_raw_response_is_that_of_the_plain_call(body: str, mode: str, sink: MemorySink) -> None:
-    seen: list[Any] = []
+def test_a_raw_response_has_the_same_record_as_the_plain_call(body: str, mode: str, sink: MemorySink) -> None:
+    observed: list[Any] = []
 
     async def act() -> None:
-        seen.append(await ask(mode, "raw", *BODIES[body], None))
-        seen.append(await ask(mode, "raw", *BODIES[body], sink))
+        observed.append(await ask(mode, "raw", *BODIES[body], None))
+        observed.append(await ask(mode, "raw", *BODIES[body], sink))
         await ask(mode, "plain", *BODIES[body], sink)
 
     run(mode, act())
-    assert seen[0] == seen[1]
+    assert observed[0] == observed[1]
     raw, plain = ({name: value for name, value in row.items() if name not in UNTOLD} for row in sink.rows)
-    if body == "Azure's request id":  # of a plain answer the SDK keeps OpenAI's header only
+    if body == "Azure's request id":  # for a plain response the SDK keeps only OpenAI's header
         assert (raw.pop("request_id"), plain.pop("request_id")) == ("req_2", None)
     assert raw == plain
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_response_that_a_validating_client_refuses_is_a_failure(sink: MemorySink, mode: str) -> None:
+def test_a_response_rejected_by_a_validating_client_is_a_failure(sink: MemorySink, mode: str) -> None:
     body = json.dumps(chat(choices=5)).encode()
     transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body, headers=JSON))
     raised: list[str] = []

@@ -1,6 +1,6 @@
-"""The SDK does not validate responses: whatever a server sends, the caller gets it unchanged, and it is one record.
+"""Invalid responses, which the SDK does not check: the caller gets the same as without recording, and one record.
 
-Over an in-process transport: the scripted server says sensible things only.
+They come from an in-process transport, because the scripted server sends only valid responses.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ async def ask(body: Any, mode: str, sink: MemorySink | None) -> tuple[str, str]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
 def test_an_unexpected_response_is_unchanged_and_one_record(body: Any, mode: str, sink: MemorySink) -> None:
-    seen: list[tuple[str, str]] = []
+    observed: list[tuple[str, str]] = []
 
     async def act() -> None:
-        seen.append(await ask(body, mode, None))
-        seen.append(await ask(body, mode, sink))
+        observed.append(await ask(body, mode, None))
+        observed.append(await ask(body, mode, sink))
 
     run(mode, act())
-    assert seen[0] == seen[1]
+    assert observed[0] == observed[1]
     row = sink.row
     assert row["model"] == ("m" if isinstance(body, dict) and body["model"] == "m" else "asked")
     if isinstance(body, dict):
@@ -85,10 +85,10 @@ def test_an_unexpected_response_is_unchanged_and_one_record(body: Any, mode: str
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ["plain", "raw", "streaming response"])
-def test_a_response_that_a_validating_client_refuses_keeps_its_tokens(
+def test_a_response_rejected_by_a_validating_client_keeps_its_tokens(
     form: str, mode: str, server: ScriptedServer, sink: MemorySink
 ) -> None:
-    """For example its own embeddings, which it requests in base64."""
+    """An example are the SDK's own embeddings, which it requests in base64."""
     surface = BY_NAME["embeddings.create"]
     with_us, without = with_and_without(
         server,
@@ -124,9 +124,7 @@ def test_a_usage_without_any_number_of_tokens_is_unknown(usage: Any, mode: str, 
     ],
     ids=["whole, empty ids", "whole, an index each", "in pieces", "without a name", "named again", "one index"],
 )
-def test_calls_of_tools_are_counted_in_streams_whose_server_gives_no_ids(
-    deltas: list[Any], calls: int, sink: MemorySink
-) -> None:
+def test_tool_calls_are_counted_in_streams_without_ids(deltas: list[Any], calls: int, sink: MemorySink) -> None:
     chunks = [
         {"object": "chat.completion.chunk", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [delta]}}]}
         for delta in deltas
@@ -142,7 +140,7 @@ def test_calls_of_tools_are_counted_in_streams_whose_server_gives_no_ids(
     assert (sink.row["tool_call_count"], sink.row["has_tool_calls"]) == (calls, True)
 
 
-def test_a_stored_response_whose_status_is_no_text_is_one_record(sink: MemorySink) -> None:
+def test_a_stored_response_whose_status_is_not_text_is_one_record(sink: MemorySink) -> None:
     body = {"id": "r", "object": "response", "status": {"a": 1}, "model": "m", "output": 7, "background": True}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=body))
     with OpenAI(api_key="k", base_url="http://server/v1", http_client=httpx.Client(transport=transport)) as client:

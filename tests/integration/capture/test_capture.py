@@ -257,7 +257,9 @@ def test_an_error_reaches_the_caller_untouched_and_the_record(
     assert (row["prompt_tokens"], row["cached_tokens"], row["total_cost"]) == (None, None, None)
 
 
-def test_a_success_that_holds_an_error_is_a_failure(client: OpenAI, db_url: str, endpoint: SimulatedEndpoint) -> None:
+def test_a_response_with_status_200_and_an_error_is_a_failure(
+    client: OpenAI, db_url: str, endpoint: SimulatedEndpoint
+) -> None:
     endpoint.script(Reply(status=200, error="overloaded"))
     with query_run("q") as run:
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)
