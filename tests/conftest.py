@@ -1,7 +1,7 @@
-"""One real PostgreSQL for the whole suite, an empty migrated database a test, and no failure of ours swallowed.
+"""One PostgreSQL server for the whole suite, a migrated database per test, and a check for swallowed errors.
 
-The server is the embedded one (the ``[embedded]`` extra), in a throw-away folder, unless
-``RLM_CACHETRACK_TEST_DB_URL`` names another: it must be allowed to create databases.
+The server is the embedded one (the ``[embedded]`` extra) in a temporary folder, or the one that
+``RLM_CACHETRACK_TEST_DB_URL`` names, on which the user must be able to create databases.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def _url(base: str, database: str) -> str:
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """A PostgreSQL server for this run of the suite."""
+    """Return the URL of a PostgreSQL server for this run of the suite."""
     if url := os.environ.get("RLM_CACHETRACK_TEST_DB_URL"):
         yield url
         return
-    # Not pytest's tmp_path: root's is closed to others, and PostgreSQL does not run as root.
+    # Not pytest's tmp_path: for root it is closed to other users, and PostgreSQL does not run as root.
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
     folder.chmod(0o711)
     try:
         url = embedded.ensure_running(folder)
-        # A database a test, for a server that is thrown away: waiting for the disk would be half of the suite's time.
+        # The server is temporary. Waiting for the disk would take half of the suite's time.
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
@@ -61,21 +61,21 @@ NO_TIMESCALE = (
 
 @pytest.fixture(scope="session")
 def timescale_server_url() -> Iterator[str]:
-    """A server with TimescaleDB: the one that is named, else a cluster that is started for this run of the suite."""
+    """Return the URL of a server with TimescaleDB: the one configured, or a cluster started for this run."""
     if TIMESCALE_SERVER:
         yield TIMESCALE_SERVER
         return
     programs = clusters.installation_with("timescaledb")
     if programs is None:
         pytest.skip(NO_TIMESCALE)
-    # No jobs of its own: they would compress and refresh what a test is at; tests run the jobs that they mean.
+    # Background jobs would compress and refresh data during a test; tests run the jobs that they need.
     with clusters.cluster(programs, "timescaledb", timescaledb__max_background_workers="0") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def timescale_scheduler_server_url() -> Iterator[str]:
-    """As ``timescale_server_url``, with TimescaleDB's scheduler running its jobs: for tests of what waits for them."""
+    """As ``timescale_server_url``, with background jobs, for tests that wait for them."""
     if TIMESCALE_SERVER:
         yield TIMESCALE_SERVER
         return
@@ -88,13 +88,13 @@ def timescale_scheduler_server_url() -> Iterator[str]:
 
 @pytest.fixture
 def timescale_url(timescale_server_url: str) -> Iterator[str]:
-    """The address of an empty database on a server with TimescaleDB; the extension is left to the migrations."""
+    """Yield the URL of an empty database on a server with TimescaleDB; migrations create the extension."""
     yield from _database(timescale_server_url, "template0")
 
 
 @pytest.fixture
 def timescale_scheduler_url(timescale_scheduler_server_url: str) -> Iterator[str]:
-    """The address of an empty database on a server with TimescaleDB whose jobs run by themselves."""
+    """Yield the URL of an empty database on a server with TimescaleDB that runs background jobs."""
     yield from _database(timescale_scheduler_server_url, "template0")
 
 
@@ -107,7 +107,7 @@ NO_CITUS = (
 
 @pytest.fixture(scope="session")
 def citus_servers() -> Iterator[clusters.Citus]:
-    """A coordinator and two workers, started for this run of the suite, or those that are named."""
+    """Yield a Citus coordinator and two workers: those configured, or a cluster started for this run."""
     if CITUS_SERVER:
         named = clusters.citus_at(CITUS_SERVER)
         if named is None:
@@ -123,7 +123,7 @@ def citus_servers() -> Iterator[clusters.Citus]:
 
 @pytest.fixture
 def citus(citus_servers: clusters.Citus) -> Iterator[clusters.Citus]:
-    """An empty database of a cluster of Citus, with the extension."""
+    """Yield an empty database of a Citus cluster, with the extension."""
     name = f"rlm_test_{uuid.uuid4().hex[:12]}"
     yield citus_servers.create(name)
     citus_servers.drop(name)
@@ -131,20 +131,20 @@ def citus(citus_servers: clusters.Citus) -> Iterator[clusters.Citus]:
 
 @pytest.fixture
 def citus_url(citus: clusters.Citus) -> str:
-    """The address of its coordinator."""
+    """Return the URL of that database on the coordinator."""
     return citus.coordinator
 
 
 @pytest.fixture(scope="session")
 def template(server_url: str) -> Iterator[str]:
-    """A migrated, empty database that each test's is cloned from."""
+    """Return a migrated, empty database from which the databases of tests are cloned."""
     name = f"rlm_template_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with psycopg.connect(_url(server_url, name), autocommit=True) as connection:
         migrations.migrate(connection)
-    # A template may have no connection. TimescaleDB's scheduler holds one and is started again whenever it is stopped,
-    # but never in a database that allows none. Copying such a database is still allowed.
+    # A template must have no connections. TimescaleDB's scheduler keeps one open and is restarted when it is stopped,
+    # except in a database that allows no connections. Such a database can still be copied.
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
         others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
@@ -155,19 +155,19 @@ def template(server_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_db_url(server_url: str) -> Iterator[str]:
-    """The address of a database without any table of ours."""
+    """Yield the URL of an empty database."""
     yield from _database(server_url, None)
 
 
 @pytest.fixture
 def db_url(server_url: str, template: str) -> Iterator[str]:
-    """The address of a migrated, empty database."""
+    """Yield the URL of a migrated, empty database."""
     yield from _database(server_url, template)
 
 
 @pytest.fixture(scope="module")
 def module_db_url(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a migrated database that the tests of one module share; its journals are apart from theirs."""
+    """Yield the URL of a migrated database that the tests of one module share; its journals have their own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
         yield from _database(server_url, template)
@@ -180,7 +180,7 @@ def _reused_database(server_url: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def reused_db_url(_reused_database: str) -> str:
-    """The address of a migrated database, emptied: much faster than ``db_url``, for tests that leave the schema."""
+    """Return the URL of an emptied, migrated database: much faster than ``db_url``, if the schema does not change."""
     with psycopg.connect(_reused_database, autocommit=True) as connection:
         connection.execute("TRUNCATE llm_interactions, token_cache_optimization, query_run_summaries")
     return _reused_database
@@ -189,7 +189,7 @@ def reused_db_url(_reused_database: str) -> str:
 def _database(server_url: str, template: str | None) -> Iterator[str]:
     name = f"rlm_test_{uuid.uuid4().hex[:12]}"
     if server_url == os.environ.get("RLM_CACHETRACK_TEST_DB_URL") and (nodes := clusters.citus_at(server_url)):
-        made = nodes.create(name)  # a copy of a database with shards would be of one node's only
+        made = nodes.create(name)  # copying a distributed database would copy only the data of one node
         if template not in (None, "template0"):
             with psycopg.connect(made.coordinator, autocommit=True) as connection:
                 migrations.migrate(connection)
@@ -212,9 +212,9 @@ def _drop(server_url: str, name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No setting of the machine reaches a test, nothing of one test the next, and no internal error goes unseen.
+    """Isolate each test from the machine's settings and from other tests, and fail it after an internal error.
 
-    A test that provokes an internal error on purpose takes it out of the ``internal_errors`` fixture.
+    A test that provokes an internal error on purpose clears the ``internal_errors`` fixture.
     """
     for name in list(os.environ):
         if name.startswith(("RLM_CACHETRACK_", "TIMESCALE_", "OPENAI_", "AZURE_OPENAI_")):
@@ -239,22 +239,22 @@ _failures: list[tuple[str, BaseException]] = []
 
 @pytest.fixture
 def internal_errors() -> list[tuple[str, BaseException]]:
-    """What our code swallowed so far in this test; clear it when it was meant to happen."""
+    """Return the internal errors that the library has logged in this test; clear the list if they were expected."""
     return _failures
 
 
 @pytest.fixture
 def endpoint() -> Iterator[SimulatedEndpoint]:
-    """A loopback endpoint that caches prompts by OpenAI's rules, answering at once."""
+    """Yield a loopback endpoint that caches prompts by OpenAI's rules and responds without delay."""
     with SimulatedEndpoint(latency=False) as served:
         yield served
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long fault-injection runs only when asked for: ``pytest -m faults``."""
+    """Skip the long fault-injection tests unless they are selected by ``pytest -m faults``."""
     if "faults" in (config.option.markexpr or ""):
         return
     skip = pytest.mark.skip(reason="a long fault-injection run: pytest -m faults")
     for item in items:
-        if item.get_closest_marker("faults") is not None:  # not its keywords: a folder's name is one
+        if item.get_closest_marker("faults") is not None:  # not the keywords, which contain the names of folders
             item.add_marker(skip)

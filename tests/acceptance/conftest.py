@@ -1,4 +1,4 @@
-"""A browser, and a dashboard over stored runs for it to open."""
+"""A browser, and a dashboard with stored runs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def stored(module_db_url: str) -> str:
-    """The address of a database with the runs of :func:`.store_runs`."""
+    """Return the URL of a database with the runs of :func:`.store_runs`."""
     store_runs(module_db_url)
     return module_db_url
 
 
 @pytest.fixture(scope="module")
 def address(stored: str) -> Iterator[str]:
-    """The address of a dashboard over ``stored``."""
+    """Yield the address of a dashboard for ``stored``."""
     with served(stored) as address:
         yield address
 
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """An empty page; its errors, error messages and dialogs are collected in ``page.problems``."""
+    """Yield an empty page that collects its errors, error messages and dialogs in ``page.problems``."""
     with contextlib.closing(browser.new_page()) as page:
         page.problems = collect_problems(page)
         yield page

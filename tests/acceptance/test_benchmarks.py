@@ -1,7 +1,7 @@
-"""Benchmarks run, with little to measure; what they measure is for `make bench`.
+"""The benchmarks run without errors, on little data; `make bench` runs the measurements.
 
-Not here: `scale`, `dashboard`, `transfer` and `explain`, which take minutes however little they are given, and
-`import_time`, which knows no less than it measures.
+Not tested are `scale`, `dashboard`, `transfer` and `explain`, which take minutes even with little data, and
+`import_time`, whose amount of work cannot be reduced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("repricing", {"ROWS": "3000"}),
     ],
 )
-def test_it_prints_a_table(name: str, size: dict[str, str]) -> None:
+def test_the_benchmark_prints_a_table(name: str, size: dict[str, str]) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RLM_CACHETRACK_")}
     done = subprocess.run(
         [sys.executable, f"benchmarks/{name}.py"],

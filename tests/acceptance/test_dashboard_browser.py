@@ -1,6 +1,6 @@
 """The dashboard in a real browser: charts, filters, keyboard, accessibility (axe), and hostile names.
 
-``RLM_CACHETRACK_PICTURES=FOLDER`` makes the pictures of the documentation there.
+``RLM_CACHETRACK_PICTURES=FOLDER`` writes the pictures of the documentation to that folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
-PICTURES = os.environ.get("RLM_CACHETRACK_PICTURES")  # now: the suite hides such settings from its tests
+PICTURES = os.environ.get(
+    "RLM_CACHETRACK_PICTURES"
+)  # read at import, because the suite hides such settings from its tests
 BENCH = f"/run?{urlencode({'query_id': 'bench', 'run_id': BEGUN.isoformat()})}"
 STRANGE = f"/run?{urlencode({'query_id': HOSTILE, 'run_id': BEGUN.isoformat()})}"
 PAGES = {
@@ -46,7 +48,7 @@ COLOUR_RULES = {"runOnly": ["color-contrast", "link-in-text-block"], "resultType
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_every_page_is_sound_in_light_and_dark_mode(width: int, browser: Any, address: str, db_url: str) -> None:
+def test_every_page_has_no_problems_in_light_and_dark_mode(width: int, browser: Any, address: str, db_url: str) -> None:
     """No error, no serious violation for axe, nothing wider than the window, and no request to another server."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
 
@@ -88,16 +90,16 @@ def test_charts_show_the_numbers_of_the_tables(page: Any, address: str) -> None:
     drawn = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
     assert drawn[0] == ["cached", [0, 500, 500, 500, 500, 500]]
     assert drawn[1] == ["not cached", [1000, 500, 500, 500, 500, 500]]
-    assert [name for name, _ in drawn] == ["cached", "not cached", "hit rate"]  # nothing was written
+    assert [name for name, _ in drawn] == ["cached", "not cached", "hit rate"]  # no text was entered
     bars = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, Array.from(t.x)])")
     assert bars == [["depth 0", [400, 402, 404]], ["depth 1", [401, 403, 405]]]
     names = page.evaluate("document.querySelector('[data-figure=waterfall]').layout.yaxis.ticktext")
     assert [name.replace("\u00a0", " ").rstrip() for name in names] == ["tuned", "   └ tuned"] * 3
     open_page(page, address + STRANGE)
-    told = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, t.y.length])")
-    assert told == [["depth 0", 1], ["failed", 1]]
-    told = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
-    assert told == [["not cached", [0, 10]], ["not reported", [10, 0]], ["hit rate", [None, 0]]]
+    traces = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, t.y.length])")
+    assert traces == [["depth 0", 1], ["failed", 1]]
+    traces = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
+    assert traces == [["not cached", [0, 10]], ["not reported", [10, 0]], ["hit rate", [None, 0]]]
     assert page.problems == []
 
 
@@ -116,7 +118,7 @@ def test_filters_are_kept_in_the_address(page: Any, address: str) -> None:
     page.wait_for_url("**/?range=all&model=tuned")
     page.go_back()
     page.wait_for_url("**/?range=all")
-    assert page.input_value("select[name=model]") == ""  # what is shown, not what was chosen on the page left
+    assert page.input_value("select[name=model]") == ""  # the filter of the shown page, not that of the previous one
     page.click("summary >> text=Dates")
     day = BEGUN.date()
     page.fill("input[name=since]", day.isoformat())
@@ -150,7 +152,7 @@ def test_a_click_on_a_header_sorts_the_runs(page: Any, address: str) -> None:
 
 
 def test_a_report_opens_offline_from_one_file(page: Any, stored: str, tmp_path: Path) -> None:
-    for name, charts in (("bench", 3), (HOSTILE, 2)):  # where nothing has a price, no chart of costs
+    for name, charts in (("bench", 3), (HOSTILE, 2)):  # without priced calls there is no chart of costs
         file = tmp_path / "report.html"
         result = CliRunner().invoke(app, ["report", name, "--html", str(file), "--db-url", stored])
         assert result.exit_code == 0, result.stderr
@@ -174,8 +176,8 @@ STRANGE_NAMES = (
 )
 
 
-def test_hostile_names_are_harmless_on_every_page(browser: Any, db_url: str, tmp_path: Path) -> None:
-    """As query, model, provider, tier, finish reason and error, as a filter and a search, and in a report."""
+def test_hostile_names_are_shown_as_text_on_every_page(browser: Any, db_url: str, tmp_path: Path) -> None:
+    """The names are a query, model, provider, tier, finish reason and error, a filter and a search, and in a report."""
     with TimescaleDBClient(db_url) as db:
         for number, name in enumerate(STRANGE_NAMES):
             for success in (True, False):
@@ -187,7 +189,9 @@ def test_hostile_names_are_harmless_on_every_page(browser: Any, db_url: str, tmp
             state = "completed" if number else name
             db.complete_query_run(name[:2000], BEGUN + timedelta(minutes=number), status=state)
         assert db.flush()
-        with psycopg.connect(db_url) as connection:  # no record may be named so; what others stored may
+        with psycopg.connect(
+            db_url
+        ) as connection:  # the library rejects such a name, but other software may have stored it
             for table in ("llm_interactions", "query_run_summaries", "token_cache_optimization"):
                 change = f"UPDATE {table} SET query_id = %s WHERE query_id = %s"
                 assert connection.execute(change, (LONG, LONG[:2000])).rowcount
@@ -239,7 +243,7 @@ def test_navigation_works_with_the_keyboard(page: Any, address: str) -> None:
     assert page.locator("nav a[aria-current=page]").inner_text() == "Runs"
 
 
-# What somebody with a mouse can use; of radio buttons and the like there are none.
+# The controls that a mouse user can use. The pages have no other kinds, such as radio buttons.
 CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
 VISIBLE = "one => one.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true })"
 FOCUSED = """() => {
@@ -247,9 +251,9 @@ FOCUSED = """() => {
     const seen = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0
         && box.left < innerWidth;
     return {
-        place: Array.from(document.querySelectorAll(CONTROLS)).indexOf(one),
+        index: Array.from(document.querySelectorAll(CONTROLS)).indexOf(one),
         marked: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
-        seen, what: one.outerHTML.slice(0, 120),
+        inView: seen, what: one.outerHTML.slice(0, 120),
     };
 }""".replace("CONTROLS", json.dumps(CONTROLS))
 
@@ -261,27 +265,29 @@ def test_the_keyboard_reaches_every_control_and_the_focus_is_visible(width: int,
         for name, path in PAGES.items():
             open_page(page, address + path)
             for summary in page.locator("main summary").all():
-                summary.click()  # what is folded can be reached once it is open, as below
+                summary.click()  # the content of a closed <details> cannot have the focus
             page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
             there = page.evaluate(
                 f"Array.from(document.querySelectorAll({json.dumps(CONTROLS)}), "
-                f"(one, place) => ({VISIBLE})(one) ? place : -1).filter(place => place >= 0)"
+                f"(one, index) => ({VISIBLE})(one) ? index : -1).filter(index => index >= 0)"
             )
             reached: list[int] = []
-            for _ in range(4 * len(there) + 10):  # a date is several stops
+            for _ in range(4 * len(there) + 10):  # a date input has several tab stops
                 page.keyboard.press("Tab")
                 now = page.evaluate(FOCUSED)
-                if now["place"] < 0:
-                    continue  # the browser's own
-                if reached and now["place"] == reached[0] != reached[-1]:
+                if now["index"] < 0:
+                    continue  # a control of the browser itself
+                if reached and now["index"] == reached[0] != reached[-1]:
                     break
                 assert now["marked"], f"{name}: {now['what']} does not show that it has the focus"
-                assert now["seen"], f"{name}: {now['what']} has the focus and is not in sight"
-                reached.append(now["place"])
+                assert now["inView"], f"{name}: {now['what']} has the focus but is outside of the viewport"
+                reached.append(now["index"])
             assert set(reached) == set(there), f"{name}: {set(there) ^ set(reached)} of {len(there)}"
             order = list(dict.fromkeys(reached))
-            first = order.index(min(order))  # it began at what was clicked
-            assert order[first:] + order[:first] == sorted(order), f"{name}: not in order"
+            first = order.index(min(order))  # the focus started at the last clicked element
+            assert order[first:] + order[:first] == sorted(order), (
+                f"{name}: the tab order differs from the order in the document"
+            )
 
 
 def test_dark_mode_can_be_chosen_and_persists(page: Any, address: str) -> None:
@@ -299,13 +305,13 @@ def test_dark_mode_can_be_chosen_and_persists(page: Any, address: str) -> None:
 
 @pytest.mark.skipif(PICTURES is None, reason="the pictures of the documentation: make docs")
 def test_the_pictures_of_the_documentation(browser: Any, db_url: str) -> None:
-    """Three weeks of two agents, whose fourth iteration begins with another prefix."""
+    """Show three weeks of two agents whose fourth iteration begins with another prefix."""
     folder = Path(str(PICTURES))
-    newest = datetime.now(UTC) - timedelta(seconds=40)  # it ends when it is stored
+    newest = datetime.now(UTC) - timedelta(seconds=40)  # the call's end is the time at which it is recorded
     with TimescaleDBClient(db_url) as db:
         for day in range(21):
-            for place, query in enumerate(("benchmark-001", "deep-research")):
-                begun = newest - timedelta(days=day, hours=5 * place)
+            for index, query in enumerate(("benchmark-001", "deep-research")):
+                begun = newest - timedelta(days=day, hours=5 * index)
                 for call in range(12):
                     iteration, depth = call // 2, call % 2
                     prompt = 3000 + 700 * iteration + 113 * (day % 5)

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser while things change: new calls without a reload, and a database that goes away."""
+"""The dashboard in a real browser: new calls appear without a reload, and database outages are shown."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address
     assert page.problems == []
 
 
-def test_more_pages_than_a_browser_has_connections_are_live(browser: Any, address: str, stored: str) -> None:
-    """Browsers allow six connections to a server; a stream of events for each page would hold them all."""
+def test_more_pages_than_browser_connections_are_live(browser: Any, address: str, stored: str) -> None:
+    """Browsers allow six connections to a server, which one event stream per page would exhaust."""
     run = datetime.now(UTC)
     path = f"{address}/run?{urlencode({'query_id': 'many-pages', 'run_id': run.isoformat()})}"
     with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
@@ -56,7 +56,7 @@ def test_more_pages_than_a_browser_has_connections_are_live(browser: Any, addres
         pages = [context.new_page() for _ in range(9)]
         for page in pages:
             page.goto(path, timeout=10_000 * machine_load())
-        for number in (2, 3):  # also when the page that came first is closed
+        for number in (2, 3):  # also after the first page is closed
             db.record_llm_interaction(record("many-pages", run, number, prompt_tokens=100, cached_tokens=0))
             db.flush()
             for page in pages:
@@ -66,7 +66,7 @@ def test_more_pages_than_a_browser_has_connections_are_live(browser: Any, addres
 
 
 def test_five_tabs_over_a_slow_database_show_a_new_call_within_two_seconds(browser: Any, db_url: str) -> None:
-    """Each tab's query takes 0.4 s, as at a million calls: an answer from memory must not outlive the news."""
+    """Each tab's query takes 0.4 s, as at a million calls; cached responses must expire when a call is stored."""
     with psycopg.connect(db_url, autocommit=True) as connection:
         if detect(connection).timescale:
             pytest.skip("the suite itself runs on TimescaleDB, whose hours are no view that can be made slow")
@@ -90,7 +90,7 @@ def test_five_tabs_over_a_slow_database_show_a_new_call_within_two_seconds(brows
                 for page in pages:
                     wait_until(page, f"{calls}.includes('{number}')")
                 took.append((time.monotonic() - begun) / machine_load())
-            # The first may wait for the browser, which draws five pages at once.
+            # The first one may have to wait for the browser, which draws five pages at once.
             assert sorted(took)[-2] < 2.0, took
 
 
@@ -111,7 +111,7 @@ def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str
 
 @pytest.fixture(scope="module")
 def server_folder() -> Iterator[Path]:
-    """The data directory of a PostgreSQL server that a test may stop; it has the runs of ``store_runs``."""
+    """Return the data folder of a PostgreSQL server that a test may stop, with the runs of ``store_runs``."""
     folder = Path(tempfile.mkdtemp(prefix="rlmct-web-", dir="/tmp"))
     folder.chmod(0o711)
     try:
@@ -134,7 +134,7 @@ def kill(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [embedded.stop, kill], ids=["stopped", "killed"])
-def test_the_page_says_that_the_database_is_gone_and_recovers(
+def test_the_page_reports_a_stopped_database_and_recovers(
     end: Callable[[Path], object], page: Any, browser: Any, server_folder: Path
 ) -> None:
     url = embedded.ensure_running(server_folder)
@@ -157,8 +157,8 @@ def test_the_page_says_that_the_database_is_gone_and_recovers(
         wait_until(page, f"document.body.innerText.includes('{query_id}')")
 
 
-def test_the_page_says_that_the_database_hangs_and_recovers(page: Any, server_folder: Path) -> None:
-    """A machine that hangs, or a network that drops every packet, gives neither a response nor an error."""
+def test_the_page_reports_a_hanging_database_and_recovers(page: Any, server_folder: Path) -> None:
+    """If the server's machine hangs or the network drops all packets, a query gets neither a result nor an error."""
     stopped: list[int] = []
     url = embedded.ensure_running(server_folder)
     try:

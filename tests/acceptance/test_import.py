@@ -1,4 +1,4 @@
-"""What ``import rlm_cachetrack`` loads, seen from a fresh interpreter. How long it takes: benchmarks/import_time.py."""
+"""What ``import rlm_cachetrack`` loads in a new interpreter; benchmarks/import_time.py measures the time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAZY = ("psycopg", "psycopg_pool", "genai_prices", "yaml", "rich", "typer", "emb
 
 
 def loaded_by(statement: str, cwd: Path) -> set[str]:
-    """The top-level packages that a statement brings into a fresh interpreter (a start-up hook's are not counted)."""
+    """Return the top-level packages that a statement loads in a new interpreter, without those of start-up hooks."""
     program = (
         f"import sys; before = set(sys.modules); {statement}; import json; "
         "print(json.dumps([name for name in sys.modules if name not in before]))"
@@ -32,7 +32,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 @pytest.mark.parametrize("package", LAZY)
-def test_import_does_not_load_what_only_some_calls_need(package: str, loaded: set[str]) -> None:
+def test_import_does_not_load_dependencies_of_single_calls(package: str, loaded: set[str]) -> None:
     assert "rlm_cachetrack" in loaded
     assert package not in loaded
 

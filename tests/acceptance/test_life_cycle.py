@@ -1,4 +1,4 @@
-"""Processes that are killed, fork, or leave at once: every call that returned is stored, once."""
+"""Processes that are killed, fork, or exit at once: every call that returned is stored once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(body: str, environment: dict[str, str]) -> subprocess.CompletedProcess[s
 
 
 def stored(db_url: str) -> int:
-    """Calls in the store, after what the dead left behind was adopted by this process."""
+    """Return the number of stored calls, after this process has recovered the journals of dead processes."""
     with TimescaleDBClient(db_url) as db:
         db.flush()
         return sum(run["total_interactions"] for run in db.list_query_runs())
@@ -71,7 +71,7 @@ def test_the_next_process_stores_calls_made_while_the_database_was_down(
     from rlm_cachetrack.config import load_settings
     from rlm_cachetrack.pipeline import runtimes
 
-    # The journal belongs to a store by its address; the same address without a server behind it is another port.
+    # Port 1 stands for a server that is down. Its address has another journal folder, so the test moves the journal.
     away = {**environment, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "0.2"}
     away["RLM_CACHETRACK_DB_URL"] = "postgresql://someone:hunter2@127.0.0.1:1/nowhere"
     done = run("for _ in range(3): call()", away)
@@ -148,7 +148,7 @@ def test_killing_a_writer_loses_and_duplicates_nothing(environment: dict[str, st
                     break
             last = [int(line), *(int(rest) for rest in process.stdout if rest.endswith("\n"))]
         returned += max(last)
-    # A call may have returned without its number being printed any more: one a process at most.
+    # At most one call per process may have returned before its number was printed.
     assert returned <= stored(db_url) <= returned + 3
 
 

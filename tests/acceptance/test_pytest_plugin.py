@@ -1,4 +1,4 @@
-"""The fixture `cachetrack`, as a project of somebody else's has it: a pytest of its own, without a database."""
+"""The fixture `cachetrack` in another project: a separate pytest process without a database."""
 
 from __future__ import annotations
 

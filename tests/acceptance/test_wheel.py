@@ -1,4 +1,4 @@
-"""The published package works: sdist → wheel → a new environment → a program that runs from ``/``.
+"""The published package works: sdist, wheel, a new environment, and a program that runs in ``/``.
 
 The dependencies come from the environment that runs the suite, so nothing is downloaded; the library comes from the
 wheel only.
@@ -63,7 +63,7 @@ def run(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str] | None 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel built from it."""
+    """Return a folder with the sdist, and the wheel built from it."""
     folder = tmp_path_factory.mktemp("dist")
     run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, REPOSITORY], cwd=folder)
     return folder
@@ -77,20 +77,20 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel, followed by the packages of this environment."""
+    """Return a new environment with the wheel, followed by the packages of this environment."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     run([sys.executable, "-m", "venv", "--without-pip", folder], cwd=folder.parent)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", folder, "--disable-pip-version-check"]
     run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel], cwd=folder.parent)
     own = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    # A path in a .pth file adds a folder without reading the .pth files in it, so not the editable install.
+    # A path in a .pth file adds a folder but not its own .pth files, and so excludes the editable install.
     shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (own / "dependencies.pth").write_text("\n".join(sorted(shared)) + "\n", encoding="utf-8")
     return folder
 
 
 def outside(home: Path, **settings: str) -> dict[str, str]:
-    """The environment variables of a user who has set only these."""
+    """Return the minimal environment variables of a user."""
     return {"PATH": os.defpath, "HOME": str(home), "RLM_CACHETRACK_STATE_DIR": str(home / "state"), **settings}
 
 
@@ -159,7 +159,7 @@ def test_a_program_outside_the_checkout_records_a_call_with_the_wheel(
     settings = outside(tmp_path, RLM_CACHETRACK_DB_URL=db_url, ENDPOINT=endpoint.base_url)
     result = json.loads(run([environment / "bin" / "python", "-c", PROGRAM], cwd=Path("/"), env=settings))
     assert Path(result.pop("file")).resolve().is_relative_to(environment.resolve())
-    # One message of one part: 4 tokens for the role and a token for every 4 of its 8,192 characters.
+    # One message: 4 tokens for the role, and one token for every 4 of its 8,192 characters.
     assert result == {
         "version": rlm_cachetrack.__version__,
         "query_id": "from-the-wheel",

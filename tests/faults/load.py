@@ -42,7 +42,7 @@ def work(endpoint: str, notes: int) -> int:
 
 def main(endpoint: str, notes_file: str) -> None:
     """Fork workers for every line of standard input."""
-    import openai.resources.chat  # noqa: F401 - once here, not in every worker
+    import openai.resources.chat  # noqa: F401 - imported once before the forks
 
     import rlm_cachetrack  # noqa: F401
 
@@ -66,12 +66,12 @@ def main(endpoint: str, notes_file: str) -> None:
 
 
 class Load:
-    """The program, seen from a test; a context manager.
+    """Runs this program for a test; a context manager.
 
     Args:
         endpoint: The address of the simulated endpoint.
-        environment: Of the processes.
-        notes: The file in which they note the ids of requests whose calls returned.
+        environment: The environment of the processes.
+        notes: The file to which they write the ids of requests whose calls returned.
     """
 
     def __init__(self, endpoint: str, environment: dict[str, str], notes: Path) -> None:
@@ -86,18 +86,18 @@ class Load:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                start_new_session=True,  # a group of its own: the workers hold the pipes, too
+                start_new_session=True,  # a new process group, because the workers inherit the pipes
             )
 
     def start(self, workers: int) -> list[int]:
-        """Start workers; their pids."""
+        """Start workers and return their pids."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{workers}\n")
         self._process.stdin.flush()
         return self._numbers()
 
     def wait(self) -> list[int]:
-        """The exit codes of the workers, when they are gone."""
+        """Wait until all workers have ended and return their exit codes."""
         return self._numbers()
 
     def _numbers(self) -> list[int]:
@@ -107,12 +107,12 @@ class Load:
         return [int(word) for word in line.split()]
 
     def returned(self) -> list[str]:
-        """The ids of the requests whose calls returned. A last one that was not noted to its end did not."""
+        """Return the ids of the requests whose calls returned; an incomplete last line does not count."""
         lines = self._notes.read_bytes().splitlines(keepends=True) if self._notes.exists() else []
         return [line.decode().strip() for line in lines if line.endswith(b"\n")]
 
     def errors(self) -> str:
-        """What the workers said on standard error."""
+        """Return what the workers wrote to standard error."""
         return self._errors.read_text(errors="replace")
 
     def __enter__(self) -> Self:

@@ -119,7 +119,7 @@ def test_a_full_journal_drops_and_counts_events_until_there_is_room(
 
 
 def test_a_full_journal_of_several_files_stays_within_its_bound(folder: Path) -> None:
-    bound = 9 << 20  # two files of 4 MiB, and a rest
+    bound = 9 << 20  # two files of 4 MiB, and a smaller one
     journal = Journal(folder, max_bytes=bound)
     text = "x" * 100_000
     while journal.append({"number": 1, "text": text}):
@@ -415,7 +415,7 @@ def test_a_full_disk_loses_nothing_and_is_used_again_when_it_has_room(
 ) -> None:
     journal = Journal(small_disk / "journal")
     text = "x" * 10_000
-    for number in range(1000):  # 10 MB, but the disk has 6: 4 MiB go there, the rest into memory
+    for number in range(1000):  # 10 MB on a disk of 6 MB: 4 MiB are written to disk, the rest stays in memory
         assert journal.append({"number": number, "text": text})
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "No space left on device" in caplog.text

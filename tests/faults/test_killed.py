@@ -24,7 +24,7 @@ def test_calls_that_returned_before_kill_9_are_stored_once_by_the_next_process(
 ) -> None:
     seed = random.randrange(1 << 30)
     rng = random.Random(seed)
-    print(f"seed {seed}")  # shown when it fails
+    print(f"seed {seed}")  # pytest shows it if the test fails
     with Load(endpoint.base_url, environment_for(db_url, tmp_path), tmp_path / "returned") as load:
         for number in range(rounds):
             pids = load.start(PROCESSES)
@@ -38,15 +38,15 @@ def test_calls_that_returned_before_kill_9_are_stored_once_by_the_next_process(
             assert load.wait() == [-signal.SIGKILL] * PROCESSES, load.errors()
             for timer in timers:
                 timer.join()
-        returned, said = load.returned(), load.errors()
+        returned, errors = load.returned(), load.errors()
     with TimescaleDBClient(db_url) as next_start:
         assert next_start.flush(120)
-        # A record that was torn by the kill belongs to a call that had not returned.
+        # A torn record belongs to a call that had not returned before the kill.
         assert next_start.stats()["dead_letters"] == 0
     stored = stored_requests(db_url)
     assert returned
     assert [request for request in returned if stored[request] != 1] == []
     assert max(stored.values()) == 1
     assert set(stored) <= {request.request_id for request in endpoint.requests}
-    assert said == ""
+    assert errors == ""
     assert list((tmp_path / "state").rglob("*.jsonl")) == []

@@ -1,6 +1,6 @@
 """The database is down during all calls of a program, then up: every call is stored once, in order.
 
-The answers come from an in-process transport in the place of HTTP, so that 100,000 calls take a minute and not ten.
+The responses come from an in-process transport instead of HTTP, so that 100,000 calls take one minute, not ten.
 """
 
 from __future__ import annotations

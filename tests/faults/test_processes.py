@@ -38,7 +38,7 @@ def environment(db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path) -> dic
 
 
 def begin(body: str, environment: dict[str, str], tmp_path: Path) -> subprocess.Popen[str]:
-    """A program of a user's; from a file, as spawned children read it again."""
+    """Start a user's program from a file, which spawned child processes read again."""
     program = tmp_path / "program.py"
     program.write_text(BEGIN + textwrap.dedent(body))
     return subprocess.Popen(
@@ -52,10 +52,10 @@ def begin(body: str, environment: dict[str, str], tmp_path: Path) -> subprocess.
 
 
 def run(body: str, environment: dict[str, str], tmp_path: Path) -> tuple[int, str, str]:
-    """The exit code of a program, and what it said."""
+    """Run a program. Returns its exit code, standard output and standard error."""
     with begin(body, environment, tmp_path) as process:
-        said, errors = process.communicate(timeout=60)
-    return process.returncode, said, errors
+        output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
 
 
 def await_line(process: subprocess.Popen[str], line: str) -> None:
@@ -68,7 +68,7 @@ def journals(tmp_path: Path) -> list[Path]:
 
 
 def stored(db_url: str) -> int:
-    """How many calls are stored now; none of them twice."""
+    """Return the number of stored calls, after checking that none is stored twice."""
     counts = stored_requests(db_url)
     assert set(counts.values()) <= {1}
     return len(counts)
@@ -93,7 +93,7 @@ def stored_by_the_next_start(db_url: str) -> int:
     ],
     ids=["sys.exit", "SystemExit", "SIGTERM handled", "a thread goes on"],
 )
-def test_a_program_that_ends_in_order_has_stored_its_calls(
+def test_a_program_that_ends_normally_has_stored_its_calls(
     environment: dict[str, str], db_url: str, tmp_path: Path, end: str, code: int
 ) -> None:
     returned, _, errors = run(f"call(); call()\n{end}\n", environment, tmp_path)
@@ -117,7 +117,7 @@ def test_a_signal_that_ends_a_program_at_once_leaves_its_calls_to_the_next(
     assert stored_by_the_next_start(db_url) == 5
 
 
-def test_control_c_in_a_call_is_recorded_as_such_and_the_others_are_stored(
+def test_a_call_interrupted_by_control_c_is_a_failure_and_others_are_stored(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
     endpoint.script(Reply(), Reply(delay_s=30))
@@ -138,7 +138,7 @@ def test_control_c_in_a_call_is_recorded_as_such_and_the_others_are_stored(
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """The address of a server that takes connections and never says a word."""
+    """Yield the URL of a server that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"postgresql://someone:hunter2@127.0.0.1:{server.getsockname()[1]}/nowhere"
 
@@ -164,7 +164,9 @@ def test_the_interpreter_exits_in_time_if_the_database_hangs(
         took = time.monotonic() - began
     assert process.returncode == 0
     assert timeout_s <= took + 0.1
-    assert took < timeout_s + 5.0  # the interpreter takes some of it, on a busy machine seconds; a connection has ten
+    assert (
+        took < timeout_s + 5.0
+    )  # a busy machine needs seconds for the interpreter's exit; a connection attempt would take ten
     assert "Traceback" not in errors
     assert "hunter2" not in errors
     assert sum(path.read_bytes().count(b"\n") for path in journals(tmp_path)) == 3
@@ -174,11 +176,11 @@ def test_signal_handlers_that_flush_or_shut_down_neither_hang_nor_lose_records(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
     body = """
-    call(); flush(20)  # what is imported at the first call is no matter of ours
+    call(); flush(20)  # completes the imports of the first call, which are not part of the test
     calls, busy = 1, False
     def handle(number, frame):
         global calls, busy
-        if number == signal.SIGUSR1 and not busy:  # nor are pools of HTTP connections reentrant
+        if number == signal.SIGUSR1 and not busy:  # pools of HTTP connections are not reentrant
             busy = True
             call()
             calls += 1
@@ -204,9 +206,9 @@ def test_signal_handlers_that_flush_or_shut_down_neither_hang_nor_lose_records(
     print(flush(20), stats()["dropped"], stats()["internal_errors"])
     print(calls)
     """
-    returncode, said, errors = run(body, environment, tmp_path)
+    returncode, output, errors = run(body, environment, tmp_path)
     assert (returncode, [line for line in errors.splitlines() if "were not stored within" not in line]) == (0, [])
-    result, calls = said.splitlines()
+    result, calls = output.splitlines()
     assert result == "True {} 0"
     assert stored(db_url) == int(calls)
 
@@ -215,10 +217,10 @@ def test_a_second_control_c_during_exit_exits_at_once(
     environment: dict[str, str], silent_server: str, tmp_path: Path
 ) -> None:
     environment = {**environment, "RLM_CACHETRACK_DB_URL": silent_server, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "40"}
-    body = "import atexit\ncall()\natexit.register(print, 'leaving', flush=True)\n"  # runs before ours
+    body = "import atexit\ncall()\natexit.register(print, 'leaving', flush=True)\n"  # runs before the library's exit handler
     with begin(body, environment, tmp_path) as process:
         await_line(process, "leaving")
-        time.sleep(0.3)  # nothing tells that the wait has begun
+        time.sleep(0.3)  # the wait cannot be announced
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")
@@ -256,7 +258,7 @@ def test_daemon_threads_that_call_while_the_interpreter_ends_lose_no_calls(
     assert set(returned) <= set(stored_requests(db_url))
 
 
-def test_calls_after_shutdown_go_to_the_store_that_was_named(
+def test_calls_after_shutdown_go_to_the_configured_store(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
     named = environment.pop("RLM_CACHETRACK_DB_URL")
@@ -271,7 +273,7 @@ def test_calls_after_shutdown_go_to_the_store_that_was_named(
     assert stored(db_url) == 2
 
 
-def test_a_call_in_flight_over_a_shutdown_is_stored(environment: dict[str, str], db_url: str, tmp_path: Path) -> None:
+def test_a_call_in_flight_during_a_shutdown_is_stored(environment: dict[str, str], db_url: str, tmp_path: Path) -> None:
     body = """
     stream = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hi"}], stream=True)
     next(stream)
@@ -290,7 +292,7 @@ def test_a_call_in_flight_over_a_shutdown_is_stored(environment: dict[str, str],
 def test_workers_forked_after_instrument_record_however_they_end(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
-    """A pre-fork server: the application is loaded once, workers are forked, killed, and replaced."""
+    """A pre-fork server loads the application once, then forks workers, which are killed and replaced."""
     body = """
     call()
     ends = [lambda: flush(20), lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(0), lambda: sys.exit(0)]
@@ -322,7 +324,7 @@ def test_workers_forked_after_instrument_record_however_they_end(
 def test_a_fork_while_the_writer_imports_and_stores_hangs_neither_process(
     environment: dict[str, str], db_url: str, tmp_path: Path
 ) -> None:
-    # Left-over records make the writer of a server that starts import all that it needs and store at once.
+    # Records in a journal make the writer of the starting server import its dependencies and store at once.
     run("for _ in range(20): call()\nos._exit(0)", environment, tmp_path)
     body = """
     pids = []
@@ -453,7 +455,7 @@ def test_an_asyncio_program_and_its_cancelled_calls(
 def test_a_notebook_that_is_interrupted_rerun_and_killed_loses_no_calls(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
-    """One interpreter for a long time, cells run by ``exec``; tests/programs/test_jupyter.py has the real one."""
+    """One long-lived interpreter runs cells by ``exec``; tests/programs/test_jupyter.py tests a real kernel."""
     body = """
     cells = [
         "client = connect()",
@@ -485,4 +487,4 @@ def test_a_notebook_that_is_interrupted_rerun_and_killed_loses_no_calls(
             await_line(process, line)
         process.kill()  # restart of the kernel
         assert "Traceback" not in process.communicate()[1]
-    assert stored_by_the_next_start(db_url) == 5  # the interrupted one has no id, which counts as one
+    assert stored_by_the_next_start(db_url) == 5  # the interrupted call has no id; NULL counts as one value

@@ -49,7 +49,7 @@ def test_restarts_and_cut_connections_under_load_store_every_call_once(
                 server = embedded.status(stoppable_server).pid
                 assert server is not None
                 os.kill(server, signal.SIGKILL)
-                while embedded.status(stoppable_server).running:  # until the kernel has done it
+                while embedded.status(stoppable_server).running:  # until the kernel has ended the process
                     pass
             else:
                 embedded.stop(stoppable_server)

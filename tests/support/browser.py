@@ -1,4 +1,4 @@
-"""The system's Chromium, driven by Playwright, which downloads none."""
+"""Drive the system's Chromium with Playwright, without downloading a browser."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _CHOSEN = os.environ.get("RLM_CACHETRACK_TEST_CHROMIUM")
 
 
 def executable() -> str | None:
-    """Return the path of the browser; None if there is none."""
+    """Return the path of the browser; None if it is not installed."""
     return _CHOSEN or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start a browser; skip the test with the reason if there is none."""
+    """Start a browser; skip the test with the reason if it is not installed."""
     path = executable()
     if path is None:
         pytest.skip(f"no Chromium on this machine: none of {', '.join(_NAMES)} is on the PATH")
     api = pytest.importorskip("playwright.sync_api", reason="the tests of the pages need playwright")
-    # Root has no sandbox; a container's /dev/shm is too small for the browser.
+    # Chromium has no sandbox for root, and /dev/shm of a container is too small for it.
     with api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         try:

@@ -1,4 +1,4 @@
-"""Calls of one run, priced by hand, for tests that compute every expected number beside its input."""
+"""Calls of one run with given prices, for tests that compute each expected number next to its input."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ PRICES: dict[str, float] = {
 
 
 def at(seconds: float) -> datetime:
-    """So many seconds after the run began."""
+    """Return the time ``seconds`` after the start of the run."""
     return T0 + timedelta(seconds=seconds)
 
 
 def call(seconds: float, **fields: Any) -> LLMInteractionRecord:
-    """A call of query "q", run T0, so many seconds after T0; priced by hand unless ``priced=False``."""
+    """Return a call of query "q", run T0, ``seconds`` after T0, with given prices unless ``priced=False``."""
     priced = fields.pop("priced", True)
     given: dict[str, Any] = {"query_id": "q", "run_id": T0, "model": "model-a", "start_time": at(seconds)}
     return LLMInteractionRecord(**{**given, **(PRICES if priced else {}), **fields})
 
 
 def record_the_mixed_run(db: TimescaleDBClient) -> None:
-    """Five calls: one that writes the cache, one that reads it, one silent about it, one unpriced, one failed."""
+    """Record five calls: a cache write, a cache read, one without reported cache use, an unpriced and a failed one."""
     db.initialize_query_run("q", T0, {"suite": "mixed"})
     for record in (
         # total 1000 x .002 + 1000 x .0025 + 500 x .008 = 8.5 thousandths of a dollar; original 2000 x .002 + 4 = 8.0
@@ -41,7 +41,7 @@ def record_the_mixed_run(db: TimescaleDBClient) -> None:
         call(1, iteration=2, prompt_tokens=3000, cached_tokens=2000, completion_tokens=100, duration_ms=300),
         # cache use not reported, so all uncached: 1000 x .002 + 50 x .008 = 2.4; original 2.4
         call(2, iteration=2, prompt_tokens=1000, cached_tokens=None, completion_tokens=50, duration_ms=200),
-        # a model that no list knows: no price, no cost
+        # a model in no price list: no price, no cost
         call(
             3,
             iteration=3,
@@ -51,7 +51,7 @@ def record_the_mixed_run(db: TimescaleDBClient) -> None:
             cached_tokens=100,
             completion_tokens=10,
         ),
-        # failed before any token
+        # failed without any tokens
         call(4, iteration=3, priced=False, cached_tokens=None, success=False, error_type="APIConnectionError"),
     ):
         db.record_llm_interaction(record)

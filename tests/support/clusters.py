@@ -1,7 +1,7 @@
-"""Temporary PostgreSQL clusters with an extension, from a PostgreSQL that is installed on this machine.
+"""Start temporary PostgreSQL clusters with an extension, from a PostgreSQL installed on this machine.
 
-An installation is used if its share directory has the extension's control file. Searched are the folders of
-``RLM_CACHETRACK_TEST_PG_BIN`` (separated as in PATH), of PATH, and the usual folders of distributions.
+An installation is used if its share directory has the extension's control file. Installations are searched in
+``RLM_CACHETRACK_TEST_PG_BIN`` (separated as in PATH), in PATH, and in the usual folders of distributions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SETTINGS = {
 
 
 def installation_with(extension: str | None) -> Path | None:
-    """Return the program folder of the newest PostgreSQL that has this extension; None if there is none.
+    """Return the program folder of the newest PostgreSQL that has this extension; None if it is not installed.
 
     Args:
         extension: Its name; None for any PostgreSQL.

@@ -1,4 +1,4 @@
-"""Describe everything that a caller can see of a value as plain data, so that two values can be compared.
+"""Describe everything that a caller can observe of a value as plain data, so that two values can be compared.
 
 A description includes types, the fields that the server sent, and other attributes. It omits what differs between any
 two calls: times, ports, memory addresses, and the length of the request.

@@ -1,4 +1,4 @@
-"""A store in memory behind the seam that PostgreSQL stands behind, for tests whose subject is the call."""
+"""An in-memory store with the interface of the PostgreSQL store, for tests of calls."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rlm_cachetrack.records import COLUMNS, RecordBatch
 
 
 class MemorySink:
-    """A :class:`~rlm_cachetrack.records.RecordSink` that keeps what it is given."""
+    """A :class:`~rlm_cachetrack.records.RecordSink` that keeps all batches in memory."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
     def store(self, batch: RecordBatch) -> None:
-        """Keep the rows of a batch; one id counts once, as in the database."""
+        """Keep the rows of a batch; as in the database, an id is stored once."""
         for values in batch.interactions:
             row = dict(zip(COLUMNS, values, strict=True))
             for name in ("metadata", "usage"):
@@ -25,16 +25,16 @@ class MemorySink:
                 self._rows.append(row)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: the sink has no resources."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of calls, keyed by the columns of ``llm_interactions``, after all that was recorded came in."""
+        """Flush, and return all calls as dicts with the columns of ``llm_interactions``."""
         assert flush(10)
         return self._rows
 
     @property
     def row(self) -> dict[str, Any]:
-        """The only row."""
+        """Return the only row."""
         (row,) = self.rows
         return row

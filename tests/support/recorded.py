@@ -1,6 +1,6 @@
-"""The recorded responses of real providers that may lie beside the project, and how we read them.
+"""Load recorded responses of real providers, and the values that the library must read from them.
 
-Nothing here is copied from them: the folder ``../shared/corpus`` is test data, absent on a stranger's machine.
+The recordings are not part of the project: tests skip if the folder ``../shared/corpus`` does not exist.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens",
 
 
 def load() -> list[dict[str, Any]]:
-    """Every recorded interaction."""
+    """Return all recorded interactions."""
     with lzma.open(FILE, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 def replay_server() -> Any:
-    """The loopback server that replays them; a context manager with ``base_url``."""
+    """Return the loopback server that replays them: a context manager with ``base_url``."""
     spec = importlib.util.spec_from_file_location("replay_server", FOLDER / "replay_server.py")
     assert spec is not None
     assert spec.loader is not None
@@ -34,7 +34,7 @@ def replay_server() -> Any:
 
 
 def expected_tokens(case: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The plain reading of the corpus with the documented exceptions applied, and which one applied."""
+    """Return the token counts of the corpus with documented exceptions applied, and the exception that applied."""
     want = {name: case["expected"][name] for name in FIELDS}
     extra, kind = case["extra"], "equal"
     quirks = extra.get("quirks") or []

@@ -55,8 +55,8 @@ class Reply:
 
 
 @dataclass
-class Seen:
-    """One request as it arrived."""
+class ReceivedRequest:
+    """A request as the server received it."""
 
     method: str
     path: str
@@ -69,15 +69,15 @@ class ScriptedServer:
 
     Attributes:
         requests: Every request since :meth:`rewind`.
-        usage: The usage to report; None: the fixed one of the API that is called.
-        usage_at: Where a chat stream has its usage: in a chunk of its own if it was requested (None), or in the last
-            chunk in any case, as ``x_groq`` (Groq) or in ``choices[0]`` (Moonshot).
+        usage: The usage to report; None for the fixed usage of the called API.
+        usage_at: The position of the usage in a chat stream: a separate chunk if usage was requested (None), or always
+            the last chunk, as ``x_groq`` (Groq) or in ``choices[0]`` (Moonshot).
         salt: A part of the ids of stored responses, which are otherwise the same in every run.
         held: Set while a fault holds a request, until its connection ends.
     """
 
     def __init__(self) -> None:
-        self.requests: list[Seen] = []
+        self.requests: list[ReceivedRequest] = []
         self.usage: Json | None = None
         self.usage_at: str | None = None
         self.salt = ""
@@ -113,54 +113,54 @@ class ScriptedServer:
         self._tries.clear()
         self.held.clear()
 
-    # -- answering ---------------------------------------------------------------------------------------------------
+    # -- responses ---------------------------------------------------------------------------------------------------
 
-    def answer(self, seen: Seen) -> Reply:
-        """Make the response to a request from its path, body and fault."""
-        fault = seen.headers.get("x-fault", "")
-        if (broken := self._refusal(fault, seen)) is not None:
+    def answer(self, request: ReceivedRequest) -> Reply:
+        """Return the response to a request, by its path, body and fault."""
+        fault = request.headers.get("x-fault", "")
+        if (broken := self._refusal(fault, request)) is not None:
             return broken
-        address = urlsplit(seen.path)
+        address = urlsplit(request.path)
         path = address.path.partition("/v1")[2] or "/" + address.path.rpartition("/openai/")[2]
         path = "/" + path.split("/deployments/")[-1].partition("/")[2] if "/deployments/" in path else path
         query = parse_qs(address.query)
-        stream = seen.body.get("stream") is True or query.get("stream") == ["true"]
+        stream = request.body.get("stream") is True or query.get("stream") == ["true"]
         if path == "/embeddings":
-            return _json(self._embeddings(seen.body))
+            return _json(self._embeddings(request.body))
         if path in ("/chat/completions", "/completions"):
             chat = path.startswith("/chat")
             if not stream:
                 return _json(self._completion(chat))
-            return self._streamed(list(self._chunks(chat, seen)), fault, b"data: [DONE]\n\n")
+            return self._streamed(list(self._chunks(chat, request)), fault, b"data: [DONE]\n\n")
         if path == "/responses/compact":
             return _json(self._compacted())
         if path == "/responses":
-            document = self._response(background=seen.body.get("background") is True)
+            document = self._response(background=request.body.get("background") is True)
         elif path.startswith("/responses/"):
             document = self._stored(path.removeprefix("/responses/"), stream=stream)
         else:
             return _error(404)
         if not stream:
-            if seen.method == "POST" and document["background"] and path == "/responses":
+            if request.method == "POST" and document["background"] and path == "/responses":
                 document = {**document, "status": "queued", "output": [], "usage": None}
             return _json(document)
         after = int(query.get("starting_after", ["-1"])[0])
         return self._streamed(list(_response_events(document))[after + 1 :], fault, b"")
 
-    def _refusal(self, fault: str, seen: Seen) -> Reply | None:
+    def _refusal(self, fault: str, request: ReceivedRequest) -> Reply | None:
         if fault.isdigit():
             return _error(int(fault))
         if fault.startswith("retry:"):  # "retry:2" fails the first two attempts
             self._tries[fault] += 1
             return _error(429, retry=True) if self._tries[fault] <= int(fault[6:]) else None
         if fault == "stream_options":
-            refused = "stream_options" in seen.body
+            refused = "stream_options" in request.body
             return _error(400, "Unrecognized request argument supplied: stream_options") if refused else None
         if fault == "stream_options 422":
             detail = {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}
-            return Reply(422, json.dumps(detail).encode()) if "stream_options" in seen.body else None
+            return Reply(422, json.dumps(detail).encode()) if "stream_options" in request.body else None
         if fault == "quotes the request":
-            return _error(400, f"cannot read {json.dumps(seen.body)}")
+            return _error(400, f"cannot read {json.dumps(request.body)}")
         bodies = {
             "html": Reply(502, b"<html>bad gateway</html>", kind="text/html"),
             "html 200": Reply(200, b"<html>hello</html>", kind="text/html"),
@@ -201,8 +201,8 @@ class ScriptedServer:
         return Reply(pieces=[*pieces, end] if end else pieces, kind="text/event-stream")
 
     def _completion(self, chat: bool) -> Json:
-        said: Json = {"message": {"role": "assistant", "content": TEXT, "refusal": None, "annotations": []}}
-        choice = {"index": 0, **(said if chat else {"text": TEXT}), "logprobs": None, "finish_reason": "stop"}
+        message: Json = {"message": {"role": "assistant", "content": TEXT, "refusal": None, "annotations": []}}
+        choice = {"index": 0, **(message if chat else {"text": TEXT}), "logprobs": None, "finish_reason": "stop"}
         return {
             "id": "chatcmpl-1" if chat else "cmpl-1",
             "object": "chat.completion" if chat else "text_completion",
@@ -215,8 +215,8 @@ class ScriptedServer:
             "an_unknown_field": {"of": ["any", 1]},
         }
 
-    def _chunks(self, chat: bool, seen: Seen) -> Iterator[bytes]:
-        asked = (seen.body.get("stream_options") or {}).get("include_usage") is True
+    def _chunks(self, chat: bool, request: ReceivedRequest) -> Iterator[bytes]:
+        asked = (request.body.get("stream_options") or {}).get("include_usage") is True
         head = {
             "id": "chatcmpl-1",
             "object": "chat.completion.chunk" if chat else "text_completion",
@@ -228,8 +228,8 @@ class ScriptedServer:
         # If usage was requested, OpenAI sends null with every chunk but the last; otherwise it omits the key.
         null = {"usage": None} if asked else {}
 
-        def chunk(said: Json, reason: str | None = None) -> bytes:
-            choice = {"index": 0, **({"delta": said} if chat else {"text": said.get("content", "")})}
+        def chunk(delta: Json, reason: str | None = None) -> bytes:
+            choice = {"index": 0, **({"delta": delta} if chat else {"text": delta.get("content", "")})}
             choice |= {"logprobs": None, "finish_reason": reason}
             more = {}
             if reason and self.usage_at == "choices[0]":
@@ -356,9 +356,9 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.server.script
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = Seen(self.command, self.path, headers, json.loads(raw) if raw else {})
-        script.requests.append(seen)
-        reply = script.answer(seen)
+        request = ReceivedRequest(self.command, self.path, headers, json.loads(raw) if raw else {})
+        script.requests.append(request)
+        reply = script.answer(request)
         if reply.status == 0:
             self._hang_up()
             return

@@ -1,7 +1,7 @@
-"""A provider and conversations with known faults, to compare verdicts with the truth.
+"""A provider and conversations with known faults, to compare verdicts with the actual causes.
 
 It shares only the published cache rules with the library's simulator: its tokenizer, its overheads per message and
-response, its clock and its cache (a set of whole beginnings, compared token by token) are separate and vary by
+response, its clock and its cache (a set of whole prefixes, compared token by token) are separate and vary by
 :class:`Shape`. The cost of a fault is measured by repeating the call without the fault against a copy of the cache.
 """
 
@@ -41,7 +41,7 @@ class Shape:
 
 @dataclass
 class Provider:
-    """Counts tokens and caches beginnings of prompts."""
+    """Counts tokens and caches prompt prefixes."""
 
     shape: Shape
     turns: list[int] = field(default_factory=list)
@@ -69,15 +69,15 @@ class Provider:
     def ask(self, body: dict[str, Any], model: str, now: float) -> tuple[int, int]:
         """Return ``prompt_tokens`` and ``cached_tokens``, and write the prompt to the cache."""
         tokens = self.tokens_of(body)
-        place = (model, body.get("prompt_cache_key"))
+        cache_key = (model, body.get("prompt_cache_key"))
         if self.shape.breakpoints:
-            return len(tokens) + self.shape.answer_overhead, self._by_turns(tokens, place, now)
-        cached, chain = 0, hash(place)
+            return len(tokens) + self.shape.answer_overhead, self._by_turns(tokens, cache_key, now)
+        cached, chain = 0, hash(cache_key)
         live = []
         for index, token in enumerate(tokens, 1):
             chain = hash((chain, token))
             if index % self.shape.step == 0:
-                live.append((index, (place, index, chain)))
+                live.append((index, (cache_key, index, chain)))
         if len(tokens) >= self.shape.minimum:
             for index, name in live:
                 if self.seen.get(name, -math.inf) >= now - self.shape.ttl_s:
@@ -89,10 +89,10 @@ class Provider:
                 self.seen[name] = now
         return len(tokens) + self.shape.answer_overhead, cached
 
-    def _by_turns(self, tokens: list[Any], place: tuple[Any, ...], now: float) -> int:
+    def _by_turns(self, tokens: list[Any], cache_key: tuple[Any, ...], now: float) -> int:
         """Read up to the last turn that was written before, and write up to the end of the last turn."""
         ends = [end for end in self.turns if end >= self.shape.minimum]
-        names = {end: (place, end, hash(tuple(tokens[:end]))) for end in ends}
+        names = {end: (cache_key, end, hash(tuple(tokens[:end]))) for end in ends}
         live = [end for end in ends if self.seen.get(names[end], -math.inf) >= now - self.shape.ttl_s]
         for end in {*live[-1:], *ends[-1:]}:
             self.seen[names[end]] = now
@@ -109,7 +109,7 @@ class ScriptedCall:
 
 
 class Script:
-    """Interleaved conversations, each call of which may have a fault.
+    """Interleaved conversations in which each call may have a fault.
 
     Args:
         shape: How the provider counts.
@@ -148,7 +148,7 @@ class Script:
         }
 
     def run(self, calls: int, faults: float = 0.35) -> list[ScriptedCall]:
-        """Make calls until there are so many, each with its true verdict."""
+        """Make the given number of calls, each with its true verdict."""
         while len(self.calls) < calls:
             index = self.chance.randrange(len(self.talks))
             talk = self.talks[index]
@@ -174,9 +174,9 @@ class Script:
             tools = talk["tools"][::-1]
             body, verdict = self._body(tools, talk["system"], messages), "prefix_changed"
         elif fault == "dropped" and len(messages) > 5:
-            place = self.chance.randrange(1, len(messages) - 4)
+            index = self.chance.randrange(1, len(messages) - 4)
             sound = (self._body(talk["tools"], talk["system"], messages), model)
-            del messages[place]
+            del messages[index]
             body, verdict = self._body(talk["tools"], talk["system"], messages), "prefix_changed"
         elif fault == "pause":
             self.now += 2 * self.shape.ttl_s
@@ -200,14 +200,14 @@ class Script:
         spare = Provider(self.shape, seen=dict(self.provider.seen))
         tokens, cached = self.provider.ask(body, model, self.now)
         lost = 0
-        if verdict == "hit" and self.now - talk["last"] > self.shape.ttl_s:  # others paused
+        if verdict == "hit" and self.now - talk["last"] > self.shape.ttl_s:  # the other conversations paused
             fault, verdict, sound_now = "pause", "expired", talk["last"]
         if fault not in (None, "short"):
             could = spare.ask(sound[0], sound[1], sound_now)[1]
-            if fault == "dropped":  # a dropped message cannot be read, but what follows it could
+            if fault == "dropped":  # a dropped message cannot be read from the cache, but the messages after it could
                 could -= (could - len(spare.tokens_of(body)) > 0) * (could - len(spare.tokens_of(body)))
             lost = max(0, could - cached)
-            if not lost:  # a fault without a cost is no fault
+            if not lost:  # a fault that costs nothing does not count
                 cold = self.now - talk["last"] > self.shape.ttl_s
                 verdict = "hit" if cached else "any" if cold else "first_call"
         if verdict == "hit" and not cached:  # the consequence of an earlier fault

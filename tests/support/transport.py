@@ -1,6 +1,6 @@
-"""The HTTP library that the installed SDK speaks: httpx up to openai 2, httpx2 from openai 3 on.
+"""The HTTP library that the installed SDK uses: httpx up to openai 2, httpx2 from openai 3 on.
 
-Both may be installed beside each other, and the SDK takes a client of its own library: what is importable says nothing.
+Both may be installed, so the SDK's version decides: the SDK accepts only clients of its own library.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def store_runs(url: str) -> None:
             )
         )
         for number in range(40):
-            moment = BEGUN - timedelta(days=40, hours=number // 2)  # two begin at a time
+            moment = BEGUN - timedelta(days=40, hours=number // 2)  # two runs begin at each time
             name = f"old_{number % 7}%" if number % 2 else f"old-{number}"
             prompt = 100 * (1 + number % 5)
             db.record_llm_interaction(record(name, moment, prompt_tokens=prompt, cached_tokens=prompt // 2))

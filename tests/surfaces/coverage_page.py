@@ -149,12 +149,12 @@ def surfaces(items: list[Any]) -> str:
     for surface in SURFACES:
         for mode in MODES:
             row = [cells.get((surface.name, mode, form)) for form in FORMS]
-            parameters = [f"`{cell}`" if cell else "-" for cell in row]
+            shown = [f"`{cell}`" if cell else "-" for cell in row]
             since = surface.since
             if surface.raw_since != since and "raw" in surface.forms:
                 since += f", raw {surface.raw_since}"
             name = f"`{surface.name}`" if mode == MODES[0] else ""
-            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(parameters)} |")
+            lines.append(f"| {name} | {since if name else ''} | {mode} | {' | '.join(shown)} |")
     lines += ["", '"From openai": the first of the tested versions that has it. "-": the SDK has no such call.', ""]
     return "\n".join(lines)
 

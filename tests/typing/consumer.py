@@ -1,7 +1,6 @@
-"""A user's program, never run: mypy --strict reads it, and ``assert_type`` says what the user's editor shows.
+"""A user's program that is checked by mypy --strict and never run; ``assert_type`` states what an editor shows.
 
-Each ``type: ignore`` is a mistake that the types must catch: once they no longer do, the ignore is unused, and that
-is an error.
+Each ``type: ignore`` marks a mistake that the types must detect. If they no longer do, the unused ignore is an error.
 """
 
 from __future__ import annotations
@@ -58,10 +57,10 @@ class MySink:
     """A user's own store."""
 
     def store(self, batch: RecordBatch) -> None:
-        """Keep it."""
+        """Store the batch."""
 
     def close(self) -> None:
-        """Let go."""
+        """Release all resources."""
 
 
 def a_sink_and_a_client_are_stores(db: TimescaleDBClient) -> None:

@@ -1,4 +1,4 @@
-"""The types that a user's editor and type checker see: ``consumer.py`` passes mypy --strict, a mistake does not."""
+"""The types are correct for a user's type checker: ``consumer.py`` passes mypy --strict, and a mistake fails."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def mypy(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
 
 
 def check(command: list[str], program: Path, cwd: Path) -> tuple[int, str]:
-    # From outside of the checkout, so that the types come from the installed package and its py.typed.
+    # Run outside the checkout, so that the types come from the installed package and its py.typed.
     done = subprocess.run([*command, program], cwd=cwd, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout + done.stderr
 
 
 def test_a_users_program_is_strictly_typed(mypy: list[str], tmp_path: Path) -> None:
-    code, said = check(mypy, CONSUMER, tmp_path)
-    assert code == 0, said
+    code, output = check(mypy, CONSUMER, tmp_path)
+    assert code == 0, output
 
 
 def test_a_wrong_expectation_of_the_types_is_an_error(mypy: list[str], tmp_path: Path) -> None:
@@ -38,6 +38,6 @@ def test_a_wrong_expectation_of_the_types_is_an_error(mypy: list[str], tmp_path:
         "client: AsyncOpenAI = instrument(OpenAI())\n",
         encoding="utf-8",
     )
-    code, said = check(mypy, program, tmp_path)
+    code, output = check(mypy, program, tmp_path)
     assert code == 1
-    assert "mistaken.py:3: error" in said
+    assert "mistaken.py:3: error" in output
