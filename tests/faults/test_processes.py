@@ -217,7 +217,7 @@ def test_a_second_control_c_during_exit_exits_at_once(
     environment: dict[str, str], silent_server: str, tmp_path: Path
 ) -> None:
     environment = {**environment, "RLM_CACHETRACK_DB_URL": silent_server, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "40"}
-    body = "import atexit\ncall()\natexit.register(print, 'leaving', flush=True)\n"  # runs before the library's exit handler
+    body = "import atexit\ncall()\natexit.register(print, 'leaving', flush=True)\n"  # runs before our exit handler
     with begin(body, environment, tmp_path) as process:
         await_line(process, "leaving")
         time.sleep(0.3)  # the wait cannot be announced

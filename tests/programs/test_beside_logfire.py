@@ -56,15 +56,15 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[Logfire]:
 
 
 class TestBesideLogfire(beside.BesideTests):
-    @pytest.mark.parametrize("came_first", ["ours", "theirs"])
+    @pytest.mark.parametrize("installed_first", ["ours", "theirs"])
     async def test_a_client_passed_to_instrument_is_recorded_too(
-        self, idle_recorder: Recorder, theirs: Logfire, clients: Clients, came_first: str
+        self, idle_recorder: Recorder, theirs: Logfire, clients: Clients, installed_first: str
     ) -> None:
-        if came_first == "theirs":
+        if installed_first == "theirs":
             theirs.on(clients)
         for client in (clients.sync, clients.asynchronous):
             instrument(client, store=idle_recorder.db)
-        if came_first == "ours":
+        if installed_first == "ours":
             theirs.on(clients)
         for surface in (chat_plain, chat_stream, chat_async, chat_async_stream):
             await surface(clients)
