@@ -9,7 +9,7 @@
 -- search_path of the tables:
 --   1. before `rlm-cachetrack migrate`, so that the owner may create the tables;
 --   2. again after `rlm-cachetrack migrate --db-url postgresql://rlm_cachetrack_owner@…`, and after each new release.
--- Then make your own logins members:  GRANT rlm_cachetrack_writer TO benchmark_runner;
+-- Then add your own logins as members:  GRANT rlm_cachetrack_writer TO benchmark_runner;
 -- It can be run again at any time.
 
 DO $$

@@ -47,7 +47,7 @@ SELECT create_reference_table('price_changes');
 SELECT create_reference_table('budgets');
 SELECT create_reference_table('rlm_cachetrack_migrations');
 
--- Citus leaves the previous rows in the coordinator's local tables, where no query sees them.
+-- Citus leaves the previous rows in the coordinator's local tables, where no query reads them.
 SELECT truncate_local_data_after_distributing_table('llm_interactions');
 SELECT truncate_local_data_after_distributing_table('token_cache_optimization');
 SELECT truncate_local_data_after_distributing_table('query_run_summaries');

@@ -16,12 +16,12 @@
 -- run_id:        start time of the run; with query_id it identifies the run
 -- model_type:    the caller's name for the model's role, such as root or sub
 -- total_cost:    NULL if the call is unpriced
--- original_cost: what the call would have cost with nothing cached and nothing written to the cache
--- price_source:  where the prices come from
--- usage:         usage object exactly as the provider sent it
+-- original_cost: cost of the call with nothing cached and nothing written to the cache
+-- price_source:  source of the prices
+-- usage:         usage object exactly as the provider returned it
 -- usage_anomaly: why the reported usage is not plausible
 -- fingerprint:   keyed hash and size of each segment of the prompt, stored as a difference to an earlier call of the
---                run. It tells which part of a prompt changed, without its content; NULL if there is none.
+--                run. It shows which part of a prompt changed, without its content; NULL if there is none.
 CREATE TABLE IF NOT EXISTS llm_interactions (
     time                    TIMESTAMPTZ      NOT NULL,
     interaction_id          UUID             NOT NULL DEFAULT gen_random_uuid(),
@@ -83,13 +83,13 @@ CREATE INDEX IF NOT EXISTS idx_llm_time ON llm_interactions (time DESC);
 CREATE INDEX IF NOT EXISTS idx_llm_unpriced ON llm_interactions (model, time DESC)
     WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL);
 
--- Finds the calls of an hour for the view below. BRIN takes a few kilobytes and next to no time per insert, because
--- calls arrive in time order. The expression must be the view's bucket.
+-- Finds the calls of an hour for the view below. A BRIN index takes a few kilobytes and almost no time per insert,
+-- because calls arrive in time order. Its expression must equal the view's bucket.
 CREATE INDEX IF NOT EXISTS idx_llm_hour ON llm_interactions
     USING brin (date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00'))
     WITH (pages_per_range = 32, autosummarize = on);
 
--- One row per run whose savings were calculated. cached_cost: what the run cost. cost_savings: original_cost minus
+-- One row per run whose savings were calculated. cached_cost: cost of the run. cost_savings: original_cost minus
 -- cached_cost. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}].
 CREATE TABLE IF NOT EXISTS token_cache_optimization (
     query_id                  TEXT             NOT NULL,
@@ -118,11 +118,11 @@ CREATE INDEX IF NOT EXISTS idx_cache_opt_savings ON token_cache_optimization (co
 -- One row per run. The totals are set when the run ends.
 --
 -- first_call_time, last_call_time: bounds of the run's calls, so that a read of the run opens the chunks of its days
---     only. NULL: not known, every chunk is searched. Anyone who inserts calls without this library must widen the
+--     only. NULL: not known, every chunk is searched. Programs that insert calls without this library must widen the
 --     bounds or set them to NULL.
 -- reported_prompt_tokens: prompt tokens of the calls that reported their cache use. rated_cached_tokens: cached tokens
 --     of the calls that also reported their prompt tokens. Their quotient is the hit rate, so that the list of runs
---     reads no call of an ended run. NULL: the calls are counted instead. Anyone who inserts calls into an ended run
+--     reads no call of an ended run. NULL: the calls are counted instead. Programs that insert calls into an ended run
 --     without this library must set reported_prompt_tokens to NULL.
 CREATE TABLE IF NOT EXISTS query_run_summaries (
     query_id                TEXT             NOT NULL,
@@ -151,7 +151,7 @@ CREATE TABLE IF NOT EXISTS query_run_summaries (
 
 CREATE INDEX IF NOT EXISTS idx_query_run_summaries_start ON query_run_summaries (start_time DESC, query_id);
 
--- What may be spent per period, for `budget check`. period is in UTC, a week begins on Monday. model: NULL for all
+-- Spending limits per period, for `budget check`. period is in UTC, a week begins on Monday. model: NULL for all
 -- models.
 CREATE TABLE budgets (
     name       TEXT             PRIMARY KEY,
@@ -161,12 +161,12 @@ CREATE TABLE budgets (
     changed_at TIMESTAMPTZ      NOT NULL DEFAULT now()
 );
 
--- One row per re-pricing; it can be continued and undone.
+-- One row per re-pricing, which can be resumed and undone.
 --
 -- status:   running (calls are re-priced), summing (totals of runs are recalculated), done, undoing, undone
 -- pricing:  name of the price book
 -- since, until, model, query_id: filters; NULL for none
--- rates:    prices that are applied, by model, provider, tier, time and prompt size. A continued re-pricing uses the
+-- rates:    prices that are applied, by model, provider, tier, time and prompt size. A resumed re-pricing uses the
 --           prices that it began with.
 -- cursor_*: the last call that was processed
 CREATE TABLE price_changes (
@@ -211,7 +211,7 @@ CREATE TABLE price_change_rows (
 
 CREATE INDEX idx_price_change_rows ON price_change_rows (change_id, batch);
 
--- Previous totals of each run with a changed call. If the counts differ from those of today, calls were added since.
+-- Previous totals of each run with a changed call. If the counts differ from the current ones, calls were added since.
 CREATE TABLE price_change_runs (
     change_id               BIGINT      NOT NULL,
     query_id                TEXT        NOT NULL,

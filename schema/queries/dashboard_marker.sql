@@ -1,10 +1,10 @@
--- dashboard_marker: Return a value that changes when calls or runs are stored, changed or deleted. An open page asks
---             for it four times a second.
+-- dashboard_marker: Return a value that changes when calls or runs are stored, changed or deleted. An open page reads
+--             it four times a second.
 -- Parameters: none.
 -- Result:     one row: marker TEXT. Reads the ends of two indexes, at most 5,000 calls of the last ten minutes by their
 --             index, and PostgreSQL's row counters (of chunks too). The counters show changes to older calls, such as
---             those of an import. They lag by up to ten seconds for a busy writer, and show nothing on a standby or on
---             Citus, where the page's refresh once a minute shows such calls.
+--             those of an import. They lag by up to ten seconds for a busy writer, and do not change on a standby or on
+--             Citus, where the page shows such calls at its next refresh, once a minute.
 SELECT concat_ws(
     '/',
     (SELECT max(time) FROM llm_interactions),

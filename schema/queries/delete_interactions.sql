@@ -1,6 +1,6 @@
 -- delete_interactions: Delete the calls of a query, of one of its runs, or before a time.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ; NULL for any.
--- Result:     one row: interactions BIGINT: number of deleted calls; hours TIMESTAMPTZ[]: the hours that they were in.
+-- Result:     one row: interactions BIGINT: number of deleted calls; hours TIMESTAMPTZ[]: their hours.
 WITH gone AS (
     DELETE FROM llm_interactions
     WHERE (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)

@@ -1,5 +1,5 @@
 -- delete_runs: Delete the runs of a query, one run, or the runs before a time, from query_run_summaries. A run that
---             still has calls stays; its calls are looked up only if its last call is not before that time.
+--             still has calls is kept; its calls are looked up only if its last call is not before that time.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ; NULL for any.
 -- Result:     none; the row count is the number of deleted runs.
 DELETE FROM query_run_summaries AS r

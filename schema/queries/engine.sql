@@ -2,7 +2,7 @@
 -- Parameters: none.
 -- Result:     one row: server_version; timescale, citus: versions of the extensions in this database, NULL if not
 --             installed; timescale_licence: timescale (community) or apache; timescale_loaded: whether the server has
---             loaded it; timescale_offered: whether this role can create the extension in this database.
+--             loaded TimescaleDB; timescale_offered: whether this role can create it in this database.
 SELECT
     split_part(current_setting('server_version'), ' ', 1) AS server_version,
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescale,

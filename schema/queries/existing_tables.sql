@@ -1,4 +1,4 @@
--- existing_tables: Return the existing tables, views and indexes that have the names of this library's.
+-- existing_tables: Return the existing tables, views and indexes that have names of this library.
 -- Parameters: none.
 -- Result:     name.
 SELECT name

@@ -1,8 +1,8 @@
 -- hourly_aggregate: Return whether cache_usage_hourly is a continuous aggregate, and who may refresh it. TimescaleDB
 --             only.
 -- Parameters: none.
--- Result:     one row if it is, none if it is a view. functions: schema of TimescaleDB's functions; may_refresh:
---             whether this role has the rights of its owner.
+-- Result:     one row for a continuous aggregate, none for a view. functions: schema of TimescaleDB's functions;
+--             may_refresh: whether this role has the rights of its owner.
 SELECT
     (SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
      WHERE e.extname = 'timescaledb') AS functions,

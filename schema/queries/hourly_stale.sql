@@ -6,7 +6,7 @@
 --             a refresh is running.
 -- An hour between the watermark and the invalidation threshold is summed from the calls. It must not be refreshed: the
 -- watermark would pass earlier hours that are not materialized. But a refresh that started before the commit and covers
--- this hour does not see the commit.
+-- this hour does not include the commit.
 -- Hours whose calls a retention policy drops are omitted: a refresh would delete their sums.
 SELECT h.hour, h.hour < _timescaledb_functions.to_timestamp(known.watermark) AS kept, known.watermark, known.busy
 FROM unnest(%(hours)s::timestamptz[]) AS h (hour)

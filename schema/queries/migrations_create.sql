@@ -1,4 +1,4 @@
--- migrations_create: create the table of applied scripts, one row per script. checksum: SHA-256 of its text.
+-- migrations_create: Create the table of applied scripts, one row per script. checksum: SHA-256 of its text.
 -- Parameters: none.
 -- Result:     none.
 CREATE TABLE IF NOT EXISTS rlm_cachetrack_migrations (

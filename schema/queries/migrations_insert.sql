@@ -1,4 +1,4 @@
--- migrations_insert: record that a script was applied.
+-- migrations_insert: Record that a script was applied.
 -- Parameters: engine TEXT, version INTEGER, name TEXT, checksum TEXT.
 -- Result:     none.
 INSERT INTO rlm_cachetrack_migrations (engine, version, name, checksum)

@@ -1,4 +1,4 @@
--- migrations_lock: wait for other migrating processes; the lock ends with the transaction.
+-- migrations_lock: Wait for other migrating processes; the lock is released at the end of the transaction.
 -- Parameters: lock BIGINT.
--- Result:     one row, to be ignored.
+-- Result:     one row; ignore it.
 SELECT pg_advisory_xact_lock(%(lock)s);

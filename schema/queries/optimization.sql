@@ -1,4 +1,4 @@
--- optimization: Return what the cache saved in one run, as stored.
+-- optimization: Return the stored cache savings of one run.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
 -- Result:     one row, none if nothing is stored. *_percentage: 0-100. *_cost, cost_savings: USD. Rates in
 --             cache_evolution: 0-1.

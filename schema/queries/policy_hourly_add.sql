@@ -1,5 +1,5 @@
 -- policy_hourly_add: Add the refresh policy of cache_usage_hourly. TimescaleDB only.
--- Parameters: start INTERVAL: refresh only hours younger than this, NULL for all. To refresh an hour whose calls a
+-- Parameters: start INTERVAL: refresh only hours younger than this, NULL for all. Refreshing an hour whose calls a
 --             retention policy dropped would delete its sums.
 -- Result:     one row; ignore it.
 SELECT add_continuous_aggregate_policy(

@@ -1,4 +1,4 @@
--- query_counts: Return how many calls and runs a deletion would delete, for its confirmation.
+-- query_counts: Return the number of calls and runs that a deletion would delete, for the confirmation.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ, before TIMESTAMPTZ (by time of the call); NULL for any.
 -- Result:     one row: interactions; runs: those that would have no call left, as in delete_runs.
 SELECT

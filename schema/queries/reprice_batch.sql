@@ -1,4 +1,4 @@
--- reprice_batch: Return what the new prices change in a batch.
+-- reprice_batch: Return the changes that the new prices make in a batch.
 -- Parameters: none; reads the table of reprice_stage.
 -- Result:     one row: changed BIGINT; cost_before, cost_after: USD over the priced calls; first_changed, last_changed
 --             TIMESTAMPTZ. NULL if nothing is changed.

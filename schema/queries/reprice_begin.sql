@@ -1,4 +1,4 @@
--- reprice_begin: Record the begin of a re-pricing.
+-- reprice_begin: Record the start of a re-pricing.
 -- Parameters: pricing TEXT; since, until, model, query_id as in reprice_groups; rates JSONB as in reprice_difference;
 --             total_interactions BIGINT: number of calls that it covers.
 -- Result:     change_id BIGINT.

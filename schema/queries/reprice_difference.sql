@@ -1,4 +1,4 @@
--- reprice_difference: Return what a re-pricing would change, by model.
+-- reprice_difference: Return the changes of a re-pricing, by model.
 -- Parameters: those of fragments/repriceable.sql and fragments/rates.sql.
 -- Result:     one row per model, most changed first: total_interactions, changed_interactions; unpriced_before,
 --             unpriced_after: of calls that used tokens; cost_before, cost_after: USD over the priced calls.

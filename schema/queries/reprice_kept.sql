@@ -1,4 +1,4 @@
--- reprice_kept: Return how many calls a re-pricing leaves alone, because their prices were given by hand.
+-- reprice_kept: Return the number of calls that a re-pricing does not change, because their prices were given by hand.
 -- Parameters: those of fragments/call_filters.sql.
 -- Result:     one row: interactions BIGINT.
 -- Without a bound it reads the raw table.

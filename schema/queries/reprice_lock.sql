@@ -1,5 +1,5 @@
--- reprice_lock: Return a re-pricing and lock it until the end of the transaction, so that of two processes that
---             continue it, only one processes each batch.
+-- reprice_lock: Return a re-pricing and lock it until the end of the transaction, so that two processes that resume it
+--             never process the same batch.
 -- Parameters: change_id BIGINT.
 -- Result:     one row or none: all columns of price_changes.
 SELECT * FROM price_changes WHERE change_id = %(change_id)s FOR UPDATE;

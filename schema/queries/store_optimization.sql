@@ -1,4 +1,4 @@
--- store_optimization: Compute what the cache saved in some runs and store it; running it again stores the same row.
+-- store_optimization: Compute and store the cache savings of some runs; running it again stores the same rows.
 -- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
 --             as runs_bounds returns them for these runs, NULL for no bound.
 -- Result:     none. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}] in order; see

@@ -1,4 +1,4 @@
--- store_run_start: Store the start of a run; a known run keeps its status, and its metadata if it has some.
+-- store_run_start: Store the start of a run; a stored run keeps its status, and its metadata if it has any.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ, time TIMESTAMPTZ, metadata JSONB.
 -- Result:     none.
 INSERT INTO query_run_summaries AS s (query_id, run_id, start_time, metadata)

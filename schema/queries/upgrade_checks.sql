@@ -1,4 +1,4 @@
--- upgrade_checks: check constraints of the legacy tables.
+-- upgrade_checks: Return the check constraints of the legacy tables.
 -- Parameters: none.
 -- Result:     name TEXT of the constraint, "table" TEXT, definition TEXT.
 SELECT c.conname::text AS name, n.name AS "table", pg_get_constraintdef(c.oid) AS definition

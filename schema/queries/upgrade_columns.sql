@@ -1,4 +1,4 @@
--- upgrade_columns: columns of the existing tables with the names of this library's tables.
+-- upgrade_columns: Return the columns of the existing tables that have names of this library.
 -- Parameters: none.
 -- Result:     one row per column: name TEXT of the table; relkind TEXT (r table, v view, m materialized view, p
 --             partitioned table, f foreign table); "column", type TEXT; is_required BOOLEAN: an insert must set it;

@@ -1,6 +1,6 @@
--- upgrade_conversion: the statement that converts a column to the type that this library needs.
+-- upgrade_conversion: Return the statement that converts a column to the type that this library needs.
 -- Parameters: "table", "column" TEXT; found TEXT: its type as format_type returns it; wanted TEXT: name of the type needed.
--- Result:     one row: statement TEXT. No row if the conversion depends on what the column contains.
+-- Result:     one row: statement TEXT. No row if the conversion depends on the contents of the column.
 SELECT
     format(
         'ALTER TABLE %%I ALTER COLUMN %%I TYPE %%s USING %%s',

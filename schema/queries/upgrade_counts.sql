@@ -1,4 +1,4 @@
--- upgrade_counts: number of legacy calls. Reads the raw table.
+-- upgrade_counts: Return the number of legacy calls. Reads the raw table.
 -- Parameters: none.
 -- Result:     one row: calls BIGINT; without_run BIGINT, calls without query_id or run_id.
 --             The cast to text avoids a bug of TimescaleDB 2.28: it cannot search compressed VARCHARs for NULLs.

@@ -1,5 +1,5 @@
--- upgrade_duplicate_calls: number of legacy calls with the same query, run, time and id as another. Reads the raw
--- table, unless a unique index rules duplicates out.
+-- upgrade_duplicate_calls: Return the number of legacy calls with the same query, run, time and id as another. Reads
+--             the raw table, unless a unique index rules duplicates out.
 -- Parameters: none.
 -- Result:     one row: duplicates BIGINT.
 --             The cast to text avoids a bug of TimescaleDB 2.28: it cannot search compressed VARCHARs for NULLs.

@@ -1,4 +1,4 @@
--- upgrade_hypertables: the legacy tables that are hypertables, and their partitioning columns. TimescaleDB only.
+-- upgrade_hypertables: Return the legacy tables that are hypertables, and their partitioning columns. TimescaleDB only.
 -- Parameters: none.
 -- Result:     name TEXT, "column" TEXT.
 SELECT n.name, d.column_name::text AS "column"

@@ -1,4 +1,4 @@
--- upgrade_incoming_keys: foreign keys of other tables that reference the legacy tables.
+-- upgrade_incoming_keys: Return the foreign keys of other tables that reference the legacy tables.
 -- Parameters: none.
 -- Result:     name TEXT of the key, "table" TEXT that has it, target TEXT.
 SELECT c.conname::text AS name, c.conrelid::regclass::text AS "table", n.name AS target

@@ -1,4 +1,4 @@
--- upgrade_inheritance: tables that inherit from the legacy tables, or that these inherit from; chunks excepted.
+-- upgrade_inheritance: Return the parents and children of the legacy tables, except chunks.
 -- Parameters: none.
 -- Result:     name TEXT of the child, parent TEXT, is_child BOOLEAN: the legacy table is the child.
 SELECT h.inhrelid::regclass::text AS name, h.inhparent::regclass::text AS parent, h.inhrelid = t.oid AS is_child

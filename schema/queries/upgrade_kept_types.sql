@@ -1,4 +1,4 @@
--- upgrade_kept_types: columns of llm_interactions that keep their type because another object uses them.
+-- upgrade_kept_types: Return the columns of llm_interactions that keep their type because another object uses them.
 -- Parameters: none.
 -- Result:     name TEXT of the column, type TEXT, dependents TEXT: the objects that use it.
 SELECT

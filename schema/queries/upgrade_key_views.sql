@@ -1,5 +1,5 @@
--- upgrade_key_views: views that depend on a primary key which TimescaleDB refuses: they group by the key and select
--- other columns.
+-- upgrade_key_views: Return the views that depend on a primary key that TimescaleDB refuses: they group by the key and
+--             select other columns.
 -- Parameters: none.
 -- Result:     name TEXT of the view, key TEXT of the constraint.
 SELECT DISTINCT w.ev_class::regclass::text AS name, c.conname::text AS key

@@ -1,7 +1,7 @@
--- upgrade_names: names of this library's other tables and indexes that are in use. An index with the same name on
--- the same columns of the same table is not listed: it serves as ours.
+-- upgrade_names: Return the names of this library's other tables and indexes that are in use. An index with the same
+--             name on the same columns of the same table is not listed, because it is used instead of ours.
 -- Parameters: none.
--- Result:     name TEXT; "table" TEXT of the index, NULL if it is none.
+-- Result:     name TEXT; "table" TEXT of an index, NULL for a table.
 SELECT n.name, i.indrelid::regclass::text AS "table"
 FROM (
     VALUES

@@ -1,4 +1,4 @@
--- upgrade_outgoing_keys: foreign keys of the legacy tables that reference other tables.
+-- upgrade_outgoing_keys: Return the foreign keys of the legacy tables that reference other tables.
 -- Parameters: none.
 -- Result:     name TEXT of the key, "table" TEXT, columns TEXT[] of the key, target TEXT.
 SELECT

@@ -1,4 +1,4 @@
--- upgrade_owner: the owner of llm_interactions, if it is another role than the current one.
+-- upgrade_owner: Return the owner of llm_interactions, if it is not the current role.
 -- Parameters: none.
 -- Result:     owner, role TEXT; no row if they are the same.
 SELECT r.rolname::text AS owner, current_user::text AS role

@@ -1,9 +1,9 @@
--- upgrade_refused_features: features of the legacy tables that TimescaleDB refuses on a hypertable.
+-- upgrade_refused_features: Return the features of the legacy tables that TimescaleDB refuses on a hypertable.
 -- Parameters: none.
 -- Result:     name TEXT of the table; "table" TEXT: the same, with its schema if needed; feature TEXT: trigger (with a
---             transition table: refused per row; per statement, chunks accept COPY without recording late hours, seen
---             with 2.28.3), exclusion, rule, publication, or row security (refused by continuous aggregates, so for
---             calls only); feature_name TEXT.
+--             transition table: refused per row; per statement, chunks accept COPY without recording late hours,
+--             observed with 2.28.3), exclusion, rule, publication, or row security (refused by continuous aggregates,
+--             so for calls only); feature_name TEXT.
 WITH tables AS (
     SELECT n.name, n.dimension, t.oid, t.oid::regclass::text AS "table", t.relrowsecurity
     FROM (VALUES ('llm_interactions', 'time'), ('token_cache_optimization', 'run_id')) AS n (name, dimension)

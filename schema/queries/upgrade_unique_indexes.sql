@@ -1,5 +1,5 @@
--- upgrade_unique_indexes: unique indexes that TimescaleDB refuses because they lack the partitioning column. Without
--- primary keys, which the upgrade replaces.
+-- upgrade_unique_indexes: Return the unique indexes that TimescaleDB refuses because they lack the partitioning column.
+--             Excludes primary keys, which the upgrade replaces.
 -- Parameters: none.
 -- Result:     name TEXT of the index, "table" TEXT, "column" TEXT that it lacks.
 SELECT i.indexrelid::regclass::text AS name, n.name AS "table", n.dimension AS "column"

@@ -1,7 +1,7 @@
 -- usage_breakdown: Return the usage of a time range in total, by bucket, and by provider and model.
 -- Parameters: since, until TIMESTAMPTZ: since <= bucket < until, NULL for no bound; whole hours, or whole minutes if
 --             unit is minute. unit TEXT: minute, hour, day, week or month. model, provider TEXT; NULL for all.
--- Result:     rows by kind. total: one row. bucket: one row per bucket, with its begin in UTC. model: one row per
+-- Result:     rows by kind. total: one row. bucket: one row per bucket, with its start in UTC. model: one row per
 --             provider and model. choice: one row per provider and model of the range, also of those that are filtered
 --             out, with NULL figures. cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over
 --             the priced calls. *_ms: milliseconds.

@@ -1,7 +1,7 @@
 -- usage_over_time: Return calls, tokens, cost and hit rate by hour, day, week or month (UTC).
 -- Parameters: since, until, first_hour, last_hour: as in cache_effectiveness_by_model. unit TEXT: hour, day, week or
 --             month. model TEXT; NULL for all.
--- Result:     one row per bucket with calls, oldest first: bucket TIMESTAMPTZ: its begin. cache_hit_rate: 0-1, weighted
+-- Result:     one row per bucket with calls, oldest first: bucket TIMESTAMPTZ: its start. cache_hit_rate: 0-1, weighted
 --             by tokens over the calls that reported. *_cost, cost_savings: USD over the priced calls.
 -- Reads cache_usage_hourly. Without a bound it reads the raw table if that is a view.
 WITH parts AS (

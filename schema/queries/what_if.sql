@@ -1,4 +1,4 @@
--- what_if: Return what calls would have cost at other prices, or with another share of cached tokens.
+-- what_if: Return the cost of calls at other prices, or with another share of cached tokens.
 -- Parameters: those of fragments/call_filters.sql and fragments/rates.sql; own BOOLEAN: use each call's own prices
 --             instead of rates; hit_rate: 0-1, NULL for the recorded cached tokens.
 -- Result:     one row per model, highest cost first: total_interactions: calls that used tokens; compared_interactions:

@@ -53,8 +53,9 @@ SELECT add_continuous_aggregate_policy(
 );
 
 -- The policy refreshes from the oldest hour to the newest. TimescaleDB's default is the newest hours first, but a
--- real-time aggregate takes everything older than its newest materialized hour as materialized: while the first refresh
--- ran, sums lacked calls (1,932 of 200,000 with 2.28.3). Releases that cannot change the order refresh in one batch.
+-- real-time aggregate treats everything older than its newest materialized hour as materialized: while the first
+-- refresh ran, sums lacked calls (1,932 of 200,000 with 2.28.3). Releases without a setting for the order refresh in
+-- one batch.
 SELECT alter_job(
     j.job_id,
     config => j.config || CASE
@@ -72,7 +73,7 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = a.user_view_sch
 WHERE j.proc_name = 'policy_refresh_continuous_aggregate' AND c.oid = to_regclass('cache_usage_hourly');
 
 -- ---- Refreshes requested by writers.
--- A late call belongs to an hour that is materialized already. The owner of the aggregate refreshes that hour directly.
+-- A late call belongs to an hour that is already materialized. The owner of the aggregate refreshes that hour directly.
 -- Other writers may not: they call rlm_cachetrack_refresh_hours, and a background job that runs as the owner refreshes.
 
 -- One row per request, deleted once its hours are refreshed. first_hour, last_hour: start times of the hours.
@@ -93,7 +94,7 @@ BEGIN
         SELECT max(request_id) AS newest, min(first_hour) AS first_hour, max(last_hour) AS last_hour
         INTO requested
         FROM (
-            -- The oldest request, and those that overlap it.
+            -- Select the oldest request, and those that overlap it.
             SELECT h.*
             FROM rlm_cachetrack_stale_hours AS h
             JOIN (SELECT * FROM rlm_cachetrack_stale_hours ORDER BY request_id LIMIT 1) AS oldest
@@ -143,7 +144,8 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $$
     SELECT EXISTS (SELECT 1 FROM rlm_cachetrack_stale_hours WHERE request_id = $1);
 $$;
 
--- A SECURITY DEFINER function needs a fixed search_path: otherwise its caller decides which objects its names mean.
+-- A SECURITY DEFINER function needs a fixed search_path: otherwise its caller determines which objects its names
+-- resolve to.
 DO $$
 DECLARE
     trusted CONSTANT TEXT := current_setting('search_path') || ', pg_temp';
@@ -154,7 +156,7 @@ END
 $$;
 
 -- ---- Columnstore.
--- Segments by model, because questions about long periods filter and group by model. Within a segment, rows are ordered
+-- Segments by model, because queries over long periods filter and group by model. Within a segment, rows are ordered
 -- by run: the rows of one run are in one or two batches of 1,000, and the minimum and maximum kept per batch let reads
 -- of a run, and ON CONFLICT, skip the others. run_id comes before query_id because it is a time: runs of about the same
 -- time are next to each other, which compresses better and narrows reads by time. Late calls go into the chunk's row
@@ -167,7 +169,7 @@ ALTER TABLE llm_interactions SET (
 );
 
 -- TimescaleDB 2.20 and newer add a bloom filter for every index (primary key, cached_tokens). They take 3 of 74 bytes
--- per call and skip nothing that the order and the ranges do not. 2.22 and newer let us choose ranges only.
+-- per call and skip no more than the order and the ranges do. 2.22 and newer let us choose ranges only.
 DO $$
 BEGIN
     IF EXISTS (

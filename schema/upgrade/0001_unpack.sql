@@ -1,6 +1,6 @@
 -- 0001 unpack: move a legacy hypertable out of the columnstore.
 -- Why:   TimescaleDB refuses new keys and NOT NULL on a hypertable with a columnstore. timescale/0002 sets up this
---        library's columnstore, and its policy compresses the days again.
+--        library's columnstore, and its policy compresses old days again.
 -- Lock:  ACCESS EXCLUSIVE on the chunks, one after the other. Needs disk space for the uncompressed table.
 --
 -- Does nothing without TimescaleDB, or where no columnstore (compression) is set up.

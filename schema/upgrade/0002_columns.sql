@@ -1,10 +1,10 @@
 -- 0002 columns: add the columns of this library to the legacy tables, and give existing ones the types that it needs.
--- Why:   an upgrade keeps the tables in place: their own columns, and the views on them, stay.
+-- Why:   an upgrade keeps the tables in place: their own columns, and the views on them, are kept.
 -- Lock:  ACCESS EXCLUSIVE on the tables: for a moment where columns are only added; while the table is rewritten (some
 --        seconds per million rows) where prices or costs are NUMERIC, or durations INTEGER.
 --
--- New columns are NULL in existing rows: NULL means "not reported". Existing zeros stay. The default 0 of cached_tokens
--- is for rows that are inserted by hand from now on.
+-- New columns are NULL in existing rows: NULL means "not reported". Existing zeros are kept. The default 0 of
+-- cached_tokens applies to rows that are inserted manually from now on.
 --
 -- migrations/0001 creates token_cache_optimization if it does not exist. query_run_summaries is created here, because
 -- 0003 lists the runs in it.
@@ -58,7 +58,7 @@ ALTER TABLE llm_interactions
     ADD COLUMN IF NOT EXISTS usage_anomaly TEXT,
     ADD COLUMN IF NOT EXISTS fingerprint BYTEA;
 
--- A failed call has no duration; other values may be unknown as well.
+-- A failed call has no duration; other values may also be unknown.
 ALTER TABLE llm_interactions
     ALTER COLUMN model_type DROP NOT NULL,
     ALTER COLUMN model_index DROP NOT NULL,

@@ -1,10 +1,10 @@
 -- 0003 rows: fill in what every call and run must have, and list the runs of the existing calls.
--- Why:   calls without a query or run get 'adhoc' and their own time. Totals, and what a call would have cost uncached,
---        are stored with the row, not calculated by each query. Runs are listed from query_run_summaries.
+-- Why:   calls without a query or run get 'adhoc' and their own time. Totals and the original cost are stored with the
+--        row, not calculated by each query. Runs are listed from query_run_summaries.
 -- Lock:  SHARE ROW EXCLUSIVE on llm_interactions (writers wait, readers do not): 5-15 s per million changed rows, and
 --        2 s per million calls to list the runs. At the end ACCESS EXCLUSIVE on the tables, for a moment.
 --
--- Existing values stay. original_cost is what the call would have cost with nothing cached: with 0 cached tokens, its
+-- Existing values are kept. original_cost is the cost of the call with nothing cached: with 0 cached tokens, its
 -- total_cost.
 
 LOCK TABLE llm_interactions IN SHARE ROW EXCLUSIVE MODE;

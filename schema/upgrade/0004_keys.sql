@@ -1,8 +1,8 @@
--- 0004 keys: the keys that store a call once, and a run once.
+-- 0004 keys: add the keys that prevent duplicate calls and runs.
 -- Why:   a batch that is sent again must not create a second row (ON CONFLICT).
 -- Lock:  ACCESS EXCLUSIVE on the tables while the index of the key is built: 5-15 s per million calls.
 --
--- An existing primary key stays, with a unique index beside it. If TimescaleDB refuses that key because it lacks the
+-- An existing primary key is kept, and a unique index is added. If TimescaleDB refuses that key because it lacks the
 -- partitioning column, timescale/0001 replaces it.
 
 DO $$

@@ -2,7 +2,7 @@
 -- Needs:  CTE calls: rows of llm_interactions.
 -- Parameters: those of rates.
 -- Result: CTE repriced: the calls with new_*_price, new_total, new_original: USD, NULL if unknown; new_source.
---         A cost that the provider reported stays.
+--         A cost that the provider reported is kept.
 -- include: fragments/rates.sql,
 priced AS (
     SELECT

@@ -1,5 +1,5 @@
 -- token_cost: the cost in USD of tokens at new prices, computed in the order of rlm_cachetrack.pricing.amounts, so that
---             both give the same bits.
+--             both give identical results.
 -- Needs:  uncached_tokens, cached_tokens, cache_write_tokens, completion_tokens; new_*_price: USD per 1,000 tokens.
 (
     uncached_tokens * new_prompt_price
