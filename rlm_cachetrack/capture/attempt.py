@@ -1,4 +1,4 @@
-"""Begin the observation of an SDK request: which requests are recorded, and what is changed in them."""
+"""Begin the observation of an SDK request: decide whether to record it, and change its options where needed."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
             attempt.prepare(client, options)
         return attempt
     except Exception as exc:
-        guard.report("looking at a request", exc)
+        guard.report("observing a request", exc)
         return None
 
 
 def forget_hosts() -> None:
-    """Forget which servers refused ``stream_options``."""
+    """Clear the list of servers that rejected ``stream_options``."""
     _hosts_without_stream_options.clear()
 
 
@@ -97,7 +97,7 @@ class _Attempt(Call):
         self.arguments = (self.arguments[0], self.request, *self.arguments[2:])
 
     def _observe_parser(self, parser: Callable[[Any], Any]) -> None:
-        """Note the response that the SDK's ``.parse()`` helpers get: if they refuse it, it was paid all the same."""
+        """Record the response that the SDK's ``.parse()`` helpers get: it is billed even if they reject it."""
         answers: list[Any] = []  # not `self`: the request may outlive the call, and must not form a cycle with it
 
         def observed_parser(answer: Any) -> Any:
@@ -124,7 +124,7 @@ class _Attempt(Call):
         self._usage_client = client
 
     def _is_refusal_of_usage(self, exc: BaseException) -> bool:
-        """Return True if the server refused the ``stream_options`` that we added. Such a request is not billed."""
+        """Return True if the server rejected the ``stream_options`` that we added. Such a request is not billed."""
         if not self.hide_usage or getattr(exc, "status_code", None) not in (400, 422):
             return False
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
@@ -138,7 +138,8 @@ class _Attempt(Call):
             if attempts:
                 self._note_attempts()
             if self._usage_client is not None and not self.hide_usage:
-                # The server accepted the request without our addition, so that was the reason for the refusal.
+                # The server accepted the request without our addition, so the addition was the reason for the
+                # rejection.
                 _hosts_without_stream_options.add(str(self._usage_client.base_url))
             if self._raw:
                 watch_raw(result, self, deferred=self._raw == "stream")
@@ -158,7 +159,7 @@ class _Attempt(Call):
         """Record the error that goes to the caller. Never raises.
 
         Returns:
-            True if the request must be sent again as the caller made it; nothing is recorded then.
+            True if the request must be sent again in its original form; then nothing is recorded.
         """
         try:
             if self._is_refusal_of_usage(exc):
@@ -201,7 +202,7 @@ class _Retrieval:
             else:
                 settle(result, self._make_call)
         except Exception as exc:
-            guard.report("looking at a stored response", exc)
+            guard.report("observing a stored response", exc)
 
     def raised(self, exc: BaseException) -> bool:
         """Ignore the error: a failed retrieval changes nothing."""

@@ -1,9 +1,9 @@
-"""Responses that finish later: ``responses.create(background=True)``, then ``retrieve`` until they are done.
+"""Track background responses: ``responses.create(background=True)``, then ``retrieve`` until they are done.
 
-Each call is one record, and its usage is counted once. The record waits for the retrieval that shows the response
-finished; until then, what is known of the call is parked in the journal. If the store is read first, or the process
-ends, the call is stored without tokens. A later retrieval that shows the response finished then makes a record of its
-own, with the usage.
+Each call is one record, and its usage is counted once. The record waits for the retrieval of the finished response;
+until then, the known values of the call are parked in the journal. If the store is read first, or the process ends, the
+call is stored without tokens. A later retrieval of the finished response then creates a separate record, with the
+usage.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _counted: dict[str, None] = {}
 
 
 def remember_counted(response_id: str) -> None:
-    """Note that the usage of a background response is counted. The oldest ids are forgotten."""
+    """Remember that the usage of a background response is counted. The oldest ids are dropped."""
     _counted[response_id] = None
     if len(_counted) > _MAX_COUNTED:
         _counted.pop(next(iter(_counted)), None)
 
 
 def park(call: Call, response: Any, journal: Any) -> None:
-    """Keep the call of a response that is still running until a retrieval shows it finished."""
+    """Keep the call of a running response until a retrieval returns the finished response."""
     response_id = str(get_field(response, "id"))
     with _lock:
         replaced = _parked.pop(response_id, None)  # two calls that got the same id are two records
@@ -55,7 +55,7 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
     """Count a retrieved response if it has finished and was not counted before.
 
     Args:
-        response: The SDK's Response, or the same as plain JSON.
+        response: The SDK's Response, or its plain JSON.
         make_call: Makes the Call for a background response that another process created.
     """
     status = get_field(response, "status")
@@ -78,7 +78,7 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
 
 
 def finish_all() -> None:
-    """Store the parked calls as they are known, because the store is about to be read or the process ends."""
+    """Store the parked calls with the values known so far, before the store is read or the process ends."""
     with _lock:
         parked = list(_parked.values())
         _parked.clear()
@@ -87,7 +87,7 @@ def finish_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Forget the calls of the parent process, which records them itself."""
+    """Drop the calls of the parent process, which records them itself."""
     global _lock
     _lock = threading.RLock()
     _parked.clear()
@@ -116,7 +116,7 @@ class RetrievedStream:
         """Ignore the HTTP response."""
 
     def chunk(self, event: Any) -> bool:
-        """Look for the event that ends the response; hide nothing from the caller."""
+        """Detect the event that ends the response. No chunk is hidden from the caller."""
         try:
             response = get_field(event, "response")
             if response is not None:
@@ -126,7 +126,7 @@ class RetrievedStream:
         return False
 
     def stream_ended(self, ending: str | None = None) -> None:
-        """End the observation, whatever became of the response."""
+        """End the observation, regardless of the response's state."""
         self.done = True
 
     def failed(self, exc: BaseException) -> None:

@@ -1,9 +1,9 @@
 """Read response bodies that the SDK's parser does not read for us.
 
 The body of a raw response (``with_raw_response``) is in memory when the call returns. It is read as plain JSON, at a
-tenth of the cost of the SDK's parser, which the caller may never run. Of a streaming response
+tenth of the cost of the SDK's parser, which the caller may never use. Of a streaming response
 (``with_streaming_response``) or a raw stream, the bytes that the caller reads as lines, text or bytes are kept, so that
-the usage in them is found. How far the caller read decides how the call ended.
+the usage in them is found. How far the caller read determines how the call ended.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _DATA = re.compile(rb'\s*{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*"data
 def read_whole(raw: Any, observer: Observer) -> None:
     """Finish a call with a raw response whose body is in memory.
 
-    The SDK's parser runs only if nothing else shows whether its caller gets an error: for a body that is not JSON, for
-    the helpers that make objects of the caller's own types, and for clients that validate. The SDK keeps the parsed
+    The SDK's parser runs only where needed to determine whether the caller gets an error: for a body that is not JSON,
+    for the helpers that make objects of the caller's own types, and for clients that validate. The SDK keeps the parsed
     object, so the caller's own ``.parse()`` then costs nothing.
     """
     response = raw.http_response
@@ -40,7 +40,7 @@ def read_whole(raw: Any, observer: Observer) -> None:
         is_refined = callable(raw._options.post_parser)
         if raw._client._strict_response_validation:
             pass
-        elif observer.api == "embeddings":  # its refinement decodes the vectors, and refuses a response without any
+        elif observer.api == "embeddings":  # its post-parser decodes the vectors, and rejects a response without any
             document = _without_vectors(response.content)
             is_read = not is_refined or (type(document) is dict and bool(document.get("data")))
         elif not is_refined:
@@ -60,8 +60,8 @@ def read_whole(raw: Any, observer: Observer) -> None:
 def _without_vectors(body: bytes) -> Any:
     """Parse an embeddings response, leaving out the vectors if they are large.
 
-    The vectors are between the first ``"data": [`` and the last ``]``. If that cut off anything else, the rest is not
-    JSON, or has no usage; then the whole body is parsed.
+    The vectors are between the first ``"data": [`` and the last ``]``. If other content was cut off, the rest is not
+    JSON or has no usage; then the whole body is parsed.
 
     Raises:
         ValueError: The body is not JSON.
@@ -87,9 +87,9 @@ class BodyRecorder:
         observer: Observes the call.
 
     Attributes:
-        pulling: Whether the response is being read from at this moment.
-        complete: Whether it was read to its end.
-        at_end: Called when the caller has read all of it as decoded bytes, text or lines.
+        pulling: Whether the response is being read at this moment.
+        complete: Whether the response was read to its end.
+        at_end: Called when the caller has read the whole response as decoded bytes, text or lines.
     """
 
     def __init__(self, response: Any, observer: Observer) -> None:
@@ -104,7 +104,7 @@ class BodyRecorder:
         self._replaced: list[tuple[str, Any, Any]] = []
 
     def start(self) -> None:
-        """Wrap the four iterators through which all reading of a response goes."""
+        """Wrap the four iterators that all reads of a response use."""
         attributes = vars(self._response)
         for name, observed in (
             ("iter_raw", self._iter_raw),
@@ -123,21 +123,21 @@ class BodyRecorder:
         while self._replaced:
             name, wrapper, original = self._replaced.pop()
             if attributes.get(name) is not wrapper:
-                continue  # wrapped again by somebody else
+                continue  # wrapped again by other code
             if original is None:
                 del attributes[name]
             else:
                 attributes[name] = original
 
     def read(self) -> bytes | None:
-        """Return the bytes that were read so far, or None if there are none."""
+        """Return the bytes read so far; None if there are none."""
         content: bytes | None = getattr(self._response, "_content", None)
         if content is not None:
             return content
         kept = b"".join(self._pieces or ())
         return kept if kept or (self._kept_to_end and self._pieces is not None) else None
 
-    # -- undecoded bytes: how far the reading came ----------------------------------------------------------------
+    # -- undecoded bytes: the progress of the read ----------------------------------------------------------------
 
     def _iter_raw(self, original: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) -> Iterator[bytes]:
         with _Reading(self, self._response, self._observer):
@@ -154,7 +154,7 @@ class BodyRecorder:
                     yield piece
                     self.pulling = True
 
-    # -- decoded bytes: what text and lines are made of -----------------------------------------------------------
+    # -- decoded bytes: the source of text and lines -----------------------------------------------------------
 
     def _iter_bytes(self, original: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) -> Iterator[bytes]:
         for piece in original(*args, **kwargs):
@@ -193,7 +193,8 @@ class _Reading:
         self._is_refused = False
 
     def __enter__(self) -> None:
-        # A body that was consumed, or whose response is closed, cannot be read again; that is no failure of the call.
+        # A body that was consumed, or whose response is closed, cannot be read again; this is not a failure of the
+        # call.
         self._is_refused = bool(self._response.is_stream_consumed or self._response.is_closed)
         self._recorder.pulling = not self._is_refused
 
@@ -209,7 +210,7 @@ class _Reading:
 
 
 def finish_with_body(body: bytes, observer: Observer, ending: str | None) -> None:
-    """Finish a call whose body was read without the SDK's parser, as far as it is JSON or server-sent events.
+    """Finish a call whose body was read without the SDK's parser, if it is JSON or server-sent events.
 
     Args:
         body: The bytes that the caller read.
@@ -220,7 +221,7 @@ def finish_with_body(body: bytes, observer: Observer, ending: str | None) -> Non
         document = json.loads(body)
     except ValueError:
         events = list(_events_in(body))
-        if ending is None and not events and not observer.stream:  # a web page, or anything else that is no response
+        if ending is None and not events and not observer.stream:  # a web page, or other content that is not a response
             observer.result(body.decode("utf-8", "replace"))
             return
         observer.stream = False  # the time of the first token is not known

@@ -1,6 +1,6 @@
-"""One observed call, from its request to the last byte of its response, and the event that is made of it.
+"""One observed call, from its request to the last byte of its response, and its event.
 
-Clocks, scalars and the raw usage object are kept, no content. Everything here runs on the calling thread.
+Only times, scalars and the raw usage object are kept, no content. Everything here runs on the calling thread.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .response_facts import ResponseFacts, error_in
 
 
 class Call(ResponseFacts):
-    """One observed call. Exactly one event is made of it: by ``result``, ``stream_ended`` or ``failed``.
+    """One observed call. Exactly one of ``result``, ``stream_ended`` and ``failed`` creates its event.
 
     Args:
         sink: Receives the event.
         api: The API name of the endpoint.
         provider: The provider, as :func:`.endpoints.provider_of` returns it.
-        body: The request body. It is needed for errors: a server may quote the prompt in its message.
+        body: The request body. Errors need it: a server may quote the prompt in its message.
         stream: Whether the caller asked for a stream.
         fingerprints: Receives the body to hash it; None: this call gets no fingerprint.
 
     Attributes:
-        done: Whether the event was made.
+        done: Whether the event was created.
         parked: Whether the call waits for a background response to finish.
         answers: The response that a ``.parse()`` helper of the SDK got, if it got one.
     """
@@ -74,13 +74,13 @@ class Call(ResponseFacts):
     # -- what is observed -----------------------------------------------------------------------------------------
 
     def http(self, response: Any) -> None:
-        """Note the id that the server gave the request."""
+        """Record the request id that the server returned."""
         headers = getattr(response, "headers", None)
         if self._request_id is None and headers is not None:
             self._request_id = headers.get("x-request-id") or headers.get("apim-request-id")
 
     def result(self, response: Any) -> None:
-        """Finish with a complete response: an SDK object, or whatever a server sent instead of one.
+        """Finish with a complete response: an SDK object, or other data that a server sent instead.
 
         A response that runs in the background is not finished: the call is parked.
         """
@@ -94,7 +94,7 @@ class Call(ResponseFacts):
                 self._park(response)
                 return
             error = error_in(response)
-        except Exception as exc:  # a response of an unknown shape is recorded all the same
+        except Exception as exc:  # a response of an unknown shape is recorded, too
             guard.report("reading a response", exc)
         self._finish(error)
 
@@ -131,14 +131,14 @@ class Call(ResponseFacts):
         self._finish(error)
 
     def _read_error(self, exc: BaseException) -> None:
-        """Read what an error says about the call, and the paid usage of a response that the SDK refused."""
+        """Read the facts of an error, and the billed usage of a response that the SDK rejected."""
         status = getattr(exc, "status_code", None)
         if self.answers:
             self.read_response(self.answers[0])
         elif (completion := getattr(exc, "completion", None)) is not None:
             self.read_response(completion)  # LengthFinishReasonError
         elif status == 200 and type(body := getattr(exc, "body", None)) is dict and self.items is None:
-            self.read_response(body)  # refused by a client that validates responses
+            self.read_response(body)  # rejected by a client that validates responses
         elif self._usage is None and self.items is not None:
             self._usage = locate_usage(event_of(exc))
         response = getattr(exc, "response", None)
@@ -149,7 +149,7 @@ class Call(ResponseFacts):
     # -- the event ------------------------------------------------------------------------------------------------
 
     def unfinished_event(self) -> bytes:
-        """Return the event of a parked call as it is known now; the final event has the same id and replaces it."""
+        """Return the event of a parked call with the values known so far; the final event has the same id."""
         return self._event(self._background_error, {**self.metadata, "usage": "pending"})
 
     def _park(self, response: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which clients are recorded, with which options: one client by a mark on it, or every client of the process.
+"""Select the clients to record, and their options: one client by a mark on it, or every client of the process.
 
 The mark is passed on to the clients that ``copy()`` and ``with_options()`` return.
 """
@@ -85,7 +85,7 @@ def _marking_method(client: Any, name: str) -> Callable[..., Any]:
 
 
 def unmark(client: Any) -> None:
-    """Restore a client to what it was before :func:`mark`."""
+    """Restore the state of a client before :func:`mark`."""
     attributes = vars(client)
     if attributes.pop(MARK, None) is not None:
         for name in _DERIVING_METHODS:
@@ -94,7 +94,7 @@ def unmark(client: Any) -> None:
 
 
 def unmark_all() -> None:
-    """Restore every marked client, and record none."""
+    """Restore every marked client, and stop recording."""
     set_options_for_all(None)
     for client in list(_marked):
         unmark(client)

@@ -1,8 +1,9 @@
-"""Our wrappers of the SDK's ``request`` beside those of other instrumentations, in whichever order they were added.
+"""Let our wrappers of the SDK's ``request`` coexist with other instrumentations, in any order of installation.
 
 ``logfire.instrument_openai`` replaces the same method: on the classes, or, given a client, on that instance, which
-then hides the method of the class. Other instrumentations wrap ``create`` of the resources and do not meet ours.
-``__wrapped__``, which both ``wrapt`` and ``functools.wraps`` set, shows whether a chain of wrappers contains ours.
+then hides the method of the class. Other instrumentations wrap ``create`` of the resources, which does not affect our
+wrappers. ``__wrapped__``, which both ``wrapt`` and ``functools.wraps`` set, shows whether a chain of wrappers contains
+ours.
 
 Source: ``logfire/_internal/integrations/llm_providers/llm_provider.py`` of logfire 5.2.0 (read 2026-11-23).
 """
@@ -23,7 +24,7 @@ _MAX_WRAPPERS = 100
 
 
 def is_wrapped_by_us(method: Any, wrappers: tuple[Wrapper, ...]) -> bool:
-    """Return True if a call of ``method`` goes through one of our wrappers; a second one would record it twice."""
+    """Return True if ``method`` calls one of our wrappers; with a second wrapper, calls would be recorded twice."""
     for _ in range(_MAX_WRAPPERS):
         if method is None:
             break
@@ -46,7 +47,7 @@ def restore_method(client_class: type[Any], name: str, wrappers: tuple[Wrapper, 
     If another instrumentation wrapped it after us, ours stays below it and passes every call through.
     """
     present = vars(client_class).get(name)
-    # Bound: logfire puts back the bound wrapper that it found.
+    # Bound, because logfire restores the bound wrapper that it found.
     if not isinstance(present, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)):
         return
     if not is_wrapped_by_us(present, wrappers):
@@ -66,7 +67,7 @@ def wrap_on_client(method: Callable[..., Any], client: Any, wrapper: Wrapper) ->
         return wrapper(method, client, args, kwargs)
 
     request._self_wrapper = wrapper  # type: ignore[attr-defined]
-    # functools.wraps() of a later wrapper copies this attribute, too; there it is no longer the function itself.
+    # functools.wraps() of a later wrapper copies this attribute, too; there it does not refer to the wrapper itself.
     request._rlm_cachetrack_itself = request  # type: ignore[attr-defined]
     return request
 

@@ -2,9 +2,9 @@
 
 ``query_run`` and ``run.recursion`` open a frame. A frame follows the code that opened it through a context variable, so
 asyncio tasks and ``asyncio.to_thread`` inherit it. A thread that did not inherit one falls back to the only active run
-of the process. If there is none, or more than one, the values of ``TimescaleDBClient.set_context`` are used, and last
-the query ``adhoc`` with one run for each process. A :class:`ContextThreadPoolExecutor` passes the run context on to its
-threads.
+of the process. If there is none, or more than one, the values of ``TimescaleDBClient.set_context`` are used, and
+otherwise the query ``adhoc`` with one run per process. A :class:`ContextThreadPoolExecutor` passes the run context on
+to its threads.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ class Frame:
     Attributes:
         run_id: The start of the run.
         outer: The frame that this one was opened in.
-        fields: The values of :data:`FIELDS` but the iteration, with ``run_id`` as text.
+        fields: The values of :data:`FIELDS` except the iteration, with ``run_id`` as text.
         iteration: The iteration that was set last, in any thread; see :func:`get_iteration`.
         previous: The innermost frame of the context before this one was entered.
-        handle: The object that the user holds: a QueryRun or a Recursion.
+        handle: The object of the user: a QueryRun or a Recursion.
         is_closed: Whether the frame was left.
-        encoded: An iteration, and the run context with it as JSON.
+        encoded: The cached run context as JSON, and the iteration that it contains.
         entered_in: The thread and task that opened the frame.
-        is_private: Whether only the thread that opened the frame uses it. That is so for a recursion level that was
-            opened in a thread that did not inherit its run.
-        run_frame: The outermost frame of the same run: a recursion level shares its run, a nested run does not.
+        is_private: Whether only the thread that opened the frame uses it. True for a recursion level that was opened in
+            a thread that did not inherit its run.
+        run_frame: The outermost frame of the same run; recursion levels share it, nested runs do not.
     """
 
     __slots__ = (
@@ -135,7 +135,7 @@ _last_run_id = datetime.min.replace(tzinfo=UTC)
 
 
 def new_run_id() -> datetime:
-    """Return the present time in UTC, at least a microsecond after any returned before, so that run ids are unique."""
+    """Return the current time in UTC, at least a microsecond after the last one, so that run ids are unique."""
     global _last_run_id
     with _lock:
         moment = datetime.now(UTC)
@@ -147,13 +147,13 @@ def new_run_id() -> datetime:
 
 def _thread_and_task() -> tuple[int, weakref.ref[Any] | None]:
     """Return the id of the current thread, and the current asyncio task if there is one."""
-    asyncio = sys.modules.get("asyncio")  # without it there is no task
+    asyncio = sys.modules.get("asyncio")  # without asyncio there is no task
     task = asyncio.current_task() if asyncio is not None and asyncio._get_running_loop() is not None else None
     return threading.get_ident(), None if task is None else weakref.ref(task)
 
 
 def inherited() -> Frame | None:
-    """Return the innermost open frame of this context, ignoring those of other threads."""
+    """Return the innermost open frame of this context, ignoring frames of other threads."""
     frame = _frame.get()
     # A task that outlives its run still belongs to it. In the thread and task that entered a run, however, the run ends
     # when it is left, even out of order (two generators) or in another context (a generator closed by the event loop).
@@ -163,7 +163,7 @@ def inherited() -> Frame | None:
 
 
 def active() -> Frame | None:
-    """Return the frame that a call made now belongs to, or None."""
+    """Return the active frame, to which a call made now belongs, or None."""
     return inherited() or _fallback
 
 
@@ -189,10 +189,10 @@ def leave(frame: Frame) -> None:
 
 
 def in_own_context(generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run ``generator`` with runs and iterations of its own, whichever thread asks for its next item.
+    """Run ``generator`` with runs and iterations of its own, even if different threads request its items.
 
-    A generator runs in the context of the code that asks for the next item. A web server that streams one does so from
-    several threads, and two generators in one thread would see each other's runs.
+    A generator runs in the context of the code that requests the next item. A streaming web server does so from several
+    threads, and two generators in one thread would share their runs.
     """
     own: tuple[Any, Any] | None = None
     step: Callable[[Any], Any] = generator.send
@@ -242,7 +242,7 @@ def set_iteration(frame: Frame, number: int | None) -> None:
 
 
 def get_iteration(frame: Frame) -> int | None:
-    """Return the iteration of ``frame`` in this context; a recursion level without one has that of its outer level."""
+    """Return the iteration of ``frame`` in this context; a recursion level without one inherits its outer level's."""
     local = _iterations.get()
     level: Frame | None = frame
     while level is not None:
@@ -269,7 +269,7 @@ def manual() -> Mapping[str, Any] | None:
 
 
 def of_same_run(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Return True unless ``given`` names another query or run than ``values``."""
+    """Return True unless ``given`` has another query or run than ``values``."""
     return all(given.get(name) is None or values.get(name) in (None, given[name]) for name in ("query_id", "run_id"))
 
 
@@ -336,7 +336,7 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run ``fn(*args, **kwargs)`` in a thread of the pool, in a copy of the present context. Does not block.
+        """Run ``fn(*args, **kwargs)`` in a thread of the pool, in a copy of the current context. Does not block.
 
         Returns:
             Its future.
@@ -348,7 +348,7 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
 
 
 def _after_fork_in_child() -> None:
-    """Give a forked process its own lock and ad-hoc run, and keep only the runs that it was forked in."""
+    """Give a forked process its own lock and ad-hoc run, and keep only the runs of the forking thread."""
     global _lock, _adhoc_run_id, _adhoc_json
     _lock = threading.Lock()
     _adhoc_run_id = _adhoc_json = None
@@ -357,7 +357,7 @@ def _after_fork_in_child() -> None:
     while frame is not None:
         own.append(frame)
         frame = frame.outer
-    _open[:] = [frame for frame in _open if frame in own]  # the threads that opened the others do not exist here
+    _open[:] = [frame for frame in _open if frame in own]  # the threads that opened the other runs do not exist here
     _choose_fallback()
 
 

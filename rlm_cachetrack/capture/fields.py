@@ -9,7 +9,7 @@ _NO_FIELDS: dict[str, Any] = {}
 
 
 def fields_of(value: Any) -> Mapping[str, Any]:
-    """Return the declared fields of an SDK object, a dict itself, or an empty mapping for anything else."""
+    """Return the declared fields of an SDK object, a dict itself, or an empty mapping for other values."""
     if type(value) is dict:
         return value
     fields: Mapping[str, Any] = getattr(value, "__dict__", _NO_FIELDS)
@@ -32,5 +32,5 @@ def get_field(value: Any, name: str) -> Any:
 
 
 def list_of(value: Any) -> Sequence[Any]:
-    """Return a list or tuple as it is, and an empty one for anything else: the SDK does not validate responses."""
+    """Return a list or tuple unchanged, and an empty one for other values: the SDK does not validate responses."""
     return value if isinstance(value, (list, tuple)) else ()

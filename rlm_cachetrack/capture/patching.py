@@ -1,7 +1,7 @@
 """``instrument`` and ``uninstrument``: the only module that patches the SDK.
 
-Every HTTP call of the SDK goes through ``OpenAI.request`` or ``AsyncOpenAI.request``. Those two methods are wrapped
-once, with the SDK's pause before a retry, and nothing else of the SDK's classes.
+Every HTTP call of the SDK goes through ``OpenAI.request`` or ``AsyncOpenAI.request``. This module wraps only these two
+methods of the SDK's classes, and the methods that sleep before a retry.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def instrument(
     database that cannot be reached is logged once, and records wait in a journal on disk.
 
     Args:
-        client: An ``OpenAI``, ``AsyncOpenAI`` or a client derived from them (Azure, …). It is recorded, with the
-            clients that its ``with_options()`` and ``copy()`` return. None: every client, existing and future.
+        client: An ``OpenAI``, ``AsyncOpenAI`` or a client derived from them (Azure, …). Clients returned by its
+            ``with_options()`` and ``copy()`` are recorded, too. None: every client, existing and future.
         store: A PostgreSQL URL, a :class:`TimescaleDBClient`, or any :class:`~.records.RecordSink`. None:
             ``RLM_CACHETRACK_DB_URL``, else ``TIMESCALE_DB_URL``, else the store of a client that is already open, else
             the embedded PostgreSQL.
         pricing: A pricing YAML that overrides the built-in prices. None: ``RLM_CACHETRACK_PRICING``, else
             ``rlm_cachetrack.yaml`` in the working directory if it exists.
-        stream_usage: Request the usage of chat streams whose caller did not, and hide the extra chunk from the caller.
+        stream_usage: Request the usage of chat streams if the caller did not, and hide the extra chunk from the caller.
             False: such a stream is recorded without tokens.
         fingerprints: Store a keyed hash and the size of each part of the prompts, computed in the background, so that
             cache misses can be explained. False: no prompt of these calls is hashed.
@@ -67,7 +67,7 @@ def instrument(
 
     Raises:
         ConfigError: ``client`` is not an OpenAI client; ``store`` is unusable, or a second one while another is in use;
-            the pricing file has a mistake (:class:`~.errors.PricingError`).
+            the pricing file has an error (:class:`~.errors.PricingError`).
     """
     if client is not None:
         check_client(client)
@@ -95,9 +95,8 @@ def uninstrument(client: Any = None) -> None:
     """Stop recording.
 
     Args:
-        client: Stop recording only this client. None: all clients; the SDK's classes and clients are then as they were
-            before :func:`instrument`, and another store may be chosen. What was recorded is stored by the writer, or by
-            ``flush()``.
+        client: Stop recording only this client. None: all clients; the SDK's classes and clients are restored, and
+            another store may be chosen. The writer stores the recorded calls; ``flush()`` waits for it.
     """
     with _lock:
         if client is not None:
@@ -148,12 +147,13 @@ def _patch_classes() -> None:
         pauses = [(name, before_pause) for name in PAUSES if hasattr(client_class, name)]
         for name, wrap in (("request", wrapper), *pauses):
             if not is_wrapped_by_us(getattr(client_class, name), _WRAPPERS):
-                # The method is inherited: our attribute on the subclass hides it, and to restore is to delete.
+                # The method is inherited: our attribute on the subclass hides it, so deleting the attribute restores
+                # it.
                 setattr(client_class, name, wrapt.FunctionWrapper(getattr(client_class, name), wrap))
 
 
 def _wrap_own_request(client: Any) -> None:
-    """Wrap ``request`` on a client that has its own, unless ours is already below it."""
+    """Wrap ``request`` on a client that overrides it, unless our wrapper is already below."""
     own = vars(client).get("request")
     if own is not None and not is_wrapped_by_us(own, _WRAPPERS):
         client.request = wrap_on_client(
@@ -166,7 +166,7 @@ def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
     observation = begin(client, args, kwargs)
     if observation is None:
         return wrapped(*args, **kwargs)
-    while True:  # again only after a refusal of what we added; outside the handler, so that its error is not a context
+    while True:  # repeated, outside the handler, if the server rejected our addition
         try:
             result = wrapped(*observation.arguments, **kwargs)
         except BaseException as exc:

@@ -1,4 +1,4 @@
-"""The interfaces between the observation of a call and what it is connected to."""
+"""The interfaces between the observation of a call and its sinks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EventSink(Protocol):
     journal: Any
 
     def append(self, event: bytes) -> None:
-        """Append an encoded event. Does not block on anything slow."""
+        """Append an encoded event. Does not wait for the disk or the database."""
 
 
 class FingerprintQueue(Protocol):

@@ -1,4 +1,4 @@
-"""Read error messages so that they can be stored: trimmed, without keys, and without quotes of the request."""
+"""Redact error messages for storage: trim them, and remove keys and quotes of the request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WINDOW, _STRIDE = 8, 4
 
 
 def safe_message(message: str, body: Mapping[str, Any]) -> str:
-    """Return the message as it may be stored.
+    """Return the message in a form that may be stored.
 
     Args:
         message: The message of the server or the SDK.
@@ -57,7 +57,7 @@ def event_of(exc: BaseException) -> Any:
 
 
 def _without_keys(text: str) -> str:
-    """Return the text trimmed, without anything that looks like a key."""
+    """Return the trimmed text, without strings that look like a key."""
     return _SECRETS.sub("***", text[: _MESSAGE_CHARACTERS * 4])[:_MESSAGE_CHARACTERS]
 
 

@@ -1,6 +1,6 @@
-"""What a response says about its call: model, usage, tier, text length, tool calls. No content is kept.
+"""Read the facts of a call from its response: model, usage, tier, text length, tool calls. No content is kept.
 
-Reads the SDK's objects by their attributes, or the same as plain JSON, and imports nothing of the SDK. It runs on the
+Reads the attributes of SDK objects, or plain JSON, and does not import the SDK. It runs on the
 calling thread, so it only reads attributes; numbers are interpreted on the writer thread.
 """
 
@@ -27,10 +27,10 @@ class ResponseFacts:
         api: The API name of the endpoint.
         metadata: The metadata of the call; the error event of a stream is kept in it until the stream ends.
         hide_usage: Whether the usage chunk must be hidden from the caller, who did not ask for it.
-        length: How many characters of text there are; None before the first.
+        length: The number of characters of text; None before the first.
     """
 
-    # Defaults are on the class, so that a fact that never occurs costs a call nothing.
+    # Defaults are on the class, so that an absent fact costs nothing per call.
     api: str
     metadata: dict[str, Any]
     hide_usage = False
@@ -48,7 +48,7 @@ class ResponseFacts:
     # -- complete responses ---------------------------------------------------------------------------------------
 
     def read_response(self, response: Any) -> None:
-        """Read a complete response: an SDK object, or the same as plain JSON."""
+        """Read a complete response: an SDK object or plain JSON."""
         usage = locate_usage(response)
         if usage is not None:
             self._usage = usage
@@ -106,8 +106,8 @@ class ResponseFacts:
         """
         length = self.length
         if length is not None:
-            # Nearly every chunk of a chat is one more piece of text. It is read here, because further function calls
-            # would double the cost of a chunk.
+            # Nearly every chunk of a chat is a piece of text. It is read inline, because further function calls would
+            # double the cost of a chunk.
             try:
                 fields = chunk.__dict__
                 if fields["usage"] is None:
@@ -219,7 +219,7 @@ class ResponseFacts:
 
 
 def error_in(response: Any) -> tuple[str, str] | None:
-    """Return type and message of an error that a server sent with status 200; None for a success."""
+    """Return the type and message of an error that a server sent with status 200; None for a success."""
     if type(response) is str:
         return "UnexpectedResponse", f"the server returned {len(response)} characters that are not JSON"
     error = get_field(response, "error")

@@ -1,7 +1,7 @@
-"""Count how often the SDK sent a request, because a plain result does not tell.
+"""Count how often the SDK sent a request, which a plain result does not show.
 
-The SDK's own pause before a retry is observed. It occurs only if there is a retry, so a call that succeeds at once
-costs nothing. A request is identified by its body, which the SDK passes unchanged from attempt to attempt.
+The module wraps the SDK's sleep before a retry. It is called only for retries, so a call that succeeds at once costs
+nothing. A request is identified by its body, which the SDK passes unchanged from attempt to attempt.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 from .endpoints import endpoint_of
 
 PAUSES = ("_sleep_for_retry", "_retry_request")
-"""The client methods that pause before a retry: openai 1.66 has the second, later versions the first."""
+"""The client methods that sleep before a retry: openai 1.66 has the second, later versions the first."""
 
 attempts: dict[int, int] = {}
-"""How many attempts there were, by the id of the request body. Only for requests that were retried and still run."""
+"""The number of attempts by the id of the request body. Contains only requests that were retried and still run."""
 
 _MAX_RETRIED = 1_000
 
 
 def before_pause(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Wrap the SDK's pause, sync or async, to note that a request will be sent again."""
+    """Wrap the SDK's sleep before a retry, sync or async, to count the attempt."""
     options: Any = kwargs.get("options") or (args[0] if args else None)
     url, retries = getattr(options, "url", None), kwargs.get("retries_taken")
     if type(url) is str and type(retries) is int and endpoint_of(url) is not None:
-        if len(attempts) >= _MAX_RETRIED:  # entries of clients that are not recorded stay here
+        if len(attempts) >= _MAX_RETRIED:  # entries of clients that are not recorded are never removed
             attempts.clear()
         attempts[id(options.json_data)] = retries + 2
     return wrapped(*args, **kwargs)

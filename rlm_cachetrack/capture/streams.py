@@ -33,13 +33,13 @@ def _collected(reference: weakref.ref[Any]) -> None:
 
 @atexit.register
 def _all_collected() -> None:
-    """Record open streams as abandoned when the interpreter exits. Runs before the runtime's last flush."""
+    """Record open streams as abandoned when the interpreter exits. Runs before the last flush."""
     for reference in list(_watched):
         _collected(reference)
 
 
 def watch_stream(stream: Any, observer: Observer) -> None:
-    """Observe an SDK ``Stream`` or ``AsyncStream`` from now to its end."""
+    """Observe an SDK ``Stream`` or ``AsyncStream`` until its end."""
     iterator = stream._iterator
     response = getattr(stream, "response", None)
     observer.http(response)
@@ -81,10 +81,10 @@ async def _async_items(iterator: AsyncIterator[Any], observer: Observer) -> Asyn
 
 
 async def _close_generator(iterator: Any) -> None:
-    """Close the SDK's generator, which would have been closed here without ours around it.
+    """Close the SDK's generator, which without our wrapper would have been closed here.
 
-    Not called if the stream was collected before: the event loop then closes both generators. Nor is a generator closed
-    that is running, because an ending event loop closes all of them at once, and a second close would log an error.
+    Not called if the stream was collected before: the event loop then closes both generators. A running generator is
+    not closed either: an ending event loop closes all generators at once, and a second close would log an error.
     """
     if hasattr(iterator, "aclose") and not getattr(iterator, "ag_running", False):
         await iterator.aclose()
@@ -136,7 +136,7 @@ def watch_raw(raw: Any, observer: Observer, *, deferred: bool) -> None:
     recorder.start()
     closed = _watch_close(response, observer, recorder)
     if not deferred:
-        recorder.at_end = closed  # nobody closes the response afterwards
+        recorder.at_end = closed  # the response is not closed afterwards
     _watch_for_collection(raw, observer)
 
 
@@ -194,7 +194,7 @@ def _observe_parsed(parsed: Any, observer: Observer, raw: weakref.ref[Any]) -> N
 
 
 def _watch_close(response: Any, observer: Observer, recorder: BodyRecorder | None) -> Callable[[], None] | None:
-    """Finish the call when its HTTP response is closed early, whoever closes it.
+    """Finish the call when its HTTP response is closed early, by the caller or by other code.
 
     Returns:
         The function that finishes it.

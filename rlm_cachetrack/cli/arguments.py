@@ -1,4 +1,4 @@
-"""Arguments that several commands share: the database, moments, query ids and runs."""
+"""Arguments that several commands share: the database, times, query ids and runs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class NotFound(Exception):  # noqa: N818 - a result of the command, not an error
 
 
 def check_query_id(value: str) -> str:
-    """Return the id of a query, or refuse text that no stored id can be.
+    """Return the id of a query; reject text that cannot be a stored id.
 
     Raises:
-        typer.BadParameter: The text is empty, or holds NUL or invalid UTF-8.
+        typer.BadParameter: The text is empty, or contains NUL or invalid UTF-8.
     """
     try:
         value.encode()
@@ -85,7 +85,7 @@ OptionalQueryId = Annotated[
 def open_client(db_url: str | None) -> TimescaleDBClient:
     """Connect, migrate the schema and recover the journals of dead processes.
 
-    An invalid pricing file is reported on stderr, but is no error: stored calls already have their prices.
+    An invalid pricing file is reported on stderr, but is not an error: stored calls already have their prices.
     """
     from rlm_cachetrack.client import ReadingClient
 
@@ -98,7 +98,7 @@ def open_client(db_url: str | None) -> TimescaleDBClient:
 
 
 def parse_moment(text: str | None, option: str) -> datetime | None:
-    """Parse a moment: ISO 8601 (UTC if it has no offset), or an age such as 7d, 24h, 90m, 30s or 2w.
+    """Parse a time: ISO 8601 (UTC if it has no offset), or an age such as 7d, 24h, 90m, 30s or 2w.
 
     Raises:
         ConfigError: The text is neither.
@@ -140,7 +140,7 @@ def with_option_names(message: str) -> str:
 
 
 def confirm(question: str) -> None:
-    """Ask for confirmation and return after a yes.
+    """Ask for confirmation; return if the answer is yes.
 
     Raises:
         ConfigError: stdin is not a terminal.
@@ -154,10 +154,10 @@ def confirm(question: str) -> None:
 
 
 def command_line(*words: str, query_id: str | None = None) -> str:
-    """Return a command line that a user can copy, with the program's name as it can be called here.
+    """Return a command line that a user can copy and run in this environment.
 
     Args:
-        words: Command and options. If the last one is ``--query``, it takes the query's id.
+        words: Command and options. If the last word is ``--query``, the query's id follows it.
         query_id: A query's id as the last argument; ``QUERY_ID`` stands for one that cannot be copied.
     """
     program = PROGRAM

@@ -23,17 +23,15 @@ if TYPE_CHECKING:
 
 Runs = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help=RUNS_HELP)]
 _SHARE: Any = {"metavar": "SHARE", "show_default": False}
-Drop = Annotated[
-    str | None, typer.Option("--max-hit-rate-drop", help="At most so far below the baseline: 2%.", **_SHARE)
-]
+Drop = Annotated[str | None, typer.Option("--max-hit-rate-drop", help="Maximum drop below the baseline: 2%.", **_SHARE)]
 CostDelta = Annotated[
-    str | None, typer.Option("--max-cost-delta", help="At most so far above the baseline: 5%.", **_SHARE)
+    str | None, typer.Option("--max-cost-delta", help="Maximum increase above the baseline: 5%.", **_SHARE)
 ]
 UncachedDelta = Annotated[
-    str | None, typer.Option("--max-uncached-delta", help="Likewise for uncached tokens.", **_SHARE)
+    str | None, typer.Option("--max-uncached-delta", help="Maximum increase of uncached tokens: 5%.", **_SHARE)
 ]
 FirstTokenDelta = Annotated[
-    str | None, typer.Option("--max-ttft-delta", help="Likewise for time to first token.", **_SHARE)
+    str | None, typer.Option("--max-ttft-delta", help="Maximum increase of time to first token: 5%.", **_SHARE)
 ]
 
 

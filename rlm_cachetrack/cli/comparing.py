@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _INDENT = 14
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."
-Confidence = Annotated[float, typer.Option("--confidence", help="Of the intervals, between 0 and 1.")]
+Confidence = Annotated[float, typer.Option("--confidence", help="Confidence of the intervals, between 0 and 1.")]
 
 
 def compare(
     a: Annotated[str, typer.Argument(metavar="RUN_A", show_default=False, help=RUNS_HELP)],
-    b: Annotated[str, typer.Argument(metavar="RUN_B", show_default=False, help="What to compare with it.")],
+    b: Annotated[str, typer.Argument(metavar="RUN_B", show_default=False, help="The run or group to compare with A.")],
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Compare two runs, or two groups of runs, at equal iteration: what differs, and why."""
+    """Compare two runs, or two groups of runs, at equal iteration: the differences and their causes."""
     from rlm_cachetrack import analytics
 
     with open_client(db_url) as client, slow_status("reading the runs"):

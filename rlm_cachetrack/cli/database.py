@@ -43,7 +43,7 @@ def migrate(
     ] = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Bring the schema of the database up to date. Every other command that connects does so, too.
+    """Bring the schema of the database up to date. All other commands that connect do this automatically.
 
     Only this command upgrades existing tables of calls not created by rlm_cachetrack. It upgrades them in place and
     keeps every row, column and view.
@@ -101,7 +101,7 @@ def status(as_json: AsJson = False) -> None:
 
 @embedded_app.command()
 def stop() -> None:
-    """Stop the embedded PostgreSQL. Stored data stays; the next use starts it again."""
+    """Stop the embedded PostgreSQL. Stored data is kept; the next use starts the server again."""
     from rlm_cachetrack.store import embedded
 
     stopped = embedded.stop(load_settings().data_dir)

@@ -18,13 +18,13 @@ def delete(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", metavar="RUN_ID", help="Delete only this run. `latest` is the newest one.", show_default=False
+            "--run", metavar="RUN_ID", help="Delete only this run. `latest` is the newest run.", show_default=False
         ),
     ] = None,
     yes: Yes = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Delete all records of a query, or of one run of it."""
+    """Delete all records of a query, or of one of its runs."""
     with open_client(db_url) as client:
         with slow_status("counting the calls"):
             found = find_run(client.reader(), query_id, "latest" if run is None else run)
@@ -52,7 +52,7 @@ def prune(
     yes: Yes = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Delete the calls from before a moment, and the runs that have no calls left."""
+    """Delete the calls before a time, and the runs that have no calls left."""
     limit = parse_moment(before, "--before")
     with open_client(db_url) as client:
         with slow_status("counting the calls"):

@@ -64,7 +64,7 @@ def demo(
     agents = (model or default, sub_model or default_sub)
     if live:
         _confirm_live(agents, yes)
-    # With --json, stdout is the report and nothing else.
+    # With --json, stdout contains only the report.
     console = stderr() if as_json else stdout()
     query_id = f"demo-{datetime.now(UTC):%m%d-%H%M%S}"
     with _database(db_url, console) as client:
@@ -119,9 +119,7 @@ def _simulated(client: TimescaleDBClient, query_id: str, agents: tuple[str, str]
     from rlm_cachetrack.simulator import SimulatedEndpoint
 
     with SimulatedEndpoint() as endpoint:
-        _print_step(
-            console, "endpoint", f"simulated at {endpoint.base_url}: caches by OpenAI's rules, with no model behind it"
-        )
+        _print_step(console, "endpoint", f"simulated at {endpoint.base_url}: caches by OpenAI's rules, without a model")
         # A proxy from the environment would be used for loopback too.
         with (
             DefaultHttpxClient(trust_env=False) as http,

@@ -1,7 +1,7 @@
 """The demo's agent: it answers a question about a hundred reports in iterations that recurse to a smaller model.
 
 Like most agents it has a long, constant system prompt, constant tools and a history that grows at its end, which suits
-prompt caches. Once it makes a common mistake: it puts the time of day at the start of the prompt.
+prompt caches. In one iteration it makes a common mistake: it puts the time of day at the start of the prompt.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ ITERATIONS = 6
 STREAM_IN = 3
 """The iteration whose sub-call is streamed."""
 MISTAKE_IN = 4
-"""The iteration whose prompt starts differently, so that nothing of it is cached."""
+"""The iteration whose prompt starts differently, so that no part of it is cached."""
 
-_MAX_TOKENS = 1_500  # per output, so that a live demo costs only a few cents
+_MAX_TOKENS = 1_500  # limit per response, so that a live demo costs only a few cents
 _SITES = ("Aldgate", "Bergen", "Cork", "Delft", "Esbjerg", "Faro", "Gdansk", "Halle", "Ivrea", "Jena")
 _SUBJECTS = (
     "inspection of the pumps",

@@ -1,4 +1,4 @@
-"""``doctor``: what is connected, and whether it is in order."""
+"""``doctor``: check the database, the journal, prices and settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Lines = list[tuple[str, str, str]]
 
 def doctor(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     """Check the database, its extension and schema, prices, journals, and versions."""
-    with slow_status("looking at the database"):
+    with slow_status("checking the database"):
         facts, code = _examine(db_url)
     if as_json:
         database = facts["database"]
@@ -90,13 +90,13 @@ def _versions() -> dict[str, str | None]:
 
 
 def _embedded_facts(runtime: Any) -> dict[str, Any] | None:
-    """Return the status of the embedded server if it is in use or was used, else None."""
+    """Return the status of the embedded server if it is in use or was used; otherwise None."""
     from rlm_cachetrack.store import embedded
 
     try:
         status = embedded.status(runtime.settings.data_dir)
     except EmbeddedError:
-        return None  # another user's folder; if it matters, connecting failed for the same reason
+        return None  # another user's folder; if the server is in use, connecting failed for the same reason
     return status_facts(status) if status.initialized or runtime.settings.db_url is None else None
 
 

@@ -1,4 +1,4 @@
-"""``explain``: cache miss reasons, what they cost, and what would help."""
+"""``explain``: cache miss reasons, their cost, and recommendations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def explain(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Explain why tokens of a run were not read from the cache, what that cost, and what would help."""
+    """Explain why tokens of a run were not read from the cache: reasons, cost, and recommendations."""
     from rlm_cachetrack.analytics.explain import explain_cache
 
     require_one_format(as_json, as_csv)

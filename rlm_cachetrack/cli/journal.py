@@ -34,11 +34,11 @@ journal_app = typer.Typer(
 
 TimeoutS = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up when nothing was stored for this long."),
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="Stop if nothing was stored for this time."),
 ]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Only these. Default: all.", show_default=False),
+    typer.Argument(metavar="[ID]...", help="Ids of dead letters. Default: all.", show_default=False),
 ]
 
 
@@ -247,7 +247,7 @@ def _rewrite_errors() -> Iterator[None]:
         yield
     except OSError as exc:
         raise CacheTrackError(
-            f"the dead-letter file cannot be rewritten ({exc.strerror}); all dead letters are still there"
+            f"the dead-letter file cannot be rewritten ({exc.strerror}); all dead letters are kept"
         ) from exc
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics import LatencyDividend, LatencyPair
 
 _INDENT = 14
-_WIDEST_PERCENTAGE = 100  # an interval that includes twice the time is too wide to show
+_WIDEST_PERCENTAGE = 100  # an interval that includes a doubling of the time is too wide to show
 
 
 def latency(
@@ -42,7 +42,7 @@ def latency(
 ) -> None:
     """Show the time that the cache saves: cached against uncached calls of similar prompt length."""
     require_one_format(as_json, as_csv)
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.get_latency_dividend(
             since=parse_moment(since, "--since"),
             until=parse_moment(until, "--until"),

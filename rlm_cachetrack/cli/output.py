@@ -1,6 +1,6 @@
 """The output of the commands: consoles, JSON, CSV, lines and tables.
 
-Query ids, model names and statuses are untrusted. They never reach the terminal unescaped: markup is off, and
+Query ids, model names and statuses are untrusted. They are never printed unescaped: markup is off, and
 :func:`clean` makes control characters, escape sequences and bidirectional overrides visible.
 """
 
@@ -40,7 +40,7 @@ _STATUS_DELAY_S = 2.0
 
 
 def stdout() -> Console:
-    """Return the console for results: as wide as the terminal or ``COLUMNS``, without colours if it is no terminal."""
+    """Return the console for results: as wide as the terminal or ``COLUMNS``, with colours only on a terminal."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
@@ -50,12 +50,12 @@ def stderr() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Write ``value`` as JSON to stdout: moments in ISO 8601 with offset, ids as text, floats in full precision.
+    """Write ``value`` as JSON to stdout: times in ISO 8601 with offset, ids as text, floats in full precision.
 
     The output is ASCII, so control characters are escaped and any encoding of stdout can represent it.
     """
     sys.stdout.write(json.dumps(_plain(value), indent=2, default=str) + "\n")
-    sys.stdout.flush()  # raises here for a closed pipe, where it is handled, and not at exit
+    sys.stdout.flush()  # raises for a closed pipe here, where the error is handled, and not at exit
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
@@ -63,7 +63,7 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
     Args:
         rows: The rows, all with the same keys.
-        columns: The header for the case that there are no rows.
+        columns: The header if there are no rows.
     """
     names = list(rows[0]) if rows else list(columns)
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -97,7 +97,7 @@ def require_one_format(*formats: bool) -> None:
 
 @contextlib.contextmanager
 def slow_status(activity: str) -> Iterator[None]:
-    """Show on stderr what is being done, if stderr is a terminal and it takes longer than two seconds."""
+    """Show an activity on stderr if stderr is a terminal and the activity takes longer than two seconds."""
     if not sys.stderr.isatty():
         yield
         return
@@ -156,7 +156,7 @@ class Column:
     Attributes:
         title: The header.
         numeric: Aligned to the right; amounts get the same number of decimals.
-        optional: Omitted if the terminal is too narrow, the highest number first; 0 always stays.
+        optional: Omitted if the terminal is too narrow, the highest number first; 0 is never omitted.
         flexible: Shortened with an ellipsis if the terminal is too narrow.
         style: Style of the cells.
         min_width: Optional columns are omitted before this flexible one gets narrower.

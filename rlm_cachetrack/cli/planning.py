@@ -63,7 +63,9 @@ def what_if(
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option("--provider", metavar="NAME", help="Whose prices of --to-model to use.", show_default=False),
+        typer.Option(
+            "--provider", metavar="NAME", help="The provider whose prices of --to-model apply.", show_default=False
+        ),
     ] = None,
     tier: Annotated[
         str | None,
@@ -79,13 +81,13 @@ def what_if(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show what recorded calls would have cost with another model, tier, price list or hit rate."""
+    """Show the cost of recorded calls with another model, tier, price list or hit rate."""
     require_one_format(as_json, as_csv)
     if to_model is None and tier is None and hit_rate is None and pricing is None:
         raise ConfigError("give at least one of --to-model, --tier, --hit-rate, --pricing")
     if provider is not None and to_model is None:
         raise ConfigError("--provider needs --to-model")
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.what_if(
             model=to_model,
             provider=provider,
@@ -155,8 +157,8 @@ def forecast(
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Forecast the cost of the next days, with an interval, from the last days."""
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    """Forecast the cost of the next days from the past days, with an interval."""
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.forecast_cost(days, model=model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence)
     if as_json:
         print_json(found)
@@ -206,7 +208,7 @@ def set_(
     db_url: DbUrl = None,
 ) -> None:
     """Set or change a budget."""
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         client.set_budget(amount, per, name, model)
     stdout().print(f"Budget {clean(name)}: {usd(amount)} per {per}{f' for {clean(model)}' if model else ''}.")
 
@@ -215,13 +217,13 @@ def set_(
 def check(
     name: Name = "default",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Also fail if it is expected to be exceeded.", show_default=False)
+        bool, typer.Option("--strict", help="Also fail if the budget is expected to be exceeded.", show_default=False)
     ] = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
     """Check a budget and when it runs out. Exit code 1 if it is exceeded or not set."""
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.check_budget(name)
     if as_json:
         print_json(found)
@@ -252,7 +254,7 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
 def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) -> None:
     """List the budgets."""
     require_one_format(as_json, as_csv)
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.list_budgets()
     if as_json:
         print_json(found)
@@ -277,7 +279,7 @@ def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) 
 @budget_app.command()
 def remove(name: Name = "default", db_url: DbUrl = None) -> None:
     """Remove a budget."""
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         client.remove_budget(name)
     stdout().print(f"Budget {clean(name)} removed.")
 
@@ -299,7 +301,7 @@ def reconcile(
     """Compare recorded calls with a provider's export, by day, model and tier."""
     require_one_format(as_json, as_csv)
     least = share(at_least, "--at-least")
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.reconcile(file, provider=provider)
     if as_json:
         print_json(found)

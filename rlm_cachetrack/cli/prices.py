@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Prices(TyperGroup):
-    """``prices gpt-5`` is ``prices show gpt-5``."""
+    """A command group in which ``prices gpt-5`` means ``prices show gpt-5``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):

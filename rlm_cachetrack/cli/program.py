@@ -63,7 +63,7 @@ def _named(exc: Exception) -> str:
 
 
 class _Commands(TyperGroup):
-    """Turns errors of this library into one line and an exit code; typer handles its own."""
+    """Converts errors of this library to one line and an exit code; typer handles its own errors."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -117,7 +117,7 @@ def _options(
 def main() -> None:
     """Run the command line and end the process with the command's exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # print even if the encoding lacks a character
+        if isinstance(stream, io.TextIOWrapper):  # so that a character missing from the encoding is not an error
             stream.reconfigure(errors="replace")
     # The command itself reports a database that cannot be reached; the pool would report it again.
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)

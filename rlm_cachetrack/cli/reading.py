@@ -1,4 +1,4 @@
-"""``runs``, ``show``, ``top``, ``models``, ``usage``: what is stored."""
+"""``runs``, ``show``, ``top``, ``models``, ``usage``: show stored runs and calls."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ if TYPE_CHECKING:
 _LIVE_S = 0.5
 
 _EMPTY = "Nothing is stored yet."
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="List at most so many.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of rows.")]
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="WHEN", help="Only calls since then: 2026-01-31 (UTC), 7d, 24h.", show_default=False
+        "--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.", show_default=False
     ),
 ]
 Until = Annotated[
-    str | None, typer.Option("--until", metavar="WHEN", help="Only calls before then.", show_default=False)
+    str | None, typer.Option("--until", metavar="WHEN", help="Only calls before this time.", show_default=False)
 ]
 Run = Annotated[
     str,
-    typer.Option("--run", metavar="RUN_ID", help="Which run: latest, or an id as `runs` lists it, or its beginning."),
+    typer.Option("--run", metavar="RUN_ID", help="The run: latest, an id listed by `runs`, or the beginning of one."),
 ]
 
 
@@ -105,7 +105,7 @@ def runs(
         Column("Cost", numeric=True, optional=2),
         Column("Saved", numeric=True, optional=3),
     ]
-    # Ids are shown in full only where seconds do not tell the runs apart.
+    # Ids are shown in full only where two runs began in the same second.
     seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
     full = len(set(seconds)) < len(seconds)
     rows = [
@@ -129,7 +129,7 @@ def runs(
 
 
 def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
-    """Show what the cache did in one run: totals, savings, and a bar per iteration."""
+    """Show the cache use of one run: totals, savings, and a bar per iteration."""
     from rlm_cachetrack.analytics import run_report
 
     with open_client(db_url) as client, slow_status("reading the run"):
@@ -162,7 +162,7 @@ def top(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """List the runs in which the cache saved most."""
+    """List the runs with the largest cache savings."""
     require_one_format(as_json, as_csv, live)
     if live:
         _top_live(limit, db_url)
@@ -181,7 +181,7 @@ def top(
 
 
 def _top_live(limit: int, db_url: str | None) -> None:
-    """Show the list twice a second on the alternate screen, and wait for a database that does not answer."""
+    """Show the list twice a second on the alternate screen, and wait while the database does not respond."""
     console = stdout()
     if not console.is_terminal:
         raise ConfigError("--live needs a terminal; leave it out to print the list once")
@@ -196,7 +196,7 @@ def _top_live(limit: int, db_url: str | None) -> None:
             try:
                 shown = _top_table(client.get_top_cache_savings(limit), console.width)
             except StoreError as exc:
-                status = Text(clean(f"The database does not answer: {exc}"), style="red")
+                status = Text(clean(f"The database does not respond: {exc}"), style="red")
             screen.update(Group(shown, status), refresh=True)
             time.sleep(_LIVE_S)
 
@@ -242,7 +242,7 @@ def models(
     first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     if first is not None and last is not None and first >= last:
         raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.get_cache_effectiveness_by_model(since=first, until=last)
     if as_json:
         print_json(found)
@@ -306,7 +306,7 @@ def usage(
 
     require_one_format(as_json, as_csv)
     within = analytics.span(name)
-    with open_client(db_url) as client, slow_status("adding up the calls"):
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = analytics.usage(client.reader(), within, model)
     if as_json:
         print_json(found)

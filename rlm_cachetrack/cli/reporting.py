@@ -21,7 +21,7 @@ def report(
     run: Annotated[
         str,
         typer.Option(
-            "--run", metavar="RUN_ID", help="Which run: latest, or an id as `runs` lists it, or its beginning."
+            "--run", metavar="RUN_ID", help="The run: latest, an id listed by `runs`, or the beginning of one."
         ),
     ] = "latest",
     html: Annotated[
@@ -33,7 +33,7 @@ def report(
     ] = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Write what the cache did in a run as one web page, or as Markdown."""
+    """Write the report on a run as one web page, or as Markdown."""
     from rlm_cachetrack.web import report as reports
 
     with open_client(db_url) as client, slow_status("reading the run"):

@@ -1,4 +1,4 @@
-"""The command ``reprice``: show what other prices change, ask, apply them; resume, undo, list."""
+"""The command ``reprice``: show the effect of other prices, ask, apply them; resume, undo, list."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reprice(
     ] = False,
     undo: Annotated[
         bool,
-        typer.Option("--undo", help="Undo the newest re-pricing, or that of --change.", show_default=False),
+        typer.Option("--undo", help="Undo the newest re-pricing, or the one of --change.", show_default=False),
     ] = False,
     change: Annotated[
         int | None, typer.Option("--change", metavar="NUMBER", help="The re-pricing to undo.", show_default=False)
@@ -45,7 +45,7 @@ def reprice(
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Give stored calls other prices and update the sums of their runs. Can be undone."""
+    """Re-price stored calls and update the totals of their runs. Can be undone."""
     if sum((dry_run, resume, undo, log)) > 1:
         raise ConfigError("--dry-run, --resume, --undo and --log cannot be combined")
     if change is not None and not undo:

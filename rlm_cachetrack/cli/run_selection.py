@@ -1,4 +1,4 @@
-"""Which run, or which group of runs, a word of the command line names."""
+"""Find the run, or the group of runs, that a command-line argument names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FEW_RUNS, _MANY_RUNS = 100, 10_000
 
 
 class FoundRun(NamedTuple):
-    """A run as it is listed, and how many runs its query has (counted up to 100)."""
+    """A listed run, and the number of runs of its query (counted up to 100)."""
 
     record: RunRecord
     query_runs: int
 
     @property
     def run_id(self) -> datetime:
-        """When the run began, which names it within its query."""
+        """Return the start of the run, which identifies it within its query."""
         return self.record["run_id"]
 
 
@@ -67,9 +67,9 @@ def find_runs(store: PostgresStore, text: str) -> list[tuple[str, datetime]]:
 
     Args:
         store: The store to search.
-        text: A query's id (its newest run); with ``@`` and a run's id, or the beginning of one; with ``@*`` all runs
-            of the query, with ``@2026-11*`` those whose ids begin like that. An id that contains ``@`` itself is
-            tried first.
+        text: A query's id (its newest run); with ``@`` and a run's id, or the beginning of one; with ``@*`` all runs of
+            the query, with ``@2026-11*`` those whose ids begin with 2026-11. An id that contains ``@`` itself is tried
+            first.
 
     Raises:
         NotFound: No run matches, or more than one begins with an id that must be unique.

@@ -1,4 +1,4 @@
-"""How the terminal shows a run and usage over time: blocks of figures, and a bar per iteration or bucket."""
+"""Print a run or usage over time in the terminal: blocks of figures, and a bar per iteration or bucket."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _bar(share: float | None, length: int, unicode: bool) -> Text:
 def _beside_a_bar(
     rows: Sequence[Sequence[str]], width: int, longest: int, spare: Sequence[int]
 ) -> tuple[list[int], int]:
-    """Choose the columns that fit beside a bar, and the bar's length; ``spare`` columns are dropped in their order."""
+    """Choose the columns that fit beside a bar, and the bar's length; ``spare`` columns are dropped in order."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = list(range(len(widths)))
 

@@ -40,11 +40,11 @@ def export(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="WHEN", help="Only calls since then: 2026-01-31 (UTC), 7d, 24h.", show_default=False
+            "--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.", show_default=False
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Only calls before then.", show_default=False)
+        str | None, typer.Option("--until", metavar="WHEN", help="Only calls before this time.", show_default=False)
     ] = None,
     query: OptionalQueryId = None,
     model: Annotated[
@@ -85,7 +85,7 @@ def import_(
         typer.Option(
             "--query",
             metavar="QUERY_ID",
-            help="The query of calls that name none. Default: the file's name.",
+            help="The query of calls without one. Default: the file's name.",
             show_default=False,
         ),
     ] = None,
@@ -94,7 +94,7 @@ def import_(
         typer.Option(
             "--run",
             metavar="WHEN",
-            help="The run of calls that name none. Default: its first call.",
+            help="The run of calls without one. Default: the time of the first.",
             show_default=False,
         ),
     ] = None,
@@ -112,9 +112,9 @@ def import_(
 ) -> None:
     """Store the calls of files: exports of this tool, OpenAI responses, Batch output files, LiteLLM spend logs.
 
-    Each call is stored once, however often a file is imported. Lines that cannot be imported are reported with their
-    numbers and written to FILE.rejected, which can be corrected and imported; the exit code is 1 then. Prompts are not
-    stored.
+    Calls that are already stored are skipped, so a file can be imported again. Lines that cannot be imported are
+    reported with their numbers and written to FILE.rejected, which can be corrected and imported; the exit code is then
+    1. Prompts are not stored.
     """
     from rlm_cachetrack import transfer
 
@@ -169,7 +169,7 @@ def _facts(path: Path, result: Imported) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Open stdout, or a file that gets its name when it is complete."""
+    """Open stdout, or a temporary file that is renamed when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

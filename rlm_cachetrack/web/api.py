@@ -17,20 +17,20 @@ from .cached_queries import CachedQueries
 
 VERSION = "1"
 
-Since = Annotated[str | None, Query(description="From this moment on, rounded to whole hours or minutes.")]
+Since = Annotated[str | None, Query(description="From this time on, rounded to whole hours or minutes.")]
 Until = Annotated[str | None, Query(description="Before this moment.")]
 Range = Annotated[str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}.")]
 Model = Annotated[str | None, Query(description="Only this model.")]
 Provider = Annotated[str | None, Query(description="Only this provider.")]
-QueryId = Annotated[str, Query(description="As listed by the runs.")]
-RunId = Annotated[str, Query(description="ISO 8601 with an offset, as listed by the runs.")]
+QueryId = Annotated[str, Query(description="As in the list of runs.")]
+RunId = Annotated[str, Query(description="ISO 8601 with an offset, as in the list of runs.")]
 After = Annotated[str | None, Query(description="`next` of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Days = Annotated[int, Query(ge=1, le=366)]
 
 
 def parse_moment(text: str, name: str) -> datetime:
-    """Parse a moment of a query string; without an offset it is UTC.
+    """Parse a time in a query string; without an offset it is UTC.
 
     Raises:
         HTTPException: The text is not a date and time (status 400).
@@ -106,7 +106,7 @@ class Api:
         return filters.usage(self._queries)
 
     def savings(self, limit: Limit = 25) -> Any:
-        """The runs in which the cache saved most."""
+        """The runs with the largest cache savings."""
         return self._queries.top_savings(limit)
 
     def runs(
@@ -158,7 +158,7 @@ class Api:
         return self._queries.forecast(days, model or None)
 
     def health(self) -> Any:
-        """What is connected, and what waits on this machine to be stored."""
+        """The state of the database, and of the journals of this machine."""
         return self._queries.health()
 
 

@@ -66,7 +66,7 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
         description="Times are ISO 8601 in UTC; costs in USD; rates 0-1, percentages 0-100; null means not known.",
         version=api.VERSION,
         openapi_url="/api/openapi.json",
-        docs_url=None,  # FastAPI's page loads scripts from another server; /api/docs is our own
+        docs_url=None,  # FastAPI's page loads scripts from another server; /api/docs is served by the pages
         redoc_url=None,
         lifespan=lifespan,
     )

@@ -1,4 +1,4 @@
-"""The queries behind the pages and the JSON API, through one cache: however many pages are open, each runs once."""
+"""The queries behind the pages and the JSON API, with a shared cache: each runs once for all open pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SingleFlightCache:
     """A cache with a TTL in which concurrent callers of one key share one load. Thread-safe.
 
     Args:
-        max_entries: The least recently used entry goes when there are more.
+        max_entries: The limit of entries; beyond it the least recently used entry is evicted.
     """
 
     def __init__(self, max_entries: int = _MAX_ENTRIES) -> None:
@@ -50,9 +50,9 @@ class SingleFlightCache:
 
         Args:
             key: Names the value.
-            version: Returns the state of the data that the value is made from; called before the load.
+            version: Returns the version of the data behind the value; called before the load.
             ttl_s: Seconds for which a loaded value is kept.
-            load: Makes the value. If it raises, nothing is kept.
+            load: Loads the value. If it raises, nothing is cached.
         """
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
@@ -81,7 +81,7 @@ class CachedQueries:
         self._marker: str | None = None
 
     def refresh_marker(self) -> str:
-        """Read which calls and runs are stored, as a text that differs after each change."""
+        """Read the marker of the stored calls and runs: a string that differs after each change."""
         self._marker = usage_views.marker(self.source.store)
         return self._marker
 
@@ -98,7 +98,7 @@ class CachedQueries:
         return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters))
 
     def top_savings(self, limit: int) -> list[TokenCacheOptimization]:
-        """Return the runs in which the cache saved most."""
+        """Return the runs with the largest cache savings."""
         return self._cached(("top", limit), lambda: analytics.top_cache_savings(self.source.store, limit))
 
     def run(self, query_id: str, run_id: datetime) -> RunReport | None:
@@ -139,7 +139,7 @@ class CachedQueries:
         )
 
     def health(self) -> dict[str, Any]:
-        """Return what waits in journals, and what is connected."""
+        """Return the state of the journals and of the database."""
         return self._cached(("health",), self.source.health)
 
     def _cached(self, key: Hashable, load: Callable[[], T]) -> T:
@@ -147,5 +147,5 @@ class CachedQueries:
 
 
 def _without_nul(text: str | None) -> str | None:
-    """Replace NUL, which no stored text contains and PostgreSQL refuses in a query."""
+    """Replace NUL, which no stored text contains and PostgreSQL rejects in a query."""
     return text.replace("\0", "\ufffd") if text else text

@@ -100,7 +100,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
     """Chart cost and hit rate of the models with the most prompt tokens."""
     shown = list(reversed(rows[:_MAX_MODELS]))
     names = [label(row["model"] or "", 28) for row in shown]
-    # Two providers may have models of the same name: the position tells them apart, the name is the label.
+    # Two providers may have models of the same name, so the position identifies a model and the name is only its label.
     y = list(range(len(shown)))
     axis = {"tickvals": y, "ticktext": names, "range": [-0.6, len(shown) - 0.4]}
     height = 110 + 30 * len(shown)

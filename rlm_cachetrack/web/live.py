@@ -74,7 +74,7 @@ class Live:
         marker, error = None, None
         query = self._query or asyncio.create_task(asyncio.to_thread(self._queries.refresh_marker))
         await asyncio.wait({query}, timeout=_RESPONSE_TIMEOUT_S)
-        # One query at a time, however long it takes: threads do not pile up.
+        # Runs one query at a time, so that slow queries do not accumulate threads.
         self._query = None if query.done() else query
         try:
             if query.done():

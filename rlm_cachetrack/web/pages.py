@@ -100,7 +100,7 @@ class Pages:
         return self.render("models.html", "Models", "models", figures=figures, **values)
 
     def savings(self, limit: Limit = 25) -> HTMLResponse:
-        """The runs in which the cache saved most."""
+        """The runs with the largest cache savings."""
         return self.render("savings.html", "Top savings", "savings", top=self._queries.top_savings(limit))
 
     def runs(
@@ -167,7 +167,7 @@ class Pages:
         )
 
     def health(self) -> HTMLResponse:
-        """What is connected, and what waits on this machine to be stored."""
+        """The state of the database, and of the journals of this machine."""
         return self.render("health.html", "Health", "health", health=self._queries.health())
 
     def docs(self) -> HTMLResponse:
@@ -175,7 +175,7 @@ class Pages:
         return self.render("docs.html", "API", "docs", spec=self._app.openapi())
 
     def _filtered(self, filters: UsageFilters) -> dict[str, Any]:
-        """Return the usage that the filters select, and what the form of the filters needs."""
+        """Return the usage that the filters select, and the variables of the filter form."""
         usage = filters.usage(self._queries)
         return {
             "usage": usage,
@@ -187,5 +187,5 @@ class Pages:
 
 
 def _with(choices: list[str], chosen: str | None) -> list[str]:
-    """Return the choices in order, the chosen one among them even if it is unknown."""
+    """Return the choices in order, including the selected one even if it is unknown."""
     return sorted({*choices, chosen}) if chosen else choices

@@ -21,12 +21,12 @@ _EXPLAINED = 10_000
 def read(
     store: PostgresStore, query_id: str, run_id: datetime, record: RunRecord | None = None
 ) -> dict[str, Any] | None:
-    """Read what a report contains; None for an unknown run. Blocks for up to nine queries.
+    """Read the contents of a report; None for an unknown run. Blocks for up to nine queries.
 
     Args:
         store: The store to read.
         query_id: The query.
-        run_id: The run of it.
+        run_id: The run of the query.
         record: The run's record, if the caller has read it.
     """
     found = run_report(store, query_id, run_id, record=record)
@@ -44,7 +44,7 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
 
     Args:
         report: As :func:`read` returns it.
-        made: When the report was made, as the page names it; None: now.
+        made: The time of the report, as shown on the page; None: now.
 
     Raises:
         ConfigError: The extra ``dashboard`` is not installed.
@@ -114,7 +114,7 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 
 def _misses(found: CacheExplanation) -> list[str]:
-    """Render the cache miss reasons as a table, and what would help as a list."""
+    """Render the cache miss reasons as a table, and the recommendations as a list."""
     lines = []
     if found["ceiling_hit_rate"] is not None:
         lines += [f"Hit rate: {rate(found['cache_hit_rate'])} (ceiling {rate(found['ceiling_hit_rate'])}).", ""]
@@ -140,7 +140,7 @@ def _text(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Render foreign text as code, where markup and mentions have no effect, also inside a table."""
+    """Render untrusted text as code, where markup and mentions have no effect, also inside a table."""
     shown = clean(text)
     shown = shown if len(shown) <= 200 else f"{shown[:199]}…"
     fence = "`" * (max((len(run) for run in _runs_of_backticks(shown)), default=0) + 1)

@@ -21,7 +21,7 @@ def create_app(source: DashboardStore, *, token: str | None = None, hosts: froze
 
     Args:
         source: The store to read from.
-        token: Required from every client; None: everybody who can connect has access.
+        token: Required from every client; None: every client that can connect has access.
         hosts: Accepted values of the Host header; None: any. Protects a server without a token against DNS rebinding,
             that is, pages of other sites whose name resolves to this machine.
 

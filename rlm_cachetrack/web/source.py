@@ -1,4 +1,4 @@
-"""What the dashboard reads from: a store that it never writes to and never flushes."""
+"""The data source of the dashboard: a store that it never writes to and never flushes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class DashboardStore:
-    """A store to read from, without waiting for what this process records. Connects at the first query.
+    """A store for reads, which do not wait for records of this process. Connects at the first query.
 
     Args:
         db_url: As of :class:`~rlm_cachetrack.TimescaleDBClient`.
@@ -28,7 +28,7 @@ class DashboardStore:
         self.store.read_timeout_s = timeout_s
 
     def health(self) -> dict[str, Any]:
-        """Return ``journal`` (events in journals of this machine) and ``database`` (what is connected). Blocks."""
+        """Return ``journal`` (events in journals of this machine) and ``database`` (the connected one). Blocks."""
         return {
             "journal": diagnostics.describe_journals(self._runtime),
             "database": diagnostics.describe_store(self._runtime),

@@ -33,7 +33,7 @@ def test_the_reference_contains_the_docstrings(site: Path) -> None:
     text = (site / "reference/client/index.html").read_text()
     for name in ("get_token_cache_summary", "forecast_cost", "get_top_cache_savings"):
         assert f'id="rlm_cachetrack.client.facade.TimescaleDBClient.{name}"' in text
-    assert "runs in which the cache saved most" in text
+    assert "runs with the largest cache savings" in text
 
 
 def test_every_linked_picture_and_page_exists(site: Path) -> None:

@@ -99,7 +99,7 @@ def test_everything_public_is_documented_and_typed(name: str, thing: Any) -> Non
 
 def test_the_record_describes_its_units() -> None:
     text = inspect.getdoc(rlm_cachetrack.LLMInteractionRecord) or ""
-    for word in ("USD per 1,000 tokens", "None is not reported", "0 is none"):
+    for word in ("USD per 1,000 tokens", "None means not reported", "0 means none"):
         assert word in text
     assert dataclasses.is_dataclass(rlm_cachetrack.LLMInteractionRecord)
 

@@ -1,4 +1,4 @@
-"""What the cache saved in a run, stored and computed again, and the runs in which it saved most."""
+"""The cache savings of a run, stored and computed again, and the runs with the largest savings."""
 
 from __future__ import annotations
 
