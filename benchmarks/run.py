@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
 
-What `make bench` printed last. Figures of another machine differ; ratios to the run without us, or to raw COPY, less
-so. How each is measured stands at the top of its file in `benchmarks/`."""
+The last output of `make bench`. Figures depend on the machine; ratios to the run without us, or to raw COPY, depend on
+it less. The header of each file in `benchmarks/` describes its measurement."""
 _SECTION = re.compile(r"^## (\w+)\n", re.MULTILINE)
 
 

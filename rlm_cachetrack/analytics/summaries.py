@@ -33,7 +33,7 @@ _UNITS = ("hour", "day", "week", "month")
 
 
 class ModelEffectiveness(TypedDict):
-    """How well the cache worked for one model. Costs: USD over the priced calls; ``*_ms``: milliseconds.
+    """The cache effectiveness of one model. Costs: USD over the priced calls; ``*_ms``: milliseconds.
 
     ``avg_cache_hit_rate`` (0-1) is weighted by tokens.
     """
@@ -113,7 +113,7 @@ def top_cache_savings(store: PostgresStore, limit: int) -> Table[TokenCacheOptim
 def cache_effectiveness_by_model(
     store: PostgresStore, since: datetime | None, until: datetime | None
 ) -> Table[ModelEffectiveness]:
-    """Return how well the cache worked for each model, over calls with ``since <= time < until``."""
+    """Return the cache effectiveness of each model, over calls with ``since <= time < until``."""
     rows = store.query("cache_effectiveness_by_model", **_whole_hours(since, until))
     return _all(rows, ModelEffectiveness)
 

@@ -26,7 +26,7 @@ class ResponseFacts:
     Attributes:
         api: The API name of the endpoint.
         metadata: The metadata of the call; the error event of a stream is kept in it until the stream ends.
-        hide_usage: Whether the usage chunk must be hidden from the caller, who did not ask for it.
+        hide_usage: Whether the usage chunk must be hidden from the caller, who did not request it.
         length: The number of characters of text; None before the first.
     """
 

@@ -237,7 +237,7 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
 def models(
     since: Since = None, until: Until = None, as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None
 ) -> None:
-    """Show how well the cache worked for each model."""
+    """Show the cache effectiveness of each model."""
     require_one_format(as_json, as_csv)
     first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     if first is not None and last is not None and first >= last:

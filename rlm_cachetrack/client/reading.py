@@ -51,7 +51,7 @@ class Reading(ClientBase):
     def get_cache_effectiveness_by_model(
         self, since: datetime | None = None, until: datetime | None = None
     ) -> Table[ModelEffectiveness]:
-        """Return how well the cache worked for each model.
+        """Return the cache effectiveness of each model.
 
         Args:
             since: Only calls from this moment on; None: from the first.

@@ -133,7 +133,7 @@ class Journal:
                     self.directory,
                     getattr(exc, "strerror", None) or exc,
                 )
-        # Or a finalizer has filled the new file in the meantime.
+        # This also fails if a finalizer has filled the new file in the meantime.
         if not self._memory.append(entry):
             self._drop("memory_full", "the journal cannot be written and the queue in memory is full")
             return False

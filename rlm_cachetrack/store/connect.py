@@ -100,7 +100,7 @@ def _arguments(url: str, *, writes: bool = False) -> dict[str, Any]:
 
 
 def dict_rows(cursor: psycopg.Cursor[Any]) -> RowMaker[dict[str, Any]]:
-    """Make rows dicts whose timestamps are in UTC; a psycopg row factory."""
+    """Return rows as dicts with timestamps in UTC; a psycopg row factory."""
     make = dict_row(cursor)
     moments = [column.name for column in cursor.description or () if column.type_code in _MOMENTS]
     if not moments:

@@ -118,7 +118,7 @@ class Api:
         after: After = None,
         limit: Limit = 50,
     ) -> Any:
-        """The list of runs, one page at a time."""
+        """A page of the list of runs."""
         return self._queries.runs(
             search=search or None,
             state=status or None,

@@ -69,8 +69,8 @@ NOT_COVERED = {
     ),
     "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
     "a chat stream whose server sends the usage in a chunk of its own without being asked": (
-        "recorded; the chunk cannot be told from the one that we requested, so it is hidden from a caller who did not "
-        "request it. `instrument(client, stream_usage=False)` leaves it in the stream"
+        "recorded; the chunk cannot be distinguished from the one that we requested, so it is hidden from a caller "
+        "who did not request it. `instrument(client, stream_usage=False)` leaves it in the stream"
     ),
     "a stream that sends its usage after an error event": (
         'one failed record without tokens, `metadata.usage = "unknown"`: the SDK stops reading at the error'

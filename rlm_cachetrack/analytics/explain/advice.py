@@ -85,7 +85,7 @@ def _move_behind(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         verb = "change" if segment == "tools" else "changes"
         words = (
             f"{segment} {verb} from call to call, so everything after it is billed in full: keep the fixed part "
-            "unchanged and move what changes (a date, a counter, retrieved text) behind it, best into the last message"
+            "unchanged and move variable parts (a date, a counter, retrieved text) behind it, ideally into the last message"
         )
         yield _advice("move_changing_part", words, about, segment)
 
@@ -110,14 +110,12 @@ def _history(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "key_changed"]
     if about:
-        words = (
-            "the same beginning is sent with several prompt_cache_keys: use one key for all prompts that begin alike"
-        )
+        words = "the same beginning is sent with several prompt_cache_keys: use one key for all prompts with the same beginning"
         yield _advice("share_prompt_cache_key", words, about)
     missed = [each for each in judged if each.verdict in ("provider_miss", "partial_hit") and not each.concurrent]
     without = [each for each in missed if each.call.key is None and each.call.rule.needs_key]
     if without:
-        words = "prompts that begin alike were routed to different machines: set one prompt_cache_key for all of them"
+        words = "prompts with the same beginning were routed to different machines: set one prompt_cache_key for all of them"
         yield _advice("set_prompt_cache_key", words, without)
     busy = _busy(judged)
     crowded = [each for each in missed if each.call.key is not None and each.call.location in busy]
@@ -212,7 +210,7 @@ def _warm_up(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.concurrent]
     if about:
         words = (
-            "calls that begin alike are sent at the same time, before the first one has filled the cache: send one, "
+            "calls with the same beginning are sent at the same time, before the first one has filled the cache: send one, "
             "wait for its first token, then send the others"
         )
         yield _advice("send_one_first", words, about)
@@ -249,7 +247,7 @@ def _marks(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             continue
         costs = [cost for each in about if (cost := usd_lost(each, each.unmarked_tokens)) is not None]
         words = (
-            f"these prompts begin alike up to {segment}, but no breakpoint ends there, so this part is billed in full "
+            f"these prompts are equal up to {segment}, but no breakpoint ends there, so this part is billed in full "
             "each time: set prompt_cache_breakpoint behind it"
         )
         advice = _advice("mark_shared_beginning", words, about, segment, usd=math.fsum(costs) if costs else None)

@@ -147,7 +147,7 @@ def _with_previous_response(segments: Sequence[Segment], by_response: Mapping[by
 
 
 def _rates(calls: Sequence[Call], known: Mapping[tuple[str, int], int]) -> dict[str, tuple[float, float]]:
-    """Estimate tokens per character and per segment, by model: least squares over how prompts grew."""
+    """Estimate tokens per character and per segment, by model: least squares over the growth of prompts."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
     whole: dict[str, list[float]] = defaultdict(lambda: [0.0] * 2)
     for call in calls:

@@ -145,7 +145,7 @@ def _without_cause(call: Call, matches: Iterable[Match], ceiling: int) -> Judged
     if any(match.index == len(match.entry.call.chain) - 1 and match.tokens < minimum for match in matches):
         words = f"the part shared with earlier prompts is shorter than {minimum:,} tokens"
         return JudgedCall(call, "below_minimum", ceiling, confidence=0.9, words=words)
-    return JudgedCall(call, "first_call", ceiling, words="no earlier prompt begins alike")
+    return JudgedCall(call, "first_call", ceiling, words="no earlier prompt has the same beginning")
 
 
 # -- causes --------------------------------------------------------------------------------------------------------
@@ -170,11 +170,11 @@ def _changed_prefix(call: Call, live: Match | None, replay: Replay, ceiling: int
     """Find the earlier state of the conversation from which the prompt differs at the greatest cost."""
     prefix = call.rule.matching == "prefix"
     if prefix and live is not None and live.index == len(live.entry.call.chain) - 1:
-        return None  # the newest prompt that begins alike is a prefix of this one
+        return None  # the newest prompt with the same beginning is a prefix of this one
     best: _Cause | None = None
     for other in replay.earlier_states(call):
         if not prefix and live is not None and call.chain[live.index] not in other.chain[live.index :][:1]:
-            continue  # the call returns from a side branch to what was sent before the branch
+            continue  # the call returns from a side branch to the prompt before the branch
         found = find_divergence(call, other, replay.readable_ends(other))
         if found is None or not reads_more(call.rule, found.tokens, found.estimated, ceiling):
             continue
@@ -236,9 +236,7 @@ def _words(call: Call, cause: _Cause, gap: float) -> str:
         verb = "were" if part == "tools" else "was"
         return f"{part} {verb} {change}; nothing after this point could be read"
     if cause.verdict == "expired":
-        return (
-            f"{_span(gap)} passed since the last call that begins alike; entries are kept for {_span(call.lifetime_s)}"
-        )
+        return f"{_span(gap)} passed since the last call with the same beginning; entries are kept for {_span(call.lifetime_s)}"
     if cause.verdict == "model_changed":
         return f"the same beginning was sent to {cause.compared.row['model']}; each model has its own cache"
     if cause.verdict == "key_changed":
@@ -246,7 +244,7 @@ def _words(call: Call, cause: _Cause, gap: float) -> str:
     if cause.concurrent:
         return "the earlier call was still in progress, so there was nothing to read yet"
     read = "only a part of it was read" if cause.verdict == "partial_hit" else "nothing was read"
-    return f"a call {_span(gap)} earlier begins alike, but {read}"
+    return f"a call {_span(gap)} earlier has the same beginning, but {read}"
 
 
 def _span(seconds: float) -> str:
