@@ -85,7 +85,8 @@ def _move_behind(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         verb = "change" if segment == "tools" else "changes"
         words = (
             f"{segment} {verb} from call to call, so everything after it is billed in full: keep the fixed part "
-            "unchanged and move variable parts (a date, a counter, retrieved text) behind it, ideally into the last message"
+            "unchanged and move variable parts (a date, a counter, retrieved text) behind it, ideally into the last "
+            "message"
         )
         yield _advice("move_changing_part", words, about, segment)
 
@@ -110,12 +111,12 @@ def _history(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "key_changed"]
     if about:
-        words = "the same beginning is sent with several prompt_cache_keys: use one key for all prompts with the same beginning"
+        words = "the same beginning is sent with several prompt_cache_keys: use one key for all of these prompts"
         yield _advice("share_prompt_cache_key", words, about)
     missed = [each for each in judged if each.verdict in ("provider_miss", "partial_hit") and not each.concurrent]
     without = [each for each in missed if each.call.key is None and each.call.rule.needs_key]
     if without:
-        words = "prompts with the same beginning were routed to different machines: set one prompt_cache_key for all of them"
+        words = "prompts with the same beginning went to different machines: set one prompt_cache_key for all of them"
         yield _advice("set_prompt_cache_key", words, without)
     busy = _busy(judged)
     crowded = [each for each in missed if each.call.key is not None and each.call.location in busy]
@@ -210,8 +211,8 @@ def _warm_up(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.concurrent]
     if about:
         words = (
-            "calls with the same beginning are sent at the same time, before the first one has filled the cache: send one, "
-            "wait for its first token, then send the others"
+            "calls with the same beginning are sent at the same time, before the first one has filled the cache: send "
+            "one, wait for its first token, then send the others"
         )
         yield _advice("send_one_first", words, about)
 

@@ -236,7 +236,8 @@ def _words(call: Call, cause: _Cause, gap: float) -> str:
         verb = "were" if part == "tools" else "was"
         return f"{part} {verb} {change}; nothing after this point could be read"
     if cause.verdict == "expired":
-        return f"{_span(gap)} passed since the last call with the same beginning; entries are kept for {_span(call.lifetime_s)}"
+        kept = _span(call.lifetime_s)
+        return f"{_span(gap)} passed since the last call with the same beginning; entries are kept for {kept}"
     if cause.verdict == "model_changed":
         return f"the same beginning was sent to {cause.compared.row['model']}; each model has its own cache"
     if cause.verdict == "key_changed":
