@@ -27,7 +27,7 @@ def new_id() -> str:
 def uuid7(unix_ns: int, number: int | None = None) -> UUID:
     """Return a UUIDv7.
 
-    The 12 bits between the millisecond and the number stay 0, which a columnstore compresses.
+    The 12 bits between the millisecond and the number are always 0, which a columnstore compresses.
 
     Args:
         unix_ns: Time in nanoseconds since 1970; its milliseconds become the first 48 bits.

@@ -254,7 +254,7 @@ def runs_page(
         limit: The most runs to return.
 
     Raises:
-        ConfigError: ``sort`` is unknown, or ``after`` is not a ``next`` of a page.
+        ConfigError: ``sort`` is unknown, or ``after`` is not the ``next`` of a page.
     """
     if sort not in SORTS:
         raise ConfigError(f"sort={sort!r}: expected one of {', '.join(SORTS)}")
@@ -291,7 +291,7 @@ def calls_of_run(
     """Return a page of the calls of a run, in order of time. Blocks for two queries.
 
     Raises:
-        ConfigError: ``after`` is not a ``next`` of a page.
+        ConfigError: ``after`` is not the ``next`` of a page.
     """
     last = _after(after)
     rows = store.query(

@@ -23,7 +23,7 @@ def clean(text: object) -> str:
 
 
 def clean_lines(text: str) -> str:
-    """Clean each line of a message that quotes foreign text; the line breaks stay."""
+    """Clean each line of a message that quotes untrusted text; keep the line breaks."""
     return "\n".join(map(clean, text.split("\n")))
 
 
@@ -70,7 +70,7 @@ def usd(value: float | None) -> str:
     if digits > 10:
         return f"{sign}${amount:.1e}"
     text = f"{amount:.{digits}f}"
-    while len(text) > 6 and text.endswith("0"):  # $0.00000450; at least four decimals stay, so that columns line up
+    while len(text) > 6 and text.endswith("0"):  # $0.00000450; at least four decimals are kept, so that columns line up
         text = text[:-1]
     return f"{sign}${text}"
 

@@ -197,7 +197,7 @@ class Journal:
 
     @property
     def pending(self) -> int:
-        """How many events, appended here or recovered, are not stored yet."""
+        """Return the number of events, appended here or recovered, that are not stored yet."""
         return self.appended - self.acked + self.recovered - self.recovered_acked
 
     def recover(self) -> int:

@@ -45,7 +45,7 @@ class Engine:
 
 def detect(connection: psycopg.Connection[Any]) -> Engine:
     """Return the engine of the connected database. Changes nothing; blocks for one or two queries."""
-    version, timescale, citus, licence, loaded, offered = fetch(connection, "engine")[0]
+    version, timescale, citus, licence, loaded, available = fetch(connection, "engine")[0]
     beside = None
     if timescale and citus:
         if ("citus", 1) in applied(connection):
@@ -57,7 +57,7 @@ def detect(connection: psycopg.Connection[Any]) -> Engine:
         timescale=timescale,
         timescale_licence=licence if timescale else None,
         citus=citus,
-        timescale_missing=bool(loaded and offered and not (timescale or citus)),
+        timescale_missing=bool(loaded and available and not (timescale or citus)),
         beside=beside,
     )
 

@@ -1,6 +1,6 @@
 """Refresh ``cache_usage_hourly`` after late calls, so that they are in its sums before ``flush`` returns.
 
-This is needed if it is a continuous aggregate. TimescaleDB sums recent hours from the calls, but hours below its
+This is needed if the view is a continuous aggregate. TimescaleDB sums recent hours from the calls, but hours below its
 watermark are materialized: a call that is stored or deleted there changes the sums only when its hour is refreshed. The
 owner of the aggregate refreshes the hour itself. A role that may only write requests it from a background job, which
 runs as the owner, and waits for it.

@@ -103,7 +103,7 @@ def pending(connection: psycopg.Connection[Any], engine: Engine | None = None) -
     is_upgrade = ("core", 1) not in done and (
         any(folder == "upgrade" for folder, _ in done)
         # Checked again here: another process may have created the tables meanwhile.
-        or (_upgrade.look(connection).is_upgradable and ("core", 1) not in applied(connection))
+        or (_upgrade.find_existing(connection).is_upgradable and ("core", 1) not in applied(connection))
     )
     scripts = scripts_for(engine, upgrade=is_upgrade)
     return [script for script in scripts if (script.engine, script.version) not in done]
@@ -147,7 +147,7 @@ def _plan(connection: psycopg.Connection[Any]) -> Plan:
         connection.execute(_sql.query("migrations_patience"))
         problems, notes = _upgrade.examine(
             connection,
-            _upgrade.look(connection),
+            _upgrade.find_existing(connection),
             timescale=engine.timescale is not None or create_extension,
             has_extension=engine.timescale is not None,
             has_aggregates=any(script.needs_community_licence for script in scripts),
@@ -264,7 +264,7 @@ def _check_upgrade(connection: psycopg.Connection[Any], upgrade: bool) -> None:
 
 def _upgrade_message(connection: psycopg.Connection[Any]) -> str:
     """Return the message that explains how to upgrade the existing tables."""
-    names = ", ".join(_upgrade.look(connection).names)
+    names = ", ".join(_upgrade.find_existing(connection).names)
     found = f"The database has existing tables not created by rlm_cachetrack: {names}."
     if detect(connection).citus:
         return (

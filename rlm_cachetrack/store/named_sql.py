@@ -5,7 +5,7 @@ several queries share is in ``queries/fragments/`` and is included by a comment:
 
     100 * -- include: fragments/cache_hit_rate.sql AS cache_savings_percentage,
 
-The fragment, without its header, replaces the comment up to the file name; the rest of the line stays.
+The fragment, without its header, replaces the comment up to the file name; the rest of the line is kept.
 """
 
 from __future__ import annotations

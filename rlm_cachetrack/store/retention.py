@@ -51,7 +51,7 @@ def change(
 
     Args:
         connection: A connection of the tables' owner, in autocommit mode.
-        columnstore_after: Age at which calls move to the columnstore; None: calls stay in rows.
+        columnstore_after: Age at which calls move to the columnstore; None: calls stay in the row store.
         retention_after: Age at which calls are deleted, by whole days; None: calls are never deleted.
 
     Raises:

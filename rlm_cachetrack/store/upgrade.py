@@ -127,7 +127,7 @@ class Existing:
         return self.kinds.get(_CALLS) in ("r", "p") and set(self.columns[_CALLS]) >= _SIGNATURE
 
 
-def look(connection: psycopg.Connection[Any]) -> Existing:
+def find_existing(connection: psycopg.Connection[Any]) -> Existing:
     """Return the existing tables that have the names of ours. Changes nothing; blocks for one query."""
     found = Existing()
     for name, relkind, column, column_type, is_required, is_generated in _rows(connection, "upgrade_columns"):
@@ -152,7 +152,7 @@ def examine(
 
     Args:
         connection: To the database.
-        existing: Result of :func:`look`.
+        existing: Result of :func:`find_existing`.
         timescale: The tables become hypertables.
         has_extension: TimescaleDB's extension exists, so the tables may be hypertables already.
         has_aggregates: The sums per hour become a continuous aggregate.
@@ -286,12 +286,12 @@ def _notes(connection: psycopg.Connection[Any], existing: Existing) -> list[str]
     if "cached_tokens" in existing.columns[_CALLS]:
         zeros = _rows(connection, "upgrade_zeros")[0][0]
         notes.append(
-            f"{zeros:,} calls have cached_tokens = 0, which stays and means that nothing was cached; if it means 'not "
-            "reported', set it to NULL"
+            f"{zeros:,} calls have cached_tokens = 0, which is kept and means that nothing was cached; if it means "
+            "'not reported', set it to NULL"
         )
     foreign = [name for name in existing.columns[_CALLS] if name not in COLUMN_TYPES]
     if foreign:
-        notes.append(f"columns that stay as they are: {', '.join(foreign)}")
+        notes.append(f"columns that do not change: {', '.join(foreign)}")
     notes += [
         f"{_CALLS} belongs to {owner}, but {role} would own the new tables: run this as {owner}, or grant the rights "
         "of schema/roles.sql"

@@ -2,7 +2,7 @@
 -- Parameters: none.
 -- Result:     one row: server_version; timescale, citus: versions of the extensions in this database, NULL if not
 --             installed; timescale_licence: timescale (community) or apache; timescale_loaded: whether the server has
---             loaded TimescaleDB; timescale_offered: whether this role can create it in this database.
+--             loaded TimescaleDB; timescale_available: whether this role can create it in this database.
 SELECT
     split_part(current_setting('server_version'), ' ', 1) AS server_version,
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
@@ -19,4 +19,4 @@ SELECT
               current_setting('is_superuser') = 'on'
               OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))
           )
-    ) AS timescale_offered;
+    ) AS timescale_available;

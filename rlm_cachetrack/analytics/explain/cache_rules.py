@@ -18,7 +18,7 @@ _FILE = "cache_rules.yaml"
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """How one provider caches, in tokens and seconds. The header of ``cache_rules.yaml`` documents each field."""
+    """The cache rule of one provider, in tokens and seconds; see the header of ``cache_rules.yaml``."""
 
     name: str
     matching: Literal["prefix", "breakpoints", "none"]

