@@ -41,7 +41,7 @@ def block(client: OpenAI, calls: int, pause_s: float) -> float:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and print the table."""
     transport = httpx2.MockTransport(answer)
     with (
         OpenAI(api_key="x", http_client=httpx2.Client(transport=transport)) as without,
@@ -63,7 +63,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # root's server runs under another account
+        Path(folder).chmod(0o755)  # for root, the server runs as another user, who must be able to enter the folder
         os.environ["RLM_CACHETRACK_STATE_DIR"] = folder
         os.environ["RLM_CACHETRACK_DATA_DIR"] = f"{folder}/data"
         try:

@@ -2,7 +2,7 @@
 
 The calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a process of its own; its database is
 warm, because the calls have just been stored. "first" is the first request for a page after the start, "again" the
-median of 20 requests, none of which is served from the cache. If Playwright and Chromium are installed: "seen" is the
+median of 20 requests, none of which is served from the cache. If Playwright and Chromium are installed, "seen" is the
 first contentful paint of the overview in a new profile, "drawn" the moment when its charts are complete, and "news" the
 time from the end of a flush until an open page shows the call: with one page of a run open, with 20 of them (until all
 show it), and with five different pages (overview and models with several ranges and filters).
@@ -101,7 +101,9 @@ def measure_requests(address: str, calls: scale_calls.Data) -> None:
     for name, path in pages(calls).items():
         times = []
         for number in range(REPEATS):
-            time.sleep(TTL_S + 0.001 * number)  # past the cache, and at changing points of the server's interval
+            time.sleep(
+                TTL_S + 0.001 * number
+            )  # lets the cache expire, and varies the time within the server's polling interval
             times.append(request_ms(address + path))
         target = "≤ 1000" if name.startswith("overview") else ""
         print(f"| {name} | {firsts[name]:.0f} | {statistics.median(times):.0f} | {target} |", flush=True)
@@ -129,7 +131,7 @@ def measure_browser(url: str) -> None:
     with sync_playwright() as playwright, TimescaleDBClient(url) as client:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         seen, drawn = [], []
-        for _ in range(5):  # each time a new server and profile, with empty caches
+        for _ in range(5):  # a new server and profile each time, with empty caches
             with dashboard(url) as (address, _), contextlib.closing(browser.new_context()) as context:
                 page = context.new_page()
                 page.goto(address)
@@ -163,7 +165,7 @@ def measure_browser(url: str) -> None:
                     page.goto(address + path)
                 times = []
                 for number in range(1, NEWS + 1):
-                    time.sleep(0.37)  # at changing points of the server's interval of 0.25 s
+                    time.sleep(0.37)  # varies the time within the server's polling interval of 0.25 s
                     before = [page.evaluate(calls) for page in opened]
                     client.record_llm_interaction(call(run_id, number))
                     client.flush()
@@ -178,7 +180,7 @@ def measure_browser(url: str) -> None:
 
 
 def call(run_id: datetime, number: int) -> LLMInteractionRecord:
-    """Make one more call of the run that the pages show."""
+    """Return one more call of the run that the pages show."""
     return LLMInteractionRecord(
         "news",
         run_id,
@@ -193,7 +195,9 @@ def call(run_id: datetime, number: int) -> LLMInteractionRecord:
 def main() -> None:
     """Measure, and print the table."""
     calls = scale.data()
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="rlmct-", dir="/tmp")
+    )  # the user of the PostgreSQL server must be able to enter the folder
     folder.chmod(0o711)
     try:
         url = embedded.ensure_running(folder)

@@ -54,7 +54,9 @@ def seconds(client: TimescaleDBClient, query_id: str) -> float:
 
 
 def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # not under a folder that root's server cannot enter
+    folder = Path(
+        tempfile.mkdtemp(prefix="rlmct-", dir="/tmp")
+    )  # the user of the PostgreSQL server must be able to enter the folder
     folder.chmod(0o711)
     os.environ["RLM_CACHETRACK_STATE_DIR"] = str(folder / "state")
     try:

@@ -1,4 +1,4 @@
-"""How fast one writer stores priced records, compared with raw binary COPY of the same rows into the same table.
+"""Measure how fast one writer stores priced records, compared with raw binary COPY of the same rows.
 
 Three parts alternate, each with an empty table of a temporary server with default settings (fsync and synchronous
 commit on) and the indexes of the schema:

@@ -1,9 +1,9 @@
-"""Memory that recording takes: a fixed amount, and its growth over 100,000 calls. Target: less than 15 MB.
+"""Measure the memory that recording takes: a fixed amount, and its growth over 100,000 calls. Target: below 15 MB.
 
 A program makes CALLS calls of the real SDK over an in-process transport (no HTTP, so that it takes minutes) and reads
 its resident memory after each part: imports, `instrument`, the first 1,000 calls, all calls, a flush. Three programs:
 without us, with a database, and with one that is down from the first call to the last and then comes up. The time of a
-call is the median of the first thousand after the first, and of the last thousand, all our threads running.
+call is the median of the calls 1,001 to 2,000, and of the last thousand, with all threads of the library running.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def measure(state: str, folder: Path) -> dict[str, Any]:
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL if state == "database down" else None,  # a warning that records wait
+        stderr=subprocess.DEVNULL if state == "database down" else None,  # the warning that records wait in the journal
         text=True,
     ) as process:
         assert process.stdout is not None
@@ -113,7 +113,9 @@ def main() -> None:
     """Measure, and print a table."""
     from rlm_cachetrack.store import embedded
 
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="rlmct-", dir="/tmp")
+    )  # the user of the PostgreSQL server must be able to enter the folder
     folder.chmod(0o711)
     states = ("without us", "with a database", "database down")
     try:

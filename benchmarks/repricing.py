@@ -88,7 +88,9 @@ def measure(url: str, prices: Path) -> None:
 
 def main() -> None:
     """Measure on a temporary server or database."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # root's server user must be able to reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="rlmct-", dir="/tmp")
+    )  # the user of the PostgreSQL server must be able to enter the folder
     folder.chmod(0o711)
     os.environ["RLM_CACHETRACK_STATE_DIR"] = str(folder / "state")
     prices = folder / "prices.yaml"

@@ -1,7 +1,8 @@
 """Run every benchmark of this folder, or those named: `make bench`, `make bench ARGS='import_time'`.
 
-A benchmark is a file with a `main()` that measures, prints one Markdown table, and takes no argument. Each runs in a
-process of its own, so that none is warmed by another. Its part of docs/benchmarks.md is written anew when it has ended.
+A benchmark is a file with a `main()` that takes no argument, measures, and prints one Markdown table. Each runs in a
+new process, so that it does not profit from the caches of another. After each, its section of docs/benchmarks.md is
+replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SECTION = re.compile(r"^## (\w+)\n", re.MULTILINE)
 
 
 def benchmarks() -> dict[str, Path]:
-    """The files of this folder that define `main()`, by name."""
+    """Return the files of this folder that define `main()`, by name."""
     return {
         path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__).resolve() and _has_main(path)
     }
@@ -44,13 +45,13 @@ def _heading(path: Path) -> str:
 
 
 def sections(page: str) -> dict[str, str]:
-    """The parts of the page, by benchmark."""
+    """Return the sections of the page, by benchmark."""
     _, *rest = _SECTION.split(page)
     return dict(zip(rest[::2], (text.strip() for text in rest[1::2]), strict=True))
 
 
 def keep(name: str, text: str, known: Iterable[str]) -> None:
-    """Write one part of the page anew; those of benchmarks that are no more go."""
+    """Replace one section of the page, and remove those of benchmarks that no longer exist."""
     parts = sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     parts[name] = text.strip()
     page = [_HEAD, *(f"## {each}\n\n{parts[each]}" for each in known if each in parts)]
@@ -58,7 +59,7 @@ def keep(name: str, text: str, known: Iterable[str]) -> None:
 
 
 def main() -> int:
-    """Run them; 1 where one failed, 2 for an unknown name."""
+    """Run the benchmarks. Returns 1 if one failed, 2 for an unknown name, else 0."""
     found = benchmarks()
     parser = argparse.ArgumentParser(description="Run the benchmarks.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(found)}; none: all")

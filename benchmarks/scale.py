@@ -6,7 +6,7 @@ or the cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names. Postgr
 extensions. And the embedded one. Servers are started with default settings (Citus with fewer shards) and removed.
 
 The calls are those of ``scale_calls.py``, distributed evenly over DAYS days (30) and stored by the library. Then the
-work of the policies is done: hours are materialized, except for the one in progress, which is always half filled, and
+work of the policies is done: all hours are materialized except the one in progress, which is always half filled, and
 days older than a week are moved to the columnstore. Times are medians of 20 warm runs (fewer if a run takes long).
 "calls read" counts the calls that the executed plans read, and those read without an index.
 """
@@ -101,7 +101,9 @@ def _citus(server: str | None, programs: Path | None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _embedded_server() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # PostgreSQL's account must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="rlmct-", dir="/tmp")
+    )  # the user of the PostgreSQL server must be able to enter the folder
     folder.chmod(0o711)
     try:
         yield embedded.ensure_running(folder)

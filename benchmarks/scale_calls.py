@@ -63,7 +63,7 @@ class Data:
 
     @property
     def runs(self) -> int:
-        """The number of runs, of 50 calls each."""
+        """Return the number of runs, of 50 calls each."""
         return self.rows // CALLS_A_RUN
 
     def run(self, number: int) -> tuple[str, datetime]:
@@ -83,7 +83,7 @@ class Data:
                 start = (key[1] - _EPOCH) // _MICROSECOND
                 calls += _rows(template, key, start, rng)
                 ends.append(RunEnd(*key, key[1] + timedelta(microseconds=template[-1].end)))
-            calls.sort(key=lambda call: call[0])  # by end, which is the order of a journal
+            calls.sort(key=lambda call: call[0])  # ordered by the end of the calls, like a journal
             yield RecordBatch([row for _, row in calls], run_ends=ends)
 
     def batches(self) -> Iterator[RecordBatch]:
@@ -95,7 +95,7 @@ def _rows(
     template: list[_Call], key: tuple[str, datetime], start: int, rng: random.Random
 ) -> list[tuple[int, tuple[Any, ...]]]:
     """Return when each call of a run ended, and its row."""
-    number = rng.getrandbits(61)  # the ids of a process count from a random start
+    number = rng.getrandbits(61)  # the counter in the ids of a process starts at a random number
     found = []
     for place, call in enumerate(template):
         moment = _EPOCH + (start + call.begin) * _MICROSECOND

@@ -93,7 +93,9 @@ def measure(url: str, folder: Path, until: datetime) -> None:
 def main() -> None:
     """Print the table."""
     calls = scale.data()
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))  # readable for PostgreSQL's account
+    folder = Path(
+        tempfile.mkdtemp(prefix="rlmct-", dir="/tmp")
+    )  # the user of the PostgreSQL server must be able to enter the folder
     folder.chmod(0o711)
     try:
         url = embedded.ensure_running(folder)

@@ -27,7 +27,7 @@ def prompt(question: str) -> list[Any]:
     return [{"role": "system", "content": BRIEFING}, {"role": "user", "content": question}]
 
 
-# --- 1. By hand: for a program that has its own logging of calls. Coming from rlm.logger, only the import changes. ---
+# --- 1. By hand: for a program that already logs its calls. Code for rlm.logger needs only another import. ---
 
 
 def ask_and_record(db: TimescaleDBClient, client: OpenAI, key: dict[str, Any], messages: list[Any]) -> ChatCompletion:
@@ -71,7 +71,7 @@ def by_hand(client: OpenAI) -> None:
 
         # All reads see what was recorded before them.
         saved = db.calculate_and_store_cache_optimization(**key)
-        assert saved == db.get_token_cache_optimization(**key)  # the same, read back
+        assert saved == db.get_token_cache_optimization(**key)  # the same values, read from the database
         summary = db.get_token_cache_summary(**key)
         best = db.get_top_cache_savings(limit=1)[0]
         models = db.get_cache_effectiveness_by_model(since=key["run_id"])
@@ -87,7 +87,7 @@ def by_hand(client: OpenAI) -> None:
 
 
 async def explore(client: AsyncOpenAI, run: QueryRun, question: str, depth: int = 0) -> None:
-    """A recursive agent: it asks, then runs two copies of itself at once, one for each half of the question."""
+    """Run a recursive agent: it calls the model, then runs two copies of itself, one for each half of the question."""
     await client.chat.completions.create(model=MODEL, messages=prompt(question))
     if depth < 2:
 

@@ -60,11 +60,11 @@ def only_run(db: TimescaleDBClient) -> dict[str, Any]:
 
 def test_a_run_reports_what_the_cache_saved(openai: OpenAI, db: TimescaleDBClient) -> None:
     # Each prompt: 4 + 1500 tokens of the system message, 4 + 2 of "hello" = 1510. The first call caches it in steps of
-    # 128 from 1024 on; 1024 + 3 x 128 = 1408 are read by each later one.
+    # 128 from 1024 on, and each later call reads 1024 + 3 x 128 = 1408.
     with query_run("benchmark-001", metadata={"suite": "demo"}) as run:
         answers = [ask(openai, max_completion_tokens=50) for _ in run.iterations(range(3))]
         inside = run.summary()
-        assert run.optimization() is None  # it is stored when the run ends
+        assert run.optimization() is None  # stored at the end of the run
     summary, optimization = run.summary(), run.optimization()
     assert inside == summary
     assert summary is not None
@@ -110,7 +110,7 @@ def test_a_run_records_into_the_environments_store(reused_db_url: str, monkeypat
     assert summary is not None
     assert summary["query_id"] == "q"
     rlm_cachetrack.shutdown(5)
-    assert run.summary() == summary  # asking opens the store again
+    assert run.summary() == summary  # the query opens the store again
 
 
 def test_entering_and_leaving_a_run_do_not_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ class OwnError(Exception):
     pass
 
 
-def test_an_exception_makes_the_run_an_error_and_goes_on(openai: OpenAI, db: TimescaleDBClient) -> None:
+def test_an_exception_makes_the_run_an_error_and_propagates(openai: OpenAI, db: TimescaleDBClient) -> None:
     error = OwnError("the user's")
     with pytest.raises(OwnError) as caught, query_run("q") as run:  # noqa: PT012
         ask(openai)
@@ -188,7 +188,7 @@ def test_a_call_that_ends_after_its_run_is_in_the_stored_optimization(openai: Op
     assert second["total_prompt_tokens"] == 2 * 1510
 
 
-# -- who a call belongs to --------------------------------------------------------------------------------------------
+# -- run contexts -----------------------------------------------------------------------------------------------------
 
 
 def test_recursion_is_stored_with_each_call(openai: OpenAI, db: TimescaleDBClient) -> None:
@@ -210,7 +210,7 @@ def test_recursion_is_stored_with_each_call(openai: OpenAI, db: TimescaleDBClien
     assert top["parent_recursion_id"] is None
 
 
-def test_nested_runs_keep_their_calls_apart(openai: OpenAI, db: TimescaleDBClient) -> None:
+def test_nested_runs_do_not_mix_their_calls(openai: OpenAI, db: TimescaleDBClient) -> None:
     with query_run("outer") as outer:
         ask(openai)
         with query_run("inner") as inner:
@@ -234,7 +234,7 @@ def test_calls_of_worker_threads_belong_to_the_one_active_run(openai: OpenAI, db
     assert {row["iteration"] for row in rows} == {2}
 
 
-def test_runs_in_two_threads_keep_apart_and_a_third_is_ad_hoc(openai: OpenAI, db: TimescaleDBClient) -> None:
+def test_runs_in_two_threads_do_not_mix_and_a_third_is_ad_hoc(openai: OpenAI, db: TimescaleDBClient) -> None:
     opened, done = threading.Barrier(3), threading.Barrier(3)
     runs: dict[str, QueryRun] = {}
 
@@ -285,7 +285,7 @@ async def test_calls_by_to_thread_belong_to_the_task_that_made_them(openai: Open
         assert row["iteration"] == 1
 
 
-async def test_a_stream_belongs_to_the_run_it_was_asked_in(async_openai: AsyncOpenAI, db: TimescaleDBClient) -> None:
+async def test_a_stream_belongs_to_the_run_that_requested_it(async_openai: AsyncOpenAI, db: TimescaleDBClient) -> None:
     async with query_run("asked") as run:
         stream = await async_openai.chat.completions.create(model=MODEL, messages=messages(), stream=True)
     async with query_run("read"):
@@ -350,7 +350,7 @@ async def test_decorated_coroutines_and_generators_are_stored_as_runs(
     ]
 
 
-def test_a_generator_that_is_not_read_to_its_end_is_no_error(openai: OpenAI, db: TimescaleDBClient) -> None:
+def test_a_generator_that_is_not_exhausted_is_not_an_error(openai: OpenAI, db: TimescaleDBClient) -> None:
     @query_run("q")
     def work() -> Iterator[int]:
         for number in range(5):
@@ -379,7 +379,7 @@ def test_disabled_runs_record_nothing(
 
 
 def test_the_same_run_can_be_joined_by_its_id(openai: OpenAI, db: TimescaleDBClient) -> None:
-    """As two processes of one benchmark would."""
+    """Two processes of one benchmark can share a run in this way."""
     run_id = datetime(2026, 3, 1, tzinfo=UTC)
     with query_run("q", run_id=run_id):
         ask(openai)

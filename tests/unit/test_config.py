@@ -1,4 +1,4 @@
-"""Settings from arguments and environment: precedence, errors, and no password in any of them."""
+"""Settings from arguments and environment: precedence, and errors without passwords."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_argument_takes_precedence_over_both_variables(monkeypatch: pytest.Mo
     assert (settings.db_url, settings.db_url_origin) == ("postgresql://first/x", "the db_url argument")
     settings = load_settings()
     assert (settings.db_url, settings.db_url_origin) == ("postgresql://second/x", "RLM_CACHETRACK_DB_URL")
-    monkeypatch.setenv("RLM_CACHETRACK_DB_URL", "")  # as good as not set
+    monkeypatch.setenv("RLM_CACHETRACK_DB_URL", "")  # treated as not set
     settings = load_settings()
     assert (settings.db_url, settings.db_url_origin) == ("postgresql://third/x", "TIMESCALE_DB_URL")
 
@@ -77,7 +77,7 @@ def test_an_invalid_port_is_rejected_without_being_quoted(port: str) -> None:
     assert caught.value.__cause__ is None
 
 
-# -- the rest ---------------------------------------------------------------------------------------------------------
+# -- other settings ---------------------------------------------------------------------------------------------------
 
 
 def test_defaults() -> None:
@@ -93,7 +93,7 @@ def test_settings_do_not_change() -> None:
 
 
 @pytest.mark.parametrize("pool_size", [0, -1, 1.5, "3", None, True])
-def test_a_pool_size_is_a_whole_number_of_at_least_one(pool_size: Any) -> None:
+def test_a_pool_size_must_be_a_whole_number_of_at_least_one(pool_size: Any) -> None:
     with pytest.raises(ConfigError, match="pool_size"):
         load_settings(pool_size=pool_size)
 
@@ -125,11 +125,11 @@ def test_folders_come_from_the_environment_and_are_absolute(
     settings = load_settings()
     assert settings.state_dir == empty_working_directory / "state"
     assert settings.data_dir == Path.home() / "data"
-    assert list(empty_working_directory.iterdir()) == []  # looking makes nothing
+    assert list(empty_working_directory.iterdir()) == []  # reading the setting creates no folder
 
 
 def test_the_error_for_a_user_without_home_directory_names_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a container's that runs as a number which is no account's."""
+    """For example, a container may run as a user id that has no account."""
     for name in list(os.environ):
         if name == "HOME" or name.startswith("XDG_"):
             monkeypatch.delenv(name)
@@ -169,7 +169,7 @@ def test_disabled(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -
     assert disabled() is expected
 
 
-def test_disabled_is_a_yes_or_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_must_be_a_boolean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert disabled() is False
     monkeypatch.setenv("RLM_CACHETRACK_DISABLED", "perhaps")
     with pytest.raises(ConfigError, match="RLM_CACHETRACK_DISABLED='perhaps'"):

@@ -1,4 +1,4 @@
-"""The public surface: what is exported, that it is documented, and that errors form one family."""
+"""The public API: its names, their documentation, and the hierarchy of errors."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def is_ours(thing: Any) -> bool:
     return str(getattr(thing, "__module__", "")).startswith("rlm_cachetrack")
 
 
-def test_the_surface_is_what_was_agreed() -> None:
-    """Adding a name is a decision, removing one breaks programs: change the list here with it."""
+def test_the_public_names_match_the_list() -> None:
+    """Adding a public name is a decision and removing one breaks programs, so this list must change with them."""
     assert sorted(rlm_cachetrack.__all__) == sorted(PUBLIC)
 
 
@@ -63,7 +63,7 @@ def test_everything_that_is_imported_into_the_package_is_exported() -> None:
 
 
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
-def test_all_names_exist_and_stand_once(module: types.ModuleType) -> None:
+def test_all_names_exist_and_are_listed_once(module: types.ModuleType) -> None:
     assert module.__doc__
     names = getattr(module, "__all__", [])
     assert len(names) == len(set(names))
@@ -109,10 +109,10 @@ def test_one_except_clause_catches_every_error_of_the_library() -> None:
         kind = getattr(errors, name)
         assert issubclass(kind, errors.CacheTrackError)
         assert inspect.getdoc(kind)
-        assert name in (errors.__doc__ or ""), f"{name} is missing in the picture of the family"
+        assert name in (errors.__doc__ or ""), f"{name} is missing in the hierarchy of errors"
 
 
-def test_the_family_of_errors() -> None:
+def test_the_hierarchy_of_errors() -> None:
     assert issubclass(errors.PricingError, errors.ConfigError)
     assert issubclass(errors.ConfigError, ValueError)
     assert issubclass(errors.RecordError, ValueError)

@@ -1,4 +1,4 @@
-"""The record of a call: its fields, defaults and checks, ids, and moments."""
+"""The record of a call: its fields, defaults, checks, ids and times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rlm_cachetrack.records import (
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
-# The fields of the contract, in its order, and what they are when left out.
+# The fields of the contract in its order, and their defaults.
 CONTRACT: dict[str, Any] = {
     "query_id": dataclasses.MISSING,
     "run_id": dataclasses.MISSING,
@@ -107,7 +107,7 @@ def test_a_record_does_not_show_the_usage_when_printed() -> None:
         {"success": False, "has_tool_calls": False, "metadata": {}, "usage": {}},
     ],
 )
-def test_what_is_possible_is_taken(fields: dict[str, Any]) -> None:
+def test_valid_values_are_accepted(fields: dict[str, Any]) -> None:
     record(**fields).check()
 
 
@@ -148,7 +148,7 @@ def test_uncached_tokens_must_be_the_difference() -> None:
         record(prompt_tokens=10, cached_tokens=4, uncached_prompt_tokens=5).check()
 
 
-# -- moments ----------------------------------------------------------------------------------------------------------
+# -- times ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_uncached_tokens_must_be_the_difference() -> None:
         "2026-03-01 07:00:00-05:00",
     ],
 )
-def test_moments_are_kept_in_utc(value: Any) -> None:
+def test_times_are_converted_to_utc(value: Any) -> None:
     moment = aware(value, "run_id")
     assert moment == T0
     assert moment.tzinfo is UTC
@@ -179,7 +179,7 @@ def test_moments_are_kept_in_utc(value: Any) -> None:
         (None, "not NoneType"),
     ],
 )
-def test_what_names_no_moment_is_refused(value: Any, message: str) -> None:
+def test_invalid_times_are_rejected(value: Any, message: str) -> None:
     with pytest.raises(RecordError, match=rf"run_id=.*{message}"):
         aware(value, "run_id")
 
@@ -212,10 +212,10 @@ def test_metadata_is_a_mapping_that_json_can_represent() -> None:
             checked_json(wrong, "metadata")
 
 
-# -- what goes into the journal ---------------------------------------------------------------------------------------
+# -- journal events ---------------------------------------------------------------------------------------------------
 
 
-def test_an_event_is_json_and_takes_what_the_record_leaves_out_from_the_context() -> None:
+def test_an_event_is_json_with_omitted_fields_from_the_context() -> None:
     event = event_of_record(
         record(
             iteration=0, metadata=MappingProxyType({"a": 1}), start_time=T0.astimezone(timezone(timedelta(hours=3)))

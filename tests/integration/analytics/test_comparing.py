@@ -1,4 +1,4 @@
-"""Runs beside each other, the gate for CI and the time saved, over a real PostgreSQL; figures computed by hand."""
+"""Comparing runs, checks for CI, and saved time, on a real PostgreSQL; the expected values are computed by hand."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_cost_effects_add_up_to_the_difference(db: TimescaleDBClient) -> Non
     assert any(note.startswith("the models differ: big in A, small in B") for note in all_at_once["notes"])
 
 
-def test_a_price_that_only_one_side_paid_is_no_price_difference(db: TimescaleDBClient) -> None:
+def test_a_price_that_only_one_side_paid_is_not_a_price_difference(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 2000, 0)
     put(db, "b", T0, 1, 2000, 2000)
     effects = {effect["factor"]: effect["effect"] for effect in db.compare_runs("a", "b")["effects"] or []}
@@ -165,7 +165,7 @@ def test_a_figure_that_was_not_reported_is_not_zero(db: TimescaleDBClient) -> No
     assert rate["b"] == 0.5
 
 
-def test_unknown_runs_and_runs_on_both_sides_are_refused(db: TimescaleDBClient) -> None:
+def test_unknown_runs_and_runs_on_both_sides_are_rejected(db: TimescaleDBClient) -> None:
     put(db, "a", T0, 1, 1000, 0)
     with pytest.raises(NotStoredError, match="no run of query 'nobody' is stored"):
         db.compare_runs("a", "nobody")
@@ -281,7 +281,7 @@ def test_a_limit_on_an_unknown_figure_fails(db: TimescaleDBClient) -> None:
 
 
 def test_the_time_saved_is_computed_from_comparable_calls(db: TimescaleDBClient, db_url: str) -> None:
-    # Long prompts are mostly cached, short ones are not: the plain averages would say that the cache costs time.
+    # Only long prompts are mostly cached, so plain averages would suggest that the cache costs time.
     for ttft in (100.0, 400.0):  # geometric mean 200
         put(db, "q", T0, 1, 16_000, 15_000, time_to_first_token_ms=ttft, duration_ms=1000.0)
     put(db, "q", T0, 2, 16_000, 0, time_to_first_token_ms=800.0, duration_ms=2000.0)
@@ -300,7 +300,7 @@ def test_the_time_saved_is_computed_from_comparable_calls(db: TimescaleDBClient,
     assert found["saved_total_ms"] == pytest.approx(2000)
     (row,) = found["rows"]
     assert row["prompt_tokens_from"] <= 16_000 <= row["prompt_tokens_to"]
-    # One degree of freedom: the scatter is that of the two cached calls, ln 100 and ln 400.
+    # One degree of freedom: the variance is that of the two cached calls, ln 100 and ln 400.
     error = math.sqrt((2 * math.log(2) ** 2) * (1 / 2 + 1))
     half = math.tan(math.pi * 0.475) * error
     assert first["low_percentage"] == pytest.approx(100 * (1 - math.exp(math.log(0.25) + half)), rel=1e-6)
@@ -342,7 +342,7 @@ def test_miss_reasons_explain_the_difference_between_fingerprinted_runs(db_url: 
     assert found["verdicts"] is not None
     changed = found["verdicts"][0]
     assert (changed["verdict"], changed["segment"]) == ("prefix_changed", "system prompt")
-    # One run of B has a fifth call, which is not compared. The first call of either parts from the runs before.
+    # One run of B has a fifth call, which is not compared. The first call of each run diverges from earlier runs.
     assert (changed["calls_a"], changed["calls_b"], changed["tokens_lost_a"]) == (0, 4, 0)
     assert changed["difference"] == changed["tokens_lost_b"] == sum(lost) / 2
     assert changed["usd_lost_b"] == pytest.approx(sum(lost) / 2 * (2 - 0.5) / 1e6)

@@ -1,4 +1,4 @@
-"""Why tokens were not read: verdicts against a provider with scripted faults, and through the SDK into PostgreSQL."""
+"""Cache miss reasons: verdicts for a provider with scripted faults, and for calls through the SDK to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_19_of_20_scripted_faults_get_the_right_verdict_and_cost(shape: Shape) -> None:
-    told = Script(shape, seed=2).run(1000)
-    found = explain_rows("q", T0, [each.row for each in told])
-    said = {each["interaction_id"]: each for each in found["interactions"]}
-    sure = [each for each in told if each.verdict != "any"]  # "any": what an earlier fault left behind
-    right = sum(said[each.row["interaction_id"]]["verdict"] == each.verdict for each in sure)
+    calls = Script(shape, seed=2).run(1000)
+    found = explain_rows("q", T0, [each.row for each in calls])
+    explained = {each["interaction_id"]: each for each in found["interactions"]}
+    sure = [each for each in calls if each.verdict != "any"]  # "any": a consequence of an earlier fault
+    right = sum(explained[each.row["interaction_id"]]["verdict"] == each.verdict for each in sure)
     assert right >= 0.95 * len(sure)
     lost = sum(each.lost for each in sure)
-    assert sum(said[each.row["interaction_id"]]["tokens_lost"] for each in sure) == pytest.approx(lost, rel=0.05)
+    assert sum(explained[each.row["interaction_id"]]["tokens_lost"] for each in sure) == pytest.approx(lost, rel=0.05)
     assert found["ceiling_tokens"] == pytest.approx(found["cached_tokens"], rel=0.002)
 
 
 def test_a_message_dropped_from_a_large_prompt_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is lost is little beside the prompt: an estimate errs by a part of what is estimated, not of the whole."""
+    """The loss is small compared with the prompt; the error of the estimate must be relative to the loss."""
     monkeypatch.setattr(Script, "FAULTS", ("dropped",))
-    told = Script(Shape(message_overhead=4, system_tokens=(12_000, 16_000)), seed=7).run(120)
-    found = explain_rows("q", T0, [each.row for each in told])
-    said = {each["interaction_id"]: each for each in found["interactions"]}
-    dropped = [each for each in told if each.verdict == "prefix_changed" and each.lost > 256]
+    calls = Script(Shape(message_overhead=4, system_tokens=(12_000, 16_000)), seed=7).run(120)
+    found = explain_rows("q", T0, [each.row for each in calls])
+    explained = {each["interaction_id"]: each for each in found["interactions"]}
+    dropped = [each for each in calls if each.verdict == "prefix_changed" and each.lost > 256]
     assert len(dropped) > 10
-    right = [said[each.row["interaction_id"]]["verdict"] == each.verdict for each in dropped]
-    assert sum(right) >= 0.8 * len(right)  # the others drop what an earlier call dropped, too, and go on from it
+    right = [explained[each.row["interaction_id"]]["verdict"] == each.verdict for each in dropped]
+    assert sum(right) >= 0.8 * len(right)  # the other calls repeat the drop of an earlier call
     assert all(
-        said[each.row["interaction_id"]]["verdict"] != "prefix_changed" for each in told if each.verdict == "hit"
+        explained[each.row["interaction_id"]]["verdict"] != "prefix_changed" for each in calls if each.verdict == "hit"
     )
 
 
 def test_without_faults_the_ceiling_is_reached() -> None:
-    told = Script(Shape(), seed=5).run(300, faults=0.0)
-    found = explain_rows("q", T0, [each.row for each in told])
+    calls = Script(Shape(), seed=5).run(300, faults=0.0)
+    found = explain_rows("q", T0, [each.row for each in calls])
     assert found["ceiling_tokens"] == found["cached_tokens"]
     assert found["achieved_percentage"] == 100
     assert found["tokens_lost"] == 0
@@ -71,7 +71,9 @@ def test_without_faults_the_ceiling_is_reached() -> None:
 def test_a_shared_beginning_without_a_breakpoint_is_advised_to_have_one() -> None:
     script = Script(Shape(step=1, ttl_s=1800, model="gpt-5.6-sol", breakpoints=True), seed=3)
     system = script.text(2000)
-    for _ in range(5):  # one system prompt, other questions: each is written as far as its question, and read by none
+    for _ in range(
+        5
+    ):  # the same system prompt with different questions: each prompt is written up to its question and never read
         question = script._talk()["messages"]
         script._call({"tools": [], "system": system, "messages": question, "calls": 0}, None)
         script.now += 5
@@ -87,7 +89,7 @@ def test_a_shared_beginning_without_a_breakpoint_is_advised_to_have_one() -> Non
 
 
 class Clock:
-    """One clock for the endpoint's cache and for what is recorded: a pause need not be waited for."""
+    """A clock for the endpoint's cache and the records, so that tests do not wait for pauses."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -109,11 +111,11 @@ def served(clock: Clock) -> Iterator[SimulatedEndpoint]:
         yield endpoint
 
 
-LONG = "All that the model must know of the matter, said at length. " * 100  # 6,000 characters: 1,500 tokens
+LONG = "All that the model must know of the matter, explained at length. " * 100  # 6,000 characters: 1,500 tokens
 
 
 def agent(client: Any, system: str = LONG, **more: Any) -> list[dict[str, str]]:
-    """Three turns of a conversation."""
+    """Make three turns of a conversation."""
     messages = [{"role": "system", "content": system}]
     for turn in range(3):
         messages.append({"role": "user", "content": f"question {turn}"})
@@ -194,7 +196,7 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     assert CliRunner().invoke(app, ["explain", "nobody", "--db-url", db_url]).exit_code == 1
 
 
-def test_entries_that_another_run_left_in_the_cache_count(served: SimulatedEndpoint, db_url: str) -> None:
+def test_cache_entries_of_another_run_count(served: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         for query in ("before", "q"):
@@ -206,7 +208,7 @@ def test_entries_that_another_run_left_in_the_cache_count(served: SimulatedEndpo
     assert first["ceiling_tokens"] == first["cached_tokens"]
 
 
-def test_calls_without_fingerprints_have_a_verdict_of_their_own(served: SimulatedEndpoint, db_url: str) -> None:
+def test_calls_without_fingerprints_have_their_own_verdict(served: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url, fingerprints=False)
         with query_run("q"):

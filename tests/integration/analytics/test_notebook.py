@@ -1,4 +1,4 @@
-"""What a notebook shows of runs and results, and pandas."""
+"""Runs and results in notebooks and as pandas data frames."""
 
 from __future__ import annotations
 

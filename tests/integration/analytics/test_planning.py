@@ -1,4 +1,4 @@
-"""What-if, forecast, budgets and reconciling, over a real PostgreSQL, against figures computed by hand."""
+"""What-if, forecast, budgets and reconciling, on a real PostgreSQL, with expected values computed by hand."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def call(at: datetime, prompt: int, completion: int = 0, model: str = "big", **m
 
 
 def fill(db: TimescaleDBClient) -> None:
-    """Two calls of big, one that is long, one unpriced, one failed."""
+    """Record five calls: two of the model big, a long one, an unpriced and a failed one."""
     db.record_llm_interaction(call(T0, 10_000, 500, cached_tokens=8_000))  # 2,000 x 10 + 8,000 x 1 + 500 x 40 = 0.048
     db.record_llm_interaction(call(T0, 200_000, 1_000))  # 200,000 x 10 + 1,000 x 40 = 2.04
     db.record_llm_interaction(call(T0, 1_000, 0, model="nobody"))
@@ -64,7 +64,7 @@ def test_the_same_tokens_on_another_model(db_url: str, prices: Path) -> None:
     assert found["what_if_cost"] == pytest.approx(0.824, abs=1e-9)
     assert found["cost_difference"] == pytest.approx(-1.264, abs=1e-9)
     assert (found["total_interactions"], found["compared_interactions"]) == (3, 2)  # one has no actual cost
-    assert any("small would have used the same numbers of tokens" in said for said in found["assumptions"])
+    assert any("small would have used the same numbers of tokens" in assumption for assumption in found["assumptions"])
 
 
 def test_the_same_calls_at_another_tier_and_by_another_list(db_url: str, prices: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_same_calls_at_another_tier_and_by_another_list(db_url: str, prices:
         flex = db.what_if(tier="flex")
         dearer = db.what_if(pricing=other)
     assert flex["what_if_cost"] == pytest.approx(1.044, abs=1e-9)
-    assert any("served at flex" in said for said in flex["assumptions"])
+    assert any("served at flex" in assumption for assumption in flex["assumptions"])
     # 2,000 x 20 + 8,000 x 1 + 500 x 40, and 200,000 x 20 + 1,000 x 40
     assert dearer["what_if_cost"] == pytest.approx(0.068 + 4.04, abs=1e-9)
 
@@ -129,25 +129,25 @@ def test_the_what_if_command_shows_its_assumptions(db_url: str, prices: Path, mo
 
 
 def days(db: TimescaleDBClient, cost_of: Callable[[int], float], count: int, first: datetime = T0, **more: Any) -> None:
-    """A call a day at noon, of so many USD: prompt tokens at 10 USD a million."""
+    """Record one call a day at noon with the given cost in USD; prompt tokens cost 10 USD per 1M."""
     for number in range(count):
         tokens = round(cost_of(number) * 100_000)
         if tokens:
             db.record_llm_interaction(call(first + timedelta(days=number, hours=12), tokens, **more))
 
 
-def told(db: TimescaleDBClient, now: datetime, **more: Any) -> forecast.Forecast:
+def forecast_at(db: TimescaleDBClient, now: datetime, **more: Any) -> forecast.Forecast:
     return forecast.forecast_cost(db.reader(), now=now, **more)
 
 
 def test_fewer_than_three_days_give_a_reason_and_no_forecast(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
-        assert told(db, T0)["reason"] == ("the history has 0 whole days before today; a forecast needs 3")
+        assert forecast_at(db, T0)["reason"] == ("the history has 0 whole days before today; a forecast needs 3")
         days(db, lambda _: 1.0, 3)
-        two = told(db, T0 + timedelta(days=2, hours=5))
+        two = forecast_at(db, T0 + timedelta(days=2, hours=5))
         assert (two["history_days"], two["expected_cost"], two["by_day"]) == (2, None, [])
         assert two["reason"] is not None
-        three = told(db, T0 + timedelta(days=3))
+        three = forecast_at(db, T0 + timedelta(days=3))
         assert three["reason"] is None
         assert three["expected_cost"] == pytest.approx(30.0)
 
@@ -155,10 +155,10 @@ def test_fewer_than_three_days_give_a_reason_and_no_forecast(db_url: str, prices
 def test_a_few_days_give_their_mean_with_an_interval_by_hand(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda number: (1.0, 2.0, 3.0)[number], 3)
-        found = told(db, T0 + timedelta(days=3), days=10, confidence=0.8)
+        found = forecast_at(db, T0 + timedelta(days=3), days=10, confidence=0.8)
     assert found["method"] == "mean of all days"
     assert found["expected_cost"] == pytest.approx(20.0)
-    # The deviation is 1; of ten days and of a mean over three: sqrt(10 + 100/3) = 6.583. t(0.9; 2) is 1.886.
+    # The deviation is 1; for the sum of ten days and the mean of three: sqrt(10 + 100/3) = 6.583. t(0.9; 2) is 1.886.
     assert found["high"] == pytest.approx(20 + 1.8856 * 6.5828, abs=1e-3)
     assert found["low"] == pytest.approx(20 - 1.8856 * 6.5828, abs=1e-3)
 
@@ -169,7 +169,7 @@ def test_two_weeks_give_the_mean_of_each_weekday(db_url: str, prices: Path) -> N
 
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, cost, 14)
-        found = told(db, T0 + timedelta(days=14, hours=9), days=7)
+        found = forecast_at(db, T0 + timedelta(days=14, hours=9), days=7)
     assert found["method"] == "mean of each weekday"
     assert [day["expected_cost"] for day in found["by_day"]] == [pytest.approx(c) for c in (4, 4, 4, 4, 4, 0.5, 0.5)]
     assert found["expected_cost"] == pytest.approx(21.0)
@@ -179,13 +179,13 @@ def test_two_weeks_give_the_mean_of_each_weekday(db_url: str, prices: Path) -> N
 def test_days_without_calls_count_as_zero_and_today_does_not_count(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda number: (3.0, 0.0, 0.0, 99.0)[number], 4)
-        found = told(db, T0 + timedelta(days=3, hours=20), days=1)
+        found = forecast_at(db, T0 + timedelta(days=3, hours=20), days=1)
     assert found["history_days"] == 3
     assert found["expected_cost"] == pytest.approx(1.0)
 
 
 def test_the_interval_contains_the_cost_as_often_as_its_confidence() -> None:
-    """By simulation, with a seed: 2,000 histories of ten days, and the thirty days after each."""
+    """Simulate, with a seed, 2,000 histories of ten days and the thirty days after each."""
     import random
 
     rng = random.Random(11)
@@ -204,7 +204,7 @@ def test_a_change_is_split_exactly_into_volume_hit_rate_and_price(db_url: str, p
         days(db, lambda _: 1.0, 2)  # 100,000 tokens a day
         # Twice the tokens, half of them from the cache: 100,000 x 10 + 100,000 x 1 = 1.1, 2 without it
         days(db, lambda _: 2.0, 2, T0 + timedelta(days=2), cached_tokens=100_000)
-        split = told(db, T0 + timedelta(days=4), days=1)["split"]
+        split = forecast_at(db, T0 + timedelta(days=4), days=1)["split"]
     assert split is not None
     assert split["cost_change"] == pytest.approx(0.1)
     weight = 0.1 / math.log(1.1)
@@ -218,7 +218,7 @@ def test_a_change_is_split_exactly_into_volume_hit_rate_and_price(db_url: str, p
 def test_a_forecast_at_another_hit_rate(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda _: 1.0, 5)
-        found = told(db, T0 + timedelta(days=5), days=10, hit_rate=0.5)
+        found = forecast_at(db, T0 + timedelta(days=5), days=10, hit_rate=0.5)
     # Half of it at a tenth of the price
     assert found["expected_cost_at_hit_rate"] == pytest.approx(10 * 0.55)
 
@@ -245,7 +245,7 @@ def test_the_forecast_command(db_url: str, prices: Path, monkeypatch: pytest.Mon
 def test_a_budget_is_checked_against_spent_and_expected_cost(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         days(db, lambda _: 10.0, 5)  # March 2nd to 6th
-        noon = T0 + timedelta(days=5, hours=12)  # half of Saturday the 7th is gone, and nothing was spent on it
+        noon = T0 + timedelta(days=5, hours=12)  # half of Saturday the 7th has passed without costs
 
         def check(amount: float, period: str = "month") -> budgets.BudgetCheck:
             db.set_budget(amount, period)
@@ -368,7 +368,7 @@ def usage_json() -> str:
 
 
 def recorded(db: TimescaleDBClient) -> None:
-    """Two of the three calls, that at flex, one of another provider and one of another day."""
+    """Record two of the three calls, the one at flex, one of another provider and one of another day."""
     db.record_llm_interaction(call(T0, 10_000, 500, cached_tokens=8_000))  # 0.048
     db.record_llm_interaction(call(T0 + timedelta(hours=23), 10_000, service_tier="default"))  # 0.1
     db.record_llm_interaction(call(T0, 1_000, service_tier="flex"))  # 0.005
@@ -464,7 +464,9 @@ def test_costs_whose_line_items_have_a_tier_are_compared_by_tier(db_url: str, pr
     path.write_text(json.dumps({"data": [{"start_time": DAY, "results": results}]}))
     with TimescaleDBClient(db_url, pricing=prices) as db:
         db.record_llm_interaction(call(T0, 10_000, 500, cached_tokens=8_000))  # 0.048
-        db.record_llm_interaction(call(T0, 1_000, service_tier="flex"))  # 0.005, which the export does not tell apart
+        db.record_llm_interaction(
+            call(T0, 1_000, service_tier="flex")
+        )  # 0.005, which the export does not list separately
         db.record_llm_interaction(call(T0, 1_000, service_tier="priority", total_cost=0.4))
         found = db.reconcile(path)
     default, priority = found["rows"]
@@ -506,7 +508,7 @@ def test_a_snapshot_and_its_base_name_are_one_model_if_unambiguous(db_url: str, 
         assert rows("big-2026-01-31") == [("big-2026-01-31", 0.01, 0.01)]
         assert "recorded big is compared with big-2026-01-31" in notes[-1]
         assert rows("big") == [("big", 0.01, 0.01)]
-        # Of two snapshots nobody knows which
+        # With two snapshots the base name is ambiguous
         assert rows("big-2026-01-31", "big-2026-05-31")[0] == ("big", 0.0, 0.01)
         db.record_llm_interaction(call(T0, 2_000, model="big-2026-01-31"))
         assert rows("big") == [("big", 0.01, 0.03)]

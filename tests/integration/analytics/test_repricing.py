@@ -1,4 +1,4 @@
-"""Prices of stored calls changed and changed back, over a real PostgreSQL, and TimescaleDB where a server is named."""
+"""Re-price stored calls and undo it, on PostgreSQL and, if it is available, on TimescaleDB."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ models:
   mine: {prompt: 1, cached: 0.1, cache_write: 1.25, completion: 4, tiers: {flex: 0.5}}
   same: {prompt: 3, completion: 3}
 """
-# mine: dearer, from March 2nd on dearer still, with a price for long prompts; new: known now
+# mine: more expensive, again from March 2nd on, and with a price for long prompts; new: was unpriced
 NEW = """\
 version: 1
 per: 1M
@@ -78,7 +78,7 @@ def record(query_id: str, model: str, hours: float, prompt: int, **more: Any) ->
 
 
 def fill(db: TimescaleDBClient) -> None:
-    """Every kind of call: cached, written, flex, long, later, unpriced, failed, returned cost, given prices."""
+    """Record every kind of call: cached, written, flex, long, later, unpriced, failed, returned cost, given prices."""
     for call in (
         record("a", "mine", 0, 1_000, cached_tokens=600, iteration=1),
         record("a", "mine", 1, 2_000, cached_tokens=1_000, cache_write_tokens=500, iteration=2),
@@ -100,7 +100,7 @@ def fill(db: TimescaleDBClient) -> None:
 
 
 def snapshot(url: str) -> dict[str, Any]:
-    """All columns of all that re-pricing may touch, to the last bit."""
+    """Return all columns of the tables that re-pricing may change, with exact values."""
     with psycopg.connect(url) as connection:
         return {
             "calls": connection.execute(
@@ -139,7 +139,7 @@ def test_re_pricing_gives_every_call_the_cost_of_a_new_recording(
     assert expected_run is not None
     sha_new = expected[0]["price_source"]
     for was, would_be in zip(found, expected, strict=True):
-        if would_be["model"] == "same":  # its prices are the same: it keeps the name of the file they came from
+        if would_be["model"] == "same":  # unchanged prices keep the name of their file
             assert was.pop("price_source") != would_be.pop("price_source")
         assert was == would_be
     assert sorted(row["model"] for row in found if row.get("price_source") == sha_new) == ["mine"] * 6 + ["new"]
@@ -147,7 +147,7 @@ def test_re_pricing_gives_every_call_the_cost_of_a_new_recording(
         assert optimization[name] == pytest.approx(expected_optimization[name], rel=1e-12)  # type: ignore[literal-required]
     assert optimization["unpriced_interactions"] == expected_optimization["unpriced_interactions"] == 1
     assert run["total_cost"] == pytest.approx(expected_run["total_cost"], rel=1e-12)
-    # mine: 6 priced calls, that with a returned cost and the failed one; that with given prices is not looked at
+    # mine: 6 priced calls, one with a returned cost and the failed one; the one with given prices is skipped
     by_model = {row["model"]: row for row in done["difference"]}
     assert {name: (row["total_interactions"], row["changed_interactions"]) for name, row in by_model.items()} == {
         "mine": (8, 8),
@@ -247,7 +247,7 @@ def test_a_dry_run_changes_and_logs_nothing(db_url: str, old: Path, new: Path) -
         ({"model": "new"}, 1),
         ({"query_id": "b"}, 1),
         ({"since": T0 + timedelta(hours=13)}, 2),
-        ({"until": T0 + timedelta(hours=1)}, 3),  # the first of a, that of b, and the failed one
+        ({"until": T0 + timedelta(hours=1)}, 3),  # the first call of a, the one of b, and the failed one
         ({"since": T0 + timedelta(hours=1), "until": T0 + timedelta(hours=3), "query_id": "a"}, 2),
     ],
 )
@@ -264,16 +264,16 @@ def test_only_selected_calls_change(
     assert sum(before[key] != after[key] for key in before) == changed
 
 
-def test_batches_split_calls_of_one_moment_and_lose_none(db_url: str, old: Path, new: Path) -> None:
+def test_batches_that_split_calls_of_one_time_lose_none(db_url: str, old: Path, new: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         for number in range(10):
             db.record_llm_interaction(record("q", "mine", 0, 1_000 + number))
         store = db.reader()
-        told: list[tuple[int, int]] = []
+        progress: list[tuple[int, int]] = []
         done = repricing.apply(
-            store, PriceBook.load(new), repricing.scope(), batch=3, progress=lambda *some: told.append(some)
+            store, PriceBook.load(new), repricing.scope(), batch=3, progress=lambda *some: progress.append(some)
         )
-        assert told == [(3, 10), (6, 10), (9, 10), (10, 10)]
+        assert progress == [(3, 10), (6, 10), (9, 10), (10, 10)]
         assert (done["batches"], done["changed_interactions"]) == (4, 10)
         totals = sorted(row["total_cost"] for row in db.get_llm_interactions("q", T0))
     # (1,000 + n) x 2 + 100 x 8
@@ -417,11 +417,13 @@ def test_compressed_chunks_are_re_priced_and_undone_and_their_hours_refreshed(
                 assert now == (was[0], was[1], pytest.approx(was[2], rel=1e-12))
 
 
-def test_chunks_that_were_compressed_again_are_undone_quickly(timescale_url: str, new: Path) -> None:
-    """Without statistics of what is kept, each call was looked for in all of its chunk: 40 s."""
+def test_undo_in_chunks_that_were_compressed_again_is_fast(timescale_url: str, new: Path) -> None:
+    """Without statistics on the saved prices, each call was searched for in its whole chunk, which took 40 s."""
     with psycopg.connect(timescale_url, autocommit=True) as connection:
         migrations.migrate(connection)
-        connection.execute("ALTER TABLE price_change_rows SET (autovacuum_enabled = off)")  # it comes once a minute
+        connection.execute(
+            "ALTER TABLE price_change_rows SET (autovacuum_enabled = off)"
+        )  # autovacuum runs once a minute
         connection.execute(
             """
             INSERT INTO llm_interactions (

@@ -1,4 +1,4 @@
-"""The report on a run: the same figures as the client's methods, at most three queries, one flush, and no write."""
+"""The report on a run has the values of the client's methods and needs at most three queries and one flush."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATER = T0 + timedelta(hours=1)
 
 @pytest.fixture
 def stored(reused_db_url: str) -> str:
-    """A finished run with calls that report and calls that do not, a run in progress, and a run without calls."""
+    """Store a finished run with reported and not reported cache use, a run in progress, and a run without calls."""
     with TimescaleDBClient(reused_db_url) as db:
         for number, cached in enumerate((0, 500, None, 700)):
             db.record_llm_interaction(record("q", T0, number, prompt_tokens=1000, cached_tokens=cached))
@@ -38,7 +38,7 @@ def stored(reused_db_url: str) -> str:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """The names of the queries that run, and a word for each flush."""
+    """Return the list of the names of all queries that run, with an entry for each flush."""
     seen: dict[str, list[str]] = {"queries": [], "flushes": []}
     query, flush = PostgresStore.query, Runtime.flush
 
@@ -56,12 +56,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 def read_only(url: str) -> str:
-    """The address of the database for a session in which PostgreSQL refuses every write."""
+    """Return the URL of the database for a read-only session."""
     return make_conninfo(url, options="-c default_transaction_read_only=on")
 
 
 def tables(url: str) -> list[Any]:
-    """All rows of the tables that a report could touch, and when each was written."""
+    """Return all rows of the tables that a report might write, with the transaction that wrote each."""
     names = ("llm_interactions", "query_run_summaries", "token_cache_optimization")
     with psycopg.connect(url) as connection:
         return [

@@ -1,4 +1,4 @@
-"""The list of runs: of ended runs what was stored when they ended, of others what is counted from their calls."""
+"""The list of runs: ended runs have the totals stored at their end, others are counted from their calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def address(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("db_url" if request.param == "plain" else "timescale_url"))
 
 
-def test_a_run_is_listed_with_the_figures_of_its_calls_at_any_time(address: str) -> None:
+def test_a_run_is_always_listed_with_the_totals_of_its_calls(address: str) -> None:
     with TimescaleDBClient(address) as db:
         for number, cached in enumerate((0, 384, None, 896)):
             record(db, number, cached_tokens=cached)

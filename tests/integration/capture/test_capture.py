@@ -79,7 +79,7 @@ def test_the_second_identical_call_is_read_from_the_cache_and_costs_less(client:
             client.chat.completions.create(model="gpt-5", messages=MESSAGES)
     first, second = rows(db_url, run)
     prompt = first["prompt_tokens"]
-    cached = prompt // 128 * 128  # OpenAI reads whole steps of 128 tokens
+    cached = prompt // 128 * 128  # OpenAI's cache reads whole steps of 128 tokens
     assert (first["cached_tokens"], second["cached_tokens"]) == (0, cached)
     # gpt-5: 1.25 USD, 0.125 USD cached, 10 USD output per million tokens
     output = second["completion_tokens"] * 10e-6
@@ -125,7 +125,7 @@ def normalised(chunk: Any) -> str:
 
 
 @pytest.mark.parametrize("options", [None, {"include_usage": True}, {"include_usage": False}])
-def test_a_stream_gives_the_caller_exactly_what_it_gives_without_us(
+def test_a_stream_gives_the_caller_the_same_as_without_recording(
     endpoint: SimulatedEndpoint, db_url: str, options: Any
 ) -> None:
     arguments: dict[str, Any] = {"model": "gpt-5", "messages": MESSAGES, "stream": True}
@@ -150,7 +150,7 @@ def test_a_stream_gives_the_caller_exactly_what_it_gives_without_us(
     assert row["response_length"] == len("one two three four")
 
 
-def test_a_stream_can_be_left_without_usage_on_request(endpoint: SimulatedEndpoint, db_url: str) -> None:
+def test_requesting_usage_of_streams_can_be_disabled(endpoint: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="x") as client, query_run_into(db_url) as run:
         instrument(client, store=db_url, stream_usage=False)
         list(client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True))
@@ -166,13 +166,16 @@ def query_run_into(db_url: str) -> Any:
     return query_run("q")
 
 
-def test_a_server_that_refuses_stream_options_still_answers(client: OpenAI, db_url: str, endpoint: Any) -> None:
+def test_a_server_that_rejects_stream_options_still_responds(client: OpenAI, db_url: str, endpoint: Any) -> None:
     endpoint.script(Reply(status=400, error="Unrecognized request argument supplied: stream_options"))
     with query_run("q") as run:
         for _ in range(2):
             assert list(client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True))
     assert [request.status for request in endpoint.requests] == [400, 200, 200]
-    assert [request.include_usage for request in endpoint.requests[1:]] == [False, False]  # the host is remembered
+    assert [request.include_usage for request in endpoint.requests[1:]] == [
+        False,
+        False,
+    ]  # the library remembers the host
     assert [row["success"] for row in rows(db_url, run)] == [True, True]
 
 
@@ -242,7 +245,7 @@ def test_a_stream_that_breaks_is_a_failure_with_the_error_the_caller_got(
     assert "boom in the middle" in row["error_message"]
 
 
-def test_an_error_reaches_the_caller_untouched_and_the_record(
+def test_an_error_reaches_the_caller_unchanged_and_is_recorded(
     client: OpenAI, db_url: str, endpoint: SimulatedEndpoint
 ) -> None:
     endpoint.script(Reply(status=400, error="no such thing; key sk-abcdefghij0123456789 refused", param="messages"))
@@ -308,7 +311,7 @@ async def test_azure_clients_are_recorded(kind: Any, endpoint: SimulatedEndpoint
     assert (row["provider"], row["prompt_tokens"]) == ("azure", answer.usage.prompt_tokens)
 
 
-def test_only_the_client_that_was_named_is_recorded_and_its_copies(endpoint: SimulatedEndpoint, db_url: str) -> None:
+def test_only_the_given_client_and_its_copies_are_recorded(endpoint: SimulatedEndpoint, db_url: str) -> None:
     with (
         OpenAI(base_url=endpoint.base_url, api_key="x") as mine,
         OpenAI(base_url=endpoint.base_url, api_key="x") as other,
@@ -360,7 +363,7 @@ def test_uninstrument_leaves_the_sdk_and_the_client_as_they_were(endpoint: Simul
     assert rows(db_url, run) == []
 
 
-def test_disabled_by_the_environment_nothing_is_touched(
+def test_nothing_is_patched_if_disabled_by_the_environment(
     endpoint: SimulatedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_DISABLED", "1")
@@ -417,7 +420,7 @@ def test_a_legacy_http_client_works_with_respx(db_url: str) -> None:
 
 
 @pytest.mark.parametrize("thing", [object(), "client", 7, OpenAI, openai])
-def test_an_object_that_is_no_openai_client_is_refused_in_the_users_call(thing: Any) -> None:
+def test_an_object_that_is_not_an_openai_client_raises_in_instrument(thing: Any) -> None:
     with pytest.raises(ConfigError, match="expected a client of the openai package"):
         instrument(thing)
 
@@ -428,7 +431,7 @@ def test_a_second_store_in_one_process_raises(db_url: str, empty_db_url: str) ->
         instrument(store=empty_db_url)
 
 
-def test_an_unreachable_database_is_logged_once_and_the_calls_go_on(
+def test_an_unreachable_database_is_logged_once_and_calls_continue(
     endpoint: SimulatedEndpoint, db_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = "postgresql://someone:hunter2@127.0.0.1:1/nowhere"
@@ -475,7 +478,7 @@ def test_the_extra_chunk_is_hidden_in_every_form_a_server_sends_it(db_url: str, 
 
 
 @pytest.mark.parametrize("body", [b"no json at all", b'data: {"x": 1}\n\n'])
-def test_a_streamed_raw_response_that_is_no_json_is_one_record(db_url: str, body: bytes) -> None:
+def test_a_streamed_raw_response_that_is_not_json_is_one_record(db_url: str, body: bytes) -> None:
     with answering(body, "text/plain") as http, query_run_into(db_url) as run:
         client = instrument(OpenAI(api_key="x", http_client=http), store=db_url)
         with client.chat.completions.with_streaming_response.create(model="m", messages=MESSAGES) as raw:

@@ -1,4 +1,4 @@
-"""Calls made while the writer thread imports genai-prices, and with it httpx2."""
+"""Calls made while the writer thread imports genai-prices, which imports httpx2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line over a real PostgreSQL: what it prints, as text and as JSON, where, and its exit codes."""
+"""The command line on a real PostgreSQL: output as text and JSON, stdout and stderr, and exit codes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ HOSTILE = "[bold]x[/bold] \x1b[31mred\x07 \u202eevil\nline"
 
 
 def cli(*arguments: str, columns: int = 80, **more: Any) -> Result:
-    """Run a command in this process, as in a terminal of so many columns that is none."""
+    """Run a command in this process, with output for the given number of columns that is not a terminal."""
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)}, **more)
 
 
 def record(query_id: str, run_id: datetime, **more: Any) -> LLMInteractionRecord:
-    """A call at USD 0.01 / 0.001 / 0.02 for 1,000 prompt / cached / completion tokens, at its run's time."""
+    """Return a call at its run's time, at USD 0.01 / 0.001 / 0.02 per 1,000 prompt / cached / completion tokens."""
     given = {
         "model": "tuned",
         "completion_tokens": 100,
@@ -46,7 +46,7 @@ def record(query_id: str, run_id: datetime, **more: Any) -> LLMInteractionRecord
 
 
 def store_runs(url: str) -> None:
-    """Two runs of ``bench``, and one call whose cache use and price nobody knows.
+    """Store two runs of ``bench``, and one unpriced call without reported cache use.
 
     The morning run: 2,000 of 5,000 prompt tokens cached. First call: 2 x 0.01 + 0.1 x 0.02 = USD 0.022; second:
     1 x 0.01 + 2 x 0.001 + 0.1 x 0.02 = 0.014, and 0.032 without the cache. So 0.036 instead of 0.054: 0.018 saved,
@@ -78,14 +78,14 @@ def store_runs(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def stored(module_db_url: str) -> str:
-    """The runs of ``store_runs``, to be read only."""
+    """Return the URL of a database with the runs of ``store_runs``, for tests that only read."""
     store_runs(module_db_url)
     return module_db_url
 
 
 @pytest.fixture
 def disposable(db_url: str) -> str:
-    """The same in a database of the test's own."""
+    """Return the URL of a new database with the same runs, for tests that write."""
     store_runs(db_url)
     return db_url
 
@@ -116,7 +116,7 @@ def test_show_reports_totals_savings_counts_and_a_bar_per_iteration(stored: str,
     bars = [line.strip().split("  ")[-1] for line in result.stdout.splitlines() if line.rstrip().endswith(("█", "░"))]
     assert "█" not in bars[0]
     assert bars[1].count("█") == round(2 / 3 * len(bars[1]))
-    # The hint at the end is left whole, to be copied.
+    # The hint at the end is not wrapped, so that it can be copied.
     report, _, _ = result.stdout.partition("This query has")
     assert max(map(len, report.splitlines())) <= columns
 
@@ -184,7 +184,7 @@ def test_show_of_a_run_that_has_not_ended_has_its_evolution(stored: str) -> None
     ]
 
 
-def test_show_has_the_records_of_a_program_that_died_before_storing_them(db_url: str, tmp_path: Path) -> None:
+def test_show_includes_the_journal_of_a_process_that_died(db_url: str, tmp_path: Path) -> None:
     program = """
 import os
 from datetime import UTC, datetime
@@ -236,7 +236,7 @@ def test_runs_can_be_limited_and_filtered_by_query(stored: str) -> None:
     assert "silent" not in cli("runs", "--query", "bench", "--db-url", stored).stdout
 
 
-def test_models_accepts_moments_and_ages(disposable: str) -> None:
+def test_models_accepts_times_and_ages(disposable: str) -> None:
     def calls(*arguments: str) -> int:
         rows = json.loads(cli("models", *arguments, "--json", "--db-url", disposable).stdout)
         return sum(row["total_interactions"] for row in rows)
@@ -268,7 +268,7 @@ def test_tables_fit_the_terminal_and_cut_no_number(db_url: str, columns: int) ->
         assert "81.0%" in result.stdout
 
 
-def test_hostile_text_reaches_no_terminal(db_url: str) -> None:
+def test_hostile_text_is_escaped_for_the_terminal(db_url: str) -> None:
     with TimescaleDBClient(db_url) as db:
         db.record_llm_interaction(record(HOSTILE, NOON, model=HOSTILE, prompt_tokens=10))
         db.complete_query_run(HOSTILE, NOON, status=HOSTILE)
@@ -389,10 +389,10 @@ def test_debug_shows_the_traceback_without_the_password(monkeypatch: pytest.Monk
     assert "geheim" not in result.stderr
 
 
-# -- keeping house --------------------------------------------------------------------------------
+# -- maintenance ----------------------------------------------------------------------------------
 
 
-def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(empty_db_url: str) -> None:
+def test_migrate_lists_what_it_applied_and_is_up_to_date_afterwards(empty_db_url: str) -> None:
     first = cli("migrate", "--db-url", empty_db_url)
     assert "applied core/0001_initial" in first.stdout
     assert "up to date" in first.stdout
@@ -426,31 +426,31 @@ def test_doctor_shows_what_is_connected(db_url: str, monkeypatch: pytest.MonkeyP
 def test_doctor_shows_the_path_of_the_fingerprint_key_but_not_the_key(
     db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told() -> tuple[dict[str, Any], str]:
+    def doctor() -> tuple[dict[str, Any], str]:
         facts = json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)
         return facts["fingerprints"], " ".join(cli("doctor", "--db-url", db_url, columns=200).stdout.split())
 
     file = tmp_path / "state" / "fingerprint.key"
-    facts, text = told()
+    facts, text = doctor()
     assert facts == {"on": True, "key": str(file), "key_made": False, "key_error": None}
     assert "misses explained: fingerprints are on" in text
     assert f"secret key: {file}, created by the first call" in text
     assert not file.exists()
 
     secret = installation_key(file.parent)
-    facts, text = told()
+    facts, text = doctor()
     assert facts["key_made"] is True
     assert f"secret key: {file}" in text
     assert secret.hex() not in text
 
     file.write_bytes(b"short")
-    facts, text = told()
+    facts, text = doctor()
     assert facts["key_error"] == "expected 32 bytes, found 5; delete it to get a new one"
     assert "the secret key of the fingerprints cannot be used: expected 32 bytes, found 5" in text
     assert cli("doctor", "--db-url", db_url).exit_code == 1
 
     monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINT_KEY", "shared among machines")
-    facts, text = told()
+    facts, text = doctor()
     assert facts == {
         "on": True,
         "key": "RLM_CACHETRACK_FINGERPRINT_KEY",
@@ -459,12 +459,12 @@ def test_doctor_shows_the_path_of_the_fingerprint_key_but_not_the_key(
     }
     assert "shared among machines" not in text
     monkeypatch.setenv("RLM_CACHETRACK_FINGERPRINTS", "0")
-    facts, text = told()
+    facts, text = doctor()
     assert facts["on"] is False
     assert "not explained: fingerprints are off (RLM_CACHETRACK_FINGERPRINTS is 0)" in text
 
 
-def test_doctor_looks_at_an_empty_database_without_migrating_it(empty_db_url: str) -> None:
+def test_doctor_does_not_migrate_an_empty_database(empty_db_url: str) -> None:
     for _ in range(2):
         facts = json.loads(cli("doctor", "--json", "--db-url", empty_db_url).stdout)
         assert facts["ok"] is True
@@ -472,7 +472,7 @@ def test_doctor_looks_at_an_empty_database_without_migrating_it(empty_db_url: st
     assert "pending" in cli("doctor", "--db-url", empty_db_url).stdout
 
 
-def test_doctor_counts_what_waits_in_journals(db_url: str, tmp_path: Path) -> None:
+def test_doctor_counts_the_events_in_journals(db_url: str, tmp_path: Path) -> None:
     folder = Path(json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)["journal"])
     for journal, content in ((folder / "1-a.jsonl", b"x" * 1500), (folder.parent / "other" / "1-b.jsonl", b"y" * 7)):
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -535,7 +535,7 @@ def test_delete_asks_at_a_terminal(disposable: str, answer: str, code: int, left
     assert len(json.loads(cli("runs", "--json", "--db-url", disposable).stdout)) == left
 
 
-def test_db_status_and_stop_where_no_server_was_ever_started() -> None:
+def test_db_status_and_stop_if_no_server_was_ever_started() -> None:
     result = cli("db", "status", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["running"] is False

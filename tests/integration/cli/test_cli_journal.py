@@ -24,7 +24,7 @@ def cli(*arguments: str, **more: Any) -> Result:
 
 
 def open_journal(url: str, *models: str) -> Journal:
-    """Open a journal of its own for the store and append a call of each model."""
+    """Open a new journal for the store and append a call of each model."""
     journal = Journal(runtime_for(url).journal.directory)
     for model in models:
         journal.append(call(model=model))
@@ -32,8 +32,8 @@ def open_journal(url: str, *models: str) -> Journal:
 
 
 def leave_journal(url: str, *models: str) -> None:
-    """Leave the file that a process leaves which appends a call of each model and is killed."""
-    open_journal(url, *models).abandon_after_fork()  # closes the file as a kill does: neither cut nor removed
+    """Leave the journal of a process that was killed after appending a call of each model."""
+    open_journal(url, *models).abandon_after_fork()  # closes the file as a kill does, without truncating or removing it
 
 
 @pytest.fixture
@@ -157,8 +157,8 @@ def test_dead_letters_are_listed_with_their_reasons(rejecting: str) -> None:
 
 def test_doctor_reports_dead_letters_and_the_command_that_lists_them(rejecting: str) -> None:
     assert json.loads(cli("doctor", "--json", "--db-url", rejecting).stdout)["dead_letters"] == 2
-    told = " ".join(cli("doctor", "--db-url", rejecting).stdout.split())
-    assert "2 dead letters, rejected by the server: `rlm-cachetrack journal dead-letters`" in told
+    output = " ".join(cli("doctor", "--db-url", rejecting).stdout.split())
+    assert "2 dead letters, rejected by the server: `rlm-cachetrack journal dead-letters`" in output
 
 
 def test_retried_dead_letters_are_stored_once_the_cause_is_gone(rejecting: str) -> None:

@@ -1,4 +1,4 @@
-"""The terminal: CSV, charts over time, a list that keeps itself up to date, completion."""
+"""CSV, charts over time, the live list, and shell completion."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_csv_has_the_rows_of_json(command: list[str], within: str | None, reused
     store_runs(reused_db_url)
     with TimescaleDBClient(reused_db_url) as db:
         db.set_budget(1.0, "day", name='a "quoted", name')
-        for number in range(20):  # enough of one length, cached and not, for a comparison of latency
+        for number in range(20):  # enough cached and uncached calls of one length to compare their latency
             cached = 512 * (number % 2)
             db.record_llm_interaction(record("alike", BEGUN, number, prompt_tokens=600, cached_tokens=cached))
     export = tmp_path / "costs.csv"
@@ -92,7 +92,7 @@ def test_usage_has_one_bar_per_hour(reused_db_url: str) -> None:
     assert cli("usage", "--range", "eon", "--db-url", reused_db_url).exit_code == 2
 
 
-def test_top_of_an_empty_store_says_that_nothing_is_stored(reused_db_url: str) -> None:
+def test_top_of_an_empty_store_reports_that_nothing_is_stored(reused_db_url: str) -> None:
     assert cli("top", "--db-url", reused_db_url).stdout == "Nothing is stored yet.\n"
 
 
@@ -129,15 +129,15 @@ def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> 
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
     )
     os.close(child)
-    seen = b""
+    shown = b""
 
     def until(text: bytes) -> None:
-        nonlocal seen
+        nonlocal shown
         deadline = time.monotonic() + 30
-        while text not in seen:
-            assert time.monotonic() < deadline, seen[-2000:]
+        while text not in shown:
+            assert time.monotonic() < deadline, shown[-2000:]
             if select.select([parent], [], [], 0.2)[0]:
-                seen += os.read(parent, 65536)
+                shown += os.read(parent, 65536)
 
     try:
         until(b"press Ctrl-C to quit")
@@ -156,7 +156,7 @@ def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) -> None:
-    """In the shell itself, as somebody who presses the tabulator key."""
+    """Run the shell in a terminal and press the tab key."""
     if (found := shutil.which(shell)) is None:
         pytest.skip(f"{shell} is not on this machine")
     (tmp_path / "rlm-cachetrack").symlink_to(Path(sys.executable).parent / "rlm-cachetrack")
@@ -177,7 +177,7 @@ def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) ->
     ).stdout
     (tmp_path / "completion").write_text(script)
     cases = {"mod": "models", "export --for": "--format", "journal dead": "dead-letters"}
-    if shell == "fish":  # it says itself what it would complete
+    if shell == "fish":  # fish has a command that lists the completions
         for typed, wanted in cases.items():
             command = f"source {tmp_path / 'completion'}; complete -C 'rlm-cachetrack {typed}'"
             done = subprocess.run([found, "-c", command], env=environment, capture_output=True, text=True, timeout=60)
@@ -194,17 +194,17 @@ def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) ->
             _type(parent, f"{begin}source {tmp_path / 'completion'}; echo rea''dy\n", "ready")
             for typed, wanted in cases.items():
                 _type(parent, f"rlm-cachetrack {typed}\t", f"{typed.rpartition(' ')[0]} {wanted}".strip())
-                _type(parent, "\x15echo ne''xt\n", "next")  # that line is thrown away
+                _type(parent, "\x15echo ne''xt\n", "next")  # Ctrl-U discards the line
         finally:
             process.kill()
             os.close(parent)
 
 
 def _type(terminal: int, text: str, wanted: str) -> None:
-    """Type something and wait until the terminal shows what is wanted."""
+    """Type a text and wait until the terminal shows the wanted one."""
     os.write(terminal, text.encode())
-    seen, deadline = "", time.monotonic() + 30
-    while wanted not in seen:
-        assert time.monotonic() < deadline, (wanted, seen)
+    shown, deadline = "", time.monotonic() + 30
+    while wanted not in shown:
+        assert time.monotonic() < deadline, (wanted, shown)
         if select.select([terminal], [], [], 0.2)[0]:
-            seen += re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", os.read(terminal, 65536).decode(errors="replace"))
+            shown += re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", os.read(terminal, 65536).decode(errors="replace"))

@@ -14,7 +14,7 @@ from rlm_cachetrack import TimescaleDBClient
 from tests.support.client_calls import T0, at, call, record_the_mixed_run
 
 
-def test_signatures_are_those_of_the_contract() -> None:
+def test_signatures_match_the_contract() -> None:
     def shape(function: Any) -> list[tuple[str, Any]]:
         parameters = list(inspect.signature(function).parameters.values())
         return [(p.name, p.default) for p in parameters if p.name != "self"]
@@ -69,7 +69,7 @@ def test_the_address_may_come_from_the_environment(db_url: str, variable: str, m
         assert connection.execute("SELECT prompt_tokens FROM llm_interactions").fetchall() == [(3,)]
 
 
-def test_two_clients_of_one_store_see_each_others_records_and_close_apart(db_url: str) -> None:
+def test_two_clients_of_one_store_share_records_and_close_independently(db_url: str) -> None:
     with TimescaleDBClient(db_url) as first:
         with TimescaleDBClient(db_url) as second:
             second.record_llm_interaction(call(0, prompt_tokens=3))
@@ -89,7 +89,7 @@ def test_closing_stores_what_was_recorded_and_may_be_repeated(db_url: str) -> No
 
 def test_closing_ends_the_writer_thread(db_url: str) -> None:
     before = set(threading.enumerate())
-    for _ in range(30):  # it may be anywhere in its cycle
+    for _ in range(30):  # the thread may be at any point of its loop
         TimescaleDBClient(db_url).close()
         assert set(threading.enumerate()) <= before
 
@@ -120,7 +120,7 @@ def test_count_returns_what_delete_then_deletes(db: TimescaleDBClient) -> None:
 
 
 def test_pruning_keeps_runs_that_have_later_calls(db: TimescaleDBClient) -> None:
-    later = at(86400)  # run_id only names a run; when it began is when its first call did
+    later = at(86400)  # run_id is only an identifier; a run starts with its first call
     db.record_llm_interaction(call(0, query_id="old", run_id=later, prompt_tokens=10, completion_tokens=0))
     db.record_llm_interaction(call(0, query_id="both", prompt_tokens=10, completion_tokens=0))
     db.record_llm_interaction(call(100, query_id="both", prompt_tokens=10, completion_tokens=0))

@@ -1,4 +1,4 @@
-"""``set_context``: what it fills in, and where a record or a run wins over it."""
+"""``set_context``: the fields that it fills, and the precedence of records and runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.support.client_calls import T0, at
 
 
-def test_context_fills_what_a_record_leaves_out(db: TimescaleDBClient) -> None:
+def test_context_fills_omitted_fields_of_a_record(db: TimescaleDBClient) -> None:
     db.set_context(
         query_id="from context",
         run_id=T0,
@@ -50,11 +50,11 @@ def test_set_context_changes_only_the_arguments_that_are_passed(db: TimescaleDBC
     db.set_context(current_depth=0, model_type="sub")
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", start_time=at(2)))
     rows = db.get_llm_interactions("q", T0)
-    seen = [(row["iteration"], row["model_type"], row["current_depth"]) for row in rows]
-    assert seen == [(1, "root", None), (2, "root", None), (2, "sub", 0)]
+    fields = [(row["iteration"], row["model_type"], row["current_depth"]) for row in rows]
+    assert fields == [(1, "root", None), (2, "root", None), (2, "sub", 0)]
 
 
-def test_the_fields_of_a_record_win_over_the_context(db: TimescaleDBClient) -> None:
+def test_the_fields_of_a_record_take_precedence_over_the_context(db: TimescaleDBClient) -> None:
     db.set_context(query_id="q", run_id=T0, iteration=1, model="other", model_type="root")
     db.record_llm_interaction(LLMInteractionRecord("q", T0, "mine", iteration=0, model_type="sub"))
     (row,) = db.get_llm_interactions("q", T0)
@@ -77,10 +77,12 @@ def test_the_context_applies_to_instrumented_calls_too(db: TimescaleDBClient, en
         openai.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
     rows = db.get_llm_interactions("by hand", T0)
     assert [(row["iteration"], row["model_type"], row["max_depth"]) for row in rows] == [(5, "root", 2), (6, "root", 2)]
-    assert {row["model"] for row in rows} == {"gpt-5-2025-08-07"}  # the server's word
+    assert {row["model"] for row in rows} == {"gpt-5-2025-08-07"}  # the model that the server reported
 
 
-def test_a_query_run_wins_over_the_context_of_another_run(db: TimescaleDBClient, endpoint: SimulatedEndpoint) -> None:
+def test_a_query_run_takes_precedence_over_the_context_of_another_run(
+    db: TimescaleDBClient, endpoint: SimulatedEndpoint
+) -> None:
     with OpenAI(base_url=endpoint.base_url, api_key="sk-test") as openai:
         instrument(openai, store=db)
         db.set_context(query_id="by hand", run_id=T0, iteration=5)

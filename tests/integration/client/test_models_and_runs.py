@@ -1,4 +1,4 @@
-"""The effect of the cache by model, the list of runs, and when and how a run ended."""
+"""Cache effectiveness by model, the list of runs, and the end and status of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.client_calls import T0, at, call, record_the_mixed_run
 
 
 def test_models_are_weighted_by_tokens_not_by_calls(db: TimescaleDBClient) -> None:
-    # A mean of the calls' rates were (0.9 + 0 + 0) / 3 = 0.3; by tokens it is 900 / 10000.
+    # The mean of the calls' rates would be (0.9 + 0 + 0) / 3 = 0.3; weighted by tokens it is 900 / 10000.
     db.record_llm_interaction(call(0, prompt_tokens=1000, cached_tokens=900, completion_tokens=10, duration_ms=10))
     db.record_llm_interaction(call(1, prompt_tokens=9000, cached_tokens=0, completion_tokens=20, duration_ms=30))
     db.record_llm_interaction(call(2, prompt_tokens=500, cached_tokens=None, completion_tokens=0))
@@ -61,9 +61,9 @@ def test_by_model_since_is_inclusive_and_until_exclusive(db: TimescaleDBClient) 
 
 
 def test_by_model_counts_each_call_around_the_hour_in_progress_once(db: TimescaleDBClient) -> None:
-    """Parts of hours are read from their calls, whole ones from their sums; those to come are in them, too."""
+    """Parts of hours are summed from calls, whole hours are read from their sums, also those in the future."""
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    hours = {-2.0: 1, -0.5: 10, 0.0: 100, 0.4: 1000, 1.0: 10_000, 2.5: 100_000}  # since the hour began: tokens
+    hours = {-2.0: 1, -0.5: 10, 0.0: 100, 0.4: 1000, 1.0: 10_000, 2.5: 100_000}  # since the start of the hour: tokens
     for since, prompt in hours.items():
         moment = hour + timedelta(hours=since)
         db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", start_time=moment, prompt_tokens=prompt))

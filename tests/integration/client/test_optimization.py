@@ -1,4 +1,4 @@
-"""The cache savings of a run, stored and computed again, and the runs with the largest savings."""
+"""The savings of a run, stored and computed again, and the runs with the highest savings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIMIZATION_KEYS = {
 
 def test_optimization_of_a_mixed_run(db: TimescaleDBClient) -> None:
     record_the_mixed_run(db)
-    assert db.get_token_cache_optimization("q", T0) is None  # none is stored before the run is complete
+    assert db.get_token_cache_optimization("q", T0) is None  # nothing is stored before the run is complete
     db.complete_query_run("q", T0)
     stored = db.get_token_cache_optimization("q", T0)
     assert stored is not None
@@ -49,7 +49,7 @@ def test_optimization_of_a_mixed_run(db: TimescaleDBClient) -> None:
     assert stored["unpriced_interactions"] == 1
     assert stored["cache_evolution"] == [
         {"iteration": 1, "prompt_tokens": 2000, "cached_tokens": 0, "cache_hit_rate": 0.0},
-        # 2000 of the 3000 that were reported; the silent call's 1000 are prompt tokens all the same
+        # 2000 of 3000 with reported cache use; the 1000 of the other call count only as prompt tokens
         {"iteration": 2, "prompt_tokens": 4000, "cached_tokens": 2000, "cache_hit_rate": pytest.approx(2 / 3)},
         {"iteration": 3, "prompt_tokens": 500, "cached_tokens": 100, "cache_hit_rate": 0.2},
     ]
@@ -77,7 +77,7 @@ def test_calls_without_an_iteration_are_numbered_in_order_of_time(db: TimescaleD
     ]
 
 
-def test_an_iteration_of_which_nothing_was_reported_is_null_not_zero(db: TimescaleDBClient) -> None:
+def test_an_iteration_without_reported_values_is_null_not_zero(db: TimescaleDBClient) -> None:
     db.record_llm_interaction(call(0, iteration=1, prompt_tokens=100, cached_tokens=None, completion_tokens=0))
     db.record_llm_interaction(call(1, iteration=2, cached_tokens=None, success=False, priced=False))
     stored = db.calculate_and_store_cache_optimization("q", T0)
@@ -106,7 +106,7 @@ def test_calculating_again_returns_the_same_and_includes_new_calls(db: Timescale
         assert connection.execute("SELECT count(*) FROM token_cache_optimization").fetchone() == (1,)
     # 100 x .002 + 0 = 0.2 thousandths of a dollar
     db.record_llm_interaction(call(9, iteration=4, prompt_tokens=100, completion_tokens=0))
-    later = db.get_token_cache_optimization("q", T0)  # a late call of a run that is stored is not left out
+    later = db.get_token_cache_optimization("q", T0)  # a call recorded after the run was stored is included
     assert first is not None
     assert later is not None
     assert later["total_interactions"] == 6
@@ -122,7 +122,7 @@ def test_calculating_does_not_complete_a_run(db: TimescaleDBClient) -> None:
 
 
 def test_top_savings_are_ordered_by_dollars(db: TimescaleDBClient) -> None:
-    # Savings of n x (.002 - .0005) thousandths: 1.5, 4.5, 3.0; then one that saved nothing, one negative, one unpriced.
+    # Savings of n x (.002 - .0005) thousandths: 1.5, 4.5, 3.0; then a run without savings, a negative, an unpriced one.
     for name, cached in (("small", 1000), ("large", 3000), ("middle", 2000), ("none", 0)):
         db.record_llm_interaction(call(0, query_id=name, prompt_tokens=4000, cached_tokens=cached, completion_tokens=0))
     db.record_llm_interaction(call(0, query_id="negative", prompt_tokens=100, cache_write_tokens=100))

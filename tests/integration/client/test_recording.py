@@ -1,4 +1,4 @@
-"""Records by hand: every column comes back, fields that are left out are filled, and prices apply."""
+"""Hand-made records: every column is stored, omitted fields are filled, and prices apply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from tests.support.client_calls import PRICES, T0, at, call
 
 
-def test_a_record_comes_back_column_by_column(db: TimescaleDBClient) -> None:
+def test_a_record_is_stored_column_by_column(db: TimescaleDBClient) -> None:
     given: dict[str, Any] = {
         "query_id": "q",
         "run_id": T0,
@@ -61,13 +61,13 @@ def test_a_record_comes_back_column_by_column(db: TimescaleDBClient) -> None:
         "interaction_id": "01890000-0000-7000-8000-000000000001",
         "time": at(1.5),
     }
-    assert set(given) == {field.name for field in fields(LLMInteractionRecord)}  # nothing is left out here
+    assert set(given) == {field.name for field in fields(LLMInteractionRecord)}  # the record sets every field
     assert db.record_llm_interaction(LLMInteractionRecord(**given)) == given["interaction_id"]
     (row,) = db.get_llm_interactions("q", T0)
     assert row == given
 
 
-def test_fields_that_a_record_leaves_out_are_filled_in(db: TimescaleDBClient) -> None:
+def test_omitted_fields_of_a_record_are_filled_in(db: TimescaleDBClient) -> None:
     interaction_id = db.record_llm_interaction(
         call(5, prompt_tokens=1000, completion_tokens=10, cached_tokens=300, tool_call_count=1, end_time=at(5.25))
     )
@@ -103,7 +103,7 @@ def test_calls_are_returned_in_order_of_time_not_of_recording(db: TimescaleDBCli
     assert [row["prompt_tokens"] for row in db.get_llm_interactions("q", T0)] == [10, 20, 30]
 
 
-def test_a_record_offered_twice_is_stored_once(db: TimescaleDBClient) -> None:
+def test_a_record_sent_twice_is_stored_once(db: TimescaleDBClient) -> None:
     record = call(0, prompt_tokens=5, interaction_id="01890000-0000-7000-8000-000000000001")
     assert db.record_llm_interaction(record) == db.record_llm_interaction(record)
     assert len(db.get_llm_interactions("q", T0)) == 1
@@ -148,7 +148,7 @@ def test_a_record_without_prices_is_priced_from_the_pricing_file(priced_db: Time
     assert row["price_source"].startswith("yaml:")
 
 
-def test_the_pricing_file_wins_over_the_built_in_table(priced_db: TimescaleDBClient) -> None:
+def test_the_pricing_file_takes_precedence_over_the_built_in_table(priced_db: TimescaleDBClient) -> None:
     row = stored_row(priced_db, model="gpt-5", provider="openai", prompt_tokens=1000, completion_tokens=0)
     assert row["total_cost"] == pytest.approx(0.002)
 
@@ -159,7 +159,7 @@ def test_a_model_without_a_cached_price_has_no_discount(priced_db: TimescaleDBCl
 
 
 def test_the_built_in_table_knows_gpt_5(db: TimescaleDBClient) -> None:
-    # USD 1.25, 0.125 and 10 per 1M tokens, in OpenAI's price list since its release in August 2025.
+    # USD 1.25, 0.125 and 10 per 1M tokens in OpenAI's price list since the model's release in August 2025.
     row = stored_row(
         db, model="gpt-5", provider="openai", prompt_tokens=10_000, cached_tokens=8000, completion_tokens=1000
     )
@@ -174,7 +174,7 @@ def test_a_prompt_price_alone_takes_the_models_own_discount(priced_db: Timescale
     row = stored_row(
         priced_db, model="listed", prompt_token_price=0.008, prompt_tokens=1000, cached_tokens=500, completion_tokens=0
     )
-    # The list says cached/prompt = 1/4 and write/prompt = 5/4; completion is not scaled.
+    # In the list, cached/prompt = 1/4 and write/prompt = 5/4; the completion price is not scaled.
     assert prices_of(row) == pytest.approx([0.008, 0.002, 0.010, 0.016])
     assert row["total_cost"] == pytest.approx((500 * 0.008 + 500 * 0.002) / 1000)
     assert row["original_cost"] == pytest.approx(0.008)
@@ -198,7 +198,7 @@ def test_costs_given_on_a_record_are_kept(priced_db: TimescaleDBClient) -> None:
         priced_db, model="listed", total_cost=1.0, prompt_tokens=1000, cached_tokens=1000, completion_tokens=0
     )
     assert row["total_cost"] == 1.0
-    # The list's difference: 1000 x (.004 - .001) thousandths.
+    # The difference by the list: 1000 x (.004 - .001) thousandths.
     assert row["original_cost"] == pytest.approx(1.003)
 
 

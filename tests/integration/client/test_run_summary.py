@@ -1,4 +1,4 @@
-"""The totals of one run, key by key; every expected value is computed by hand beside its input."""
+"""The totals of one run, key by key; every expected value is computed by hand next to its input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_summary_of_a_mixed_run(db: TimescaleDBClient) -> None:
     assert summary["total_completion_tokens"] == 500 + 100 + 50 + 10
     assert summary["total_tokens"] == 6500 + 660
     assert summary["total_cached_tokens"] == 2000 + 100
-    assert summary["total_uncached_tokens"] == 2000 + 1000 + 400  # of the calls that reported
+    assert summary["total_uncached_tokens"] == 2000 + 1000 + 400  # of the calls with reported cache use
     assert summary["total_cache_write_tokens"] == 1000
     assert summary["cache_hit_rate"] == pytest.approx(2100 / 5500)  # 2000 + 3000 + 500 reported
     assert summary["cache_savings_tokens"] == 2100
@@ -45,13 +45,13 @@ def test_summary_of_a_mixed_run(db: TimescaleDBClient) -> None:
     assert summary["total_cost"] == pytest.approx(0.0085 + 0.0038 + 0.0024)
     assert summary["original_cost"] == pytest.approx(0.0080 + 0.0068 + 0.0024)
     assert summary["cost_savings"] == pytest.approx(0.0172 - 0.0147)
-    assert summary["avg_cost_per_interaction"] == pytest.approx(0.0147 / 3)  # three are priced
+    assert summary["avg_cost_per_interaction"] == pytest.approx(0.0147 / 3)  # three calls are priced
     assert summary["total_interactions"] == 5
     assert summary["interactions_with_cache"] == 2
     assert summary["interactions_without_cache"] == 1
-    assert summary["interactions_not_reported"] == 2  # the failed one among them
+    assert summary["interactions_not_reported"] == 2  # includes the failed call
     assert summary["failed_interactions"] == 1
-    assert summary["unpriced_interactions"] == 1  # a call that failed without tokens has nothing to price
+    assert summary["unpriced_interactions"] == 1  # a call that failed without tokens needs no price
     assert summary["avg_duration_ms"] == pytest.approx((100 + 300 + 200) / 3)
     assert summary["avg_time_to_first_token_ms"] is None
     assert summary["first_call_time"] == at(0)
@@ -60,7 +60,7 @@ def test_summary_of_a_mixed_run(db: TimescaleDBClient) -> None:
 
 
 def test_numbers_come_as_int_and_float(db: TimescaleDBClient) -> None:
-    """No Decimal: a sum must go into JSON and into float arithmetic."""
+    """Sums are not Decimal, so that they work in JSON and float arithmetic."""
     record_the_mixed_run(db)
     db.complete_query_run("q", T0)
     summary, optimization = db.get_token_cache_summary("q", T0), db.get_token_cache_optimization("q", T0)
@@ -114,7 +114,9 @@ def test_uncached_tokens_are_counted_only_where_the_cache_use_was_reported(db: T
     summary, (model,) = db.get_token_cache_summary("q", T0), db.get_cache_effectiveness_by_model()
     assert summary is not None
     assert summary["total_uncached_tokens"] == model["total_uncached_tokens"] == 30
-    assert summary["total_uncached_tokens"] + summary["total_cached_tokens"] == 50  # the prompt tokens that reported
+    assert (
+        summary["total_uncached_tokens"] + summary["total_cached_tokens"] == 50
+    )  # prompt tokens of calls with reported cache use
 
 
 def test_a_run_of_unpriced_calls_has_no_cost_instead_of_zero(db: TimescaleDBClient) -> None:
@@ -158,10 +160,10 @@ def test_an_unknown_run_has_no_summary_and_no_calls(db: TimescaleDBClient) -> No
         assert db.calculate_and_store_cache_optimization(query_id, run_id) is None
         assert db.get_query_run_summary(query_id, run_id) is None
         assert db.get_llm_interactions(query_id, run_id) == []
-    assert [run["query_id"] for run in db.list_query_runs()] == ["q"]  # asking made no run
+    assert [run["query_id"] for run in db.list_query_runs()] == ["q"]  # the query did not create a run
 
 
-def test_a_run_is_found_by_its_moment_in_any_time_zone_or_form(db: TimescaleDBClient) -> None:
+def test_a_run_is_found_by_its_time_in_any_time_zone_or_form(db: TimescaleDBClient) -> None:
     db.record_llm_interaction(call(0, run_id="2026-03-01T14:00:00+02:00", prompt_tokens=7))
     for name in (T0, T0.astimezone(timezone(timedelta(hours=-8))), "2026-03-01T12:00:00Z", T0.isoformat()):
         summary = db.get_token_cache_summary("q", name)

@@ -1,4 +1,4 @@
-"""Fingerprints from a real call to the column: for every kind of call, without any content, and never a hindrance."""
+"""Fingerprints from real calls to the column: for every kind of call, without content, and without delaying calls."""
 
 from __future__ import annotations
 

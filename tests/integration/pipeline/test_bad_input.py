@@ -39,7 +39,9 @@ from rlm_cachetrack.simulator import SimulatedEndpoint
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NAIVE = datetime(2026, 3, 1, 12, 0)
 SECRET = "hunter2-is-secret"
-TOO_LONG = "".join(hashlib.sha256(bytes([i])).hexdigest() for i in range(50))  # 3,200 bytes no index can compress
+TOO_LONG = "".join(
+    hashlib.sha256(bytes([i])).hexdigest() for i in range(50)
+)  # 3,200 bytes that an index cannot compress
 MESSAGES: list[Any] = [{"role": "user", "content": "an unmistakable prompt"}]
 
 
@@ -57,18 +59,18 @@ def openai(endpoint: SimulatedEndpoint) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port that is bound, so that no other process gets it, and on which no server listens."""
+    """Yield a port that is bound, so that no other process uses it, but has no listening server."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
 
 
 def whole_text(exc: BaseException) -> str:
-    """Return what a log with a traceback would show: the error and its causes."""
-    seen, text = exc, ""
-    while seen is not None:
-        text += f"{seen!r} {seen}\n"
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)  # type: ignore[assignment]
+    """Return the text that a log with a traceback would contain: the error and its causes."""
+    error, text = exc, ""
+    while error is not None:
+        text += f"{error!r} {error}\n"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)  # type: ignore[assignment]
     return text
 
 
@@ -128,7 +130,7 @@ def test_a_pool_needs_a_whole_number_of_connections(reused_db_url: str, pool_siz
 
 
 class _AsksForPassword(socketserver.BaseRequestHandler):
-    """Asks for a password in clear, as ``pg_hba.conf`` can tell a server to; the right one is let through."""
+    """Requests a clear-text password, as ``pg_hba.conf`` can configure, and proxies the session if it is correct."""
 
     server: _PasswordProxy
 
@@ -234,7 +236,7 @@ def test_instrument_reports_an_unreachable_store_once_and_calls_go_on(
     assert (counts["recorded"], counts["stored"], counts["pending"]) == (4, 0, 4)  # start, two calls, end
     assert counts["dropped"] == {}
     assert SECRET not in str(counts)
-    rlm_cachetrack.shutdown(timeout_s=0.1)  # as the end of the process would, but sooner
+    rlm_cachetrack.shutdown(timeout_s=0.1)  # as at the end of the process, but with a shorter timeout
 
 
 def test_records_of_an_unreachable_store_wait_in_a_journal_without_the_prompt(
@@ -431,7 +433,7 @@ def test_an_error_about_a_record_is_a_value_error_too(db: TimescaleDBClient) -> 
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.5, "10", None, True])
-def test_a_limit_is_a_whole_number_of_at_least_one(db: TimescaleDBClient, limit: Any) -> None:
+def test_a_limit_must_be_a_whole_number_of_at_least_one(db: TimescaleDBClient, limit: Any) -> None:
     for method in (db.get_top_cache_savings, db.list_query_runs):
         with pytest.raises(ConfigError, match="limit"):
             method(limit)
@@ -450,7 +452,7 @@ def test_a_run_needs_a_name(db: TimescaleDBClient, query_id: Any) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["text", [1, 2], 5, {(1, 2): 3}])
-def test_run_metadata_is_a_mapping(db: TimescaleDBClient, metadata: Any) -> None:
+def test_run_metadata_must_be_a_mapping(db: TimescaleDBClient, metadata: Any) -> None:
     for attempt in (
         lambda: query_run("q", metadata=metadata),
         lambda: db.initialize_query_run("q", T0, metadata),
@@ -460,13 +462,13 @@ def test_run_metadata_is_a_mapping(db: TimescaleDBClient, metadata: Any) -> None
 
 
 @pytest.mark.parametrize("status", ["", None, 5])
-def test_a_status_is_a_word(db: TimescaleDBClient, status: Any) -> None:
+def test_a_status_must_be_a_word(db: TimescaleDBClient, status: Any) -> None:
     with pytest.raises(RecordError, match="status"):
         db.complete_query_run("q", T0, status)
 
 
 @pytest.mark.parametrize("number", [-1, 1.5, "2", True])
-def test_context_numbers_are_whole(db: TimescaleDBClient, number: Any) -> None:
+def test_context_numbers_must_be_whole(db: TimescaleDBClient, number: Any) -> None:
     for name in ("iteration", "current_depth", "max_depth", "model_index"):
         with pytest.raises(RecordError, match=name):
             db.set_context(**{name: number})
@@ -475,7 +477,7 @@ def test_context_numbers_are_whole(db: TimescaleDBClient, number: Any) -> None:
 
 
 def test_text_that_postgresql_rejects_is_stored_in_a_cleaned_form(db: TimescaleDBClient) -> None:
-    """NUL and half a surrogate pair come from real responses; a call is not lost for them."""
+    """Real responses may contain NUL and half a surrogate pair; their calls must be stored."""
     strange = "a\x00b\ud800c"
     record = LLMInteractionRecord(
         strange, T0, strange, error_message=strange, metadata={strange: [strange, float("nan")]}, prompt_tokens=1
@@ -540,7 +542,7 @@ def test_instrument_reports_a_newer_schema_once_and_keeps_the_records(
     assert not rlm_cachetrack.flush(timeout_s=0.5)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "from_the_future" in caplog.text
-    with psycopg.connect(newer_db_url) as connection:  # the library was upgraded
+    with psycopg.connect(newer_db_url) as connection:  # as after an upgrade of the library
         connection.execute("DELETE FROM rlm_cachetrack_migrations WHERE version = 9999")
     assert rlm_cachetrack.flush(timeout_s=10)
     with psycopg.connect(newer_db_url) as connection:
@@ -562,7 +564,7 @@ def test_a_role_that_may_not_create_tables_gets_a_clear_error(empty_db_url: str)
 # -- a client that is closed ------------------------------------------------------------------------------------------
 
 
-def test_a_closed_client_says_so(reused_db_url: str) -> None:
+def test_a_closed_client_raises_with_that_reason(reused_db_url: str) -> None:
     db = TimescaleDBClient(reused_db_url)
     db.close()
     for attempt in (

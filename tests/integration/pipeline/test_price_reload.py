@@ -1,4 +1,4 @@
-"""A running program follows its pricing file."""
+"""A running program reloads its pricing file when it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of calls are stored as they were built: psycopg encodes every column as its type."""
+"""Rows of calls are stored unchanged: psycopg encodes every column by its type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.pipeline.test_rows import CALLS, PLACE, decoded, line
 
 
 def lines_of_every_kind() -> Iterator[bytes]:
-    """Lines in which everything that may vary does."""
+    """Yield journal lines that cover every variation of a call."""
     rng = random.Random(3)
     for number in range(400):
         more: dict[str, Any] = {}
@@ -36,7 +36,7 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_calls_are_stored_as_the_rows_that_were_built(reused_db_url: str) -> None:
+def test_rows_of_calls_are_stored_unchanged(reused_db_url: str) -> None:
     lines = list(lines_of_every_kind())
     with pipeline(reused_db_url) as runtime:
         for written in lines:

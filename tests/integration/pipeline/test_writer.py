@@ -107,7 +107,7 @@ def test_a_record_rejected_by_the_server_is_a_dead_letter_and_the_others_are_sto
     assert letter.event == bad
     assert "no_such_model" in letter.reason
     assert "23514" in letter.reason  # check_violation
-    assert bad["interaction_id"] not in letter.reason  # nor anything else of the row: the reason goes to the log, too
+    assert bad["interaction_id"] not in letter.reason  # the reason is logged, so it must not quote the row
     assert (counts["dead_letters"], counts["pending"], counts["dropped"]) == (1, 0, {})
     assert counts["last_error"] is None
     assert stat.S_IMODE(runtime.dead_letters.path.stat().st_mode) == 0o600
@@ -157,7 +157,7 @@ def test_a_record_rejected_by_a_trigger_is_a_dead_letter(db_url: str) -> None:
 @pytest.mark.parametrize(
     "trouble", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), ModuleNotFoundError("No module named 'x'")]
 )
-def test_a_shortage_of_the_machine_is_retried_and_no_record_given_up(
+def test_a_shortage_of_resources_is_retried_and_no_record_rejected(
     reused_db_url: str,
     monkeypatch: pytest.MonkeyPatch,
     internal_errors: list[tuple[str, BaseException]],
@@ -171,7 +171,7 @@ def test_a_shortage_of_the_machine_is_retried_and_no_record_given_up(
         failed.set()
         raise trouble
 
-    monkeypatch.setattr(PriceBook, "cost", fail_once)  # where it comes from does not matter; this one is early
+    monkeypatch.setattr(PriceBook, "cost", fail_once)  # any statement can fail like this; this one runs early
     with pipeline(reused_db_url) as runtime:
         for model in ("a", "b"):
             runtime.journal.append(call(model=model))
@@ -260,8 +260,8 @@ runtime.flush(30)
     with pipeline(db_url) as runtime:
         before = runtime.dead_letters.path.read_text()
         assert runtime.flush(30)
-        # Each of the two dead processes had one bad record; the second adopted that of the first, so that by now it
-        # became a dead letter three times.
+        # Each of the two dead processes had one bad record. The second recovered that of the first, which by now
+        # was written as a dead letter three times.
         assert before.count('"model":"bad"') >= 2
         assert runtime.dead_letters.path.read_text().count('"model":"bad"') >= 4
         assert len(runtime.dead_letters.read()) == 2
@@ -282,7 +282,7 @@ def test_a_dead_letter_file_that_cannot_be_written_delays_no_records(
         runtime.dead_letters.path.rmdir()
         runtime.journal.append(call(model="bad"))
         assert runtime.flush(20)
-        assert len(runtime.dead_letters.read()) == 2  # also the one that waited
+        assert len(runtime.dead_letters.read()) == 2  # also the dead letter that waited
 
 
 def test_a_dead_letter_file_locked_by_a_stopped_process_delays_no_records(
@@ -302,7 +302,7 @@ def test_a_dead_letter_file_locked_by_a_stopped_process_delays_no_records(
             ending.start()
             ending.join(10)
             assert not ending.is_alive()
-    assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # the file stayed locked
+    assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # the other process still locks the file
     assert stored(db_url) == ["a", "b"]
 
 
@@ -351,7 +351,7 @@ def test_a_dead_letter_that_is_rejected_again_during_a_retry_stays_one(db_url: s
         letters = {letter.id for letter in runtime.dead_letters.read()}
 
         def append_and_wait(event: Mapping[str, Any]) -> bool:
-            """Wait as long as thousands of records take: until the writer has found the first one rejected again."""
+            """Wait until the writer has found the first record rejected again, as with thousands of records."""
             kept = runtime.journal.append(event)
             runtime.flush(1)
             return kept
@@ -377,7 +377,7 @@ def test_dead_letters_that_the_journal_has_no_room_for_stay_dead_letters(
     assert sorted(stored(db_url) + left) == [f"{number:02}" for number in range(20)]
 
 
-# -- calls that are stored already -------------------------------------------------------------------------------------
+# -- calls that are already stored -------------------------------------------------------------------------------------
 
 
 def test_a_duplicate_call_is_stored_once_with_the_others_of_its_batch(db_url: str) -> None:
@@ -402,7 +402,7 @@ def test_a_batch_whose_commit_is_not_confirmed_is_stored_once(db_url: str, monke
             lost.set()
             raise StoreUnreachableError("the answer to COMMIT was lost")
 
-    monkeypatch.setattr(storage.PostgresStore, "store", store_and_lose)  # a moment that no real server can be held at
+    monkeypatch.setattr(storage.PostgresStore, "store", store_and_lose)  # a real server cannot be stopped at this point
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
             runtime.journal.append(call(model=model))
@@ -502,7 +502,7 @@ def test_a_sink_that_rejects_a_record_gets_the_others() -> None:
 
 def test_a_store_that_recovers_during_the_search_for_a_poison_record_stores_all() -> None:
     class Recovering(Choosy):
-        """Rejects everything until it is probed."""
+        """Rejects every record until ``probe`` is called."""
 
         closed = True
 
@@ -687,7 +687,7 @@ def test_a_server_that_becomes_read_only_is_retried_until_it_accepts_writes(own_
     assert stored(own_url) == ["a", "b"]
 
 
-def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path, own_url: str) -> None:
+def test_the_writable_one_of_several_servers_is_found(own_server: Path, own_url: str) -> None:
     other = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
     other.chmod(0o711)
     try:
@@ -697,7 +697,7 @@ def test_of_several_servers_the_one_that_takes_writes_is_found(own_server: Path,
         with pipeline(make_conninfo(own_url, host=",".join(hosts))) as runtime:
             runtime.journal.append(call(model="a"))
             assert runtime.flush(20)
-            # Failover: what was the primary takes no more writes, the other does.
+            # Failover: the old primary becomes read-only, the other server accepts writes.
             sql(
                 own_url,
                 "SET default_transaction_read_only = off",
@@ -800,7 +800,7 @@ def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatc
     def interrupted(thread: threading.Thread) -> None:
         started.append(thread.name)
         start(thread)
-        raise KeyboardInterrupt  # it runs already
+        raise KeyboardInterrupt  # the writer already runs
 
     with pipeline("postgresql:///unused", Choosy()) as runtime:
         with monkeypatch.context() as patch:

@@ -1,7 +1,6 @@
-"""From a response, or a record, to the row: the cost of a call as its invoice says it, computed by hand, to 1e-12 USD.
+"""The cost of calls and records equals their invoice, computed by hand, to 1e-12 USD.
 
-The responses come from a server of this test, because no provider can be had to bill them: their bodies are worded as
-the providers word theirs.
+The responses come from a server in this file; their bodies have the format of the providers.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ discounts: {azure: 0.93}
 
 
 class Provider:
-    """A server that answers what it is told to."""
+    """A server that returns the response that a test sets."""
 
     def __init__(self) -> None:
         self.answer: dict[str, Any] = {}
@@ -145,7 +144,7 @@ INVOICES = {
         (4, 0.4, 5, 20),
         "yaml",
     ),
-    # flex was served: half of it all
+    # flex was served, at half of all prices
     "flex": (
         chat("gpt-5", tokens(10_000, 500, 8_000), "flex"),
         "flex",
@@ -154,7 +153,7 @@ INVOICES = {
         (0.625, 0.0625, 0.625, 5),
         "yaml",
     ),
-    # flex was asked for, the default tier was served and is billed
+    # flex was requested, but the default tier was served and is billed
     "served, not asked": (
         chat("gpt-5", tokens(10_000, 500, 8_000), "default"),
         "flex",
@@ -199,7 +198,7 @@ INVOICES = {
         (2.5, 0.25, 2.5, 11.25),
         "yaml",
     ),
-    # OpenRouter says 0.0123; without the cache the table's difference more: 8,000 x (1.25 - 0.125)
+    # OpenRouter returns 0.0123; the original cost adds the table's difference: 8,000 x (1.25 - 0.125)
     "OpenRouter's cost": (
         chat("gpt-5", tokens(10_000, 500, 8_000, cost=0.0123, is_byok=False)),
         None,
@@ -208,7 +207,7 @@ INVOICES = {
         (1.25, 0.125, 1.25, 10),
         "provider",
     ),
-    # with a key of the caller's own: OpenRouter's fee of 0.0005 and what the upstream provider bills, 0.0100
+    # with the caller's own key: OpenRouter's fee of 0.0005 plus 0.0100 of the upstream provider
     "OpenRouter with one's own key": (
         chat(
             "gpt-5",
@@ -220,7 +219,7 @@ INVOICES = {
         (1.25, 0.125, 1.25, 10),
         "provider",
     ),
-    # 158,500,000 ticks of a ten-billionth of a USD; 1,000 cached tokens are 2.25 cheaper: + 0.00225
+    # 158,500,000 ticks of 1e-10 USD; for the original cost, 1,000 cached tokens x 2.25 per 1M: + 0.00225
     "xAI's ticks": (
         chat("grok-4", tokens(3_000, 200, 1_000, cost_in_usd_ticks=158_500_000, num_sources_used=0)),
         None,
@@ -229,9 +228,9 @@ INVOICES = {
         (3, 0.75, 3, 15),
         "provider",
     ),
-    # nobody lists it
+    # in no price list
     "an unknown model": (chat("nobody-lists-it", tokens(10, 5, 0)), None, None, None, (None,) * 4, None),
-    # the model is known, the tier is not
+    # a known model at an unknown tier
     "a tier without a price": (
         chat("gpt-4.1", tokens(10, 5, 0), "priority"),
         "priority",
@@ -244,7 +243,7 @@ INVOICES = {
 
 
 @pytest.mark.parametrize(("answer", "asked", "total", "original", "prices", "source"), INVOICES.values(), ids=INVOICES)
-def test_a_call_costs_what_its_invoice_says_and_keeps_its_prices(
+def test_a_call_costs_the_amount_of_its_invoice_and_keeps_its_prices(
     reused_db_url: str,
     provider: Provider,
     tmp_path: Path,
@@ -277,7 +276,7 @@ def test_a_call_costs_what_its_invoice_says_and_keeps_its_prices(
     assert row["total_cost"] == pytest.approx(total, abs=1e-12)
     assert row["original_cost"] == pytest.approx(original, abs=1e-12)
     assert (summary["total_cost"], summary["unpriced_interactions"]) == (pytest.approx(total, abs=1e-12), 0)
-    if source == "yaml":  # anyone can recompute it from the row alone
+    if source == "yaml":  # the cost can be computed from the row alone
         written = row["cache_write_tokens"] or 0
         plain = row["prompt_tokens"] - row["cached_tokens"] - written
         counts = (plain, row["cached_tokens"], written, row["completion_tokens"])
@@ -390,7 +389,7 @@ JUNE, SEPTEMBER = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=
 
 
 def by_hand(tier: str, at: datetime, provider: str, prompt: int) -> tuple[Decimal, ...] | None:
-    """What CHANGING says, written down again: prompt, cached, written and completion in USD per 1M tokens."""
+    """Return the prices of CHANGING, written independently: prompt, cached, written, completion, in USD per 1M."""
     long = prompt > 272_000
     if at >= JUNE:
         if tier != "default":

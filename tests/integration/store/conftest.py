@@ -1,4 +1,4 @@
-"""An empty database on each engine on which legacy tables can be upgraded."""
+"""An empty database on each engine that supports upgrades of legacy tables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 @pytest.fixture(params=["plain", "timescale"])
 def engine(request: pytest.FixtureRequest) -> str:
-    """Plain PostgreSQL and, where it is installed, TimescaleDB."""
+    """Run the test on plain PostgreSQL and, if it is installed, on TimescaleDB."""
     return str(request.param)
 
 
 @pytest.fixture
 def address(engine: str, request: pytest.FixtureRequest) -> str:
-    """The address of an empty database on that engine, without TimescaleDB's extension."""
+    """Return the URL of an empty database on that engine, without TimescaleDB's extension."""
     return str(request.getfixturevalue("empty_db_url" if engine == "plain" else "timescale_url"))
 
 

@@ -1,4 +1,4 @@
-"""`rlm-cachetrack migrate --print-sql`: a database made by the printed SQL is complete."""
+"""`rlm-cachetrack migrate --print-sql` prints SQL that creates the complete schema."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def test_a_database_made_by_the_printed_sql_is_complete(engine: str, request: py
         if engine == "postgresql" and (detect(connection).timescale or detect(connection).citus):
             pytest.skip("the suite itself runs on a database with an extension")
 
-        for statement in _sql.Script("printed", 1, engine, printed.stdout).statements:  # one by one, as psql sends them
+        for statement in _sql.Script(
+            "printed", 1, engine, printed.stdout
+        ).statements:  # one statement at a time, as psql does
             connection.execute(statement.encode())
 
         assert migrations.pending(connection) == []
@@ -44,6 +46,6 @@ def test_the_sql_is_for_postgresql_by_default() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--engine", "citus"], ["--print-sql", "--dry-run"]])
-def test_options_that_do_not_go_together_are_a_usage_error(arguments: list[str]) -> None:
+def test_options_that_exclude_each_other_are_a_usage_error(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["migrate", *arguments])
     assert result.exit_code != 0

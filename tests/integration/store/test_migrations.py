@@ -1,4 +1,4 @@
-"""Migrations: the schema they make, concurrent processes, and what they refuse."""
+"""Migrations: the schema that they create, concurrent processes, and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.engine import detect
 from rlm_cachetrack.store.schema_scripts import scripts_for
 
-# Prints when it is ready, waits for a line, connects (which migrates), and prints the number of runs.
+# The program prints a line when it is ready, waits for input, connects (which migrates), and prints the run count.
 MIGRATE = """
 import sys
 from rlm_cachetrack import TimescaleDBClient
@@ -40,7 +40,7 @@ def connection(empty_db_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def catalogue(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Every table, view and index in the schema, and its definition."""
+    """Return the definition of every table, view and index in the schema."""
     tables = connection.execute(
         "SELECT table_name, string_agg(column_name || ' ' || data_type || ' ' || is_nullable || ' '"
         " || coalesce(column_default, ''), ', ' ORDER BY ordinal_position)"

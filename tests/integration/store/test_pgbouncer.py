@@ -138,7 +138,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def writers(url: str, calls: int, seconds: float) -> list[subprocess.Popen[str]]:
-    """Start processes that record at the same time; returns when all have begun."""
+    """Start processes that record at the same time. Returns when all have started recording."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, url, f"writer-{number}", str(calls), str(seconds)],
@@ -176,13 +176,13 @@ def counts(url: str) -> dict[str, tuple[int, int, int, str]]:
 def test_writers_that_share_connections_migrate_once_and_store_each_call_once(
     pooler: PgBouncer, direct_url: str
 ) -> None:
-    # All of them start with an empty database: the migration's lock works through the pooler.
+    # All start with an empty database, so the migration's lock must work through the pooler.
     assert results(writers(pooler.url, 1500, 1.0)) == [0] * WRITERS
     assert counts(direct_url) == {f"writer-{number}": (1500, 1500, 1500, "completed") for number in range(WRITERS)}
     with psycopg.connect(direct_url, autocommit=True) as connection:
         assert migrations.pending(connection) == []
     [[temporary]] = sql(direct_url, "SELECT count(*) FROM pg_class WHERE relname LIKE 'rlm_cachetrack_staging%'")
-    assert temporary == 0  # no writer leaves its table to the next user of a connection
+    assert temporary == 0  # no writer leaves its temporary table to the next user of a connection
     [[locks]] = sql(direct_url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
     assert locks == 0
 

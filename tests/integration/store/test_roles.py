@@ -207,7 +207,7 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
     assert "segmented by model" in " ".join(doctor.output.split())
 
 
-def test_calls_of_a_reader_stay_in_the_journal_and_stats_tell_why(
+def test_calls_of_a_reader_stay_in_the_journal_and_stats_have_the_reason(
     roles: Roles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "0.2")

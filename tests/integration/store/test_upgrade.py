@@ -109,7 +109,7 @@ def test_a_legacy_table_is_upgraded_with_every_row_and_column(
 
 
 def test_the_bounds_of_the_runs_are_stored(address: str, connection: psycopg.Connection[Any]) -> None:
-    """Also those of a run that the legacy table of runs already lists."""
+    """Includes a run that the legacy table of runs already contains."""
     create_legacy_table(connection)
     connection.execute(OTHERS)
 
@@ -210,7 +210,9 @@ def test_a_table_upgraded_on_plain_postgresql_becomes_a_hypertable(timescale_url
         before = create_legacy_table(connection)
         connection.execute(CACHE_COLUMNS)
         for script in scripts_for(Engine("15"), upgrade=True):
-            migrations._apply(connection, script)  # the server offers the extension, so `migrate` would create it
+            migrations._apply(
+                connection, script
+            )  # the extension is available on the server, so `migrate` would create it
         key = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'llm_interactions_pkey'"
         assert connection.execute(key).fetchone() == ("PRIMARY KEY (interaction_id)",)
         connection.execute("CREATE EXTENSION timescaledb")

@@ -51,16 +51,16 @@ def test_materialized_views_and_views_on_them_stay(address: str, connection: psy
     )
     connection.execute("CREATE UNIQUE INDEX ON by_tenant (tenant, model)")
     connection.execute("CREATE VIEW large AS SELECT * FROM by_tenant WHERE tokens > 1")
-    seen = connection.execute("SELECT * FROM large").fetchall()
+    rows_before = connection.execute("SELECT * FROM large").fetchall()
 
     upgrade(address)
 
-    assert connection.execute("SELECT * FROM large").fetchall() == seen
+    assert connection.execute("SELECT * FROM large").fetchall() == rows_before
     assert legacy_rows(connection) == before
     assert_recording_works(address)
     connection.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY by_tenant")
     (row,) = connection.execute("SELECT tokens FROM large WHERE model = 'gpt-5'").fetchall()[:1]
-    assert row[0] >= seen[0][2]
+    assert row[0] >= rows_before[0][2]
 
 
 def test_a_view_that_depends_on_the_primary_key(address: str, connection: psycopg.Connection[Any]) -> None:
@@ -109,11 +109,11 @@ def test_an_existing_continuous_aggregate_stays(timescale_url: str) -> None:
             "CREATE MATERIALIZED VIEW theirs WITH (timescaledb.continuous) AS SELECT time_bucket('1 day', time) AS day,"
             " tenant, sum(prompt_tokens) AS tokens FROM llm_interactions GROUP BY 1, 2"
         )
-        seen = connection.execute("SELECT * FROM theirs ORDER BY 1").fetchall()
+        rows_before = connection.execute("SELECT * FROM theirs ORDER BY 1").fetchall()
 
         upgrade(timescale_url)
 
-        assert connection.execute("SELECT * FROM theirs ORDER BY 1").fetchall() == seen
+        assert connection.execute("SELECT * FROM theirs ORDER BY 1").fetchall() == rows_before
         assert_recording_works(timescale_url)
 
 

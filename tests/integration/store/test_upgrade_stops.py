@@ -166,7 +166,7 @@ def test_existing_indexes_with_our_names_and_columns_are_used(
     address: str, connection: psycopg.Connection[Any]
 ) -> None:
     create_legacy_table(connection)
-    connection.execute("CREATE INDEX idx_llm_time ON llm_interactions (time)")  # theirs ascends
+    connection.execute("CREATE INDEX idx_llm_time ON llm_interactions (time)")  # the existing index is ascending
     connection.execute("CREATE UNIQUE INDEX idx_llm_key ON llm_interactions (query_id, run_id, time, interaction_id)")
 
     upgrade(address)

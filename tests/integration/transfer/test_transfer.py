@@ -140,7 +140,7 @@ def peak(*arguments: str) -> int:
 def test_the_memory_of_an_export_and_an_import_is_bounded(
     form: str, db_url: str, reused_db_url: str, tmp_path: Path
 ) -> None:
-    """10,000 rows of 3 kB each would be far over the 25 MB by which either may grow from 100 rows to those."""
+    """10,000 rows of 3 kB exceed 25 MB, the limit of the growth in memory compared with 100 rows."""
     with psycopg.connect(db_url) as connection:
         connection.execute(
             "INSERT INTO llm_interactions (time, query_id, run_id, model, metadata) "
@@ -160,7 +160,7 @@ def test_the_memory_of_an_export_and_an_import_is_bounded(
 
 
 def test_the_memory_of_an_import_of_an_array_is_bounded(reused_db_url: str, tmp_path: Path) -> None:
-    """10,000 elements of 3 kB each would be far over the 25 MB by which the import may grow from 100 to those."""
+    """10,000 elements of 3 kB exceed 25 MB, the limit of the growth in memory compared with 100 elements."""
     few, whole = tmp_path / "few.json", tmp_path / "whole.json"
     for file, count in ((few, 100), (whole, 10_000)):
         calls = ({**CHAT, "id": f"c-{number}", "pad": f"{number:08}" * 375} for number in range(count))
@@ -217,7 +217,7 @@ RESPONSE = {
 
 
 def test_stored_openai_responses_are_read_and_priced(reused_db_url: str, tmp_path: Path) -> None:
-    """gpt-5 costs USD 1.25 / 0.125 / 10 for 1M prompt / cached / completion tokens."""
+    """gpt-5 costs USD 1.25 / 0.125 / 10 per 1M prompt / cached / completion tokens."""
     file = tmp_path / "january.jsonl"
     file.write_text("\n".join(map(json.dumps, [CHAT, RESPONSE])) + "\n")
     for _ in range(2):
@@ -234,8 +234,8 @@ def test_stored_openai_responses_are_read_and_priced(reused_db_url: str, tmp_pat
 
 
 def test_batch_output_files_are_read(reused_db_url: str, tmp_path: Path) -> None:
-    """The Batch API costs half of USD 1.25 / 0.125 / 10 for 1M prompt / cached / completion tokens."""
-    # The built-in price list knows this tier only since the autumn of 2026.
+    """The Batch API costs half of USD 1.25 / 0.125 / 10 per 1M prompt / cached / completion tokens."""
+    # The built-in price list has this tier only since the autumn of 2026.
     body = {**CHAT, "created": 1_795_200_000}
     good = {"id": "batch_req_1", "custom_id": "q-1", "error": None}
     lines = [
@@ -303,7 +303,7 @@ def spend_logs(form: str) -> str:
 
 @pytest.mark.parametrize("form", ["array", "jsonl", "csv"])
 def test_litellm_spend_logs_are_read(form: str, reused_db_url: str, tmp_path: Path) -> None:
-    """LiteLLM's spend stays as the cost; without the cache it would be 1,024 x (1.25 - 0.125) / 1M more."""
+    """LiteLLM's spend is the stored cost; the original cost is 1,024 x (1.25 - 0.125) / 1M higher."""
     file = tmp_path / "spend.txt"
     file.write_text(spend_logs(form))
     result = cli("import", str(file), "--query", "proxy", "--db-url", reused_db_url)

@@ -1,4 +1,4 @@
-"""The dashboard over real HTTP and a real PostgreSQL: the same numbers everywhere, who may look, and bad requests."""
+"""The dashboard over real HTTP and PostgreSQL: consistent numbers, access control, and invalid requests."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def stored(module_db_url: str) -> str:
 
 @pytest.fixture(scope="module")
 def reader(stored: str) -> Iterator[str]:
-    """A user who may read, and nothing else."""
+    """Return the URL for a database user with read-only rights."""
     name = f"reader_{time.time_ns()}"
     with psycopg.connect(stored, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN")
@@ -199,7 +199,7 @@ def test_a_run_explains_its_misses_and_updates_the_explanation(db_url: str) -> N
         deadline = time.monotonic() + 5
         while len(api(address, "run/explain", **key)["interactions"]) != 7:
             assert time.monotonic() < deadline
-            time.sleep(0.05)  # the server looks for news twice a second
+            time.sleep(0.05)  # the server polls for changes twice a second
         assert get(address, "/api/run/explain?query_id=x&run_id=2026-01-01T00:00:00Z")[0] == 404
 
 
@@ -224,7 +224,7 @@ def test_pages_of_runs_show_each_run_once_in_order(sort: str, order: str, addres
         "hit_rate": "cache_hit_rate",
     }[sort]
     values = [run[column] for run in found if sort == "start" or run["status"] != "running"]
-    # Sums of floats that were added in another order differ in the last place.
+    # The order of addition changes the last digit of float sums.
     rounded = [round(value, 9) if isinstance(value, float) else value for value in values]
     assert rounded == sorted(rounded, reverse=order == "desc")
 
@@ -237,7 +237,7 @@ def test_a_search_matches_the_text_literally(address: str) -> None:
 
 
 def test_a_run_is_running_while_it_makes_calls_and_never_completed_afterwards(address: str, stored: str) -> None:
-    """A killed process ends no run, and calls outside any run have none that could end."""
+    """A killed process does not end its run, and calls outside any run have no run that could end."""
     now = datetime.now(UTC)
     with TimescaleDBClient(stored) as db:
         for name, began, last in (
@@ -262,7 +262,7 @@ def test_a_run_is_running_while_it_makes_calls_and_never_completed_afterwards(ad
                     assert names & set(wanted) == {name for name, its in wanted.items() if its == state}
             listed = {run["query_id"]: run for run in db.list_query_runs()}
             assert {name: listed[name]["state"] for name in wanted} == wanted
-            assert listed["killed"]["status"] == "running"  # what is stored stays what the run said
+            assert listed["killed"]["status"] == "running"  # the stored status does not change
             killed = db.get_query_run_summary("killed", now - timedelta(hours=5))
             assert killed is not None
             assert killed["state"] == "never completed"
@@ -287,7 +287,7 @@ def test_hostile_names_are_shown_as_text(address: str, stored: str) -> None:
 
 
 def test_the_api_describes_itself(address: str) -> None:
-    # Where FastAPI has it; its own page would load scripts from elsewhere.
+    # The path that FastAPI uses; FastAPI's own page would load scripts from another host.
     status, _, headers = get(address, "/docs")
     assert (status, headers["location"]) == (307, "/api/docs")
     assert "/api/usage" in get(address, "/api/docs")[1]
@@ -346,7 +346,7 @@ def test_an_invalid_request_gets_an_error_status(path: str, status: int, address
     assert "Traceback" not in text
 
 
-# -- who may look ------------------------------------------------------------------------------------------------------
+# -- access control ----------------------------------------------------------------------------------------------------
 
 
 def test_responses_have_strict_security_headers(address: str) -> None:
@@ -370,7 +370,7 @@ def test_no_page_loads_anything_from_another_server(address: str) -> None:
 
 
 def test_an_unknown_host_header_is_rejected(address: str) -> None:
-    """A page of another site may let its own name point to 127.0.0.1."""
+    """Another site could make its own host name resolve to 127.0.0.1."""
     assert get(address, "/api/usage", Host="evil.example")[0] == 421
     assert get(address, "/api/usage", Host="localhost:1")[0] == 200
 
@@ -403,7 +403,7 @@ def test_every_page_requires_the_token(reader: str) -> None:
             assert send(urllib.request.Request(f"{address}/login", data=body))[0] == status
 
 
-# -- news --------------------------------------------------------------------------------------------------------------
+# -- live updates ------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_call_is_announced_within_two_seconds(stored: str, address: str) -> None:
@@ -420,12 +420,14 @@ def test_a_new_call_is_announced_within_two_seconds(stored: str, address: str) -
 
 
 def test_a_new_call_with_an_old_time_is_announced_too(stored: str, address: str) -> None:
-    """Such as one that an import stores, or a journal that was found: in no list of what is newest."""
+    """An import or a recovered journal stores such calls, which are not among the newest."""
     old = BEGUN - timedelta(days=40)
     with TimescaleDBClient(stored) as db:
         db.record_llm_interaction(record("old-0", old, 30, prompt_tokens=10, cached_tokens=0))
         db.flush()
-        time.sleep(1.1)  # PostgreSQL counts a connection's rows once a second, and ten seconds later if it is busier
+        time.sleep(
+            1.1
+        )  # PostgreSQL updates the row counts of a connection once a second, or up to ten seconds later under load
         with urllib.request.urlopen(f"{address}/live", timeout=20) as stream:
             assert stream.readline() == b"event: hello\n"
             db.record_llm_interaction(record("old-0", old, 30, prompt_tokens=10, cached_tokens=0))
@@ -438,7 +440,7 @@ def test_a_new_call_with_an_old_time_is_announced_too(stored: str, address: str)
 
 
 def test_a_response_includes_calls_stored_half_a_second_before(stored: str, address: str) -> None:
-    """Also where no page is open that would be told."""
+    """This also holds if no page is connected for live updates."""
     with TimescaleDBClient(stored) as db:
         run = datetime.now(UTC)
         for number in range(1, 6):

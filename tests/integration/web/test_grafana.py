@@ -1,4 +1,4 @@
-"""Grafana's files: every panel's and variable's SQL runs, with the macros expanded as Grafana does, as the reader.
+"""Grafana's files: the SQL of every panel and variable runs as the reader, with the macros expanded.
 
 Source: https://grafana.com/docs/grafana/latest/datasources/postgres/query-editor/, read 2026-11-23. Grafana itself is
 not started: it has no wheel, and the suite needs no Docker.
@@ -39,7 +39,7 @@ def quoted(values: list[str]) -> str:
 
 
 def expanded(sql: str, variables: dict[str, list[str]]) -> str:
-    """The text that Grafana sends."""
+    """Return the SQL that Grafana sends."""
     first, last = (f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in (FROM, TO))
     sql = re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 BETWEEN {first} AND {last}", sql)
     assert set(re.findall(r"\$\S*", sql)) <= {f"${{{name}:sqlstring}})" for name in variables} | {
@@ -55,15 +55,15 @@ def run(url: str, sql: str, **variables: list[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("sql", list(queries()))
-def test_every_query_runs_and_finds_what_is_stored(sql: str, reused_db_url: str) -> None:
+def test_every_query_runs_and_returns_the_stored_calls(sql: str, reused_db_url: str) -> None:
     store_runs(reused_db_url)
     rows = run(reused_db_url, sql)
     assert rows
     assert all(any(value is not None for value in row.values()) for row in rows)
 
 
-def test_every_query_says_the_same_on_timescaledb(timescale_url: str, db_url: str) -> None:
-    """And so do the dashboard's: the hourly sums are a continuous aggregate there, and a view here."""
+def test_every_query_returns_the_same_on_timescaledb(timescale_url: str, db_url: str) -> None:
+    """The hourly sums are a continuous aggregate on TimescaleDB and a view on PostgreSQL."""
     for url in (timescale_url, db_url):
         store_runs(url)
     for param in queries():
@@ -74,7 +74,7 @@ def test_every_query_says_the_same_on_timescaledb(timescale_url: str, db_url: st
 
 
 def _plain(rows: list[dict[str, Any]]) -> list[str]:
-    """Rows without what differs in the last place of a sum or with the clock, in no order."""
+    """Return the rows in a fixed order, without times and without the last digits of sums."""
     return sorted(
         json.dumps(
             {
@@ -88,8 +88,8 @@ def _plain(rows: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def test_the_numbers_are_those_of_the_store(reused_db_url: str) -> None:
-    """As in ``store_runs``: bench cost USD 0.0495 and saved 0.0225 at a hit rate of 2,500 / 6,000."""
+def test_the_numbers_match_the_stored_calls(reused_db_url: str) -> None:
+    """By ``store_runs``, bench cost USD 0.0495 and saved 0.0225 at a hit rate of 2,500 / 6,000."""
     store_runs(reused_db_url)
     by_title = {
         panel["title"]: panel["targets"][0]["rawSql"]
@@ -120,14 +120,14 @@ def test_dashboards_name_the_provisioned_data_source() -> None:
     for dashboard in DASHBOARDS.values():
         taken: set[tuple[int, int]] = set()
         for panel in dashboard["panels"]:
-            place = panel["gridPos"]
+            position = panel["gridPos"]
             tiles = {
                 (x, y)
-                for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])
+                for x in range(position["x"], position["x"] + position["w"])
+                for y in range(position["y"], position["y"] + position["h"])
             }
             assert not tiles & taken, panel["title"]
-            assert place["x"] + place["w"] <= 24, panel["title"]
+            assert position["x"] + position["w"] <= 24, panel["title"]
             taken |= tiles
         named = [panel["datasource"] for panel in dashboard["panels"]]
         named += [variable["datasource"] for variable in dashboard["templating"]["list"]]
@@ -136,7 +136,7 @@ def test_dashboards_name_the_provisioned_data_source() -> None:
         assert len(set(identities)) == len(identities)
 
 
-def test_compose_mounts_what_is_there_and_listens_on_loopback_only() -> None:
+def test_compose_mounts_existing_files_and_listens_on_loopback_only() -> None:
     composed = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
     named = set(re.findall(r"^(\w+)=", (DEPLOY / "env.example").read_text(), re.MULTILINE))
     for service in composed["services"].values():
@@ -149,4 +149,4 @@ def test_compose_mounts_what_is_there_and_listens_on_loopback_only() -> None:
         assert set(asked) <= named
     script = DEPLOY / "initdb/reader.sh"
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
-    assert script.stat().st_mode & 0o111  # else the image reads it into a shell of its own, with `set -u`
+    assert script.stat().st_mode & 0o111  # otherwise the image sources the file in a shell with `set -u`

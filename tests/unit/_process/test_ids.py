@@ -1,4 +1,4 @@
-"""Ids are UUIDs of version 7 of their millisecond."""
+"""Ids are version 7 UUIDs that contain their time in milliseconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import RFC_4122, UUID
 from rlm_cachetrack._process import new_id, uuid7
 
 
-def test_ids_are_uuid_version_7_of_their_millisecond() -> None:
+def test_ids_are_version_7_uuids_with_their_time_in_milliseconds() -> None:
     """RFC 9562, 5.7: 48 bits of Unix milliseconds, version 7, variant 10."""
     value = uuid7(0x0123_4567_89AB * 1_000_000 + 999_999)
     assert value.int >> 80 == 0x0123_4567_89AB
@@ -34,4 +34,4 @@ def test_ids_of_calls_contain_their_number_and_sort_by_it_within_a_millisecond()
         assert (one.version, one.variant) == (7, RFC_4122)
         assert one.int >> 80 == (first + step * 300_000) // 1_000_000
         assert one.int & 2**62 - 1 == 2**61 + step
-    assert {one.int >> 64 & 0xFFF for one in ids} == {0}  # what is the same in all takes no space in a columnstore
+    assert {one.int >> 64 & 0xFFF for one in ids} == {0}  # constant bits take no space in a columnstore

@@ -1,4 +1,4 @@
-"""The signal-safe event: may be set anywhere, even by a handler that interrupts ``set``."""
+"""The signal-safe event can be set anywhere, even by a handler that interrupts ``set``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_set_wakes_the_thread_that_waits() -> None:
 
 
 def interrupted_everywhere(work: Callable[[], None], handler: Callable[[], None]) -> None:
-    """Run ``work``, and ``handler`` around each call in it, where the interpreter checks for signals."""
+    """Run ``work``, and run ``handler`` at each call and return, where the interpreter checks for signals."""
     inside = []
 
     def look(frame: FrameType, what: str, argument: Any) -> None:

@@ -76,7 +76,7 @@ def test_run_ids_never_collide() -> None:
 # -- a run ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_holds_from_entering_to_leaving() -> None:
+def test_a_run_is_active_from_enter_to_exit() -> None:
     with query_run("q") as run:
         assert here() == ("q", None)
         assert context.current()["run_id"] == run.run_id.isoformat()
@@ -84,7 +84,7 @@ def test_a_run_holds_from_entering_to_leaving() -> None:
     assert here() == ("adhoc", None)
 
 
-def test_a_run_id_given_is_the_run_id_in_utc() -> None:
+def test_a_given_run_id_is_converted_to_utc() -> None:
     with query_run("q", run_id="2026-03-01T14:00:00+02:00") as run:
         assert run.run_id == T0
         assert context.current()["run_id"] == T0.isoformat()
@@ -145,7 +145,7 @@ def test_an_iteration_can_be_set_and_unset() -> None:
 
 
 @pytest.mark.parametrize("number", [-1, 1.0, "1", True])
-def test_an_iteration_is_a_whole_number(number: Any) -> None:
+def test_an_iteration_must_be_a_whole_number(number: Any) -> None:
     with query_run("q") as run, pytest.raises(RecordError):
         run.iteration = number
 
@@ -188,7 +188,7 @@ def test_recursion_counts_depth_and_names_levels() -> None:
                 "model_index": 1,
             }
             assert (first.depth, first.parent_recursion_id) == (1, top["recursion_id"])
-            with first.recursion() as second:  # what is left out is as outside
+            with first.recursion() as second:  # omitted arguments have their values from outside the run
                 assert levels() == {
                     **one,
                     "current_depth": 2,
@@ -260,7 +260,7 @@ def test_nested_runs_count_as_one_the_innermost_for_other_threads() -> None:
         assert in_a_thread(here) == ("outer", None)
 
 
-def test_the_level_of_recursion_is_seen_by_other_threads() -> None:
+def test_the_recursion_level_applies_to_other_threads() -> None:
     with query_run("q") as run, run.recursion(model_type="sub") as level:
         assert in_a_thread(levels)["recursion_id"] == level.recursion_id
 
@@ -279,7 +279,7 @@ def test_with_two_runs_in_two_threads_a_third_falls_back_to_ad_hoc() -> None:
         assert one.do(here) == two.do(here) == in_a_thread(here) == ("adhoc", None)
 
 
-def test_a_run_in_another_thread_beside_one_here_leaves_a_third_ad_hoc() -> None:
+def test_with_runs_here_and_in_a_thread_another_thread_is_ad_hoc() -> None:
     with query_run("main"), Elsewhere() as worker:
         run = query_run("worker")
         worker.do(run.__enter__)
@@ -297,7 +297,7 @@ def test_two_threads_that_recurse_in_one_run_are_siblings() -> None:
         two.do(second.__enter__)
         assert (first.depth, second.depth) == (1, 1)
         assert first.parent_recursion_id == second.parent_recursion_id == levels()["recursion_id"]
-        assert in_a_thread(here) == ("q", None)  # one run all the same
+        assert in_a_thread(here) == ("q", None)  # both threads use the same run
         one.do(lambda: first.__exit__(None, None, None))
         two.do(lambda: second.__exit__(None, None, None))
 
@@ -312,7 +312,9 @@ def test_threads_that_recurse_go_below_the_level_that_started_them() -> None:
         deeper = run.recursion()
         one.do(deeper.__enter__)
         assert (deeper.depth, deeper.parent_recursion_id) == (3, first.recursion_id)
-        assert in_a_thread(levels)["recursion_id"] == level.recursion_id  # what a thread opened is its own business
+        assert (
+            in_a_thread(levels)["recursion_id"] == level.recursion_id
+        )  # a level opened in a thread applies only to that thread
         for thread, opened in ((one, deeper), (one, first), (two, second)):
             thread.do(functools.partial(opened.__exit__, None, None, None))
 
@@ -349,7 +351,7 @@ def test_a_thread_with_a_copied_context_stays_in_its_run() -> None:
             assert in_a_thread(lambda: copied.run(here)) == ("q", None)
 
 
-def test_a_thread_started_before_the_run_falls_back_to_it_for_as_long_as_it_lasts() -> None:
+def test_a_thread_started_before_the_run_falls_back_to_it_while_it_is_open() -> None:
     with Elsewhere() as early:
         assert early.do(here) == ("adhoc", None)
         with query_run("first") as run:
@@ -372,7 +374,7 @@ def test_the_executor_passes_run_iteration_and_recursion_to_existing_threads() -
     with ContextThreadPoolExecutor(1) as pool, Elsewhere() as other:
         assert pool.submit(here).result() == ("adhoc", None)  # its one thread is started
         beside = query_run("beside")
-        other.do(beside.__enter__)  # two runs at a time: nothing to fall back to
+        other.do(beside.__enter__)  # with two active runs there is no fallback
         with query_run("q") as run:
             for _ in run.iterations("ab"):
                 with run.recursion():
@@ -381,7 +383,7 @@ def test_the_executor_passes_run_iteration_and_recursion_to_existing_threads() -
         other.do(lambda: beside.__exit__(None, None, None))
 
 
-def test_work_belongs_to_the_run_it_was_submitted_in_not_to_the_one_it_runs_in() -> None:
+def test_work_belongs_to_the_run_in_which_it_was_submitted() -> None:
     go = threading.Event()
 
     def later() -> tuple[str, int | None]:
@@ -397,7 +399,7 @@ def test_work_belongs_to_the_run_it_was_submitted_in_not_to_the_one_it_runs_in()
             assert [future.result() for future in futures] == [("first", 1), ("first", 2), ("second", None)]
 
 
-def test_the_executor_maps_and_leaves_nothing_in_its_threads() -> None:
+def test_the_executor_maps_and_leaves_no_context_in_its_threads() -> None:
     def numbered(number: int) -> tuple[str, int | None]:
         run = active_run()
         assert run is not None
@@ -452,7 +454,7 @@ async def test_gathered_tasks_each_have_their_own_iteration() -> None:
 
     async def step(number: int) -> tuple[str, int | None]:
         run.iteration = number
-        await arrived.wait()  # all three have set theirs before any looks
+        await arrived.wait()  # all three tasks have set their iteration
         return here()
 
     async with query_run("q") as run:
@@ -586,7 +588,7 @@ def test_a_decorated_function_may_recurse() -> None:
     assert len(set(seen)) == 3
 
 
-async def test_a_decorated_coroutine_is_a_run_each() -> None:
+async def test_each_call_of_a_decorated_coroutine_is_a_run() -> None:
     @query_run("q")
     async def work() -> tuple[str, str]:
         await asyncio.sleep(0)
@@ -598,7 +600,7 @@ async def test_a_decorated_coroutine_is_a_run_each() -> None:
     assert first[1] != second[1]
 
 
-def test_a_decorated_generator_stays_one_to_its_caller() -> None:
+def test_a_decorated_generator_is_still_a_generator() -> None:
     @query_run("q")
     def work() -> Iterator[Any]:
         got = yield here()
@@ -610,7 +612,7 @@ def test_a_decorated_generator_stays_one_to_its_caller() -> None:
         return "result"
 
     generator = work()
-    assert here() == ("adhoc", None)  # it has not begun
+    assert here() == ("adhoc", None)  # the generator has not started
     assert next(generator) == ("q", None)
     assert generator.send("sent") == ("q", None)
     assert generator.throw(KeyError) == "caught"
@@ -620,7 +622,7 @@ def test_a_decorated_generator_stays_one_to_its_caller() -> None:
     assert here() == ("adhoc", None)
 
 
-def test_two_decorated_generators_side_by_side_leave_nothing_behind() -> None:
+def test_two_interleaved_decorated_generators_leave_no_run_open() -> None:
     @query_run("q")
     def work() -> Iterator[str]:
         yield context.current()["run_id"]
@@ -634,7 +636,7 @@ def test_two_decorated_generators_side_by_side_leave_nothing_behind() -> None:
     assert here() == ("adhoc", None)
 
 
-def test_a_decorated_generator_stays_in_its_run_in_whatever_thread_it_is_stepped() -> None:
+def test_a_decorated_generator_stays_in_its_run_on_any_thread() -> None:
     @query_run("q")
     def work() -> Iterator[tuple[Any, ...]]:
         run = active_run()
@@ -653,7 +655,7 @@ def test_a_decorated_generator_stays_in_its_run_in_whatever_thread_it_is_stepped
         for number in range(6):
             for generator in (first, second):
                 told[generator].append((one, two)[number % 2].do(functools.partial(next, generator)))
-            # With two runs open nothing falls back to one, and the threads keep neither.
+            # With two open runs there is no fallback, and the threads keep neither run.
             assert one.do(here) == two.do(here) == in_a_thread(here) == ("adhoc", None)
         for generator in (first, second):
             assert len({run_id for run_id, *_ in told[generator]}) == 1
@@ -733,14 +735,14 @@ def test_runs_closed_out_of_order_leave_the_one_that_is_open() -> None:
     assert here() == ("adhoc", None)
 
 
-def test_a_run_left_in_another_thread_than_it_was_entered_is_over() -> None:
+def test_a_run_can_be_exited_in_another_thread() -> None:
     run = query_run("q")
     in_a_thread(run.__enter__)
     run.__exit__(None, None, None)
     assert here() == in_a_thread(here) == ("adhoc", None)
 
 
-async def test_a_run_entered_and_left_in_two_tasks_is_over() -> None:
+async def test_a_run_can_be_exited_in_another_task() -> None:
     run = query_run("q")
     await asyncio.create_task(run.__aenter__())
     await asyncio.create_task(run.__aexit__(None, None, None))

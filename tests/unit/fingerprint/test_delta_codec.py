@@ -1,4 +1,4 @@
-"""The codec of the fingerprint column: every fingerprint is decoded again, and a conversation costs its growth."""
+"""The codec of the fingerprint column restores every fingerprint; a conversation takes space only for its growth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def identity(number: int) -> str:
     return str(UUID(int=0x7000_8000_0000_0000_0000 << 48 | number))
 
 
-def test_every_fingerprint_is_decoded_whatever_changes_in_conversations() -> None:
+def test_every_fingerprint_is_decoded_after_any_change_of_a_conversation() -> None:
     chance = random.Random(7)
     digests, encoder = Digests(KEY), Encoder()
     conversations: list[list[dict[str, str]]] = [[], [], []]

@@ -1,4 +1,4 @@
-"""Numbers, amounts and durations as people read them."""
+"""Human-readable numbers, amounts and durations."""
 
 from __future__ import annotations
 

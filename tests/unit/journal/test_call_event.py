@@ -1,4 +1,4 @@
-"""A finished call as one line of the journal, and back with every name."""
+"""A finished call is written as a journal event and decoded again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_measured_times_are_kept_to_about_a_microsecond_in_steps_that_compress()
 
 
 def test_an_event_is_one_line_whatever_text_it_holds() -> None:
-    hostile = 'a\nb\r\n"c"\x00\u2028\ud83d'  # the last is half of a pair
+    hostile = 'a\nb\r\n"c"\x00\u2028\ud83d'  # the last character is half of a surrogate pair
 
     encoded = line(error_type="E", error_message=hostile)
 
@@ -88,7 +88,7 @@ def test_a_call_without_a_response_has_the_requested_model() -> None:
 
 
 @pytest.mark.parametrize("sent", [7, True, 1e300, ["gpt-5"], {"name": "gpt-5"}])
-def test_a_field_that_should_be_text_but_is_not_is_left_out(sent: Any) -> None:
+def test_a_text_field_of_another_type_is_omitted(sent: Any) -> None:
     got = event(model=sent, requested_model="gpt-5", request_id=sent, service_tier=sent, finish_reason=sent)
 
     assert got["model"] == "gpt-5"
@@ -117,7 +117,7 @@ def test_the_usage_is_what_the_server_sent_with_its_nulls_and_its_own_fields() -
     }
 
 
-def test_fields_the_server_did_not_send_are_not_made_up() -> None:
+def test_fields_that_the_server_did_not_send_are_not_added() -> None:
     details = PromptTokensDetails.model_validate({"cached_tokens": 8})
     usage = CompletionUsage(prompt_tokens=10, completion_tokens=2, total_tokens=12, prompt_tokens_details=details)
 
@@ -159,7 +159,7 @@ def test_calls_of_the_same_moment_have_different_ids() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_forked_process_has_numbers_of_its_own() -> None:
+def test_a_forked_process_has_its_own_numbers() -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -182,7 +182,7 @@ def test_an_event_of_another_shape_is_refused() -> None:
 
 
 def sent(**fields: Any) -> CompletionUsage:
-    """Return a usage object as the SDK makes it of what a server sent."""
+    """Return the usage object that the SDK builds from the JSON of a server."""
     return construct_type(type_=CompletionUsage, value=fields)  # type: ignore[return-value]
 
 
@@ -209,7 +209,7 @@ USAGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("form", ["object", "dict"])  # a raw response has the JSON itself
+@pytest.mark.parametrize("form", ["object", "dict"])  # a raw response contains the JSON itself
 @pytest.mark.parametrize("fields", USAGES, ids=str)
 def test_a_usage_is_kept_as_the_server_sent_it(fields: dict[str, Any], form: str) -> None:
     encoded = line(sent(**fields) if form == "object" else fields)
@@ -221,7 +221,7 @@ HOSTILE = ["100 %", "%s%d", '"quoted"\\', "a\nb\r\0", "\u00fc\u2028\U0001f600", 
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, None], ids=repr)
-def test_the_texts_of_an_event_may_hold_anything(text: str | None) -> None:
+def test_the_texts_of_an_event_may_contain_any_characters(text: str | None) -> None:
     encoded = line(sent(**COUNTS), model=text, provider=text, request_id=text, service_tier=text, finish_reason=text)
 
     assert encoded.count(b"\n") == 1

@@ -173,7 +173,7 @@ def test_a_damaged_call_is_reported_and_the_others_are_built(place: dict[str, An
 
 @pytest.mark.parametrize("name", ["model_index", "context_tokens", "tool_call_count", "prompt_tokens"])
 def test_a_number_that_does_not_fit_its_column_is_reported(name: str, prices: PriceBook) -> None:
-    """psycopg would store the lower 32 bits of it."""
+    """psycopg would store only the lower 32 bits."""
     event = {"kind": "record", "query_id": "q", "run_id": PLACE["run_id"], "model": "m", name: 2**31}
     with pytest.raises(ValueError, match=f"{name}=2147483648"):
         RowBuilder(prices).row({**event, "interaction_id": str(UUID(int=7))})

@@ -17,7 +17,7 @@ def built_in() -> PriceBook:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Callable[[str | bytes], PriceBook]:
-    """A function that writes a pricing file ``prices.yaml`` and loads it."""
+    """Return a function that writes a pricing file ``prices.yaml`` and loads it."""
 
     def load(text: str | bytes) -> PriceBook:
         path = tmp_path / "prices.yaml"

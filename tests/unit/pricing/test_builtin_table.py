@@ -8,7 +8,7 @@ import pytest
 from rlm_cachetrack.pricing.costs import UNPRICED, Cost
 from tests.unit.pricing.samples import NOW, usd, used
 
-# (model, tier, moment, usage, total, original); the arithmetic stands above each, in USD per 1M tokens.
+# (model, tier, moment, usage, total, original); the comment above each has the arithmetic, in USD per 1M tokens.
 INVOICES = [
     # 50 %: 2,000 x 2.50 + 8,000 x 1.25 + 500 x 10
     ("gpt-4o", None, NOW, used(10_000, 500, 8_000), 0.020, 0.030),
@@ -18,7 +18,7 @@ INVOICES = [
     ("gpt-5", "auto", NOW, used(10_000, 500, 8_000), 0.0085, 0.0175),
     # a write premium of 25 %: 1,000 x 4 + 6,000 x 0.40 + 3,000 x 5 + 500 x 20
     ("gpt-5.6-sol", None, NOW, used(10_000, 500, 6_000, 3_000), 0.0314, 0.050),
-    # the same the day before the price fell: 1,000 x 5 + 6,000 x 0.50 + 3,000 x 6.25 + 500 x 30
+    # the same on the day before the price was reduced: 1,000 x 5 + 6,000 x 0.50 + 3,000 x 6.25 + 500 x 30
     (
         "gpt-5.6-sol",
         None,
@@ -29,18 +29,18 @@ INVOICES = [
     ),
     # written tokens may cost more than they save: 0 x 4 + 0 + 10,000 x 5 against 10,000 x 4
     ("gpt-5.6-sol", None, NOW, used(10_000, 0, 0, 10_000), 0.050, 0.040),
-    # 272,000 is not yet long: 72,000 x 2.50 + 200,000 x 0.25 + 1,000 x 15
+    # 272,000 tokens have the normal price: 72,000 x 2.50 + 200,000 x 0.25 + 1,000 x 15
     ("gpt-5.4", None, NOW, used(272_000, 1_000, 200_000), 0.245, 0.695),
-    # one token more is, for the whole call: 72,001 x 5 + 200,000 x 0.50 + 1,000 x 22.50
+    # one more token has the long-context price, for the whole call: 72,001 x 5 + 200,000 x 0.50 + 1,000 x 22.50
     ("gpt-5.4", None, NOW, used(272_001, 1_000, 200_000), 0.482505, 1.382505),
     # flex: 2,000 x 0.625 + 8,000 x 0.0625 + 500 x 5
     ("gpt-5", "flex", NOW, used(10_000, 500, 8_000), 0.00425, 0.00875),
     # flex and long: 100,000 x 4 + 200,000 x 0.40 + 1,000 x 15
     ("gpt-5.6-sol", "flex", NOW, used(300_000, 1_000, 200_000), 0.495, 1.215),
-    # priority: 2,000 x 2.50 + 8,000 x 0.25 + 500 x 20; "fast" is the same by another name
+    # priority: 2,000 x 2.50 + 8,000 x 0.25 + 500 x 20; "fast" is another name of it
     ("gpt-5", "priority", NOW, used(10_000, 500, 8_000), 0.017, 0.035),
     ("gpt-5", "fast", NOW, used(10_000, 500, 8_000), 0.017, 0.035),
-    # priority of gpt-5.4 knows no long-context price: 100,000 x 5 + 200,000 x 0.50 + 1,000 x 30
+    # gpt-5.4 has no long-context price at priority: 100,000 x 5 + 200,000 x 0.50 + 1,000 x 30
     ("gpt-5.4", "priority", NOW, used(300_000, 1_000, 200_000), 0.630, 1.530),
     # batch: 2,000 x 0.625 + 8,000 x 0.0625 + 500 x 5
     ("gpt-5", "batch", NOW, used(10_000, 500, 8_000), 0.00425, 0.00875),
@@ -94,11 +94,11 @@ def test_prices_by_time_of_day_change_on_the_minute(built_in):
     moments = [(0, 59), (1, 0), (3, 59), (4, 0), (5, 59), (6, 0), (9, 59), (10, 0)]
     expected = [0.00015, 0.0003, 0.0003, 0.00015, 0.00015, 0.0003, 0.0003, 0.00015]
     assert [prompt_price(*moment) for moment in moments] == expected
-    assert [prompt_price(*moment, day=2) for moment in moments] == expected  # remembered, and still right
+    assert [prompt_price(*moment, day=2) for moment in moments] == expected  # now from the cache
 
 
 def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
-    """Every model of the table that has token prices, at random usages, to 1e-9 USD."""
+    """Compare every model of the table that has token prices, with random usages, to 1e-9 USD."""
     from genai_prices import Usage
     from genai_prices.data import providers
 
@@ -106,7 +106,7 @@ def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
     compared = 0
     for provider in providers:
         for model in provider.models:
-            # Names that another model of the list answers to first are that model's to compare.
+            # A name that matches an earlier model of the list is compared for that model.
             if provider.find_model(model.id) is not model:
                 continue
             prompt = rng.choice([900, 150_000, 272_001, 2_000_000])
@@ -129,7 +129,7 @@ def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
 @pytest.mark.parametrize(
     ("provider", "model", "prompt_price"),
     [
-        ("azure", "gpt-5-2025-08-07", 0.00125),  # Azure has no list of its own for it: OpenAI's
+        ("azure", "gpt-5-2025-08-07", 0.00125),  # Azure has no list price for it, so OpenAI's applies
         ("azure", "gpt-35-turbo", 0.0005),  # as Azure spells gpt-3.5-turbo
         ("xai", "grok-4-0709", 0.003),
         ("gemini-compat", "gemini-2.5-pro", 0.00125),
@@ -137,7 +137,7 @@ def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
         ("moonshot", "kimi-k2-0905-preview", 0.0006),
         ("groq", "llama-3.3-70b-versatile", 0.00059),
         ("OpenAI", "gpt-5", 0.00125),
-        ("unknown", "gpt-5", 0.00125),  # a proxy: the name alone
+        ("unknown", "gpt-5", 0.00125),  # a proxy: only the model's name counts
         (None, "claude-sonnet-4-20250514", 0.003),
         ("litellm-proxy", "anthropic/claude-sonnet-4", 0.003),
         ("openai", "gpt-5-mini-2031-01-01", 0.00025),  # a snapshot newer than the table
@@ -156,12 +156,12 @@ def test_providers_are_found_by_our_names(built_in, provider, model, prompt_pric
         ("vllm", "gpt-4", None),  # served under a vendor's name
         ("ollama", "gpt-oss:20b", None),
         ("llamacpp", "openai/gpt-oss-20b", None),
-        ("unknown", "gpt-oss-20b", None),  # open weights: anybody may serve them
+        ("unknown", "gpt-oss-20b", None),  # open weights, which any provider may serve
         ("unknown", "meta-llama/Llama-3.3-70B-Instruct", None),
         ("snowflake", "claude-sonnet-4-6", None),  # resold at its own price
-        ("openai", "whisper-1", None),  # by the minute
+        ("openai", "whisper-1", None),  # priced by the minute
         ("google", "gemma-3", None),  # an empty price list is not a price of 0
-        ("openai", "gpt-5", "scale"),  # nobody lists a price for the tier
+        ("openai", "gpt-5", "scale"),  # no price list has the tier
         ("openai", "gpt-5-nano", "priority"),
         ("openai", "gpt-4o-0613", None),  # the table's own names end in full dates
         ("azure", "gpt-5", "priority"),  # OpenAI's tiers are not Azure's
@@ -201,14 +201,14 @@ def test_a_fee_per_request_leaves_the_total_unknown_and_the_prices_known(built_i
     assert (cost.total_cost, cost.original_cost) == (None, None)
 
 
-def test_tokens_that_are_not_reported_have_no_cost_but_a_price(built_in):
+def test_tokens_that_are_not_reported_have_a_price_but_no_cost(built_in):
     for usage in (used(), used(None, 100), used(None, None, None, None)):
         cost = built_in.cost(usage, model="gpt-5", provider="openai", at=NOW)
         assert (cost.total_cost, cost.original_cost) == (None, None)
         assert cost.prompt_token_price == 0.00125
 
 
-def test_a_cost_that_the_provider_returned_wins(built_in):
+def test_a_cost_that_the_provider_returned_takes_precedence(built_in):
     cost = built_in.cost(
         used(10_000, 500, 8_000, provider_cost=0.0100), model="openai/gpt-5", provider="openrouter", at=NOW
     )

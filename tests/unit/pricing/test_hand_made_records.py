@@ -15,7 +15,7 @@ def test_a_record_without_prices_is_priced_like_a_call(built_in):
     assert completed(built_in, Cost(), usage) == built_in.cost(usage, model="gpt-5", provider="openai", at=NOW)
 
 
-def test_a_prompt_price_given_takes_the_models_own_cache_ratio(built_in):
+def test_a_given_prompt_price_uses_the_models_own_cache_ratio(built_in):
     cost = completed(built_in, Cost(prompt_token_price=0.010), used(10_000, 500, 8_000))
     # 90 % off as in the table, output as in the table: 2,000 x 10 + 8,000 x 1 + 500 x 10 per 1M
     assert cost.cached_token_price == pytest.approx(0.001)
@@ -25,7 +25,7 @@ def test_a_prompt_price_given_takes_the_models_own_cache_ratio(built_in):
     assert cost.price_source == "record"
 
 
-def test_a_prompt_price_given_takes_the_models_own_write_premium(built_in):
+def test_a_given_prompt_price_uses_the_models_own_write_premium(built_in):
     cost = completed(built_in, Cost(prompt_token_price=0.008), used(1_000, 0, 0, 1_000), model="gpt-5.6-sol")
     assert cost.cache_write_token_price == pytest.approx(0.010)
     assert (cost.total_cost, cost.original_cost) == (usd(0.010), usd(0.008))
@@ -69,7 +69,7 @@ def test_tokens_that_were_not_used_need_no_price(built_in):
     assert (cost.total_cost, cost.original_cost) == (usd(0.1), usd(0.1))
 
 
-def test_a_total_given_gets_the_difference_that_the_prices_make(built_in):
+def test_the_original_of_a_given_total_adds_the_difference_of_prices(built_in):
     cost = completed(built_in, Cost(total_cost=0.5), used(10_000, 500, 8_000))
     assert cost.total_cost == 0.5
     assert cost.original_cost == usd(0.5 + 0.009)
@@ -89,12 +89,12 @@ def test_a_given_total_of_an_unknown_model_is_the_original_if_nothing_was_cached
     assert completed(built_in, Cost(total_cost=0.5), usage, model="house-model").original_cost == original
 
 
-def test_costs_given_win_over_what_prices_say(built_in):
+def test_given_costs_take_precedence_over_prices(built_in):
     given = Cost(prompt_token_price=1.0, total_cost=0.2, original_cost=0.3, price_source="contract")
     cost = completed(built_in, given, used(10_000, 500, 8_000))
     assert (cost.total_cost, cost.original_cost, cost.price_source) == (0.2, 0.3, "contract")
 
 
-def test_a_price_of_zero_given_is_a_price(built_in):
+def test_a_given_price_of_zero_is_a_price(built_in):
     cost = completed(built_in, Cost(prompt_token_price=0.0, completion_token_price=0.0), used(1_000, 10, 5))
     assert (cost.total_cost, cost.original_cost) == (0.0, 0.0)

@@ -23,7 +23,7 @@ def test_the_pricing_file_of_the_design_document(book):
     # 1,000 x 1.25 + 6,000 x 0.125 + 3,000 x 1.5625 + 500 x 10
     assert total("gpt-5") == usd(0.0116875)
     assert total("gpt-5", tier="flex") == usd(0.00584375)
-    # the tier's list has no cache_write, so its prompt price: 4,000 x 2.50 + 6,000 x 0.25 + 500 x 20
+    # the tier's list has no cache_write, so its prompt price applies: 4,000 x 2.50 + 6,000 x 0.25 + 500 x 20
     assert total("gpt-5", tier="priority") == usd(0.0215)
     assert total("gpt-5-2025-08-07") == usd(0.0116875)
     assert total("my-azure-deployment", provider="azure") == usd(0.0116875)
@@ -62,7 +62,7 @@ def test_omitted_cache_prices_are_the_prompt_price(book):
     assert (rates.cached, rates.cache_write) == (0.002, 0.002)
 
 
-def test_an_entry_for_a_provider_does_not_serve_another(book):
+def test_an_entry_for_a_provider_does_not_apply_to_another(book):
     prices = book("version: 1\nper: 1M\nmodels: {gpt-5: {provider: xai, prompt: 99, completion: 99}}")
 
     def price(provider):
@@ -72,10 +72,10 @@ def test_an_entry_for_a_provider_does_not_serve_another(book):
     assert price("xai") == price("x-ai") == 0.099
     assert price("openai") == 0.00125  # from the table
     assert price("vllm") is None
-    assert price(None) == price("unknown") == 0.099  # nobody knows that it is another
+    assert price(None) == price("unknown") == 0.099  # an unknown provider may be the one of the entry
 
 
-def test_an_entry_without_a_provider_serves_every_one(book):
+def test_an_entry_without_a_provider_applies_to_every_provider(book):
     prices = book("version: 1\nper: 1M\nmodels: {Qwen/Qwen3-0.6B: {prompt: 1, completion: 2}}")
     assert [prices.rates(model="Qwen/Qwen3-0.6B", provider=p).prompt for p in ("vllm", "together", None)] == [
         0.001,
@@ -96,7 +96,7 @@ def test_only_a_date_is_removed_from_a_name(book, name):
     assert prices.rates(model=name, provider="vllm") is None
 
 
-def test_the_exact_name_of_a_snapshot_goes_before_its_base(book):
+def test_the_exact_name_of_a_snapshot_takes_precedence_over_its_base(book):
     prices = book(
         "version: 1\nper: 1M\nmodels: {m: {prompt: 1, completion: 1}, m-2025-08-07: {prompt: 2, completion: 2}}"
     )
@@ -131,7 +131,7 @@ def test_aliases_chain_and_may_end_in_the_table(book):
     assert prices.rates(model="gpt-5", provider="openai", at=NOW).prompt == 0.00125
 
 
-def test_an_alias_holds_for_its_provider_only(book):
+def test_an_alias_applies_to_its_provider_only(book):
     prices = book("version: 1\nper: 1M\nmodels: {house: {alias: gpt-4o, provider: azure}}")
     assert prices.rates(model="house", provider="azure", at=NOW).prompt == 0.0025
     assert prices.rates(model="house", provider="vllm", at=NOW) is None

@@ -30,7 +30,7 @@ def cli(*arguments: str) -> Result:
 # -- which entry ------------------------------------------------------------------------------------------------------
 
 
-def test_exact_names_go_before_prefixes_and_prefixes_before_expressions(book: Any) -> None:
+def test_exact_names_precede_prefixes_and_prefixes_precede_expressions(book: Any) -> None:
     prices = book(
         HEAD + "  /house-.*/: {prompt: 1, completion: 1}\n"
         "  house-*: {prompt: 2, completion: 1}\n"
@@ -70,7 +70,7 @@ def test_an_alias_finds_prefixes_and_may_be_one(book: Any) -> None:
         HEAD + "  team-*: {alias: house-7}\n  house-*: {prompt: 2, completion: 1}\n  'gpt-5*': {alias: gpt-4o}\n"
     )
     assert prompt_price(prices, "team-a") == 2
-    assert prompt_price(prices, "gpt-5-mini", provider="openai") == 2.5  # gpt-4o of the table
+    assert prompt_price(prices, "gpt-5-mini", provider="openai") == 2.5  # the table's gpt-4o
 
 
 def test_a_dated_alias_takes_the_prices_of_the_model_of_the_day(book: Any) -> None:
@@ -98,7 +98,7 @@ def test_an_expression_for_another_provider_leaves_the_call_to_the_next(book: An
     assert [prompt_price(found, "ours-small", provider=name) for name in ("azure", "openai")] == [1, 2]
 
 
-# -- when, and how long -----------------------------------------------------------------------------------------------
+# -- dates and prompt sizes -------------------------------------------------------------------------------------------
 
 
 def test_a_price_changes_at_its_moment(book: Any) -> None:
@@ -116,11 +116,11 @@ def test_a_price_changes_at_its_moment(book: Any) -> None:
     assert at(2026, 3, 1, 0, 30, offset=1) == 1  # still February in UTC
     assert at(2026, 3, 1) == 2
     assert at(2026, 3, 2, 10, 59) == 2
-    assert at(2026, 3, 2, 11, 0) is None  # no price is known in between
+    assert at(2026, 3, 2, 11, 0) is None  # no price is listed in between
     assert at(2026, 3, 3, 9, 0) is None
     assert at(2026, 3, 4, 23, 59) is None
     assert at(2026, 3, 5) == 3
-    assert at(2026, 3, 1, 15) == 2  # remembered, and still right
+    assert at(2026, 3, 1, 15) == 2  # now from the cache
 
 
 def test_outside_the_dates_of_an_entry_the_table_applies(book: Any) -> None:
@@ -215,7 +215,7 @@ def test_the_example_is_valid_also_with_everything_uncommented(book: Any, schema
     assert prompt_price(full, "llama-3.1-8b", provider="vllm") == 0.1
     assert prompt_price(full, "gpt-4.1", provider="openai") == pytest.approx(1.8 * 0.85)
     for text in (pricing.example(), uncommented()):
-        # As an editor reads it: dates and names are text.
+        # An editor reads dates and names as text.
         jsonschema.validate(json.loads(json.dumps(yaml.safe_load(text), default=str)), schema)
 
 
@@ -251,7 +251,7 @@ def test_a_price_book_is_reloaded_only_when_its_file_changes(tmp_path: Path) -> 
     assert (prompt_price(first, "m"), prompt_price(second, "m")) == (1, 22)
     replaced = tmp_path / "new.yaml"
     replaced.write_text(HEAD + "  m: {prompt: 33, completion: 1}\n")
-    os.utime(replaced, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # of the same size and time
+    os.utime(replaced, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # with the same size and time
     replaced.replace(path)
     assert prompt_price(second.refreshed(), "m") == 33
 

@@ -13,7 +13,7 @@ from rlm_cachetrack.pricing.price_book import PriceBook
 from tests.unit.pricing.samples import HEAD, TEN_MISTAKES, prompt_price
 
 MALFORMED = {
-    # name: (text, line, key, what stands there, what was expected)
+    # name: (text, line, key, value in the file, expected value)
     "empty": ("", 1, "the file", "is empty", "version: 1"),
     "only a comment": ("# nothing\n", 1, "the file", "is empty", "version: 1"),
     "a list": ("- a\n- b\n", 1, "the file", "is a list", "version, per and models"),
@@ -341,9 +341,9 @@ def test_a_mistake_is_reported_with_its_line_and_key(book: Any, text: str, line:
 @pytest.mark.parametrize(
     "provider", ["azure", "x-ai", "Vertex-AI", "azure2", "openai-eu", "our-gateway", "unknown", "vllm"]
 )
-def test_an_own_provider_name_is_not_a_mistake(book: Any, provider: str) -> None:
+def test_a_custom_provider_name_is_not_a_mistake(book: Any, provider: str) -> None:
     found = book(HEAD + f"  m: {{provider: {provider}, prompt: 3, completion: 1}}\ndiscounts: {{{provider}: 0.5}}\n")
-    # Of an unknown provider's calls nobody knows whether they are the discount's.
+    # It is unknown whether a discount applies to calls of an unknown provider.
     assert prompt_price(found, "m", provider=provider) == (3 if provider == "unknown" else 1.5)
 
 

@@ -1,5 +1,5 @@
-"""The simulated endpoint, as the real SDK sees it over real HTTP. Token counts are done by hand:
-a message is 4 tokens for its role and one for every 4 characters of its text."""
+"""The simulated endpoint, called by the real SDK over real HTTP. Expected token counts are computed by hand:
+a message has 4 tokens for its role and one for every 4 characters of its text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WEATHER = {
 }
 CHAT_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}
 RESPONSES_TOOL = {"type": "function", "name": "get_weather", "parameters": WEATHER}
-BROKEN_STREAM = (openai.APIConnectionError, httpx.TransportError)  # openai 1.66 lets the transport's error out
+BROKEN_STREAM = (openai.APIConnectionError, httpx.TransportError)  # openai 1.66 raises the error of the transport
 
 
 class Clock:
@@ -82,7 +82,7 @@ def events(text: str) -> list[Any]:
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
-# --- What the cache holds, before GPT-5.6 ---
+# --- Cache contents before GPT-5.6 ---
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,9 @@ def test_a_growing_conversation_reads_what_the_call_before_it_sent(client: OpenA
 
 def test_only_the_common_prefix_is_read(client: OpenAI) -> None:
     chat_cached(client, message(1200, "system"), message(300, fill="a"))
-    assert chat_cached(client, message(1200, "system"), message(300, fill="b")) == 1152  # 1,204: the role as well
+    assert (
+        chat_cached(client, message(1200, "system"), message(300, fill="b")) == 1152
+    )  # 1,204 tokens, including the role
     assert chat_cached(client, message(1200, "system", fill="y"), message(300, fill="a")) == 0
 
 
@@ -134,7 +136,7 @@ def test_tools_and_the_output_schema_stand_before_the_messages(client: OpenAI) -
 
 def test_a_prefix_expires_when_not_used_for_the_ttl(client: OpenAI, clock: Clock) -> None:
     chat_cached(client, message(2000))
-    for _ in range(3):  # each use counts anew
+    for _ in range(3):  # each use restarts the TTL
         clock.now += 300.0
         assert chat_cached(client, message(2000)) == 1920
     clock.now += 300.5
@@ -150,7 +152,7 @@ def test_extended_retention_lasts_24_hours(client: OpenAI, clock: Clock) -> None
     assert chat_cached(client, message(2000), **extended) == 0
 
 
-def test_each_model_has_its_own_cache_and_a_snapshot_is_its_model(client: OpenAI) -> None:
+def test_each_model_has_its_own_cache_which_its_snapshots_share(client: OpenAI) -> None:
     chat_cached(client, message(2000), model="gpt-5")
     assert chat_cached(client, message(2000), model="gpt-5-mini") == 0
     assert chat_cached(client, message(2000), model="gpt-5-2025-08-07") == 1920
@@ -161,7 +163,7 @@ def test_models_before_gpt_4o_do_not_cache(client: OpenAI, model: str) -> None:
     assert [chat_cached(client, message(2000), model=model) for _ in range(2)] == [0, 0]
 
 
-def test_a_different_cache_key_is_a_different_machine(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
+def test_a_different_cache_key_has_a_separate_cache(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
     def cached(key: str | None) -> int:
         return chat_cached(client, message(2000), extra_body={"prompt_cache_key": key} if key else None)
 
@@ -267,7 +269,7 @@ def test_earlier_models_reject_breakpoints(client: OpenAI) -> None:
     assert refused.value.param == "prompt_cache_options"
 
 
-# --- Shapes: what the SDK's types and helpers ask for ---
+# --- Formats that the SDK's types and helpers require ---
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -382,17 +384,17 @@ def test_tools_are_called_after_some_user_messages_and_never_after_their_result(
 
 
 def test_the_seed_determines_the_outputs() -> None:
-    def said(seed: int) -> list[str]:
+    def output(seed: int) -> list[str]:
         with (
             SimulatedEndpoint(seed=seed, latency=False) as endpoint,
             OpenAI(base_url=endpoint.base_url, api_key="k", max_retries=0) as client,
         ):
             return [client.responses.create(model="gpt-5", input="hello").output_text for _ in range(2)]
 
-    first = said(1)
+    first = output(1)
     assert first[0] != first[1]
-    assert said(1) == first
-    assert said(2) != first
+    assert output(1) == first
+    assert output(2) != first
 
 
 def test_an_output_ends_at_its_token_limit(client: OpenAI) -> None:
@@ -462,7 +464,7 @@ def test_a_scripted_error_has_openais_format(
     assert (raised.value.param, raised.value.code) == (param, code)
     assert raised.value.request_id == endpoint.requests[0].request_id
     assert endpoint.requests[0].prompt_tokens == 0
-    assert chat_cached(client, message(2000), model="gpt-5") == 0  # what failed left nothing in the cache
+    assert chat_cached(client, message(2000), model="gpt-5") == 0  # the failed call wrote nothing to the cache
 
 
 def test_a_stream_may_be_cut(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
@@ -514,7 +516,7 @@ def test_tool_calls_a_cold_cache_and_a_delay_may_be_scripted(client: OpenAI, end
     completion = client.chat.completions.create(model="gpt-4.1", messages=[message(2000)])
     assert time.monotonic() - began >= 0.05
     assert [call.function.name for call in completion.choices[0].message.tool_calls] == ["one", "two"]
-    assert completion.usage.prompt_tokens_details.cached_tokens == 1920  # the cold machine's neighbour still has it
+    assert completion.usage.prompt_tokens_details.cached_tokens == 1920  # another machine still has the prefix
     assert endpoint.requests[-1].tool_calls == 2
 
 
@@ -535,7 +537,7 @@ def test_tool_calls_a_cold_cache_and_a_delay_may_be_scripted(client: OpenAI, end
         ("POST", "/v1/embeddings", b'{"model": "m"}', "k", 400),
     ],
 )
-def test_bad_requests_get_openais_error_body(
+def test_invalid_requests_get_openais_error_body(
     endpoint: SimulatedEndpoint, method: str, path: str, body: bytes, key: str | None, status: int
 ) -> None:
     headers = {"authorization": f"Bearer {key}"} if key else {}

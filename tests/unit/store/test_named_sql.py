@@ -1,4 +1,4 @@
-"""Named queries: fragments are expanded, and each of them is shared."""
+"""Named queries: fragments are expanded, and each fragment is used at least twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON array read one element at a time gives the same as the standard library gives for the whole."""
+"""Reading a JSON array one element at a time gives the same elements as the ``json`` module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the usage in objects of the SDK, and copy it as plain JSON."""
+"""The usage is found in objects of the SDK and copied as plain JSON."""
 
 from __future__ import annotations
 

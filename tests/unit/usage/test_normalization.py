@@ -1,4 +1,4 @@
-"""Normalize counts, with proof only, and flag contradictions."""
+"""Counts are normalized only if the usage proves it, and contradictions are flagged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.usage.samples import chat
 
 
 def test_cached_tokens_outside_the_prompt_are_added_and_flagged() -> None:
-    """Grok on Azure: 7 tokens of prompt and 163 from the cache cannot be one in the other."""
+    """Grok on Azure: 163 cached tokens cannot be part of 7 prompt tokens."""
     raw = chat(7, 1, 8, prompt_tokens_details={"text_tokens": 7, "cached_tokens": 163}, num_sources_used=0)
     assert read_usage(raw) == TokenUsage(170, 1, 171, 163, None, None, None, "cached_outside_prompt", "xai-chat")
 
@@ -79,7 +79,7 @@ def test_an_impossible_cached_count_is_not_added_against_the_total() -> None:
     assert reading.anomaly == "total_mismatch,cached_exceeds_prompt"
 
 
-def test_a_sum_that_exceeds_the_column_is_not_made() -> None:
+def test_counts_are_not_added_if_the_sum_exceeds_the_column() -> None:
     most = 2**31 - 1
     reading = read_usage(chat(most - 1, 0, most - 1, prompt_tokens_details={"cached_tokens": most}))
     assert reading.prompt_tokens == most - 1

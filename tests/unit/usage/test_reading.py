@@ -1,4 +1,4 @@
-"""Read usages of every dialect."""
+"""Usages of every dialect are read correctly."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ READINGS = [
             "cache_creation_input_tokens": 20,
         },
         None,
-        # Anthropic's own: neither of the two is among the 3.
+        # Anthropic's own API: the 3 tokens include neither of the two counts.
         TokenUsage(323, 67, None, 300, 20, dialect="anthropic"),
         id="anthropic's own counting",
     ),
@@ -225,7 +225,7 @@ READINGS = [
     pytest.param(
         chat(35, 12, 109),
         "gemini",
-        # The thoughts are in the total only: 109 - 35.
+        # Only the total includes the thoughts: 109 - 35.
         TokenUsage(35, 74, 109, dialect="gemini"),
         id="gemini's compatible endpoint",
     ),
@@ -274,7 +274,7 @@ def test_every_dialect_has_an_example() -> None:
 
 
 def test_markers_decide_before_the_provider() -> None:
-    """A proxy's address says nothing of who answers behind it."""
+    """The address of a proxy does not identify the provider behind it."""
     deepseek = chat(540, 9, 549, prompt_cache_hit_tokens=512, prompt_cache_miss_tokens=28)
     assert read_usage(deepseek, provider="openai").cached_tokens == 512
     assert read_usage(RESPONSES_USAGE, provider="mistral").dialect == "openai-responses"
@@ -310,7 +310,7 @@ MARKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_cached_tokens_are_read_in_the_spelling_of_another_dialect(spelling: str, mark: str, words: str) -> None:
-    """A gateway adds marks of its own to what the server behind it says."""
+    """A gateway adds its own markers to the usage of the server behind it."""
     counts = (100, 10, 110)
     raw = (
         chat(*counts)
@@ -347,7 +347,7 @@ def test_a_dialect_reads_its_own_spelling_first() -> None:
 
 
 def test_other_spellings_are_tried_openais_first_then_in_the_order_of_rows() -> None:
-    """Two spellings that no row owns are sent beside the marks of a third: which counts must not be an accident."""
+    """If two spellings appear with the markers of a third dialect, a fixed order decides which one is read."""
     marked = chat(100, 10, 110, queue_time=0.1)  # Groq's
     assert read_usage({**marked, "cached_tokens": 8}).cached_tokens == 8
     openai = {"prompt_tokens_details": {"cached_tokens": 4}, "cached_tokens": 8}
@@ -366,7 +366,7 @@ def test_other_spellings_are_tried_openais_first_then_in_the_order_of_rows() -> 
 
 
 def test_adding_a_dialect_is_adding_a_row() -> None:
-    """Its words are then read behind the marks of every other row, with nothing else to change."""
+    """Its spellings are then read together with the markers of every other row, without further changes."""
     rows = tuple(row for row in DIALECTS if row.name in ("groq", "openai-compatible"))
     new = replace(
         rows[0], name="new", markers=(("mark",),), cached=(("here",),), cache_write=(("there",),), source="2026-11-28"
@@ -379,7 +379,7 @@ def test_adding_a_dialect_is_adding_a_row() -> None:
 
 
 def test_fields_of_both_apis_are_read_if_one_is_0() -> None:
-    """As gateways of the one-api family send them."""
+    """Gateways based on one-api send both."""
     other = {"input_tokens": 0, "output_tokens": 0, "input_tokens_details": None}
     details = {"prompt_tokens_details": {"cached_tokens": 64}, "completion_tokens_details": {"reasoning_tokens": 4}}
     for provider in (None, "openai", "deepseek"):
@@ -452,7 +452,7 @@ SHAPES: list[dict[str, Any]] = [
 
 
 def damaged(rng: random.Random, value: Any) -> Any:
-    """The usage with some of its values replaced."""
+    """Return the usage with some of its values replaced."""
     if isinstance(value, dict):
         return {key: damaged(rng, item) for key, item in value.items()}
     odd = [None, 0, 1, value + 1 if isinstance(value, int) else 2, -3, 2**31 - 1, 2**31, 5.0, 5.5, "7", True, {}, []]
@@ -461,7 +461,7 @@ def damaged(rng: random.Random, value: Any) -> Any:
 
 @pytest.mark.parametrize("provider", [None, "openai", "azure", "mistral", "xai", "Anthropic", "gemini"])
 def test_a_cached_plan_reads_a_usage_like_a_new_one(provider: str | None) -> None:
-    """A plan is made of the first usage of a shape and then reads others of it, with other values."""
+    """A plan is built from the first usage of a shape and then reads other usages of that shape."""
     rng = random.Random(provider)
     usages = [*SHAPES, *(damaged(rng, rng.choice(SHAPES)) for _ in range(3000))]
     by_plan = [read_usage(raw, provider=provider) for raw in usages]

@@ -1,4 +1,4 @@
-"""Read the recorded usages of real providers, if they are available."""
+"""Recorded usages of real providers, if available, are read correctly."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def cases() -> list[dict[str, Any]]:
 
 
 def payloads(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The body, or the data of each event of a stream."""
+    """Return the body, or the data of each event of a stream."""
     if isinstance(case.get("response_json"), dict):
         yield case["response_json"]
     for line in (case.get("response_sse") or "").splitlines():
         if line.startswith("data:"):
             try:
                 data = json.loads(line[5:])
-            except ValueError:  # [DONE], and events cut off
+            except ValueError:  # [DONE] and truncated events
                 continue
             if isinstance(data, dict):
                 yield data
 
 
 def raw_usage(case: dict[str, Any]) -> dict[str, Any] | None:
-    """The last one that is not null: the API sends running totals, never parts."""
+    """Return the last usage that is not null; the API sends cumulative totals."""
     last = None
     for payload in payloads(case):
         last = locate_usage(payload) or last
@@ -87,7 +87,7 @@ def test_no_recorded_usage_gives_a_hit_rate_over_one(cases: list[dict[str, Any]]
 
 @needs_corpus
 def test_recorded_costs_are_read(cases: list[dict[str, Any]]) -> None:
-    """What the corpus noted as cost, and the two it does not know: Perplexity's object and xAI's ticks."""
+    """Costs are those of the corpus, and two kinds that it does not contain: Perplexity's object and xAI's ticks."""
     for case in cases:
         raw = raw_usage(case)
         noted = case["extra"].get("cost")
@@ -120,4 +120,4 @@ def test_objects_of_the_sdk_give_the_same_usage_as_the_recorded_json(cases: list
             found = locate_usage(model.construct(**payload))
             assert plain(found) == plain(locate_usage(payload)), case["id"]
             compared += found is not None
-    assert compared >= 1085  # every usage of the corpus, and those that a stream repeats
+    assert compared >= 1085  # every usage of the corpus, including the repeated ones of streams
