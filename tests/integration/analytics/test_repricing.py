@@ -346,7 +346,7 @@ def test_the_reprice_command_shows_applies_logs_and_undoes(db_url: str, old: Pat
     assert snapshot(db_url) == before
     unasked = cli("reprice", "--pricing", str(new), "--db-url", db_url)
     assert unasked.exit_code == 2
-    assert "no terminal to ask at" in unasked.stderr
+    assert "no terminal to ask for confirmation" in unasked.stderr
     done = cli("reprice", "--pricing", str(new), "--yes", "--db-url", db_url)
     assert done.exit_code == 0
     assert "9 calls changed" in done.stdout
