@@ -23,7 +23,7 @@ from rlm_cachetrack import (
     query_run,
     uninstrument,
 )
-from rlm_cachetrack.analytics.summaries import (
+from rlm_cachetrack.analytics import (
     CacheEvolutionStep,
     ModelEffectiveness,
     RunListing,
