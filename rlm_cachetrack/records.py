@@ -283,7 +283,7 @@ def aware(value: object, name: str) -> datetime:
         raise RecordError(f"{name}={value!r}: expected a datetime, not {type(value).__name__}")
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise RecordError(
-            f"{name}={value!r} is naive, so its meaning depends on the machine's time zone.  "
+            f"{name}={value!r} is naive, so its meaning depends on the machine's time zone. "
             "Use datetime.now(timezone.utc), or give it a tzinfo"
         )
     return moment.astimezone(UTC)

@@ -421,7 +421,7 @@ def test_naive_run_ids_raise_with_the_reason_everywhere(db: TimescaleDBClient) -
         lambda: db.delete(query_id="q", run_id=NAIVE),
         lambda: db.delete(before=NAIVE),
     ):
-        with pytest.raises(RecordError, match=r"is naive: .*timezone\.utc"):
+        with pytest.raises(RecordError, match=r"is naive, .*timezone\.utc"):
             attempt()
 
 
