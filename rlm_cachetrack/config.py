@@ -31,7 +31,7 @@ DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
-_SHORTEST_KEY = 16
+_MIN_KEY_LENGTH = 16
 _KEY_VALUE = re.compile(r"^\s*\w+\s*=")
 _SECRET_PAIR = re.compile(
     r"\b(password|passfile|sslpassword|sslkey|oauth_client_secret)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&']+)",
@@ -190,9 +190,9 @@ def _flag(variable: str, *, default: bool) -> bool:
 
 def _fingerprint_key() -> str | None:
     value = os.environ.get(ENV_FINGERPRINT_KEY) or None
-    if value is not None and len(value) < _SHORTEST_KEY:
+    if value is not None and len(value) < _MIN_KEY_LENGTH:
         raise ConfigError(
-            f"{ENV_FINGERPRINT_KEY} has {len(value)} characters: expected a secret of at least {_SHORTEST_KEY}, "
+            f"{ENV_FINGERPRINT_KEY} has {len(value)} characters: expected a secret of at least {_MIN_KEY_LENGTH}, "
             "the same on every machine"
         )
     return value

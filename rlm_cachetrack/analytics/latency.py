@@ -41,7 +41,7 @@ class LatencyPair(TypedDict):
 
 
 class LatencyRow(TypedDict):
-    """One model at prompt lengths from ``prompt_tokens_from`` to ``prompt_tokens_to``, a factor of two."""
+    """Latency of one model for prompts of ``prompt_tokens_from`` to ``prompt_tokens_to`` tokens, twice the first."""
 
     provider: str
     model: str

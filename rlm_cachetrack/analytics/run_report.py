@@ -68,7 +68,7 @@ class TokenCacheSummary(TypedDict):
 
 
 class CacheEvolutionStep(TypedDict):
-    """One iteration of a run. Tokens, and a rate 0-1; None if no call of it reported its cache use."""
+    """Token counts and hit rate (0-1) of one iteration; None if none of its calls reported cache use."""
 
     iteration: int
     prompt_tokens: int

@@ -26,7 +26,7 @@ class TimescaleDBClient(Recording, Reading, Comparing, Planning):
     Args:
         db_url: Address of a TimescaleDB or any PostgreSQL. None: ``RLM_CACHETRACK_DB_URL``, else ``TIMESCALE_DB_URL``,
             else the embedded PostgreSQL, which is started if needed.
-        pool_size: The limit of connections for reads.
+        pool_size: Maximum number of connections for reads.
         pricing: A pricing YAML whose prices override the built-in ones.
 
     Raises:

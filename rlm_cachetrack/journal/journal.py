@@ -167,8 +167,8 @@ class Journal:
         If this process dies, the next one recovers the event like any other. Blocks for one write.
 
         Returns:
-            The argument for :meth:`unpark`; None if the disk cannot be written; the event then exists only in this
-            process.
+            The argument for :meth:`unpark`; None if the event cannot be written to disk; it then exists only in
+            this process.
         """
         entry = event if type(event) is bytes else encode_entry(event)  # type: ignore[arg-type]
         with self._lock:

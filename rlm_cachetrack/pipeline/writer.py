@@ -56,7 +56,7 @@ class Writer:
 
     Attributes:
         started: Whether the thread ran at the last check; :attr:`running` checks the thread itself.
-        last_error: Why storing fails, None if it works.
+        last_error: The reason why storing fails; None if it works.
         failing_since: When storing began to fail, an aware datetime; None if it works.
     """
 
@@ -230,7 +230,7 @@ class Writer:
         return Retrying(retry=retry_if_not_exception_type(Stopped), wait=backoff, sleep=self._back_off)
 
     def _back_off(self, seconds: float) -> None:
-        """Wait after a failure, shorter during a flush, not at all if the writer stops; hash prompts meanwhile."""
+        """Back off after a failure: shorter during a flush, not at all if the writer stops. Hash prompts meanwhile."""
         began = time.monotonic()
         with self._progress:
             flushing = self._flushing

@@ -124,7 +124,7 @@ class PriceBook:
         return period.rates[bisect_left(period.starts, prompt_tokens or 0)]
 
     def schedule(self, *, model: str, provider: str | None = None, service_tier: str | None = None) -> Schedule | None:
-        """Return the prices of a model by time and size of the prompt, None if unpriced; arguments as in `rates`."""
+        """Return the prices of a model by time and prompt size, None if unpriced; arguments as in `rates`."""
         key = (provider, model, service_tier)
         try:
             return self._schedules[key]

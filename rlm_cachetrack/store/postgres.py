@@ -44,7 +44,7 @@ class PostgresStore:
     Args:
         resolve_url: Returns the address. Called at each reconnect; may block to start the embedded server.
         prepare: Brings the schema up to date. Called with a new connection at each reconnect.
-        pool_size: The limit of connections for reads; the writer has a connection of its own.
+        pool_size: Maximum number of connections for reads; the writer has a connection of its own.
     """
 
     def __init__(

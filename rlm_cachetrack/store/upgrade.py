@@ -20,8 +20,8 @@ from .batch_write import COLUMN_TYPES
 _SIGNATURE = frozenset({"time", "interaction_id", "query_id", "run_id", "model", "prompt_tokens", "completion_tokens"})
 _CALLS, _RUNS, _SAVINGS = "llm_interactions", "query_run_summaries", "token_cache_optimization"
 
-# By the type of our column, the types that a legacy column may have. The upgrade converts them to ours where no view
-# uses the column; elsewhere the server casts the values that this library writes.
+# Maps the type of our column to the types that a legacy column may have. The upgrade converts the column to our type,
+# unless a view uses it; in that case the server casts the values that this library writes.
 _ACCEPTED: dict[str, frozenset[str]] = {
     "text": frozenset({"text", "character varying", "character", "uuid"}),
     "int4": frozenset({"integer", "bigint", "smallint", "numeric"}),

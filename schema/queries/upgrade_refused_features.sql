@@ -1,9 +1,10 @@
--- upgrade_refused_features: Return the features of the legacy tables that TimescaleDB refuses on a hypertable.
+-- upgrade_refused_features: Return the features of the legacy tables that TimescaleDB does not support on a hypertable.
 -- Parameters: none.
--- Result:     name TEXT of the table; "table" TEXT: the same, with its schema if needed; feature TEXT: trigger (with a
---             transition table: refused per row; per statement, chunks accept COPY without recording late hours,
---             observed with 2.28.3), exclusion, rule, publication, or row security (refused by continuous aggregates,
---             so for calls only); feature_name TEXT.
+-- Result:     name TEXT of the table; "table" TEXT: the same, with its schema if needed; feature TEXT: trigger,
+--             exclusion, rule, publication or row security; feature_name TEXT.
+-- A trigger is listed if it has a transition table: TimescaleDB rejects such triggers per row, and with one per
+-- statement a COPY into a chunk does not record late hours (observed with 2.28.3). Row security is listed for the table
+-- of calls only, because continuous aggregates do not support it.
 WITH tables AS (
     SELECT n.name, n.dimension, t.oid, t.oid::regclass::text AS "table", t.relrowsecurity
     FROM (VALUES ('llm_interactions', 'time'), ('token_cache_optimization', 'run_id')) AS n (name, dimension)

@@ -205,7 +205,7 @@ def dialects(items: list[Any]) -> str:
 
 
 def chapters(items: list[Any]) -> list[str]:
-    """Return the chapters of the other tests: each test's name, parameters and number of cases."""
+    """Return the sections for the other tests: each test's name, parameters and number of cases."""
     out = []
     for file, title in CHAPTERS.items():
         tests: dict[str, dict[str, dict[str, None]]] = {}

@@ -122,7 +122,7 @@ DERIVED: dict[str, Callable[[Any], Any]] = {
         for kind in ("OpenAI", "AzureOpenAI", "BedrockOpenAI")
         for derived in DERIVED
         if (kind, derived)
-        != ("BedrockOpenAI", "with another key")  # on these clients, another key would change the way of signing in
+        != ("BedrockOpenAI", "with another key")  # there, another API key changes the authentication method
     ],
 )
 def test_a_client_derived_from_an_instrumented_one_is_recorded(
