@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("fingerprints", {"CONVERSATIONS": "6"}),
         ("ingest", {"RECORDS": "3000", "ROUNDS": "1"}),
         ("memory", {"CALLS": "1200"}),
-        ("overhead", {"CALLS": "40"}),
+        ("overhead", {"CALLS": "120"}),
         ("pricing", {"CALLS": "200", "ROUNDS": "2"}),
         ("repricing", {"ROWS": "3000"}),
     ],
