@@ -10,13 +10,14 @@ from time import perf_counter_ns, time_ns
 from typing import Any
 
 from rlm_cachetrack._process import guard
+from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import encode, next_number
 from rlm_cachetrack.usage import locate_usage
 
 from . import context
 from .background import RUNNING, park
 from .fields import fields_of, get_field
-from .protocols import EventSink, FingerprintQueue
+from .protocols import EventSink
 from .redaction import event_of, message_of, safe_message
 from .response_facts import ResponseFacts, error_in
 
@@ -55,7 +56,7 @@ class Call(ResponseFacts):
         provider: str,
         body: Mapping[str, Any],
         stream: bool,
-        fingerprints: FingerprintQueue | None = None,
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         self.sink = sink
         self.api = api

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -17,22 +16,6 @@ class EventSink(Protocol):
 
     def append(self, event: bytes) -> None:
         """Append an encoded event. Does not wait for the disk or the database."""
-
-
-class FingerprintQueue(Protocol):
-    """Receives request bodies to be hashed later."""
-
-    def add(
-        self,
-        number: int,
-        api: str,
-        run_context: str,
-        body: Mapping[str, Any],
-        tokens: int | None,
-        response_id: str | None,
-        /,
-    ) -> None:
-        """Queue a request body without reading any text in it."""
 
 
 class Observation(Protocol):

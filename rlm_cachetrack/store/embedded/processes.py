@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlm_cachetrack._process import locked_files
 from rlm_cachetrack.errors import EmbeddedError
 
 SYSTEM_USER = "rlm_cachetrack"
@@ -77,16 +78,12 @@ def locked(data_dir: Path, deadline: float) -> Iterator[int]:
     path = data_dir / ".lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise EmbeddedError(
-                        f"another process is still starting or stopping the embedded PostgreSQL ({path})"
-                    ) from None
-                time.sleep(POLL_S)
+        try:
+            locked_files.lock(descriptor, deadline - time.monotonic())
+        except BlockingIOError:
+            raise EmbeddedError(
+                f"another process is still starting or stopping the embedded PostgreSQL ({path})"
+            ) from None
         try:
             yield descriptor
         finally:
