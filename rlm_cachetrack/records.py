@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,15 +56,28 @@ _COUNT_FIELDS = (
 )
 INTEGER_COLUMNS = (*_TOKEN_FIELDS, *_COUNT_FIELDS)
 """The columns of ``llm_interactions`` that are INTEGER."""
+JSON_COLUMNS = (
+    "metadata",
+    "usage",
+    "token_details",
+    "tool_usage",
+    "request_options",
+    "charges",
+    "cost_excludes",
+    "tags",
+    "cache_diagnostics",
+)
+"""The columns of ``llm_interactions`` that are JSONB."""
+_JSON_LISTS = ("charges", "cost_excludes")
 _INT4_MAX = 2**31 - 1
 _HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
 # PostgreSQL rejects keys of more than 2,704 bytes, and query_id is the only key column without a fixed size.
 _QUERY_ID_BYTES = 2000
 
 
-@dataclass(kw_only=False, slots=True)
+@dataclass(slots=True)
 class LLMInteractionRecord:
-    """One model call, as it is stored. Pass the fields by keyword.
+    """One model call, as it is stored. The first twelve fields may be positional, all others are keyword-only.
 
     Attributes:
         query_id: The query or benchmark; groups runs.
@@ -87,25 +100,35 @@ class LLMInteractionRecord:
         metadata: A mapping that JSON can represent.
         fingerprint: Keyed hashes of the prompt, without its content, as hexadecimal digits. Computed for instrumented
             calls, and included in exports.
+        token_details: Quantities without a field of their own, such as ``{"audio_prompt_tokens": 40}``.
+        tool_usage: Billed uses of hosted tools, such as ``{"web_search": 2}``.
+        request_options: Values of the request that decide price or cache; never content.
+        charges: Components of the cost beside the four prices: ``[{item, quantity, unit, price, amount}]``.
+        unpriced_reason: Which component lacks a price, if ``total_cost`` is None for that reason.
+        cost_excludes: Components that are billed apart and cannot be known from one response.
+        call_site: ``module:function`` that made the call.
+        trace_id: The OpenTelemetry trace, as 32 hexadecimal digits; ``span_id`` has 16.
+        cache_diagnostics: The provider's own reason for a cache miss, as it was returned.
     """
 
     query_id: str
     run_id: datetime
     model: str
     model_type: str | None = None
-    model_index: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = 0
     uncached_prompt_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
     prompt_token_price: float | None = None
-    cached_token_price: float | None = None
-    cache_write_token_price: float | None = None
     completion_token_price: float | None = None
     total_cost: float | None = None
+    _: KW_ONLY
+    model_index: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_token_price: float | None = None
+    cache_write_token_price: float | None = None
     original_cost: float | None = None
     duration_ms: float | None = None
     time_to_first_token_ms: float | None = None
@@ -134,6 +157,18 @@ class LLMInteractionRecord:
     usage: Mapping[str, Any] | None = field(default=None, repr=False)
     usage_anomaly: str | None = None
     fingerprint: str | None = field(default=None, repr=False)
+    token_details: Mapping[str, Any] | None = None
+    tool_usage: Mapping[str, Any] | None = None
+    request_options: Mapping[str, Any] | None = None
+    charges: Sequence[Mapping[str, Any]] | None = None
+    unpriced_reason: str | None = None
+    cost_excludes: Sequence[str] | None = None
+    tags: Mapping[str, Any] | None = None
+    call_site: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    response_id: str | None = None
+    cache_diagnostics: Mapping[str, Any] | None = None
     interaction_id: str | None = None
     time: datetime | None = None
 
@@ -154,8 +189,11 @@ class LLMInteractionRecord:
             _check_count(name, getattr(self, name))
         for name in _AMOUNT_FIELDS:
             _check_amount(name, getattr(self, name))
-        for name in ("metadata", "usage"):
-            checked_json(getattr(self, name), name)
+        for name in JSON_COLUMNS:
+            if name in _JSON_LISTS:
+                _check_json_list(name, getattr(self, name))
+            else:
+                checked_json(getattr(self, name), name)
         self._check_flags_and_fingerprint()
         self._check_cached_tokens()
 
@@ -324,6 +362,14 @@ def checked_json(value: object, name: str) -> dict[str, Any] | None:
     return plain
 
 
+def _check_json_list(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (list, tuple)):
+        raise RecordError(f"{name} is a {type(value).__name__}: expected a list")
+    checked_json({name: list(value)}, name)
+
+
 def clean_text(value: object) -> str:
     """Return the text without characters that PostgreSQL rejects: NUL and lone surrogates."""
     text = value if isinstance(value, str) else str(value)
@@ -348,6 +394,8 @@ def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> 
             value = value.astimezone(UTC).isoformat()
         elif isinstance(value, Mapping):
             value = dict(value)
+        elif name in _JSON_LISTS and value is not None:
+            value = list(value)
         event[name] = value
     if event["time"] is None and event["start_time"] is None and event["end_time"] is None:
         # Set here, not when the record is stored: a retry must store the same row.

@@ -65,13 +65,14 @@ def next_number() -> int:
     return next(_numbers)
 
 
-def encode(run_context: str, call: tuple[Any, ...], usage: Any) -> bytes:
+def encode(run_context: str, call: tuple[Any, ...], usage: Any, extra: Mapping[str, Any] | None = None) -> bytes:
     """Encode one call as a line of JSON with its newline.
 
     Args:
         run_context: The run context of the call as JSON, from :func:`.context.current_json`.
         call: The values of :data:`FIELDS`.
         usage: The usage object as the SDK returned it, or None. It is copied, not kept.
+        extra: Values of rarely used columns, by column; None if there are none.
     """
     context = run_context.encode("ascii")
     serializer = getattr(type(usage), "__pydantic_serializer__", None)
@@ -85,6 +86,8 @@ def encode(run_context: str, call: tuple[Any, ...], usage: Any) -> bytes:
     except Exception:  # for example a lone surrogate, which the standard library encodes
         encoded = json.dumps(call, default=str, separators=(",", ":")).encode("ascii")
         encoded_usage = json.dumps(plain(usage), default=str).encode("ascii")
+    if extra:
+        context += b',"extra":' + json.dumps(extra, default=str, separators=(",", ":")).encode("ascii")
     return b'{"call":%b,"usage":%b,"in":%b}\n' % (encoded, encoded_usage, context)
 
 
@@ -139,6 +142,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         "tool_call_count": tool_call_count,
         "has_tool_calls": tool_call_count > 0,
         "success": error_type is None,
+        **line.get("extra", {}),
     }
 
 

@@ -24,7 +24,7 @@ from pydantic_core import to_json
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.journal import kept_ms, served_model
 from rlm_cachetrack.pricing import Cost, PriceBook
-from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, clean_text
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, clean_text
 from rlm_cachetrack.usage import TokenUsage, read_usage
 
 _CONTEXT = (
@@ -68,14 +68,29 @@ _TOKENS = (
     "reasoning_tokens",
     "usage_anomaly",
 )
-_JSON = ("metadata", "usage")
-_GROUPED = (*_CONTEXT, *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, *_JSON)
+_EXTRA = (
+    "token_details",
+    "tool_usage",
+    "request_options",
+    "charges",
+    "unpriced_reason",
+    "cost_excludes",
+    "tags",
+    "call_site",
+    "trace_id",
+    "span_id",
+    "response_id",
+    "cache_diagnostics",
+)
+_NO_EXTRA = (None,) * len(_EXTRA)
+_GROUPED = (*_CONTEXT, *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, "metadata", "usage", *_EXTRA)
 _in_column_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] = itemgetter(*map(_GROUPED.index, COLUMNS))
 
 _TEXT = (
     *("query_id", "model_type", "recursion_id", "parent_recursion_id"),
     *_SERVED,
-    *("error_type", "error_message", "request_id", "price_source", "usage_anomaly"),
+    *("error_type", "error_message", "request_id", "price_source", "usage_anomaly", "unpriced_reason"),
+    *("call_site", "trace_id", "span_id", "response_id"),
 )
 _TIMES = ("time", "start_time", "end_time", "run_id")
 _INT4_MIN, _INT4_MAX = -(2**31), 2**31 - 1
@@ -174,6 +189,7 @@ class RowBuilder:
                 *cost,
                 _json_text(metadata) if metadata else None,
                 _json_text(event["usage"]),
+                *(_extra_values(event["extra"]) if "extra" in event else _NO_EXTRA),
             )
         )
 
@@ -210,7 +226,7 @@ class RowBuilder:
         if isinstance(digits := values.get("fingerprint"), str):
             values["fingerprint"] = bytes.fromhex(digits)
         values["interaction_id"] = UUID(values["interaction_id"])
-        for name in _JSON:
+        for name in JSON_COLUMNS:
             if (value := values.get(name)) is not None:
                 values[name] = _json_text(value)
         return tuple([values.get(name) for name in COLUMNS])
@@ -305,6 +321,19 @@ def parse_time(value: Any) -> datetime:
         return datetime.fromtimestamp(value, UTC)
     except OSError as exc:  # raised by the C library of some systems
         raise ValueError(f"{value!r} is not a time: {exc}") from exc
+
+
+def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the values of :data:`_EXTRA`, as they are stored."""
+    if unknown := extra.keys() - set(_EXTRA):
+        raise ValueError(f"unknown columns in the event of a call: {', '.join(sorted(unknown))}")
+    values = (extra.get(name) for name in _EXTRA)
+    return tuple(
+        [
+            None if value is None else _json_text(value) if name in JSON_COLUMNS else clean_text(value)
+            for name, value in zip(_EXTRA, values, strict=True)
+        ]
+    )
 
 
 def _json_text(value: Any) -> str | None:

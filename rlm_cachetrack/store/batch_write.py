@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
 from rlm_cachetrack.errors import RecordRejectedError
-from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, RecordBatch
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, RecordBatch
 
 from . import named_sql
 from .hourly_aggregate import HourlyAggregate
@@ -32,9 +32,8 @@ _TYPES: dict[str, str] = {
     "has_tool_calls": "bool",
     "success": "bool",
     "fingerprint": "bytea",
-    "metadata": "jsonb",
-    "usage": "jsonb",
     **dict.fromkeys(INTEGER_COLUMNS, "int4"),
+    **dict.fromkeys(JSON_COLUMNS, "jsonb"),
 }
 COLUMN_TYPES: dict[str, str] = {
     name: _TYPES.get(name, "float8" if name.endswith(("price", "cost", "_ms")) else "text") for name in COLUMNS

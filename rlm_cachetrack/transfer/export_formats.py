@@ -15,13 +15,12 @@ from datetime import datetime
 from typing import Any, BinaryIO, Literal, Protocol
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS
 
 Format = Literal["csv", "jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "jsonl", "parquet")
 
 ColumnType = Literal["text", "integer", "number", "boolean", "time", "json"]
-JSON_COLUMNS = frozenset({"metadata", "usage"})
 _TYPES: dict[str, ColumnType] = {
     **dict.fromkeys(INTEGER_COLUMNS, "integer"),
     **dict.fromkeys(("time", "run_id", "start_time", "end_time"), "time"),

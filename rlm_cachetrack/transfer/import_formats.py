@@ -21,10 +21,10 @@ from uuid import UUID
 
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.errors import RecordError
-from rlm_cachetrack.records import COLUMNS, LLMInteractionRecord, event_of_record
+from rlm_cachetrack.records import COLUMNS, JSON_COLUMNS, LLMInteractionRecord, event_of_record
 from rlm_cachetrack.usage import locate_usage, read_usage
 
-from .export_formats import COLUMN_TYPES, JSON_COLUMNS
+from .export_formats import COLUMN_TYPES
 
 _RESPONSES = {"chat.completion": "chat", "response": "responses", "text_completion": "completions"}
 _INT4_MAX = 2**31 - 1
@@ -193,7 +193,7 @@ class EventReader:
 
 def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     given = {column: row[column] for column in COLUMNS if row.get(column) is not None}
-    for column in JSON_COLUMNS & given.keys():
+    for column in given.keys() & JSON_COLUMNS:
         given[column] = _decoded(given[column])
     for column, value in given.items():
         if COLUMN_TYPES[column] == "time":

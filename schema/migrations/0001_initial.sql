@@ -22,6 +22,19 @@
 -- usage_anomaly: why the reported usage is not plausible
 -- fingerprint:   keyed hash and size of each segment of the prompt, stored as a difference to an earlier call of the
 --                run. It shows which part of a prompt changed, without its content; NULL if there is none.
+--
+-- NULL for the usual call:
+-- token_details:     quantities without a column of their own, such as {"audio_prompt_tokens": 40}; none is 0
+-- tool_usage:        billed uses of hosted tools, such as {"web_search": 2}
+-- request_options:   values of the request that decide price or cache, such as {"region": "eu"}; never content. A value
+--                    that the response states replaces that of the request.
+-- charges:           components of the cost beside the four prices above: [{item, quantity, unit, price, amount}]
+-- unpriced_reason:   which component lacks a price, if total_cost is NULL for that reason
+-- cost_excludes:     components that are billed apart and cannot be known from one response: ["code_interpreter"]
+-- tags:              the caller's tags, such as {"user": "u-17"}
+-- call_site:         module:function that made the call
+-- trace_id, span_id: the OpenTelemetry span that was current, in hexadecimal digits
+-- cache_diagnostics: the provider's own reason for a cache miss, as it was returned
 CREATE TABLE IF NOT EXISTS llm_interactions (
     time                    TIMESTAMPTZ      NOT NULL,
     interaction_id          UUID             NOT NULL DEFAULT gen_random_uuid(),
@@ -71,6 +84,18 @@ CREATE TABLE IF NOT EXISTS llm_interactions (
     usage                   JSONB,
     usage_anomaly           TEXT,
     fingerprint             BYTEA,
+    token_details           JSONB,
+    tool_usage              JSONB,
+    request_options         JSONB,
+    charges                 JSONB,
+    unpriced_reason         TEXT,
+    cost_excludes           JSONB,
+    tags                    JSONB,
+    call_site               TEXT,
+    trace_id                TEXT,
+    span_id                 TEXT,
+    response_id             TEXT,
+    cache_diagnostics       JSONB,
     -- This order serves reads of one run. TimescaleDB requires time in the key, Citus requires query_id.
     PRIMARY KEY (query_id, run_id, time, interaction_id)
 );
@@ -115,7 +140,8 @@ CREATE TABLE IF NOT EXISTS token_cache_optimization (
 CREATE INDEX IF NOT EXISTS idx_cache_opt_query_id ON token_cache_optimization (query_id, time DESC);
 CREATE INDEX IF NOT EXISTS idx_cache_opt_savings ON token_cache_optimization (cost_savings DESC, time DESC);
 
--- One row per run. The totals are set when the run ends.
+-- One row per run. The totals are set when the run ends. success, score and outcome_label are the outcome that the caller
+-- recorded; NULL if none was.
 --
 -- first_call_time, last_call_time: bounds of the run's calls, so that a read of the run opens the chunks of its days
 --     only. NULL: not known, every chunk is searched. Programs that insert calls without this library must widen the
@@ -146,6 +172,10 @@ CREATE TABLE IF NOT EXISTS query_run_summaries (
     last_call_time          TIMESTAMPTZ,
     reported_prompt_tokens  BIGINT,
     rated_cached_tokens     BIGINT,
+    tags                    JSONB,
+    success                 BOOLEAN,
+    score                   DOUBLE PRECISION,
+    outcome_label           TEXT,
     PRIMARY KEY (query_id, run_id)
 );
 

@@ -56,7 +56,19 @@ ALTER TABLE llm_interactions
     ADD COLUMN IF NOT EXISTS price_source TEXT,
     ADD COLUMN IF NOT EXISTS usage JSONB,
     ADD COLUMN IF NOT EXISTS usage_anomaly TEXT,
-    ADD COLUMN IF NOT EXISTS fingerprint BYTEA;
+    ADD COLUMN IF NOT EXISTS fingerprint BYTEA,
+    ADD COLUMN IF NOT EXISTS token_details JSONB,
+    ADD COLUMN IF NOT EXISTS tool_usage JSONB,
+    ADD COLUMN IF NOT EXISTS request_options JSONB,
+    ADD COLUMN IF NOT EXISTS charges JSONB,
+    ADD COLUMN IF NOT EXISTS unpriced_reason TEXT,
+    ADD COLUMN IF NOT EXISTS cost_excludes JSONB,
+    ADD COLUMN IF NOT EXISTS tags JSONB,
+    ADD COLUMN IF NOT EXISTS call_site TEXT,
+    ADD COLUMN IF NOT EXISTS trace_id TEXT,
+    ADD COLUMN IF NOT EXISTS span_id TEXT,
+    ADD COLUMN IF NOT EXISTS response_id TEXT,
+    ADD COLUMN IF NOT EXISTS cache_diagnostics JSONB;
 
 -- A failed call has no duration; other values may also be unknown.
 ALTER TABLE llm_interactions
@@ -99,7 +111,19 @@ ALTER TABLE llm_interactions
     ALTER COLUMN request_id DROP NOT NULL,
     ALTER COLUMN price_source DROP NOT NULL,
     ALTER COLUMN usage DROP NOT NULL,
-    ALTER COLUMN usage_anomaly DROP NOT NULL;
+    ALTER COLUMN usage_anomaly DROP NOT NULL,
+    ALTER COLUMN token_details DROP NOT NULL,
+    ALTER COLUMN tool_usage DROP NOT NULL,
+    ALTER COLUMN request_options DROP NOT NULL,
+    ALTER COLUMN charges DROP NOT NULL,
+    ALTER COLUMN unpriced_reason DROP NOT NULL,
+    ALTER COLUMN cost_excludes DROP NOT NULL,
+    ALTER COLUMN tags DROP NOT NULL,
+    ALTER COLUMN call_site DROP NOT NULL,
+    ALTER COLUMN trace_id DROP NOT NULL,
+    ALTER COLUMN span_id DROP NOT NULL,
+    ALTER COLUMN response_id DROP NOT NULL,
+    ALTER COLUMN cache_diagnostics DROP NOT NULL;
 
 ALTER TABLE llm_interactions
     ALTER COLUMN cached_tokens SET DEFAULT 0,
@@ -135,7 +159,11 @@ ALTER TABLE query_run_summaries
     ADD COLUMN IF NOT EXISTS first_call_time TIMESTAMPTZ,
     ADD COLUMN IF NOT EXISTS last_call_time TIMESTAMPTZ,
     ADD COLUMN IF NOT EXISTS reported_prompt_tokens BIGINT,
-    ADD COLUMN IF NOT EXISTS rated_cached_tokens BIGINT;
+    ADD COLUMN IF NOT EXISTS rated_cached_tokens BIGINT,
+    ADD COLUMN IF NOT EXISTS tags JSONB,
+    ADD COLUMN IF NOT EXISTS success BOOLEAN,
+    ADD COLUMN IF NOT EXISTS score DOUBLE PRECISION,
+    ADD COLUMN IF NOT EXISTS outcome_label TEXT;
 
 ALTER TABLE query_run_summaries
     ALTER COLUMN end_time DROP NOT NULL,
@@ -150,7 +178,11 @@ ALTER TABLE query_run_summaries
     ALTER COLUMN avg_duration_ms DROP NOT NULL,
     ALTER COLUMN p50_duration_ms DROP NOT NULL,
     ALTER COLUMN p95_duration_ms DROP NOT NULL,
-    ALTER COLUMN p99_duration_ms DROP NOT NULL;
+    ALTER COLUMN p99_duration_ms DROP NOT NULL,
+    ALTER COLUMN tags DROP NOT NULL,
+    ALTER COLUMN success DROP NOT NULL,
+    ALTER COLUMN score DROP NOT NULL,
+    ALTER COLUMN outcome_label DROP NOT NULL;
 
 ALTER TABLE IF EXISTS token_cache_optimization
     ADD COLUMN IF NOT EXISTS query_id TEXT,
@@ -191,7 +223,7 @@ BEGIN
                 ('llm_interactions', 'TEXT', ARRAY['varchar', 'bpchar', 'uuid'], ARRAY[
                     'query_id', 'model', 'model_type', 'recursion_id', 'parent_recursion_id', 'error_message',
                     'error_type', 'provider', 'api', 'service_tier', 'finish_reason', 'request_id', 'price_source',
-                    'usage_anomaly'
+                    'usage_anomaly', 'unpriced_reason', 'call_site', 'trace_id', 'span_id', 'response_id'
                 ]),
                 ('llm_interactions', 'DOUBLE PRECISION', ARRAY['numeric', 'float4', 'int4', 'int8'], ARRAY[
                     'prompt_token_price', 'cached_token_price', 'cache_write_token_price', 'completion_token_price',
@@ -202,15 +234,20 @@ BEGIN
                     'cache_write_tokens', 'reasoning_tokens', 'context_messages', 'context_tokens', 'response_length',
                     'iteration', 'model_index', 'current_depth', 'max_depth', 'tool_call_count'
                 ]),
-                ('llm_interactions', 'JSONB', ARRAY['json'], ARRAY['metadata', 'usage']),
-                ('query_run_summaries', 'TEXT', ARRAY['varchar', 'bpchar', 'uuid'], ARRAY['query_id', 'status']),
-                ('query_run_summaries', 'JSONB', ARRAY['json'], ARRAY['metadata']),
+                ('llm_interactions', 'JSONB', ARRAY['json'], ARRAY[
+                    'metadata', 'usage', 'token_details', 'tool_usage', 'request_options', 'charges', 'cost_excludes',
+                    'tags', 'cache_diagnostics'
+                ]),
+                ('query_run_summaries', 'TEXT', ARRAY['varchar', 'bpchar', 'uuid'], ARRAY[
+                    'query_id', 'status', 'outcome_label'
+                ]),
+                ('query_run_summaries', 'JSONB', ARRAY['json'], ARRAY['metadata', 'tags']),
                 ('query_run_summaries', 'BIGINT', ARRAY['int2', 'int4'], ARRAY[
                     'total_interactions', 'failed_interactions', 'total_prompt_tokens', 'total_completion_tokens',
                     'total_tokens', 'total_cached_tokens'
                 ]),
                 ('query_run_summaries', 'DOUBLE PRECISION', ARRAY['numeric', 'float4', 'int2', 'int4', 'int8'], ARRAY[
-                    'total_cost', 'avg_duration_ms', 'p50_duration_ms', 'p95_duration_ms', 'p99_duration_ms'
+                    'total_cost', 'avg_duration_ms', 'p50_duration_ms', 'p95_duration_ms', 'p99_duration_ms', 'score'
                 ]),
                 ('token_cache_optimization', 'TEXT', ARRAY['varchar', 'bpchar', 'uuid'], ARRAY['query_id']),
                 ('token_cache_optimization', 'JSONB', ARRAY['json'], ARRAY['cache_evolution']),

@@ -26,7 +26,7 @@ from rlm_cachetrack.records import (
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
-# The fields of the contract in its order, and their defaults.
+# Fields of the contract and their defaults.
 CONTRACT: dict[str, Any] = {
     "query_id": dataclasses.MISSING,
     "run_id": dataclasses.MISSING,
@@ -73,8 +73,7 @@ def record(**fields: Any) -> LLMInteractionRecord:
 
 def test_the_fields_and_defaults_are_those_of_the_contract() -> None:
     found = {field.name: field.default for field in dataclasses.fields(LLMInteractionRecord)}
-    assert dict(list(found.items())[: len(CONTRACT)]) == CONTRACT
-    assert list(found)[: len(CONTRACT)] == list(CONTRACT)
+    assert {name: found.get(name, "missing") for name in CONTRACT} == CONTRACT
     more = {name: default for name, default in found.items() if name not in CONTRACT}
     assert set(more) >= {"interaction_id", "provider", "api", "service_tier", "request_id", "price_source", "usage"}
     assert set(more.values()) == {None}
@@ -228,6 +227,30 @@ def test_an_event_is_json_with_omitted_fields_from_the_context() -> None:
     assert event["cached_tokens"] == 0
     assert set(event) == {"kind", *COLUMNS}
     assert json.loads(json.dumps(event))["metadata"] == {"a": 1}
+
+
+def test_the_first_twelve_fields_may_be_positional_and_no_others() -> None:
+    given = LLMInteractionRecord("q", T0, "gpt-5", "root", 1500, 20, 1520, 1200, 300, 0.001, 0.008, 0.0005)
+    assert given == record(
+        model="gpt-5",
+        model_type="root",
+        prompt_tokens=1500,
+        completion_tokens=20,
+        total_tokens=1520,
+        cached_tokens=1200,
+        uncached_prompt_tokens=300,
+        prompt_token_price=0.001,
+        completion_token_price=0.008,
+        total_cost=0.0005,
+    )
+    with pytest.raises(TypeError, match="positional"):
+        LLMInteractionRecord("q", T0, "gpt-5", "root", 1500, 20, 1520, 1200, 300, 0.001, 0.008, 0.0005, 1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [{"item": "web_search"}, "web_search", 1])
+def test_charges_that_are_not_a_list_are_refused(value: Any) -> None:
+    with pytest.raises(RecordError, match="expected a list"):
+        record(charges=value).check()
 
 
 def test_a_batch_counts_everything_in_it() -> None:

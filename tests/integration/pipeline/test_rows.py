@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from rlm_cachetrack.pipeline.rows import RowBuilder
-from rlm_cachetrack.records import COLUMNS
+from rlm_cachetrack.records import COLUMNS, JSON_COLUMNS
 from tests.integration.pipeline.test_writer import pipeline
 from tests.unit.pipeline.test_rows import CALLS, PLACE, decoded, line
 
@@ -31,7 +31,7 @@ def lines_of_every_kind() -> Iterator[bytes]:
 
 def comparable(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.loads(value) if name in ("usage", "metadata") and isinstance(value, str) else value
+        name: json.loads(value) if name in JSON_COLUMNS and isinstance(value, str) else value
         for name, value in row.items()
     }
 

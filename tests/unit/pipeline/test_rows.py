@@ -28,7 +28,9 @@ USAGE = {
 PLACE = {"query_id": "q", "run_id": "2026-01-10T09:00:00+00:00", "iteration": 3}
 
 
-def line(usage: Any = USAGE, place: Mapping[str, Any] = PLACE, **more: Any) -> bytes:
+def line(
+    usage: Any = USAGE, place: Mapping[str, Any] = PLACE, extra: Mapping[str, Any] | None = None, **more: Any
+) -> bytes:
     values = {
         "number": next_number(),
         "api": "chat.completions",
@@ -49,7 +51,7 @@ def line(usage: Any = USAGE, place: Mapping[str, Any] = PLACE, **more: Any) -> b
         "metadata": None,
         **more,
     }
-    return _call_line.encode(json.dumps(place), tuple(values[name] for name in _call_line.FIELDS), usage)
+    return _call_line.encode(json.dumps(place), tuple(values[name] for name in _call_line.FIELDS), usage, extra)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,8 @@ CALLS: list[dict[str, Any]] = [
     {"usage": {**USAGE, "cost": 0.5}},
     {"usage": {"prompt_tokens": 5, "total_tokens": 5}},
     {"metadata": {"attempts": 2}},
+    {"extra": {"request_options": {"region": "eu"}, "tags": {"user": "\0 \u00fc"}, "response_id": "resp_\0"}},
+    {"extra": {"cost_excludes": ["code_interpreter"], "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
     {},
     {"model": None},
     {"model": "gpt-5"},
@@ -151,6 +155,14 @@ def test_both_forms_of_a_call_become_the_same_row(more: dict[str, Any], prices: 
     written = decoded(line(**more))
     builder = RowBuilder(prices)
     assert named(builder.row(written)) == named(builder.row(expand_event(written)))
+
+
+def test_extra_values_of_a_call_are_stored_in_their_columns(prices: PriceBook) -> None:
+    extra = {"request_options": {"region": "eu"}, "tool_usage": {"web_search": 2}, "call_site": "app:main"}
+    row = named(RowBuilder(prices).row(decoded(line(extra=extra))))
+    assert json.loads(row["request_options"]) == {"region": "eu"}
+    assert json.loads(row["tool_usage"]) == {"web_search": 2}
+    assert (row["call_site"], row["tags"], row["trace_id"]) == ("app:main", None, None)
 
 
 def test_values_that_a_server_sends_with_the_wrong_type_are_not_stored(prices: PriceBook) -> None:
