@@ -3,7 +3,8 @@
 from .costs import Cost, amounts
 from .names import snapshot_names
 from .price_book import PriceBook, Quote, example, schema_path
-from .schedules import Period, Rates, Schedule
+from .rates import Period, Rates
+from .schedules import Schedule
 
 __all__ = [
     "Cost",

@@ -23,7 +23,8 @@ from .names import (
     canonical_provider,
     snapshot_names,
 )
-from .schedules import Period, Rates, Schedule
+from .rates import REQUEST, Period, Rates
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
@@ -31,8 +32,24 @@ if TYPE_CHECKING:
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
 
-# Billing units of genai-prices that TokenUsage does not count.
-_NOT_BY_TOKENS = frozenset({"requests_kcount", "output_reasoning_mtok", "output_citation_mtok"})
+# Components beyond the four standard ones, by the name that genai-prices gives to their price.
+_EXTRAS = {
+    "cache_write_1h_mtok": "cache_write_1h",
+    "input_audio_mtok": "audio_prompt",
+    "cache_audio_read_mtok": "audio_cached",
+    "output_audio_mtok": "audio_completion",
+    "input_image_mtok": "image_prompt",
+    "cache_image_read_mtok": "image_cached",
+    "output_image_mtok": "image_completion",
+    "input_video_mtok": "video_prompt",
+    "output_video_mtok": "video_completion",
+    "output_reasoning_mtok": "reasoning",
+    "output_citation_mtok": "citation",
+    "web_searches_kcount": "web_search",
+    "storage_searches_kcount": "file_search",
+    "social_searches_kcount": "x_search",
+    "requests_kcount": REQUEST,
+}
 
 
 class BuiltInTable:
@@ -176,12 +193,14 @@ def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
         listed.get("cache_write_mtok", prompt),
         listed.get("output_mtok", Decimal(0)),  # embeddings
     )
-    starts = tuple(sorted({tier.start for column in columns for tier in getattr(column, "tiers", ())}))
-    by_tokens_alone = not (listed.keys() & _NOT_BY_TOKENS)
+    extras = {name: listed[key] for key, name in _EXTRAS.items() if key in listed}
+    every = (*columns, *extras.values())
+    starts = tuple(sorted({tier.start for column in every for tier in getattr(column, "tiers", ())}))
     rates: list[Rates] = []
     for above in (None, *starts):
         prompt, cached, write, output = (float(_in_band(column, above) / 1_000) for column in columns)
-        rates.append(Rates(prompt, cached, write, output, source, by_tokens_alone))
+        further = {name: float(_in_band(price, above) / 1_000) for name, price in extras.items()}
+        rates.append(Rates(prompt, cached, write, output, source, further))
     return Period(starts, tuple(rates))
 
 

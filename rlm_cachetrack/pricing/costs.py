@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .schedules import Rates
+    from .rates import Rates
 
 Prices = tuple[float | None, float | None, float | None, float | None]
 """Prices of prompt, cached, written and completion tokens in USD per 1,000; None: unknown."""

@@ -26,7 +26,8 @@ from rlm_cachetrack._process import no_fork
 from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, complete_prices, original_for
 from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
-from .schedules import ALWAYS, Layer, Rates, Schedule, apply_discounts, combine
+from .rates import REQUEST, Rates
+from .schedules import ALWAYS, Layer, Schedule, apply_discounts, combine
 
 if TYPE_CHECKING:
     from rlm_cachetrack.usage import TokenUsage
@@ -170,7 +171,7 @@ class PriceBook:
         total, original = _amounts(usage, prices)
         if returned is not None:
             return Cost(*prices, returned, original_for(returned, total, original), "provider")
-        if not rates.by_tokens_alone:
+        if REQUEST in rates.extras:
             total = original = None
         return Cost(*prices, total, original, rates.source)
 
@@ -206,7 +207,7 @@ class PriceBook:
         prices = complete_prices(given, rates)
         total, original = _amounts(usage, prices)
         by_hand = given.prompt_token_price is not None and given.completion_token_price is not None
-        if rates is not None and not rates.by_tokens_alone and not by_hand:
+        if rates is not None and REQUEST in rates.extras and not by_hand:
             total = original = None
         known = given.total_cost if given.total_cost is not None else usage.provider_cost_usd
         if known is not None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .names import snapshot_names
-from .schedules import DatedFactor, Period, Span
+from .rates import Period
+from .schedules import DatedFactor, Span
 
 
 @dataclass(frozen=True, slots=True)

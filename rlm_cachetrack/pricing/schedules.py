@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from typing import NamedTuple
+
+from .rates import Period
 
 
 class Span(NamedTuple):
@@ -35,41 +36,6 @@ class DatedFactor(NamedTuple):
 
     factor: float
     span: Span = ALWAYS
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """The prices of one call, in USD per 1,000 tokens.
-
-    Attributes:
-        prompt: Price of input neither read from the cache nor written to it.
-        cached: Price of input read from the cache.
-        cache_write: Price of input written to the cache.
-        completion: Price of output.
-        source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that the prices can be looked up again.
-        by_tokens_alone: False if the provider also charges for something else, such as a fee per request. The prices
-            are then correct, but no total can be computed from them.
-    """
-
-    prompt: float
-    cached: float
-    cache_write: float
-    completion: float
-    source: str
-    by_tokens_alone: bool = True
-
-    @property
-    def prices(self) -> tuple[float, float, float, float]:
-        """Return the four prices in the order that :func:`~.amounts` expects."""
-        return self.prompt, self.cached, self.cache_write, self.completion
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Prices between two price changes: ``rates[i]`` is for prompts of more than ``starts[i - 1]`` tokens."""
-
-    starts: tuple[int, ...]
-    rates: tuple[Rates, ...]
 
 
 class Schedule:
@@ -154,12 +120,9 @@ def apply_discounts(schedule: Schedule | None, rules: Sequence[DatedFactor], sou
         if period is None or factor == 1.0:
             return period
         rates = tuple(
-            replace(
-                rate,
-                prompt=rate.prompt * factor,
-                cached=rate.cached * factor,
-                cache_write=rate.cache_write * factor,
-                completion=rate.completion * factor,
+            rate.times(
+                factor,
+                of_tokens_only=False,
                 source=source if rate.source == source else f"{source}+{rate.source}",
             )
             for rate in period.rates

@@ -349,7 +349,7 @@ def lay_out(
                 "cache_write": rates.cache_write,
                 "completion": rates.completion,
                 "source": rates.source,
-                "by_tokens_alone": rates.by_tokens_alone,
+                "by_tokens_alone": "request" not in rates.extras,
             }
 
 

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 
 from rlm_cachetrack.errors import PricingError
 from rlm_cachetrack.pricing.names import BASE_TIER, canonical_provider
+from rlm_cachetrack.pricing.rates import Period, Rates
 from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
-from rlm_cachetrack.pricing.schedules import DatedFactor, Period, Rates, Span
+from rlm_cachetrack.pricing.schedules import DatedFactor, Span
 
 from .cross_checks import check, dotted, entries
 from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, Prices, TierPrices
