@@ -115,11 +115,14 @@ _DEFAULTS = tuple(row for row in DIALECTS if not (row.markers or row.lacks or ro
 
 def _plan_for(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
     """Return the plan for ``raw``; None if no row fits. Cached by keys and provider, which determine it."""
-    keys = [
-        (key, *value) if type(value) is dict or (type(value) is not int and isinstance(value, Mapping)) else key
-        for key, value in raw.items()
-    ]
-    shape = (provider, *keys)
+    keys: list[Any] = [provider]
+    for key, value in raw.items():
+        keys.append(key)
+        if type(value) is dict or (type(value) is not int and isinstance(value, Mapping)):
+            keys.append(None)  # None opens and closes the keys of a nested object
+            keys += value
+            keys.append(None)
+    shape = tuple(keys)
     try:
         return _plans[shape]
     except KeyError:
@@ -235,6 +238,8 @@ def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) ->
         value: Any = raw
         for key in path:  # the plan lists only paths that are present
             value = value[key]
+        if type(value) is int and 0 < value <= _INT4_MAX:  # the usual value first: this is the most called loop
+            return value
         if value is None:
             continue
         if type(value) is float and value.is_integer():  # some encoders write all numbers as floats
