@@ -29,6 +29,12 @@ def reprice(
     until: Until = None,
     model: ModelFilter = None,
     query: QueryFilter = None,
+    unpriced: Annotated[
+        bool, typer.Option("--unpriced", help="Only calls without a cost.", show_default=False)
+    ] = False,
+    include_given: Annotated[
+        bool, typer.Option("--include-given", help="Also calls whose prices were given by hand.", show_default=False)
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.", show_default=False)] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume an interrupted re-pricing.", show_default=False)
@@ -67,6 +73,8 @@ def reprice(
                 "until": parse_moment(until, "--until"),
                 "model": model,
                 "query_id": query,
+                "unpriced": unpriced,
+                "include_given": include_given,
             }
             _reprice(client, pricing, which, dry_run, yes, as_json)
 

@@ -25,13 +25,15 @@ class Planning(ClientBase):
         until: datetime | None = None,
         model: str | None = None,
         query_id: str | None = None,
+        unpriced: bool = False,
+        include_given: bool = False,
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> repricing.Repricing:
         """Re-price stored calls, and update the totals of their runs. Blocks for about 20 s per million calls.
 
-        Prices that were given by hand and costs that the provider returned do not change. A re-pricing that
-        was interrupted continues when it is called with the same arguments.
+        Costs that the provider returned do not change, and prices that were given by hand only with
+        ``include_given``. A re-pricing that was interrupted continues when it is called with the same arguments.
 
         Args:
             pricing: A pricing YAML whose prices override the built-in ones; None: the prices this client records with.
@@ -39,6 +41,8 @@ class Planning(ClientBase):
             until: Only calls before this moment; None: to the last.
             model: Only calls of this model.
             query_id: Only calls of this query.
+            unpriced: Only calls without a cost.
+            include_given: Also calls whose prices were given by hand, in records and legacy tables.
             dry_run: Compute what would change, and change nothing.
             progress: Called after every batch with the number of calls done and of all calls.
 
@@ -53,9 +57,10 @@ class Planning(ClientBase):
         from rlm_cachetrack.analytics.planning import repricing
 
         store, book = self.reader(), self._runtime.priced_by(pricing)
-        which = repricing.scope(
+        calls = repricing.scope(
             optional_moment(since, "since"), optional_moment(until, "until"), model, clean_optional(query_id)
         )
+        which = repricing.selection(calls, unpriced=unpriced, include_given=include_given)
         difference = repricing.difference(store, book, which)
         kept = repricing.count_kept(store, which)
         change = None if dry_run else repricing.apply(store, book, which, progress=progress)

@@ -189,8 +189,9 @@ class PriceBook:
 
         If only the prompt price is given, the cached and write prices follow it in the ratio of the price list; an
         unknown model gets no discount. A missing completion price comes from the list. A cost is computed if all
-        tokens that were used have a price. The original cost of a given total is the total plus the difference that
-        follows from the prices; without prices, the original cost is the total if nothing was cached or written.
+        tokens that were used have a price. The original cost is all tokens at the prompt and the completion price if
+        the prompt price is given; else that of a given total is the total plus the difference that follows from the
+        prices of the list. Without prices, it is the total if nothing was cached or written.
 
         Args:
             given: The prices and costs of the record, None where left out; ``price_source`` defaults to ``record``.
@@ -211,7 +212,9 @@ class PriceBook:
             total = original = None
         known = given.total_cost if given.total_cost is not None else usage.provider_cost_usd
         if known is not None:
-            total, original = known, original_for(known, total, original)
+            if given.prompt_token_price is None:
+                original = original_for(known, total, original)
+            total = known
             if original is None and usage.cached_tokens == 0 and not usage.cache_write_tokens:
                 original = known
         if given.original_cost is not None:

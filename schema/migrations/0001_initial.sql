@@ -195,7 +195,8 @@ CREATE TABLE budgets (
 --
 -- status:   running (calls are re-priced), summing (totals of runs are recalculated), done, undoing, undone
 -- pricing:  name of the price book
--- since, until, model, query_id: filters; NULL for none
+-- since, until, model, query_id: filters; NULL for none. unpriced: only calls without a cost. include_given: also calls
+--           whose prices were given by hand.
 -- rates:    prices that are applied, by model, provider, tier, time and prompt size. A resumed re-pricing uses the
 --           prices that it began with.
 -- cursor_*: the last call that was processed
@@ -209,6 +210,8 @@ CREATE TABLE price_changes (
     until                TIMESTAMPTZ,
     model                TEXT,
     query_id             TEXT,
+    unpriced             BOOLEAN          NOT NULL DEFAULT FALSE,
+    include_given        BOOLEAN          NOT NULL DEFAULT FALSE,
     rates                JSONB            NOT NULL,
     total_interactions   BIGINT           NOT NULL,
     looked_at            BIGINT           NOT NULL DEFAULT 0,

@@ -1,4 +1,6 @@
--- store_optimization: Compute and store the cache savings of some runs; running it again stores the same rows.
+-- store_optimization: Compute and store the cache savings of some runs; running it again stores the same rows. Stored
+--             values are never replaced by sums over fewer calls, for example after retention dropped some, and stored
+--             costs never by those of fewer priced calls.
 -- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
 --             as runs_bounds returns them for these runs, NULL for no bound.
 -- Result:     none. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}] in order; see
@@ -82,13 +84,14 @@ ON CONFLICT (query_id, run_id) DO UPDATE SET
     total_cached_tokens = excluded.total_cached_tokens,
     cache_savings_tokens = excluded.cache_savings_tokens,
     cache_savings_percentage = excluded.cache_savings_percentage,
-    original_cost = excluded.original_cost,
-    cached_cost = excluded.cached_cost,
-    cost_savings = excluded.cost_savings,
-    cost_savings_percentage = excluded.cost_savings_percentage,
     total_interactions = excluded.total_interactions,
     interactions_with_cache = excluded.interactions_with_cache,
     interactions_without_cache = excluded.interactions_without_cache,
     interactions_not_reported = excluded.interactions_not_reported,
     unpriced_interactions = excluded.unpriced_interactions,
-    cache_evolution = excluded.cache_evolution;
+    cache_evolution = excluded.cache_evolution,
+    original_cost = CASE WHEN -- include: fragments/costs_of_more_calls.sql THEN excluded.original_cost ELSE o.original_cost END,
+    cached_cost = CASE WHEN -- include: fragments/costs_of_more_calls.sql THEN excluded.cached_cost ELSE o.cached_cost END,
+    cost_savings = CASE WHEN -- include: fragments/costs_of_more_calls.sql THEN excluded.cost_savings ELSE o.cost_savings END,
+    cost_savings_percentage = CASE WHEN -- include: fragments/costs_of_more_calls.sql THEN excluded.cost_savings_percentage ELSE o.cost_savings_percentage END
+WHERE excluded.total_interactions >= o.total_interactions;

@@ -1,4 +1,5 @@
--- store_run_totals: Store the totals and latency percentiles of ended runs in query_run_summaries.
+-- store_run_totals: Store the totals and latency percentiles of ended runs in query_run_summaries. Stored totals are never
+--             replaced by sums over fewer calls, for example after retention dropped some.
 -- Parameters: query_ids TEXT[], run_ids TIMESTAMPTZ[]: the runs, element by element; first_call, last_call TIMESTAMPTZ:
 --             as runs_bounds returns them for these runs, NULL for no bound.
 -- Result:     none. *_cost: USD over the priced calls. *_ms: milliseconds.
@@ -35,4 +36,5 @@ FROM (
           AND -- include: fragments/call_time_bounds.sql
     ) AS c
 ) AS t
-WHERE s.query_id = t.query_id AND s.run_id = t.run_id;
+WHERE s.query_id = t.query_id AND s.run_id = t.run_id
+  AND t.total_interactions >= coalesce(s.total_interactions, 0);

@@ -5,7 +5,8 @@
 --        2 s per million calls to list the runs. At the end ACCESS EXCLUSIVE on the tables, for a moment.
 --
 -- Existing values are kept. original_cost is the cost of the call with nothing cached: with 0 cached tokens, its
--- total_cost.
+-- total_cost; else all tokens at the prompt and the completion price of the row. price_source 'record' marks prices and
+-- costs that were given with the row, so that re-pricing keeps them.
 
 LOCK TABLE llm_interactions IN SHARE ROW EXCLUSIVE MODE;
 
@@ -42,7 +43,15 @@ SET time = coalesce(time, start_time, end_time, now()),
     success = coalesce(success, error_type IS NULL AND error_message IS NULL),
     total_tokens = coalesce(total_tokens, prompt_tokens + completion_tokens),
     uncached_prompt_tokens = coalesce(uncached_prompt_tokens, prompt_tokens - cached_tokens),
-    original_cost = coalesce(original_cost, CASE WHEN cached_tokens = 0 THEN total_cost END)
+    original_cost = coalesce(
+        original_cost,
+        CASE WHEN cached_tokens = 0 THEN total_cost END,
+        CASE WHEN completion_tokens IS NULL OR completion_tokens = 0 THEN prompt_tokens * prompt_token_price / 1000 END,
+        (prompt_tokens * prompt_token_price + completion_tokens * completion_token_price) / 1000
+    ),
+    price_source = coalesce(
+        price_source, CASE WHEN num_nonnulls(prompt_token_price, completion_token_price, total_cost) > 0 THEN 'record' END
+    )
 WHERE time IS NULL
    OR query_id IS NULL
    OR run_id IS NULL
@@ -51,7 +60,8 @@ WHERE time IS NULL
    OR success IS NULL
    OR (total_tokens IS NULL AND prompt_tokens + completion_tokens IS NOT NULL)
    OR (uncached_prompt_tokens IS NULL AND prompt_tokens - cached_tokens IS NOT NULL)
-   OR (original_cost IS NULL AND cached_tokens = 0 AND total_cost IS NOT NULL);
+   OR (original_cost IS NULL AND num_nonnulls(total_cost, prompt_token_price) > 0)
+   OR (price_source IS NULL AND num_nonnulls(prompt_token_price, completion_token_price, total_cost) > 0);
 
 UPDATE query_run_summaries
 SET start_time = coalesce(start_time, run_id), status = coalesce(status, 'completed')

@@ -5,8 +5,8 @@ which SQL can join. They are applied in batches. Each batch is a transaction tha
 calls and the progress, so a re-pricing can be resumed after an interruption, and undone. The SQL does the arithmetic of
 :func:`.amounts` in the same order, so both give the same cost to the last bit.
 
-Calls whose prices were given by hand keep them. A cost that a provider returned is kept; the original cost is
-recomputed.
+Calls whose prices were given by hand keep them unless asked otherwise. A cost that a provider returned is kept; the
+original cost is recomputed.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class PriceChange(TypedDict):
     until: datetime | None
     model: str | None
     query_id: str | None
+    unpriced: bool
+    include_given: bool
     total_interactions: int
     looked_at: int
     changed_interactions: int
@@ -70,7 +72,7 @@ class Repricing(TypedDict):
     change: PriceChange | None
 
 
-_SCOPE = ("since", "until", "model", "query_id")
+_SELECTION = ("since", "until", "model", "query_id", "unpriced", "include_given")
 
 
 def scope(
@@ -86,13 +88,24 @@ def scope(
     return {"since": since, "until": until, "model": model, "query_id": query_id}
 
 
+def selection(which: Mapping[str, Any], *, unpriced: bool = False, include_given: bool = False) -> dict[str, Any]:
+    """Return the query parameters that select the calls of a re-pricing.
+
+    Args:
+        which: The calls, from :func:`scope`.
+        unpriced: Only calls without a cost.
+        include_given: Also calls whose prices were given by hand.
+    """
+    return {**which, "unpriced": unpriced, "include_given": include_given}
+
+
 def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> list[ModelDifference]:
     """Return the effect of a re-pricing by model, the largest difference first. Changes nothing. Blocks.
 
     Args:
         store: The store of the calls.
         book: The new prices.
-        which: The calls, from :func:`scope`.
+        which: The calls, from :func:`selection`.
     """
     rates, _ = _rates(store.query("reprice_groups", **which), book)
     rows = store.query("reprice_difference", rates=json.dumps(rates), **which)
@@ -100,7 +113,7 @@ def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) 
 
 
 def count_kept(store: PostgresStore, which: Mapping[str, Any]) -> int:
-    """Return how many calls of a :func:`scope` keep the prices given by hand. Blocks for one query."""
+    """Return how many calls of a :func:`selection` keep the prices given by hand. Blocks for one query."""
     (row,) = store.query("reprice_kept", **which)
     return int(row["interactions"])
 
@@ -120,7 +133,7 @@ def apply(
     Args:
         store: The store of the calls.
         book: The new prices.
-        which: The calls, from :func:`scope`.
+        which: The calls, from :func:`selection`.
         progress: Called after every batch.
         batch: The number of calls per transaction.
 
@@ -213,7 +226,7 @@ def _unfinished(store: PostgresStore, book: PriceBook, which: Mapping[str, Any])
     for change in changes(store):
         if change["status"] in ("done", "undone"):
             continue
-        same = change["pricing"] == book.describe() and all(change[name] == which[name] for name in _SCOPE)  # type: ignore[literal-required]
+        same = change["pricing"] == book.describe() and all(change[name] == which[name] for name in _SELECTION)  # type: ignore[literal-required]
         if same and change["status"] in ("running", "summing"):
             return change["change_id"]
         raise ConfigError(
@@ -238,7 +251,7 @@ def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | 
         state = session.rows("reprice_lock", change_id=change_id)[0]
         if state["status"] != "running":
             return None
-        which = {name: state[name] for name in _SCOPE}
+        which = {name: state[name] for name in _SELECTION}
         after = {"after_time": state["cursor_time"], "after_id": state["cursor_id"]}
         (span,) = session.rows("reprice_next", size=size, **after, **which)
         if not span["interactions"]:

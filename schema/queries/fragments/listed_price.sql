@@ -1,3 +1,7 @@
--- listed_price: condition that selects calls whose prices come from a list or the provider, not by hand.
+-- listed_price: condition that selects calls whose prices come from a list or the provider, not by hand. Prices and costs without a
+--               source were given: legacy tables have no column for it.
 -- Needs:  rows of llm_interactions.
-(price_source IS NULL OR price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%')
+(
+    price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%'
+    OR (price_source IS NULL AND num_nonnulls(prompt_token_price, completion_token_price, total_cost) = 0)
+)

@@ -182,6 +182,30 @@ def test_costs_after_a_re_pricing_by_hand(db_url: str, old: Path, new: Path) -> 
     assert found[5]["prompt_token_price"] == 7.0  # given by hand
 
 
+def test_only_unpriced_calls_are_priced_when_asked(db_url: str, old: Path, new: Path) -> None:
+    with TimescaleDBClient(db_url, pricing=old) as db:
+        fill(db)
+        before = {row["interaction_id"]: row for row in db.get_llm_interactions("a", T0)}
+        done = db.reprice(new, unpriced=True)
+        after = {row["interaction_id"]: row for row in db.get_llm_interactions("a", T0)}
+    changed = [row["model"] for key, row in after.items() if row != before[key]]
+    assert changed == ["new"]
+    assert {row["model"] for row in done["difference"] if row["changed_interactions"]} == {"new"}
+
+
+def test_prices_without_a_source_are_given_prices(db_url: str, old: Path, new: Path) -> None:
+    with TimescaleDBClient(db_url, pricing=old) as db:
+        fill(db)
+        with psycopg.connect(db_url) as connection:
+            connection.execute("UPDATE llm_interactions SET price_source = NULL WHERE query_id = 'b'")
+        before = costs_of(db, "b")
+        db.reprice(new, query_id="b")
+        assert costs_of(db, "b") == before
+        db.reprice(new, query_id="b", include_given=True)
+        (found,) = costs_of(db, "b")
+    assert found["total_cost"] == pytest.approx(0.00172, abs=1e-9)  # 400 x 2 + 600 x 0.2 + 100 x 8
+
+
 def test_undo_restores_every_cost_to_the_last_bit(db_url: str, old: Path, new: Path) -> None:
     with TimescaleDBClient(db_url, pricing=old) as db:
         fill(db)
@@ -271,7 +295,11 @@ def test_batches_that_split_calls_of_one_time_lose_none(db_url: str, old: Path, 
         store = db.reader()
         progress: list[tuple[int, int]] = []
         done = repricing.apply(
-            store, PriceBook.load(new), repricing.scope(), batch=3, progress=lambda *some: progress.append(some)
+            store,
+            PriceBook.load(new),
+            repricing.selection(repricing.scope()),
+            batch=3,
+            progress=lambda *some: progress.append(some),
         )
         assert progress == [(3, 10), (6, 10), (9, 10), (10, 10)]
         assert (done["batches"], done["changed_interactions"]) == (4, 10)
@@ -290,7 +318,8 @@ def stop(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 with TimescaleDBClient(url) as db:
     if what == "apply":
-        repricing.apply(db.reader(), PriceBook.load(prices), repricing.scope(), batch=2, progress=stop)
+        everything = repricing.selection(repricing.scope())
+        repricing.apply(db.reader(), PriceBook.load(prices), everything, batch=2, progress=stop)
     else:
         repricing.undo(db.reader(), progress=stop)
 """

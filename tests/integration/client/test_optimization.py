@@ -56,6 +56,40 @@ def test_optimization_of_a_mixed_run(db: TimescaleDBClient) -> None:
     assert list(stored["cache_evolution"][0]) == ["iteration", "prompt_tokens", "cached_tokens", "cache_hit_rate"]
 
 
+def test_stored_savings_are_not_replaced_by_sums_over_fewer_calls(db: TimescaleDBClient, db_url: str) -> None:
+    """Retention drops calls, but not what was stored about their run."""
+    record_the_mixed_run(db)
+    db.complete_query_run("q", T0)
+    stored = db.get_token_cache_optimization("q", T0)
+    totals = "SELECT total_interactions, total_cost, p99_duration_ms FROM query_run_summaries"
+    with psycopg.connect(db_url) as connection:
+        run = connection.execute(totals).fetchall()
+        connection.execute("DELETE FROM llm_interactions WHERE iteration >= 2")
+
+    assert db.calculate_and_store_cache_optimization("q", T0) == stored
+    db.record_llm_interaction(call(9, iteration=9))  # a late call, after which the totals are computed again
+    assert db.flush()
+
+    assert db.get_token_cache_optimization("q", T0) == stored
+    with psycopg.connect(db_url) as connection:
+        assert connection.execute(totals).fetchall() == run
+
+
+def test_stored_costs_are_not_replaced_where_the_calls_have_none(db: TimescaleDBClient, db_url: str) -> None:
+    record_the_mixed_run(db)
+    db.complete_query_run("q", T0)
+    stored = db.get_token_cache_optimization("q", T0)
+    with psycopg.connect(db_url) as connection:
+        connection.execute("UPDATE llm_interactions SET total_cost = NULL, original_cost = NULL")
+
+    again = db.calculate_and_store_cache_optimization("q", T0)
+
+    assert stored is not None
+    assert again is not None
+    for name in ("original_cost", "cached_cost", "cost_savings", "cost_savings_percentage"):
+        assert again[name] == stored[name]  # type: ignore[literal-required]
+
+
 def test_cache_writes_that_are_never_read_are_negative_savings(db: TimescaleDBClient) -> None:
     # total 1000 x .0025 = 2.5 thousandths, original 1000 x .002 = 2.0
     db.record_llm_interaction(call(0, prompt_tokens=1000, cache_write_tokens=1000, completion_tokens=0))

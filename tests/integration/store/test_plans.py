@@ -110,6 +110,8 @@ RATES = [
 ]
 ONE_ID = uuid.UUID(int=1 << 127)
 NARROW: dict[str, Any] = {
+    "unpriced": False,
+    "include_given": False,
     "query_id": OLD[0],
     "run_id": OLD[1],
     "first_call": OLD[1],

@@ -154,6 +154,58 @@ def test_zeros_in_existing_cache_columns_stay_as_reported(address: str, connecti
         assert (stored["total_prompt_tokens"], stored["total_cached_tokens"]) == (733, 64)
 
 
+def test_prices_of_legacy_rows_are_given_prices_that_re_pricing_keeps(
+    address: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(CALLS)
+    connection.execute(CACHE_COLUMNS)
+    insert_legacy_rows(connection)
+    connection.execute(
+        "UPDATE llm_interactions SET query_id = 'q', run_id = %s, prompt_tokens = 5000, completion_tokens = 500,"
+        " cached_tokens = 3000, prompt_token_price = 0.0015, completion_token_price = 0.006, total_cost = 0.00826",
+        [T0],
+    )
+
+    upgrade(address)
+
+    assert {row["price_source"] for row in calls(connection)} == {"record"}
+    with TimescaleDBClient(address) as db:
+        stored = db.calculate_and_store_cache_optimization("q", T0)
+        assert stored is not None
+        # 10 x (5,000 x 0.0015 + 500 x 0.006) / 1,000
+        assert stored["original_cost"] == pytest.approx(0.105, abs=1e-12)
+        assert stored["cached_cost"] == pytest.approx(0.0826, abs=1e-12)
+        before = calls(connection)
+        kept = db.reprice()
+        assert (kept["kept_interactions"], kept["difference"]) == (10, [])
+        assert calls(connection) == before
+        db.reprice(include_given=True)
+        assert {row["prompt_token_price"] for row in calls(connection)} == {0.00125}  # gpt-5 in the price list
+        db.undo_repricing()
+        assert calls(connection) == before
+
+
+def test_legacy_savings_stay_where_the_rows_have_no_prices(address: str, connection: psycopg.Connection[Any]) -> None:
+    connection.execute(CALLS)
+    connection.execute(CACHE_COLUMNS)
+    connection.execute("ALTER TABLE token_cache_optimization ADD original_cost NUMERIC, ADD cached_cost NUMERIC")
+    insert_legacy_rows(connection)
+    connection.execute("UPDATE llm_interactions SET query_id = 'q', run_id = %s", [T0])
+    connection.execute(
+        "INSERT INTO token_cache_optimization (query_id, run_id, total_prompt_tokens, total_cached_tokens,"
+        " original_cost, cached_cost, cost_savings) VALUES ('q', %s, 1045, 64, 0.00657, 0.0039, 0.00267)",
+        [T0],
+    )
+
+    upgrade(address)
+
+    with TimescaleDBClient(address) as db:
+        stored = db.calculate_and_store_cache_optimization("q", T0)
+        assert stored is not None
+        found = (stored["original_cost"], stored["cached_cost"], stored["cost_savings"])
+        assert found == pytest.approx((0.00657, 0.0039, 0.00267), abs=1e-12)
+
+
 def test_a_column_that_a_view_uses_keeps_its_type_and_accepts_new_calls(
     address: str, connection: psycopg.Connection[Any]
 ) -> None:

@@ -98,3 +98,17 @@ def test_given_costs_take_precedence_over_prices(built_in):
 def test_a_given_price_of_zero_is_a_price(built_in):
     cost = completed(built_in, Cost(prompt_token_price=0.0, completion_token_price=0.0), used(1_000, 10, 5))
     assert (cost.total_cost, cost.original_cost) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("model", "provider"), [("house-model", None), ("gpt-5", "openai")])
+def test_the_original_cost_of_given_prices_is_all_tokens_at_those_prices(built_in, model, provider):
+    given = Cost(prompt_token_price=0.0015, completion_token_price=0.006, total_cost=0.0099)
+    cost = completed(built_in, given, used(7_000, 700, 6_400), model=model, provider=provider)
+    # 7,000 x 1.5 + 700 x 6 per 1M, whatever the total is
+    assert (cost.total_cost, cost.original_cost) == (0.0099, usd(0.0147))
+
+
+def test_the_original_cost_of_given_prices_needs_no_completion_price_without_output(built_in):
+    given = Cost(prompt_token_price=0.0015, total_cost=0.0099)
+    cost = completed(built_in, given, used(7_000, 0, 6_400), model="house-model", provider=None)
+    assert cost.original_cost == usd(0.0105)
