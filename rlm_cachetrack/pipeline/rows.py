@@ -68,13 +68,9 @@ _TOKENS = (
     "reasoning_tokens",
     "usage_anomaly",
 )
+_DETAILS = ("token_details", "tool_usage")
 _EXTRA = (
-    "token_details",
-    "tool_usage",
     "request_options",
-    "charges",
-    "unpriced_reason",
-    "cost_excludes",
     "tags",
     "call_site",
     "trace_id",
@@ -83,7 +79,7 @@ _EXTRA = (
     "cache_diagnostics",
 )
 _NO_EXTRA = (None,) * len(_EXTRA)
-_GROUPED = (*_CONTEXT, *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, "metadata", "usage", *_EXTRA)
+_GROUPED = (*_CONTEXT, *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, "metadata", "usage", *_DETAILS, *_EXTRA)
 _in_column_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] = itemgetter(*map(_GROUPED.index, COLUMNS))
 
 _TEXT = (
@@ -160,7 +156,12 @@ class RowBuilder:
             finish_reason if type(finish_reason) is str else None,
         )
         usage = read_usage(event["usage"], provider=served.price_key["provider"])
-        cost = self.prices.cost(usage, at=start, **served.price_key)
+        extra = event.get("extra")
+        tool_usage = _tools_of(usage, extra)
+        options = None if extra is None else extra.get("request_options")
+        cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
+        if error_type is not None and usage.prompt_tokens is None:
+            cost = Cost()  # a failed call that used nothing is not unpriced
         if served.metadata is not None:
             metadata = {**(metadata or {}), **served.metadata}
         if error_type is None and not _has_counts(usage):
@@ -186,10 +187,12 @@ class RowBuilder:
                 clean_text(request_id) if type(request_id) is str else None,
                 None if self._fingerprint_of is None else self._fingerprint_of(number),
                 *_tokens(usage),
-                *cost,
+                *(cost if cost.charges is None and cost.cost_excludes is None else _stored_cost(cost)),
                 _json_text(metadata) if metadata else None,
                 _json_text(event["usage"]),
-                *(_extra_values(event["extra"]) if "extra" in event else _NO_EXTRA),
+                _json_text(usage.details),
+                _json_text(tool_usage),
+                *(_NO_EXTRA if extra is None else _extra_values(extra)),
             )
         )
 
@@ -238,13 +241,19 @@ class RowBuilder:
         if kind == "stored":
             return given
         price_key: dict[str, Any] = {name: values.get(name) for name in _PRICE_KEY}
+        price_key["options"] = values.get("request_options")
         if kind == "record":
-            return self.prices.complete(given, _complete_tokens(values), at=values["time"], **price_key)
+            return self.prices.complete(
+                given, _complete_tokens(values), at=values["time"], tools=values.get("tool_usage"), **price_key
+            )
         usage = read_usage(values.get("usage"), provider=values.get("provider"))
+        values["token_details"] = usage.details
+        price_key["tools"] = values["tool_usage"] = _tools_of(usage, values)
         values.update(zip(_TOKENS, _tokens(usage), strict=True))
         if values.get("success") and not _has_counts(usage):
             values["metadata"] = {**_UNKNOWN_USAGE, **(values.get("metadata") or {})}
-        return self.prices.cost(usage, at=values["time"], **price_key)
+        cost = self.prices.cost(usage, at=values["time"], **price_key)
+        return cost if values.get("success") or usage.prompt_tokens is not None else Cost()
 
 
 _UNKNOWN_USAGE = {"usage": "unknown"}
@@ -257,9 +266,25 @@ def _has_counts(usage: TokenUsage) -> bool:
 
 def _tokens(usage: TokenUsage) -> tuple[Any, ...]:
     """Return the values of :data:`_TOKENS`."""
-    prompt, completion, total, cached, written, reasoning, _, anomaly, _ = usage
+    prompt, completion, total, cached, written, reasoning, _, anomaly, *_ = usage
     uncached = None if prompt is None or cached is None else prompt - cached
     return prompt, completion, total, cached, uncached, written, reasoning, anomaly
+
+
+def _tools_of(usage: TokenUsage, extra: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the uses of tools that the usage and the response state."""
+    stated = None if extra is None else extra.get("tool_usage")
+    if stated is None or usage.tools is None:
+        return usage.tools or stated
+    return {**usage.tools, **stated}
+
+
+def _stored_cost(cost: Cost) -> tuple[Any, ...]:
+    """Return the values of a cost as they are stored."""
+    return cost._replace(
+        charges=_json_text(cost.charges),  # type: ignore[arg-type]
+        cost_excludes=_json_text(cost.cost_excludes),
+    )
 
 
 def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
@@ -304,6 +329,7 @@ def _complete_tokens(values: dict[str, Any]) -> TokenUsage:
         cached_tokens=cached,
         cache_write_tokens=values.get("cache_write_tokens"),
         reasoning_tokens=values.get("reasoning_tokens"),
+        details=values.get("token_details"),
     )
 
 
@@ -325,7 +351,7 @@ def parse_time(value: Any) -> datetime:
 
 def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of :data:`_EXTRA`, as they are stored."""
-    if unknown := extra.keys() - set(_EXTRA):
+    if unknown := extra.keys() - {*_EXTRA, "tool_usage"}:
         raise ValueError(f"unknown columns in the event of a call: {', '.join(sorted(unknown))}")
     values = (extra.get(name) for name in _EXTRA)
     return tuple(

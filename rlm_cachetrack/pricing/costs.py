@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from .invoice import Charge
     from .rates import Rates
 
 Prices = tuple[float | None, float | None, float | None, float | None]
@@ -21,6 +22,9 @@ class Cost(NamedTuple):
         original_cost: The cost of the call with nothing cached and nothing written, in USD.
         price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` if the provider returned the
             cost, ``record`` if prices or costs were given by hand, None if unpriced.
+        charges: The components of the total beside the four standard ones; None if there are none.
+        unpriced_reason: The component that has no price, if ``total_cost`` is None for that reason.
+        cost_excludes: The components that are billed apart and that no response states; None if there are none.
     """
 
     prompt_token_price: float | None = None
@@ -30,6 +34,9 @@ class Cost(NamedTuple):
     total_cost: float | None = None
     original_cost: float | None = None
     price_source: str | None = None
+    charges: Sequence[Charge] | None = None
+    unpriced_reason: str | None = None
+    cost_excludes: Sequence[str] | None = None
 
 
 UNPRICED = Cost()

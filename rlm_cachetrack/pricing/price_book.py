@@ -7,24 +7,25 @@ look-up and four multiplications.
 A cost is None rather than a guess: a model or a served tier that is not listed, and a model that users serve
 themselves under a vendor's name, are unpriced.
 
-Known limits: audio and image tokens are priced as text, because the usage does not separate them. Anything that a
-provider bills besides tokens (web searches, storage) is in the cost only if the provider returned the cost.
+The usual call has the four standard components only. :mod:`.invoice` prices all others.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import no_fork
 
 from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, complete_prices, original_for
+from .invoice import Facts, bill, cost_of, image_model
 from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
 from .rates import REQUEST, Rates
 from .schedules import ALWAYS, Layer, Schedule, apply_discounts, combine
@@ -160,20 +161,42 @@ class PriceBook:
         provider: str | None = None,
         service_tier: str | None = None,
         at: datetime | None = None,
+        tools: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Cost:
-        """Return the cost of a captured call; a cost returned by the provider comes first. Arguments as in `rates`."""
+        """Return the cost of a captured call; a cost returned by the provider comes first.
+
+        Args:
+            usage: The tokens of the call.
+            model: As in `rates`.
+            provider: As in `rates`.
+            service_tier: As in `rates`.
+            at: As in `rates`.
+            tools: Billed uses of hosted tools, as in the column ``tool_usage``.
+            options: The column ``request_options``; its ``region`` and ``completion_window`` have factors.
+        """
         size = usage.prompt_tokens
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)
         returned = usage.provider_cost_usd
         if rates is None:
-            return UNPRICED if returned is None else Cost(total_cost=returned, price_source="provider")
-        prices = rates.prices
-        total, original = _amounts(usage, prices)
-        if returned is not None:
-            return Cost(*prices, returned, original_for(returned, total, original), "provider")
-        if REQUEST in rates.extras:
-            total = original = None
-        return Cost(*prices, total, original, rates.source)
+            if returned is not None:
+                return Cost(total_cost=returned, price_source="provider")
+            return Cost(unpriced_reason=_unlisted(model, provider, service_tier))
+        standard = usage.details is None and tools is None and not options and not rates.has_surcharges
+        if standard and returned is None and size is not None:
+            prices = rates.prices
+            return Cost(*prices, *_amounts(usage, prices), rates.source)
+        return cost_of(usage, rates, self._facts(tools, options, provider, at), model)
+
+    def _facts(
+        self,
+        tools: Mapping[str, Any] | None,
+        options: Mapping[str, Any] | None,
+        provider: str | None,
+        at: datetime | None,
+    ) -> Facts:
+        painter = image_model(tools)
+        return Facts(tools, options, None if painter is None else self.rates(model=painter, provider=provider, at=at))
 
     def complete(
         self,
@@ -184,6 +207,8 @@ class PriceBook:
         provider: str | None = None,
         service_tier: str | None = None,
         at: datetime | None = None,
+        tools: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Cost:
         """Fill in the prices and costs that a manually created record leaves out.
 
@@ -200,16 +225,29 @@ class PriceBook:
             provider: As in `rates`.
             service_tier: As in `rates`.
             at: As in `rates`.
+            tools: As in `cost`.
+            options: As in `cost`; they change the prices of the list, not given ones.
         """
         if given._replace(price_source=None) == UNPRICED:
-            return self.cost(usage, model=model, provider=provider, service_tier=service_tier, at=at)
+            return self.cost(
+                usage,
+                model=model,
+                provider=provider,
+                service_tier=service_tier,
+                at=at,
+                tools=tools,
+                options=options,
+            )
         size = usage.prompt_tokens
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)
         prices = complete_prices(given, rates)
-        total, original = _amounts(usage, prices)
-        by_hand = given.prompt_token_price is not None and given.completion_token_price is not None
-        if rates is not None and REQUEST in rates.extras and not by_hand:
-            total = original = None
+        extras = {} if rates is None else rates.extras
+        if given.prompt_token_price is not None and given.completion_token_price is not None:
+            extras = {name: price for name, price in extras.items() if name != REQUEST}
+        cost = Cost(*prices)
+        if size is not None:
+            cost = bill(usage, prices, extras, self._facts(tools, None, provider, at), model)
+        total, original = cost.total_cost, cost.original_cost
         known = given.total_cost if given.total_cost is not None else usage.provider_cost_usd
         if known is not None:
             if given.prompt_token_price is None:
@@ -219,7 +257,15 @@ class PriceBook:
                 original = known
         if given.original_cost is not None:
             original = given.original_cost
-        return Cost(*prices, total, original, given.price_source or "record")
+        return Cost(
+            *prices,
+            total,
+            original,
+            given.price_source or "record",
+            given.charges or (cost.charges if known is None else None),
+            given.unpriced_reason or (cost.unpriced_reason if total is None else None),
+            given.cost_excludes or (cost.cost_excludes if known is None else None),
+        )
 
     def _find(self, model: str, provider: str | None, service_tier: str | None) -> Schedule | None:
         tier = canonical_tier(service_tier)
@@ -270,6 +316,13 @@ def schema_path() -> Path:
 
 def _data(name: str) -> Path:
     return Path(__file__).parent / "file" / name
+
+
+def _unlisted(model: str, provider: str | None, service_tier: str | None) -> str:
+    """Return the reason why a model has no price."""
+    tier = canonical_tier(service_tier)
+    name = model if canonical_provider(provider) is None else f"{model} (provider {provider})"
+    return f"no price for {name}" if tier == BASE_TIER else f"no price for service tier {tier} of {name}"
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -51,6 +51,11 @@ class Rates:
     extras: Mapping[str, float] = field(default_factory=dict)
     regions: Mapping[str, float] = field(default_factory=dict)
     windows: Mapping[str, float] = field(default_factory=dict)
+    has_surcharges: bool = field(init=False)
+    """Whether every call has charges beside the four prices, even without tools and without details of its tokens."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_surcharges", REQUEST in self.extras or "reasoning" in self.extras)
 
     @property
     def prices(self) -> tuple[float, float, float, float]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .details import DETAILS, TOOLS, find_paths, read_details, split_writes
 from .dialects import DIALECTS, Dialect, Path, get_path, has_path
 
 _INT4_MAX = 2**31 - 1
@@ -29,6 +30,9 @@ class TokenUsage(NamedTuple):
         provider_cost_usd: The cost that the provider returned, in USD.
         anomaly: Codes, joined by ``,``, of contradictions between the numbers (``docs/dialects.md``).
         dialect: The row of :data:`DIALECTS` that was used; ``none``: no usage, ``unknown``: no row fits.
+        details: Parts of the counts above with a price or a meaning of their own, by the names of
+            :data:`~.details.DETAILS`; only those that are not 0, None if there are none.
+        tools: Billed uses of hosted tools that the usage states; None if there are none.
     """
 
     prompt_tokens: int | None = None
@@ -40,6 +44,8 @@ class TokenUsage(NamedTuple):
     provider_cost_usd: float | None = None
     anomaly: str | None = None
     dialect: str = "none"
+    details: Mapping[str, int] | None = None
+    tools: Mapping[str, int] | None = None
 
     @property
     def uncached_prompt_tokens(self) -> int | None:
@@ -76,6 +82,9 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
     flags: list[str] = []
     counts = _Counts(*[_count(raw, paths, flags) if paths else None for paths in plan.counts])
     cost = _cost(raw, plan.row, flags) if plan.has_cost else None
+    details = read_details(raw, plan.details) if plan.details else None
+    if details is not None:
+        counts.write = split_writes(counts.write, details)
     if not _are_consistent(counts):
         _normalize(counts, plan.row, flags)
     return TokenUsage(
@@ -88,6 +97,8 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
         cost,
         ",".join(dict.fromkeys(flags)) if flags else None,
         plan.row.name,
+        details or None,
+        read_details(raw, plan.tools) if plan.tools else None,
     )
 
 
@@ -100,6 +111,8 @@ class _Plan(NamedTuple):
     row: Dialect
     counts: tuple[tuple[Path, ...], ...]
     has_cost: bool
+    details: tuple[tuple[str, Path], ...]
+    tools: tuple[tuple[str, Path], ...]
 
 
 _MAX_PLANS = 1_000
@@ -138,7 +151,8 @@ def _make_plan(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
         return None
     spellings = (row.prompt, row.completion, row.total, row.cached, row.cache_write, row.reasoning)
     counts = tuple(tuple(path for path in paths if has_path(raw, path)) for paths in spellings)
-    return _Plan(row, counts, row.cost is not None and has_path(raw, row.cost))
+    has_cost = row.cost is not None and has_path(raw, row.cost)
+    return _Plan(row, counts, has_cost, find_paths(raw, DETAILS), find_paths(raw, TOOLS))
 
 
 def _choose(raw: Mapping[str, Any], provider: str | None) -> Dialect | None:

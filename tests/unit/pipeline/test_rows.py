@@ -107,7 +107,7 @@ CALLS: list[dict[str, Any]] = [
     {"usage": {"prompt_tokens": 5, "total_tokens": 5}},
     {"metadata": {"attempts": 2}},
     {"extra": {"request_options": {"region": "eu"}, "tags": {"user": "\0 \u00fc"}, "response_id": "resp_\0"}},
-    {"extra": {"cost_excludes": ["code_interpreter"], "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
+    {"extra": {"tool_usage": {"code_interpreter": 1, "web_search": 2}, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
     {},
     {"model": None},
     {"model": "gpt-5"},

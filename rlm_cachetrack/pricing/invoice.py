@@ -1,0 +1,315 @@
+"""Compute the cost of a call that has more components than the four standard ones, and list them as charges.
+
+The four standard components are priced by :func:`~.costs.amounts`; the components here are subtracted from their tokens
+and get a charge each. The names of components are those of :class:`~.rates.Rates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from .costs import Cost, Prices, original_for
+from .rates import CACHE_WRITES, MODALITIES, REQUEST, TOKEN_ITEMS, Rates
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.usage import TokenUsage
+
+IMAGE_GENERATION = "image_generation"
+# Billed apart, by the time that a container runs and by stored bytes, which no response states.
+# Source: https://developers.openai.com/api/docs/pricing (Tools: Containers, File search storage); 2026-12-01.
+_NOT_KNOWABLE = {"code_interpreter": "code_interpreter", "shell": "hosted_shell"}
+_STORAGE = "vector_store_storage"
+
+_LABELS = {
+    "cache_write_1h": "cache writes with 1-hour retention",
+    "cache_write_12h": "cache writes with 12-hour retention",
+    REQUEST: "a request",
+}
+_PARTS = {"prompt": "input", "cached": "cached input", "completion": "output"}
+
+
+class Charge(TypedDict):
+    """One component of a cost beside the four standard ones; ``amount`` is ``quantity`` times ``price``, in USD."""
+
+    item: str
+    quantity: int
+    unit: str
+    price: float
+    amount: float
+
+
+class Facts(NamedTuple):
+    """What a cost depends on beside tokens and model.
+
+    Attributes:
+        tools: Billed uses by tool; of ``image_generation`` a mapping with its tokens and its ``model``.
+        options: The ``request_options`` of the call, of which ``region`` and ``completion_window`` have a price.
+        image_rates: The prices of the model that generated images; None: not known.
+    """
+
+    tools: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = None
+    image_rates: Rates | None = None
+
+
+NOT_REPORTED = "the response reported no token usage"
+
+
+def cost_of(usage: TokenUsage, rates: Rates, facts: Facts, model: str) -> Cost:
+    """Return the cost of a call at listed prices; a total that the provider returned comes first.
+
+    Args:
+        usage: The tokens of the call.
+        rates: The prices of the model, for the size of the prompt.
+        facts: Tools and options of the call.
+        model: The name of the model, for ``unpriced_reason``.
+    """
+    factor = factor_of(rates, facts.options) if facts.options else 1.0
+    if factor is None:
+        window = (facts.options or {}).get("completion_window")
+        cost = Cost(unpriced_reason=f"no price for completion window {window} of {model}")
+    else:
+        if factor != 1.0:
+            rates = rates.times(factor)
+        cost = Cost(*rates.prices, price_source=rates.source, unpriced_reason=NOT_REPORTED)
+        if usage.prompt_tokens is not None:
+            cost = bill(usage, rates.prices, rates.extras, facts, model)._replace(price_source=rates.source)
+    if (returned := usage.provider_cost_usd) is None:
+        return cost
+    original = original_for(returned, cost.total_cost, cost.original_cost)
+    return cost._replace(
+        total_cost=returned,
+        original_cost=original,
+        price_source="provider",
+        charges=None,  # the provider's total includes them, at prices that only the provider knows
+        unpriced_reason=None,
+        cost_excludes=None,
+    )
+
+
+def image_model(tools: Mapping[str, Any] | None) -> str | None:
+    """Return the model that generated images in a call; None if there is none, or it is not known."""
+    used = tools.get(IMAGE_GENERATION) if tools else None
+    model = used.get("model") if isinstance(used, Mapping) else None
+    return model if isinstance(model, str) else None
+
+
+def bill(usage: TokenUsage, prices: Prices, extras: Mapping[str, float], facts: Facts, model: str) -> Cost:
+    """Return the cost of a call with all of its components.
+
+    ``total_cost`` and ``original_cost`` are None if input is not reported, or if a component has no price, which
+    ``unpriced_reason`` then names.
+
+    Args:
+        usage: The tokens of the call; ``prompt_tokens`` must be reported.
+        prices: The four standard prices; None where unknown.
+        extras: The prices of further components, as in :class:`~.rates.Rates`.
+        facts: Tools and options of the call.
+        model: The name of the model, for ``unpriced_reason``.
+    """
+    invoice = _Invoice(usage, extras)
+    invoice.add_modalities()
+    invoice.add_writes()
+    invoice.add_further_tokens()
+    invoice.add_tools(facts)
+    total, original = invoice.totals(prices)
+    reason = None
+    if invoice.gaps:
+        reason = f"no price for {' and '.join(dict.fromkeys(invoice.gaps))} of {model}"
+    return Cost(
+        *prices,
+        total_cost=total,
+        original_cost=original,
+        charges=invoice.charges or None,
+        unpriced_reason=reason,
+        cost_excludes=invoice.excludes or None,
+    )
+
+
+class _Invoice:
+    """The components of one call: tokens left for the four standard prices, charges, and gaps in the prices."""
+
+    def __init__(self, usage: TokenUsage, extras: Mapping[str, float]) -> None:
+        self.extras = extras
+        self.details = usage.details or {}
+        self.reasoning = usage.reasoning_tokens or 0
+        self.prompt = usage.prompt_tokens or 0
+        self.cached = min(usage.cached_tokens or 0, self.prompt)
+        self.written = usage.cache_write_tokens or 0
+        self.completion = usage.completion_tokens or 0
+        self.full_prompt = self.prompt
+        """The input that the original cost charges at the prompt price."""
+        self.original = 0.0
+        """The cost of the further components if nothing had been cached or written."""
+        self.charges: list[Charge] = []
+        self.gaps: list[str] = []
+        self.excludes: list[str] = []
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    def add_modalities(self) -> None:
+        """Charge audio, image and video tokens that have a price of their own.
+
+        Image and video tokens without one are charged as text, as providers do. Audio tokens are never charged as text,
+        because their price is a multiple of it.
+        """
+        for modality in MODALITIES:
+            prompt = min(self.details.get(f"{modality}_prompt_tokens", 0), self.prompt)
+            if prompt and self._is_priced(modality, "prompt"):
+                cached = min(self.details.get(f"{modality}_cached_tokens", 0), prompt, self.cached)
+                # What was read from the cache and is not text must be of this modality.
+                cached = min(max(cached, self.cached - (self.prompt - prompt)), prompt)
+                self._take_input(modality, prompt, cached)
+            completion = min(self.details.get(f"{modality}_completion_tokens", 0), self.completion)
+            if completion and self._is_priced(modality, "completion"):
+                self.completion -= completion
+                self.original += self._charge(f"{modality}_completion", completion)
+
+    def _is_priced(self, modality: str, part: str) -> bool:
+        """Return True if the tokens need a charge; note a gap if they have no price but need one."""
+        if f"{modality}_{part}" in self.extras:
+            return True
+        if modality == "audio":
+            self.gaps.append(_label(f"{modality}_{part}"))
+        return False
+
+    def _take_input(self, modality: str, prompt: int, cached: int) -> None:
+        price = self.extras[f"{modality}_prompt"]
+        self.prompt -= prompt
+        self.full_prompt -= prompt
+        self.cached -= cached
+        self.original += prompt * price / 1_000
+        if prompt > cached:
+            self._charge(f"{modality}_prompt", prompt - cached)
+        if cached:
+            # As with text, a cache price that is not listed is the prompt price.
+            self._charge(f"{modality}_cached", cached, self.extras.get(f"{modality}_cached", price))
+
+    def add_writes(self) -> None:
+        """Charge the cache writes whose retention is not the default."""
+        for item in CACHE_WRITES:
+            tokens = min(self.details.get(f"{item}_tokens", 0), self.written)
+            if tokens:
+                self.written -= tokens
+                self.prompt = max(self.prompt - tokens, 0)
+                self._charge(item, tokens)
+
+    def add_further_tokens(self) -> None:
+        """Charge the tokens and searches that some models are billed for in addition to their completion."""
+        further = {
+            "reasoning": self.reasoning,
+            "citation": self.details.get("citation_tokens", 0),
+            "web_search": self.details.get("search_queries", 0),
+        }
+        for item, quantity in further.items():
+            if quantity and item in self.extras:
+                self.original += self._charge(item, quantity)
+
+    # -- fees -----------------------------------------------------------------------------------------------------
+
+    def add_tools(self, facts: Facts) -> None:
+        """Charge the fee of the request and the uses of tools."""
+        if REQUEST in self.extras:
+            self.original += self._charge(REQUEST, 1)
+        for tool, used in (facts.tools or {}).items():
+            if isinstance(used, Mapping):
+                self._add_image_generation(used, facts.image_rates)
+            elif tool in _NOT_KNOWABLE and tool not in self.extras:
+                self.excludes.append(_NOT_KNOWABLE[tool])
+            elif used:
+                self.original += self._charge(tool, used)
+                if tool == "file_search":
+                    self.excludes.append(_STORAGE)
+
+    def _add_image_generation(self, used: Mapping[str, Any], rates: Rates | None) -> None:
+        calls = used.get("calls") or 0
+        if IMAGE_GENERATION in self.extras:
+            self.original += self._charge(IMAGE_GENERATION, calls)
+            return
+        if not used.get("total_tokens"):
+            if calls:
+                self.gaps.append("image generation without reported tokens")
+            return
+        if rates is None:
+            self.gaps.append(f"image generation by {used.get('model') or 'an unknown model'}")
+            return
+        for item, tokens, full, price in _image_parts(used, rates):
+            if tokens:
+                self._charge(f"{IMAGE_GENERATION}_{item}", tokens, price)
+                self.original += tokens * full / 1_000
+
+    # -- amounts --------------------------------------------------------------------------------------------------
+
+    def _charge(self, item: str, quantity: int, price: float | None = None) -> float:
+        """Add a charge and return its amount; without a price, add a gap and return 0."""
+        if price is None:
+            price = self.extras.get(item)
+            if price is None:
+                self.gaps.append(_label(item))
+                return 0.0
+        of_tokens = item in TOKEN_ITEMS or item.startswith(f"{IMAGE_GENERATION}_")
+        amount = quantity * price / 1_000 if of_tokens else quantity * price
+        unit = "token" if of_tokens else "request" if item == REQUEST else "call"
+        each = price / 1_000 if of_tokens else price
+        self.charges.append({"item": item, "quantity": quantity, "unit": unit, "price": each, "amount": amount})
+        return amount
+
+    def totals(self, prices: Prices) -> tuple[float | None, float | None]:
+        """Return the total and the original cost; None if a price is missing."""
+        prompt_price, cached_price, write_price, completion_price = prices
+        plain = max(self.prompt - self.cached - self.written, 0)
+        parts = (
+            (plain, prompt_price, "input tokens"),
+            (self.cached, cached_price, "cached input tokens"),
+            (self.written, write_price, "cache writes"),
+            (self.completion, completion_price, "output tokens"),
+        )
+        self.gaps += [label for tokens, price, label in parts if tokens and price is None]
+        if self.gaps:
+            return None, None
+        total = sum([tokens * (price or 0.0) for tokens, price, _ in parts]) / 1_000
+        original = (self.full_prompt * (prompt_price or 0.0) + self.completion * (completion_price or 0.0)) / 1_000
+        return total + sum([charge["amount"] for charge in self.charges]), original + self.original
+
+
+def _image_parts(used: Mapping[str, Any], rates: Rates) -> list[tuple[str, int, float, float]]:
+    """Return the parts of a generated image: name, tokens, price without the cache, price; USD per 1,000 tokens."""
+    image_price = rates.extras.get("image_prompt", rates.prompt)
+    image_cached = rates.extras.get("image_cached", rates.cached)
+    image_output = rates.extras.get("image_completion", rates.completion)
+    image, image_from_cache = used.get("image_prompt_tokens") or 0, used.get("image_cached_tokens") or 0
+    cached = max((used.get("cached_tokens") or 0) - image_from_cache, 0)
+    text = max((used.get("prompt_tokens") or 0) - image, 0)
+    output = used.get("completion_tokens") or 0
+    # Without a split, all output is the image.
+    text_output = used.get("text_completion_tokens") or 0
+    return [
+        ("prompt", max(text - cached, 0), rates.prompt, rates.prompt),
+        ("cached", cached, rates.prompt, rates.cached),
+        ("image_prompt", max(image - image_from_cache, 0), image_price, image_price),
+        ("image_cached", image_from_cache, image_price, image_cached),
+        ("completion", text_output, rates.completion, rates.completion),
+        ("image_completion", max(output - text_output, 0), image_output, image_output),
+    ]
+
+
+def factor_of(rates: Rates, options: Mapping[str, Any]) -> float | None:
+    """Return the factor on the token prices that follows from region and completion window; None if it is unknown."""
+    factor = 1.0
+    if (region := options.get("region")) is not None:
+        factor = rates.regions.get(region, rates.regions.get("*", 1.0))
+    window = options.get("completion_window")
+    if window is not None and window != "soonest":
+        if window not in rates.windows:
+            return None
+        factor *= rates.windows[window]
+    return factor
+
+
+def _label(item: str) -> str:
+    """Return the name of a component for messages."""
+    modality, _, part = item.partition("_")
+    if modality in MODALITIES and part in _PARTS:
+        return f"{modality} {_PARTS[part]} tokens"
+    return _LABELS.get(item, f"{item.replace('_', ' ')} calls")
