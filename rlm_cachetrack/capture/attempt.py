@@ -39,20 +39,21 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
         return None
     try:
         request: Any = args[1] if len(args) > 1 else kwargs.get("options")
+        given = request.__dict__  # reading an attribute of a pydantic model takes several times as long
         stream = bool(kwargs.get("stream"))
-        api = ENDPOINTS.get(request.url) or endpoint_of(request.url)
+        api = ENDPOINTS.get(given["url"]) or endpoint_of(given["url"])
         if api is None:
-            return _Retrieval(client, request, args, stream=stream) if is_stored_response(request.url) else None
-        body, headers = request.json_data, request.headers
-        if not isinstance(body, (dict, Mapping)) or request.method.lower() != "post":
+            return _Retrieval(client, request, args, stream=stream) if is_stored_response(given["url"]) else None
+        body, headers = given["json_data"], given["headers"]
+        if not isinstance(body, (dict, Mapping)) or given["method"].lower() != "post":
             return None
-        if isinstance(extra := request.extra_json, (dict, Mapping)):
+        if (extra := given["extra_json"]) and isinstance(extra, Mapping):
             body = {**body, **extra}
         current = runtimes.peek_default() or runtimes.default()
         fingerprints = current.fingerprints if options.fingerprints else None
         attempt = _Attempt(current, api, provider_of(client), body, stream, fingerprints)
         attempt.arguments, attempt.request = args, request
-        if stream or callable(request.post_parser) or (type(headers) is dict and _RAW_HEADER in headers):
+        if stream or callable(given["post_parser"]) or (type(headers) is dict and _RAW_HEADER in headers):
             attempt.prepare(client, options)
         return attempt
     except Exception as exc:

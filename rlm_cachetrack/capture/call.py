@@ -16,7 +16,7 @@ from rlm_cachetrack.usage import locate_usage
 
 from . import context
 from .background import RUNNING, park
-from .fields import fields_of, get_field
+from .fields import fields_of
 from .protocols import EventSink
 from .redaction import event_of, message_of, safe_message
 from .response_facts import ResponseFacts, error_in
@@ -89,12 +89,13 @@ class Call(ResponseFacts):
             return
         error = None
         try:
-            self._request_id = get_field(response, "_request_id") or self._request_id
-            self.read_response(response)
-            if self.api == "responses" and self._usage is None and str(get_field(response, "status")) in RUNNING:
+            fields = self.read_response(response)
+            self._request_id = fields.get("_request_id") or self._request_id
+            if self.api == "responses" and self._usage is None and str(fields.get("status")) in RUNNING:
                 self._park(response)
                 return
-            error = error_in(response)
+            if fields.get("error") or type(response) is str:
+                error = error_in(response)
         except Exception as exc:  # a response of an unknown shape is recorded, too
             guard.report("reading a response", exc)
         self._finish(error)
@@ -173,8 +174,8 @@ class Call(ResponseFacts):
                 # Before the event is appended, so that the writer finds the body.
                 usage = fields_of(self._usage)
                 tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
-                tokens = tokens if type(tokens) is int else None
-                self.fingerprints.add(self._number, self.api, self._run_context, self.body, tokens, self._response_id)
+                request = (self._number, self.api, self._run_context, self.body, self._context_messages)
+                self.fingerprints.add(*request, tokens if type(tokens) is int else None, self._response_id)
         return encode(
             self._run_context,
             (
@@ -189,6 +190,7 @@ class Call(ResponseFacts):
                 self._context_messages,
                 self.length,
                 self._request_id,
+                self._response_id,
                 self._tier,
                 self._finish_reason,
                 self._tool_call_count() if self._tools else 0,

@@ -9,26 +9,19 @@ _NO_FIELDS: dict[str, Any] = {}
 
 
 def fields_of(value: Any) -> Mapping[str, Any]:
-    """Return the declared fields of an SDK object, a dict itself, or an empty mapping for other values."""
+    """Return the declared and extra fields of an SDK object, a mapping itself, or an empty mapping for other values."""
     if type(value) is dict:
         return value
-    fields: Mapping[str, Any] = getattr(value, "__dict__", _NO_FIELDS)
-    return fields
+    fields: Mapping[str, Any] | None = getattr(value, "__dict__", None)
+    if not fields:
+        return value if isinstance(value, Mapping) else _NO_FIELDS
+    extra = getattr(value, "__pydantic_extra__", None)
+    return {**fields, **extra} if extra else fields
 
 
 def get_field(value: Any, name: str) -> Any:
     """Return a declared or extra field of an SDK object or mapping, or None if it is missing."""
-    if value is None:
-        return None
-    fields = fields_of(value)
-    found = fields.get(name)
-    if found is None and fields is not value:
-        extra = getattr(value, "__pydantic_extra__", None)
-        if extra:
-            return extra.get(name)
-        if not fields and isinstance(value, Mapping):
-            return value.get(name)
-    return found
+    return None if value is None else fields_of(value).get(name)
 
 
 def list_of(value: Any) -> Sequence[Any]:

@@ -47,18 +47,16 @@ class ResponseFacts:
 
     # -- complete responses ---------------------------------------------------------------------------------------
 
-    def read_response(self, response: Any) -> None:
-        """Read a complete response: an SDK object or plain JSON."""
-        usage = locate_usage(response)
-        if usage is not None:
-            self._usage = usage
+    def read_response(self, response: Any) -> Mapping[str, Any]:
+        """Read a complete response: an SDK object or plain JSON. Returns its fields."""
         fields = fields_of(response)
-        self._model = fields.get("model") or get_field(response, "model") or self._model
-        self._tier = get_field(response, "service_tier") or self._tier
+        self._usage = locate_usage(response) or self._usage
+        self._model = fields.get("model") or self._model
+        self._tier = fields.get("service_tier") or self._tier
+        self._response_id = fields.get("id") or self._response_id
         if self.api == "responses":
-            self._response_id = fields.get("id") or self._response_id
-            self._read_output(response)
-            return
+            self._read_output(fields)
+            return fields
         length: int | None = None
         for choice in list_of(fields.get("choices")):
             parts = fields_of(choice)
@@ -76,16 +74,17 @@ class ResponseFacts:
             length = (length or 0) + (len(content) if type(content) is str else 0)
         if length is not None:
             self.length = length
+        return fields
 
-    def _read_output(self, response: Any) -> None:
-        status = get_field(response, "status")
-        if str(status) not in RUNNING and get_field(response, "background") is True:
-            remember_counted(str(get_field(response, "id")))
-        reason = get_field(get_field(response, "incomplete_details"), "reason") or status
+    def _read_output(self, response: Mapping[str, Any]) -> None:
+        status = response.get("status")
+        if response.get("background") is True and str(status) not in RUNNING:
+            remember_counted(str(response.get("id")))
+        reason = get_field(response.get("incomplete_details"), "reason") or status
         if reason:
             self._finish_reason = str(reason)
         length = 0
-        for number, item in enumerate(list_of(get_field(response, "output"))):
+        for number, item in enumerate(list_of(response.get("output"))):
             fields = fields_of(item)
             item_type = fields.get("type")
             if item_type == "function_call":
@@ -142,6 +141,7 @@ class ResponseFacts:
         if usage is not None:
             self._usage = usage
         self._model = self._model or fields.get("model")
+        self._response_id = self._response_id or fields.get("id")
         self._tier = fields.get("service_tier") or self._tier
         for choice in list_of(choices):
             self._read_choice_delta(fields_of(choice))
@@ -195,8 +195,9 @@ class ResponseFacts:
                     self.metadata["stream_error"] = error
                 self._unfinished_background = None
             elif self._model is None:
-                self._model = get_field(response, "model")
-                if get_field(response, "background") is True:
+                first = fields_of(response)
+                self._model, self._response_id = first.get("model"), first.get("id")
+                if first.get("background") is True:
                     self._unfinished_background = response
         elif event_type == "error":
             self._note_stream_error(event)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rlm_cachetrack._process import guard
 
@@ -32,13 +32,7 @@ _ESTIMATED_MESSAGE_TOKENS = 256  # where the server reports no count
 _MAX_HASHED = 20_000
 
 
-class _Request(NamedTuple):
-    number: int
-    api: str
-    run_context: str
-    body: dict[str, Any]
-    turn_count: int | None
-    response_id: str | None
+_Request = tuple[int, str, str, dict[str, Any], int | None, str | None]  # the arguments of `Fingerprints.add`
 
 
 class Fingerprints:
@@ -75,6 +69,7 @@ class Fingerprints:
         api: str,
         run_context: str,
         body: Mapping[str, Any],
+        turn_count: int | None,
         tokens: int | None,
         response_id: str | None,
     ) -> None:
@@ -85,18 +80,17 @@ class Fingerprints:
             api: The API, as in the call's event.
             run_context: The run, as in the call's event.
             body: The request. A shallow copy is queued.
+            turn_count: The number of messages or items in the request; None if it has none.
             tokens: The prompt's size as the server reported it; None if not reported.
             response_id: The id of the response.
         """
         if self._room <= 0:
             self.dropped += 1
             return
-        turns = body.get(_turns_field(api))
-        turn_count = len(turns) if type(turns) is list else None
         if tokens is None:
             tokens = _ESTIMATED_MESSAGE_TOKENS * (turn_count or 1)
         self._room -= max(_MIN_CALL_TOKENS, tokens)
-        self._waiting.append(_Request(number, api, run_context, dict(body), turn_count, response_id))
+        self._waiting.append((number, api, run_context, dict(body), turn_count, response_id))
 
     # -- the writer's threads ---------------------------------------------------------------------------------------
 
@@ -135,18 +129,16 @@ class Fingerprints:
             self._room = _MAX_WAITING_TOKENS  # a simultaneous add() is not counted; the next round corrects this
 
     def _hash(self, digests: Digests, request: _Request) -> None:
+        number, api, run_context, body, turn_count, response_id = request
         try:
-            body = request.body
-            if request.turn_count is not None:
-                field = _turns_field(request.api)
-                turns = body[field]
-                if len(turns) < request.turn_count:
+            field = "messages" if api == "chat.completions" else "input"
+            turns = body.get(field)
+            if type(turns) is list and turn_count is not None:
+                if len(turns) < turn_count:
                     raise ValueError("the program shortened the list of messages after the call")
-                body[field] = turns[: request.turn_count]
-            response_id = request.response_id if request.api == "responses" else None
-            fingerprint = fingerprint_request(request.api, body, digests, response_id)
-            run = _run_of(request.run_context)
-            self._hashed[request.number] = self._encoder.encode(run, request.number, fingerprint)
+                body[field] = turns[:turn_count]
+            fingerprint = fingerprint_request(api, body, digests, response_id if api == "responses" else None)
+            self._hashed[number] = self._encoder.encode(_run_of(run_context), number, fingerprint)
         except Exception as exc:  # a body that no server accepts; the call is recorded without a fingerprint
             logger.debug("a prompt has no fingerprint: %s", type(exc).__name__)
 
@@ -165,11 +157,6 @@ class Fingerprints:
                 self._is_off = True
                 guard.report("reading the fingerprint key", exc)
         return self._digests
-
-
-def _turns_field(api: str) -> str:
-    """Return the name of the field that contains a request's messages or items."""
-    return "messages" if api == "chat.completions" else "input"
 
 
 @lru_cache(maxsize=4096)

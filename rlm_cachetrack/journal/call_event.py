@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import SchemaSerializer, core_schema
 
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.usage import plain
@@ -30,6 +30,7 @@ FIELDS = (
     "context_messages",
     "response_length",
     "request_id",
+    "response_id",
     "service_tier",
     "finish_reason",
     "tool_call_count",
@@ -38,6 +39,9 @@ FIELDS = (
     "metadata",
 )
 """The values in the array of an event, in this order. ``start_ns`` is since 1970."""
+
+# pydantic's encoder for any value; unlike its function `to_json`, it can leave out what a server did not send.
+_to_json = SchemaSerializer(core_schema.any_schema()).to_json
 
 
 def _seeded() -> itertools.count[int]:
@@ -74,21 +78,16 @@ def encode(run_context: str, call: tuple[Any, ...], usage: Any, extra: Mapping[s
         usage: The usage object as the SDK returned it, or None. It is copied, not kept.
         extra: Values of rarely used columns, by column; None if there are none.
     """
-    context = run_context.encode("ascii")
-    serializer = getattr(type(usage), "__pydantic_serializer__", None)
-    try:
-        encoded = to_json(call, fallback=str)
-        if serializer is not None:
-            encoded_usage = serializer.to_json(usage, exclude_unset=True, warnings=False)
-        else:
-            sent = usage if usage is None or type(usage) is dict else plain(usage)
-            encoded_usage = to_json(sent, fallback=str, inf_nan_mode="null")
-    except Exception:  # for example a lone surrogate, which the standard library encodes
-        encoded = json.dumps(call, default=str, separators=(",", ":")).encode("ascii")
-        encoded_usage = json.dumps(plain(usage), default=str).encode("ascii")
+    if usage is not None and type(usage) is not dict and not hasattr(type(usage), "__pydantic_serializer__"):
+        usage = plain(usage)
+    event = {"call": call, "usage": usage, "in": run_context}
     if extra:
-        context += b',"extra":' + json.dumps(extra, default=str, separators=(",", ":")).encode("ascii")
-    return b'{"call":%b,"usage":%b,"in":%b}\n' % (encoded, encoded_usage, context)
+        event["extra"] = extra
+    try:
+        return _to_json(event, exclude_unset=True, warnings=False, fallback=str) + b"\n"
+    except Exception:  # for example a lone surrogate, which the standard library encodes
+        event["usage"] = plain(usage)
+        return json.dumps(event, default=str, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def expand(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,6 +108,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         context_messages,
         response_length,
         request_id,
+        response_id,
         service_tier,
         finish_reason,
         tool_call_count,
@@ -120,7 +120,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
     # The SDK does not check the types of what a server sends.
     model, provider, metadata = served_model(model if type(model) is str else None, requested_model, provider, metadata)
     return {
-        **line["in"],
+        **json.loads(line["in"]),
         "kind": "call",
         "interaction_id": str(uuid7(start_ns, number)),
         "api": api,
@@ -129,6 +129,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         "context_messages": context_messages,
         "response_length": response_length,
         "request_id": request_id if type(request_id) is str else None,
+        "response_id": response_id if type(response_id) is str else None,
         "service_tier": service_tier if type(service_tier) is str else None,
         "finish_reason": finish_reason if type(finish_reason) is str else None,
         "error_type": error_type,

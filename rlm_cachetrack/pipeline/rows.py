@@ -56,6 +56,7 @@ _MEASURED = (
     "error_type",
     "error_message",
     "request_id",
+    "response_id",
     "fingerprint",
 )
 _TOKENS = (
@@ -75,7 +76,6 @@ _EXTRA = (
     "call_site",
     "trace_id",
     "span_id",
-    "response_id",
     "cache_diagnostics",
 )
 _NO_EXTRA = (None,) * len(_EXTRA)
@@ -112,7 +112,7 @@ class RowBuilder:
     def __init__(self, prices: PriceBook, fingerprint_of: Callable[[int], bytes | None] | None = None) -> None:
         self.prices = prices
         self._fingerprint_of = fingerprint_of
-        self._contexts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._contexts: dict[str, tuple[Any, ...]] = {}
         self._served: dict[tuple[Any, ...], _Served] = {}
 
     def row(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -137,6 +137,7 @@ class RowBuilder:
             messages,
             length,
             request_id,
+            response_id,
             tier,
             finish_reason,
             tools,
@@ -185,6 +186,7 @@ class RowBuilder:
                 None if error_type is None else clean_text(error_type),
                 None if error_message is None else clean_text(error_message),
                 clean_text(request_id) if type(request_id) is str else None,
+                clean_text(response_id) if type(response_id) is str else None,
                 None if self._fingerprint_of is None else self._fingerprint_of(number),
                 *_tokens(usage),
                 *(cost if cost.charges is None and cost.cost_excludes is None else _stored_cost(cost)),
@@ -196,15 +198,15 @@ class RowBuilder:
             )
         )
 
-    def _find_context(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        key = tuple(values.items())
-        known = self._contexts.get(key)
+    def _find_context(self, run_context: str) -> tuple[Any, ...]:
+        known = self._contexts.get(run_context)
         if known is None:
+            values = json.loads(run_context)
             if unknown := values.keys() - set(_CONTEXT):
                 raise ValueError(f"unknown fields in the run context of a call: {', '.join(sorted(unknown))}")
-            context = _cleaned(dict(values))
+            context = _cleaned(values)
             known = tuple([context.get(name) for name in _CONTEXT])
-            _remember(self._contexts, key, known)
+            _remember(self._contexts, run_context, known)
         return known
 
     def _find_served(

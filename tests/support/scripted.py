@@ -218,7 +218,7 @@ class ScriptedServer:
     def _chunks(self, chat: bool, request: ReceivedRequest) -> Iterator[bytes]:
         asked = (request.body.get("stream_options") or {}).get("include_usage") is True
         head = {
-            "id": "chatcmpl-1",
+            "id": "chatcmpl-1" if chat else "cmpl-1",
             "object": "chat.completion.chunk" if chat else "text_completion",
             "created": 1_700_000_000,
             "model": MODEL,

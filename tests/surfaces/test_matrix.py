@@ -29,6 +29,13 @@ from tests.surfaces.calls import (
     with_and_without,
 )
 
+RESPONSE_IDS = {
+    "chat.completions": "chatcmpl-1",
+    "completions": "cmpl-1",
+    "responses": "resp_",
+    "responses.compact": "resp_compacted",
+}
+
 
 @pytest.mark.parametrize(("surface", "mode", "form"), cells())
 def test_a_call_returns_the_same_with_and_without_recording_and_is_one_record(
@@ -51,6 +58,7 @@ def test_a_call_returns_the_same_with_and_without_recording_and_is_one_record(
     assert (row["success"], row["error_type"], row["error_message"]) == (True, None, None)
     assert row["api"] == surface.api
     assert row["request_id"] == (None if surface.method == "post" else REQUEST_ID)  # a plain dict has no request id
+    assert row["response_id"] == {**RESPONSE_IDS, "responses": f"resp_{server.salt}"}.get(surface.api)
     streamed = form in ("stream", "raw stream", "streaming response stream", "events")
     assert ((row["metadata"] or {}).get("stream") is True) == streamed
     assert (row["time_to_first_token_ms"] is not None) == streamed

@@ -135,6 +135,7 @@ def test_a_stream_closed_early_is_recorded_when_it_is_closed(
     _, row = compare(server, sink, mode, act, moments)
     assert moments.counts == [0, 1, 1]
     check_unknown(row, "closed_early")
+    assert (row["response_id"] is None) == (how == "before its first item")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -161,11 +161,11 @@ def test_the_queue_is_bounded_and_drops_are_counted(tmp_path: Path) -> None:
     run_context = '{"query_id":"q","run_id":"2026-03-02T00:00:00+00:00"}'
     body = {"messages": [{"role": "user", "content": "x"}]}
     for number in range(5_000):
-        queue.add(number, "chat.completions", run_context, body, None, None)
+        queue.add(number, "chat.completions", run_context, body, None, None, None)
     assert queue.dropped == 5_000 - 4_096
     assert queue.get(0) is not None
     assert queue.get(4_999) is None
-    queue.add(5_000, "chat.completions", run_context, body, None, None)
+    queue.add(5_000, "chat.completions", run_context, body, None, None, None)
     assert queue.get(5_000) is not None
 
 
@@ -174,7 +174,7 @@ def test_a_retried_call_has_the_same_fingerprint(tmp_path: Path) -> None:
     run_context = '{"query_id":"q","run_id":"2026-03-02T00:00:00+00:00"}'
     for number in range(3):
         body = {"messages": [{"role": "user", "content": f"{n}"} for n in range(number + 1)]}
-        queue.add(number, "chat.completions", run_context, body, None, None)
+        queue.add(number, "chat.completions", run_context, body, None, None, None)
     first = [queue.get(number) for number in range(3)]
     queue.discard_stored()
     assert [queue.get(number) for number in range(3)] == first

@@ -89,10 +89,13 @@ def test_a_call_without_a_response_has_the_requested_model() -> None:
 
 @pytest.mark.parametrize("sent", [7, True, 1e300, ["gpt-5"], {"name": "gpt-5"}])
 def test_a_text_field_of_another_type_is_omitted(sent: Any) -> None:
-    got = event(model=sent, requested_model="gpt-5", request_id=sent, service_tier=sent, finish_reason=sent)
+    got = event(
+        model=sent, requested_model="gpt-5", request_id=sent, response_id=sent, service_tier=sent, finish_reason=sent
+    )
 
     assert got["model"] == "gpt-5"
-    assert (got["request_id"], got["service_tier"], got["finish_reason"]) == (None, None, None)
+    assert (got["request_id"], got["response_id"]) == (None, None)
+    assert (got["service_tier"], got["finish_reason"]) == (None, None)
 
 
 def test_the_usage_is_what_the_server_sent_with_its_nulls_and_its_own_fields() -> None:
@@ -175,7 +178,7 @@ def test_a_forked_process_has_its_own_numbers() -> None:
 
 def test_an_event_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="not enough values"):
-        call_event.expand({"call": [1, 2], "usage": None, "in": {}})
+        call_event.expand({"call": [1, 2], "usage": None, "in": "{}"})
 
 
 # -- what a server may send ------------------------------------------------------------------------------------------

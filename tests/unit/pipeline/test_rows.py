@@ -43,6 +43,7 @@ def line(
         "context_messages": 4,
         "response_length": 400,
         "request_id": "req_1",
+        "response_id": "chatcmpl-1",
         "service_tier": "default",
         "finish_reason": "stop",
         "tool_call_count": 0,
@@ -81,7 +82,8 @@ def test_a_call_becomes_a_row_with_its_tokens_times_and_cost(prices: PriceBook) 
     # USD a million: 1.25, cached 0.125, completion 10. 80 x 1.25 + 1,920 x 0.125 + 100 x 10 = 1,340 millionths.
     assert row["total_cost"] == pytest.approx(0.00134, rel=1e-12)
     assert row["original_cost"] == pytest.approx(0.0035, rel=1e-12)
-    assert (row["query_id"], row["model"], row["request_id"]) == ("q", "gpt-5-2025-08-07", "req_1")
+    assert (row["query_id"], row["model"]) == ("q", "gpt-5-2025-08-07")
+    assert (row["request_id"], row["response_id"]) == ("req_1", "chatcmpl-1")
     assert (row["iteration"], row["success"], row["has_tool_calls"]) == (3, True, False)
     assert row["interaction_id"].int >> 80 == START // 1_000_000
     assert json.loads(row["usage"]) == USAGE
@@ -106,7 +108,7 @@ CALLS: list[dict[str, Any]] = [
     {"usage": {**USAGE, "cost": 0.5}},
     {"usage": {"prompt_tokens": 5, "total_tokens": 5}},
     {"metadata": {"attempts": 2}},
-    {"extra": {"request_options": {"region": "eu"}, "tags": {"user": "\0 \u00fc"}, "response_id": "resp_\0"}},
+    {"extra": {"request_options": {"region": "eu"}, "tags": {"user": "\0 \u00fc"}}},
     {"extra": {"tool_usage": {"code_interpreter": 1, "web_search": 2}, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
     {},
     {"model": None},
@@ -118,7 +120,8 @@ CALLS: list[dict[str, Any]] = [
     {"context_messages": None},
     {"response_length": None},
     {"request_id": None},
-    {"request_id": "r\0q \u00fc"},
+    {"request_id": "r\0q \u00fc", "response_id": "resp_\0 \u00fc"},
+    {"request_id": None, "response_id": None},
     {"finish_reason": None, "service_tier": None, "provider": None},
     {"provider": "azure"},
     {"provider": "unknown@llm.example.org:8000"},
@@ -166,9 +169,11 @@ def test_extra_values_of_a_call_are_stored_in_their_columns(prices: PriceBook) -
 
 
 def test_values_that_a_server_sends_with_the_wrong_type_are_not_stored(prices: PriceBook) -> None:
-    wrong: dict[str, Any] = {"model": ["a"], "service_tier": {"a": 1}, "finish_reason": 5, "request_id": [1]}
+    wrong: dict[str, Any] = {"model": ["a"], "service_tier": {"a": 1}, "finish_reason": 5}
+    wrong |= {"request_id": [1], "response_id": 7}
     row = named(RowBuilder(prices).row(decoded(line(**wrong))))
-    assert (row["model"], row["service_tier"], row["finish_reason"], row["request_id"]) == ("gpt-5", None, None, None)
+    assert (row["model"], row["service_tier"], row["finish_reason"]) == ("gpt-5", None, None)
+    assert (row["request_id"], row["response_id"]) == (None, None)
 
 
 @pytest.mark.parametrize(
