@@ -32,9 +32,16 @@ def address(stored: str) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Iterator[Any]:
+    """Yield a browser context that the pages of a module share: its cache loads Plotly once."""
+    with contextlib.closing(browser.new_context()) as context:
+        yield context
+
+
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
+def page(context: Any) -> Iterator[Any]:
     """Yield an empty page that collects its errors, error messages and dialogs in ``page.problems``."""
-    with contextlib.closing(browser.new_page()) as page:
+    with contextlib.closing(context.new_page()) as page:
         page.problems = collect_problems(page)
         yield page
