@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CALLS = int(os.environ.get("CALLS", "100000"))
-FIRST = 1_000
+FIRST = min(1_000, CALLS // 4)
 TARGET_MB = 15
 
 PROGRAM = r"""

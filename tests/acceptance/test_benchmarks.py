@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("cpu", {"CALLS": "200", "ROUNDS": "1"}),
-        ("fingerprints", {"CONVERSATIONS": "6"}),
-        ("ingest", {"RECORDS": "3000", "ROUNDS": "1"}),
-        ("memory", {"CALLS": "1200"}),
-        ("overhead", {"CALLS": "120"}),
+        ("cpu", {"CALLS": "40", "ROUNDS": "1"}),
+        ("fingerprints", {"CONVERSATIONS": "3"}),
+        ("ingest", {"RECORDS": "500", "ROUNDS": "1"}),
+        ("memory", {"CALLS": "80"}),
+        ("overhead", {"CALLS": "60"}),
         ("pricing", {"CALLS": "200", "ROUNDS": "2"}),
-        ("repricing", {"ROWS": "3000"}),
+        ("repricing", {"ROWS": "1000"}),
     ],
 )
 def test_the_benchmark_prints_a_table(name: str, size: dict[str, str]) -> None:
