@@ -16,7 +16,7 @@ from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, RecordError, StoreError
 from rlm_cachetrack.formatting import facts_as_html
 from rlm_cachetrack.pipeline import Runtime, runtimes
-from rlm_cachetrack.records import aware, checked_json, checked_query_id
+from rlm_cachetrack.records import aware, checked_json, checked_outcome, checked_query_id, checked_tags
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import TokenCacheOptimization, TokenCacheSummary
@@ -158,13 +158,18 @@ class QueryRun(_Level):
     """
 
     def __init__(
-        self, query_id: str, run_id: datetime | str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        query_id: str,
+        run_id: datetime | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.query_id = checked_query_id(query_id)
         self._given_run_id = None if run_id is None else aware(run_id, "run_id")
         self._run_id = self._given_run_id
         self._metadata = checked_json(metadata, "metadata")
+        self._tags = checked_tags(tags)
         self._runtime: Runtime | None = None
         self._disabled = False
 
@@ -199,7 +204,7 @@ class QueryRun(_Level):
         self._run_id = self._given_run_id or context.new_run_id()
         # Only the inherited frame counts: a run is not nested in the runs of other threads.
         self._enter(context.Frame(self.query_id, self._run_id, outer=context.inherited()))
-        self._append("run_start", metadata=self._metadata)
+        self._append("run_start", metadata=self._metadata, tags=self._tags)
         return self
 
     def __exit__(
@@ -225,7 +230,7 @@ class QueryRun(_Level):
         """
 
         def fresh() -> QueryRun:
-            return QueryRun(self.query_id, self._given_run_id, self._metadata)
+            return QueryRun(self.query_id, self._given_run_id, self._metadata, self._tags)
 
         if inspect.isasyncgenfunction(function):
 
@@ -263,6 +268,19 @@ class QueryRun(_Level):
                 return function(*args, **kwargs)
 
         return cast("FunctionT", plain)
+
+    def record_outcome(self, success: bool | None = None, score: float | None = None, label: str | None = None) -> None:
+        """Record what the run achieved; does not wait for the database. A later outcome replaces the values it gives.
+
+        Args:
+            success: Whether the task was solved.
+            score: A finite number, higher is better.
+            label: A word of your own, such as ``timeout``.
+
+        Raises:
+            RecordError: A value has the wrong type, or all three are None.
+        """
+        self._append("run_outcome", **checked_outcome(success, score, label))
 
     def summary(self) -> TokenCacheSummary:
         """Return the totals of this run so far, as ``get_token_cache_summary`` does. Flushes first; blocks.
@@ -338,7 +356,10 @@ class QueryRun(_Level):
 
 
 def query_run(
-    query_id: str, run_id: datetime | str | None = None, metadata: Mapping[str, Any] | None = None
+    query_id: str,
+    run_id: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
 ) -> QueryRun:
     """Group calls into a run. Use it as a context manager (``with`` or ``async with``) or as a decorator.
 
@@ -350,11 +371,13 @@ def query_run(
         query_id: The name of the query or benchmark; it groups runs.
         run_id: The start of the run: an aware datetime, or ISO 8601 text with an offset. None: now, in UTC.
         metadata: A mapping that JSON can represent, stored with the run.
+        tags: At most 16 short texts by name, such as ``{"agent": "planner"}``, stored with the run and each of its
+            calls.
 
     Raises:
-        RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` is not a mapping.
+        RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` or ``tags`` cannot be stored.
     """
-    return QueryRun(query_id, run_id, metadata)
+    return QueryRun(query_id, run_id, metadata, tags)
 
 
 def active_run() -> QueryRun | None:

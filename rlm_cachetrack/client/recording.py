@@ -10,7 +10,15 @@ from uuid import UUID
 
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.errors import RecordError
-from rlm_cachetrack.records import LLMInteractionRecord, aware, checked_json, checked_query_id, event_of_record, new_id
+from rlm_cachetrack.records import (
+    LLMInteractionRecord,
+    aware,
+    checked_json,
+    checked_outcome,
+    checked_query_id,
+    event_of_record,
+    new_id,
+)
 
 from .base import ClientBase
 
@@ -118,6 +126,29 @@ class Recording(ClientBase):
         if not isinstance(status, str) or not status:
             raise RecordError(f"status={status!r}: expected a word such as 'completed' or 'error'")
         self._runtime.append_run("run_end", query_id, moment, status=status)
+
+    def record_outcome(
+        self,
+        query_id: str,
+        run_id: datetime | str,
+        success: bool | None = None,
+        score: float | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Record what a run achieved, also after it ended. A later outcome replaces the values it gives.
+
+        Args:
+            query_id: The query of the run.
+            run_id: The start of the run.
+            success: Whether the task was solved.
+            score: A finite number, higher is better.
+            label: A word of your own, such as ``timeout``.
+
+        Raises:
+            RecordError: A value has the wrong type, or success, score and label are all None.
+        """
+        query_id, moment = self._key(query_id, run_id)
+        self._runtime.append_run("run_outcome", query_id, moment, **checked_outcome(success, score, label))
 
     def _current_context(self) -> dict[str, Any]:
         """Return the active run's context, completed from this client's context if both are of the same run."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from rlm_cachetrack.pricing import PriceBook
-from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunStart, clean_text
+from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunOutcome, RunStart, clean_text
 
 from .rows import RowBuilder, clean_json, parse_time
 
@@ -56,6 +56,7 @@ class BatchBuilder:
         starts: list[RunStart] = []
         ends: list[RunEnd] = []
         optimizations: list[RunKey] = []
+        outcomes: list[RunOutcome] = []
         unreadable: list[tuple[Mapping[str, Any], Exception]] = []
         for number, event in enumerate(events, 1):
             if not number % _EVENTS_BETWEEN_SLEEPS:
@@ -65,23 +66,21 @@ class BatchBuilder:
                 if kind in ("call", "record", "stored"):
                     interactions.append(self._rows.row(event))
                 elif kind == "run_start":
-                    metadata = event.get("metadata")
-                    starts.append(
-                        RunStart(
-                            *_run(event), parse_time(event["time"]), None if metadata is None else clean_json(metadata)
-                        )
-                    )
+                    metadata, tags = clean_json(event.get("metadata")), clean_json(event.get("tags"))
+                    starts.append(RunStart(*_run(event), parse_time(event["time"]), metadata, tags))
                 elif kind == "run_end":
                     ends.append(RunEnd(*_run(event), parse_time(event["time"]), clean_text(event["status"])))
                 elif kind == "optimization":
                     optimizations.append(RunKey(*_run(event)))
+                elif kind == "run_outcome":
+                    outcomes.append(RunOutcome(*_run(event), event["success"], event["score"], event["label"]))
                 else:
                     raise ValueError(f"an event of the unknown kind {kind!r}")
             except (ImportError, MemoryError, OSError):
                 raise  # the machine is short of something (memory, open files), which passes
             except Exception as exc:  # an event that cannot be read must not hold back the others
                 unreadable.append((event, exc))
-        return Built(RecordBatch(interactions, starts, ends, optimizations), unreadable)
+        return Built(RecordBatch(interactions, starts, ends, optimizations, outcomes=outcomes), unreadable)
 
 
 def _run(event: Mapping[str, Any]) -> tuple[str, datetime]:

@@ -8,6 +8,7 @@ table that the transaction drops at its end, and ``INSERT … ON CONFLICT DO NOT
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -69,6 +70,7 @@ def write_batch(
                 "run_id": start.run_id,
                 "time": start.time,
                 "metadata": None if start.metadata is None else Jsonb(start.metadata),
+                "tags": None if start.tags is None else Jsonb(start.tags),
             },
         )
     finished = {(end.query_id, end.run_id) for end in batch.run_ends}
@@ -86,6 +88,8 @@ def write_batch(
             named_sql.query("store_run_end"),
             {"query_id": end.query_id, "run_id": end.run_id, "time": end.time, "status": end.status},
         )
+    for outcome in batch.outcomes:
+        cursor.execute(named_sql.query("store_run_outcome"), asdict(outcome))
     if finished:
         _store_totals(cursor, finished)
 

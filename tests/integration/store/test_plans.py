@@ -111,6 +111,9 @@ RATES = [
 ONE_ID = uuid.UUID(int=1 << 127)
 NARROW: dict[str, Any] = {
     "unpriced": False,
+    "success": True,
+    "score": 0.5,
+    "label": None,
     "include_given": False,
     "query_id": OLD[0],
     "run_id": OLD[1],

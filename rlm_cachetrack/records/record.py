@@ -1,32 +1,16 @@
-"""Records of calls, the column order of their rows, and the interface of a store.
-
-Field names and units follow the OpenAI SDK: ``prompt_tokens`` counts all input, cached tokens included. None means "not
-reported", 0 means "none". Prices are USD per 1,000 tokens, costs USD, durations milliseconds, datetimes aware.
-"""
+"""The record of one call, and the columns of its row."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from rlm_cachetrack._process import new_id
 from rlm_cachetrack.errors import RecordError
 
-__all__ = [
-    "COLUMNS",
-    "LLMInteractionRecord",
-    "RecordBatch",
-    "RecordSink",
-    "RunEnd",
-    "RunKey",
-    "RunStart",
-    "new_id",
-]
+from .checks import aware, check_amount, check_count, check_json_list, checked_json, checked_query_id
 
 _TOKEN_FIELDS = (
     "prompt_tokens",
@@ -69,10 +53,7 @@ JSON_COLUMNS = (
 )
 """The columns of ``llm_interactions`` that are JSONB."""
 _JSON_LISTS = ("charges", "cost_excludes")
-_INT4_MAX = 2**31 - 1
 _HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
-# PostgreSQL rejects keys of more than 2,704 bytes, and query_id is the only key column without a fixed size.
-_QUERY_ID_BYTES = 2000
 
 
 @dataclass(slots=True)
@@ -186,12 +167,12 @@ class LLMInteractionRecord:
             if (value := getattr(self, name)) is not None:
                 aware(value, name)
         for name in INTEGER_COLUMNS:
-            _check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         for name in _AMOUNT_FIELDS:
-            _check_amount(name, getattr(self, name))
+            check_amount(name, getattr(self, name))
         for name in JSON_COLUMNS:
             if name in _JSON_LISTS:
-                _check_json_list(name, getattr(self, name))
+                check_json_list(name, getattr(self, name))
             else:
                 checked_json(getattr(self, name), name)
         self._check_flags_and_fingerprint()
@@ -229,155 +210,6 @@ COLUMNS: tuple[str, ...] = (
 """The columns of ``llm_interactions`` in the order of a row handed to a :class:`RecordSink`."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunKey:
-    """The key of a run: ``query_id`` and the aware datetime at which it began."""
-
-    query_id: str
-    run_id: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunStart:
-    """A run began at ``time``."""
-
-    query_id: str
-    run_id: datetime
-    time: datetime
-    metadata: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunEnd:
-    """A run ended at ``time`` with ``status``: completed, error, or the caller's own."""
-
-    query_id: str
-    run_id: datetime
-    time: datetime
-    status: str = "completed"
-
-
-@dataclass(frozen=True, slots=True)
-class RecordBatch:
-    """The data that a sink stores in one transaction.
-
-    Attributes:
-        interactions: Rows in the order of :data:`COLUMNS`: aware datetimes, ``interaction_id`` as a UUID, ``metadata``
-            and ``usage`` as JSON text, ``fingerprint`` as bytes.
-        run_starts: Runs that began; runs that are already stored do not change.
-        run_ends: Runs that ended; their optimization is stored after the interactions.
-        optimizations: Runs whose optimization must be computed again.
-        possible_duplicate: Part of the batch may already be stored: the batch comes from the journal of a dead process,
-            or an earlier attempt to store it failed.
-    """
-
-    interactions: Sequence[tuple[Any, ...]] = ()
-    run_starts: Sequence[RunStart] = ()
-    run_ends: Sequence[RunEnd] = ()
-    optimizations: Sequence[RunKey] = ()
-    possible_duplicate: bool = False
-
-    def __len__(self) -> int:
-        return len(self.interactions) + len(self.run_starts) + len(self.run_ends) + len(self.optimizations)
-
-
-@runtime_checkable
-class RecordSink(Protocol):
-    """The interface of a store. The default is PostgreSQL; pass your own with ``instrument(store=…)``.
-
-    Both methods are called on the writer thread and may block. After an exception from :meth:`store` the batch stays
-    in the journal and is retried, so storing must be idempotent by ``interaction_id``. After a
-    :class:`~.errors.RecordRejectedError` the writer bisects the batch, and the poison record becomes a dead letter.
-    """
-
-    def store(self, batch: RecordBatch) -> None:
-        """Store the whole batch; return only when it is durable."""
-
-    def close(self) -> None:
-        """Release all resources; called once."""
-
-
-@runtime_checkable
-class ProbingSink(RecordSink, Protocol):
-    """A sink that can test whether it accepts a valid record, after it rejected every record of a batch."""
-
-    def probe(self) -> None:
-        """Test whether a valid record would be accepted; raise the error if not. Stores nothing; may block."""
-
-
-def aware(value: object, name: str) -> datetime:
-    """Convert an aware datetime, or ISO 8601 text with an offset, to UTC.
-
-    Raises:
-        RecordError: The value is not a datetime, or it is naive.
-    """
-    moment = value
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            raise RecordError(f"{name}={value!r}: expected an ISO 8601 date and time with an offset") from None
-    if not isinstance(moment, datetime):
-        raise RecordError(f"{name}={value!r}: expected a datetime, not {type(value).__name__}")
-    if moment.tzinfo is None or moment.utcoffset() is None:
-        raise RecordError(
-            f"{name}={value!r} is naive, so its meaning depends on the machine's time zone. "
-            "Use datetime.now(timezone.utc), or give it a tzinfo"
-        )
-    return moment.astimezone(UTC)
-
-
-def checked_query_id(query_id: object) -> str:
-    """Return ``query_id`` as it is stored.
-
-    Raises:
-        RecordError: ``query_id`` is not text, is empty, or is too long for a table's key.
-    """
-    if not isinstance(query_id, str) or not query_id:
-        raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
-    text = clean_text(query_id)
-    if (size := len(text.encode())) > _QUERY_ID_BYTES:
-        raise RecordError(
-            f"query_id={query_id[:40]!r}… has {size} bytes: expected a name of at most {_QUERY_ID_BYTES}; "
-            "what belongs to a run but does not name it can go into its metadata"
-        )
-    return text
-
-
-def checked_json(value: object, name: str) -> dict[str, Any] | None:
-    """Return a mapping as a plain dict; None is returned as None.
-
-    Raises:
-        RecordError: The value is not a mapping, or JSON cannot represent it.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise RecordError(f"{name} is a {type(value).__name__}: expected a mapping")
-    plain = dict(value)
-    try:
-        json.dumps(plain, default=str)
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise RecordError(f"{name} cannot be written as JSON: {exc}") from exc
-    return plain
-
-
-def _check_json_list(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, (list, tuple)):
-        raise RecordError(f"{name} is a {type(value).__name__}: expected a list")
-    checked_json({name: list(value)}, name)
-
-
-def clean_text(value: object) -> str:
-    """Return the text without characters that PostgreSQL rejects: NUL and lone surrogates."""
-    text = value if isinstance(value, str) else str(value)
-    if text.isascii() and "\x00" not in text:
-        return text
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
 def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the journal event of a manually created record.
 
@@ -401,21 +233,3 @@ def event_of_record(record: LLMInteractionRecord, values: Mapping[str, Any]) -> 
         # Set here, not when the record is stored: a retry must store the same row.
         event["time"] = datetime.now(UTC).isoformat()
     return event
-
-
-def _check_count(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RecordError(f"{name}={value!r}: expected a whole number or None")
-    if not 0 <= value <= _INT4_MAX:
-        raise RecordError(f"{name}={value!r}: expected 0 to {_INT4_MAX}")
-
-
-def _check_amount(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RecordError(f"{name}={value!r}: expected a number or None")
-    if not math.isfinite(value) or value < 0:
-        raise RecordError(f"{name}={value!r}: expected a finite number of at least 0")

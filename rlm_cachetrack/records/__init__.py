@@ -1,0 +1,40 @@
+"""Records of calls, the column order of their rows, and the interface of a store.
+
+Field names and units follow the OpenAI SDK: ``prompt_tokens`` counts all input, cached tokens included. None means "not
+reported", 0 means "none". Prices are USD per 1,000 tokens, costs USD, durations milliseconds, datetimes aware.
+"""
+
+from rlm_cachetrack._process import new_id
+
+from .batch import ProbingSink, RecordBatch, RecordSink, RunEnd, RunKey, RunOutcome, RunStart
+from .checks import (
+    aware,
+    checked_json,
+    checked_outcome,
+    checked_query_id,
+    checked_tags,
+    clean_text,
+)
+from .record import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, LLMInteractionRecord, event_of_record
+
+__all__ = [
+    "COLUMNS",
+    "INTEGER_COLUMNS",
+    "JSON_COLUMNS",
+    "LLMInteractionRecord",
+    "ProbingSink",
+    "RecordBatch",
+    "RecordSink",
+    "RunEnd",
+    "RunKey",
+    "RunOutcome",
+    "RunStart",
+    "aware",
+    "checked_json",
+    "checked_outcome",
+    "checked_query_id",
+    "checked_tags",
+    "clean_text",
+    "event_of_record",
+    "new_id",
+]

@@ -1,0 +1,158 @@
+"""Checks of values that a caller gives: times, names, numbers, JSON, outcomes and tags. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rlm_cachetrack.errors import RecordError
+
+_INT4_MAX = 2**31 - 1
+# PostgreSQL rejects keys of more than 2,704 bytes, and query_id is the only key column without a fixed size.
+_QUERY_ID_BYTES = 2000
+MAX_TAGS = 16
+_TAG_NAME_LENGTH = 64
+_TAG_LENGTH = 256
+_LABEL_LENGTH = 256
+
+
+def aware(value: object, name: str) -> datetime:
+    """Convert an aware datetime, or ISO 8601 text with an offset, to UTC.
+
+    Raises:
+        RecordError: The value is not a datetime, or it is naive.
+    """
+    moment = value
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            raise RecordError(f"{name}={value!r}: expected an ISO 8601 date and time with an offset") from None
+    if not isinstance(moment, datetime):
+        raise RecordError(f"{name}={value!r}: expected a datetime, not {type(value).__name__}")
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise RecordError(
+            f"{name}={value!r} is naive, so its meaning depends on the machine's time zone. "
+            "Use datetime.now(timezone.utc), or give it a tzinfo"
+        )
+    return moment.astimezone(UTC)
+
+
+def checked_query_id(query_id: object) -> str:
+    """Return ``query_id`` as it is stored.
+
+    Raises:
+        RecordError: ``query_id`` is not text, is empty, or is too long for a table's key.
+    """
+    if not isinstance(query_id, str) or not query_id:
+        raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
+    text = clean_text(query_id)
+    if (size := len(text.encode())) > _QUERY_ID_BYTES:
+        raise RecordError(
+            f"query_id={query_id[:40]!r}… has {size} bytes: expected a name of at most {_QUERY_ID_BYTES}; "
+            "what belongs to a run but does not name it can go into its metadata"
+        )
+    return text
+
+
+def checked_json(value: object, name: str) -> dict[str, Any] | None:
+    """Return a mapping as a plain dict; None is returned as None.
+
+    Raises:
+        RecordError: The value is not a mapping, or JSON cannot represent it.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise RecordError(f"{name} is a {type(value).__name__}: expected a mapping")
+    plain = dict(value)
+    try:
+        json.dumps(plain, default=str)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RecordError(f"{name} cannot be written as JSON: {exc}") from exc
+    return plain
+
+
+def check_json_list(name: str, value: object) -> None:
+    """Check that a value is a list that JSON can represent, or None; else raise :class:`RecordError`."""
+    if value is None:
+        return
+    if not isinstance(value, (list, tuple)):
+        raise RecordError(f"{name} is a {type(value).__name__}: expected a list")
+    checked_json({name: list(value)}, name)
+
+
+def checked_outcome(success: object, score: object, label: object) -> dict[str, Any]:
+    """Return the values of an outcome as they are journaled.
+
+    Raises:
+        RecordError: A value has the wrong type, the score is not finite, or all three are None.
+    """
+    if success is None and score is None and label is None:
+        raise RecordError("an outcome needs success, score or label")
+    if not isinstance(success, bool | None):
+        raise RecordError(f"success={success!r}: expected True, False or None")
+    if score is not None:
+        if isinstance(score, bool) or not isinstance(score, (int, float)):
+            raise RecordError(f"score={score!r}: expected a number or None")
+        if not math.isfinite(score):
+            raise RecordError(f"score={score!r}: expected a finite number")
+    if label is not None and (not isinstance(label, str) or not label or len(label) > _LABEL_LENGTH):
+        raise RecordError(f"label={label!r}: expected a text of 1 to {_LABEL_LENGTH} characters, or None")
+    return {"success": success, "score": score, "label": None if label is None else clean_text(label)}
+
+
+def checked_tags(tags: object) -> dict[str, str] | None:
+    """Return tags as they are stored; None is returned as None. Numbers and booleans become text.
+
+    Raises:
+        RecordError: ``tags`` is not a mapping, has more than 16 keys, or a key or value is not a short text.
+    """
+    if tags is None:
+        return None
+    if not isinstance(tags, Mapping):
+        raise RecordError(f"tags={tags!r}: expected a mapping such as {{'user': 'u-17'}}")
+    if len(tags) > MAX_TAGS:
+        raise RecordError(f"{len(tags)} tags: expected at most {MAX_TAGS}")
+    found: dict[str, str] = {}
+    for name, value in tags.items():
+        if not isinstance(name, str) or not 0 < len(name) <= _TAG_NAME_LENGTH:
+            raise RecordError(f"tag {name!r}: expected a name of 1 to {_TAG_NAME_LENGTH} characters")
+        if not isinstance(value, (str, int, float)):
+            raise RecordError(f"tag {name}={value!r}: expected a text, a number, True or False")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if len(text) > _TAG_LENGTH:
+            raise RecordError(f"tag {name}: its value has {len(text)} characters, expected at most {_TAG_LENGTH}")
+        found[clean_text(name)] = clean_text(text)
+    return found
+
+
+def clean_text(value: object) -> str:
+    """Return the text without characters that PostgreSQL rejects: NUL and lone surrogates."""
+    text = value if isinstance(value, str) else str(value)
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def check_count(name: str, value: object) -> None:
+    """Check that a value is a whole number that fits its column, or None; else raise :class:`RecordError`."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RecordError(f"{name}={value!r}: expected a whole number or None")
+    if not 0 <= value <= _INT4_MAX:
+        raise RecordError(f"{name}={value!r}: expected 0 to {_INT4_MAX}")
+
+
+def check_amount(name: str, value: object) -> None:
+    """Check that a value is a finite number of at least 0, or None; else raise :class:`RecordError`."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RecordError(f"{name}={value!r}: expected a number or None")
+    if not math.isfinite(value) or value < 0:
+        raise RecordError(f"{name}={value!r}: expected a finite number of at least 0")
