@@ -17,30 +17,63 @@ ENDPOINTS = {
 _ENDPOINT = re.compile(r"(/chat/completions|/completions|/embeddings|/responses(?:/compact)?)/?(?:\?.*)?$")
 _STORED_RESPONSE = re.compile(r"/responses/(?!compact\b|input_tokens\b)[^/?]+(?:/cancel)?/?(?:\?.*)?$")
 
+# Parts of host names, the more specific first. Sources: the `api_pattern` of each provider in genai-prices 0.2.3, the
+# addresses in litellm/constants.py of LiteLLM 1.110.2, and for regional hosts
+# https://developers.openai.com/api/docs/guides/data-residency; 2026-12-01.
 _HOSTS = (
-    ("api.openai.com", "openai"),
-    ("openai.azure.com", "azure"),
-    ("cognitiveservices.azure.com", "azure"),
-    ("services.ai.azure.com", "azure"),
-    ("models.inference.ai.azure.com", "azure"),
+    ("api.openai.com", "openai"),  # also us., eu., au., in., jp. and the other regions
+    ("api.anthropic.com", "anthropic"),
+    ("openai.azure.", "azure"),  # .com, .us (government), .cn
+    ("cognitiveservices.azure.", "azure"),
+    ("services.ai.azure.", "azure"),
+    ("models.ai.azure.com", "azure"),
+    ("inference.ai.azure.com", "azure"),
     ("openrouter.ai", "openrouter"),
     ("api.deepseek.com", "deepseek"),
     ("api.groq.com", "groq"),
     ("api.x.ai", "xai"),
-    ("api.mistral.ai", "mistral"),
+    ("mistral.ai", "mistral"),  # api. and codestral.
     ("api.moonshot", "moonshot"),
     ("api.perplexity.ai", "perplexity"),
     ("api.together", "together"),
-    ("api.fireworks.ai", "fireworks"),
+    ("fireworks.ai", "fireworks"),
     ("generativelanguage.googleapis.com", "gemini"),
+    ("aiplatform.googleapis.com", "vertex"),
     ("api.cerebras.ai", "cerebras"),
     ("ai-gateway.vercel.sh", "vercel-gateway"),
-    ("bedrock", "bedrock"),
-    ("databricks", "databricks"),
+    ("bedrock", "bedrock"),  # bedrock-runtime.REGION.amazonaws.com, bedrock-mantle.REGION.api.aws
+    ("databricks", "databricks"),  # cloud.databricks.com, azuredatabricks.net, gcp.databricks.com
     ("dashscope", "alibaba"),
+    ("maas.aliyuncs.com", "alibaba"),
     ("api.z.ai", "zai"),
-    ("bigmodel.cn", "zai"),
+    ("bigmodel.cn", "zhipuai"),
     ("router.huggingface.co", "huggingface"),
+    ("api.minimax", "minimax"),  # .io, .chat, and api.minimaxi.com
+    ("api.novita.ai", "novita"),
+    ("inference.baseten.co", "baseten"),  # not a user's own deployment, which is billed by the minute
+    ("endpoints.kepler.ai.cloud.ovh.net", "ovhcloud"),
+    ("api.cohere.", "cohere"),
+    ("api.voyageai.com", "voyageai"),
+    ("api.cloudflare.com", "cloudflare"),
+    ("api.meta.ai", "meta"),
+    ("api.arcee.ai", "arcee"),
+    ("api.avian.io", "avian"),
+    ("api.doubleword.ai", "doubleword"),
+    ("api.quicksilverpro.io", "quicksilverpro"),
+    ("api.typesafe.ai", "typesafe"),
+    ("api.githubcopilot.com", "github-copilot"),
+    ("models.github.ai", "github-models"),
+    ("studio.nebius.", "nebius"),
+    ("tokenfactory.nebius.", "nebius"),
+    ("api.sambanova.ai", "sambanova"),
+    ("api.hyperbolic.xyz", "hyperbolic"),
+    ("api.nscale.com", "nscale"),
+    ("api.publicai.co", "publicai"),
+    ("api.deepinfra.com", "deepinfra"),
+    ("api.nvidia.com", "nvidia"),
+    ("snowflakecomputing.com", "snowflake"),
+    ("ml.cloud.ibm.com", "watsonx"),
+    ("inference.heroku.com", "heroku"),
 )
 
 _MAX_CACHED_PROVIDERS = 1000
