@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,12 +81,22 @@ def show(
     else:
         _print(book, quotes)
     if models and not all(quotes.values()):
-        at_tier = f" at {tier}" if tier is not None else ""
-        unknown = ", ".join(f"{name}{at_tier}" for name, found in quotes.items() if not found)
+        unknown = "; ".join(
+            _unknown(book, name, provider, tier, moment_of) for name, found in quotes.items() if not found
+        )
         raise NotFound(
-            f"no price is known for {unknown}, so such calls are unpriced (cost NULL). "
+            f"no price is known for {unknown}. Such calls are unpriced (cost NULL). "
             f"Add a price to a pricing file: `{command_line('prices', 'init')}`"
         )
+
+
+def _unknown(book: PriceBook, name: str, provider: str | None, tier: str | None, at: datetime | None) -> str:
+    """Return a model and service tier without a price, and the reason."""
+    from rlm_cachetrack.pricing import reason_unlisted
+
+    if tier is not None and book.quotes(name, provider, at):
+        return f"{name} at {tier}: no price list has this service tier of the model"
+    return f"{name}{'' if tier is None else f' at {tier}'}: {reason_unlisted(name, provider)}"
 
 
 def _facts(quotes: dict[str, list[Quote]]) -> list[dict[str, Any]]:

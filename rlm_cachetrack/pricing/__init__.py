@@ -5,6 +5,7 @@ from .names import snapshot_names
 from .price_book import PriceBook, Quote, example, schema_path
 from .rates import Period, Rates
 from .schedules import Schedule
+from .unlisted import reason_unlisted
 
 __all__ = [
     "Cost",
@@ -15,6 +16,7 @@ __all__ = [
     "Schedule",
     "amounts",
     "example",
+    "reason_unlisted",
     "schema_path",
     "snapshot_names",
 ]

@@ -10,10 +10,7 @@ import difflib
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-from rlm_cachetrack._process import no_fork
 
 from .names import (
     BASE_TIER,
@@ -21,10 +18,14 @@ from .names import (
     SELF_PRICED_PROVIDERS,
     VENDOR_MODELS,
     canonical_provider,
+    is_list_price_gateway,
+    routes,
     snapshot_names,
 )
+from .price_list import PriceList, installed, installed_source
 from .rates import REQUEST, Period, Rates
 from .schedules import Schedule
+from .supplement import Alias, Supplement, since
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
@@ -53,14 +54,19 @@ _EXTRAS = {
 
 
 class BuiltInTable:
-    """The price table of the installed release of ``genai-prices``.
+    """A price list: by default that of the installed release of ``genai-prices``.
 
     Reads the data of the release, not the snapshot that an application may have updated, because a price source
     that names a release must mean the same prices everywhere.
+
+    Args:
+        prices: The price list; None: the installed one, which is loaded when it is first needed (0.5 s).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prices: PriceList | None = None) -> None:
+        self._prices = prices
         self._listed: dict[str, Provider] | None = None
+        self._loaded_supplement: Supplement | None = None
 
     def find(self, model: str, provider: str | None, tier: str) -> Schedule | None:
         """Return the schedule of a model; None if it is not listed.
@@ -72,10 +78,13 @@ class BuiltInTable:
         """
         if provider in SELF_PRICED_PROVIDERS:
             return None
-        for name in snapshot_names(model, month_day=False):
-            hit = self._model(name, provider)
-            if hit is not None:
-                return self._schedule(*hit, tier)
+        only = provider if provider in self._providers and not is_list_price_gateway(provider) else None
+        for listed, name in routes(model, provider):
+            if only is not None and listed != only:
+                continue
+            for known_name in snapshot_names(name, month_day=False):
+                if self._has(listed, known_name):
+                    return self._prices_of(listed, known_name, tier)
         return None
 
     def knows(self, model: str, provider: str | None) -> bool:
@@ -106,23 +115,89 @@ class BuiltInTable:
         return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)), None)
 
     @property
+    def source(self) -> str:
+        """The price source of the list: ``genai-prices:`` and its release, or the day and hash of a fetched list."""
+        return installed_source() if self._prices is None else self._prices.source
+
+    @property
     def _providers(self) -> dict[str, Provider]:
         # Not a cached_property: in Python 3.11 that holds a lock, which would stay locked in a forked child.
         if self._listed is None:
-            with no_fork():
-                from genai_prices.data import providers
-
-            self._listed = {provider.id: provider for provider in providers}
+            if self._prices is None:
+                self._prices = installed()
+            self._listed = {provider.id: provider for provider in self._prices.providers}
         return self._listed
 
-    def _model(self, name: str, provider: str | None) -> tuple[Provider, ModelInfo] | None:
-        listed = self._providers.get(provider) if provider else None
-        if listed is None:
-            prefix, slash, rest = name.partition("/")
-            if slash and (canonical_provider(prefix) in VENDOR_MODELS or prefix == "azure"):
-                name = rest  # gateways write openai/gpt-5
-            vendor = next((key for key, names in VENDOR_MODELS.items() if names.match(name.lower())), None)
-            listed = self._providers.get(vendor) if vendor else None
+    @property
+    def _supplement(self) -> Supplement:
+        if self._loaded_supplement is None:
+            self._loaded_supplement = Supplement.load()
+        return self._loaded_supplement
+
+    def _has(self, provider: str, name: str) -> bool:
+        """Return True if the price list or the supplement has a model of a provider, even without a price."""
+        if self._model(name, provider) is not None or self._supplement.alias(provider, name) is not None:
+            return True
+        return any(self._supplement.model(other, name, BASE_TIER) for other in (provider, *self._fallbacks(provider)))
+
+    def _prices_of(self, provider: str, name: str, tier: str) -> Schedule | None:
+        """Return the prices of a model of one provider: those of the price list first, then the supplement's."""
+        listed = self._listed_prices(provider, name, tier)
+        alias = self._supplement.alias(provider, name)
+        if alias is not None and self._is_outdated(provider, name, alias):
+            aliased_tier = tier if alias.provider == provider else BASE_TIER  # tiers of another provider do not apply
+            if tier != aliased_tier:
+                return None
+            return since(alias.since, self._prices_of(alias.provider, alias.model, tier), listed)
+        if listed is not None or self._listed_prices(provider, name, BASE_TIER) is not None:
+            return listed
+        return self._supplied_prices(provider, name, tier)
+
+    def _is_outdated(self, provider: str, name: str, alias: Alias) -> bool:
+        """Return True if the price list has nothing newer for a name than the supplement's alias."""
+        listed = self._listed_prices(provider, name, BASE_TIER)
+        period = None if listed is None else listed.at(None)
+        if period is None:
+            return True
+        now = period.rates[0]
+        return alias.instead_of is not None and (now.prompt, now.completion) == alias.instead_of
+
+    def _listed_prices(self, provider: str, name: str, tier: str) -> Schedule | None:
+        """Return the prices of the price list, completed by the supplement."""
+        hit = self._model(name, provider)
+        if hit is None:
+            return None
+        listed, model = hit
+        owner = (
+            provider
+            if model in listed.models
+            else next(
+                (other for other in self._fallbacks(provider) if model in self._providers[other].models), provider
+            )
+        )
+        schedule = self._schedule(listed, model, tier)
+        if owner != provider and tier != BASE_TIER:
+            return schedule
+        return self._supplement.complete(owner, name, tier, schedule, lambda: self._schedule(listed, model, BASE_TIER))
+
+    def _supplied_prices(self, provider: str, name: str, tier: str) -> Schedule | None:
+        """Return the prices of the supplement for a model that the price list lacks."""
+        supplement = self._supplement
+        for other in (provider, *self._fallbacks(provider)):
+            base = supplement.model(other, name, BASE_TIER)
+            if base is not None:
+                if tier != BASE_TIER and other != provider:
+                    return None  # tiers of another provider do not apply
+                return supplement.complete(other, name, tier, supplement.model(other, name, tier), lambda: None)
+        return None
+
+    def _fallbacks(self, provider: str) -> tuple[str, ...]:
+        """Return the providers whose prices apply to models that a provider does not list, as for Azure."""
+        listed = self._providers.get(provider)
+        return tuple(listed.fallback_model_providers or ()) if listed is not None else ()
+
+    def _model(self, name: str, provider: str) -> tuple[Provider, ModelInfo] | None:
+        listed = self._providers.get(provider)
         if listed is None:
             return None
         # Azure lists few models itself and refers to OpenAI and others for the rest.
@@ -144,7 +219,7 @@ class BuiltInTable:
         ]
         if context and not variants:
             return None
-        source = f"genai-prices:{version('genai-prices')}"
+        source = self.source
 
         def resolve(moment: datetime) -> Period | None:
             if not context:

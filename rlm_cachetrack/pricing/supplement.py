@@ -1,0 +1,217 @@
+"""The supplement: prices that ``genai-prices`` lacks, from ``supplement.yaml``.
+
+A price of ``genai-prices`` takes precedence over one of the supplement, so an entry ends on its own once a newer price
+list has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlm_cachetrack._process import no_fork
+
+from .names import BASE_TIER
+from .rates import Period, Rates
+from .schedules import Schedule
+
+FILE = Path(__file__).parent / "supplement.yaml"
+_STANDARD = ("prompt", "cached", "cache_write", "completion")
+
+
+class Alias(NamedTuple):
+    """The model that a name means.
+
+    Attributes:
+        provider: The provider whose price list has the model.
+        model: Its name there.
+        since: The first day on which the name meant it; None: always.
+        instead_of: The outdated prices of prompt and completion for the name, USD per 1,000 tokens; None: it is not
+            listed.
+    """
+
+    provider: str
+    model: str
+    since: date | None
+    instead_of: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    provider: str
+    match: re.Pattern[str]
+    facts: Mapping[str, Any]
+
+
+class Supplement:
+    """The entries of ``supplement.yaml``."""
+
+    def __init__(self, text: str) -> None:
+        with no_fork():
+            import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml it takes 5 ms, without it 50 ms
+        raw = yaml.load(text, Loader=loader)  # noqa: S506 - both loaders are safe
+        self.source = f"supplement:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        self._models, self._aliases, self._additions = (
+            [_Entry(one["provider"], re.compile(one["match"], re.IGNORECASE), one) for one in raw[part]]
+            for part in ("models", "aliases", "additions")
+        )
+
+    @classmethod
+    def load(cls) -> Supplement:
+        """Read the file of this release. Blocks for about 10 ms."""
+        return cls(FILE.read_text(encoding="utf-8"))
+
+    def alias(self, provider: str, model: str) -> Alias | None:
+        """Return the model that a name means; None if the name has no entry."""
+        for entry, found in _matching(self._aliases, provider, model):
+            target = found.expand(entry["model"])
+            prefix, slash, rest = target.partition("/")
+            outdated = entry.get("instead_of")
+            return Alias(
+                prefix if slash else provider,
+                rest if slash else target,
+                entry.get("since"),
+                None if outdated is None else (outdated["prompt"] / 1_000, outdated["completion"] / 1_000),
+            )
+        return None
+
+    def model(self, provider: str, model: str, tier: str) -> Schedule | None:
+        """Return the prices of a model that the price list lacks; None if it has no entry, or none for the tier."""
+        for entry, _ in _matching(self._models, provider, model):
+            base = _period(entry["prices"], entry.get("above"), self.source)
+            if tier == BASE_TIER:
+                return Schedule(base)
+            factor = entry.get("tiers", {}).get(tier)
+            if isinstance(factor, Mapping):
+                return Schedule(_period(factor, entry.get("above"), self.source))
+            return None if factor is None else _times(Schedule(base), factor)
+        return None
+
+    def complete(
+        self, provider: str, model: str, tier: str, listed: Schedule | None, base: Callable[[], Schedule | None]
+    ) -> Schedule | None:
+        """Add what the price list lacks to the prices of a model that it has.
+
+        Args:
+            provider: The provider whose price list has the model.
+            model: The name of the model.
+            tier: The service tier.
+            listed: The listed prices of the tier; None if there are none.
+            base: Returns the listed prices of the base tier.
+        """
+        additions = [entry for entry, _ in _matching(self._additions, provider, model)]
+        if listed is None and tier != BASE_TIER:
+            factor = next((entry["tiers"][tier] for entry in additions if tier in entry.get("tiers", {})), None)
+            listed = None if factor is None or (standard := base()) is None else _times(standard, factor)
+        if listed is None or not additions:
+            return listed
+
+        def complete_period(period: Period, _: datetime) -> Period:
+            return Period(period.starts, tuple(_complete(rates, additions) for rates in period.rates))
+
+        return _mapped(listed, complete_period)
+
+
+def _matching(
+    entries: Iterable[_Entry], provider: str, model: str
+) -> Iterable[tuple[Mapping[str, Any], re.Match[str]]]:
+    for entry in entries:
+        if entry.provider == provider and (found := entry.match.fullmatch(model)) is not None:
+            yield entry.facts, found
+
+
+def _period(prices: Mapping[str, float], above: Mapping[str, Any] | None, source: str) -> Period:
+    """Return a period for prices in USD per 1,000,000 tokens."""
+    prompt = prices["prompt"]
+    values = {"cached": prompt, "cache_write": prompt, "completion": 0, **prices}
+    per_thousand = {name: value / 1_000 for name, value in values.items()}
+    prompt, cached, cache_write, completion = (per_thousand.pop(name) for name in _STANDARD)
+    rates = Rates(prompt, cached, cache_write, completion, source, per_thousand)
+    if above is None:
+        return Period((), (rates,))
+    long = rates.times(above["input"])
+    return Period((above["tokens"],), (rates, replace(long, completion=rates.completion * above["output"])))
+
+
+def _times(schedule: Schedule, factor: float | list[dict[str, Any]]) -> Schedule:
+    """Multiply all token prices by a factor, or by the factor whose dates apply; without one, there is no price."""
+    dated: list[dict[str, Any]] = factor if isinstance(factor, list) else [{"factor": factor}]
+    days = [one[end].toordinal() for one in dated for end in ("since", "until") if end in one]
+
+    def change(period: Period, moment: datetime) -> Period | None:
+        day = moment.date()
+        for one in dated:
+            if ("since" not in one or day >= one["since"]) and ("until" not in one or day < one["until"]):
+                return Period(period.starts, tuple(rates.times(one["factor"]) for rates in period.rates))
+        return None
+
+    return _mapped(schedule, change, days)
+
+
+def since(day: date | None, new: Schedule | None, old: Schedule | None) -> Schedule | None:
+    """Return the prices of ``new`` from a day on (UTC; None: always), before it those of ``old``."""
+    if day is None or new is None:
+        return new
+    start = datetime.combine(day, time(0), UTC)
+
+    def resolve(moment: datetime) -> Period | None:
+        schedule = new if moment >= start else old
+        return None if schedule is None else schedule.at(moment)
+
+    return Schedule(None, resolve, *_changes((new, old), (day.toordinal(),)))
+
+
+def _mapped(
+    schedule: Schedule, change: Callable[[Period, datetime], Period | None], days: Iterable[int] = ()
+) -> Schedule:
+    """Return a schedule with changed periods.
+
+    Args:
+        schedule: The prices to change.
+        change: Returns the changed prices at a moment; None: no price.
+        days: The days (ordinals) on which ``change`` itself can change.
+    """
+    days = tuple(days)
+    if schedule.always is not None and not days:
+        return Schedule(change(schedule.always, datetime.now(UTC)))
+
+    def resolve(moment: datetime) -> Period | None:
+        period = schedule.at(moment)
+        return None if period is None else change(period, moment)
+
+    return Schedule(None, resolve, *_changes((schedule,), days))
+
+
+def _changes(schedules: Iterable[Schedule | None], days: Iterable[int]) -> tuple[list[int], list[time] | None]:
+    all_days, times = list(days), []
+    any_moment = False
+    for schedule in filter(None, schedules):
+        more_days, more_times = schedule.changes
+        all_days += more_days
+        any_moment |= more_times is None
+        times += more_times or []
+    return all_days, None if any_moment else times
+
+
+def _complete(rates: Rates, additions: Iterable[Mapping[str, Any]]) -> Rates:
+    extras, regions, windows = dict(rates.extras), dict(rates.regions), dict(rates.windows)
+    changed: dict[str, Any] = {}
+    for entry in additions:
+        for name, price in entry.get("prices", {}).items():
+            extras.setdefault(name, price / 1_000)
+        for name, rule in entry.get("factors", {}).items():
+            price = getattr(rates, rule["of"]) * rule["times"]
+            if name not in _STANDARD:
+                extras.setdefault(name, price)
+            elif getattr(rates, name) == rates.prompt:  # not listed: no discount, no premium
+                changed[name] = price
+        regions = {**entry.get("regions", {}), **regions}
+        windows = {**entry.get("windows", {}), **windows}
+    return replace(rates, extras=extras, regions=regions, windows=windows, **changed)

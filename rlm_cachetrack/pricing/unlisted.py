@@ -1,0 +1,52 @@
+"""The reasons why models have no list price, as ``docs/prices.md`` explains them."""
+
+from __future__ import annotations
+
+import re
+
+from .names import SELF_PRICED_PROVIDERS, canonical_provider, routes
+
+_OWN_SERVER = "a server that users run themselves has no list price"
+
+_PROVIDERS = {
+    "alibaba": "Alibaba's prices differ by region and kind of cache, which the response does not name",
+    "snowflake": "Snowflake bills credits, and the price of a credit is in the contract",
+    "watsonx": "IBM bills resource units, and their price is in the contract",
+    "heroku": "Heroku bills its own plans",
+    "crusoe": "Crusoe has no price list in genai-prices",
+    "github": "GitHub Models is free within its limits, or billed by GitHub's own units",
+    "github-models": "GitHub Models is free within its limits, or billed by GitHub's own units",
+    "huggingface": "the router of Hugging Face chooses a provider; only a name such as MODEL:groq says which",
+}
+
+_BY_LENGTH = "billed by the length of the audio"
+
+_MODELS = (
+    ("openai", r"whisper.*|gpt-transcribe.*|gpt-live.*", _BY_LENGTH),
+    ("openai", r"gpt-realtime-(translate|whisper).*", _BY_LENGTH),
+    ("openai", r"tts-.*", "billed by the character"),
+    ("openai", r"dall-e.*|sora.*", "billed by the image or the second of video"),
+    ("groq", r"(groq/)?compound.*", "billed for the models and tools that it calls, which the response does not list"),
+    ("cerebras", r"qwen-3-coder-480b", "retired, and genai-prices lists it without a price"),
+)
+
+
+def reason_unlisted(model: str, provider: str | None) -> str:
+    """Return why a model has no list price, as the end of a sentence.
+
+    Args:
+        model: The name of the model.
+        provider: The provider in any spelling; None if unknown.
+    """
+    key = canonical_provider(provider)
+    if key in _PROVIDERS:
+        return _PROVIDERS[key]
+    if key in SELF_PRICED_PROVIDERS:
+        return _OWN_SERVER
+    for listed, name in routes(model, key):
+        for owner, names, reason in _MODELS:
+            if listed == owner and re.fullmatch(names, name, re.IGNORECASE):
+                return reason
+    if key is None:
+        return "its provider is not known, and any provider may serve a model with open weights at any price"
+    return f"the price list has no model of this name at {key}"
