@@ -13,6 +13,7 @@ import math
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +40,12 @@ class Shape:
     system_tokens: tuple[int, int] = (1300, 2500)
 
 
+@lru_cache(maxsize=1000)
+def split(text: str, width: float) -> tuple[str, ...]:
+    """Return the tokens of a text. Calls of a conversation repeat most of its texts, so they are kept."""
+    return tuple(text[round(i * width) : round((i + 1) * width)] for i in range(math.ceil(len(text) / width)))
+
+
 @dataclass
 class Provider:
     """Counts tokens and caches prompt prefixes."""
@@ -61,10 +68,8 @@ class Provider:
                 self.turns.append(len(found))
         return found
 
-    def _split(self, text: str) -> list[str]:
-        count = math.ceil(len(text) / self.shape.characters_a_token)
-        width = self.shape.characters_a_token
-        return [text[round(i * width) : round((i + 1) * width)] for i in range(count)]
+    def _split(self, text: str) -> tuple[str, ...]:
+        return split(text, self.shape.characters_a_token)
 
     def ask(self, body: dict[str, Any], model: str, now: float) -> tuple[int, int]:
         """Return ``prompt_tokens`` and ``cached_tokens``, and write the prompt to the cache."""
@@ -74,10 +79,9 @@ class Provider:
             return len(tokens) + self.shape.answer_overhead, self._by_turns(tokens, cache_key, now)
         cached, chain = 0, hash(cache_key)
         live = []
-        for index, token in enumerate(tokens, 1):
-            chain = hash((chain, token))
-            if index % self.shape.step == 0:
-                live.append((index, (cache_key, index, chain)))
+        for index in range(self.shape.step, len(tokens) + 1, self.shape.step):
+            chain = hash((chain, tuple(tokens[index - self.shape.step : index])))
+            live.append((index, (cache_key, index, chain)))
         if len(tokens) >= self.shape.minimum:
             for index, name in live:
                 if self.seen.get(name, -math.inf) >= now - self.shape.ttl_s:
