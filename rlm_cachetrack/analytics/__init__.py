@@ -1,6 +1,7 @@
 """Read the store and return typed results: run reports, usage over time, comparisons, gates, latency."""
 
 from .compare import Comparison, ComparisonMetric, ComparisonSide, ComparisonStep, compare_rows, compare_runs
+from .experiments import Experiment, experiments, parse_grouping
 from .gate import Gate, check_rows, read_baseline, write_baseline
 from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
@@ -57,6 +58,7 @@ __all__ = [
     "ComparisonMetric",
     "ComparisonSide",
     "ComparisonStep",
+    "Experiment",
     "Gate",
     "Iteration",
     "LatencyDividend",
@@ -80,12 +82,14 @@ __all__ = [
     "compare_runs",
     "empty_optimization",
     "empty_summary",
+    "experiments",
     "interactions",
     "interactions_page",
     "iterations_of_run",
     "latency_dividend",
     "list_runs",
     "marker",
+    "parse_grouping",
     "read_baseline",
     "rows_of_calls",
     "rows_of_runs",

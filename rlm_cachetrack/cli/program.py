@@ -27,6 +27,7 @@ from .database import embedded_app, migrate
 from .delete import delete, prune
 from .demo import demo
 from .doctor import doctor
+from .experiments import experiments, outcome
 from .explaining import explain
 from .journal import journal_app
 from .latency import latency
@@ -82,12 +83,12 @@ app = typer.Typer(
     help="Shows what the prompt cache saves, from the calls recorded by `instrument(client)`.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 invalid usage or settings, 3 database unreachable.",
 )
-for view in (demo, runs, show, explain, compare, top, models, usage, latency, report, dashboard):
+for view in (demo, runs, show, explain, compare, experiments, top, models, usage, latency, report, dashboard):
     app.command(rich_help_panel="View")(view)
 for plan in (check, forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
-for maintain in (doctor, migrate, policy, reprice, delete, prune):
+for maintain in (outcome, doctor, migrate, policy, reprice, delete, prune):
     app.command(rich_help_panel="Maintain")(maintain)
 app.add_typer(prices_app, name="prices", rich_help_panel="View")
 app.command(rich_help_panel="Import and export")(export)

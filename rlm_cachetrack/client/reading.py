@@ -10,7 +10,13 @@ from rlm_cachetrack.errors import ConfigError
 from .base import ClientBase, clean_optional, optional_moment
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import ModelEffectiveness, RunListing, TokenCacheOptimization, TokenCacheSummary
+    from rlm_cachetrack.analytics import (
+        Experiment,
+        ModelEffectiveness,
+        RunListing,
+        TokenCacheOptimization,
+        TokenCacheSummary,
+    )
     from rlm_cachetrack.formatting import Table
 
 
@@ -61,6 +67,31 @@ class Reading(ClientBase):
 
         first, last = optional_moment(since, "since"), optional_moment(until, "until")
         return analytics.cache_effectiveness_by_model(self.reader(), first, last)
+
+    def get_experiments(
+        self,
+        by: str = "query",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        query_id: str | None = None,
+    ) -> Table[Experiment]:
+        """Return groups of finished runs with success rate, cost per run and cost per success.
+
+        ``Experiment`` documents keys and units.
+
+        Args:
+            by: ``query``, ``model``, ``label``, ``metadata.KEY`` or ``tag:NAME``.
+            since: Only runs that began at this moment or later; None: from the first.
+            until: Only runs that began before this moment; None: to the last.
+            query_id: Only runs of this query.
+
+        Raises:
+            ConfigError: ``by`` is none of these.
+        """
+        from rlm_cachetrack import analytics
+
+        first, last = optional_moment(since, "since"), optional_moment(until, "until")
+        return analytics.experiments(self.reader(), by, first, last, clean_optional(query_id))
 
     def get_llm_interactions(self, query_id: str, run_id: datetime | str) -> Table[dict[str, Any]]:
         """Return every call of one run in order of time, keyed by the columns of ``llm_interactions``."""

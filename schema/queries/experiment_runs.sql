@@ -1,0 +1,45 @@
+-- experiment_runs: Return the runs of a time range that ended or were judged, with their group, outcome, cost and tokens.
+-- Parameters: since, until TIMESTAMPTZ: runs that began in since <= start < until; query_id TEXT: only its runs; NULL for
+--             any. grouping TEXT: metadata, tag, query, label or model; key TEXT: the path of a metadata key, with dots,
+--             or the name of a tag; NULL for the other groupings.
+-- Result:     one row per run: "group" TEXT, NULL for a run without the key (model: the names of all its models);
+--             success BOOLEAN, score DOUBLE PRECISION: NULL if not judged; duration_ms; interactions, prompt_tokens,
+--             completion_tokens, cached_tokens, reported_prompt_tokens, unpriced_interactions BIGINT; total_cost,
+--             original_cost: USD over the priced calls, NULL if there are none.
+-- Reads the totals that were stored when the runs ended, and the calls only of runs without them.
+WITH page AS (
+    SELECT *
+    FROM query_run_summaries
+    WHERE (end_time IS NOT NULL OR success IS NOT NULL OR score IS NOT NULL)
+      AND (%(since)s::timestamptz IS NULL OR start_time >= %(since)s::timestamptz)
+      AND (%(until)s::timestamptz IS NULL OR start_time < %(until)s::timestamptz)
+      AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+),
+-- include: fragments/run_figures.sql
+SELECT
+    CASE %(grouping)s::text
+        WHEN 'metadata' THEN p.metadata #>> string_to_array(%(key)s::text, '.')
+        WHEN 'tag' THEN p.tags ->> %(key)s::text
+        WHEN 'label' THEN p.outcome_label
+        WHEN 'model' THEN (
+            SELECT string_agg(DISTINCT i.model, ' + ' ORDER BY i.model)
+            FROM llm_interactions AS i
+            WHERE i.query_id = p.query_id AND i.run_id = p.run_id
+              AND i.time >= coalesce(p.first_call_time, '-infinity') AND i.time <= coalesce(p.last_call_time, 'infinity')
+        )
+        ELSE p.query_id
+    END AS "group",
+    p.success, p.score,
+    extract(epoch FROM p.end_time - p.start_time)::double precision * 1000 AS duration_ms,
+    coalesce(f.total_interactions, 0) AS interactions,
+    coalesce(f.total_prompt_tokens, 0) AS prompt_tokens,
+    coalesce(f.total_completion_tokens, 0) AS completion_tokens,
+    coalesce(f.total_cached_tokens, 0) AS cached_tokens,
+    coalesce(p.reported_prompt_tokens, f.total_prompt_tokens, 0) AS reported_prompt_tokens,
+    coalesce(o.unpriced_interactions, 0) AS unpriced_interactions,
+    f.total_cost,
+    f.total_cost + coalesce(f.cost_savings, 0) AS original_cost
+FROM page AS p
+LEFT JOIN figures AS f ON f.query_id = p.query_id AND f.run_id = p.run_id
+LEFT JOIN token_cache_optimization AS o ON o.query_id = p.query_id AND o.run_id = p.run_id
+ORDER BY 1, p.start_time, p.query_id, p.run_id;
