@@ -142,7 +142,7 @@ def _experiment(group: str | None, runs: Sequence[dict[str, Any]]) -> Experiment
 
 
 def _success_rate(runs: Sequence[dict[str, Any]]) -> float:
-    return sum(run["success"] for run in runs) / len(runs)
+    return len([run for run in runs if run["success"]]) / len(runs)
 
 
 def _per_success(runs: Sequence[dict[str, Any]], name: str) -> float | None:
