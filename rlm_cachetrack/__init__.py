@@ -19,7 +19,7 @@ from .client import TimescaleDBClient
 from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError, StoreUnreachableError
 from .pipeline import flush, shutdown, stats
 from .records import LLMInteractionRecord, RecordBatch, RecordSink
-from .runs import QueryRun, active_run, query_run
+from .runs import QueryRun, active_run, query_run, tags
 
 __all__ = [
     "CacheTrackError",
@@ -42,5 +42,6 @@ __all__ = [
     "query_run",
     "shutdown",
     "stats",
+    "tags",
     "uninstrument",
 ]

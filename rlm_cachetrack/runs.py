@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics import TokenCacheOptimization, TokenCacheSummary
     from rlm_cachetrack.analytics.explain import CacheExplanation
 
-__all__ = ["QueryRun", "Recursion", "active_run", "query_run"]
+__all__ = ["QueryRun", "Recursion", "active_run", "query_run", "tags"]
 
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -203,7 +203,10 @@ class QueryRun(_Level):
         self._runtime = None if self._disabled else self._find_runtime()  # before entering, because it may raise
         self._run_id = self._given_run_id or context.new_run_id()
         # Only the inherited frame counts: a run is not nested in the runs of other threads.
-        self._enter(context.Frame(self.query_id, self._run_id, outer=context.inherited()))
+        frame = context.Frame(self.query_id, self._run_id, outer=context.inherited())
+        if self._tags:
+            frame.tags = {**(frame.tags or {}), **self._tags}
+        self._enter(frame)
         self._append("run_start", metadata=self._metadata, tags=self._tags)
         return self
 
@@ -378,6 +381,21 @@ def query_run(
         RecordError: ``query_id`` is empty, ``run_id`` is naive, or ``metadata`` or ``tags`` cannot be stored.
     """
     return QueryRun(query_id, run_id, metadata, tags)
+
+
+def tags(**given: Any) -> contextlib.AbstractContextManager[None]:
+    """Add tags to the calls made inside.
+
+    Used as ``with tags(user="u-17", feature="search"):``. Scopes nest, and the inner value of a name wins. Tags follow
+    asyncio tasks, ``asyncio.to_thread`` and a ``ContextThreadPoolExecutor``, and are stored with each call.
+
+    Args:
+        **given: At most 16 short texts, numbers or booleans by name.
+
+    Raises:
+        RecordError: A tag cannot be stored.
+    """
+    return context.tag_scope(checked_tags(given) or {})
 
 
 def active_run() -> QueryRun | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from .fields import fields_of
 from .protocols import Observation
 from .retries import attempts
 from .streams import watch_raw, watch_stream
+from .surroundings import OPENTELEMETRY, call_site, current_span
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
@@ -51,7 +53,11 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
             body = {**body, **extra}
         current = runtimes.peek_default() or runtimes.default()
         fingerprints = current.fingerprints if options.fingerprints else None
-        attempt = _Attempt(current, api, provider_of(client), body, stream, fingerprints)
+        attempt = _Attempt(current, api, provider_of(client), body, stream, fingerprints, options.tags)
+        if options.call_site:
+            attempt.note(call_site=call_site())
+        if OPENTELEMETRY in sys.modules:
+            attempt.note(**current_span())
         attempt.arguments, attempt.request = args, request
         if stream or callable(given["post_parser"]) or (type(headers) is dict and _RAW_HEADER in headers):
             attempt.prepare(client, options)

@@ -32,10 +32,12 @@ class Call(ResponseFacts):
         body: The request body. Errors need it: a server may quote the prompt in its message.
         stream: Whether the caller asked for a stream.
         fingerprints: Receives the body to hash it; None: this call gets no fingerprint.
+        client_tags: The tags of the client.
 
     Attributes:
         done: Whether the event was created.
         parked: Whether the call waits for a background response to finish.
+        extra: Values of rarely used columns, by column; None if there are none.
         answers: The response that a ``.parse()`` helper of the SDK got, if it got one.
     """
 
@@ -45,6 +47,7 @@ class Call(ResponseFacts):
     pulling = False
     answers: Sequence[Any] = ()
     items: Any = None
+    extra: dict[str, Any] | None = None
     _number: int | None = None
     _request_id: str | None = None
     _background_error: tuple[str, str] | None = None
@@ -57,6 +60,7 @@ class Call(ResponseFacts):
         body: Mapping[str, Any],
         stream: bool,
         fingerprints: Fingerprints | None = None,
+        client_tags: Mapping[str, str] | None = None,
     ) -> None:
         self.sink = sink
         self.api = api
@@ -68,9 +72,13 @@ class Call(ResponseFacts):
         messages = body.get("messages" if api == "chat.completions" else "input")
         self._context_messages = len(messages) if type(messages) is list else (None if messages is None else 1)
         self.metadata: dict[str, Any] = {"stream": True} if stream else {}
-        self._run_context = context.current_json()
+        self._run_context = context.current_json(client_tags)
         self._started_ns = time_ns()
         self._began_ns = perf_counter_ns()
+
+    def note(self, **values: Any) -> None:
+        """Set values of rarely used columns; None leaves a column as it is."""
+        self.extra = {**(self.extra or {}), **{name: value for name, value in values.items() if value is not None}}
 
     # -- what is observed -----------------------------------------------------------------------------------------
 
@@ -199,4 +207,5 @@ class Call(ResponseFacts):
                 metadata or None,
             ),
             self._usage,
+            self.extra,
         )

@@ -6,7 +6,7 @@ The mark is passed on to the clients that ``copy()`` and ``with_options()`` retu
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ class CaptureOptions:
 
     stream_usage: bool = True
     fingerprints: bool = True
+    tags: Mapping[str, str] | None = None
+    call_site: bool = False
 
 
 options_for_all: CaptureOptions | None = None

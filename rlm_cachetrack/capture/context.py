@@ -1,4 +1,4 @@
-"""The run context of a call: its query, run, iteration and recursion level.
+"""The run context of a call: its query, run, iteration, recursion level and tags.
 
 ``query_run`` and ``run.recursion`` open a frame. A frame follows the code that opened it through a context variable, so
 asyncio tasks and ``asyncio.to_thread`` inherit it. A thread that did not inherit one falls back to the only active run
@@ -14,14 +14,16 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 from rlm_cachetrack._process import new_id
+from rlm_cachetrack.records import MAX_TAGS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,7 +54,9 @@ class Frame:
         previous: The innermost frame of the context before this one was entered.
         handle: The object of the user: a QueryRun or a Recursion.
         is_closed: Whether the frame was left.
-        encoded: The cached run context as JSON, and the iteration that it contains.
+        encoded: The cached run context as JSON, after the iteration and the tags that it contains.
+        tags: The tags of the run, with those of the code that opened it; None if there are none.
+        tag_scope: The innermost ``with tags(...)`` around the frame.
         entered_in: The thread and task that opened the frame.
         is_private: Whether only the thread that opened the frame uses it. True for a recursion level that was opened in
             a thread that did not inherit its run.
@@ -72,6 +76,8 @@ class Frame:
         "previous",
         "run_frame",
         "run_id",
+        "tag_scope",
+        "tags",
     )
 
     def __init__(
@@ -101,10 +107,12 @@ class Frame:
         self.previous: Frame | None = None
         self.handle: Any = None
         self.is_closed = False
-        self.encoded: tuple[int | None, str] | None = None
+        self.encoded: _Encoded | None = None
         self.entered_in = _thread_and_task()
         self.is_private = False
         self.run_frame: Frame = self
+        self.tags = _tags_in(outer)
+        self.tag_scope = _tag_scope.get()
         if recursive and outer is not None:
             self._go_deeper(outer)
 
@@ -120,6 +128,26 @@ class Frame:
         self.is_private = outer.is_private or here is None or here.run_frame is not outer.run_frame
 
 
+class TagScope:
+    """One ``with tags(...)``.
+
+    Attributes:
+        tags: Its tags, with those of the scopes around it.
+        merged: The frame that a call was made in last, and its tags with those of this scope.
+    """
+
+    __slots__ = ("merged", "tags")
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        outer = _tag_scope.get()
+        self.tags: Mapping[str, str] = {**outer.tags, **given} if outer is not None else given
+        self.merged: tuple[Frame | None, Mapping[str, str]] = (None, self.tags)
+
+
+# The iteration and the tags of a run context in JSON, then the JSON itself. Tags are compared by identity.
+_Encoded = tuple[int | None, Mapping[str, str] | None, Mapping[str, str] | None, str]
+
+_tag_scope: ContextVar[TagScope | None] = ContextVar("rlm_cachetrack_tags", default=None)
 _frame: ContextVar[Frame | None] = ContextVar("rlm_cachetrack_frame", default=None)
 # The iteration is kept twice: in the context, so that each of several concurrent tasks of a run has its own, and on the
 # frame, for threads that did not inherit the context.
@@ -130,7 +158,7 @@ _open: list[Frame] = []
 _fallback: Frame | None = None
 _manual: Mapping[str, Any] | None = None
 _adhoc_run_id: str | None = None
-_adhoc_json: str | None = None
+_adhoc_encoded: _Encoded | None = None
 _last_run_id = datetime.min.replace(tzinfo=UTC)
 
 
@@ -188,28 +216,30 @@ def leave(frame: Frame) -> None:
         _frame.set(inherited())
 
 
+_VARIABLES: tuple[ContextVar[Any], ...] = (_frame, _iterations, _tag_scope)
+
+
 def in_own_context(generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run ``generator`` with runs and iterations of its own, even if different threads request its items.
+    """Run ``generator`` with runs, iterations and tags of its own, even if different threads request its items.
 
     A generator runs in the context of the code that requests the next item. A streaming web server does so from several
     threads, and two generators in one thread would share their runs.
     """
-    own: tuple[Any, Any] | None = None
+    own: tuple[Any, ...] | None = None
     step: Callable[[Any], Any] = generator.send
     given: Any = None
     while True:
-        outside = _frame.get(), _iterations.get()
-        if own is not None:
-            _frame.set(own[0])
-            _iterations.set(own[1])
+        outside = [variable.get() for variable in _VARIABLES]
+        for variable, value in zip(_VARIABLES, own or (), strict=False):
+            variable.set(value)
         try:
             item = step(given)
         except StopIteration as stop:
             return cast("T", stop.value)
         finally:
-            own = _frame.get(), _iterations.get()
-            _frame.set(outside[0])
-            _iterations.set(outside[1])
+            own = tuple(variable.get() for variable in _VARIABLES)
+            for variable, value in zip(_VARIABLES, outside, strict=True):
+                variable.set(value)
         try:
             step, given = generator.send, (yield item)
         except BaseException as exc:  # including GeneratorExit, which the generator may handle
@@ -273,18 +303,52 @@ def of_same_run(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return all(given.get(name) is None or values.get(name) in (None, given[name]) for name in ("query_id", "run_id"))
 
 
+@contextmanager
+def tag_scope(given: Mapping[str, str]) -> Iterator[None]:
+    """Add tags to the calls that are made inside, in this context and the tasks that it starts."""
+    token = _tag_scope.set(TagScope(given))
+    try:
+        yield
+    finally:
+        # In another context, for example of a generator that the event loop closes, there is nothing to restore.
+        with suppress(ValueError):
+            _tag_scope.reset(token)
+
+
+def _tags_in(frame: Frame | None) -> Mapping[str, str] | None:
+    """Return the tags of a call made now in a frame: its run's and those of each ``with tags(...)``; inner ones win."""
+    scope = _tag_scope.get()
+    if frame is None:
+        return None if scope is None else scope.tags
+    if scope is None or frame.tag_scope is scope:
+        return frame.tags
+    if scope.merged[0] is not frame:
+        scope.merged = (frame, {**(frame.tags or {}), **scope.tags})
+    return scope.merged[1]
+
+
+def current_tags() -> Mapping[str, str] | None:
+    """Return the tags of a call made now; None if there are none."""
+    return _tags_in(active())
+
+
 def current() -> dict[str, Any]:
-    """Return the run context of a call made now: a new dict of :data:`FIELDS`, with ``run_id`` in ISO 8601."""
+    """Return the run context of a call made now: a new dict of :data:`FIELDS` and ``tags``, ``run_id`` in ISO 8601."""
     frame = active()
+    tags = _tags_in(frame)
     if frame is not None:
         values = frame.fields.copy()
         values["iteration"] = get_iteration(frame)
+        if tags:
+            values["tags"] = tags
         if _manual and of_same_run(_manual, values):
             for name, value in _manual.items():
                 if value is not None and values.get(name) is None and name in FIELDS:
                     values[name] = value
         return values
     values = {name: value for name, value in _manual.items() if value is not None} if _manual else {}
+    if tags:
+        values["tags"] = tags
     if not values.get("query_id"):
         values["query_id"] = ADHOC
     if not values.get("run_id"):
@@ -292,28 +356,37 @@ def current() -> dict[str, Any]:
     return values
 
 
-def current_json() -> str:
-    """Return :func:`current` as JSON for the journal; encoded once for each run and iteration."""
+def current_json(client_tags: Mapping[str, str] | None = None) -> str:
+    """Return :func:`current` as JSON for the journal; encoded once for each run, iteration and set of tags.
+
+    Args:
+        client_tags: The tags of the client that makes the call; tags of the context replace those of the same name.
+    """
+    global _adhoc_encoded
     if _manual:
-        return _encoded(current())
+        return _encode(current(), client_tags)
     frame = _frame.get()
     if frame is None:
         frame = _fallback
     elif frame.is_closed:
         frame = active()
-    if frame is None:
-        global _adhoc_json
-        if _adhoc_json is None:
-            _adhoc_json = _encoded(current())
-        return _adhoc_json
-    iteration = get_iteration(frame)
-    encoded = frame.encoded
-    if encoded is None or encoded[0] != iteration:
-        frame.encoded = encoded = (iteration, _encoded({**frame.fields, "iteration": iteration}))
-    return encoded[1]
+    tags = _tags_in(frame)
+    iteration = None if frame is None else get_iteration(frame)
+    known = _adhoc_encoded if frame is None else frame.encoded
+    if known is None or known[0] != iteration or known[1] is not tags or known[2] is not client_tags:
+        known = (iteration, tags, client_tags, _encode(current(), client_tags))
+        if frame is None:
+            _adhoc_encoded = known
+        else:
+            frame.encoded = known
+    return known[3]
 
 
-def _encoded(values: Mapping[str, Any]) -> str:
+def _encode(values: dict[str, Any], client_tags: Mapping[str, str] | None) -> str:
+    if client_tags:
+        values["tags"] = {**client_tags, **values.get("tags", {})}
+    if len(values.get("tags", ())) > MAX_TAGS:
+        values["tags"] = dict(list(values["tags"].items())[-MAX_TAGS:])  # the inner ones
     return json.dumps(values, separators=(",", ":"), default=str)
 
 
@@ -349,9 +422,9 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
 
 def _after_fork_in_child() -> None:
     """Give a forked process its own lock and ad-hoc run, and keep only the runs of the forking thread."""
-    global _lock, _adhoc_run_id, _adhoc_json
+    global _lock, _adhoc_run_id, _adhoc_encoded
     _lock = threading.Lock()
-    _adhoc_run_id = _adhoc_json = None
+    _adhoc_run_id = _adhoc_encoded = None
     own: list[Frame] = []
     frame = inherited()
     while frame is not None:

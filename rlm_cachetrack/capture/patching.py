@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import wrapt
@@ -18,7 +18,7 @@ import wrapt
 from rlm_cachetrack.config import disabled, load_settings
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pipeline import Runtime, runtimes
-from rlm_cachetrack.records import RecordSink
+from rlm_cachetrack.records import RecordSink, checked_tags
 
 from .attempt import begin, forget_hosts
 from .background import finish_all
@@ -41,6 +41,8 @@ def instrument(
     pricing: str | os.PathLike[str] | None = None,
     stream_usage: bool = True,
     fingerprints: bool = True,
+    tags: Mapping[str, Any] | None = None,
+    call_site: bool = False,
 ) -> ClientT:
     """Record every call of a client, or of every OpenAI client of this process.
 
@@ -61,6 +63,9 @@ def instrument(
             False: such a stream is recorded without tokens.
         fingerprints: Store a keyed hash and the size of each part of the prompts, computed in the background, so that
             cache misses can be explained. False: no prompt of these calls is hashed.
+        tags: At most 16 short texts by name, stored with each call of the client.
+        call_site: Store the module and function that made each call: the first frame outside the SDK and known
+            frameworks.
 
     Returns:
         ``client`` itself.
@@ -68,7 +73,9 @@ def instrument(
     Raises:
         ConfigError: ``client`` is not an OpenAI client; ``store`` is unusable, or a second one while another is in use;
             the pricing file has an error (:class:`~.errors.PricingError`).
+        RecordError: ``tags`` cannot be stored.
     """
+    client_tags = checked_tags(tags)
     if client is not None:
         check_client(client)
     if disabled():
@@ -78,7 +85,7 @@ def instrument(
         runtime.check_pricing()
         runtimes.use_as_default(runtime)
         _patch_classes()
-        options = CaptureOptions(stream_usage=stream_usage, fingerprints=fingerprints)
+        options = CaptureOptions(stream_usage, fingerprints, client_tags, call_site)
         if client is None:
             set_options_for_all(options)
             for each in clients_with_own_request(client_classes()):

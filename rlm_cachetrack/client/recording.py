@@ -154,6 +154,8 @@ class Recording(ClientBase):
         """Return the active run's context, completed from this client's context if both are of the same run."""
         values = context.current() if context.active() is not None else {}
         values = {name: value for name, value in values.items() if value is not None}
+        if tags := context.current_tags():
+            values["tags"] = tags
         with self._lock:
             ours = self._context if context.of_same_run(self._context, values) else {}
             return {**ours, **values}

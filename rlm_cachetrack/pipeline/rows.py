@@ -37,6 +37,7 @@ _CONTEXT = (
     "parent_recursion_id",
     "current_depth",
     "max_depth",
+    "tags",
 )
 _PRICE_KEY = ("model", "provider", "service_tier")
 _SERVED = (*_PRICE_KEY, "api", "finish_reason")
@@ -72,7 +73,6 @@ _TOKENS = (
 _DETAILS = ("token_details", "tool_usage")
 _EXTRA = (
     "request_options",
-    "tags",
     "call_site",
     "trace_id",
     "span_id",
@@ -205,6 +205,7 @@ class RowBuilder:
             if unknown := values.keys() - set(_CONTEXT):
                 raise ValueError(f"unknown fields in the run context of a call: {', '.join(sorted(unknown))}")
             context = _cleaned(values)
+            context["tags"] = _json_text(context.get("tags"))
             known = tuple([context.get(name) for name in _CONTEXT])
             _remember(self._contexts, run_context, known)
         return known

@@ -8,6 +8,7 @@ from rlm_cachetrack._process import new_id
 
 from .batch import ProbingSink, RecordBatch, RecordSink, RunEnd, RunKey, RunOutcome, RunStart
 from .checks import (
+    MAX_TAGS,
     aware,
     checked_json,
     checked_outcome,
@@ -21,6 +22,7 @@ __all__ = [
     "COLUMNS",
     "INTEGER_COLUMNS",
     "JSON_COLUMNS",
+    "MAX_TAGS",
     "LLMInteractionRecord",
     "ProbingSink",
     "RecordBatch",

@@ -35,6 +35,7 @@ PUBLIC = [
     "query_run",
     "shutdown",
     "stats",
+    "tags",
     "uninstrument",
 ]
 

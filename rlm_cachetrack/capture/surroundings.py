@@ -1,0 +1,64 @@
+"""What surrounds a call in the program: the function that made it, and the OpenTelemetry span that is current."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+OPENTELEMETRY = "opentelemetry.trace"
+"""The module that holds the current span, if the program imported it."""
+
+# The first part of the names of modules that pass a call on: the SDK, its HTTP libraries, and frameworks on top of it.
+_FRAMEWORKS = frozenset(
+    {
+        "agents",
+        "anyio",
+        "asyncio",
+        "backoff",
+        "concurrent",
+        "contextlib",
+        "crewai",
+        "dspy",
+        "functools",
+        "haystack",
+        "httpx",
+        "httpx2",
+        "instructor",
+        "langchain",
+        "langchain_core",
+        "langchain_openai",
+        "langgraph",
+        "litellm",
+        "llama_index",
+        "openai",
+        "pydantic_ai",
+        "rlm_cachetrack",
+        "rlm",
+        "smolagents",
+        "tenacity",
+        "threading",
+        "wrapt",
+    }
+)
+
+
+def call_site() -> str | None:
+    """Return ``module:function`` of the innermost frame outside the SDK and known frameworks; None if there is none.
+
+    In asyncio, the frames are those of the task that makes the call.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__") or "?"
+        if module.partition(".")[0] not in _FRAMEWORKS:
+            return f"{module}:{frame.f_code.co_qualname}"[:256]
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def current_span() -> dict[str, Any]:
+    """Return ``trace_id`` and ``span_id`` of the current span, in hexadecimal digits; empty if none is valid."""
+    span = sys.modules[OPENTELEMETRY].get_current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
