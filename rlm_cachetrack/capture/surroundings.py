@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 from typing import Any
 
 OPENTELEMETRY = "opentelemetry.trace"
@@ -47,12 +48,12 @@ def call_site() -> str | None:
 
     In asyncio, the frames are those of the task that makes the call.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__") or "?"
         if module.partition(".")[0] not in _FRAMEWORKS:
             return f"{module}:{frame.f_code.co_qualname}"[:256]
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
