@@ -10,7 +10,7 @@ from rich.console import Console
 from rlm_cachetrack.formatting import duration, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsJson, DbUrl, open_client
-from .output import Column, print_json, print_line, slow_status, stdout, table
+from .output import Column, Figure, print_data, print_line, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def compare(
     with open_client(db_url) as client, slow_status("reading the runs"):
         store = client.reader()
         found = analytics.compare_runs(store, find_runs(store, a), find_runs(store, b), confidence)
-    if as_json:
-        print_json(found)
-    else:
+    if not print_data(found, as_json):
         _print_comparison(stdout(), found)
 
 
@@ -72,11 +70,11 @@ def _print_comparison(console: Console, found: Comparison) -> None:
     if found["metrics"]:
         columns = [
             Column("Per run", style="bold"),
-            Column("A", numeric=True),
-            Column("B", numeric=True),
-            Column("Difference", numeric=True),
-            Column("%", numeric=True, optional=2),
-            Column(f"{found['confidence']:.0%} interval", numeric=True, optional=1),
+            Figure("A"),
+            Figure("B"),
+            Figure("Difference"),
+            Figure("%", optional=2),
+            Figure(f"{found['confidence']:.0%} interval", optional=1),
         ]
         rows = [_metric(metric) for metric in found["metrics"] if metric["a"] is not None or metric["b"] is not None]
         shown = columns if any(metric["low"] is not None for metric in found["metrics"]) else columns[:-1]
@@ -120,31 +118,17 @@ def _signed(text: str, value: float | None) -> str:
 
 def _print_iterations(console: Console, found: Comparison) -> None:
     columns = [
-        Column("Iteration", numeric=True, style="cyan"),
-        Column("Hit rate A", numeric=True),
-        Column("Hit rate B", numeric=True),
-        Column("Uncached A", numeric=True, optional=1),
-        Column("Uncached B", numeric=True, optional=1),
-        Column("Cost A", numeric=True),
-        Column("Cost B", numeric=True),
-        Column("First token A", numeric=True, optional=2),
-        Column("First token B", numeric=True, optional=2),
+        Figure("Iteration", "iteration", number, style="cyan"),
+        Figure("Hit rate A", lambda step: step["a"]["cache_hit_rate"], rate),
+        Figure("Hit rate B", lambda step: step["b"]["cache_hit_rate"], rate),
+        Figure("Uncached A", lambda step: step["a"]["uncached_prompt_tokens"], number, optional=1),
+        Figure("Uncached B", lambda step: step["b"]["uncached_prompt_tokens"], number, optional=1),
+        Figure("Cost A", lambda step: step["a"]["total_cost"], usd),
+        Figure("Cost B", lambda step: step["b"]["total_cost"], usd),
+        Figure("First token A", lambda step: step["a"]["time_to_first_token_ms"], duration, optional=2),
+        Figure("First token B", lambda step: step["b"]["time_to_first_token_ms"], duration, optional=2),
     ]
-    rows = [
-        (
-            number(step["iteration"]),
-            rate(step["a"]["cache_hit_rate"]),
-            rate(step["b"]["cache_hit_rate"]),
-            number(step["a"]["uncached_prompt_tokens"]),
-            number(step["b"]["uncached_prompt_tokens"]),
-            usd(step["a"]["total_cost"]),
-            usd(step["b"]["total_cost"]),
-            duration(step["a"]["time_to_first_token_ms"]),
-            duration(step["b"]["time_to_first_token_ms"]),
-        )
-        for step in found["iterations"]
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found["iterations"], console.width))
 
 
 def _print_miss_reasons(console: Console, found: Comparison) -> None:

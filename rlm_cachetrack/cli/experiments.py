@@ -10,7 +10,7 @@ from rich.console import Console
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd
 
 from .arguments import AsCsv, AsJson, DbUrl, QueryFilter, command_line, open_client, parse_moment
-from .output import Column, counted, print_csv, print_json, require_one_format, row_columns, slow_status, stdout, table
+from .output import Column, Figure, counted, print_data, require_one_format, slow_status, stdout, table
 from .reading import Since, Until
 from .run_selection import find_runs
 
@@ -20,19 +20,26 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Experiment
 
 _COLUMNS = [
-    Column("", optional=0),
-    Column("Group", flexible=True, style="bold", min_width=12),
-    Column("Runs", numeric=True, optional=1),
-    Column("Solved", numeric=True),
-    Column("Score", numeric=True, optional=3),
-    Column("Cost/run", numeric=True, optional=2),
-    Column("95 %", optional=7),
-    Column("Cost/success", numeric=True),
-    Column("95 %", optional=6),
-    Column("As if first", numeric=True, optional=5),
-    Column("Time/success", numeric=True, optional=8),
-    Column("Tokens/success", numeric=True, optional=9),
-    Column("Hit rate", numeric=True, optional=4),
+    Column("", lambda group: "*" if group["is_pareto"] else ""),
+    Column(
+        "Group",
+        "group",
+        lambda group: "(none)" if group is None else clean(group),
+        flexible=True,
+        style="bold",
+        min_width=12,
+    ),
+    Figure("Runs", "runs", number, optional=1),
+    Figure("Solved", "success_rate", rate),
+    Figure("Score", "avg_score", lambda score: NONE if score is None else f"{score:.3g}", optional=3),
+    Figure("Cost/run", "avg_cost", usd, optional=2),
+    Column("95 %", lambda group: _interval(group["avg_cost_low"], group["avg_cost_high"]), optional=7),
+    Figure("Cost/success", "cost_per_success", usd),
+    Column("95 %", lambda group: _interval(group["cost_per_success_low"], group["cost_per_success_high"]), optional=6),
+    Figure("As if first", "avg_original_cost", usd, optional=5),
+    Figure("Time/success", "ms_per_success", duration, optional=8),
+    Figure("Tokens/success", "tokens_per_success", number, optional=9),
+    Figure("Hit rate", "cache_hit_rate", rate, optional=4),
 ]
 
 
@@ -53,11 +60,7 @@ def experiments(
     first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     with open_client(db_url) as client, slow_status("reading the runs"):
         found = client.get_experiments(by, first, last, query)
-    if as_json:
-        print_json(found)
-    elif as_csv:
-        print_csv(found, row_columns("analytics", "Experiment"))
-    else:
+    if not print_data(found, as_json, as_csv, row_type="analytics.Experiment"):
         _print(stdout(), found)
 
 
@@ -65,25 +68,7 @@ def _print(console: Console, found: Sequence[Experiment]) -> None:
     if not found:
         console.print("No finished run matches.")
         return
-    rows = [
-        (
-            "*" if group["is_pareto"] else "",
-            "(none)" if group["group"] is None else clean(group["group"]),
-            number(group["runs"]),
-            rate(group["success_rate"]),
-            NONE if group["avg_score"] is None else f"{group['avg_score']:.3g}",
-            usd(group["avg_cost"]),
-            _interval(group["avg_cost_low"], group["avg_cost_high"]),
-            usd(group["cost_per_success"]),
-            _interval(group["cost_per_success_low"], group["cost_per_success_high"]),
-            usd(group["avg_original_cost"]),
-            duration(group["ms_per_success"]),
-            number(None if group["tokens_per_success"] is None else round(group["tokens_per_success"])),
-            rate(group["cache_hit_rate"]),
-        )
-        for group in found
-    ]
-    console.print(table(_COLUMNS, rows, console.width))
+    console.print(table(_COLUMNS, found, console.width))
     if any(group["is_pareto"] for group in found):
         console.print("* no other group is cheaper per run and at least as good", style="dim")
     console.print(

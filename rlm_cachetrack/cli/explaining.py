@@ -11,7 +11,7 @@ from rich.text import Text
 from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client
-from .output import Column, counted, print_csv, print_json, print_line, require_one_format, slow_status, stdout, table
+from .output import Column, Figure, counted, print_data, print_line, require_one_format, slow_status, stdout, table
 from .reading import Run
 from .run_selection import find_run
 
@@ -39,11 +39,7 @@ def explain(
         found = explain_cache(store, query_id, find_run(store, query_id, run).run_id)
     if found is None:
         raise NotFound(f"the run of {query_id!r} has no calls yet")
-    if as_json:
-        print_json(found)
-    elif as_csv:
-        print_csv(found["interactions"])
-    else:
+    if not print_data(found, as_json, as_csv, found["interactions"]):
         _print(stdout(), found, calls=calls)
 
 
@@ -59,21 +55,12 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     line("lost", _lost(found))
     console.print()
     columns = [
-        Column("Reason", style="bold"),
-        Column("Calls", numeric=True),
-        Column("Tokens lost", numeric=True),
-        Column("USD lost", numeric=True),
+        Column("Reason", "verdict", verdict, style="bold"),
+        Figure("Calls", "calls", number),
+        Figure("Tokens lost", lambda each: each["tokens_lost"] or None, number),
+        Figure("USD lost", lambda each: each["usd_lost"] if each["tokens_lost"] else None, usd),
     ]
-    rows = [
-        (
-            verdict(each["verdict"]),
-            number(each["calls"]),
-            number(each["tokens_lost"] or None),
-            usd(each["usd_lost"] if each["tokens_lost"] else None),
-        )
-        for each in found["verdicts"]
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found["verdicts"], console.width))
     if found["advice"]:
         console.print()
     for each in found["advice"]:
@@ -104,26 +91,13 @@ def _lost(found: CacheExplanation) -> str:
 
 def _print_calls(console: Console, found: CacheExplanation) -> None:
     columns = [
-        Column("Time (UTC)", style="cyan", optional=1),
-        Column("Iteration", numeric=True, optional=2),
-        Column("Prompt", numeric=True),
-        Column("Read", numeric=True),
-        Column("Ceiling", numeric=True),
-        Column("Lost", numeric=True),
-        Column("Confidence", numeric=True, optional=3),
-        Column("Reason", flexible=True, min_width=24),
+        Column("Time (UTC)", "time", moment, style="cyan", optional=1),
+        Figure("Iteration", "iteration", number, optional=2),
+        Figure("Prompt", "prompt_tokens", number),
+        Figure("Read", "cached_tokens", number),
+        Figure("Ceiling", "ceiling_tokens", number),
+        Figure("Lost", lambda each: each["tokens_lost"] or None, number),
+        Figure("Confidence", lambda each: 100 * each["confidence"], percentage, optional=3),
+        Column("Reason", lambda each: f"{verdict(each['verdict'])}: {each['words']}", flexible=True, min_width=24),
     ]
-    rows = [
-        (
-            moment(each["time"]),
-            number(each["iteration"]),
-            number(each["prompt_tokens"]),
-            number(each["cached_tokens"]),
-            number(each["ceiling_tokens"]),
-            number(each["tokens_lost"] or None),
-            percentage(100 * each["confidence"]),
-            clean(f"{verdict(each['verdict'])}: {each['words']}"),
-        )
-        for each in found["interactions"]
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found["interactions"], console.width))

@@ -18,7 +18,18 @@ from rlm_cachetrack.errors import CacheTrackError, ConfigError, StoreUnreachable
 from rlm_cachetrack.formatting import clean, moment, number, size
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command_line, confirm, open_client
-from .output import Column, counted, print_csv, print_json, print_line, slow_status, stderr, stdout, table
+from .output import (
+    Column,
+    Figure,
+    counted,
+    print_data,
+    print_json,
+    print_line,
+    slow_status,
+    stderr,
+    stdout,
+    table,
+)
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
@@ -49,29 +60,18 @@ def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
     from rlm_cachetrack.pipeline import diagnostics
 
     facts = diagnostics.describe_journals(runtime_for(db_url))
-    if as_json:
-        print_json(facts)
+    if print_data(facts, as_json):
         return
     console = stdout()
     if facts["journals"]:
         columns = (
-            Column("process", numeric=True),
-            Column("state"),
-            Column("events", numeric=True),
-            Column("size", numeric=True),
-            Column("oldest (UTC)", optional=1),
+            Figure("process", lambda journal: str(journal["pid"] or "?")),
+            Column("state", lambda journal: "live" if journal["live"] else "recoverable"),
+            Figure("events", "events", number),
+            Figure("size", "bytes", size),
+            Column("oldest (UTC)", "oldest", moment, optional=1),
         )
-        rows = [
-            [
-                str(journal["pid"] or "?"),
-                "live" if journal["live"] else "recoverable",
-                number(journal["events"]),
-                size(journal["bytes"]),
-                moment(journal["oldest"]),
-            ]
-            for journal in facts["journals"]
-        ]
-        console.print(table(columns, rows, console.width))
+        console.print(table(columns, facts["journals"], console.width))
         console.print()
     for name, text in _summary(facts):
         print_line(console, name, text, indent=_INDENT)
@@ -116,9 +116,7 @@ def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = N
         "seconds": time.monotonic() - began,
         "error": counts["last_error"],
     }
-    if as_json:
-        print_json(facts)
-    else:
+    if not print_data(facts, as_json):
         _print_drained(facts)
     if not done:
         waiting = counted(facts["pending"], "event")
@@ -185,11 +183,7 @@ def dead_letters(
     elif export:
         for letter in letters:
             sys.stdout.write(json.dumps(asdict(letter), default=str) + "\n")
-    elif as_json:
-        print_json([asdict(letter) for letter in letters])
-    elif as_csv:
-        print_csv([asdict(letter) for letter in letters], ("id", "time", "reason", "event"))
-    else:
+    elif not print_data([asdict(letter) for letter in letters], as_json, as_csv, row_type="journal.DeadLetter"):
         _list(letters)
 
 

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from rlm_cachetrack.formatting import clean, duration, number, percentage
+from rlm_cachetrack.formatting import duration, number, percentage
 
 from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .comparing import Confidence
 from .output import (
     Column,
-    print_csv,
-    print_json,
+    Figure,
+    print_data,
     print_line,
     require_one_format,
-    row_columns,
     slow_status,
     stdout,
     table,
@@ -50,11 +49,7 @@ def latency(
             query_id=query,
             confidence=confidence,
         )
-    if as_json:
-        print_json(found)
-    elif as_csv:
-        print_csv(found["rows"], row_columns("analytics", "LatencyRow"))
-    else:
+    if not print_data(found, as_json, as_csv, found["rows"], "analytics.LatencyRow"):
         _print_latency(stdout(), found)
 
 
@@ -66,29 +61,18 @@ def _print_latency(console: Console, found: LatencyDividend) -> None:
         print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved", indent=_INDENT)
         console.print()
         columns = [
-            Column("Model", flexible=True, style="bold"),
-            Column("Prompt tokens", numeric=True),
-            Column("Cached calls", numeric=True, optional=2),
-            Column("Uncached calls", numeric=True, optional=1),
-            Column("First token", numeric=True),
-            Column("(uncached)", numeric=True),
-            Column("Duration", numeric=True),
-            Column("(uncached)", numeric=True),
+            Column("Model", "model", flexible=True, style="bold"),
+            Figure(
+                "Prompt tokens", lambda row: f"{number(row['prompt_tokens_from'])} to {number(row['prompt_tokens_to'])}"
+            ),
+            Figure("Cached calls", "cached_calls", number, optional=2),
+            Figure("Uncached calls", "uncached_calls", number, optional=1),
+            Figure("First token", lambda row: row["time_to_first_token"]["cached_ms"], duration),
+            Figure("(uncached)", lambda row: row["time_to_first_token"]["uncached_ms"], duration),
+            Figure("Duration", lambda row: row["duration"]["cached_ms"], duration),
+            Figure("(uncached)", lambda row: row["duration"]["uncached_ms"], duration),
         ]
-        rows = [
-            (
-                clean(row["model"]),
-                f"{number(row['prompt_tokens_from'])} to {number(row['prompt_tokens_to'])}",
-                number(row["cached_calls"]),
-                number(row["uncached_calls"]),
-                duration(row["time_to_first_token"]["cached_ms"]),
-                duration(row["time_to_first_token"]["uncached_ms"]),
-                duration(row["duration"]["cached_ms"]),
-                duration(row["duration"]["uncached_ms"]),
-            )
-            for row in found["rows"]
-        ]
-        console.print(table(columns, rows, console.width))
+        console.print(table(columns, found["rows"], console.width))
         compared = f"{number(found['compared_calls'])} calls compared"
         left_out = (
             f"{number(found['unmatched_calls'])} with no comparable call, "

@@ -14,7 +14,7 @@ import math
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,11 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.formatting import (
-    clean_lines,
-    number,
-    same_decimals,
-)
+from rlm_cachetrack.formatting import clean, clean_lines, number, same_decimals
 
 _GAP = 2
 _MIN_WIDTH = 8
@@ -58,14 +54,36 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()  # raises for a closed pipe here, where the error is handled, and not at exit
 
 
-def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+def print_data(found: Any, as_json: bool, as_csv: bool = False, rows: Any = None, row_type: str = "") -> bool:
+    """Print a result as JSON, or its rows as CSV; return False if neither was asked for.
+
+    Args:
+        found: The result.
+        as_json: Print all of it as JSON.
+        as_csv: Print its rows as CSV.
+        rows: The rows; None if they are the result.
+        row_type: Module and name of the type of a row, for the header if there are no rows.
+    """
+    if as_json:
+        print_json(found)
+    elif as_csv:
+        print_csv(found if rows is None else rows, row_type)
+    return as_json or as_csv
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]], row_type: str = "") -> None:
     """Write rows as CSV to stdout, with a header; nested values as JSON, NULL as an empty field.
 
     Args:
         rows: The rows, all with the same keys.
-        columns: The header if there are no rows.
+        row_type: Module and name of the type of a row, for the header if there are no rows. The module is imported on
+            demand, because that also imports the database driver.
     """
-    names = list(rows[0]) if rows else list(columns)
+    if not rows and row_type:
+        module, _, name = row_type.rpartition(".")
+        names = list(getattr(importlib.import_module(f"..{module}", __package__), name).__annotations__)
+    else:
+        names = list(rows[0]) if rows else []
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
@@ -77,12 +95,6 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 def counted(count: int, noun: str) -> str:
     """Format a count with its noun: ``1 call``, ``2,000 calls``."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
-
-
-def row_columns(module: str, row: str) -> tuple[str, ...]:
-    """Return the columns of a row type. Imports its module on demand, because that also imports the database driver."""
-    found = getattr(importlib.import_module(f"..{module}", __package__), row)
-    return tuple(found.__annotations__)
 
 
 def require_one_format(*formats: bool) -> None:
@@ -149,13 +161,15 @@ def print_line(console: Console, name: str, text: str, *, indent: int, mark: tup
         head = Text(" " * indent)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of a table: its header, and how to get its cell from a row.
 
     Attributes:
         title: The header.
-        numeric: Aligned to the right; amounts get the same number of decimals.
+        value: The key of the value in a row, or a function of the row. None: the row is a sequence of values in the
+            order of the columns.
+        shown: Formats the value. The text may be untrusted.
         optional: Omitted if the terminal is too narrow, the highest number first; 0 is never omitted.
         flexible: Shortened with an ellipsis if the terminal is too narrow.
         style: Style of the cells.
@@ -163,25 +177,31 @@ class Column:
     """
 
     title: str
-    numeric: bool = False
+    value: str | Callable[[Any], Any] | None = None
+    shown: Callable[[Any], str] = clean
     optional: int = 0
     flexible: bool = False
     style: str = ""
     min_width: int = 18
 
+    def cells(self, index: int, rows: Iterable[Any]) -> list[str]:
+        """Return the texts of the column with this index."""
+        value = index if self.value is None else self.value
+        return [self.shown(value(row) if callable(value) else row[value]) for row in rows]
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
+
+class Figure(Column):
+    """A column of numbers: aligned to the right, amounts with the same number of decimals."""
+
+    def cells(self, index: int, rows: Iterable[Any]) -> list[str]:
+        """Return the texts of the column with this index."""
+        return same_decimals(super().cells(index, rows))
+
+
+def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> Table:
     """Build a table of one line per row that fits ``width``. The flexible column is shortened, numbers never are."""
-    if rows:
-        cells = [
-            same_decimals(column_cells) if column.numeric else column_cells
-            for column, column_cells in zip(columns, zip(*rows, strict=True), strict=True)
-        ]
-        rows = list(zip(*cells, strict=True))
-    natural = [
-        max(cell_len(text) for text in (column.title, *(row[index] for row in rows)))
-        for index, column in enumerate(columns)
-    ]
+    cells = [column.cells(index, rows) for index, column in enumerate(columns)]
+    natural = [max(map(cell_len, (column.title, *texts))) for column, texts in zip(columns, cells, strict=True)]
     shown = list(range(len(columns)))
 
     def room() -> int:
@@ -198,10 +218,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for index in shown:
         column = columns[index]
-        grid.add_column(
-            column.title, justify="right" if column.numeric else "left", no_wrap=True, style=column.style or None
-        )
-    for row in rows:
+        justify: Any = "right" if isinstance(column, Figure) else "left"
+        grid.add_column(column.title, justify=justify, no_wrap=True, style=column.style or None)
+    for row in zip(*cells, strict=True):
         grid.add_row(*(shorten(row[i], flexible) if columns[i].flexible else Text(row[i]) for i in shown))
     return grid
 

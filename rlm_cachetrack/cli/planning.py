@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,12 +14,11 @@ from rlm_cachetrack.formatting import NONE, clean, number, percentage, rate, usd
 from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .output import (
     Column,
+    Figure,
     counted,
-    print_csv,
-    print_json,
+    print_data,
     print_line,
     require_one_format,
-    row_columns,
     slow_status,
     stdout,
     table,
@@ -28,6 +27,8 @@ from .prices import File
 from .reading import Since, Until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, Reconciliation, WhatIf
 
 _INDENT = 14
@@ -99,11 +100,7 @@ def what_if(
             of_model=model,
             query_id=query,
         )
-    if as_json:
-        print_json(found)
-    elif as_csv:
-        print_csv(found["by_model"], row_columns("analytics.planning", "WhatIfModel"))
-    else:
+    if not print_data(found, as_json, as_csv, found["by_model"], "analytics.planning.WhatIfModel"):
         _print_what_if(stdout(), found)
 
 
@@ -112,34 +109,27 @@ def _print_what_if(console: Console, found: WhatIf) -> None:
         console.print("No matching call has a known cost on both sides.")
         return
     columns = [
-        Column("Model", flexible=True, style="bold"),
-        Column("Calls", numeric=True),
-        Column("Cost", numeric=True),
-        Column("What-if cost", numeric=True),
-        Column("Difference", numeric=True),
-        Column("Hit rate", numeric=True, optional=2),
-        Column("What-if hit rate", numeric=True, optional=1),
+        Column("Model", "model", flexible=True, style="bold"),
+        Figure("Calls", "compared_interactions", number),
+        Figure("Cost", "actual_cost", usd),
+        Figure("What-if cost", "what_if_cost", usd),
+        Figure("Difference", lambda row: (row["what_if_cost"] or 0) - (row["actual_cost"] or 0), usd),
+        Figure("Hit rate", lambda row: _share(row["cached_tokens"], row), rate, optional=2),
+        Figure("What-if hit rate", lambda row: _share(row["what_if_cached_tokens"], row), rate, optional=1),
     ]
-    rows = [
-        (
-            clean(row["model"]),
-            number(row["compared_interactions"]),
-            usd(row["actual_cost"]),
-            usd(row["what_if_cost"]),
-            usd((row["what_if_cost"] or 0) - (row["actual_cost"] or 0)),
-            rate(row["cached_tokens"] / row["prompt_tokens"] if row["prompt_tokens"] else None),
-            rate(row["what_if_cached_tokens"] / row["prompt_tokens"] if row["prompt_tokens"] else None),
-        )
-        for row in found["by_model"]
-        if row["compared_interactions"]
-    ]
-    whole = ("all", number(found["compared_interactions"]), usd(found["actual_cost"]), usd(found["what_if_cost"]))
-    more = (usd(found["cost_difference"]), rate(found["hit_rate"]), rate(found["what_if_hit_rate"]))
-    console.print(table(columns, [*rows, (*whole, *more)] if len(rows) > 1 else rows, console.width))
+    rows: list[dict[str, Any]] = [{**row} for row in found["by_model"] if row["compared_interactions"]]
+    if len(rows) > 1:
+        sums = {name: sum(row[name] or 0 for row in rows) for name in rows[0] if name not in ("model", "provider")}
+        rows.append({**sums, "model": "all"})
+    console.print(table(columns, rows, console.width))
     left_out = found["total_interactions"] - found["compared_interactions"]
     if left_out:
         console.print(f"Left out: {counted(left_out, 'call')} whose cost is not known on both sides.", style="dim")
     _print_assumptions(console, found["assumptions"])
+
+
+def _share(tokens: float, row: Mapping[str, Any]) -> float | None:
+    return tokens / row["prompt_tokens"] if row["prompt_tokens"] else None
 
 
 def _print_assumptions(console: Console, assumptions: list[str]) -> None:
@@ -160,9 +150,7 @@ def forecast(
     """Forecast the cost of the next days from the past days, with an interval."""
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.forecast_cost(days, model=model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence)
-    if as_json:
-        print_json(found)
-    else:
+    if not print_data(found, as_json):
         _print_forecast(stdout(), found)
 
 
@@ -225,9 +213,7 @@ def check(
     """Check a budget and when it runs out. Exit code 1 if it is exceeded or not set."""
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.check_budget(name)
-    if as_json:
-        print_json(found)
-    else:
+    if not print_data(found, as_json):
         _print_check(stdout(), found)
     failing = ("exceeded", "will be exceeded") if strict else ("exceeded",)
     raise typer.Exit(1 if found["status"] in failing else 0)
@@ -256,24 +242,19 @@ def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) 
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.list_budgets()
-    if as_json:
-        print_json(found)
-        return
-    if as_csv:
-        print_csv(found, row_columns("analytics.planning", "Budget"))
+    if print_data(found, as_json, as_csv, row_type="analytics.planning.Budget"):
         return
     console = stdout()
     if not found:
         console.print("No budget is set.")
         return
     columns = [
-        Column("Budget", flexible=True, style="bold"),
-        Column("Limit", numeric=True),
-        Column("Period"),
-        Column("Model"),
+        Column("Budget", "name", flexible=True, style="bold"),
+        Figure("Limit", "amount_usd", usd),
+        Column("Period", "period"),
+        Column("Model", lambda b: b["model"] or "all"),
     ]
-    rows = [(clean(b["name"]), usd(b["amount_usd"]), b["period"], clean(b["model"] or "all")) for b in found]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found, console.width))
 
 
 @budget_app.command()
@@ -303,11 +284,7 @@ def reconcile(
     least = share(at_least, "--at-least")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.reconcile(file, provider=provider)
-    if as_json:
-        print_json(found)
-    elif as_csv:
-        print_csv(found["rows"], row_columns("analytics.planning", "ReconciliationRow"))
-    else:
+    if not print_data(found, as_json, as_csv, found["rows"], "analytics.planning.ReconciliationRow"):
         _print_reconciliation(stdout(), found)
     if least is not None and (found["coverage_percentage"] or 0.0) < 100 * least:
         raise typer.Exit(1)
@@ -315,31 +292,17 @@ def reconcile(
 
 def _print_reconciliation(console: Console, found: Reconciliation) -> None:
     columns = [
-        Column("Day", style="cyan"),
-        Column("Model", flexible=True, style="bold"),
-        Column("Tier", optional=2),
-        Column("Exported", numeric=True),
-        Column("Recorded", numeric=True),
-        Column("Covered", numeric=True),
-        Column("Unexplained", numeric=True),
-        Column("Exported calls", numeric=True, optional=3),
-        Column("Recorded calls", numeric=True, optional=3),
+        Column("Day", lambda row: row["day"].isoformat(), style="cyan"),
+        Column("Model", lambda row: row["model"] or "all", flexible=True, style="bold"),
+        Column("Tier", lambda row: row["service_tier"] or NONE, optional=2),
+        Figure("Exported", "exported_cost", usd),
+        Figure("Recorded", "recorded_cost", usd),
+        Figure("Covered", "coverage_percentage", percentage),
+        Figure("Unexplained", "unexplained_cost", usd),
+        Figure("Exported calls", lambda row: row["exported_requests"] or None, number, optional=3),
+        Figure("Recorded calls", "recorded_requests", number, optional=3),
     ]
-    rows = [
-        (
-            row["day"].isoformat(),
-            clean(row["model"] or "all"),
-            clean(row["service_tier"] or NONE),
-            usd(row["exported_cost"]),
-            usd(row["recorded_cost"]),
-            percentage(row["coverage_percentage"]),
-            usd(row["unexplained_cost"]),
-            number(row["exported_requests"] or None),
-            number(row["recorded_requests"]),
-        )
-        for row in found["rows"]
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found["rows"], console.width))
     basis = "cost" if found["kind"] == "costs" else "tokens"
     print_line(console, "covered", f"{percentage(found['coverage_percentage'])} by {basis}", indent=_INDENT)
     print_line(console, "unexplained", usd(found["unexplained_cost"]), indent=_INDENT)

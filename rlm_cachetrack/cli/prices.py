@@ -15,7 +15,7 @@ from rlm_cachetrack.errors import ConfigError, PricingError
 from rlm_cachetrack.formatting import NONE, clean, clean_lines, number
 
 from .arguments import AsJson, NotFound, command_line, parse_moment
-from .output import Column, counted, print_json, print_line, stderr, stdout, table
+from .output import Column, Figure, counted, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook, Quote
@@ -138,11 +138,11 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     columns = [
         Column("Model", flexible=True, style="bold"),
         Column("Tier"),
-        Column("Above", numeric=True),
-        Column("Prompt", numeric=True),
-        Column("Cached", numeric=True),
-        Column("Written", numeric=True),
-        Column("Completion", numeric=True),
+        Figure("Above"),
+        Figure("Prompt"),
+        Figure("Cached"),
+        Figure("Written"),
+        Figure("Completion"),
     ]
     rows = []
     sources: dict[str, dict[str, None]] = {}

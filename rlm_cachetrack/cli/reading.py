@@ -29,11 +29,11 @@ from .arguments import (
 )
 from .output import (
     Column,
+    Figure,
     counted,
-    print_csv,
+    print_data,
     print_json,
     require_one_format,
-    row_columns,
     shorten,
     slow_status,
     stdout,
@@ -79,11 +79,7 @@ def runs(
         found = client.list_query_runs(limit=limit + 1, query_id=query)
     more = len(found) > limit
     del found[limit:]
-    if as_json:
-        print_json(found)
-        return
-    if as_csv:
-        print_csv(found, row_columns("analytics", "RunListing"))
+    if print_data(found, as_json, as_csv, row_type="analytics.RunListing"):
         return
     console = stdout()
     if not found:
@@ -94,36 +90,26 @@ def runs(
         return
     all_completed = all(run["state"] == "completed" for run in found)
     columns = [
-        Column("Query", flexible=True, style="bold", min_width=14),
-        Column("Run (UTC)", style="cyan", optional=1),
-        Column("Status", optional=6 if all_completed else 4),
-        Column("Calls", numeric=True, optional=5),
-        Column("Failed", numeric=True, optional=8),
-        Column("Prompt", numeric=True, optional=7),
-        Column("Completion", numeric=True, optional=9),
-        Column("Hit rate", numeric=True),
-        Column("Cost", numeric=True, optional=2),
-        Column("Saved", numeric=True, optional=3),
+        Column("Query", "query_id", flexible=True, style="bold", min_width=14),
+        Column("Run (UTC)", lambda run: moment(run["run_id"], full=full), style="cyan", optional=1),
+        Column("Status", lambda run: shorten(clean(run["state"]), 15).plain, optional=6 if all_completed else 4),
+        Figure("Calls", "total_interactions", number, optional=5),
+        Figure("Failed", "failed_interactions", number, optional=8),
+        Figure("Prompt", lambda run: run["total_prompt_tokens"] or None, number, optional=7),
+        Figure(
+            "Completion",
+            lambda run: run["total_completion_tokens"] if run["total_prompt_tokens"] else None,
+            number,
+            optional=9,
+        ),
+        Figure("Hit rate", "cache_hit_rate", rate),
+        Figure("Cost", "total_cost", usd, optional=2),
+        Figure("Saved", lambda run: _saved(run["cost_savings"], run["cache_hit_rate"]), optional=3),
     ]
     # Ids are shown in full only where two runs began in the same second.
     seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
     full = len(set(seconds)) < len(seconds)
-    rows = [
-        (
-            clean(run["query_id"]),
-            moment(run["run_id"], full=full),
-            shorten(clean(run["state"]), 15).plain,
-            number(run["total_interactions"]),
-            number(run["failed_interactions"]),
-            number(run["total_prompt_tokens"] or None),
-            number(run["total_completion_tokens"] if run["total_prompt_tokens"] else None),
-            rate(run["cache_hit_rate"]),
-            usd(run["total_cost"]),
-            _saved(run["cost_savings"], run["cache_hit_rate"]),
-        )
-        for run in found
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found, console.width))
     if more:
         console.print("There are older runs: --limit shows more.", style="dim")
 
@@ -170,11 +156,7 @@ def top(
     with open_client(db_url) as client, slow_status("reading the savings"):
         found = client.get_top_cache_savings(limit)
         empty = not found and not client.list_query_runs(limit=1)
-    if as_json:
-        print_json(found)
-        return
-    if as_csv:
-        print_csv(found, row_columns("analytics", "TokenCacheOptimization"))
+    if print_data(found, as_json, as_csv, row_type="analytics.TokenCacheOptimization"):
         return
     console = stdout()
     console.print(_EMPTY if empty else _top_table(found, console.width), soft_wrap=not found)
@@ -205,33 +187,18 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
     if not found:
         return "No finished run has known savings yet."
     columns = [
-        Column("Saved", numeric=True, style="green"),
-        Column("Saved %", numeric=True, optional=4),
-        Column("Query", flexible=True, style="bold", min_width=14),
-        Column("Run (UTC)", style="cyan", optional=1),
-        Column("Calls", numeric=True, optional=5),
-        Column("Cached", numeric=True, optional=6),
-        Column("Prompt", numeric=True, optional=7),
-        Column("Hit rate", numeric=True, optional=3),
-        Column("Cost", numeric=True, optional=2),
-        Column("Without cache", numeric=True, optional=8),
+        Figure("Saved", lambda run: _saved(run["cost_savings"], run["cache_savings_percentage"]), style="green"),
+        Figure("Saved %", lambda run: run["cost_savings_percentage"] or None, percentage, optional=4),
+        Column("Query", "query_id", flexible=True, style="bold", min_width=14),
+        Column("Run (UTC)", "run_id", moment, style="cyan", optional=1),
+        Figure("Calls", "total_interactions", number, optional=5),
+        Figure("Cached", lambda run: _cached(run), optional=6),
+        Figure("Prompt", lambda run: run["total_prompt_tokens"] or None, number, optional=7),
+        Figure("Hit rate", "cache_savings_percentage", percentage, optional=3),
+        Figure("Cost", "cached_cost", usd, optional=2),
+        Figure("Without cache", "original_cost", usd, optional=8),
     ]
-    rows = [
-        (
-            _saved(run["cost_savings"], run["cache_savings_percentage"]),
-            percentage(run["cost_savings_percentage"] or None),
-            clean(run["query_id"]),
-            moment(run["run_id"]),
-            number(run["total_interactions"]),
-            _cached(run),
-            number(run["total_prompt_tokens"] or None),
-            percentage(run["cache_savings_percentage"]),
-            usd(run["cached_cost"]),
-            usd(run["original_cost"]),
-        )
-        for run in found
-    ]
-    return table(columns, rows, width)
+    return table(columns, found, width)
 
 
 def models(
@@ -244,11 +211,7 @@ def models(
         raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.get_cache_effectiveness_by_model(since=first, until=last)
-    if as_json:
-        print_json(found)
-        return
-    if as_csv:
-        print_csv(found, row_columns("analytics", "ModelEffectiveness"))
+    if print_data(found, as_json, as_csv, row_type="analytics.ModelEffectiveness"):
         return
     console = stdout()
     if first is not None or last is not None:
@@ -259,39 +222,21 @@ def models(
         console.print("No calls in this time range." if first or last else _EMPTY)
         return
     columns = [
-        Column("Model", flexible=True, style="bold", min_width=36 if stdout().width >= 80 else 14),
-        Column("Calls", numeric=True, optional=1),
-        Column("Hits", numeric=True, optional=5),
-        Column("Misses", numeric=True, optional=6),
-        Column("Failed", numeric=True, optional=5),
-        Column("Unpriced", numeric=True, optional=4),
-        Column("Prompt", numeric=True, optional=2),
-        Column("Cached", numeric=True, optional=8),
-        Column("Hit rate", numeric=True),
-        Column("Cost", numeric=True),
-        Column("Saved", numeric=True, optional=1),
-        Column("Latency", numeric=True, optional=3),
-        Column("First token", numeric=True, optional=7),
+        Column("Model", "model", flexible=True, style="bold", min_width=36 if stdout().width >= 80 else 14),
+        Figure("Calls", "total_interactions", number, optional=1),
+        Figure("Hits", "interactions_with_cache", number, optional=5),
+        Figure("Misses", "interactions_without_cache", number, optional=6),
+        Figure("Failed", "failed_interactions", number, optional=5),
+        Figure("Unpriced", "unpriced_interactions", number, optional=4),
+        Figure("Prompt", lambda row: row["total_prompt_tokens"] or None, number, optional=2),
+        Figure("Cached", lambda row: _cached(row), optional=8),
+        Figure("Hit rate", "avg_cache_hit_rate", rate),
+        Figure("Cost", "total_cost", usd),
+        Figure("Saved", lambda row: _saved(row["cost_savings"], row["avg_cache_hit_rate"]), optional=1),
+        Figure("Latency", "avg_duration_ms", duration, optional=3),
+        Figure("First token", "avg_time_to_first_token_ms", duration, optional=7),
     ]
-    rows = [
-        (
-            clean(row["model"]),
-            number(row["total_interactions"]),
-            number(row["interactions_with_cache"]),
-            number(row["interactions_without_cache"]),
-            number(row["failed_interactions"]),
-            number(row["unpriced_interactions"]),
-            number(row["total_prompt_tokens"] or None),
-            _cached(row),
-            rate(row["avg_cache_hit_rate"]),
-            usd(row["total_cost"]),
-            _saved(row["cost_savings"], row["avg_cache_hit_rate"]),
-            duration(row["avg_duration_ms"]),
-            duration(row["avg_time_to_first_token_ms"]),
-        )
-        for row in found
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found, console.width))
 
 
 def usage(
@@ -308,11 +253,7 @@ def usage(
     within = analytics.span(name)
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = analytics.usage(client.reader(), within, model)
-    if as_json:
-        print_json(found)
-        return
-    if as_csv:
-        print_csv(found["buckets"], row_columns("analytics", "UsageRow"))
+    if print_data(found, as_json, as_csv, found["buckets"], "analytics.UsageRow"):
         return
     console = stdout()
     if not found["buckets"]:

@@ -14,7 +14,7 @@ from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, moment, number, usd
 
 from .arguments import AsJson, DbUrl, ModelFilter, QueryFilter, Yes, command_line, confirm, open_client, parse_moment
-from .output import Column, counted, print_json, slow_status, stderr, stdout, table
+from .output import Column, Figure, counted, print_data, print_json, slow_status, stderr, stdout, table
 from .prices import File
 from .reading import Since, Until
 
@@ -111,29 +111,16 @@ def _print_difference(console: Console, difference: list[ModelDifference], kept:
         console.print(f"Nothing changes: {'; '.join(reasons) or 'no call matches'}.")
         return
     columns = [
-        Column("Model", flexible=True, style="bold"),
-        Column("Calls", numeric=True, optional=2),
-        Column("Changed", numeric=True),
-        Column("Unpriced before", numeric=True, optional=1),
-        Column("Unpriced after", numeric=True, optional=1),
-        Column("Cost before", numeric=True),
-        Column("Cost after", numeric=True),
-        Column("Difference", numeric=True),
+        Column("Model", "model", flexible=True, style="bold"),
+        Figure("Calls", "total_interactions", number, optional=2),
+        Figure("Changed", "changed_interactions", number),
+        Figure("Unpriced before", "unpriced_before", number, optional=1),
+        Figure("Unpriced after", "unpriced_after", number, optional=1),
+        Figure("Cost before", "cost_before", usd),
+        Figure("Cost after", "cost_after", usd),
+        Figure("Difference", lambda row: (row["cost_after"] or 0) - (row["cost_before"] or 0), usd),
     ]
-    rows = [
-        (
-            clean(row["model"]),
-            number(row["total_interactions"]),
-            number(row["changed_interactions"]),
-            number(row["unpriced_before"]),
-            number(row["unpriced_after"]),
-            usd(row["cost_before"]),
-            usd(row["cost_after"]),
-            usd((row["cost_after"] or 0) - (row["cost_before"] or 0)),
-        )
-        for row in changing
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, changing, console.width))
     changed = sum(row["changed_interactions"] for row in changing)
     by_hand = f"; {reasons[-1]}" if kept else ""
     console.print(f"{number(changed)} of {number(total)} calls change{by_hand}.", style="dim")
@@ -148,8 +135,7 @@ def _print_difference(console: Console, difference: list[ModelDifference], kept:
 
 
 def _print_done(change: PriceChange, as_json: bool) -> None:
-    if as_json:
-        print_json(change)
+    if print_data(change, as_json):
         return
     count = counted(change["changed_interactions"], "call")
     if change["status"] == "undone":
@@ -163,35 +149,25 @@ def _print_done(change: PriceChange, as_json: bool) -> None:
 
 
 def _print_log(found: list[PriceChange], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
+    if print_data(found, as_json):
         return
     console = stdout()
     if not found:
         console.print("No re-pricing yet.")
         return
     columns = [
-        Column("No.", numeric=True),
-        Column("Started (UTC)", style="cyan"),
-        Column("Status"),
-        Column("Changed", numeric=True),
-        Column("Cost before", numeric=True, optional=1),
-        Column("Cost after", numeric=True, optional=1),
-        Column("Prices", flexible=True),
+        Figure("No.", lambda change: str(change["change_id"])),
+        Column("Started (UTC)", "started_at", moment, style="cyan"),
+        Column(
+            "Status",
+            lambda change: {"running": "interrupted", "summing": "interrupted"}.get(change["status"], change["status"]),
+        ),
+        Figure("Changed", "changed_interactions", number),
+        Figure("Cost before", "cost_before", usd, optional=1),
+        Figure("Cost after", "cost_after", usd, optional=1),
+        Column("Prices", "pricing", flexible=True),
     ]
-    rows = [
-        (
-            str(change["change_id"]),
-            moment(change["started_at"]),
-            {"running": "interrupted", "summing": "interrupted"}.get(change["status"], change["status"]),
-            number(change["changed_interactions"]),
-            usd(change["cost_before"]),
-            usd(change["cost_after"]),
-            clean(change["pricing"]),
-        )
-        for change in found
-    ]
-    console.print(table(columns, rows, console.width))
+    console.print(table(columns, found, console.width))
 
 
 @contextlib.contextmanager
