@@ -1,9 +1,9 @@
 """The store: connections, writing of batches, named queries.
 
-A batch is one transaction. The fast path copies new calls straight into the table; if one of them is stored already,
-the table's key makes the transaction fail. Then, and for every possible duplicate (the journal of a dead process, a
-batch that is retried), the idempotent path copies into a temporary table and continues with
-``INSERT … ON CONFLICT DO NOTHING``.
+A batch is one transaction. The fast path copies the calls straight into the table; if one of them is stored already, the
+table's key makes the transaction fail. Then the idempotent path copies into a temporary table and continues with
+``INSERT … ON CONFLICT DO NOTHING``. Possible duplicates (the journal of a dead process, a batch that is retried) are
+tried by the fast path, too: few of them are stored already, and the idempotent path costs the server twice the time.
 
 No psycopg error reaches the caller: every error is a :class:`~.errors.StoreError` that names the server without its
 password, with the driver's error as cause.
@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -141,9 +140,8 @@ class PostgresStore:
         except StoreUnreachableError:
             if not was_connected:
                 raise
-            # A server, pooler or firewall may have closed the idle connection: reconnect once before giving up. The
-            # batch may be stored already.
-            self._store(replace(batch, possible_duplicate=True))
+            # A server, pooler or firewall may have closed the idle connection: reconnect once before giving up.
+            self._store(batch)
 
     def _store(self, batch: RecordBatch) -> None:
         with self._writing() as connection:
@@ -155,7 +153,7 @@ class PostgresStore:
 
     def _store_fast(self, connection: psycopg.Connection[Any], batch: RecordBatch) -> bool:
         """Store the batch by the fast path; returns False if it needs the idempotent path."""
-        if not self._fast_path_works or not batch.interactions or batch.possible_duplicate:
+        if not self._fast_path_works or not batch.interactions:
             return False
         try:
             with connection.transaction(), connection.cursor() as cursor:

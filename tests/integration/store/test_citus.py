@@ -367,7 +367,7 @@ def test_a_batch_that_is_sent_again_is_stored_once(citus_url: str) -> None:
         store = db.runtime.store()
         assert isinstance(store, PostgresStore)
         store.store(batch(0, 1000, again=False))  # fast path: COPY into the table
-        store.store(batch(0, 1000, again=True))  # idempotent path: all stored already
+        store.store(batch(0, 1000, again=True))  # the fast path fails: all stored already
         store.store(batch(500, 1500, again=False))  # the fast path fails, then the idempotent path
         store.store(batch(1000, 2000, again=True))
     assert counts(citus_url) == (2000, 2000, 20000)
