@@ -95,6 +95,7 @@ def lines(count: int) -> Iterator[bytes]:
             "context_messages": number % 10 + 1,
             "response_length": completion * 4,
             "request_id": f"req_{rng.getrandbits(128):032x}",
+            "response_id": f"chatcmpl-{rng.getrandbits(160):040x}",
             "service_tier": "default",
             "finish_reason": "stop",
             "tool_call_count": 0,

@@ -1,7 +1,7 @@
 """The store: connections, writing of batches, named queries.
 
-A batch is one transaction. The fast path copies the calls straight into the table; if one of them is stored already, the
-table's key makes the transaction fail. Then the idempotent path copies into a temporary table and continues with
+A batch is one transaction. The fast path copies the calls straight into the table; if one of them is stored already,
+the table's key makes the transaction fail. Then the idempotent path copies into a temporary table and continues with
 ``INSERT … ON CONFLICT DO NOTHING``. Possible duplicates (the journal of a dead process, a batch that is retried) are
 tried by the fast path, too: few of them are stored already, and the idempotent path costs the server twice the time.
 
