@@ -32,6 +32,7 @@ from .summaries import (
     top_cache_savings,
     usage_over_time,
 )
+from .usage_groups import USAGE_GROUPINGS, UsageGroup, usage_groups
 from .usage_views import (
     RANGES,
     SORTS,
@@ -51,6 +52,7 @@ from .usage_views import (
 __all__ = [
     "RANGES",
     "SORTS",
+    "USAGE_GROUPINGS",
     "CacheEvolutionStep",
     "Call",
     "CallsPage",
@@ -74,6 +76,7 @@ __all__ = [
     "TokenCacheSummary",
     "Usage",
     "UsageBucket",
+    "UsageGroup",
     "UsageRow",
     "cache_effectiveness_by_model",
     "calls_of_run",
@@ -102,6 +105,7 @@ __all__ = [
     "token_cache_summary",
     "top_cache_savings",
     "usage",
+    "usage_groups",
     "usage_over_time",
     "write_baseline",
 ]

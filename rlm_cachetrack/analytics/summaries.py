@@ -114,7 +114,7 @@ def cache_effectiveness_by_model(
     store: PostgresStore, since: datetime | None, until: datetime | None
 ) -> Table[ModelEffectiveness]:
     """Return the cache effectiveness of each model, over calls with ``since <= time < until``."""
-    rows = store.query("cache_effectiveness_by_model", **_whole_hours(since, until))
+    rows = store.query("cache_effectiveness_by_model", **whole_hours(since, until))
     return _all(rows, ModelEffectiveness)
 
 
@@ -150,7 +150,7 @@ def usage_over_time(
     """Return usage by hour, day, week or month (UTC), over calls with ``since <= time < until``."""
     if unit not in _UNITS:
         raise ConfigError(f"unit={unit!r}: expected one of {', '.join(_UNITS)}")
-    return _all(store.query("usage_over_time", unit=unit, model=model, **_whole_hours(since, until)), UsageBucket)
+    return _all(store.query("usage_over_time", unit=unit, model=model, **whole_hours(since, until)), UsageBucket)
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> Table[RunListing]:
@@ -168,7 +168,7 @@ def _call(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _whole_hours(since: datetime | None, until: datetime | None) -> dict[str, datetime | None]:
+def whole_hours(since: datetime | None, until: datetime | None) -> dict[str, datetime | None]:
     """Return the parameters of a query over time: its bounds, and the whole hours between them."""
     first, last = since, until
     if since is not None:

@@ -74,6 +74,13 @@ ModelFilter = Annotated[
 QueryFilter = Annotated[
     str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
 ]
+ProviderFilter = Annotated[
+    str | None, typer.Option("--provider", metavar="NAME", help="Only calls of this provider.", show_default=False)
+]
+TagFilter = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="NAME=VALUE", help="Only calls with this tag; can be repeated.", show_default=False),
+]
 OptionalQueryId = Annotated[
     str | None,
     typer.Option(
@@ -115,6 +122,19 @@ def parse_moment(text: str | None, option: str) -> datetime | None:
             f"{option} {text!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
             "or an age such as 7d or 24h"
         ) from None
+
+
+def parse_tags(given: list[str] | None) -> dict[str, str] | None:
+    """Parse the values of ``--tag``; None without any.
+
+    Raises:
+        ConfigError: A value is not of the form NAME=VALUE.
+    """
+    pairs = [text.partition("=") for text in given or ()]
+    for name, sign, _ in pairs:
+        if not name or not sign:
+            raise ConfigError(f"--tag {name}: expected NAME=VALUE, such as user=u-17")
+    return {name: value for name, _, value in pairs} or None
 
 
 def parse_age(text: str, option: str) -> timedelta | None:

@@ -22,10 +22,14 @@ from .arguments import (
     ModelFilter,
     NotFound,
     OptionalQueryId,
+    ProviderFilter,
+    QueryFilter,
     QueryId,
+    TagFilter,
     command_line,
     open_client,
     parse_moment,
+    parse_tags,
 )
 from .output import (
     Column,
@@ -240,26 +244,86 @@ def models(
 
 
 def usage(
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="GROUPINGS",
+            help="model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month; several "
+            "with commas.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
+    since: Since = None,
+    until: Until = None,
     model: ModelFilter = None,
+    provider: ProviderFilter = None,
+    query: QueryFilter = None,
+    tag: TagFilter = None,
+    time_zone: Annotated[
+        str, typer.Option("--tz", metavar="ZONE", help="Time zone of days, weeks and months.")
+    ] = "UTC",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show hit rate and cost over time, one bar per hour or day."""
+    """Show hit rate and cost over time, or by model, query, tag and more."""
     from rlm_cachetrack import analytics
 
     require_one_format(as_json, as_csv)
-    within = analytics.span(name)
+    within = analytics.span(name, parse_moment(since, "--since"), parse_moment(until, "--until"))
+    tags = parse_tags(tag)
+    grouped = by is not None or query is not None or tags is not None or time_zone != "UTC"
+    group_by = tuple(part.strip() for part in (by or ("hour" if within.unit == "minute" else within.unit)).split(","))
+    found: Any
     with open_client(db_url) as client, slow_status("aggregating the calls"):
-        found = analytics.usage(client.reader(), within, model)
-    if print_data(found, as_json, as_csv, found["buckets"], "analytics.UsageRow"):
+        if grouped:
+            found = client.get_usage(
+                group_by,
+                since=within.since,
+                until=within.until,
+                model=model,
+                provider=provider,
+                query_id=query,
+                tags=tags,
+                time_zone=time_zone,
+            )
+        else:
+            found = analytics.usage(client.reader(), within, model, provider)
+    rows = found if grouped else found["buckets"]
+    if print_data(found, as_json, as_csv, rows, "analytics.UsageGroup" if grouped else "analytics.UsageRow"):
         return
     console = stdout()
-    if not found["buckets"]:
+    if not rows:
         console.print("No calls in this time range.")
-        return
-    console.print(usage_chart(found, min(console.width, 120), console.encoding.lower().startswith("utf")))
+    elif grouped:
+        keys = [
+            Column(name, name, _group_value, flexible=not index, style="bold", min_width=14)
+            for index, name in enumerate(group_by)
+        ]
+        console.print(table([*keys, *_group_columns()], rows, console.width))
+    else:
+        console.print(usage_chart(found, min(console.width, 120), console.encoding.lower().startswith("utf")))
+
+
+def _group_columns() -> list[Column]:
+    return [
+        Figure("Calls", "total_interactions", number, optional=4),
+        Figure("Failed", "failed_interactions", number, optional=6),
+        Figure("Unpriced", "unpriced_interactions", number, optional=5),
+        Figure("Prompt", lambda row: row["total_prompt_tokens"] or None, number, optional=3),
+        Figure("Completion", "total_completion_tokens", number, optional=7),
+        Figure("Hit rate", "cache_hit_rate", rate),
+        Figure("Cost", "total_cost", usd),
+        Figure("Saved", lambda row: _saved(row["cost_savings"], row["cache_hit_rate"]), optional=2),
+    ]
+
+
+def _group_value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d" if value.hour == value.minute == 0 else "%Y-%m-%d %H:%M")
+    return "(none)" if value is None else clean(str(value))
 
 
 def _saved(savings: float | None, hit_rate: float | None) -> str:

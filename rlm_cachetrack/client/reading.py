@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.records import checked_tags
 
 from .base import ClientBase, clean_optional, optional_moment
 
@@ -92,6 +94,48 @@ class Reading(ClientBase):
 
         first, last = optional_moment(since, "since"), optional_moment(until, "until")
         return analytics.experiments(self.reader(), by, first, last, clean_optional(query_id))
+
+    def get_usage(
+        self,
+        group_by: str | Sequence[str] = "model",
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        query_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        time_zone: str = "UTC",
+    ) -> Table[dict[str, Any]]:
+        """Return calls, tokens, hit rate, cost and savings by group; ``UsageGroup`` documents the keys and units.
+
+        Args:
+            group_by: One or more of ``model``, ``provider``, ``query``, ``depth``, ``call_site``, ``tag:NAME``,
+                ``metadata.KEY`` (of the run), and one of ``hour``, ``day``, ``week`` and ``month``.
+            since: Only calls from this moment on; None: from the first.
+            until: Only calls before this moment; None: to the last.
+            model: Only calls of this model.
+            provider: Only calls of this provider.
+            query_id: Only calls of this query.
+            tags: Only calls with all of these tags.
+            time_zone: The zone of days, weeks and months, such as ``Europe/Berlin``.
+
+        Raises:
+            ConfigError: A grouping or the time zone is unknown.
+        """
+        from rlm_cachetrack import analytics
+
+        return analytics.usage_groups(
+            self.reader(),
+            (group_by,) if isinstance(group_by, str) else tuple(group_by),
+            since=optional_moment(since, "since"),
+            until=optional_moment(until, "until"),
+            model=clean_optional(model),
+            provider=clean_optional(provider),
+            query_id=clean_optional(query_id),
+            tags=checked_tags(tags),
+            time_zone=time_zone,
+        )
 
     def get_llm_interactions(self, query_id: str, run_id: datetime | str) -> Table[dict[str, Any]]:
         """Return every call of one run in order of time, keyed by the columns of ``llm_interactions``."""

@@ -108,6 +108,9 @@ CREATE INDEX IF NOT EXISTS idx_llm_time ON llm_interactions (time DESC);
 CREATE INDEX IF NOT EXISTS idx_llm_unpriced ON llm_interactions (model, time DESC)
     WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL);
 
+-- For usage by tag. A call without tags, the usual one, has no entry.
+CREATE INDEX IF NOT EXISTS idx_llm_tags ON llm_interactions USING gin (tags jsonb_path_ops) WHERE tags IS NOT NULL;
+
 -- Finds the calls of an hour for the view below. A BRIN index takes a few kilobytes and almost no time per insert,
 -- because calls arrive in time order. Its expression must equal the view's bucket.
 CREATE INDEX IF NOT EXISTS idx_llm_hour ON llm_interactions

@@ -12,6 +12,7 @@ FROM (
         ('idx_price_change_rows', NULL, NULL, FALSE),
         ('idx_llm_unpriced', NULL, NULL, FALSE),
         ('idx_llm_hour', NULL, NULL, FALSE),
+        ('idx_llm_tags', NULL, NULL, FALSE),
         ('idx_llm_key', 'llm_interactions', ARRAY['query_id', 'run_id', 'time', 'interaction_id'], TRUE),
         ('idx_llm_cached_tokens', 'llm_interactions', ARRAY['cached_tokens', 'time'], FALSE),
         ('idx_llm_total_cost', 'llm_interactions', ARRAY['total_cost', 'time'], FALSE),

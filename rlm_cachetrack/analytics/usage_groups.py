@@ -1,0 +1,164 @@
+"""Usage by any combination of time, model, provider, query, recursion depth, call site, tags and metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+from zoneinfo import ZoneInfo
+
+from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import Table
+
+from .summaries import whole_hours
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+_COLUMNS = {
+    "model": "model",
+    "provider": "provider",
+    "query": "query_id",
+    "depth": "current_depth",
+    "call_site": "call_site",
+}
+_UNITS = ("hour", "day", "week", "month")
+USAGE_GROUPINGS = (*_COLUMNS, "tag:NAME", "metadata.KEY", *_UNITS)
+"""What usage can be grouped by."""
+
+_HOURLY = {"model", "provider", *_UNITS}  # what the hourly sums know
+_MOST_KEYS = 8
+
+
+class UsageGroup(TypedDict):
+    """The figures of one group; the row also has one key per grouping, with its value or None.
+
+    Costs: USD over the priced calls; ``cache_hit_rate`` 0-1, weighted by tokens over the calls that reported;
+    ``*_ms``: milliseconds.
+    """
+
+    total_interactions: int
+    interactions_with_cache: int
+    interactions_without_cache: int
+    interactions_not_reported: int
+    failed_interactions: int
+    unpriced_interactions: int
+    total_prompt_tokens: int
+    total_completion_tokens: int
+    total_cached_tokens: int
+    total_uncached_tokens: int
+    total_cache_write_tokens: int
+    cache_hit_rate: float | None
+    total_cost: float | None
+    original_cost: float | None
+    cost_savings: float | None
+    avg_duration_ms: float | None
+    avg_time_to_first_token_ms: float | None
+
+
+def usage_groups(
+    store: PostgresStore,
+    group_by: Sequence[str],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    provider: str | None = None,
+    query_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    time_zone: str = "UTC",
+) -> Table[dict[str, Any]]:
+    """Return usage by group, over calls with ``since <= time < until``. Blocks for one query.
+
+    Times, models and providers come from the hourly sums; any other grouping or filter reads the calls.
+
+    Args:
+        store: The store to read.
+        group_by: Some of :data:`USAGE_GROUPINGS`, at most one unit of time. Days begin at midnight in ``time_zone``.
+        since: Only calls from this moment on.
+        until: Only calls before this moment.
+        model: Only calls of this model.
+        provider: Only calls of this provider.
+        query_id: Only calls of this query.
+        tags: Only calls with all of these tags.
+        time_zone: The name of a time zone, such as ``Europe/Berlin``.
+
+    Returns:
+        Rows with a key per grouping, then the keys of :class:`UsageGroup`.
+
+    Raises:
+        ConfigError: A grouping or the time zone is unknown.
+    """
+    units, tag_names, metadata_keys = _parse(group_by)
+    zone = _zone(time_zone)
+    hourly = query_id is None and not tags and set(group_by) <= _HOURLY and (not units or _has_whole_hours(zone, since))
+    rows = store.query(
+        "usage_groups",
+        source="hours" if hourly else "calls",
+        unit=units[0] if units else None,
+        time_zone=time_zone,
+        tag_names=tag_names or None,
+        metadata_keys=metadata_keys or None,
+        model=model,
+        provider=provider,
+        query_id=query_id,
+        tags=json.dumps(tags) if tags else None,
+        **{f"by_{name}": name in group_by for name in _COLUMNS},
+        **whole_hours(since, until),
+    )
+    columns = (*group_by, *UsageGroup.__annotations__)
+    return Table([_named(row, group_by, tag_names, metadata_keys, zone) for row in rows], columns=columns)
+
+
+def _parse(group_by: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the units of time, the names of tags and the metadata keys among the groupings."""
+    if not 0 < len(group_by) <= _MOST_KEYS:
+        raise ConfigError(f"group_by has {len(group_by)} entries: expected 1 to {_MOST_KEYS}")
+    if len(set(group_by)) < len(group_by):
+        raise ConfigError(f"group_by names a grouping twice: {', '.join(group_by)}")
+    units = [name for name in group_by if name in _UNITS]
+    tag_names = [name.removeprefix("tag:") for name in group_by if name.startswith("tag:")]
+    keys = [name.removeprefix("metadata.") for name in group_by if name.startswith("metadata.")]
+    for name in group_by:
+        if name not in _UNITS and name not in _COLUMNS and not (name.startswith(("tag:", "metadata.")) and name[4:]):
+            raise ConfigError(f"group_by={name!r}: expected {', '.join(USAGE_GROUPINGS[:-1])} or {USAGE_GROUPINGS[-1]}")
+    if "" in tag_names or "" in keys:
+        raise ConfigError("group_by: expected a name after tag: and a key after metadata.")
+    if len(units) > 1:
+        raise ConfigError(f"group_by has {' and '.join(units)}: expected one unit of time")
+    return units, tag_names, keys
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ConfigError(f"time zone {name!r} is unknown; expected a name such as UTC or Europe/Berlin") from None
+
+
+def _has_whole_hours(zone: ZoneInfo, since: datetime | None) -> bool:
+    """Return True if the zone differs from UTC by whole hours, so that its days consist of whole hours of UTC."""
+    now = datetime.now(UTC)
+    first = since or now - timedelta(days=3650)
+    step = max((now - first) / 40, timedelta(days=1))
+    offsets = [(first + number * step).astimezone(zone).utcoffset() or timedelta(0) for number in range(41)]
+    return not any(offset % timedelta(hours=1) for offset in offsets)
+
+
+def _named(
+    row: dict[str, Any], group_by: Sequence[str], tag_names: list[str], metadata_keys: list[str], zone: ZoneInfo
+) -> dict[str, Any]:
+    tags = dict(zip(tag_names, row["tag_values"] or [], strict=False))
+    metadata = dict(zip(metadata_keys, row["metadata_values"] or [], strict=False))
+    found: dict[str, Any] = {}
+    for name in group_by:
+        if name in _UNITS:
+            found[name] = row["bucket"].astimezone(zone)
+        elif name in _COLUMNS:
+            found[name] = row[_COLUMNS[name]]
+        elif name.startswith("tag:"):
+            found[name] = tags[name.removeprefix("tag:")]
+        else:
+            found[name] = metadata[name.removeprefix("metadata.")]
+    return {**found, **{name: row[name] for name in UsageGroup.__annotations__}}
