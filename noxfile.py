@@ -42,6 +42,8 @@ CAPTURE = (
     "tests/surfaces",
 )
 
+WEB = ("fastapi", "starlette")
+
 # Session name: the packages it installs, and its tests. Older versions than the lower bounds may work, untested.
 PROGRAMS = {
     "rlms": (["rlms>=0.1.3"], "tests/programs/test_rlms.py"),
@@ -93,6 +95,21 @@ def _test(session: nox.Session, packages: list[str], tests: list[str], *options:
 def capture(session: nox.Session, openai: str) -> None:
     """Run the capture tests with one version of the SDK and one of Python."""
     _test(session, [SDKS[openai]], [test for test in CAPTURE if Path(test).exists()])
+
+
+@nox.session
+def oldest_web(session: nox.Session) -> None:
+    """Run the dashboard's tests on the oldest allowed FastAPI and Starlette."""
+    lower = [package.replace(">=", "==") for package in _extra("dashboard") if package.startswith(WEB)]
+    session.install("--quiet", "--editable", ".[test,dashboard]", *lower)
+    session.env["RLM_CACHETRACK_TEST_OLDEST_WEB"] = "1"
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/integration/web"]))
+
+
+def _extra(name: str) -> list[str]:
+    """Return the requirements of one extra of pyproject.toml."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    return list(project["optional-dependencies"][name])
 
 
 def _session(name: str, packages: list[str], tests: str) -> None:

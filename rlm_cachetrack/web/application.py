@@ -1,23 +1,20 @@
-"""The ASGI application: access control, security headers, error pages and static files."""
+"""The ASGI application: pages, JSON API, events, error pages and static files."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode
 
-import jinja2
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreError
 
 from . import api, pages
+from .access import AccessControl
 from .cached_queries import CachedQueries
 from .live import Live
 from .rendering import HERE, environment, plotly_script
@@ -25,29 +22,12 @@ from .rendering import HERE, environment, plotly_script
 if TYPE_CHECKING:
     from .source import DashboardStore
 
-_COOKIE = "rlm_cachetrack_token"
-# Plotly sets styles from script, which counts as inline. Scripts load from this server only. data: is for its icons.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
 _STATIC = {
     "app.css": "text/css",
     "app.js": "text/javascript",
     "live.js": "text/javascript",
     "plotly.min.js": "text/javascript",
 }
-
-_Next = Callable[[Request], Awaitable[Response]]
 
 
 def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | None) -> FastAPI:
@@ -68,6 +48,7 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
         openapi_url="/api/openapi.json",
         docs_url=None,  # FastAPI's page loads scripts from another server; /api/docs is served by the pages
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would contain the Host header
         lifespan=lifespan,
     )
     templates = environment()
@@ -77,9 +58,7 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
     _add_static_files(app)
     _add_event_stream(app, live)
     _add_error_pages(app, shown)
-    _add_access_control(app, token, hosts, templates)
-    if token is not None:
-        _add_login(app, token, templates)
+    app.add_middleware(AccessControl, token=token, hosts=hosts, templates=templates)
     return app
 
 
@@ -106,7 +85,7 @@ def _add_error_pages(app: FastAPI, shown: pages.Pages) -> None:
 
 
 def _problem(request: Request, shown: pages.Pages, status: int, reason: str) -> Response:
-    if request.url.path.startswith("/api/"):
+    if request.scope["path"].startswith("/api/"):
         return JSONResponse({"detail": reason}, status)
     return shown.problem(status, reason)
 
@@ -121,75 +100,3 @@ def _add_static_files(app: FastAPI) -> None:
 
     for name, media_type in _STATIC.items():
         add(name, media_type)
-
-
-# -- access ------------------------------------------------------------------------------------------------------------
-
-
-def _add_access_control(
-    app: FastAPI, token: str | None, hosts: frozenset[str] | None, templates: jinja2.Environment
-) -> None:
-    @app.middleware("http")
-    async def guard(request: Request, call_next: _Next) -> Response:
-        response = _access_refused(request, token, hosts, templates) or await call_next(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-
-def _cookie_value(token: str) -> str:
-    """Return the value of the cookie, which grants access but does not reveal the token."""
-    return hashlib.sha256(f"rlm_cachetrack dashboard\0{token}".encode()).hexdigest()
-
-
-def _is_equal(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
-
-
-def _access_refused(
-    request: Request, token: str | None, hosts: frozenset[str] | None, templates: jinja2.Environment
-) -> Response | None:
-    if hosts is not None:
-        name = request.headers.get("host", "")
-        name = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() and not name.endswith("]") else name
-        if name.lower() not in hosts:
-            return JSONResponse({"detail": "the Host header names another server"}, 421)
-    if token is None or request.url.path in ("/static/app.css", "/login"):
-        return None
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and _is_equal(given.strip(), token):
-        return None
-    if _is_equal(request.cookies.get(_COOKIE, ""), _cookie_value(token)):
-        return None
-    given = request.query_params.get("token", "")
-    if given and request.method == "GET" and _is_equal(given, token):
-        # Redirect to an address without the token, which would stay in the history and in copied links.
-        rest = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
-        return _with_cookie(RedirectResponse(request.url.path + (f"?{rest}" if rest else ""), 303), token)
-    if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": "a token is required"}, 401, {"WWW-Authenticate": "Bearer"})
-    return HTMLResponse(templates.get_template("login.html").render(is_wrong=bool(given)), 401)
-
-
-def _with_cookie(response: Response, token: str) -> Response:
-    response.set_cookie(_COOKIE, _cookie_value(token), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
-    return response
-
-
-def _add_login(app: FastAPI, token: str, templates: jinja2.Environment) -> None:
-    @app.post("/login", include_in_schema=False)
-    async def login(request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > 10_000:
-                break
-        given = dict(parse_qsl(body.decode("utf-8", "replace"))).get("token", "")
-        if _is_equal(given, token):
-            return _with_cookie(RedirectResponse("/", 303), token)
-        return HTMLResponse(templates.get_template("login.html").render(is_wrong=True), 401)
-
-    @app.get("/login", include_in_schema=False)
-    def login_form() -> Response:
-        return HTMLResponse(templates.get_template("login.html").render(is_wrong=False))
