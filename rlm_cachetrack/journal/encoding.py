@@ -38,8 +38,8 @@ def decode_entry(entry: bytes) -> Any:
     try:
         return from_json(entry)
     except Exception:
-        # A lone surrogate; or NUL before an entry, from an interrupted append or a partly cleared file.
-        return json.loads(entry.lstrip(b"\0"))
+        # A lone surrogate; or NUL before an entry: from an interrupted append, or a file that was cleared or truncated.
+        return json.loads(entry.rpartition(b"\0")[2])
 
 
 def expand_event(event: Mapping[str, Any]) -> Mapping[str, Any]:

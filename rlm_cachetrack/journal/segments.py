@@ -1,14 +1,12 @@
-"""One file of a journal: create, map, append, read, recover, remove.
+"""One file of a journal: create, append, read, recover, remove.
 
-A file is allocated whole (4 MiB) before it is mapped, so that a full disk is an error when the file is opened, not in
-the middle of a copy. The unused end of a file is NUL, a byte that no journal entry contains.
+An append is one ``pwrite``. Stored entries and gaps are NUL, a byte that no journal entry contains.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import uuid
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from rlm_cachetrack._process import locked_files
 SUFFIX = ".jsonl"
 READ_BYTES = 1 << 20
 REUSABLE_BYTES = 1 << 20
-"""A file whose stored part is at most this large is cleared and used again; a larger one is removed."""
+"""A file whose stored part is at most this large is emptied and used again; a larger one is removed."""
 
 _NULS = bytes(1 << 16)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -37,8 +35,7 @@ class Segment:
         path: The file.
         fd: Its descriptor, which holds the file's lock.
         own: This process created the file; False for a recovered one.
-        map: The mapping; only the file that takes appends has one.
-        room: How many bytes are allocated and mapped.
+        room: How large the file may grow; 0 unless it takes appends.
         size: The position of the next entry.
         read: Entries up to this position were passed to the writer.
         acked: Entries up to this position are stored.
@@ -48,7 +45,6 @@ class Segment:
     path: Path
     fd: int
     own: bool
-    map: mmap.mmap | None = None
     room: int = 0
     size: int = 0
     read: int = 0
@@ -78,58 +74,83 @@ class Segment:
             raise
         return cls(path, fd, own=True)
 
-    @classmethod
-    def with_room(cls, directory: Path, room: int) -> Segment:
-        """Create a file that is allocated and mapped, with ``room`` bytes for entries.
+    def append(self, entry: bytes) -> bool:
+        """Write an entry at the end. Returns False if it does not fit.
 
         Raises:
-            OSError, ValueError: The disk does not have this room, or the file cannot be created or mapped.
+            OSError: The disk is full, read-only or broken; the file contains nothing of the entry.
         """
-        segment = cls.create(directory)
-        try:
-            _allocate(segment.fd, room)
-            segment.map = mmap.mmap(segment.fd, room)
-        except (OSError, ValueError):
-            segment.remove()
-            raise
-        segment.room = room
-        return segment
-
-    def append(self, entry: bytes) -> bool:
-        """Copy an entry into the mapping. Returns False if it does not fit."""
         length = len(entry)
         start = self.size
         end = start + length
         if end > self.room:
             return False
-        # Reserved before it is filled: a finalizer that appends during the copy writes behind this entry.
+        # Reserved before it is written: a finalizer that appends during the write writes behind this entry.
         self.size = end
-        self.map[start:end] = entry  # type: ignore[index]
-        return True
+        try:
+            if os.pwrite(self.fd, entry, start) == length:
+                return True
+        except OSError:
+            self._withdraw(start, end)
+            raise
+        self._withdraw(start, end)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a part fitted
+
+    def _withdraw(self, start: int, end: int) -> None:
+        """Remove what was written of an entry, so that it does not damage the next one."""
+        with contextlib.suppress(OSError):
+            if self.size == end:
+                self.size = start
+                os.ftruncate(self.fd, start)
+            else:
+                os.pwrite(self.fd, bytes(end - start), start)
 
     def clear(self, end: int) -> None:
         """Overwrite the stored entries before ``end`` with NUL, so that no later reader finds them again.
 
-        Clears small pieces, because a copy holds the interpreter's lock.
+        If that fails, a later reader stores them again, which changes nothing.
         """
-        with contextlib.suppress(TypeError, ValueError):  # another thread sealed the file in the meantime
+        with contextlib.suppress(OSError):
             while self.cleared < min(end, REUSABLE_BYTES):
                 until = min(self.cleared + len(_NULS), end)
-                self.map[self.cleared : until] = _NULS[: until - self.cleared]  # type: ignore[index]
-                self.cleared = until
+                self.cleared += os.pwrite(self.fd, _NULS[: until - self.cleared], self.cleared)
 
     def reset(self) -> None:
-        """Start again at the beginning of the file; the caller has stored and cleared all entries."""
+        """Empty the file, all entries of which are stored.
+
+        Raises:
+            OSError: The file cannot be truncated.
+        """
+        os.ftruncate(self.fd, 0)
         self.size = self.read = self.acked = self.cleared = 0
 
     def seal(self) -> None:
-        """End appending: unmap the file and give its unused room back to the disk."""
-        if self.map is not None:
-            self.room = 0
-            self.map.close()
-            self.map = None
-            with contextlib.suppress(OSError):
-                os.ftruncate(self.fd, self.size)
+        """End appending."""
+        self.room = 0
+
+    @property
+    def is_removed(self) -> bool:
+        """Return True if another program deleted the file; it exists only as long as this process."""
+        with contextlib.suppress(OSError):
+            return os.fstat(self.fd).st_nlink == 0
+        return False
+
+    def write_anew(self, directory: Path) -> None:
+        """Replace the file, which was deleted, by a new one with the entries that are not stored.
+
+        Raises:
+            OSError: The new file cannot be created or written.
+        """
+        fresh = Segment.create(directory)
+        try:
+            position = self.acked
+            while block := os.pread(self.fd, min(READ_BYTES, self.size - position), position):
+                position += os.pwrite(fresh.fd, block, position)
+        except OSError:
+            fresh.remove()
+            raise
+        os.close(self.fd)
+        self.path, self.fd = fresh.path, fresh.fd
 
     def remove(self) -> None:
         """Delete the file and close it."""
@@ -138,30 +159,9 @@ class Segment:
         self.close()
 
     def close(self) -> None:
-        """Unmap and close the file, which releases its lock."""
+        """Close the file, which releases its lock."""
         self.room = 0
-        if self.map is not None:
-            self.map.close()
-            self.map = None
         os.close(self.fd)
-
-
-def _allocate(fd: int, room: int) -> None:
-    """Reserve ``room`` bytes of NUL on the disk: a copy into a mapped hole of a full disk kills the process."""
-    try:
-        os.posix_fallocate(fd, 0, room)
-    except AttributeError:  # macOS, Windows
-        pass
-    except OSError as exc:
-        if exc.errno not in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
-            raise
-    else:
-        return
-    nuls = bytes(min(room, 1 << 18))
-    for position in range(0, room, len(nuls)):
-        piece = nuls[: room - position]
-        if os.pwrite(fd, piece, position) != len(piece):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def open_for_recovery(path: Path) -> tuple[Segment, int] | None:
@@ -196,7 +196,7 @@ def open_for_recovery(path: Path) -> tuple[Segment, int] | None:
 
 
 def used_bytes(fd: int) -> int:
-    """Return where the entries of a journal file end and its allocated NUL bytes begin. Reads from the end."""
+    """Return where the entries of a journal file end; NUL bytes may follow them. Reads from the end."""
     position = os.fstat(fd).st_size
     while position > 0:
         start = max(0, position - READ_BYTES)

@@ -288,9 +288,10 @@ def stats() -> dict[str, Any]:
     Returns:
         ``recorded`` (events that were journaled), ``recovered`` (events found in journals of dead processes),
         ``stored`` and ``pending`` (in the journal) of both, ``dropped`` (by reason; empty if nothing was lost),
-        ``internal_errors``, ``dead_letters`` (records of this process that can never be stored), ``last_error`` (why
-        storing fails, None if it works), ``failing_since`` (an aware datetime, or None), ``fingerprints_dropped``
-        (calls without a fingerprint because too many waited) and ``store``.
+        ``journals_rewritten`` (files that another program deleted), ``internal_errors``, ``dead_letters`` (records of
+        this process that can never be stored), ``last_error`` (why storing fails, None if it works),
+        ``failing_since`` (an aware datetime, or None), ``fingerprints_dropped`` (calls without a fingerprint because
+        too many waited) and ``store``.
     """
     found = runtimes.stats()
     if found is not None:
@@ -301,6 +302,7 @@ def stats() -> dict[str, Any]:
         "pending": 0,
         "recovered": 0,
         "dropped": {},
+        "journals_rewritten": 0,
         "internal_errors": guard.count(),
         "dead_letters": 0,
         "last_error": None,

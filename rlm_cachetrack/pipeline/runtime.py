@@ -315,6 +315,7 @@ class Runtime:
             "pending": journal.pending,
             "recovered": journal.recovered,
             "dropped": dropped,
+            "journals_rewritten": journal.rewritten,
             "internal_errors": guard.count(),
             **self.writer.stats(),
             "fingerprints_dropped": 0 if self.fingerprints is None else self.fingerprints.dropped,

@@ -34,7 +34,7 @@ _RECOVER_EVERY_S = 30.0
 _MIN_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 30.0
 _MAX_BACKOFF_IN_FLUSH_S = 0.5
-# Prompts do not stay in memory for long, even if their calls cannot be stored.
+# Prompts do not stay in memory for long, even if their calls cannot be stored; and a deleted journal is noticed.
 _HASH_EVERY_S = 0.5
 _MIN_BATCH_RECORDS = 100
 _MIN_JOIN_S = 0.1
@@ -237,6 +237,7 @@ class Writer:
         while True:
             if self._fingerprints is not None:
                 self._fingerprints.hash_waiting()
+            self._journal.rewrite_removed()
             with self._progress:
                 if self._stop.is_set() or self._flushing > flushing:
                     return
@@ -245,12 +246,13 @@ class Writer:
                 if remaining_s <= 0:
                     return
                 flushing = min(flushing, self._flushing)
-                self._progress.wait(remaining_s if self._fingerprints is None else min(remaining_s, _HASH_EVERY_S))
+                self._progress.wait(min(remaining_s, _HASH_EVERY_S))
 
     def _cycle(self) -> None:
         """Wait for a batch, and store it."""
         journal = self._journal
         self._check_stop()
+        journal.rewrite_removed()
         self._recover()
         if not journal.pending:
             self._wait_for_events()
