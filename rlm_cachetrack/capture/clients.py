@@ -34,6 +34,12 @@ options_for_all: CaptureOptions | None = None
 _marked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
+def options_of(client: Any) -> CaptureOptions | None:
+    """Return the options of a client; None if it is not recorded."""
+    options: CaptureOptions | None = vars(client).get(MARK) or options_for_all
+    return options
+
+
 def client_classes() -> tuple[type[Any], type[Any]]:
     """Return the SDK's sync and async client classes. Imports openai."""
     from openai import AsyncOpenAI, OpenAI

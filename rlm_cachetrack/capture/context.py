@@ -382,6 +382,18 @@ def current_json(client_tags: Mapping[str, str] | None = None) -> str:
     return known[3]
 
 
+def current_json_of_session(run_id: str, client_tags: Mapping[str, str] | None) -> str:
+    """Return :func:`current_json`; outside any run, with ``run_id`` in place of the ad-hoc run of the process."""
+    if active() is not None or (_manual and _manual.get("run_id") is not None):
+        return current_json(client_tags)
+    return _encode({**current(), "run_id": run_id}, client_tags)
+
+
+def with_client_tags(run_context: str, client_tags: Mapping[str, str] | None) -> str:
+    """Add the tags of a client to a run context that :func:`current_json` returned without them."""
+    return _encode(json.loads(run_context), client_tags) if client_tags else run_context
+
+
 def _encode(values: dict[str, Any], client_tags: Mapping[str, str] | None) -> str:
     if client_tags:
         values["tags"] = {**client_tags, **values.get("tags", {})}

@@ -106,7 +106,7 @@ def provider_of(client: Any) -> str:
     cached = _cached_providers.get(id(address))
     if cached is not None and cached[0] is address and cached[1] is type(client):
         return cached[2]
-    provider = _find_provider(client)
+    provider = _find_provider(client, client.base_url)
     if address is not None:
         if len(_cached_providers) >= _MAX_CACHED_PROVIDERS:  # a program that makes a client for each request
             _cached_providers.clear()
@@ -114,15 +114,21 @@ def provider_of(client: Any) -> str:
     return provider
 
 
-def _find_provider(client: Any) -> str:
+def socket_provider_of(client: Any) -> str:
+    """Return the provider of a client's websockets, which may have a base address of their own."""
+    address = getattr(client, "websocket_base_url", None)
+    return provider_of(client) if address is None else _find_provider(client, type(client.base_url)(str(address)))
+
+
+def _find_provider(client: Any, address: Any) -> str:
     class_name = type(client).__name__
     if "Azure" in class_name:
         return "azure"
     if "Bedrock" in class_name:
         return "bedrock"
-    host = str(getattr(client.base_url, "host", "") or "").lower()
+    host = str(getattr(address, "host", "") or "").lower()
     for part, provider in _HOSTS:
         if part in host:
             return provider
-    host_and_port = getattr(client.base_url, "netloc", b"")  # without user name and password
+    host_and_port = getattr(address, "netloc", b"")  # without user name and password
     return f"unknown@{host_and_port.decode('ascii', 'replace')}" if host_and_port else "unknown"

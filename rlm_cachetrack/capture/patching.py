@@ -1,7 +1,7 @@
-"""``instrument`` and ``uninstrument``: the only module that patches the SDK.
+"""``instrument`` and ``uninstrument``: patch the SDK's classes.
 
 Every HTTP call of the SDK goes through ``OpenAI.request`` or ``AsyncOpenAI.request``. This module wraps only these two
-methods of the SDK's classes, and the methods that sleep before a retry.
+methods of the SDK's classes, and the methods that sleep before a retry. :mod:`.sockets` adds the websockets.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .background import finish_all
 from .clients import CaptureOptions, check_client, client_classes, mark, set_options_for_all, unmark, unmark_all
 from .coexistence import clients_with_own_request, is_wrapped_by_us, restore_client, restore_method, wrap_on_client
 from .retries import PAUSES, before_pause
+from .sockets import patch_sockets, restore_sockets
 
 ClientT = TypeVar("ClientT")
 
@@ -46,7 +47,8 @@ def instrument(
 ) -> ClientT:
     """Record every call of a client, or of every OpenAI client of this process.
 
-    Chat completions, Responses, legacy completions and embeddings are recorded, plain and streamed, sync and async.
+    Chat completions, Responses, legacy completions and embeddings are recorded, plain and streamed, sync and async, as
+    are Responses over a websocket and Realtime on connections that are opened from now on.
     The caller gets the same results, types, errors and chunks as without recording. Instrumenting a client again
     changes nothing. Does not block: a background thread connects to the database, and starts an embedded one. A
     database that cannot be reached is logged once, and records wait in a journal on disk.
@@ -110,9 +112,11 @@ def uninstrument(client: Any = None) -> None:
             unmark(client)
             return
         unmark_all()
-        for client_class in client_classes() if "openai" in sys.modules else ():
-            for name in ("request", *PAUSES):
-                restore_method(client_class, name, _WRAPPERS)
+        if "openai" in sys.modules:
+            for client_class in client_classes():
+                for name in ("request", *PAUSES):
+                    restore_method(client_class, name, _WRAPPERS)
+            restore_sockets()
         while _clients_with_own_request:
             restore_client(_clients_with_own_request.pop())
         forget_hosts()
@@ -157,6 +161,7 @@ def _patch_classes() -> None:
                 # The method is inherited: our attribute on the subclass hides it, so deleting the attribute restores
                 # it.
                 setattr(client_class, name, wrapt.FunctionWrapper(getattr(client_class, name), wrap))
+    patch_sockets()
 
 
 def _wrap_own_request(client: Any) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rlm_cachetrack import flush
-from rlm_cachetrack.records import COLUMNS, RecordBatch
+from rlm_cachetrack.records import COLUMNS, JSON_COLUMNS, RecordBatch
 
 
 class MemorySink:
@@ -19,7 +19,7 @@ class MemorySink:
         """Keep the rows of a batch; as in the database, an id is stored once."""
         for values in batch.interactions:
             row = dict(zip(COLUMNS, values, strict=True))
-            for name in ("metadata", "usage"):
+            for name in JSON_COLUMNS:
                 row[name] = None if row[name] is None else json.loads(row[name])
             if row["interaction_id"] not in {known["interaction_id"] for known in self._rows}:
                 self._rows.append(row)

@@ -38,6 +38,7 @@ CHAPTERS = {
     "test_background.py": "Background and stored responses",
     "test_clients.py": "Clients",
     "test_provider.py": "Provider",
+    "test_responses_socket.py": "Responses over a websocket",
     "test_not_covered.py": "Calls that pass through",
 }
 
@@ -59,8 +60,13 @@ the tests of a call that an SDK version lacks are skipped with that reason.
 
 UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
-    "Realtime, Live, and Responses over a websocket (`responses.connect`)": (
-        "not recorded: they do not go through the SDK's HTTP request"
+    "Live, and Realtime": "not recorded: they do not go through the SDK's HTTP request",
+    "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
+        "not recorded"
+    ),
+    "a message that waits in the SDK's queue for a connection that is never opened": "not recorded: it was never sent",
+    "a response of a connection that is closed or lost before the response ends": (
+        'one failed record without tokens, `metadata.usage = "unknown"`: the server may bill it'
     ),
     "images, audio, video, moderations": "not recorded: they have no prompt cache",
     "`decisions`": "not recorded",
