@@ -8,7 +8,7 @@ import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,43 +49,37 @@ def _optional_query_id(value: str | None) -> str | None:
     return None if value is None else check_query_id(value)
 
 
+def option(*names: str, help: str, **more: Any) -> Any:
+    """Declare an option whose default is not shown, because it is None or off."""
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+def argument(*, help: str, **more: Any) -> Any:
+    """Declare an argument whose default is not shown."""
+    return typer.Argument(help=help, show_default=False, **more)
+
+
 DbUrl = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--db-url",
         metavar="URL",
-        show_default=False,
         help="Address of the database. Default: RLM_CACHETRACK_DB_URL, else TIMESCALE_DB_URL, else the embedded "
         "PostgreSQL.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.", show_default=False)]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)]
-QueryId = Annotated[
-    str,
-    typer.Argument(
-        metavar="QUERY_ID", callback=check_query_id, help="Id of the query, from `runs`.", show_default=False
-    ),
-]
-ModelFilter = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="Only calls of this model.", show_default=False)
-]
-QueryFilter = Annotated[
-    str | None, typer.Option("--query", metavar="QUERY_ID", help="Only calls of this query.", show_default=False)
-]
-ProviderFilter = Annotated[
-    str | None, typer.Option("--provider", metavar="NAME", help="Only calls of this provider.", show_default=False)
-]
+AsJson = Annotated[bool, option("--json", help="Print JSON.")]
+AsCsv = Annotated[bool, option("--csv", help="Print CSV.")]
+Yes = Annotated[bool, option("--yes", "-y", help="Do not ask for confirmation.")]
+QueryId = Annotated[str, argument(metavar="QUERY_ID", callback=check_query_id, help="Id of the query, from `runs`.")]
+ModelFilter = Annotated[str | None, option("--model", metavar="NAME", help="Only calls of this model.")]
+QueryFilter = Annotated[str | None, option("--query", metavar="QUERY_ID", help="Only calls of this query.")]
+ProviderFilter = Annotated[str | None, option("--provider", metavar="NAME", help="Only calls of this provider.")]
 TagFilter = Annotated[
-    list[str] | None,
-    typer.Option("--tag", metavar="NAME=VALUE", help="Only calls with this tag; can be repeated.", show_default=False),
+    list[str] | None, option("--tag", metavar="NAME=VALUE", help="Only calls with this tag; can be repeated.")
 ]
 OptionalQueryId = Annotated[
-    str | None,
-    typer.Option(
-        "--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only runs of this query.", show_default=False
-    ),
+    str | None, option("--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only runs of this query.")
 ]
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean
 
-from .arguments import AsJson, DbUrl, open_client
+from .arguments import AsJson, DbUrl, argument, open_client, option
 from .comparing import RUNS_HELP
 from .output import print_json, slow_status, stdout
 from .planning import share
@@ -21,7 +21,7 @@ from .run_selection import find_runs
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Gate
 
-Runs = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help=RUNS_HELP)]
+Runs = Annotated[str, argument(metavar="RUN", help=RUNS_HELP)]
 _SHARE: Any = {"metavar": "SHARE", "show_default": False}
 Drop = Annotated[str | None, typer.Option("--max-hit-rate-drop", help="Maximum drop below the baseline: 2%.", **_SHARE)]
 CostDelta = Annotated[
@@ -38,25 +38,19 @@ FirstTokenDelta = Annotated[
 def check(
     run: Runs,
     baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", metavar="RUN|FILE", show_default=False, help="A run, or a file that --save wrote."),
+        str | None, option("--baseline", metavar="RUN|FILE", help="A run, or a file that --save wrote.")
     ] = None,
-    min_hit_rate: Annotated[
-        str | None, typer.Option("--min-hit-rate", metavar="SHARE", show_default=False, help="At least: 0.6 or 60%.")
-    ] = None,
-    max_cost: Annotated[
-        float | None, typer.Option("--max-cost", metavar="USD", show_default=False, help="Of a run, at most.")
-    ] = None,
+    min_hit_rate: Annotated[str | None, option("--min-hit-rate", metavar="SHARE", help="At least: 0.6 or 60%.")] = None,
+    max_cost: Annotated[float | None, option("--max-cost", metavar="USD", help="Of a run, at most.")] = None,
     max_uncached_tokens: Annotated[
-        int | None, typer.Option("--max-uncached-tokens", metavar="N", show_default=False, help="Of a run, at most.")
+        int | None, option("--max-uncached-tokens", metavar="N", help="Of a run, at most.")
     ] = None,
     max_hit_rate_drop: Drop = None,
     max_cost_delta: CostDelta = None,
     max_uncached_delta: UncachedDelta = None,
     max_ttft_delta: FirstTokenDelta = None,
     save: Annotated[
-        Path | None,
-        typer.Option("--save", metavar="FILE", show_default=False, help="Write the figures of RUN to a baseline file."),
+        Path | None, option("--save", metavar="FILE", help="Write the figures of RUN to a baseline file.")
     ] = None,
     as_json: AsJson = False,
     db_url: DbUrl = None,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import duration, moment, number, percentage, rate, usd, verdict
 
-from .arguments import AsJson, DbUrl, open_client
+from .arguments import AsJson, DbUrl, argument, open_client
 from .output import Column, Figure, print_data, print_line, slow_status, stdout, table
 from .run_selection import find_runs
 
@@ -22,8 +22,8 @@ Confidence = Annotated[float, typer.Option("--confidence", help="Confidence of t
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="RUN_A", show_default=False, help=RUNS_HELP)],
-    b: Annotated[str, typer.Argument(metavar="RUN_B", show_default=False, help="The run or group to compare with A.")],
+    a: Annotated[str, argument(metavar="RUN_A", help=RUNS_HELP)],
+    b: Annotated[str, argument(metavar="RUN_B", help="The run or group to compare with A.")],
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
     db_url: DbUrl = None,

@@ -8,7 +8,7 @@ import typer
 
 from rlm_cachetrack.errors import ConfigError
 
-from .arguments import DbUrl
+from .arguments import DbUrl, option
 from .output import stderr
 
 _PORT = 8765
@@ -21,16 +21,13 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = _PORT,
     token: Annotated[
         str | None,
-        typer.Option(
+        option(
             envvar="RLM_CACHETRACK_DASHBOARD_TOKEN",
             metavar="TOKEN",
-            show_default=False,
             help="Token that clients must present. Prefer the variable: other users can see this command line.",
         ),
     ] = None,
-    open_browser: Annotated[
-        bool, typer.Option("--open", help="Open the dashboard in the browser.", show_default=False)
-    ] = False,
+    open_browser: Annotated[bool, option("--open", help="Open the dashboard in the browser.")] = False,
     db_url: DbUrl = None,
 ) -> None:
     """Serve a live dashboard on this machine: usage, models, savings, runs and calls; as JSON under /api."""

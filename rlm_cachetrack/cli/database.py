@@ -14,7 +14,7 @@ from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import moment, size
 
-from .arguments import AsJson, DbUrl
+from .arguments import AsJson, DbUrl, option
 from .output import print_json, print_line, slow_status, stderr, stdout
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def migrate(
         bool,
         typer.Option("--print-sql", help="Print the complete SQL for an empty database. Connects to no database."),
     ] = False,
-    engine: Annotated[
-        Engine | None,
-        typer.Option(help="Engine for --print-sql. Default: postgresql.", show_default=False),
-    ] = None,
+    engine: Annotated[Engine | None, option(help="Engine for --print-sql. Default: postgresql.")] = None,
     db_url: DbUrl = None,
 ) -> None:
     """Bring the schema of the database up to date. All other commands that connect do this automatically.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from rlm_cachetrack.formatting import moment
 
-from .arguments import DbUrl, QueryId, Yes, confirm, open_client, parse_moment
+from .arguments import DbUrl, QueryId, Yes, confirm, open_client, option, parse_moment
 from .output import counted, slow_status, stdout
 from .run_selection import find_run
 
@@ -16,10 +14,7 @@ from .run_selection import find_run
 def delete(
     query_id: QueryId,
     run: Annotated[
-        str | None,
-        typer.Option(
-            "--run", metavar="RUN_ID", help="Delete only this run. `latest` is the newest run.", show_default=False
-        ),
+        str | None, option("--run", metavar="RUN_ID", help="Delete only this run. `latest` is the newest run.")
     ] = None,
     yes: Yes = False,
     db_url: DbUrl = None,
@@ -41,13 +36,7 @@ def delete(
 
 def prune(
     before: Annotated[
-        str,
-        typer.Option(
-            "--before",
-            metavar="WHEN",
-            help="A date such as 2026-01-31 (UTC), or an age such as 90d or 24h.",
-            show_default=False,
-        ),
+        str, option("--before", metavar="WHEN", help="A date such as 2026-01-31 (UTC), or an age such as 90d or 24h.")
     ],
     yes: Yes = False,
     db_url: DbUrl = None,

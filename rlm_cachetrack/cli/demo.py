@@ -18,7 +18,7 @@ from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
 from rlm_cachetrack.formatting import duration, number
 
-from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client
+from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client, option
 from .demo_agent import ITERATIONS, MISTAKE_IN, answer_question
 from .output import print_json, print_line, stderr, stdout
 from .run_view import print_report
@@ -37,10 +37,7 @@ class DemoError(CacheTrackError):
 
 
 def demo(
-    live: Annotated[
-        bool,
-        typer.Option("--live", help="Call the real API with OPENAI_API_KEY; costs a few cents.", show_default=False),
-    ] = False,
+    live: Annotated[bool, option("--live", help="Call the real API with OPENAI_API_KEY; costs a few cents.")] = False,
     model: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Model of the agent. Default: gpt-5; with --live, gpt-5-mini."),

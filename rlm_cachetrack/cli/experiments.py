@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd
 
-from .arguments import AsCsv, AsJson, DbUrl, QueryFilter, command_line, open_client, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, QueryFilter, command_line, open_client, option, parse_moment
 from .output import Column, Figure, counted, print_data, require_one_format, slow_status, stdout, table
 from .reading import Since, Until
 from .run_selection import find_runs
@@ -91,15 +91,9 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def outcome(
     run: Annotated[str, typer.Argument(metavar="QUERY[@RUN]", help="The run; without @RUN the newest of the query.")],
-    success: Annotated[
-        bool | None, typer.Option("--success/--failure", help="Whether the task was solved.", show_default=False)
-    ] = None,
-    score: Annotated[
-        float | None, typer.Option("--score", help="A number, higher is better.", show_default=False)
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option("--label", metavar="TEXT", help="A word of your own.", show_default=False)
-    ] = None,
+    success: Annotated[bool | None, option("--success/--failure", help="Whether the task was solved.")] = None,
+    score: Annotated[float | None, option("--score", help="A number, higher is better.")] = None,
+    label: Annotated[str | None, option("--label", metavar="TEXT", help="A word of your own.")] = None,
     db_url: DbUrl = None,
 ) -> None:
     """Record what a run achieved."""

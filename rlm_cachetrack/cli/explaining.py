@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
 from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd, verdict
 
-from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client, option
 from .output import Column, Figure, counted, print_data, print_line, require_one_format, slow_status, stdout, table
 from .reading import Run
 from .run_selection import find_run
@@ -25,7 +24,7 @@ _STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fing
 def explain(
     query_id: QueryId,
     run: Run = "latest",
-    calls: Annotated[bool, typer.Option("--calls", help="Show one line per call.", show_default=False)] = False,
+    calls: Annotated[bool, option("--calls", help="Show one line per call.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,

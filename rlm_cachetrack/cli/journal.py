@@ -17,19 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, StoreUnreachableError
 from rlm_cachetrack.formatting import clean, moment, number, size
 
-from .arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, command_line, confirm, open_client
-from .output import (
-    Column,
-    Figure,
-    counted,
-    print_data,
-    print_json,
-    print_line,
-    slow_status,
-    stderr,
-    stdout,
-    table,
-)
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, argument, command_line, confirm, open_client
+from .output import Column, Figure, counted, print_data, print_json, print_line, slow_status, stderr, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
@@ -47,10 +36,7 @@ TimeoutS = Annotated[
     float,
     typer.Option("--timeout", metavar="SECONDS", min=0, help="Stop if nothing was stored for this time."),
 ]
-Ids = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Ids of dead letters. Default: all.", show_default=False),
-]
+Ids = Annotated[list[str] | None, argument(metavar="[ID]...", help="Ids of dead letters. Default: all.")]
 
 
 @journal_app.command()

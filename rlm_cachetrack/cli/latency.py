@@ -10,16 +10,7 @@ from rlm_cachetrack.formatting import duration, number, percentage
 
 from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
 from .comparing import Confidence
-from .output import (
-    Column,
-    Figure,
-    print_data,
-    print_line,
-    require_one_format,
-    slow_status,
-    stdout,
-    table,
-)
+from .output import Column, Figure, print_data, print_line, require_one_format, slow_status, stdout, table
 from .reading import Since, Until
 
 if TYPE_CHECKING:

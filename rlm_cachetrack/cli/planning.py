@@ -11,18 +11,8 @@ from rich.console import Console
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import NONE, clean, number, percentage, rate, usd
 
-from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
-from .output import (
-    Column,
-    Figure,
-    counted,
-    print_data,
-    print_line,
-    require_one_format,
-    slow_status,
-    stdout,
-    table,
-)
+from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, argument, open_client, option, parse_moment
+from .output import Column, Figure, counted, print_data, print_line, require_one_format, slow_status, stdout, table
 from .prices import File
 from .reading import Since, Until
 
@@ -33,10 +23,7 @@ if TYPE_CHECKING:
 
 _INDENT = 14
 HitRate = Annotated[
-    str | None,
-    typer.Option(
-        "--hit-rate", metavar="SHARE", help="Share of input read from the cache: 0.8 or 80%.", show_default=False
-    ),
+    str | None, option("--hit-rate", metavar="SHARE", help="Share of input read from the cache: 0.8 or 80%.")
 ]
 
 
@@ -58,20 +45,11 @@ def share(text: str | None, option: str) -> float | None:
 
 
 def what_if(
-    to_model: Annotated[
-        str | None,
-        typer.Option("--to-model", metavar="NAME", help="Price the calls as this model.", show_default=False),
-    ] = None,
+    to_model: Annotated[str | None, option("--to-model", metavar="NAME", help="Price the calls as this model.")] = None,
     provider: Annotated[
-        str | None,
-        typer.Option(
-            "--provider", metavar="NAME", help="The provider whose prices of --to-model apply.", show_default=False
-        ),
+        str | None, option("--provider", metavar="NAME", help="The provider whose prices of --to-model apply.")
     ] = None,
-    tier: Annotated[
-        str | None,
-        typer.Option("--tier", metavar="TIER", help="Price the calls at this service tier.", show_default=False),
-    ] = None,
+    tier: Annotated[str | None, option("--tier", metavar="TIER", help="Price the calls at this service tier.")] = None,
     hit_rate: HitRate = None,
     pricing: File = None,
     since: Since = None,
@@ -189,7 +167,7 @@ Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the b
 
 @budget_app.command("set")
 def set_(
-    amount: Annotated[float, typer.Argument(metavar="USD", show_default=False, help="The limit in USD.")],
+    amount: Annotated[float, argument(metavar="USD", help="The limit in USD.")],
     per: Annotated[str, typer.Option("--per", help="day, week (from Monday) or month, in UTC.")] = "month",
     name: Name = "default",
     model: ModelFilter = None,
@@ -204,9 +182,7 @@ def set_(
 @budget_app.command()
 def check(
     name: Name = "default",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Also fail if the budget is expected to be exceeded.", show_default=False)
-    ] = False,
+    strict: Annotated[bool, option("--strict", help="Also fail if the budget is expected to be exceeded.")] = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
@@ -266,13 +242,9 @@ def remove(name: Name = "default", db_url: DbUrl = None) -> None:
 
 
 def reconcile(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", show_default=False, help="Costs or usage from OpenAI, CSV or JSON."),
-    ],
+    file: Annotated[Path, argument(metavar="FILE", help="Costs or usage from OpenAI, CSV or JSON.")],
     at_least: Annotated[
-        str | None,
-        typer.Option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.", show_default=False),
+        str | None, option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.")
     ] = None,
     provider: Annotated[str, typer.Option("--provider", help="Provider whose calls to compare.")] = "openai",
     as_json: AsJson = False,

@@ -5,27 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-import typer
-
 from rlm_cachetrack.formatting import number
 
-from .arguments import AsJson, DbUrl, Yes, confirm, parse_age
+from .arguments import AsJson, DbUrl, Yes, confirm, option, parse_age
 from .output import print_json, slow_status, stdout
 
 
 def policy(
     columnstore_after: Annotated[
-        str | None,
-        typer.Option(
-            "--columnstore-after",
-            metavar="AGE",
-            help="Age at which calls are compressed, or off.",
-            show_default=False,
-        ),
+        str | None, option("--columnstore-after", metavar="AGE", help="Age at which calls are compressed, or off.")
     ] = None,
     retain: Annotated[
-        str | None,
-        typer.Option("--retain", metavar="AGE", help="Age at which calls are deleted, or off.", show_default=False),
+        str | None, option("--retain", metavar="AGE", help="Age at which calls are deleted, or off.")
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,

@@ -14,7 +14,7 @@ from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
 from rlm_cachetrack.errors import ConfigError, PricingError
 from rlm_cachetrack.formatting import NONE, clean, clean_lines, number
 
-from .arguments import AsJson, NotFound, command_line, parse_moment
+from .arguments import AsJson, NotFound, argument, command_line, option, parse_moment
 from .output import Column, Figure, counted, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
@@ -37,10 +37,9 @@ prices_app = typer.Typer(
 
 File = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--pricing",
         metavar="FILE",
-        show_default=False,
         help=f"A pricing file. Default: RLM_CACHETRACK_PRICING, else {DEFAULT_PRICING_FILE} if it exists.",
     ),
 ]
@@ -49,20 +48,11 @@ File = Annotated[
 @prices_app.command()
 def show(
     models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Default: the models of the pricing file.", show_default=False),
+        list[str] | None, argument(metavar="[MODEL]...", help="Default: the models of the pricing file.")
     ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option("--provider", metavar="NAME", help="The provider of the model.", show_default=False),
-    ] = None,
-    tier: Annotated[
-        str | None, typer.Option("--tier", metavar="TIER", help="Only this service tier.", show_default=False)
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="WHEN", help="Prices at this time: 2026-01-31 (UTC), 7d.", show_default=False),
-    ] = None,
+    provider: Annotated[str | None, option("--provider", metavar="NAME", help="The provider of the model.")] = None,
+    tier: Annotated[str | None, option("--tier", metavar="TIER", help="Only this service tier.")] = None,
+    at: Annotated[str | None, option("--at", metavar="WHEN", help="Prices at this time: 2026-01-31 (UTC), 7d.")] = None,
     pricing: File = None,
     as_json: AsJson = False,
 ) -> None:
@@ -164,7 +154,7 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
 
 @prices_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A pricing file.")],
+    file: Annotated[Path, argument(metavar="FILE", help="A pricing file.")],
     as_json: AsJson = False,
 ) -> None:
     """Check a pricing file: list every mistake with its line. Exit code 1 if there are any."""
@@ -189,7 +179,7 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write; - is the standard output.")] = Path(
         DEFAULT_PRICING_FILE
     ),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.", show_default=False)] = False,
+    force: Annotated[bool, option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Create a pricing file with comments that explain it."""
     from rlm_cachetrack.pricing import example, schema_path

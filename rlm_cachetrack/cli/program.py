@@ -19,7 +19,7 @@ from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreUnreachableError
 from rlm_cachetrack.formatting import clean_lines
 
-from .arguments import PROGRAM, NotFound, with_option_names
+from .arguments import PROGRAM, NotFound, option, with_option_names
 from .checking import check
 from .comparing import compare
 from .dashboard import dashboard
@@ -106,10 +106,7 @@ def _print_version(requested: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version.", show_default=False
-        ),
+        bool, option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Shows what the prompt cache saves, from the calls recorded by instrument(client)."""

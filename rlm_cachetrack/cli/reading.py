@@ -28,6 +28,7 @@ from .arguments import (
     TagFilter,
     command_line,
     open_client,
+    option,
     parse_moment,
     parse_tags,
 )
@@ -56,14 +57,9 @@ _LIVE_S = 0.5
 _EMPTY = "Nothing is stored yet."
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of rows.")]
 Since = Annotated[
-    str | None,
-    typer.Option(
-        "--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.", show_default=False
-    ),
+    str | None, option("--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.")
 ]
-Until = Annotated[
-    str | None, typer.Option("--until", metavar="WHEN", help="Only calls before this time.", show_default=False)
-]
+Until = Annotated[str | None, option("--until", metavar="WHEN", help="Only calls before this time.")]
 Run = Annotated[
     str,
     typer.Option("--run", metavar="RUN_ID", help="The run: latest, an id listed by `runs`, or the beginning of one."),
@@ -147,7 +143,7 @@ def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url
 
 def top(
     limit: Limit = 10,
-    live: Annotated[bool, typer.Option("--live", help="Update the list until Ctrl-C.", show_default=False)] = False,
+    live: Annotated[bool, option("--live", help="Update the list until Ctrl-C.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,

@@ -11,7 +11,7 @@ import typer
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean
 
-from .arguments import DbUrl, NotFound, QueryId, open_client
+from .arguments import DbUrl, NotFound, QueryId, open_client, option
 from .output import slow_status, stderr
 from .run_selection import find_run
 
@@ -28,9 +28,7 @@ def report(
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a web page with charts that works offline."),
     ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--md", help="Print Markdown for a pull request; the default.", show_default=False)
-    ] = False,
+    markdown: Annotated[bool, option("--md", help="Print Markdown for a pull request; the default.")] = False,
     db_url: DbUrl = None,
 ) -> None:
     """Write the report on a run as one web page, or as Markdown."""

@@ -6,14 +6,24 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, moment, number, usd
 
-from .arguments import AsJson, DbUrl, ModelFilter, QueryFilter, Yes, command_line, confirm, open_client, parse_moment
+from .arguments import (
+    AsJson,
+    DbUrl,
+    ModelFilter,
+    QueryFilter,
+    Yes,
+    command_line,
+    confirm,
+    open_client,
+    option,
+    parse_moment,
+)
 from .output import Column, Figure, counted, print_data, print_json, slow_status, stderr, stdout, table
 from .prices import File
 from .reading import Since, Until
@@ -29,24 +39,15 @@ def reprice(
     until: Until = None,
     model: ModelFilter = None,
     query: QueryFilter = None,
-    unpriced: Annotated[
-        bool, typer.Option("--unpriced", help="Only calls without a cost.", show_default=False)
-    ] = False,
+    unpriced: Annotated[bool, option("--unpriced", help="Only calls without a cost.")] = False,
     include_given: Annotated[
-        bool, typer.Option("--include-given", help="Also calls whose prices were given by hand.", show_default=False)
+        bool, option("--include-given", help="Also calls whose prices were given by hand.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.", show_default=False)] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume an interrupted re-pricing.", show_default=False)
-    ] = False,
-    undo: Annotated[
-        bool,
-        typer.Option("--undo", help="Undo the newest re-pricing, or the one of --change.", show_default=False),
-    ] = False,
-    change: Annotated[
-        int | None, typer.Option("--change", metavar="NUMBER", help="The re-pricing to undo.", show_default=False)
-    ] = None,
-    log: Annotated[bool, typer.Option("--log", help="List the re-pricings.", show_default=False)] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Only show the changes.")] = False,
+    resume: Annotated[bool, option("--resume", help="Resume an interrupted re-pricing.")] = False,
+    undo: Annotated[bool, option("--undo", help="Undo the newest re-pricing, or the one of --change.")] = False,
+    change: Annotated[int | None, option("--change", metavar="NUMBER", help="The re-pricing to undo.")] = None,
+    log: Annotated[bool, option("--log", help="List the re-pricings.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, number
 
-from .arguments import AsJson, DbUrl, OptionalQueryId, open_client, parse_moment
+from .arguments import AsJson, DbUrl, ModelFilter, OptionalQueryId, argument, open_client, option, parse_moment
 from .output import counted, print_json, stderr, stdout
+from .reading import Since, Until
 
 if TYPE_CHECKING:
     from rlm_cachetrack.transfer import Imported
@@ -33,23 +34,11 @@ def export(
             "--format", "-f", metavar="FORMAT", help="csv, jsonl or parquet. Default: by the file's suffix, else jsonl."
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: stdout.", show_default=False),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.", show_default=False
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Only calls before this time.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, option("--output", "-o", metavar="FILE", help="Default: stdout.")] = None,
+    since: Since = None,
+    until: Until = None,
     query: OptionalQueryId = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Only calls of this model.", show_default=False)
-    ] = None,
+    model: ModelFilter = None,
     db_url: DbUrl = None,
 ) -> None:
     """Write calls to a file or to stdout, oldest first."""
@@ -76,36 +65,17 @@ def export(
 
 
 def import_(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE...", help="JSON lines, JSON, CSV or Parquet; .gz too.", show_default=False),
-    ],
+    files: Annotated[list[Path], argument(metavar="FILE...", help="JSON lines, JSON, CSV or Parquet; .gz too.")],
     query: Annotated[
         str | None,
-        typer.Option(
-            "--query",
-            metavar="QUERY_ID",
-            help="The query of calls without one. Default: the file's name.",
-            show_default=False,
-        ),
+        option("--query", metavar="QUERY_ID", help="The query of calls without one. Default: the file's name."),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(
-            "--run",
-            metavar="WHEN",
-            help="The run of calls without one. Default: the time of the first.",
-            show_default=False,
-        ),
+        option("--run", metavar="WHEN", help="The run of calls without one. Default: the time of the first."),
     ] = None,
     rejects: Annotated[
-        Path | None,
-        typer.Option(
-            "--rejects",
-            metavar="FOLDER",
-            help="The folder for FILE.rejected. Default: beside FILE.",
-            show_default=False,
-        ),
+        Path | None, option("--rejects", metavar="FOLDER", help="The folder for FILE.rejected. Default: beside FILE.")
     ] = None,
     as_json: AsJson = False,
     db_url: DbUrl = None,
