@@ -60,6 +60,8 @@ Since = Annotated[
     str | None, option("--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.")
 ]
 Until = Annotated[str | None, option("--until", metavar="WHEN", help="Only calls before this time.")]
+GROUPINGS = "model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month"
+GroupBy = Annotated[str | None, option("--by", metavar="GROUPINGS", help=f"{GROUPINGS}; several with commas.")]
 Run = Annotated[
     str,
     typer.Option("--run", metavar="RUN_ID", help="The run: latest, an id listed by `runs`, or the beginning of one."),
@@ -240,16 +242,7 @@ def models(
 
 
 def usage(
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="GROUPINGS",
-            help="model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month; several "
-            "with commas.",
-            show_default=False,
-        ),
-    ] = None,
+    by: GroupBy = None,
     name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
     since: Since = None,
     until: Until = None,
