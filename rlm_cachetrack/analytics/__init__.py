@@ -5,6 +5,7 @@ from .experiments import Experiment, experiments, parse_grouping
 from .gate import Gate, check_rows, read_baseline, write_baseline
 from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
+from .run_levels import LevelGrouping, RunLevel, run_levels
 from .run_report import (
     CacheEvolutionStep,
     Iteration,
@@ -66,7 +67,9 @@ __all__ = [
     "LatencyDividend",
     "LatencyPair",
     "LatencyRow",
+    "LevelGrouping",
     "ModelEffectiveness",
+    "RunLevel",
     "RunListing",
     "RunRecord",
     "RunReport",
@@ -96,6 +99,7 @@ __all__ = [
     "read_baseline",
     "rows_of_calls",
     "rows_of_runs",
+    "run_levels",
     "run_records",
     "run_report",
     "run_summary",
