@@ -20,6 +20,8 @@ __all__ = ["Settings", "disabled", "load_settings", "redact"]
 ENV_DB_URL = "RLM_CACHETRACK_DB_URL"
 ENV_DB_URL_FALLBACK = "TIMESCALE_DB_URL"
 ENV_PRICING = "RLM_CACHETRACK_PRICING"
+ENV_PRICES_UPDATE = "RLM_CACHETRACK_PRICES_UPDATE"
+ENV_PRICES_URL = "RLM_CACHETRACK_PRICES_URL"
 ENV_DISABLED = "RLM_CACHETRACK_DISABLED"
 ENV_DATA_DIR = "RLM_CACHETRACK_DATA_DIR"
 ENV_STATE_DIR = "RLM_CACHETRACK_STATE_DIR"
@@ -49,6 +51,8 @@ class Settings:
         db_url: Address of the database; None is the embedded PostgreSQL.
         db_url_origin: The source of the address, for ``doctor`` and error messages.
         pricing: Path of the pricing YAML, or None for the built-in table alone.
+        prices_update: ``daily`` lets the writer fetch the newest price list once a day; None: never.
+        prices_url: Where price lists are fetched; None: where genai-prices publishes its data.
         pool_size: Limit of simultaneous connections for reads; the writer has its own.
         data_dir: The folder of the embedded PostgreSQL's data.
         state_dir: The folder of the journals.
@@ -66,6 +70,8 @@ class Settings:
     pricing: Path | None
     data_dir: Path
     state_dir: Path
+    prices_update: str | None = None
+    prices_url: str | None = None
     pool_size: int = 10
     shutdown_timeout_s: float = 5.0
     journal_max_bytes: int = 1 << 30
@@ -108,6 +114,8 @@ def load_settings(
         db_url=url,
         db_url_origin=origin,
         pricing=_resolve_pricing(pricing),
+        prices_update=_prices_update(),
+        prices_url=os.environ.get(ENV_PRICES_URL) or None,
         pool_size=pool_size,
         data_dir=_directory(ENV_DATA_DIR) or _default_data_dir(),
         state_dir=_directory(ENV_STATE_DIR) or _default_state_dir(),
@@ -172,6 +180,15 @@ def _resolve_pricing(pricing: str | os.PathLike[str] | None) -> Path | None:
         return Path(value).expanduser()
     local = Path(DEFAULT_PRICING_FILE)
     return local.absolute() if local.is_file() else None
+
+
+def _prices_update() -> str | None:
+    value = os.environ.get(ENV_PRICES_UPDATE, "").strip().lower()
+    if value in _FALSE:
+        return None
+    if value != "daily":
+        raise ConfigError(f"{ENV_PRICES_UPDATE}={value!r}: expected daily or off")
+    return value
 
 
 def _directory(variable: str) -> Path | None:

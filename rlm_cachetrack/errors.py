@@ -5,6 +5,7 @@
     CacheTrackError
     ├── ConfigError              an argument or a setting is wrong               (also a ValueError)
     │   └── PricingError         a pricing file: where, which key, what was expected
+    ├── PriceListError           a price list that was fetched: not readable, wrong format, not plausible
     ├── RecordError              a hand-made record contradicts itself           (also a ValueError)
     ├── StoreError               the database
     │   ├── StoreUnreachableError    no connection: address, network, credentials
@@ -28,6 +29,7 @@ __all__ = [
     "InternalError",
     "MigrationError",
     "NotStoredError",
+    "PriceListError",
     "PricingError",
     "QueryError",
     "RecordError",
@@ -48,6 +50,10 @@ class ConfigError(CacheTrackError, ValueError):
 
 class PricingError(ConfigError):
     """A pricing file cannot be used; the message names file, line, key and what was expected."""
+
+
+class PriceListError(CacheTrackError):
+    """A price list that was fetched cannot be used; the message names its address or file, and the reason."""
 
 
 class RecordError(CacheTrackError, ValueError):

@@ -1,7 +1,7 @@
 -- Least privilege: three roles with the rights that the library needs, and no others.
 --
---   rlm_cachetrack_owner    owns the tables: migrates, deletes, re-prices, sets budgets and policies. It may log in,
---                           because TimescaleDB requires that of the owner of a job.
+--   rlm_cachetrack_owner    owns the tables: migrates, deletes, updates prices, re-prices, sets budgets and policies.
+--                           It may log in, because TimescaleDB requires that of the owner of a job.
 --   rlm_cachetrack_writer   records calls and reads them; it cannot change or delete a stored call
 --   rlm_cachetrack_reader   reads
 --
@@ -39,8 +39,11 @@ BEGIN
     GRANT SELECT, INSERT ON llm_interactions TO rlm_cachetrack_writer;
     GRANT SELECT, INSERT, UPDATE ON query_run_summaries, token_cache_optimization TO rlm_cachetrack_writer;
     GRANT SELECT ON llm_interactions, query_run_summaries, token_cache_optimization TO rlm_cachetrack_reader;
-    -- Every process that connects reads the list of migrations. Only the owner sets budgets, re-prices and deletes.
-    FOREACH object IN ARRAY ARRAY['rlm_cachetrack_migrations', 'cache_usage_hourly', 'budgets', 'price_changes'] LOOP
+    -- Every process that connects reads the list of migrations, and every writer the price list. Only the owner sets
+    -- budgets, updates prices, re-prices and deletes.
+    FOREACH object IN ARRAY ARRAY[
+        'rlm_cachetrack_migrations', 'cache_usage_hourly', 'budgets', 'price_lists', 'price_changes'
+    ] LOOP
         IF to_regclass(object) IS NOT NULL THEN
             EXECUTE 'GRANT SELECT ON ' || object || ' TO rlm_cachetrack_writer, rlm_cachetrack_reader';
         END IF;

@@ -13,7 +13,7 @@ from rich.console import Console
 from rlm_cachetrack._version import __version__
 from rlm_cachetrack.config import ENV_FINGERPRINTS, disabled
 from rlm_cachetrack.errors import ConfigError, EmbeddedError, StoreError, StoreUnreachableError
-from rlm_cachetrack.formatting import number, size
+from rlm_cachetrack.formatting import moment, number, size
 
 from .arguments import AsJson, DbUrl, command_line, with_option_names
 from .database import embedded_lines, print_marked_lines, status_facts
@@ -106,6 +106,9 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     lines.append(
         ("bad", "prices", facts["pricing_error"]) if facts["pricing_error"] else ("ok", "prices", facts["pricing"])
     )
+    if fetched := database.get("price_list"):
+        day = moment(fetched["fetched_at"])
+        lines.append(("", "", f"the list fetched {day} UTC from {fetched['origin']} takes precedence over the release"))
     lines += _unpriced_lines(database.get("unpriced_models") or [])
     lines += _journal_lines(facts)
     lines += _fingerprint_lines(facts["fingerprints"])

@@ -114,7 +114,7 @@ def _per_million(quote: Quote) -> list[float]:
     return [round(price * 1_000, 9) for price in quote.rates.prices]
 
 
-def _unit_price(price: float) -> str:
+def unit_price(price: float) -> str:
     """Format a price exactly, with at least two decimals."""
     decimals = len(f"{price:.9f}".rstrip("0").partition(".")[2])
     return f"${price:,.{max(2, decimals)}f}"
@@ -139,7 +139,7 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     for name, found in quotes.items():
         for quote in found:
             above = number(quote.above) if quote.above else ""
-            prices = [_unit_price(price) for price in _per_million(quote)]
+            prices = [unit_price(price) for price in _per_million(quote)]
             rows.append((clean(name), quote.service_tier, above, *prices))
             sources.setdefault(quote.rates.source, {})[name] = None
         if not found:

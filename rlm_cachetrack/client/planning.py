@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .base import ClientBase, clean_optional, optional_moment
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import budgets, forecast, reconcile, repricing, what_if
     from rlm_cachetrack.pricing import PriceBook
+
+
+class PriceUpdate(TypedDict):
+    """The result of :meth:`Planning.update_prices`, described there."""
+
+    in_use: str
+    is_stored: bool
+    origin: str
+    changed: list[dict[str, Any]]
+    added: list[tuple[str, str]]
+    removed: list[tuple[str, str]]
 
 
 class Planning(ClientBase):
@@ -65,6 +76,41 @@ class Planning(ClientBase):
         kept = repricing.count_kept(store, which)
         change = None if dry_run else repricing.apply(store, book, which, progress=progress)
         return {"difference": difference, "kept_interactions": kept, "change": change}
+
+    def update_prices(
+        self, origin: str | None = None, *, accept_implausible: bool = False, dry_run: bool = False
+    ) -> PriceUpdate:
+        """Fetch the newest price list of genai-prices, and store it for all processes that use this store. Blocks.
+
+        Running programs use it within a minute. Stored calls keep their prices until they are re-priced.
+
+        Args:
+            origin: An http address or a file; None: ``RLM_CACHETRACK_PRICES_URL``, else where genai-prices publishes.
+            accept_implausible: Store the list even if a price changes by a factor of 10 or more.
+            dry_run: Only compare.
+
+        Returns:
+            ``in_use`` (the price source of the list in use now), ``is_stored``, ``origin``, ``changed`` (each provider,
+            model, item, before and after in USD per 1M tokens or 1,000 uses), ``added`` and ``removed`` models (each
+            provider and id).
+
+        Raises:
+            PriceListError: The list cannot be read, has another format, or is not plausible.
+        """
+        from rlm_cachetrack.pipeline import price_updates
+
+        store = self.reader()
+        fetched = price_updates.read_list(origin or self._runtime.settings.prices_url)
+        result = price_updates.update(store, fetched, accept_implausible=accept_implausible, dry_run=dry_run)
+        self._runtime.use_newest_price_list()
+        return {
+            "in_use": result.in_use,
+            "is_stored": result.is_stored,
+            "origin": fetched.origin,
+            "changed": [one._asdict() for one in result.difference.changed],
+            "added": result.difference.added,
+            "removed": result.difference.removed,
+        }
 
     def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
         """Resume the re-pricing, or the undo, that was interrupted.

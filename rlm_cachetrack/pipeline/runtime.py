@@ -22,6 +22,7 @@ from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import DeadLetters, Journal
 from rlm_cachetrack.records import RecordSink
 
+from .price_updates import PriceListWatch
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Runtime:
         self._store: PostgresStore | None = None
         self._batch_builder: BatchBuilder | None = None
         self._book: PriceBook | None = None
+        self._price_lists = PriceListWatch(settings)
         self._make_pipeline()
 
     def _make_pipeline(self) -> None:
@@ -128,25 +130,31 @@ class Runtime:
                 with no_fork():
                     from rlm_cachetrack.pricing import PriceBook
 
-                self._book = PriceBook.load(self.settings.pricing)
+                self._book = PriceBook.load(self.settings.pricing, self._price_lists.prices)
                 return self._book
             try:
-                self._book = self._book.refreshed()
+                self._book = self._book.over(self._price_lists.prices).refreshed()
             except PricingError as exc:
                 logger.warning("the changed pricing file is not used, the previous prices stay in use:\n%s", exc)
             return self._book
 
     def priced_by(self, pricing: str | os.PathLike[str] | None) -> PriceBook:
-        """Return the prices of a file over the built-in ones; None: the prices that this store records with. Blocks.
+        """Return the prices of a file over the list in use; None: the prices that this store records with. Blocks.
 
         Raises:
             PricingError: The file cannot be used.
         """
+        self.use_newest_price_list()
         if pricing is None:
             return self.price_book()
         from rlm_cachetrack.pricing import PriceBook
 
-        return PriceBook.load(pricing)
+        return PriceBook.load(pricing, self._price_lists.prices)
+
+    def use_newest_price_list(self) -> None:
+        """Use the price list that ``prices update`` stored last. Blocks for one query."""
+        if self.sink is None:
+            self._price_lists.poll(self.store())
 
     def check_pricing(self) -> None:
         """Read the pricing file early to report its errors, and import modules that the writer thread must not import.
@@ -205,6 +213,7 @@ class Runtime:
             return self.sink
         store = self.store()
         store.open()
+        self._price_lists.poll_as_writer(store)
         return store
 
     @property

@@ -3,20 +3,30 @@
 from .costs import Cost, amounts
 from .names import snapshot_names
 from .price_book import PriceBook, Quote, example, schema_path
+from .price_changes import ChangedPrice, ListDifference, compare
+from .price_list import PriceList, fetch_address, installed, parse, sha8_of
 from .rates import Period, Rates
 from .schedules import Schedule
 from .unlisted import reason_unlisted
 
 __all__ = [
+    "ChangedPrice",
     "Cost",
+    "ListDifference",
     "Period",
     "PriceBook",
+    "PriceList",
     "Quote",
     "Rates",
     "Schedule",
     "amounts",
+    "compare",
     "example",
+    "fetch_address",
+    "installed",
+    "parse",
     "reason_unlisted",
     "schema_path",
+    "sha8_of",
     "snapshot_names",
 ]

@@ -54,17 +54,20 @@ _EXTRAS = {
 
 
 class BuiltInTable:
-    """A price list: by default that of the installed release of ``genai-prices``.
+    """A price list, below it that of the installed release of ``genai-prices``, and below that the supplement.
 
     Reads the data of the release, not the snapshot that an application may have updated, because a price source
     that names a release must mean the same prices everywhere.
 
     Args:
-        prices: The price list; None: the installed one, which is loaded when it is first needed (0.5 s).
+        prices: A price list that was fetched; None: the installed one alone, which is loaded when it is first needed
+            (0.5 s).
     """
 
     def __init__(self, prices: PriceList | None = None) -> None:
         self._prices = prices
+        # Models that are missing in a fetched list keep their price.
+        self._below = None if prices is None else BuiltInTable()
         self._listed: dict[str, Provider] | None = None
         self._loaded_supplement: Supplement | None = None
 
@@ -78,7 +81,7 @@ class BuiltInTable:
         """
         if provider in SELF_PRICED_PROVIDERS:
             return None
-        only = provider if provider in self._providers and not is_list_price_gateway(provider) else None
+        only = provider if self._lists(provider) and not is_list_price_gateway(provider) else None
         for listed, name in routes(model, provider):
             if only is not None and listed != only:
                 continue
@@ -93,11 +96,28 @@ class BuiltInTable:
             return True
         if provider is not None:
             return False
-        return any(self.find(model, other, BASE_TIER) is not None for other in self._providers)
+        return any(self.find(model, other, BASE_TIER) is not None for other in self._all_providers)
 
     def names(self) -> list[str]:
         """Return the names of all listed models. Blocks for half a second the first time."""
-        return sorted({model.id for provider in self._providers.values() for model in provider.models})
+        below = set() if self._below is None else set(self._below.names())
+        return sorted(below | {model.id for provider in self._providers.values() for model in provider.models})
+
+    def listed_rates(self, at: datetime, *, fetched_only: bool = False) -> dict[tuple[str, str], Rates]:
+        """Return the prices of every priced model, by provider and id, without the supplement.
+
+        Args:
+            at: The time of the prices. The prices are those of the base tier for short prompts.
+            fetched_only: Without the models that are only in the installed release.
+        """
+        found = {} if self._below is None or fetched_only else self._below.listed_rates(at)
+        for provider in self._providers.values():
+            for model in provider.models:
+                schedule = self._schedule(provider, model, BASE_TIER)
+                period = None if schedule is None else schedule.at(at)
+                if period is not None:
+                    found[provider.id, model.id] = period.rates[0]
+        return found
 
     def provider_near(self, name: str) -> str | None:
         """Return the known provider that a misspelt name probably means; None if the name is not misspelt.
@@ -109,7 +129,7 @@ class BuiltInTable:
         known = {*PROVIDER_IDS, *filter(None, PROVIDER_IDS.values()), *VENDOR_MODELS, *SELF_PRICED_PROVIDERS}
         if key is None or key in known:
             return None
-        known |= self._providers.keys()
+        known |= self._all_providers
         if any(one in key for one in known):
             return None
         return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)), None)
@@ -137,6 +157,8 @@ class BuiltInTable:
     def _has(self, provider: str, name: str) -> bool:
         """Return True if the price list or the supplement has a model of a provider, even without a price."""
         if self._model(name, provider) is not None or self._supplement.alias(provider, name) is not None:
+            return True
+        if self._below is not None and self._below._has(provider, name):
             return True
         return any(self._supplement.model(other, name, BASE_TIER) for other in (provider, *self._fallbacks(provider)))
 
@@ -166,7 +188,7 @@ class BuiltInTable:
         """Return the prices of the price list, completed by the supplement."""
         hit = self._model(name, provider)
         if hit is None:
-            return None
+            return None if self._below is None else self._below._listed_prices(provider, name, tier)
         listed, model = hit
         owner = (
             provider
@@ -194,7 +216,19 @@ class BuiltInTable:
     def _fallbacks(self, provider: str) -> tuple[str, ...]:
         """Return the providers whose prices apply to models that a provider does not list, as for Azure."""
         listed = self._providers.get(provider)
-        return tuple(listed.fallback_model_providers or ()) if listed is not None else ()
+        if listed is None:
+            return () if self._below is None else self._below._fallbacks(provider)
+        return tuple(listed.fallback_model_providers or ())
+
+    def _lists(self, provider: str | None) -> bool:
+        """Return True if a provider has a price list of its own."""
+        if provider is None or provider in self._providers:
+            return provider is not None
+        return self._below is not None and self._below._lists(provider)
+
+    @property
+    def _all_providers(self) -> set[str]:
+        return {*self._providers, *(set() if self._below is None else self._below._all_providers)}
 
     def _model(self, name: str, provider: str) -> tuple[Provider, ModelInfo] | None:
         listed = self._providers.get(provider)

@@ -17,7 +17,6 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, complete_prices, original_for
 from .invoice import Facts, bill, cost_of, image_model
 from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
+from .price_list import PriceList
 from .rates import REQUEST, Rates
 from .schedules import ALWAYS, Layer, Schedule, apply_discounts, combine
 
@@ -52,33 +52,43 @@ class Quote:
 
 
 class PriceBook:
-    """Prices of models: the user's YAML over the built-in table. Thread-safe."""
+    """Prices of models: the user's YAML over the built-in table. Thread-safe.
 
-    def __init__(self, file: PricingFile | None = None) -> None:
+    Args:
+        file: The user's YAML.
+        prices: The price list of the built-in table; None: that of the installed ``genai-prices``.
+    """
+
+    def __init__(self, file: PricingFile | None = None, prices: PriceList | None = None) -> None:
         self._file = file
+        self._prices = prices
         self._path: Path | None = None
         self._stamp: _Stamp = None
-        self._table = BuiltInTable()
+        self._table = BuiltInTable(prices)
         self._schedules: dict[tuple[str | None, str, str | None], Schedule | None] = {}
 
     @classmethod
-    def load(cls, pricing: str | os.PathLike[str] | None) -> PriceBook:
+    def load(cls, pricing: str | os.PathLike[str] | None, prices: PriceList | None = None) -> PriceBook:
         """Read and check a pricing YAML; None is the built-in table alone.
 
         Blocks for one small read. The first look-up that needs ``genai-prices`` imports it (0.5 s), so look-ups must
         not run on the calling thread.
 
+        Args:
+            pricing: The path of the file.
+            prices: The price list of the built-in table; None: that of the installed ``genai-prices``.
+
         Raises:
             PricingError: The file has mistakes; each is listed with file, line, key and what was expected.
         """
         if pricing is None:
-            return cls()
+            return cls(None, prices)
         with no_fork():
             from .file import read_pricing  # importing PyYAML and pydantic takes 50 ms
 
         path = Path(pricing).expanduser()
         stamp = _stamp(path)  # before reading, so that a change during the read is detected later
-        book = cls(read_pricing(path))
+        book = cls(read_pricing(path, prices), prices)
         book._path, book._stamp = path, stamp
         return book
 
@@ -91,11 +101,19 @@ class PriceBook:
         if self._path is None or (stamp := _stamp(self._path)) == self._stamp:
             return self
         self._stamp = stamp
-        return PriceBook.load(self._path)
+        return PriceBook.load(self._path, self._prices)
+
+    def over(self, prices: PriceList | None) -> PriceBook:
+        """Return this book, or one with the same file over another price list. Does not block."""
+        if prices is self._prices:
+            return self
+        book = PriceBook(self._file, prices)
+        book._path, book._stamp = self._path, self._stamp
+        return book
 
     def describe(self) -> str:
         """Return where prices come from, in one line; loads nothing."""
-        table = f"genai-prices {version('genai-prices')}"
+        table = self._table.source.replace(":", " ")
         if self._file is None:
             return f"built-in {table}"
         count = len(self._file.patterns)

@@ -12,13 +12,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import no_fork
-from rlm_cachetrack.errors import PricingError
+from rlm_cachetrack.errors import PriceListError
 
 if TYPE_CHECKING:
     from genai_prices.types import Provider
-
-# A list without them is not the data of genai-prices, whatever its format says.
-_EXPECTED_PROVIDERS = frozenset({"openai", "anthropic", "google"})
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,14 @@ def parse(data: bytes, day: date, origin: str) -> PriceList:
         origin: The address or file, for messages.
 
     Raises:
-        PricingError: The data is not a price list of ``genai-prices``.
+        PriceListError: The data is not a price list of ``genai-prices``.
     """
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        raise PricingError(f"{origin} is not JSON: {exc}") from None
+        raise PriceListError(f"{origin} is not JSON: {exc}") from None
     if not isinstance(raw, list):
-        raise PricingError(f"{origin} is not a price list of genai-prices: expected a JSON array of providers")
+        raise PriceListError(f"{origin} is not a price list of genai-prices: expected a JSON array of providers")
     with no_fork():
         # The only function that reads the published file into the types of the release; UpdatePrices.fetch() uses it.
         from genai_prices.types import _providers_from_raw
@@ -87,22 +84,23 @@ def parse(data: bytes, day: date, origin: str) -> PriceList:
         from pydantic import ValidationError
 
     known_units = frozenset(unit.price_key for unit in _get_registry().units.values())
+    count = 0
     try:
         for prices in _price_objects(raw):
             _check_prices(prices, known_units, origin)
+            count += bool(prices)
         providers = _providers_from_raw(raw)
-    except PricingError:
+    except PriceListError:
         raise
     except ValidationError as exc:
         first = exc.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise PricingError(f"{origin} does not have the format of genai-prices: {place}: {first['msg']}") from None
+        raise PriceListError(f"{origin} does not have the format of genai-prices: {place}: {first['msg']}") from None
     except Exception as exc:
         reason = f"{type(exc).__name__}: {exc}"
-        raise PricingError(f"{origin} does not have the format of genai-prices: {reason}") from None
-    missing = _EXPECTED_PROVIDERS - {provider.id for provider in providers if provider.models}
-    if missing:
-        raise PricingError(f"{origin} is not a complete price list: it has no models of {', '.join(sorted(missing))}")
+        raise PriceListError(f"{origin} does not have the format of genai-prices: {reason}") from None
+    if not count:
+        raise PriceListError(f"{origin} is not a price list of genai-prices: it has no price")
     return PriceList(f"genai-prices:{day.isoformat()}-{sha8_of(data)}", providers)
 
 
@@ -133,6 +131,6 @@ def _check_prices(prices: dict[str, Any], known_units: frozenset[str], origin: s
             try:
                 number = float(value)
             except (TypeError, ValueError):
-                raise PricingError(f"{origin} has a price that is not a number: {unit}: {value!r}") from None
+                raise PriceListError(f"{origin} has a price that is not a number: {unit}: {value!r}") from None
             if not (math.isfinite(number) and number >= 0):
-                raise PricingError(f"{origin} has a price that is negative or not finite: {unit}: {value!r}")
+                raise PriceListError(f"{origin} has a price that is negative or not finite: {unit}: {value!r}")

@@ -231,6 +231,17 @@ class PostgresStore:
             raise
         return rows
 
+    def query_as_writer(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Run ``schema/queries/<name>.sql`` over the writer's connection, and return its rows. Blocks.
+
+        For queries of the writer thread, which need no pool.
+
+        Raises:
+            StoreError: As for :meth:`query`.
+        """
+        with self._writing() as connection:
+            return self.query_on(connection, name, **parameters)
+
     def stream(self, name: str, size: int, /, **parameters: Any) -> Iterator[list[dict[str, Any]]]:
         """Run ``schema/queries/<name>.sql`` and yield its rows in lists of ``size``. Blocks for each list.
 

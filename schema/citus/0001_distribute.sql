@@ -45,6 +45,7 @@ SELECT create_distributed_table('price_change_rows', 'query_id', colocate_with =
 SELECT create_distributed_table('price_change_runs', 'query_id', colocate_with => 'llm_interactions');
 SELECT create_reference_table('price_changes');
 SELECT create_reference_table('budgets');
+SELECT create_reference_table('price_lists');
 SELECT create_reference_table('rlm_cachetrack_migrations');
 
 -- Citus leaves the previous rows in the coordinator's local tables, where no query reads them.
@@ -55,6 +56,7 @@ SELECT truncate_local_data_after_distributing_table('price_change_rows');
 SELECT truncate_local_data_after_distributing_table('price_change_runs');
 SELECT truncate_local_data_after_distributing_table('price_changes');
 SELECT truncate_local_data_after_distributing_table('budgets');
+SELECT truncate_local_data_after_distributing_table('price_lists');
 SELECT truncate_local_data_after_distributing_table('rlm_cachetrack_migrations');
 
 -- The view of migrations/0001, also grouped by query_id, which is not among its columns: Citus pushes sums that are

@@ -194,6 +194,20 @@ CREATE TABLE budgets (
     changed_at TIMESTAMPTZ      NOT NULL DEFAULT now()
 );
 
+-- Price lists of genai-prices that `prices update` fetched. All processes price with the newest row that has data.
+--
+-- origin: address or file, without password and query string
+-- sha8:   first 8 hex digits of the SHA-256 of data; price_source names it with the day of fetched_at (UTC)
+-- data:   the file as published, JSON. NULL: a daily update began then; at most one begins per day, and if it succeeds
+--         and finds other data, another row has them.
+CREATE TABLE price_lists (
+    list_id    BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    fetched_at TIMESTAMPTZ      NOT NULL DEFAULT now(),
+    origin     TEXT             NOT NULL,
+    sha8       TEXT,
+    data       TEXT
+);
+
 -- One row per re-pricing, which can be resumed and undone.
 --
 -- status:   running (calls are re-priced), summing (totals of runs are recalculated), done, undoing, undone

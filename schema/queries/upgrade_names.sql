@@ -6,6 +6,7 @@ SELECT n.name, i.indrelid::regclass::text AS "table"
 FROM (
     VALUES
         ('budgets', NULL, NULL, FALSE),
+        ('price_lists', NULL, NULL, FALSE),
         ('price_changes', NULL, NULL, FALSE),
         ('price_change_rows', NULL, NULL, FALSE),
         ('price_change_runs', NULL, NULL, FALSE),

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlm_cachetrack.pricing.builtin_table import BuiltInTable
 from rlm_cachetrack.pricing.names import canonical_provider
+from rlm_cachetrack.pricing.price_list import PriceList
 from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
 from rlm_cachetrack.pricing.schedules import ALWAYS, Span, intersect
 
@@ -30,7 +31,13 @@ def entries(root: Table) -> Iterator[tuple[list[Any], int, Any]]:
             yield ["models", name], models.lines[name], found
 
 
-def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any], mistakes: Mistakes) -> None:
+def check(
+    root: Table,
+    rules: Sequence[ModelRule],
+    discounts: Mapping[str, Any],
+    mistakes: Mistakes,
+    prices: PriceList | None = None,
+) -> None:
     """Add the mistakes of the whole file. Blocks for half a second if an alias needs the built-in table.
 
     Args:
@@ -38,8 +45,9 @@ def check(root: Table, rules: Sequence[ModelRule], discounts: Mapping[str, Any],
         rules: The entries without mistakes.
         discounts: The discounts without mistakes.
         mistakes: Collects the mistakes.
+        prices: The price list of the built-in table; None: that of the installed ``genai-prices``.
     """
-    table = BuiltInTable()
+    table = BuiltInTable(prices)
     _bands(root, mistakes)
     _providers(root, table, mistakes)
     _aliases(root, rules, table, mistakes)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from rlm_cachetrack.errors import PricingError
 from rlm_cachetrack.pricing.names import BASE_TIER, canonical_provider
+from rlm_cachetrack.pricing.price_list import PriceList
 from rlm_cachetrack.pricing.rates import Period, Rates
 from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
 from rlm_cachetrack.pricing.schedules import DatedFactor, Span
@@ -39,8 +40,12 @@ _SHAPES = {
 }
 
 
-def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
+def read_pricing(path: str | os.PathLike[str], prices: PriceList | None = None) -> PricingFile:
     """Read and check a pricing file. Blocks for one small read, and half a second if an alias needs the built-in table.
+
+    Args:
+        path: The file.
+        prices: The price list that aliases may name models of; None: that of the installed ``genai-prices``.
 
     Raises:
         PricingError: One line per mistake: file, line, key, what was found and what was expected.
@@ -65,7 +70,7 @@ def read_pricing(path: str | os.PathLike[str]) -> PricingFile:
     _check_units(root, mistakes)
     sha8 = hashlib.sha256(data).hexdigest()[:8]
     models = list(_rules(document, f"yaml:{sha8}"))
-    check(root, models, document.discounts, mistakes)
+    check(root, models, document.discounts, mistakes, prices)
     mistakes.raise_if_any()
     return _compiled(file.name, sha8, models, document)
 

@@ -72,6 +72,7 @@ def test_growing_tables_are_distributed_and_co_located_by_query(
         ("price_change_rows", "distributed", "query_id", True),
         ("price_change_runs", "distributed", "query_id", True),
         ("price_changes", "reference", "<none>", True),
+        ("price_lists", "reference", "<none>", True),
         ("query_run_summaries", "distributed", "query_id", True),
         ("rlm_cachetrack_migrations", "reference", "<none>", True),
         ("token_cache_optimization", "distributed", "query_id", True),

@@ -116,6 +116,8 @@ def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
             cost = built_in.cost(used(prompt, completion, cached, written), model=model.id, provider=provider.id, at=at)
             if cost.total_cost is None or cost.original_cost is None:
                 continue
+            if provider.id == "openai" and "search" in model.id:  # the supplement has a fee per request
+                continue
             usage = {"input_tokens": prompt, "output_tokens": completion}
             plain = model.calc_price(Usage(**usage), provider, genai_request_timestamp=at)
             assert cost.original_cost == pytest.approx(float(plain.total_price), abs=1e-9), model.id

@@ -1,0 +1,102 @@
+"""The command ``prices update``: fetch the newest price list, show what changes, and store it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from rlm_cachetrack.formatting import NONE, clean, number
+
+from .arguments import AsJson, DbUrl, command_line, open_client
+from .output import Column, counted, print_json, slow_status, stderr, stdout, table
+from .prices import unit_price
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rlm_cachetrack.client import PriceUpdate
+
+_SHOWN = 30
+_NAMES_SHOWN = 8
+
+
+def update_prices(
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE|URL",
+            show_default=False,
+            help="A downloaded price list or its address. Default: RLM_CACHETRACK_PRICES_URL, else where genai-prices "
+            "publishes its newest data.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.", show_default=False)] = False,
+    accept_implausible: Annotated[
+        bool,
+        typer.Option(
+            "--accept-implausible",
+            help="Store the list even if a price changes by a factor of 10 or more.",
+            show_default=False,
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Fetch the newest prices of genai-prices and store them in the database, for all programs that use it."""
+    with open_client(db_url) as client, slow_status("fetching the prices"):
+        result = client.update_prices(origin, accept_implausible=accept_implausible, dry_run=dry_run)
+    if as_json:
+        print_json(result)
+        return
+    console = stdout()
+    _print_changes(console, result)
+    if result["is_stored"]:
+        console.print(
+            f"Stored {result['in_use']} from {clean(result['origin'])}. Running programs use it within a minute; "
+            "stored calls keep their prices. To price calls that had no price: "
+            f"`{command_line('reprice', '--unpriced')}`",
+            soft_wrap=True,
+        )
+    elif dry_run:
+        stderr().print(f"Nothing was stored. In use: {result['in_use']}", style="dim", soft_wrap=True)
+    else:
+        console.print(f"Up to date: {result['in_use']} is the newest list.", soft_wrap=True)
+
+
+def _print_changes(console: Console, result: PriceUpdate) -> None:
+    changed = result["changed"]
+    if changed:
+        columns = [
+            Column("Provider", optional=1),
+            Column("Model", flexible=True, style="bold"),
+            Column("Price"),
+            Column("Before", numeric=True),
+            Column("After", numeric=True),
+        ]
+        rows = [
+            (
+                clean(row["provider"]),
+                clean(row["model"]),
+                row["item"],
+                NONE if row["before"] is None else unit_price(row["before"]),
+                NONE if row["after"] is None else unit_price(row["after"]),
+            )
+            for row in changed[:_SHOWN]
+        ]
+        console.print(table(columns, rows, console.width))
+        if (more := len(changed) - _SHOWN) > 0:
+            console.print(f"and {number(more)} more: --json lists them", style="dim")
+        console.print("USD per 1M tokens; searches and fees per request: USD per 1,000", style="dim", soft_wrap=True)
+    kept = "no longer listed (they keep the price of the installed release)"
+    for what, models in (("priced now", result["added"]), (kept, result["removed"])):
+        if models:
+            console.print(f"{counted(len(models), 'model')} {what}: {_names(models)}", soft_wrap=True)
+
+
+def _names(models: Sequence[tuple[str, str]]) -> str:
+    shown = ", ".join(clean(f"{provider} {model}") for provider, model in models[:_NAMES_SHOWN])
+    more = len(models) - _NAMES_SHOWN
+    return f"{shown}, and {number(more)} more" if more > 0 else shown
