@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from rlm_cachetrack.formatting import NONE, clean, number
+from rlm_cachetrack.formatting import NONE, clean, number, usd
 
 from .arguments import AsJson, DbUrl, command_line, open_client
-from .output import Column, counted, print_json, slow_status, stderr, stdout, table
+from .output import Column, Figure, counted, print_json, slow_status, stderr, stdout, table
 from .prices import unit_price
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm_cachetrack.client import PriceUpdate
+    from rlm_cachetrack.client import PriceUpdate, TimescaleDBClient
 
 _SHOWN = 30
 _NAMES_SHOWN = 8
@@ -42,28 +43,60 @@ def update_prices(
             show_default=False,
         ),
     ] = False,
+    reprice: Annotated[
+        bool,
+        typer.Option("--reprice", help="Then re-price the stored calls that have no price.", show_default=False),
+    ] = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
     """Fetch the newest prices of genai-prices and store them in the database, for all programs that use it."""
-    with open_client(db_url) as client, slow_status("fetching the prices"):
-        result = client.update_prices(origin, accept_implausible=accept_implausible, dry_run=dry_run)
-    if as_json:
-        print_json(result)
-        return
-    console = stdout()
-    _print_changes(console, result)
+    with open_client(db_url) as client:
+        with slow_status("fetching the prices"):
+            result = client.update_prices(origin, accept_implausible=accept_implausible, dry_run=dry_run)
+        if as_json:
+            repriced = client.reprice(unpriced=True) if reprice and not dry_run else None
+            print_json({**result, "repriced": None if repriced is None else repriced["change"]})
+            return
+        console = stdout()
+        _print_changes(console, result)
+        if dry_run:
+            stderr().print(f"Nothing was stored. In use: {result['in_use']}", style="dim", soft_wrap=True)
+            return
+        _print_outcome(console, result)
+        _offer_repricing(client, console, reprice)
+
+
+def _print_outcome(console: Console, result: PriceUpdate) -> None:
     if result["is_stored"]:
         console.print(
             f"Stored {result['in_use']} from {clean(result['origin'])}. Running programs use it within a minute; "
-            "stored calls keep their prices. To price calls that had no price: "
-            f"`{command_line('reprice', '--unpriced')}`",
+            "stored calls keep their prices.",
             soft_wrap=True,
         )
-    elif dry_run:
-        stderr().print(f"Nothing was stored. In use: {result['in_use']}", style="dim", soft_wrap=True)
     else:
         console.print(f"Up to date: {result['in_use']} is the newest list.", soft_wrap=True)
+
+
+def _offer_repricing(client: TimescaleDBClient, console: Console, reprice: bool) -> None:
+    """Re-price calls without a price that have one now; if that was not requested, ask, or name the command."""
+    difference = client.reprice(unpriced=True, dry_run=True)["difference"]
+    count = sum(row["unpriced_before"] - row["unpriced_after"] for row in difference)
+    if not count:
+        if reprice:
+            console.print("No stored call without a price has one now.")
+        return
+    calls = f"{counted(count, 'stored call')} without a price {'has' if count == 1 else 'have'} one now"
+    if not reprice and not (sys.stdin.isatty() and typer.confirm(f"{calls}. Re-price?", err=True)):
+        console.print(f"{calls}: `{command_line('reprice', '--unpriced')}`", soft_wrap=True)
+        return
+    change = client.reprice(unpriced=True)["change"]
+    if change is not None:
+        console.print(
+            f"Re-pricing {change['change_id']}: {counted(change['changed_interactions'], 'call')} priced, "
+            f"{usd(change['cost_after'])}. Undo: `{command_line('reprice', '--undo')}`",
+            soft_wrap=True,
+        )
 
 
 def _print_changes(console: Console, result: PriceUpdate) -> None:
@@ -73,8 +106,8 @@ def _print_changes(console: Console, result: PriceUpdate) -> None:
             Column("Provider", optional=1),
             Column("Model", flexible=True, style="bold"),
             Column("Price"),
-            Column("Before", numeric=True),
-            Column("After", numeric=True),
+            Figure("Before"),
+            Figure("After"),
         ]
         rows = [
             (

@@ -120,6 +120,7 @@ def test_an_update_shows_the_changes_and_prices_calls_from_then_on(db_url: str, 
     assert result.exit_code == 0, result.output
     assert "1 model priced now: openai gpt-9-nova" in result.stdout
     assert ["openai", "gpt-5", "prompt", "$1.250", "$1.00"] in [line.split() for line in result.stdout.splitlines()]
+    assert "1 stored call without a price has one now" in result.stdout
     assert "reprice --unpriced" in result.stdout
     with TimescaleDBClient(db_url) as db:
         call = record(db, "after", "gpt-9-nova")
@@ -128,6 +129,19 @@ def test_an_update_shows_the_changes_and_prices_calls_from_then_on(db_url: str, 
         # a model that the list lacks keeps the price of the installed release
         other = record(db, "other", "gpt-4.1")
         assert (other["total_cost"], other["price_source"][:15]) == (pytest.approx(2.0), "genai-prices:0.")
+
+
+def test_an_update_can_re_price_what_had_no_price(db_url: str, publisher: Publisher) -> None:
+    with TimescaleDBClient(db_url) as db:
+        record(db, "new", "gpt-9-nova")
+        record(db, "old", "gpt-5")
+    result = cli("prices", "update", "--from", publisher.url, "--reprice", "--db-url", db_url)
+    assert "1 call priced" in result.stdout, result.output
+    with TimescaleDBClient(db_url) as db:
+        (new,) = db.get_llm_interactions("new", T0)
+        (old,) = db.get_llm_interactions("old", T0)
+    assert new["total_cost"] == pytest.approx(3.0)
+    assert old["total_cost"] == pytest.approx(1.25)  # it had a price, which it keeps
 
 
 def test_an_update_from_a_file_needs_no_network(db_url: str, tmp_path: Path) -> None:
