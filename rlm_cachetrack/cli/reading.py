@@ -50,7 +50,7 @@ from .run_view import print_report, usage_chart
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rlm_cachetrack.analytics import TokenCacheOptimization
+    from rlm_cachetrack.analytics import RunLevel, TokenCacheOptimization
 
 _LIVE_S = 0.5
 
@@ -116,13 +116,27 @@ def runs(
         console.print("There are older runs: --limit shows more.", style="dim")
 
 
-def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url: DbUrl = None) -> None:
+def show(
+    query_id: QueryId,
+    run: Run = "latest",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar="GROUPING", help="Show depth or subtree of the recursion instead.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
     """Show the cache use of one run: totals, savings, and a bar per iteration."""
-    from rlm_cachetrack.analytics import run_report
+    from rlm_cachetrack.analytics import run_levels, run_report
 
     with open_client(db_url) as client, slow_status("reading the run"):
         store = client.reader()
         found = find_run(store, query_id, run)
+        if by is not None:
+            _show_levels(run_levels(store, query_id, found.run_id, by), as_json)  # type: ignore[arg-type]
+            return
         report = run_report(store, query_id, found.run_id, record=found.record)
     if report is None:
         raise NotFound(f"the run {moment(found.run_id, full=True)} of query {query_id!r} was deleted")
@@ -141,6 +155,25 @@ def show(query_id: QueryId, run: Run = "latest", as_json: AsJson = False, db_url
             style="dim",
             soft_wrap=True,
         )
+
+
+def _show_levels(found: Sequence[RunLevel], as_json: bool) -> None:
+    if print_data(found, as_json):
+        return
+    console = stdout()
+    columns = [
+        Column("Depth", lambda row: "  " * (row["depth"] or 0) + ("-" if row["depth"] is None else str(row["depth"]))),
+        Column("Type", lambda row: row["model_type"] or "", flexible=True, style="bold", min_width=8),
+        Figure("Levels", "levels", number, optional=3),
+        Figure("Calls", "total_interactions", number),
+        Figure("Failed", "failed_interactions", number, optional=4),
+        Figure("Prompt", "total_prompt_tokens", number, optional=2),
+        Figure("Hit rate", "cache_hit_rate", rate),
+        Figure("Cost", "total_cost", usd),
+        Figure("Share", "cost_share", rate, optional=1),
+        Figure("Saved", "cost_savings", usd, optional=5),
+    ]
+    console.print(table(columns, found, console.width))
 
 
 def top(

@@ -14,7 +14,9 @@ from .base import ClientBase, clean_optional, optional_moment
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import (
         Experiment,
+        LevelGrouping,
         ModelEffectiveness,
+        RunLevel,
         RunListing,
         TokenCacheOptimization,
         TokenCacheSummary,
@@ -136,6 +138,19 @@ class Reading(ClientBase):
             tags=checked_tags(tags),
             time_zone=time_zone,
         )
+
+    def get_run_levels(self, query_id: str, run_id: datetime | str, by: LevelGrouping = "depth") -> Table[RunLevel]:
+        """Return cost, calls and hit rate of one run by recursion ``depth`` or by ``subtree``.
+
+        ``RunLevel`` documents keys and units.
+
+        Raises:
+            ConfigError: ``by`` is neither.
+        """
+        from rlm_cachetrack import analytics
+
+        key = self._key(query_id, run_id)
+        return analytics.run_levels(self.reader(), *key, by)
 
     def get_llm_interactions(self, query_id: str, run_id: datetime | str) -> Table[dict[str, Any]]:
         """Return every call of one run in order of time, keyed by the columns of ``llm_interactions``."""
