@@ -13,7 +13,7 @@ from . import clients
 from .background import RetrievedStream, settle
 from .call import Call
 from .clients import CaptureOptions
-from .endpoints import ENDPOINTS, endpoint_of, is_stored_response, provider_of
+from .endpoints import ENDPOINTS, endpoint_of, is_stored_response, provider_of, region_of
 from .fields import fields_of
 from .protocols import Observation
 from .retries import attempts
@@ -59,6 +59,7 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
         if OPENTELEMETRY in sys.modules:
             attempt.note(**current_span())
         attempt.arguments, attempt.request = args, request
+        attempt.region = region_of(client)
         if stream or callable(given["post_parser"]) or (type(headers) is dict and _RAW_HEADER in headers):
             attempt.prepare(client, options)
         return attempt
@@ -217,7 +218,9 @@ class _Retrieval:
 
     def _make_call(self) -> Call:
         current = runtimes.peek_default() or runtimes.default()
-        return Call(current, "responses", provider_of(self._client), {}, stream=False)
+        call = Call(current, "responses", provider_of(self._client), {}, stream=False)
+        call.region = region_of(self._client)
+        return call
 
 
 def _raw_mark(request: Any) -> str | None:

@@ -30,6 +30,7 @@ _MAX_COUNTED = 10_000
 _lock = threading.RLock()  # reentrant: a signal handler may call the SDK, too
 _parked: OrderedDict[str, tuple[Call, Any, object]] = OrderedDict()
 _counted: dict[str, None] = {}
+_options: dict[str, dict[str, str]] = {}  # of background requests, for a retrieval after their call was stored
 
 
 def remember_counted(response_id: str) -> None:
@@ -42,6 +43,10 @@ def remember_counted(response_id: str) -> None:
 def park(call: Call, response: Any, journal: Any) -> None:
     """Keep the call of a running response until a retrieval returns the finished response."""
     response_id = str(get_field(response, "id"))
+    if options := call.request_options():
+        _options[response_id] = options
+        if len(_options) > _MAX_COUNTED:
+            _options.pop(next(iter(_options)), None)
     with _lock:
         replaced = _parked.pop(response_id, None)  # two calls that got the same id are two records
         _parked[response_id] = (call, journal, journal.park(call.unfinished_event()))
@@ -68,6 +73,7 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
         if response_id in _counted or get_field(response, "background") is not True:
             return  # counted when it was created
         call = make_call()
+        call.known_options = _options.get(response_id)
         call.metadata["background"] = True
         call.result(response)
         return

@@ -16,6 +16,7 @@ from rlm_cachetrack.usage import locate_usage
 
 from . import context
 from .background import RUNNING, park
+from .billed_facts import request_options_of
 from .fields import fields_of
 from .protocols import EventSink
 from .redaction import event_of, message_of, safe_message
@@ -37,8 +38,9 @@ class Call(ResponseFacts):
     Attributes:
         done: Whether the event was created.
         parked: Whether the call waits for a background response to finish.
-        extra: Values of rarely used columns, by column; None if there are none.
         answers: The response that a ``.parse()`` helper of the SDK got, if it got one.
+        region: The region of processing, if the host selects one.
+        known_options: The request options of a retrieved response, as they were remembered at its creation.
     """
 
     # Further defaults on the class; see ResponseFacts.
@@ -47,10 +49,11 @@ class Call(ResponseFacts):
     pulling = False
     answers: Sequence[Any] = ()
     items: Any = None
-    extra: dict[str, Any] | None = None
     _number: int | None = None
     _request_id: str | None = None
     _background_error: tuple[str, str] | None = None
+    region: str | None = None
+    known_options: Mapping[str, str] | None = None
 
     def __init__(
         self,
@@ -75,10 +78,6 @@ class Call(ResponseFacts):
         self._run_context = context.current_json(client_tags)
         self._started_ns = time_ns()
         self._began_ns = perf_counter_ns()
-
-    def note(self, **values: Any) -> None:
-        """Set values of rarely used columns; None leaves a column as it is."""
-        self.extra = {**(self.extra or {}), **{name: value for name, value in values.items() if value is not None}}
 
     # -- what is observed -----------------------------------------------------------------------------------------
 
@@ -162,6 +161,16 @@ class Call(ResponseFacts):
         """Return the event of a parked call with the values known so far; the final event has the same id."""
         return self._event(self._background_error, {**self.metadata, "usage": "pending"})
 
+    def request_options(self) -> dict[str, str]:
+        """Return the options of the request that decide the price; empty for the usual call."""
+        return {**(self.known_options or {}), **request_options_of(self.body, self.region)}
+
+    def _extra_columns(self) -> dict[str, Any] | None:
+        if self.region is None and self.known_options is None and "background_options" not in self.body:
+            return self.extra
+        options = {**self.request_options(), **(self.extra or {}).get("request_options", {})}
+        return {**(self.extra or {}), "request_options": options} if options else self.extra
+
     def _park(self, response: Any) -> None:
         self.parked = True
         self.metadata["background"] = True
@@ -207,5 +216,5 @@ class Call(ResponseFacts):
                 metadata or None,
             ),
             self._usage,
-            self.extra,
+            self._extra_columns(),
         )

@@ -78,6 +78,9 @@ _HOSTS = (
 
 _MAX_CACHED_PROVIDERS = 1000
 _cached_providers: dict[int, tuple[Any, type, str]] = {}
+# Hosts with data residency. Source: https://developers.openai.com/api/docs/guides/data-residency; 2026-12-01.
+_REGIONAL_HOST = re.compile(r"([a-z]{2,3})\.api\.openai\.com")
+_regions: dict[int, tuple[Any, str]] = {}  # by the id of the address, as in _cached_providers
 
 
 def endpoint_of(url: str) -> str | None:
@@ -110,7 +113,10 @@ def provider_of(client: Any) -> str:
     if address is not None:
         if len(_cached_providers) >= _MAX_CACHED_PROVIDERS:  # a program that makes a client for each request
             _cached_providers.clear()
+            _regions.clear()
         _cached_providers[id(address)] = (address, type(client), provider)
+        if (region := _find_region(address)) is not None:
+            _regions[id(address)] = (address, region)
     return provider
 
 
@@ -120,15 +126,42 @@ def socket_provider_of(client: Any) -> str:
     return provider_of(client) if address is None else _find_provider(client, type(client.base_url)(str(address)))
 
 
+def region_of(client: Any) -> str | None:
+    """Return the region of processing that the host of a client selects, such as ``eu``; None if it selects none.
+
+    Call :func:`provider_of` first.
+    """
+    if not _regions:
+        return None
+    address = vars(client).get("_base_url")
+    known = _regions.get(id(address))
+    return known[1] if known is not None and known[0] is address else None
+
+
+def socket_region_of(client: Any) -> str | None:
+    """Return the region of processing that the host of a client's websockets selects; None if it selects none."""
+    address = getattr(client, "websocket_base_url", None)
+    return _find_region(client.base_url if address is None else type(client.base_url)(str(address)))
+
+
+def _find_region(address: Any) -> str | None:
+    found = _REGIONAL_HOST.fullmatch(_host_of(address))
+    return None if found is None else found[1]
+
+
 def _find_provider(client: Any, address: Any) -> str:
     class_name = type(client).__name__
     if "Azure" in class_name:
         return "azure"
     if "Bedrock" in class_name:
         return "bedrock"
-    host = str(getattr(address, "host", "") or "").lower()
+    host = _host_of(address)
     for part, provider in _HOSTS:
         if part in host:
             return provider
     host_and_port = getattr(address, "netloc", b"")  # without user name and password
     return f"unknown@{host_and_port.decode('ascii', 'replace')}" if host_and_port else "unknown"
+
+
+def _host_of(address: Any) -> str:
+    return str(getattr(address, "host", "") or "").lower()

@@ -14,6 +14,7 @@ from rlm_cachetrack._process import guard
 from rlm_cachetrack.usage import locate_usage
 
 from .background import RUNNING, remember_counted
+from .billed_facts import HOSTED_TOOLS, tool_usage_of
 from .fields import fields_of, get_field, list_of
 
 _FINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -25,15 +26,19 @@ class ResponseFacts:
 
     Attributes:
         api: The API name of the endpoint.
+        body: The request body.
         metadata: The metadata of the call; the error event of a stream is kept in it until the stream ends.
         hide_usage: Whether the usage chunk must be hidden from the caller, who did not request it.
+        extra: Values of rarely used columns, by column; None if there are none.
         length: The number of characters of text; None before the first.
     """
 
     # Defaults are on the class, so that an absent fact costs nothing per call.
     api: str
+    body: Mapping[str, Any]
     metadata: dict[str, Any]
     hide_usage = False
+    extra: dict[str, Any] | None = None
     length: int | None = None
     _usage: Any = None
     _model: str | None = None
@@ -84,6 +89,7 @@ class ResponseFacts:
         if reason:
             self._finish_reason = str(reason)
         length = 0
+        hosted = []
         for number, item in enumerate(list_of(response.get("output"))):
             fields = fields_of(item)
             item_type = fields.get("type")
@@ -93,7 +99,15 @@ class ResponseFacts:
                 for part in list_of(fields.get("content")):
                     text = fields_of(part).get("text")
                     length += len(text) if type(text) is str else 0
+            elif item_type in HOSTED_TOOLS:
+                hosted.append(fields)
         self.length = length
+        if hosted or response.get("tool_usage") is not None:
+            self.note(tool_usage=tool_usage_of(response, hosted, self.body))
+
+    def note(self, **values: Any) -> None:
+        """Set values of rarely used columns; None leaves a column as it is."""
+        self.extra = {**(self.extra or {}), **{name: value for name, value in values.items() if value is not None}}
 
     # -- streams --------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from rlm_cachetrack.pipeline import runtimes
 
 from . import clients, context
 from .call import Call
-from .endpoints import socket_provider_of
+from .endpoints import socket_provider_of, socket_region_of
 from .fields import list_of
 from .surroundings import OPENTELEMETRY, call_site, current_span
 
@@ -123,6 +123,7 @@ class SocketCalls:
         self._queue = queue
         self._requested_model = model if isinstance(model, str) else None
         self._provider = socket_provider_of(client)
+        self._region = socket_region_of(client)
         self._lock = threading.RLock()  # reentrant: a finalizer may end the calls at any time
         self._running: dict[str, SocketCall] = {}
         self._ended_ids: deque[str] = deque(maxlen=_MAX_ENDED)
@@ -199,6 +200,7 @@ class SocketCalls:
         fingerprints = current.fingerprints if options.fingerprints and self.api == "responses" else None
         call = SocketCall(current, self.api, self._provider, body, True, fingerprints, options.tags)
         call.metadata["transport"] = "websocket"
+        call.region = self._region
         if options.call_site:
             call.note(call_site=call_site())
         if OPENTELEMETRY in sys.modules:
