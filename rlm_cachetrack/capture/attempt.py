@@ -47,7 +47,7 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
         if api is None:
             return _Retrieval(client, request, args, stream=stream) if is_stored_response(given["url"]) else None
         body, headers = given["json_data"], given["headers"]
-        if not isinstance(body, (dict, Mapping)) or given["method"].lower() != "post":
+        if not (type(body) is dict or isinstance(body, Mapping)) or given["method"].lower() != "post":
             return None
         if (extra := given["extra_json"]) and isinstance(extra, Mapping):
             body = {**body, **extra}
@@ -152,12 +152,8 @@ class _Attempt(Call):
             if self._raw:
                 watch_raw(result, self, deferred=self._raw == "stream")
                 return
-            fields = fields_of(result)
-            if "_iterator" in fields:
+            if self.stream and hasattr(result, "_iterator"):
                 watch_stream(result, self)
-            elif "stream" in fields and "extensions" in fields:  # the caller asked for the HTTP response itself
-                self.http(result)
-                self.result(_content_of(result))
             else:
                 self.result(result)
         except Exception as exc:
@@ -226,10 +222,3 @@ class _Retrieval:
 def _raw_mark(request: Any) -> str | None:
     headers = request.headers
     return headers.get(_RAW_HEADER) if isinstance(headers, (dict, Mapping)) else None
-
-
-def _content_of(response: Any) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return response.text

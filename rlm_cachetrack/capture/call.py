@@ -71,7 +71,6 @@ class Call(ResponseFacts):
         self.body = body
         self.stream = stream
         self.fingerprints = fingerprints
-        self._requested_model = body.get("model")
         messages = body.get("messages" if api == "chat.completions" else "input")
         self._context_messages = len(messages) if type(messages) is list else (None if messages is None else 1)
         self.metadata: dict[str, Any] = {"stream": True} if stream else {}
@@ -97,6 +96,9 @@ class Call(ResponseFacts):
         error = None
         try:
             fields = self.read_response(response)
+            if "extensions" in fields:  # the caller asked for the HTTP response itself
+                self.http(response)
+                fields = self.read_response(response := _content_of(response))
             self._request_id = fields.get("_request_id") or self._request_id
             if self.api == "responses" and self._usage is None and str(fields.get("status")) in RUNNING:
                 self._park(response)
@@ -200,7 +202,7 @@ class Call(ResponseFacts):
                 self.api,
                 self.provider,
                 self._model or None,
-                str(self._requested_model or "unknown"),
+                str(self.body.get("model") or "unknown"),
                 self._started_ns,
                 duration,
                 None if first_token_ns is None else first_token_ns - self._began_ns,
@@ -218,3 +220,10 @@ class Call(ResponseFacts):
             self._usage,
             self._extra_columns(),
         )
+
+
+def _content_of(response: Any) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text

@@ -14,11 +14,12 @@ import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any
 
 import wrapt
 
-Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+Wrapper = Callable[..., Any]
 
 _MAX_WRAPPERS = 100
 
@@ -34,10 +35,23 @@ def is_wrapped_by_us(method: Any, wrappers: tuple[Wrapper, ...]) -> bool:
     return False
 
 
+def sign(method: Callable[..., Any], wrapper: Wrapper) -> Callable[..., Any]:
+    """Make a method that ``wrapper`` returned recognizable as ours, and return it."""
+    method._self_wrapper = wrapper  # type: ignore[attr-defined]
+    # functools.wraps() of a later wrapper copies this attribute, too; there it does not refer to the wrapper itself.
+    method._rlm_cachetrack_itself = method  # type: ignore[attr-defined]
+    return method
+
+
+def _is_outermost(method: Any) -> bool:
+    function = getattr(method, "__func__", method)
+    return getattr(function, "_rlm_cachetrack_itself", None) is function is not None
+
+
 def restore_client(client: Any) -> None:
     """Undo :func:`wrap_on_client`, unless another instrumentation wrapped the method after us."""
     present = vars(client).get("request")
-    if getattr(present, "_rlm_cachetrack_itself", None) is present is not None:
+    if _is_outermost(present):
         client.request = present.__wrapped__
 
 
@@ -48,7 +62,7 @@ def restore_method(client_class: type[Any], name: str, wrappers: tuple[Wrapper, 
     """
     present = vars(client_class).get(name)
     # Bound, because logfire restores the bound wrapper that it found.
-    if not isinstance(present, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)):
+    if not _is_outermost(present) and not isinstance(present, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)):
         return
     if not is_wrapped_by_us(present, wrappers):
         return
@@ -63,13 +77,12 @@ def wrap_on_client(method: Callable[..., Any], client: Any, wrapper: Wrapper) ->
     """Return ``method``, which another instrumentation set on the instance ``client``, wrapped by us."""
 
     @functools.wraps(method)
-    def request(*args: Any, **kwargs: Any) -> Any:
-        return wrapper(method, client, args, kwargs)
+    def call(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
 
-    request._self_wrapper = wrapper  # type: ignore[attr-defined]
-    # functools.wraps() of a later wrapper copies this attribute, too; there it does not refer to the wrapper itself.
-    request._rlm_cachetrack_itself = request  # type: ignore[attr-defined]
-    return request
+    wrapped = sign(wrapper(call), wrapper)
+    wrapped.__wrapped__ = method  # type: ignore[attr-defined]
+    return MethodType(wrapped, client)
 
 
 def clients_with_own_request(client_classes: tuple[type[Any], ...]) -> Iterator[Any]:

@@ -12,11 +12,11 @@ def fields_of(value: Any) -> Mapping[str, Any]:
     """Return the declared and extra fields of an SDK object, a mapping itself, or an empty mapping for other values."""
     if type(value) is dict:
         return value
-    fields: Mapping[str, Any] | None = getattr(value, "__dict__", None)
-    if not fields:
-        return value if isinstance(value, Mapping) else _NO_FIELDS
-    extra = getattr(value, "__pydantic_extra__", None)
-    return {**fields, **extra} if extra else fields
+    try:
+        extra = value.__pydantic_extra__
+        return {**value.__dict__, **extra} if extra else value.__dict__
+    except AttributeError:  # not an SDK object
+        return getattr(value, "__dict__", None) or (value if isinstance(value, Mapping) else _NO_FIELDS)
 
 
 def get_field(value: Any, name: str) -> Any:

@@ -6,14 +6,13 @@ methods of the SDK's classes, and the methods that sleep before a retry. :mod:`.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
-
-import wrapt
 
 from rlm_cachetrack.config import disabled, load_settings
 from rlm_cachetrack.errors import ConfigError
@@ -23,8 +22,15 @@ from rlm_cachetrack.records import RecordSink, checked_tags
 from .attempt import begin, forget_hosts
 from .background import finish_all
 from .clients import CaptureOptions, check_client, client_classes, mark, set_options_for_all, unmark, unmark_all
-from .coexistence import clients_with_own_request, is_wrapped_by_us, restore_client, restore_method, wrap_on_client
-from .retries import PAUSES, before_pause
+from .coexistence import (
+    clients_with_own_request,
+    is_wrapped_by_us,
+    restore_client,
+    restore_method,
+    sign,
+    wrap_on_client,
+)
+from .retries import PAUSES, counting_attempts
 from .sockets import patch_sockets, restore_sockets
 
 ClientT = TypeVar("ClientT")
@@ -154,13 +160,13 @@ def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> Runtime:
 
 
 def _patch_classes() -> None:
-    for client_class, wrapper in zip(client_classes(), (_request, _async_request), strict=True):
-        pauses = [(name, before_pause) for name in PAUSES if hasattr(client_class, name)]
+    for client_class, wrapper in zip(client_classes(), (_recorded, _recorded_async), strict=True):
+        pauses = [(name, counting_attempts) for name in PAUSES if hasattr(client_class, name)]
         for name, wrap in (("request", wrapper), *pauses):
             if not is_wrapped_by_us(getattr(client_class, name), _WRAPPERS):
                 # The method is inherited: our attribute on the subclass hides it, so deleting the attribute restores
                 # it.
-                setattr(client_class, name, wrapt.FunctionWrapper(getattr(client_class, name), wrap))
+                setattr(client_class, name, sign(wrap(getattr(client_class, name)), wrap))
     patch_sockets()
 
 
@@ -169,41 +175,47 @@ def _wrap_own_request(client: Any) -> None:
     own = vars(client).get("request")
     if own is not None and not is_wrapped_by_us(own, _WRAPPERS):
         client.request = wrap_on_client(
-            own, client, _request if isinstance(client, client_classes()[0]) else _async_request
+            own, client, _recorded if isinstance(client, client_classes()[0]) else _recorded_async
         )
         _clients_with_own_request.add(client)
 
 
-def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    observation = begin(client, args, kwargs)
-    if observation is None:
-        return wrapped(*args, **kwargs)
-    while True:  # repeated, outside the handler, if the server rejected our addition
-        try:
-            result = wrapped(*observation.arguments, **kwargs)
-        except BaseException as exc:
-            if not observation.raised(exc):
-                raise
-        else:
-            observation.returned(result)
-            return result
+def _recorded(request: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(request)
+    def recorded(client: Any, *args: Any, **kwargs: Any) -> Any:
+        observation = begin(client, args, kwargs)
+        if observation is None:
+            return request(client, *args, **kwargs)
+        while True:  # repeated, outside the handler, if the server rejected our addition
+            try:
+                result = request(client, *observation.arguments, **kwargs)
+            except BaseException as exc:
+                if not observation.raised(exc):
+                    raise
+            else:
+                observation.returned(result)
+                return result
+
+    return recorded
 
 
-async def _async_request(
-    wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    observation = begin(client, args, kwargs)
-    if observation is None:
-        return await wrapped(*args, **kwargs)
-    while True:
-        try:
-            result = await wrapped(*observation.arguments, **kwargs)
-        except BaseException as exc:
-            if not observation.raised(exc):
-                raise
-        else:
-            observation.returned(result)
-            return result
+def _recorded_async(request: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(request)
+    async def recorded(client: Any, *args: Any, **kwargs: Any) -> Any:
+        observation = begin(client, args, kwargs)
+        if observation is None:
+            return await request(client, *args, **kwargs)
+        while True:
+            try:
+                result = await request(client, *observation.arguments, **kwargs)
+            except BaseException as exc:
+                if not observation.raised(exc):
+                    raise
+            else:
+                observation.returned(result)
+                return result
+
+    return recorded
 
 
-_WRAPPERS = (_request, _async_request, before_pause)
+_WRAPPERS = (_recorded, _recorded_async, counting_attempts)

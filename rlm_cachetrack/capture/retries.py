@@ -6,6 +6,7 @@ nothing. A request is identified by its body, which the SDK passes unchanged fro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,17 @@ attempts: dict[int, int] = {}
 _MAX_RETRIED = 1_000
 
 
-def before_pause(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def counting_attempts(pause: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the SDK's sleep before a retry, sync or async, to count the attempt."""
-    options: Any = kwargs.get("options") or (args[0] if args else None)
-    url, retries = getattr(options, "url", None), kwargs.get("retries_taken")
-    if type(url) is str and type(retries) is int and endpoint_of(url) is not None:
-        if len(attempts) >= _MAX_RETRIED:  # entries of clients that are not recorded are never removed
-            attempts.clear()
-        attempts[id(options.json_data)] = retries + 2
-    return wrapped(*args, **kwargs)
+
+    @functools.wraps(pause)
+    def counted(client: Any, *args: Any, **kwargs: Any) -> Any:
+        options: Any = kwargs.get("options") or (args[0] if args else None)
+        url, retries = getattr(options, "url", None), kwargs.get("retries_taken")
+        if type(url) is str and type(retries) is int and endpoint_of(url) is not None:
+            if len(attempts) >= _MAX_RETRIED:  # entries of clients that are not recorded are never removed
+                attempts.clear()
+            attempts[id(options.json_data)] = retries + 2
+        return pause(client, *args, **kwargs)
+
+    return counted

@@ -84,13 +84,14 @@ class Fingerprints:
             tokens: The prompt's size as the server reported it; None if not reported.
             response_id: The id of the response.
         """
-        if self._room <= 0:
+        room = self._room
+        if room <= 0:
             self.dropped += 1
             return
         if tokens is None:
             tokens = _ESTIMATED_MESSAGE_TOKENS * (turn_count or 1)
-        self._room -= max(_MIN_CALL_TOKENS, tokens)
-        self._waiting.append((number, api, run_context, dict(body), turn_count, response_id))
+        self._room = room - (tokens if tokens > _MIN_CALL_TOKENS else _MIN_CALL_TOKENS)
+        self._waiting.append((number, api, run_context, {**body}, turn_count, response_id))
 
     # -- the writer's threads ---------------------------------------------------------------------------------------
 

@@ -24,17 +24,13 @@ def locate_usage(payload: object) -> object | None:
         The usage unchanged, an SDK object or a dict; None if there is none or it is empty. Never raises for a response
         of the SDK, never blocks.
     """
-    extra: Any = None
-    if type(payload) is dict:
-        fields: Any = payload
-    else:
-        fields = getattr(payload, "__dict__", None)
-        if fields is None:
-            return _usage_or_none(getattr(payload, "usage", None))
-        extra = getattr(payload, "__pydantic_extra__", None)
+    fields: Any = payload if type(payload) is dict else getattr(payload, "__dict__", None)
+    if fields is None:
+        return _usage_or_none(getattr(payload, "usage", None))
     usage = fields.get("usage")
     if usage is not None:
-        return _usage_or_none(usage)
+        return usage if getattr(usage, "__pydantic_fields_set__", None) else _usage_or_none(usage)
+    extra = None if fields is payload else getattr(payload, "__pydantic_extra__", None)
     holder = None
     if extra:
         if (usage := extra.get("usage")) is not None:
