@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.errors import ConfigError, safe_repr
 
 __all__ = ["Settings", "disabled", "load_settings", "redact"]
 
@@ -109,7 +109,7 @@ def load_settings(
     """
     url, origin = _resolve_url(db_url)
     if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
-        raise ConfigError(f"pool_size={pool_size!r}: expected a whole number of at least 1")
+        raise ConfigError(f"pool_size={safe_repr(pool_size)}: expected a whole number of at least 1")
     return Settings(
         db_url=url,
         db_url_origin=origin,
@@ -202,7 +202,7 @@ def _flag(variable: str, *, default: bool) -> bool:
         return True
     if value in _FALSE:
         return default if not value else False
-    raise ConfigError(f"{variable}={value!r}: expected 1 or 0")
+    raise ConfigError(f"{variable}={safe_repr(value)}: expected 1 or 0")
 
 
 def _fingerprint_key() -> str | None:
@@ -224,7 +224,7 @@ def _number(variable: str, default: float) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise ConfigError(f"{variable}={value!r}: expected a number of at least 0")
+        raise ConfigError(f"{variable}={safe_repr(value)}: expected a number of at least 0")
     return number
 
 

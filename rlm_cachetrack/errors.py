@@ -40,6 +40,18 @@ __all__ = [
 ]
 
 
+_MAX_SHOWN = 120
+
+
+def safe_repr(value: object) -> str:
+    """Return a short ``repr`` of a value for a message; its type if the caller's ``__repr__`` raises."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+
+
 class CacheTrackError(Exception):
     """The base class of every exception of this library."""
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import disabled
-from rlm_cachetrack.errors import CacheTrackError, RecordError, StoreError
+from rlm_cachetrack.errors import CacheTrackError, StoreError
 from rlm_cachetrack.formatting import facts_as_html
 from rlm_cachetrack.pipeline import Runtime, runtimes
-from rlm_cachetrack.records import aware, checked_json, checked_outcome, checked_query_id, checked_tags
+from rlm_cachetrack.records import aware, check_count, checked_json, checked_outcome, checked_query_id, checked_tags
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import TokenCacheOptimization, TokenCacheSummary
@@ -41,8 +41,7 @@ class _Level:
 
     @iteration.setter
     def iteration(self, number: int | None) -> None:
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
-            raise RecordError(f"iteration={number!r}: expected a whole number of at least 0, or None")
+        check_count("iteration", number)
         context.set_iteration(self._open(), number)
 
     def iterations(self, items: Iterable[T], start: int = 1) -> Iterator[T]:
@@ -70,7 +69,12 @@ class _Level:
 
         Returns:
             A context manager for ``with`` and ``async with``.
+
+        Raises:
+            RecordError: A number is not a whole number of at least 0.
         """
+        check_count("model_index", model_index)
+        check_count("max_depth", max_depth)
         return Recursion(self, model_type, model_index, max_depth)
 
     def _open(self) -> context.Frame:

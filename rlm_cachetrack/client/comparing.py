@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.errors import ConfigError, NotStoredError
+from rlm_cachetrack.errors import ConfigError, NotStoredError, safe_repr
 from rlm_cachetrack.records import aware, checked_query_id
 
 from .base import ClientBase, clean_optional, optional_moment
@@ -145,7 +145,7 @@ def _runs(store: PostgresStore, given: RunOrRuns) -> list[tuple[str, datetime]]:
         query_id = checked_query_id(given)
         newest = analytics.run_records(store, query_id)
         if not newest:
-            raise NotStoredError(f"no run of query {query_id!r} is stored")
+            raise NotStoredError(f"no run of query {safe_repr(query_id)} is stored")
         return [(query_id, newest[0]["run_id"])]
     if isinstance(given, tuple) and len(given) == 2:
         return [(checked_query_id(given[0]), aware(given[1], "run_id"))]
@@ -153,5 +153,6 @@ def _runs(store: PostgresStore, given: RunOrRuns) -> list[tuple[str, datetime]]:
         found = [run for each in given for run in _runs(store, each)]
         return list(dict.fromkeys(found))
     raise ConfigError(
-        f"{given!r}: expected a query id, a pair (query_id, run_id), or a list of these, not {type(given).__name__}"
+        f"{safe_repr(given)}: expected a query id, a pair (query_id, run_id), or a list of these, "
+        f"not {type(given).__name__}"
     )

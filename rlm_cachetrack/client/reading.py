@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.errors import ConfigError, safe_repr
 from rlm_cachetrack.records import checked_tags
 
 from .base import ClientBase, clean_optional, optional_moment
@@ -201,5 +201,5 @@ class Reading(ClientBase):
 
 def _checked_limit(limit: int) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"limit={limit!r}: expected a whole number of at least 1")
+        raise ConfigError(f"limit={safe_repr(limit)}: expected a whole number of at least 1")
     return limit

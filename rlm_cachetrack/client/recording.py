@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from rlm_cachetrack.capture import context
-from rlm_cachetrack.errors import RecordError
+from rlm_cachetrack.errors import RecordError, safe_repr
 from rlm_cachetrack.records import (
     LLMInteractionRecord,
     aware,
+    check_count,
     checked_json,
     checked_outcome,
     checked_query_id,
@@ -47,7 +48,7 @@ class Recording(ClientBase):
         process that are made outside any ``query_run``.
 
         Raises:
-            RecordError: ``query_id`` is empty, ``run_id`` is naive, or a number argument is not a number.
+            RecordError: ``query_id`` is empty, ``run_id`` is naive, or a number is not a whole number of at least 0.
         """
         given: dict[str, Any] = {
             "query_id": None if query_id is None else checked_query_id(query_id),
@@ -62,9 +63,7 @@ class Recording(ClientBase):
             "model_type": model_type,
         }
         for name in _CONTEXT_NUMBERS:
-            value = given[name]
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise RecordError(f"{name}={value!r}: expected a whole number of at least 0")
+            check_count(name, given[name])
         self._check_open()
         with self._lock:
             self._context.update({name: value for name, value in given.items() if value is not None})
@@ -99,7 +98,7 @@ class Recording(ClientBase):
         try:
             interaction_id = str(UUID(interaction_id))
         except ValueError:
-            raise RecordError(f"interaction_id={record.interaction_id!r}: expected a UUID") from None
+            raise RecordError(f"interaction_id={safe_repr(record.interaction_id)}: expected a UUID") from None
         values = self._current_context()
         run_id = record.run_id if record.run_id is not None else values.get("run_id")
         record = replace(
@@ -124,7 +123,7 @@ class Recording(ClientBase):
         """
         query_id, moment = self._key(query_id, run_id)
         if not isinstance(status, str) or not status:
-            raise RecordError(f"status={status!r}: expected a word such as 'completed' or 'error'")
+            raise RecordError(f"status={safe_repr(status)}: expected a word such as 'completed' or 'error'")
         self._runtime.append_run("run_end", query_id, moment, status=status)
 
     def record_outcome(

@@ -227,11 +227,24 @@ class DeadLetters:
 
 
 def _line(letter: DeadLetter) -> bytes:
-    return json.dumps(asdict(letter), separators=(",", ":"), default=str).encode("ascii") + b"\n"
+    try:
+        text = _encode(asdict(letter))
+    except Exception:  # the event is damaged in a way that JSON cannot represent, such as an endless depth
+        scalars = {name: value for name, value in letter.event.items() if isinstance(value, (str, int, float, bool))}
+        text = _encode({"id": letter.id, "time": letter.time, "reason": letter.reason, "event": scalars})
+    return text.encode("ascii") + b"\n"
+
+
+def _encode(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), default=str)
 
 
 def _identity(event: Mapping[str, Any]) -> str:
     given = event.get("interaction_id")
     if isinstance(given, str) and given:
         return given
-    return hashlib.sha256(json.dumps(event, sort_keys=True, default=str).encode("ascii")).hexdigest()[:32]
+    try:
+        text = json.dumps(event, sort_keys=True, default=str)
+    except Exception:  # see _line
+        text = repr(sorted(map(str, event)))
+    return hashlib.sha256(text.encode("ascii", "backslashreplace")).hexdigest()[:32]

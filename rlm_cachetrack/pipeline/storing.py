@@ -1,19 +1,24 @@
 """Store a batch, and find the poison records in a batch that the sink rejects.
 
-A poison record, which the sink rejects in every attempt, would hold back all others for ever. It is found by halving
-the batch and becomes a dead letter; the others are stored. Before the first record of a batch is given up, either
-another part of the batch was stored, or the sink's ``probe`` passed and the sink rejected the record once more after
-that: a store that rejects everything is broken, and no record is given up for that.
+A poison record, which fails in every attempt, would hold back all others for ever. It is found by halving the batch and
+becomes a dead letter; the others are stored. Before the first record of a batch is given up, either another part of the
+batch was stored, or the sink's ``probe`` passed and the record failed once more after that: a store that rejects
+everything is broken, and no record is given up for that.
+
+A record is poison if the sink raises ``RecordRejectedError`` for it, or an exception that nobody foresaw, which is a
+defect: see :func:`_is_poison`. All other exceptions mean that the store does not work at present.
 """
 
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.errors import RecordRejectedError
+from rlm_cachetrack._process import guard
+from rlm_cachetrack.errors import CacheTrackError, RecordRejectedError
 from rlm_cachetrack.journal import DeadLetter, DeadLetters, expand_event
 from rlm_cachetrack.records import ProbingSink, RecordSink
 
@@ -57,7 +62,9 @@ def store_batch(
     try:
         if len(batch):
             sink.store(batch)
-    except RecordRejectedError:
+    except Exception as exc:
+        if not _is_poison(exc, sink):
+            raise
         letters = _store_in_parts(list(prepared.entries.decode()), sink, builder(), check_stop)
     dead_letters.write(letters)
 
@@ -71,6 +78,7 @@ def _store_in_parts(
     journal; as a possible duplicate each of its calls is stored once.
     """
     letters: list[DeadLetter] = []
+    failed: list[tuple[dict[str, Any], Exception]] = []  # alone, before another part was stored
     sink_works = False
     parts = [events]
     while parts:
@@ -80,27 +88,64 @@ def _store_in_parts(
         try:
             if len(batch):
                 sink.store(replace(batch, possible_duplicate=True))
-        except RecordRejectedError as exc:
+        except Exception as exc:
+            if not _is_poison(exc, sink):
+                raise
             if len(part) > 1:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
-            elif not sink_works and isinstance(sink, ProbingSink):
+            elif sink_works or (isinstance(exc, RecordRejectedError) and not isinstance(sink, ProbingSink)):
+                sink_works = True
+                letters.append(_letter(part[0], exc))
+            elif isinstance(sink, ProbingSink):
                 sink.probe()
                 sink_works = True
                 parts.append(part)  # the rejection may date from a time when the store rejected everything
             else:
-                sink_works = True
-                letters.append(DeadLetter.from_event(expand_event(part[0]), exc))
+                failed.append((part[0], exc))
         else:
-            sink_works = sink_works or bool(batch.interactions)
             letters += _unreadable_letters(unreadable)
+            if batch.interactions and not sink_works:
+                sink_works = True
+                parts += [[event] for event, _ in failed]
+                failed.clear()
+    if failed:
+        raise failed[0][1]
     return letters
+
+
+# Exceptions of a user's sink that the content of a record can cause. Others, such as those of an HTTP client, may mean
+# that its server cannot be reached.
+_CAUSED_BY_CONTENT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def _is_poison(exc: Exception, sink: RecordSink) -> bool:
+    """Return True if a part of the batch may be stored although the whole was not."""
+    if isinstance(exc, CacheTrackError):
+        return isinstance(exc, RecordRejectedError)
+    if isinstance(exc, (ImportError, MemoryError, OSError)):
+        return False  # the machine is short of something, which passes
+    return isinstance(sink, ProbingSink) or isinstance(exc, _CAUSED_BY_CONTENT)
+
+
+def _letter(event: Mapping[str, Any], exc: Exception) -> DeadLetter:
+    with contextlib.suppress(Exception):  # on an error the event stays as it was journaled
+        event = expand_event(event)
+    if isinstance(exc, RecordRejectedError):
+        return DeadLetter.from_event(event, exc)
+    guard.report("storing a record", exc)
+    return DeadLetter.from_event(event, f"it cannot be stored: {_last_line(exc)}")
+
+
+def _last_line(exc: Exception) -> str:
+    """Return the last line of the exception's traceback."""
+    return traceback.format_exception_only(exc)[-1].strip()
 
 
 def _unreadable_letters(unreadable: Sequence[tuple[Mapping[str, Any], Exception]]) -> list[DeadLetter]:
     letters = []
     for event, exc in unreadable:
-        with contextlib.suppress(LookupError, TypeError, ValueError):  # on an error the event stays as it was journaled
+        with contextlib.suppress(Exception):  # on an error the event stays as it was journaled
             event = expand_event(event)
-        letters.append(DeadLetter.from_event(event, f"it cannot be read: {type(exc).__name__}: {exc}"))
+        letters.append(DeadLetter.from_event(event, f"it cannot be read: {_last_line(exc)}"))
     return letters

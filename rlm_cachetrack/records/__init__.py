@@ -10,6 +10,7 @@ from .batch import ProbingSink, RecordBatch, RecordSink, RunEnd, RunKey, RunOutc
 from .checks import (
     MAX_TAGS,
     aware,
+    check_count,
     checked_json,
     checked_outcome,
     checked_query_id,
@@ -32,6 +33,7 @@ __all__ = [
     "RunOutcome",
     "RunStart",
     "aware",
+    "check_count",
     "checked_json",
     "checked_outcome",
     "checked_query_id",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rlm_cachetrack.errors import RecordError
+from rlm_cachetrack.errors import RecordError, safe_repr
 
 _INT4_MAX = 2**31 - 1
 # PostgreSQL rejects keys of more than 2,704 bytes, and query_id is the only key column without a fixed size.
 _QUERY_ID_BYTES = 2000
+MAX_JSON_DEPTH = 64
+"""How deep mappings and lists may be nested: far below the recursion limits of Python and of PostgreSQL's stack."""
+MAX_JSON_BYTES = 1 << 20
 MAX_TAGS = 16
 _TAG_NAME_LENGTH = 64
 _TAG_LENGTH = 256
@@ -30,15 +33,25 @@ def aware(value: object, name: str) -> datetime:
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError:
-            raise RecordError(f"{name}={value!r}: expected an ISO 8601 date and time with an offset") from None
+            raise RecordError(f"{name}={safe_repr(value)}: expected an ISO 8601 date and time with an offset") from None
     if not isinstance(moment, datetime):
-        raise RecordError(f"{name}={value!r}: expected a datetime, not {type(value).__name__}")
-    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise RecordError(f"{name}={safe_repr(value)}: expected a datetime, not {type(value).__name__}")
+    if moment.tzinfo is None or _offset(moment) is None:
         raise RecordError(
-            f"{name}={value!r} is naive, so its meaning depends on the machine's time zone. "
+            f"{name}={safe_repr(value)} is naive, so its meaning depends on the machine's time zone. "
             "Use datetime.now(timezone.utc), or give it a tzinfo"
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except Exception as exc:  # outside the years 1 to 9999 in UTC; or the caller's tzinfo raises
+        raise RecordError(f"{name}={safe_repr(value)}: expected a moment from year 1 to 9999 in UTC") from exc
+
+
+def _offset(moment: datetime) -> object:
+    try:
+        return moment.utcoffset()
+    except Exception:  # of the caller's tzinfo
+        return None
 
 
 def checked_query_id(query_id: object) -> str:
@@ -48,7 +61,7 @@ def checked_query_id(query_id: object) -> str:
         RecordError: ``query_id`` is not text, is empty, or is too long for a table's key.
     """
     if not isinstance(query_id, str) or not query_id:
-        raise RecordError(f"query_id={query_id!r}: expected a non-empty string")
+        raise RecordError(f"query_id={safe_repr(query_id)}: expected a non-empty string")
     text = clean_text(query_id)
     if (size := len(text.encode())) > _QUERY_ID_BYTES:
         raise RecordError(
@@ -62,18 +75,37 @@ def checked_json(value: object, name: str) -> dict[str, Any] | None:
     """Return a mapping as a plain dict; None is returned as None.
 
     Raises:
-        RecordError: The value is not a mapping, or JSON cannot represent it.
+        RecordError: The value is not a mapping, JSON cannot represent it, or it is too deep or too large.
     """
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise RecordError(f"{name} is a {type(value).__name__}: expected a mapping")
-    plain = dict(value)
     try:
-        json.dumps(plain, default=str)
+        plain = dict(value)
+        if is_deeper(plain, MAX_JSON_DEPTH):
+            raise RecordError(f"{name} is nested more than {MAX_JSON_DEPTH} levels deep")
+        size = len(json.dumps(plain, default=str))
+    except RecordError:
+        raise
     except (TypeError, ValueError, RecursionError) as exc:
         raise RecordError(f"{name} cannot be written as JSON: {exc}") from exc
+    except Exception as exc:  # of a method of the caller's objects
+        raise RecordError(f"{name} cannot be written as JSON: {type(exc).__name__}") from exc
+    if size > MAX_JSON_BYTES:
+        raise RecordError(f"{name} has {size} bytes as JSON: expected at most {MAX_JSON_BYTES}")
     return plain
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Return True if mappings and lists are nested more than ``levels`` deep."""
+    if isinstance(value, Mapping):
+        items: Iterable[object] = value.values()
+    elif isinstance(value, (list, tuple)):
+        items = value
+    else:
+        return False
+    return levels <= 0 or any(is_deeper(item, levels - 1) for item in items)
 
 
 def check_json_list(name: str, value: object) -> None:
@@ -94,14 +126,14 @@ def checked_outcome(success: object, score: object, label: object) -> dict[str, 
     if success is None and score is None and label is None:
         raise RecordError("an outcome needs success, score or label")
     if not isinstance(success, bool | None):
-        raise RecordError(f"success={success!r}: expected True, False or None")
+        raise RecordError(f"success={safe_repr(success)}: expected True, False or None")
     if score is not None:
         if isinstance(score, bool) or not isinstance(score, (int, float)):
-            raise RecordError(f"score={score!r}: expected a number or None")
-        if not math.isfinite(score):
-            raise RecordError(f"score={score!r}: expected a finite number")
+            raise RecordError(f"score={safe_repr(score)}: expected a number or None")
+        if not _is_finite(score):
+            raise RecordError(f"score={safe_repr(score)}: expected a finite number")
     if label is not None and (not isinstance(label, str) or not label or len(label) > _LABEL_LENGTH):
-        raise RecordError(f"label={label!r}: expected a text of 1 to {_LABEL_LENGTH} characters, or None")
+        raise RecordError(f"label={safe_repr(label)}: expected a text of 1 to {_LABEL_LENGTH} characters, or None")
     return {"success": success, "score": score, "label": None if label is None else clean_text(label)}
 
 
@@ -114,16 +146,19 @@ def checked_tags(tags: object) -> dict[str, str] | None:
     if tags is None:
         return None
     if not isinstance(tags, Mapping):
-        raise RecordError(f"tags={tags!r}: expected a mapping such as {{'user': 'u-17'}}")
+        raise RecordError(f"tags={safe_repr(tags)}: expected a mapping such as {{'user': 'u-17'}}")
     if len(tags) > MAX_TAGS:
         raise RecordError(f"{len(tags)} tags: expected at most {MAX_TAGS}")
     found: dict[str, str] = {}
     for name, value in tags.items():
         if not isinstance(name, str) or not 0 < len(name) <= _TAG_NAME_LENGTH:
-            raise RecordError(f"tag {name!r}: expected a name of 1 to {_TAG_NAME_LENGTH} characters")
+            raise RecordError(f"tag {safe_repr(name)}: expected a name of 1 to {_TAG_NAME_LENGTH} characters")
         if not isinstance(value, (str, int, float)):
-            raise RecordError(f"tag {name}={value!r}: expected a text, a number, True or False")
-        text = str(value).lower() if isinstance(value, bool) else str(value)
+            raise RecordError(f"tag {name}={safe_repr(value)}: expected a text, a number, True or False")
+        try:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+        except ValueError:  # a whole number of more than 4,300 digits
+            raise RecordError(f"tag {name}: its value is too large a number") from None
         if len(text) > _TAG_LENGTH:
             raise RecordError(f"tag {name}: its value has {len(text)} characters, expected at most {_TAG_LENGTH}")
         found[clean_text(name)] = clean_text(text)
@@ -143,9 +178,9 @@ def check_count(name: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RecordError(f"{name}={value!r}: expected a whole number or None")
+        raise RecordError(f"{name}={safe_repr(value)}: expected a whole number or None")
     if not 0 <= value <= _INT4_MAX:
-        raise RecordError(f"{name}={value!r}: expected 0 to {_INT4_MAX}")
+        raise RecordError(f"{name}={safe_repr(value)}: expected 0 to {_INT4_MAX}")
 
 
 def check_amount(name: str, value: object) -> None:
@@ -153,6 +188,13 @@ def check_amount(name: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RecordError(f"{name}={value!r}: expected a number or None")
-    if not math.isfinite(value) or value < 0:
-        raise RecordError(f"{name}={value!r}: expected a finite number of at least 0")
+        raise RecordError(f"{name}={safe_repr(value)}: expected a number or None")
+    if not _is_finite(value) or value < 0:
+        raise RecordError(f"{name}={safe_repr(value)}: expected a finite number of at least 0")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can represent
+        return False

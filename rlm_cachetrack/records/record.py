@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from rlm_cachetrack.errors import RecordError
+from rlm_cachetrack.errors import RecordError, safe_repr
 
 from .checks import aware, check_amount, check_count, check_json_list, checked_json, checked_query_id
 
@@ -161,7 +161,7 @@ class LLMInteractionRecord:
         """
         checked_query_id(self.query_id)
         if not isinstance(self.model, str) or not self.model:
-            raise RecordError(f"model={self.model!r}: expected a non-empty string")
+            raise RecordError(f"model={safe_repr(self.model)}: expected a non-empty string")
         aware(self.run_id, "run_id")
         for name in ("start_time", "end_time", "time"):
             if (value := getattr(self, name)) is not None:
@@ -180,9 +180,9 @@ class LLMInteractionRecord:
 
     def _check_flags_and_fingerprint(self) -> None:
         if not isinstance(self.success, bool):
-            raise RecordError(f"success={self.success!r}: expected True or False")
+            raise RecordError(f"success={safe_repr(self.success)}: expected True or False")
         if not isinstance(self.has_tool_calls, bool | None):
-            raise RecordError(f"has_tool_calls={self.has_tool_calls!r}: expected True, False or None")
+            raise RecordError(f"has_tool_calls={safe_repr(self.has_tool_calls)}: expected True, False or None")
         if self.fingerprint is not None and not _HEXADECIMAL.fullmatch(str(self.fingerprint)):
             raise RecordError("fingerprint: expected hexadecimal digits, as in an export, or None")
 

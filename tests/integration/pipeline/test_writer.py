@@ -29,6 +29,7 @@ from rlm_cachetrack import LLMInteractionRecord, RecordBatch, TimescaleDBClient
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import QueryError, RecordRejectedError, StoreUnreachableError
 from rlm_cachetrack.journal.dead_letters import DeadLetter
+from rlm_cachetrack.journal.encoding import encode_entry
 from rlm_cachetrack.pipeline import Runtime, runtimes, writer
 from rlm_cachetrack.pricing.price_book import PriceBook
 from rlm_cachetrack.records import COLUMNS, new_id
@@ -498,6 +499,87 @@ def test_a_sink_that_rejects_a_record_gets_the_others() -> None:
         assert runtime.flush(20)
         assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
     assert sorted(sink.models) == ["a", "b"]
+
+
+class Strange(Choosy):
+    """Raises for the model ``bad`` an exception that no contract names; ``down`` raises it for every batch."""
+
+    def __init__(self, exc: Exception, *, down: bool = False) -> None:
+        super().__init__()
+        self.exc = exc
+        self.down = down
+        self.attempts = 0
+
+    def store(self, batch: RecordBatch) -> None:
+        self.attempts += 1
+        if self.down or any(row[COLUMNS.index("model")] == "bad" for row in batch.interactions):
+            raise self.exc
+        super().store(batch)
+
+
+@pytest.mark.parametrize(
+    "exc", [RecursionError("maximum recursion depth exceeded"), ValueError("text"), OverflowError("big"), KeyError("k")]
+)
+@pytest.mark.parametrize("models", [("a", "bad", "b"), ("bad", "a", "b"), ("a", "b", "bad")])
+def test_an_unforeseen_exception_gives_up_one_record_not_the_others(
+    exc: Exception, models: tuple[str, ...], internal_errors: list[Any]
+) -> None:
+    sink = Strange(exc)
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for model in models:
+            runtime.journal.append(call(model=model))
+        assert runtime.flush(20)
+        [letter] = runtime.dead_letters.read()
+        assert letter.reason == f"it cannot be stored: {type(exc).__name__}: {exc}"
+        assert letter.event["model"] == "bad"
+    assert sorted(sink.models) == ["a", "b"]
+    assert {error for _, error in internal_errors} == {exc}
+    internal_errors.clear()
+
+
+@pytest.mark.parametrize("exc", [RecursionError("deep"), ConnectionError("away"), RuntimeError("a client's error")])
+def test_a_sink_that_raises_for_every_record_gives_up_none(exc: Exception, internal_errors: list[Any]) -> None:
+    sink = Strange(exc, down=True)
+    with pipeline("postgresql:///unused", sink) as runtime:
+        for model in ("a", "bad", "b"):
+            runtime.journal.append(call(model=model))
+        assert not runtime.flush(0.6)
+        assert runtime.dead_letters.read() == []
+        sink.down, sink.exc = False, RecordRejectedError("I do not like it")
+        assert runtime.flush(20)
+        assert len(runtime.dead_letters.read()) == 1
+    assert sorted(sink.models) == ["a", "b"]
+    internal_errors.clear()
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("levels", [600, 5_000, 100_000])
+def test_an_event_that_is_too_deep_stops_no_other_also_if_it_is_recovered(
+    levels: int, db_url: str, internal_errors: list[Any]
+) -> None:
+    """Such events are rejected at the door; here they are in the journal all the same."""
+    deep = b'{"a":' * levels + b"{}" + b"}" * levels
+    start = b'{"kind":"run_start","query_id":"q","run_id":"2026-01-01T00:00:00+00:00",'
+    entry = start + b'"time":"2026-01-01T00:00:00+00:00","metadata":' + deep + b"}\n"
+    with pipeline(db_url) as runtime:
+        folder = runtime.journal.directory
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "1-dead.jsonl").write_bytes(entry + encode_entry(call(model="recovered")))
+    with pipeline(db_url) as runtime:
+        runtime.journal.append(call(model="a"))
+        runtime.journal.append(entry)
+        runtime.journal.append(call(model="b"))
+        assert runtime.flush(20)
+        assert runtime.journal.pending == 0
+        assert len(runtime.dead_letters.read()) == 1 or runtime.journal.dropped == {"corrupt": 2}
+    assert sorted(stored(db_url)) == ["a", "b", "recovered"]
+    internal_errors.clear()
 
 
 def test_a_store_that_recovers_during_the_search_for_a_poison_record_stores_all() -> None:
