@@ -99,6 +99,7 @@ class _Served(NamedTuple):
     columns: tuple[str | None, ...]
     price_key: dict[str, Any]
     metadata: Mapping[str, Any] | None
+    metadata_text: str | None
 
 
 class RowBuilder:
@@ -147,15 +148,11 @@ class RowBuilder:
         ) = event["call"]
         start_us = start_ns // 1000  # the resolution of the table
         start = datetime.fromtimestamp(start_us / 1e6, UTC)
-        # The SDK does not check the types of what a server sends.
-        served = self._find_served(
-            model if type(model) is str else None,
-            requested_model,
-            provider,
-            tier if type(tier) is str else None,
-            api,
-            finish_reason if type(finish_reason) is str else None,
-        )
+        served_key = (model, requested_model, provider, tier, api, finish_reason)
+        try:
+            served = self._served[served_key]
+        except (KeyError, TypeError):
+            served = self._find_served(*served_key)
         usage = read_usage(event["usage"], provider=served.price_key["provider"])
         extra = event.get("extra")
         tool_usage = _tools_of(usage, extra)
@@ -163,10 +160,10 @@ class RowBuilder:
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
         if error_type is not None and usage.prompt_tokens is None:
             cost = Cost()  # a failed call that used nothing is not unpriced
-        if served.metadata is not None:
-            metadata = {**(metadata or {}), **served.metadata}
-        if error_type is None and not _has_counts(usage):
-            metadata = {**_UNKNOWN_USAGE, **(metadata or {})}
+        metadata_text = served.metadata_text
+        if metadata or not _has_counts(usage):
+            unknown = _UNKNOWN_USAGE if error_type is None and not _has_counts(usage) else {}
+            metadata_text = _json_text({**unknown, **(metadata or {}), **(served.metadata or {})} or None)
         return _in_column_order(
             (
                 *self._find_context(event["in"]),
@@ -190,10 +187,10 @@ class RowBuilder:
                 None if self._fingerprint_of is None else self._fingerprint_of(number),
                 *_tokens(usage),
                 *(cost if cost.charges is None and cost.cost_excludes is None else _stored_cost(cost)),
-                _json_text(metadata) if metadata else None,
+                metadata_text,
                 _json_text(event["usage"]),
-                _json_text(usage.details),
-                _json_text(tool_usage),
+                None if usage.details is None else _json_text(usage.details),
+                None if tool_usage is None else _json_text(tool_usage),
                 *(_NO_EXTRA if extra is None else _extra_values(extra)),
             )
         )
@@ -211,15 +208,18 @@ class RowBuilder:
         return known
 
     def _find_served(
-        self, model: str | None, requested_model: str, provider: str | None, *others: str | None
+        self, model: Any, requested_model: str, provider: str | None, tier: Any, api: str, finish_reason: Any
     ) -> _Served:
-        key = (model, requested_model, provider, *others)
+        # The SDK does not check the types of what a server sends, so they may not even be hashable.
+        model, tier, finish_reason = (value if type(value) is str else None for value in (model, tier, finish_reason))
+        key = (model, requested_model, provider, tier, api, finish_reason)
         known = self._served.get(key)
         if known is None:
             model, provider, metadata = served_model(model, requested_model, provider, None)
-            columns = tuple([None if value is None else clean_text(value) for value in (model, provider, *others)])
+            values = (model, provider, tier, api, finish_reason)
+            columns = tuple([None if value is None else clean_text(value) for value in values])
             price_key = dict(zip(_PRICE_KEY, columns, strict=False))
-            known = _Served(columns, price_key, metadata)
+            known = _Served(columns, price_key, metadata, _json_text(metadata))
             _remember(self._served, key, known)
         return known
 
@@ -269,7 +269,7 @@ def _has_counts(usage: TokenUsage) -> bool:
 
 def _tokens(usage: TokenUsage) -> tuple[Any, ...]:
     """Return the values of :data:`_TOKENS`."""
-    prompt, completion, total, cached, written, reasoning, _, anomaly, *_ = usage
+    prompt, completion, total, cached, written, reasoning, _, anomaly = usage[:8]
     uncached = None if prompt is None or cached is None else prompt - cached
     return prompt, completion, total, cached, uncached, written, reasoning, anomaly
 

@@ -124,11 +124,16 @@ def _copy(cursor: psycopg.Cursor[Any], name: str, rows: Sequence[Sequence[Any]])
 
 def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> set[tuple[str, datetime]]:
     """List the runs of these calls; return those that had ended already, whose totals must be computed again."""
-    bounds: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
+    bounds: dict[tuple[str, datetime], list[datetime]] = {}
     for row in rows:
         run, time = (row[_QUERY_ID], row[_RUN_ID]), row[_TIME]
-        first, last = bounds.get(run, (time, time))
-        bounds[run] = (min(first, time), max(last, time))
+        found = bounds.get(run)
+        if found is None:
+            bounds[run] = [time, time]
+        elif time > found[1]:
+            found[1] = time
+        elif time < found[0]:
+            found[0] = time
     runs = sorted(bounds)  # the same order in every process, as in _store_totals
     parameters = {
         "query_ids": [run[0] for run in runs],
