@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -178,8 +179,15 @@ def _segments_as_bytes(segments: Iterable[Segment]) -> list[bytes]:
         if message is not None:
             flags |= _IN_MESSAGE | (_NEW_MESSAGE if message != last else 0)
             last = message
-        found.append(bytes((_KIND_NUMBERS[kind] << 4 | flags,)) + _number(size) + digest)
+        found.append(_segment_as_bytes(_KIND_NUMBERS[kind] << 4 | flags, size, digest))
     return found
+
+
+# Cached because a conversation sends its segments again with every call. The cache also returns the same object for
+# equal segments, and a bytes object computes its hash once, which `_prefix_hashes` needs.
+@lru_cache(maxsize=8192)
+def _segment_as_bytes(kind_and_flags: int, size: int, digest: bytes) -> bytes:
+    return bytes((kind_and_flags,)) + _number(size) + digest
 
 
 def _number(value: int) -> bytes:

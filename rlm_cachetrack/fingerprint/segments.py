@@ -188,20 +188,20 @@ class _SegmentCollector:
     def messages(self, messages: Iterable[Any]) -> None:
         """Add the messages of a chat."""
         for number, message in enumerate(messages):
-            self.message(number, _plain(message))
+            self.message(number, message if type(message) is dict else _plain(message))
 
     def message(self, number: int, message: Any) -> None:
         """Add a message: a segment for each part of its content and each tool call."""
-        if not isinstance(message, Mapping):
+        if type(message) is not dict and not isinstance(message, Mapping):
             self.whole("other", number, message)
             return
         role = message.get("role")
         kind = role if role in KINDS else ("tool" if role == "function" else "other")
-        before = len(self.segments)
         content = message.get("content")
         if len(message) == 2 and type(content) is str:  # the usual message
-            self.text(kind, number, content)
+            self.segments.append(Segment(kind, number, len(content), self._digests.of_text(kind, content)))
             return
+        before = len(self.segments)
         rest = {
             name: value
             for name, value in message.items()
