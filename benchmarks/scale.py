@@ -237,12 +237,10 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "optimization of one run": lambda: client.get_token_cache_optimization(*old),
         "iterations of one run, columnstore": lambda: analytics.iterations_of_run(store, *old),
         "top savings": lambda: client.get_top_cache_savings(10),
-        "by hour, 30 days": lambda: analytics.usage_over_time(store, unit="hour", **bounds),
-        "by day, 30 days": lambda: analytics.usage_over_time(store, unit="day", **bounds),
+        "by hour, 30 days": lambda: client.get_usage(["hour"], **bounds),
+        "by day, 30 days": lambda: client.get_usage(["day"], **bounds),
         "runs list": client.list_query_runs,
         "runs list of one query": lambda: analytics.list_runs(store, 100, old[0]),
-        "newest page of calls": lambda: analytics.interactions_page(store, 100),
-        "page of old calls": lambda: analytics.interactions_page(store, 100, (old[1], str(uuid.UUID(int=0)))),
     }
 
 

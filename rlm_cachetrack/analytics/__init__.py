@@ -25,13 +25,10 @@ from .run_report import (
 from .summaries import (
     ModelEffectiveness,
     RunListing,
-    UsageBucket,
     cache_effectiveness_by_model,
     interactions,
-    interactions_page,
     list_runs,
     top_cache_savings,
-    usage_over_time,
 )
 from .usage_groups import USAGE_GROUPINGS, UsageGroup, usage_groups
 from .usage_views import (
@@ -78,7 +75,6 @@ __all__ = [
     "TokenCacheOptimization",
     "TokenCacheSummary",
     "Usage",
-    "UsageBucket",
     "UsageGroup",
     "UsageRow",
     "cache_effectiveness_by_model",
@@ -90,7 +86,6 @@ __all__ = [
     "empty_summary",
     "experiments",
     "interactions",
-    "interactions_page",
     "iterations_of_run",
     "latency_dividend",
     "list_runs",
@@ -110,6 +105,5 @@ __all__ = [
     "top_cache_savings",
     "usage",
     "usage_groups",
-    "usage_over_time",
     "write_baseline",
 ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
-from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
 
 from .run_report import TokenCacheOptimization, run_bounds, with_evolution
@@ -16,20 +15,16 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelEffectiveness",
     "RunListing",
-    "UsageBucket",
     "cache_effectiveness_by_model",
     "interactions",
-    "interactions_page",
     "list_runs",
     "top_cache_savings",
-    "usage_over_time",
 ]
 
 
 RowT = TypeVar("RowT")
 
 _HOUR = timedelta(hours=1)
-_UNITS = ("hour", "day", "week", "month")
 
 
 class ModelEffectiveness(TypedDict):
@@ -50,29 +45,6 @@ class ModelEffectiveness(TypedDict):
     total_cached_tokens: int
     total_uncached_tokens: int
     avg_cache_hit_rate: float | None
-    total_cost: float | None
-    original_cost: float | None
-    cost_savings: float | None
-    avg_cost_per_interaction: float | None
-    avg_duration_ms: float | None
-    avg_time_to_first_token_ms: float | None
-
-
-class UsageBucket(TypedDict):
-    """One hour, day, week or month. Costs: USD over the priced calls; ``cache_hit_rate`` is weighted by tokens."""
-
-    bucket: datetime
-    total_interactions: int
-    interactions_with_cache: int
-    interactions_without_cache: int
-    interactions_not_reported: int
-    failed_interactions: int
-    unpriced_interactions: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
-    total_cached_tokens: int
-    total_uncached_tokens: int
-    cache_hit_rate: float | None
     total_cost: float | None
     original_cost: float | None
     cost_savings: float | None
@@ -122,35 +94,6 @@ def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table
     """Return every call of one run in order of time, keyed by column. Blocks for two queries."""
     rows = store.query("interactions_of_run", **run_bounds(store, query_id, run_id))
     return Table(map(_call, rows))
-
-
-def interactions_page(
-    store: PostgresStore, limit: int, before: tuple[datetime, str] | None = None, model: str | None = None
-) -> Table[dict[str, Any]]:
-    """Return calls of all runs, newest first, keyed by column.
-
-    Args:
-        store: The store to read.
-        limit: The most calls to return.
-        before: ``time`` and ``interaction_id`` of the previous page's last call; None for the first page.
-        model: Only calls of this model.
-    """
-    moment, interaction_id = before or (None, None)
-    rows = store.query("interactions_page", before_time=moment, before_id=interaction_id, model=model, limit=limit)
-    return Table(map(_call, rows))
-
-
-def usage_over_time(
-    store: PostgresStore,
-    unit: Literal["hour", "day", "week", "month"] = "hour",
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-) -> Table[UsageBucket]:
-    """Return usage by hour, day, week or month (UTC), over calls with ``since <= time < until``."""
-    if unit not in _UNITS:
-        raise ConfigError(f"unit={unit!r}: expected one of {', '.join(_UNITS)}")
-    return _all(store.query("usage_over_time", unit=unit, model=model, **whole_hours(since, until)), UsageBucket)
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> Table[RunListing]:

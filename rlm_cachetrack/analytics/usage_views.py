@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 from rlm_cachetrack.errors import ConfigError
 
 from .run_report import run_bounds
+from .usage_groups import UsageGroup
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -37,33 +38,14 @@ SORTS = ("start", "duration", "calls", "tokens", "cost", "saved", "hit_rate")
 _BY_HOUR = timedelta(days=8)  # a longer range is shown by day
 
 
-class UsageRow(TypedDict):
-    """Sums over calls. Costs: USD over the priced calls, None when none is; ``cache_hit_rate`` 0-1, by tokens.
-
-    ``bucket`` is set in the row of a bucket, ``model`` and ``provider`` (None if not known) in the row of a model.
-    ``*_ms``: milliseconds.
-    """
-
+class _UsageKeys(TypedDict):
     bucket: datetime | None
     provider: str | None
     model: str | None
-    total_interactions: int
-    interactions_with_cache: int
-    interactions_without_cache: int
-    interactions_not_reported: int
-    failed_interactions: int
-    unpriced_interactions: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
-    total_cached_tokens: int
-    total_uncached_tokens: int
-    total_cache_write_tokens: int
-    cache_hit_rate: float | None
-    total_cost: float | None
-    original_cost: float | None
-    cost_savings: float | None
-    avg_duration_ms: float | None
-    avg_time_to_first_token_ms: float | None
+
+
+class UsageRow(_UsageKeys, UsageGroup):
+    """The figures of a bucket, or of a model and provider (None if not known). See :class:`.UsageGroup`."""
 
 
 class Choices(TypedDict):

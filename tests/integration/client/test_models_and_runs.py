@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from rlm_cachetrack.analytics import summaries as analytics
 from tests.support.client_calls import T0, at, call, record_the_mixed_run
 
 
@@ -70,7 +69,7 @@ def test_by_model_counts_each_call_around_the_hour_in_progress_once(db: Timescal
 
     def tokens(**bounds: datetime) -> tuple[int, int]:
         rows = db.get_cache_effectiveness_by_model(**bounds)
-        buckets = analytics.usage_over_time(db.runtime.store(), **bounds)
+        buckets = db.get_usage(["hour"], **bounds)
         return rows[0]["total_prompt_tokens"] if rows else 0, sum(bucket["total_prompt_tokens"] for bucket in buckets)
 
     for since in (None, -3.0, -2.0, -1.7, -0.5, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 3.0):

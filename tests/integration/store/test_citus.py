@@ -449,7 +449,7 @@ def test_a_read_of_one_run_goes_to_one_shard(migrated: psycopg.Connection[Any], 
     assert "Subplan" not in text
 
 
-@pytest.mark.parametrize("name", ["cache_effectiveness_by_model", "usage_over_time", "usage_breakdown", "daily_costs"])
+@pytest.mark.parametrize("name", ["cache_effectiveness_by_model", "usage_breakdown", "daily_costs"])
 def test_sums_by_model_and_over_time_are_made_on_the_shards(migrated: psycopg.Connection[Any], name: str) -> None:
     """Every shard sums up its hours, within the bounds of the question, and sends a row a group."""
     text = plan(migrated, name)
