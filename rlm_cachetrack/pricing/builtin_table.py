@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from .hours import has_peak, peak_changes
 from .names import (
     BASE_TIER,
     PROVIDER_IDS,
@@ -257,7 +258,8 @@ class BuiltInTable:
 
         def resolve(moment: datetime) -> Period | None:
             if not context:
-                return _period(model, model.get_prices(moment), source)
+                peak = has_peak(provider.id, model.id, moment.date())
+                return _period(model, model.get_prices(moment) if peak else _off_peak(model, moment), source)
             # Before a tier's first day genai-prices returns the base price, which is often off by half: its data on
             # OpenAI notes "Tier history before this verification is not modeled".
             active = any(item.constraint is None or item.constraint.active(moment) for item in variants)
@@ -268,7 +270,18 @@ class BuiltInTable:
         if not constraints:
             always = resolve(datetime.now(UTC))
             return None if always is None else Schedule(always)
-        return Schedule(None, resolve, *_changes(constraints))
+        days, times = _changes(constraints)
+        return Schedule(None, resolve, [*days, *(peak_changes(provider.id, model.id) if times else ())], times)
+
+
+def _off_peak(model: ModelInfo, moment: datetime) -> ModelPrice:
+    """Return the prices of a model on a day without peak hours."""
+    prices = model.prices if isinstance(model.prices, list) else []
+    for entry in reversed(prices):
+        constraint = entry.constraint
+        if constraint is None or (not hasattr(constraint, "start_time") and constraint.active(moment)):
+            return entry.prices
+    return model.get_prices(moment)
 
 
 def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:

@@ -7,25 +7,38 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, time
 from typing import NamedTuple
 
+from .hours import Hours
 from .rates import Period
 
 
 class Span(NamedTuple):
-    """A period of time: ``start`` is included, ``end`` is not; None means unlimited."""
+    """A period of time: ``start`` is included, ``end`` is not; None means unlimited.
+
+    ``hours`` are the times of day and days of the week in it; None means all.
+    """
 
     start: datetime | None
     end: datetime | None
+    hours: Hours | None = None
 
     def holds(self, moment: datetime) -> bool:
         """Return True if ``moment`` is in the span."""
-        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+        return (
+            (self.start is None or moment >= self.start)
+            and (self.end is None or moment < self.end)
+            and (self.hours is None or self.hours.holds(moment))
+        )
 
 
 ALWAYS = Span(None, None)
 
 
 def intersect(one: Span, other: Span) -> bool:
-    """Return True if two spans overlap."""
+    """Return True if two spans overlap and neither is more specific: one with hours precedes one without."""
+    if (one.hours is None) != (other.hours is None):
+        return False
+    if one.hours is not None and other.hours is not None and not one.hours.intersects(other.hours):
+        return False
     return (one.end is None or other.start is None or other.start < one.end) and (
         other.end is None or one.start is None or one.start < other.end
     )
@@ -148,9 +161,15 @@ def _changes(spans: Iterable[Span], schedules: Iterable[Schedule | None]) -> tup
             more_days, more_times = schedule.changes
             days += more_days
             times = None if times is None or more_times is None else times + more_times
-    for moment in (moment for span in spans for moment in span if moment is not None):
-        days.append(moment.toordinal())
-        if moment.time() != time(0):  # prices change within the day, so the next day is different from it
-            days.append(moment.toordinal() + 1)
-            times = None if times is None else [*times, moment.time()]
+    for span in spans:
+        if span.hours is not None:
+            days += span.hours.days
+            times = None if times is None else times + span.hours.times
+        for moment in (span.start, span.end):
+            if moment is None:
+                continue
+            days.append(moment.toordinal())
+            if moment.time() != time(0):  # prices change within the day, so the next day is different from it
+                days.append(moment.toordinal() + 1)
+                times = None if times is None else [*times, moment.time()]
     return days, times

@@ -86,7 +86,7 @@ def test_a_price_changes_on_its_day_in_utc(built_in):
 
 
 def test_prices_by_time_of_day_change_on_the_minute(built_in):
-    def prompt_price(hour, minute, day=1):
+    def prompt_price(hour, minute, day=3):  # a Tuesday
         at = datetime(2026, 11, day, hour, minute, tzinfo=UTC)
         return built_in.rates(model="deepseek-v4-flash", provider="deepseek", at=at).prompt
 
@@ -94,7 +94,28 @@ def test_prices_by_time_of_day_change_on_the_minute(built_in):
     moments = [(0, 59), (1, 0), (3, 59), (4, 0), (5, 59), (6, 0), (9, 59), (10, 0)]
     expected = [0.00015, 0.0003, 0.0003, 0.00015, 0.00015, 0.0003, 0.0003, 0.00015]
     assert [prompt_price(*moment) for moment in moments] == expected
-    assert [prompt_price(*moment, day=2) for moment in moments] == expected  # now from the cache
+    assert [prompt_price(*moment, day=4) for moment in moments] == expected  # now from the cache
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "prompt_price"),
+    [
+        ("deepseek-v4-flash", datetime(2026, 11, 20, 2), 0.00030),  # Friday
+        ("deepseek-v4-flash", datetime(2026, 11, 21, 2), 0.00015),  # Saturday
+        ("deepseek-v4-flash", datetime(2026, 11, 22, 9, 59), 0.00015),  # Sunday
+        ("deepseek-v4-flash", datetime(2026, 11, 23, 2), 0.00030),  # Monday
+        ("deepseek-v4-pro", datetime(2026, 11, 21, 7), 0.00066),
+        ("deepseek-v4-pro", datetime(2026, 11, 24, 7), 0.00132),
+        ("deepseek-flash", datetime(2026, 10, 3, 7), 0.00015),
+        ("deepseek-v4-pro", datetime(2026, 10, 1, 7), 0.00066),  # Thursday, a Chinese holiday
+        ("deepseek-v4-pro", datetime(2026, 8, 22, 7), 0.00132),  # the last Saturday with peak hours
+        ("deepseek-v4-pro", datetime(2026, 8, 14, 7), 0.000435),  # before there were peak hours
+        ("deepseek-chat", datetime(2026, 11, 21, 2), 0.000135),
+    ],
+)
+def test_peak_hours_of_deepseek_are_on_working_days_only(built_in, model, at, prompt_price):
+    for _ in range(2):  # then from the cache
+        assert built_in.rates(model=model, provider="deepseek", at=at).prompt == prompt_price
 
 
 def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
@@ -115,6 +136,8 @@ def test_built_in_costs_equal_the_decimal_arithmetic_of_genai_prices(built_in):
             at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=rng.randrange(440_000))
             cost = built_in.cost(used(prompt, completion, cached, written), model=model.id, provider=provider.id, at=at)
             if cost.total_cost is None or cost.original_cost is None:
+                continue
+            if provider.id == "deepseek":  # genai-prices has peak hours on every day of the week
                 continue
             if provider.id == "openai" and "search" in model.id:  # the supplement has a fee per request
                 continue
