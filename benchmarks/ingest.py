@@ -56,7 +56,7 @@ def lines(count: int) -> Iterator[bytes]:
         ("gpt-4.1", None),
         ("gpt-4o", None),
     )
-    place = ""
+    run_context = ""
     for number in range(count):
         if number % 10 == 0:
             run = datetime.fromtimestamp(START + number // 50 * 60, UTC)
@@ -66,7 +66,7 @@ def lines(count: int) -> Iterator[bytes]:
                 "run_id": run.isoformat(),
                 "iteration": iteration,
             }
-            place = json.dumps(values)
+            run_context = json.dumps(values)
         requested, served = models[number % 4]
         prompt = rng.randrange(800, 12_000)
         cached = rng.choice((0, prompt // 128 * 128 // 2, prompt // 128 * 128))
@@ -104,7 +104,7 @@ def lines(count: int) -> Iterator[bytes]:
             "metadata": None,
         }
         call = tuple(values_of_call[name] for name in _call_line.FIELDS)
-        yield _call_line.encode(place, call, usage)
+        yield _call_line.encode(run_context, call, usage)
 
 
 @contextmanager
@@ -137,9 +137,9 @@ def encoded(connection: psycopg.Connection[Any]) -> list[bytes]:
     """Return the stored rows in batches, encoded for COPY by the server."""
     blocks = []
     connection.execute(sql.SQL("CREATE TEMP TABLE kept AS SELECT * FROM {}").format(TABLE))
-    connection.execute("ALTER TABLE kept ADD COLUMN place bigint GENERATED ALWAYS AS IDENTITY")
+    connection.execute("ALTER TABLE kept ADD COLUMN position bigint GENERATED ALWAYS AS IDENTITY")
     for first in range(1, RECORDS + 1, BATCH):
-        some = sql.SQL("COPY (SELECT {} FROM kept WHERE place BETWEEN {} AND {}) TO STDOUT (FORMAT BINARY)")
+        some = sql.SQL("COPY (SELECT {} FROM kept WHERE position BETWEEN {} AND {}) TO STDOUT (FORMAT BINARY)")
         with connection.cursor().copy(some.format(NAMES, first, first + BATCH - 1)) as copy:
             blocks.append(b"".join(copy))
     connection.execute("DROP TABLE kept")

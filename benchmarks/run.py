@@ -40,8 +40,8 @@ def _has_main(path: Path) -> bool:
 
 
 def _heading(path: Path) -> str:
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
-    return said.splitlines()[0]
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
+    return text.splitlines()[0]
 
 
 def sections(page: str) -> dict[str, str]:
@@ -80,8 +80,8 @@ def main() -> int:
         if process.returncode:
             failed.append(name)
         else:
-            said = f"{heading} On {datetime.now(UTC).date()}; {where}.\n\n{''.join(lines)}"
-            keep(name, said, found)
+            text = f"{heading} On {datetime.now(UTC).date()}; {where}.\n\n{''.join(lines)}"
+            keep(name, text, found)
     print(f"\nwritten: {PAGE.relative_to(HERE.parent)}")
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)

@@ -97,13 +97,13 @@ def _rows(
     """Return when each call of a run ended, and its row."""
     number = rng.getrandbits(61)  # the counter in the ids of a process starts at a random number
     found = []
-    for place, call in enumerate(template):
+    for index, call in enumerate(template):
         moment = _EPOCH + (start + call.begin) * _MICROSECOND
         row = list(call.row)
         row[_INDEX["time"]] = row[_INDEX["start_time"]] = moment
         row[_INDEX["end_time"]] = _EPOCH + (start + call.end) * _MICROSECOND
         row[_INDEX["query_id"]], row[_INDEX["run_id"]] = key
-        row[_INDEX["interaction_id"]] = uuid7((start + call.begin) * 1000, number + place)
+        row[_INDEX["interaction_id"]] = uuid7((start + call.begin) * 1000, number + index)
         if row[_INDEX["request_id"]] is not None:
             row[_INDEX["request_id"]] = f"req_{rng.getrandbits(96):024x}"
         found.append((start + call.end, tuple(row)))
@@ -123,11 +123,11 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
     prompt, clock, before = int(rng.lognormvariate(7.6, 0.5)), rng.randrange(2_000_000), 0
     recursion = f"01a21e43-04b2-7{rng.getrandbits(12):03x}-8a7f-{rng.getrandbits(48):012x}"
     calls = []
-    for place in range(CALLS_A_RUN):
+    for index in range(CALLS_A_RUN):
         failed = rng.random() < 0.01
         thought = 64 * rng.randrange(0, 30) if reasons else None
         answer = max(1, int(rng.lognormvariate(5.2, 0.9))) + (thought or 0)
-        hit = 0 if place == 0 or rng.random() < 0.08 else before // 128 * 128
+        hit = 0 if index == 0 or rng.random() < 0.08 else before // 128 * 128
         cached = hit if priced else None
         first_token = max(80.0, rng.gauss(420, 90) + 0.05 * (prompt - hit) / 10) + rng.random()
         duration = first_token + answer * rng.gauss(11, 2)
@@ -150,10 +150,10 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
             "total_cost": cost if priced else None,
             "original_cost": original if priced else None,
             "duration_ms": kept_ms(int(duration * 1e6)),
-            "time_to_first_token_ms": kept_ms(int(first_token * 1e6)) if place % 4 == 0 else None,
-            "context_messages": 2 * place + 2,
+            "time_to_first_token_ms": kept_ms(int(first_token * 1e6)) if index % 4 == 0 else None,
+            "context_messages": 2 * index + 2,
             "response_length": int(answer * rng.uniform(2.5, 4.5)),
-            "iteration": place + 1,
+            "iteration": index + 1,
             "recursion_id": recursion,
             "current_depth": 0,
             "has_tool_calls": tools > 0,
@@ -167,7 +167,7 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
             "price_source": "genai-prices:0.2.3" if priced else None,
             "request_id": "req_" + "0" * 24 if kept.request_id else None,
             "usage": _usage(prompt, answer, cached, thought) if kept.usage else None,
-            "fingerprint": rng.randbytes(8 if place else 40 + rng.randrange(60)) if kept.fingerprint else None,
+            "fingerprint": rng.randbytes(8 if index else 40 + rng.randrange(60)) if kept.fingerprint else None,
         }
         if failed:
             spent = [name for name in values if name.endswith(("_tokens", "_cost", "_reason"))]

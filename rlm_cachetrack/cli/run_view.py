@@ -144,8 +144,8 @@ def _side_by_side(console: Console, width: int, blocks: list[Table]) -> Table:
     room = width - sum(console.measure(block).maximum for block in blocks)
     if room < 2 * (len(blocks) - 1):  # stacked, because no number may be cut off
         column = Table.grid()
-        for place, block in enumerate(blocks):
-            if place:
+        for index, block in enumerate(blocks):
+            if index:
                 column.add_row("")
             column.add_row(block)
         return column
@@ -207,17 +207,17 @@ def _beside_a_bar(
     shown = list(range(len(widths)))
 
     def room() -> int:
-        return width - sum(widths[place] + 2 for place in shown)
+        return width - sum(widths[index] + 2 for index in shown)
 
-    for place in spare:
+    for index in spare:
         if room() >= _SHORTEST_BAR:
             break
-        shown.remove(place)
+        shown.remove(index)
     return shown, max(min(longest, room()), 1)
 
 
-def _only(row: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
-    return tuple(row[place] for place in places)
+def _only(row: Sequence[str], indexes: Sequence[int]) -> tuple[str, ...]:
+    return tuple(row[index] for index in indexes)
 
 
 def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
@@ -239,8 +239,8 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
     ]
     fit, length = _beside_a_bar((heads, *texts), width, 40, (1, 2, 3, 4))
     heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
-    for place, head in enumerate(heads):
-        grid.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for index, head in enumerate(heads):
+        grid.add_column(head, justify="right" if index else "left", no_wrap=True)
     grid.add_column("", no_wrap=True)
     if left_out:
         grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; see --json", style="dim"))

@@ -52,7 +52,7 @@ def installation_with(extension: str | None) -> Path | None:
     """
     named = [Path(entry) for entry in _NAMED.split(os.pathsep) if entry]
     usual = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
-    distributed = sorted((path for place in _PLACES for path in Path("/").glob(place)), key=_version, reverse=True)
+    distributed = sorted((path for pattern in _PLACES for path in Path("/").glob(pattern)), key=_version, reverse=True)
     for folder in (*named, *usual, *distributed):
         pg_config = folder / "pg_config"
         if not (pg_config.is_file() and (folder / "initdb").is_file()):

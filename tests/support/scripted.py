@@ -305,16 +305,16 @@ def _response_events(response: Json) -> Iterator[bytes]:
     begun = {**response, "status": "in_progress", "output": [], "usage": None}
     (message,) = response["output"]
     (part,) = message["content"]
-    place: Json = {"item_id": message["id"], "output_index": 0, "content_index": 0}
+    position: Json = {"item_id": message["id"], "output_index": 0, "content_index": 0}
     yield event("response.created", response=begun)
     yield event("response.in_progress", response=begun)
     added = {**message, "status": "in_progress", "content": []}
     yield event("response.output_item.added", output_index=0, item=added)
-    yield event("response.content_part.added", **place, part={**part, "text": ""})
-    yield event("response.output_text.delta", **place, delta=TEXT[:5], logprobs=[])
-    yield event("response.output_text.delta", **place, delta=TEXT[5:], logprobs=[])
-    yield event("response.output_text.done", **place, text=TEXT, logprobs=[])
-    yield event("response.content_part.done", **place, part=part)
+    yield event("response.content_part.added", **position, part={**part, "text": ""})
+    yield event("response.output_text.delta", **position, delta=TEXT[:5], logprobs=[])
+    yield event("response.output_text.delta", **position, delta=TEXT[5:], logprobs=[])
+    yield event("response.output_text.done", **position, text=TEXT, logprobs=[])
+    yield event("response.content_part.done", **position, part=part)
     yield event("response.output_item.done", output_index=0, item=message)
     yield event("response.completed", response=response)
 

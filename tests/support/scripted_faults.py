@@ -52,7 +52,7 @@ class Provider:
 
     shape: Shape
     turns: list[int] = field(default_factory=list)
-    seen: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    written_at: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def tokens_of(self, body: dict[str, Any]) -> list[Any]:
         found: list[Any] = []
@@ -84,22 +84,22 @@ class Provider:
             live.append((index, (cache_key, index, chain)))
         if len(tokens) >= self.shape.minimum:
             for index, name in live:
-                if self.seen.get(name, -math.inf) >= now - self.shape.ttl_s:
+                if self.written_at.get(name, -math.inf) >= now - self.shape.ttl_s:
                     cached = index
                 else:
                     break
             cached = cached if cached >= self.shape.minimum else 0
             for _, name in live:
-                self.seen[name] = now
+                self.written_at[name] = now
         return len(tokens) + self.shape.answer_overhead, cached
 
     def _by_turns(self, tokens: list[Any], cache_key: tuple[Any, ...], now: float) -> int:
         """Read up to the last turn that was written before, and write up to the end of the last turn."""
         ends = [end for end in self.turns if end >= self.shape.minimum]
         names = {end: (cache_key, end, hash(tuple(tokens[:end]))) for end in ends}
-        live = [end for end in ends if self.seen.get(names[end], -math.inf) >= now - self.shape.ttl_s]
+        live = [end for end in ends if self.written_at.get(names[end], -math.inf) >= now - self.shape.ttl_s]
         for end in {*live[-1:], *ends[-1:]}:
-            self.seen[names[end]] = now
+            self.written_at[names[end]] = now
         return max(live, default=0)
 
 
@@ -201,7 +201,7 @@ class Script:
     def _call(self, talk: dict[str, Any], fault: str | None) -> None:
         sound_now = self.now
         body, model, verdict, sound, fault = self._with_fault(talk, fault)
-        spare = Provider(self.shape, seen=dict(self.provider.seen))
+        spare = Provider(self.shape, written_at=dict(self.provider.written_at))
         tokens, cached = self.provider.ask(body, model, self.now)
         lost = 0
         if verdict == "hit" and self.now - talk["last"] > self.shape.ttl_s:  # the other conversations paused

@@ -29,11 +29,11 @@ ADDRESSES = {  # addresses of the providers that break a tie; vLLM has no addres
 
 def rerouted(server: ScriptedServer, mode: str, provider: str | None) -> Any:
     """Return a client of a provider's address whose requests go to the scripted server instead."""
-    place = httpx.URL(server.origin)
+    origin = httpx.URL(server.origin)
 
     def reroute(request: httpx.Request) -> None:
         path = "/v1/" + request.url.path.rpartition("/v1beta/openai/")[2].rpartition("/v1/")[2]
-        request.url = request.url.copy_with(scheme="http", host=place.host, port=place.port, path=path)
+        request.url = request.url.copy_with(scheme="http", host=origin.host, port=origin.port, path=path)
 
     class Transport(httpx.HTTPTransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -102,24 +102,24 @@ def test_a_dialect_is_read_through_the_sdk(
         assert sink.row["provider"] == provider
 
 
-PLACES = [
-    pytest.param(place, example.values[0], example.values[2], mode, id=f"{place}-{mode}")
-    for place, dialect in (("x_groq", "groq"), ("choices[0]", "moonshot"))
+USAGE_POSITIONS = [
+    pytest.param(usage_at, example.values[0], example.values[2], mode, id=f"{usage_at}-{mode}")
+    for usage_at, dialect in (("x_groq", "groq"), ("choices[0]", "moonshot"))
     for example in READINGS
     for mode in MODES
     if example.values[2].dialect == dialect  # type: ignore[union-attr]
 ]
 
 
-@pytest.mark.parametrize(("place", "raw", "reading", "mode"), PLACES)
+@pytest.mark.parametrize(("usage_at", "raw", "reading", "mode"), USAGE_POSITIONS)
 def test_a_usage_is_found_where_a_stream_has_it(
-    server: ScriptedServer, sink: MemorySink, place: str, raw: dict[str, Any], reading: TokenUsage, mode: str
+    server: ScriptedServer, sink: MemorySink, usage_at: str, raw: dict[str, Any], reading: TokenUsage, mode: str
 ) -> None:
     async def act() -> None:
         async with entering(rerouted(server, mode, None)) as client:
             instrument(client, store=sink)
             await call(client, BY_NAME["chat.completions.create"], "stream")
 
-    server.usage, server.usage_at = raw, place
+    server.usage, server.usage_at = raw, usage_at
     run(mode, act())
     check(sink.row, raw, reading)

@@ -80,12 +80,12 @@ def number(version: str) -> tuple[int, ...]:
 def test_the_installed_sdk_has_the_surfaces_of_the_table(mode: str) -> None:
     installed = number(openai.__version__)
     has = {(s.name, form): lacking(s, form, mode) is None for s in SURFACES for form in s.forms}
-    said = {
+    expected = {
         (s.name, form): installed >= number(s.raw_since if form not in ("plain", "stream", "events") else s.since)
         for s in SURFACES
         for form in s.forms
     }
-    assert has == said
+    assert has == expected
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -81,16 +81,16 @@ def test_runs_of_different_length_are_compared_over_common_iterations(db: Timesc
         put(db, "b", T0, iteration, 1000 * iteration, cached, time_to_first_token_ms=300.0)
     found = db.compare_runs("a", "b")
     assert [step["iteration"] for step in found["iterations"]] == [1, 2]
-    said = metrics(found)
-    assert said["cache_hit_rate"]["a"] == 0.5  # 1,500 of 3,000; the third iteration is A's alone
-    assert said["cache_hit_rate"]["b"] == 0.0
-    assert said["uncached_prompt_tokens"]["difference"] == 1500.0
+    by_name = metrics(found)
+    assert by_name["cache_hit_rate"]["a"] == 0.5  # 1,500 of 3,000; the third iteration is A's alone
+    assert by_name["cache_hit_rate"]["b"] == 0.0
+    assert by_name["uncached_prompt_tokens"]["difference"] == 1500.0
     # A: (1,500 x 10 + 1,500 x 1 + 200 x 40) / 1M; B: (3,000 x 10 + 200 x 40) / 1M
-    assert math.isclose(said["total_cost"]["a"], 0.0245, abs_tol=1e-12)
-    assert math.isclose(said["total_cost"]["b"], 0.038, abs_tol=1e-12)
-    assert said["time_to_first_token_ms"]["a"] == 150.0
-    assert said["time_to_first_token_ms"]["b"] == 300.0
-    assert said["total_cost"]["low"] is None
+    assert math.isclose(by_name["total_cost"]["a"], 0.0245, abs_tol=1e-12)
+    assert math.isclose(by_name["total_cost"]["b"], 0.038, abs_tol=1e-12)
+    assert by_name["time_to_first_token_ms"]["a"] == 150.0
+    assert by_name["time_to_first_token_ms"]["b"] == 300.0
+    assert by_name["total_cost"]["low"] is None
     assert found["worst_iterations"] == [2]
     assert "compared over the 2 of 3 iterations that every run has: B's run of 'b' has 2" in found["notes"]
 

@@ -399,10 +399,10 @@ def test_the_reprice_command_warns_about_lost_prices(db_url: str, old: Path, tmp
     without_flex = tmp_path / "new.yaml"
     without_flex.write_text("version: 1\nper: 1M\nmodels:\n  mine: {prompt: 99, completion: 99}\n")
     dry = cli("reprice", "--pricing", str(without_flex), "--dry-run", "--db-url", db_url)
-    said = " ".join(dry.stdout.split())
+    printed = " ".join(dry.stdout.split())
     assert (
         "The new list has no price for 1 call, which would become unpriced (NULL): mine. Cost after and Difference "
-        "exclude unpriced calls." in said
+        "exclude unpriced calls." in printed
     )
     kept = cli("reprice", "--pricing", str(old), "--dry-run", "--db-url", db_url)
     assert "The new list has no price" not in kept.stdout

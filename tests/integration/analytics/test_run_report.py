@@ -39,20 +39,20 @@ def stored(reused_db_url: str) -> str:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Return the list of the names of all queries that run, with an entry for each flush."""
-    seen: dict[str, list[str]] = {"queries": [], "flushes": []}
+    observed: dict[str, list[str]] = {"queries": [], "flushes": []}
     query, flush = PostgresStore.query, Runtime.flush
 
     def counting_query(store: PostgresStore, name: str, **parameters: Any) -> list[dict[str, Any]]:
-        seen["queries"].append(name)
+        observed["queries"].append(name)
         return query(store, name, **parameters)
 
     def counting_flush(runtime: Runtime, *timeout_s: float) -> bool:
-        seen["flushes"].append("flush")
+        observed["flushes"].append("flush")
         return flush(runtime, *timeout_s)
 
     monkeypatch.setattr(PostgresStore, "query", counting_query)
     monkeypatch.setattr(Runtime, "flush", counting_flush)
-    return seen
+    return observed
 
 
 def read_only(url: str) -> str:

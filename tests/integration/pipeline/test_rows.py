@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from rlm_cachetrack.pipeline.rows import RowBuilder
 from rlm_cachetrack.records import COLUMNS, JSON_COLUMNS
 from tests.integration.pipeline.test_writer import pipeline
-from tests.unit.pipeline.test_rows import CALLS, PLACE, decoded, line
+from tests.unit.pipeline.test_rows import CALLS, RUN_CONTEXT, decoded, line
 
 
 def lines_of_every_kind() -> Iterator[bytes]:
@@ -23,10 +23,10 @@ def lines_of_every_kind() -> Iterator[bytes]:
         more: dict[str, Any] = {}
         for some in rng.sample(CALLS, 3):
             more.update(some)
-        place = {**more.pop("place", PLACE), "iteration": number}
+        run_context = {**more.pop("run_context", RUN_CONTEXT), "iteration": number}
         if number % 7 == 0:
-            place["query_id"] = "other"
-        yield line(place=place, **more)
+            run_context["query_id"] = "other"
+        yield line(run_context=run_context, **more)
 
 
 def comparable(row: dict[str, Any]) -> dict[str, Any]:

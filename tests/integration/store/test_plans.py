@@ -223,8 +223,8 @@ def header_and_statement(name: str) -> tuple[str, str]:
     lines = [line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("--")]
     statement = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE)
     columns = ", ".join(COLUMNS)
-    for place, value in (("table", "token_cache_optimization"), ("columns", columns), ("functions", "public")):
-        statement = statement.replace(f"{{{place}}}", value)
+    for placeholder, value in (("table", "token_cache_optimization"), ("columns", columns), ("functions", "public")):
+        statement = statement.replace(f"{{{placeholder}}}", value)
     if name == "staging_create":
         statement = statement.replace(
             "{definitions}", batch_write._staging().decode().partition("(")[2].partition(") ON")[0]

@@ -274,13 +274,13 @@ def test_no_call_is_missing_while_the_first_refresh_goes_on(
 
     policy = threading.Thread(target=refresh)
     policy.start()
-    seen, marks = set(), set()
+    counts, marks = set(), set()
     while policy.is_alive():
-        seen.add(migrated.execute(count).fetchone())
+        counts.add(migrated.execute(count).fetchone())
         marks.add(watermark(migrated))
     policy.join()
     assert failed == []
-    assert seen == {everything_there}
+    assert counts == {everything_there}
     assert len(marks) > 2, "the refresh ended before the test could observe it"
 
 

@@ -61,7 +61,7 @@ def test_a_handler_that_interrupts_set_does_not_deadlock() -> None:
 
 
 def test_no_set_is_lost_during_a_clear() -> None:
-    event, done, seen = SignalSafeEvent(), 0, 0
+    event, done, done_before = SignalSafeEvent(), 0, 0
 
     def set_often() -> None:
         nonlocal done
@@ -71,9 +71,9 @@ def test_no_set_is_lost_during_a_clear() -> None:
 
     setting = threading.Thread(target=set_often)
     setting.start()
-    while seen < 20_000:
+    while done_before < 20_000:
         event.clear()
-        if seen == done:
-            assert event.wait(20) or seen != done, "a set was lost"
-        seen = done
+        if done_before == done:
+            assert event.wait(20) or done_before != done, "a set was lost"
+        done_before = done
     setting.join()

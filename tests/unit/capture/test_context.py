@@ -209,17 +209,17 @@ def test_recursion_of_the_run_inside_a_level_opens_a_level_below_that_one() -> N
 
 
 def test_a_recursive_function_needs_only_the_run() -> None:
-    seen = []
+    values = []
 
     def solve(depth: int) -> None:
-        seen.append(context.current()["current_depth"])
+        values.append(context.current()["current_depth"])
         if depth < 3:
             with run.recursion():
                 solve(depth + 1)
 
     with query_run("q") as run:
         solve(0)
-    assert seen == [0, 1, 2, 3]
+    assert values == [0, 1, 2, 3]
 
 
 def test_a_level_takes_the_iteration_of_the_run_until_it_has_its_own() -> None:
@@ -331,9 +331,9 @@ def test_a_forked_process_leaves_the_runs_of_other_threads_behind() -> None:
             os._exit(0)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            seen = pipe.read()
+            text_read = pipe.read()
         os.waitpid(child, 0)
-        return seen
+        return text_read
 
     with Elsewhere() as other:
         run = query_run("theirs")
@@ -482,9 +482,9 @@ async def test_gathered_runs_do_not_mix() -> None:
         async with query_run(name) as run:
             run.iteration = len(name)
             await arrived.wait()
-            seen = here()
+            values = here()
             await arrived.wait()
-            return seen
+            return values
 
     assert await asyncio.gather(one("a"), one("bb")) == [("a", 1), ("bb", 2)]
     assert here() == ("adhoc", None)
@@ -503,16 +503,16 @@ async def test_nested_runs_in_gathered_tasks_and_their_threads_do_not_mix() -> N
     arrived = asyncio.Barrier(2)
 
     async def one(name: str) -> list[tuple[str, int | None]]:
-        seen = []
+        values = []
         async with query_run(f"{name}-outer") as outer:
             outer.iteration = 1
             await arrived.wait()
             async with query_run(f"{name}-inner"), asyncio.TaskGroup() as group:
                 await arrived.wait()
-                seen.append(await group.create_task(asyncio.to_thread(here)))
+                values.append(await group.create_task(asyncio.to_thread(here)))
             await arrived.wait()
-            seen.append(await asyncio.to_thread(here))
-        return seen
+            values.append(await asyncio.to_thread(here))
+        return values
 
     async with query_run("whole"):
         assert await asyncio.gather(one("a"), one("b")) == [
@@ -523,16 +523,16 @@ async def test_nested_runs_in_gathered_tasks_and_their_threads_do_not_mix() -> N
 
 
 async def test_a_task_created_before_the_run_falls_back_to_it() -> None:
-    asked, told = asyncio.Queue[None](), asyncio.Queue[Any]()
+    asked, answers = asyncio.Queue[None](), asyncio.Queue[Any]()
 
     async def worker() -> None:
         while True:
             await asked.get()
-            await told.put(here())
+            await answers.put(here())
 
     async def ask() -> Any:
         await asked.put(None)
-        return await told.get()
+        return await answers.get()
 
     task = asyncio.create_task(worker())
     async with query_run("q") as run:
@@ -576,16 +576,16 @@ def test_each_call_of_a_decorated_function_is_a_run_of_its_own() -> None:
 
 
 def test_a_decorated_function_may_recurse() -> None:
-    seen = []
+    run_ids = []
 
     @query_run("q")
     def work(depth: int) -> None:
-        seen.append(context.current()["run_id"])
+        run_ids.append(context.current()["run_id"])
         if depth:
             work(depth - 1)
 
     work(2)
-    assert len(set(seen)) == 3
+    assert len(set(run_ids)) == 3
 
 
 async def test_each_call_of_a_decorated_coroutine_is_a_run() -> None:
@@ -651,15 +651,17 @@ def test_a_decorated_generator_stays_in_its_run_on_any_thread() -> None:
 
     with Elsewhere() as one, Elsewhere() as two:
         first, second = work(), work()
-        told: dict[Any, list[tuple[Any, ...]]] = {first: [], second: []}
+        steps_of: dict[Any, list[tuple[Any, ...]]] = {first: [], second: []}
         for number in range(6):
             for generator in (first, second):
-                told[generator].append((one, two)[number % 2].do(functools.partial(next, generator)))
+                steps_of[generator].append((one, two)[number % 2].do(functools.partial(next, generator)))
             # With two open runs there is no fallback, and the threads keep neither run.
             assert one.do(here) == two.do(here) == in_a_thread(here) == ("adhoc", None)
         for generator in (first, second):
-            assert len({run_id for run_id, *_ in told[generator]}) == 1
-            assert [place for _, *place in told[generator]] == [["q", number] for number in (None, 1, 1, 2, 2, 2)]
+            assert len({run_id for run_id, *_ in steps_of[generator]}) == 1
+            assert [position for _, *position in steps_of[generator]] == [
+                ["q", number] for number in (None, 1, 1, 2, 2, 2)
+            ]
             assert one.do(functools.partial(next, generator, "over")) == "over"
         assert one.do(here) == two.do(here) == here() == ("adhoc", None)
 

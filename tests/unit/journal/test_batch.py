@@ -11,14 +11,14 @@ def test_a_journal_is_read_to_its_end_whatever_the_size_of_the_batches(tmp_path:
     journal = Journal(tmp_path)
     for number in range(257):
         journal.append({"kind": "x" * (number % 50), "number": number})
-    seen: list[int] = []
+    numbers: list[int] = []
     while True:
         batch = journal.read(10, 300)
         if not batch.entries:
             break
-        seen += [event["number"] for event in batch.decode()]
+        numbers += [event["number"] for event in batch.decode()]
         assert batch.own == len(batch.entries)
         journal.ack(batch)
-    assert seen == list(range(257))
+    assert numbers == list(range(257))
     assert journal.pending == 0
     journal.close()

@@ -146,8 +146,8 @@ def test_half_a_surrogate_pair_in_a_usage_loses_nothing_else() -> None:
 
 
 def test_ids_are_uuids_of_version_7_that_sort_by_quarter_hour_and_number() -> None:
-    places = ((0, 9), (10_000, 10), (3_600 * 10**9, 1))
-    ids = [event(start_ns=START + step, number=number)["interaction_id"] for step, number in places]
+    steps = ((0, 9), (10_000, 10), (3_600 * 10**9, 1))
+    ids = [event(start_ns=START + step, number=number)["interaction_id"] for step, number in steps]
 
     assert [uuid.UUID(each).version for each in ids] == [7] * 3
     assert [uuid.UUID(each).variant for each in ids] == [uuid.RFC_4122] * 3

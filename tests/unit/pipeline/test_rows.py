@@ -25,11 +25,14 @@ USAGE = {
     "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 64, "audio_tokens": 0},
 }
-PLACE = {"query_id": "q", "run_id": "2026-01-10T09:00:00+00:00", "iteration": 3}
+RUN_CONTEXT = {"query_id": "q", "run_id": "2026-01-10T09:00:00+00:00", "iteration": 3}
 
 
 def line(
-    usage: Any = USAGE, place: Mapping[str, Any] = PLACE, extra: Mapping[str, Any] | None = None, **more: Any
+    usage: Any = USAGE,
+    run_context: Mapping[str, Any] = RUN_CONTEXT,
+    extra: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> bytes:
     values = {
         "number": next_number(),
@@ -52,7 +55,7 @@ def line(
         "metadata": None,
         **more,
     }
-    return _call_line.encode(json.dumps(place), tuple(values[name] for name in _call_line.FIELDS), usage, extra)
+    return _call_line.encode(json.dumps(run_context), tuple(values[name] for name in _call_line.FIELDS), usage, extra)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ CALLS: list[dict[str, Any]] = [
     {"metadata": {"attempts": 2}},
     {"extra": {"request_options": {"region": "eu"}, "call_site": "a:\0 \u00fc"}},
     {"extra": {"tool_usage": {"code_interpreter": 1, "web_search": 2}, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
-    {"place": {**PLACE, "tags": {"user": "u-17"}}},
+    {"run_context": {**RUN_CONTEXT, "tags": {"user": "u-17"}}},
     {},
     {"model": None},
     {"model": "gpt-5"},
@@ -134,9 +137,17 @@ CALLS: list[dict[str, Any]] = [
     {"duration_ns": 999, "start_ns": 1_700_000_000_999_999_999},
     {"duration_ns": 0},
     {"duration_ns": 9_235_579, "time_to_first_token_ns": 3_141_592},
-    {"place": {**PLACE, "query_id": "\u00fcber\0"}},
-    {"place": {**PLACE, "recursion_id": "r1", "parent_recursion_id": "r0", "current_depth": 1, "max_depth": 4}},
-    {"place": {**PLACE, "model_type": "root", "model_index": 0}},
+    {"run_context": {**RUN_CONTEXT, "query_id": "\u00fcber\0"}},
+    {
+        "run_context": {
+            **RUN_CONTEXT,
+            "recursion_id": "r1",
+            "parent_recursion_id": "r0",
+            "current_depth": 1,
+            "max_depth": 4,
+        }
+    },
+    {"run_context": {**RUN_CONTEXT, "model_type": "root", "model_index": 0}},
     {"usage": {**USAGE, "prompt_tokens_details": None}},
     {"usage": {**USAGE, "completion_tokens_details": {}}},
     {"usage": {**USAGE, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 2000}}},
@@ -178,12 +189,12 @@ def test_values_that_a_server_sends_with_the_wrong_type_are_not_stored(prices: P
 
 
 @pytest.mark.parametrize(
-    "place",
-    [{**PLACE, "run_id": "yesterday"}, {**PLACE, "color": "red"}, {**PLACE, "iteration": 2**31}],
+    "run_context",
+    [{**RUN_CONTEXT, "run_id": "yesterday"}, {**RUN_CONTEXT, "color": "red"}, {**RUN_CONTEXT, "iteration": 2**31}],
     ids=str,
 )
-def test_a_damaged_call_is_reported_and_the_others_are_built(place: dict[str, Any], prices: PriceBook) -> None:
-    damaged = decoded(line(place=place))
+def test_a_damaged_call_is_reported_and_the_others_are_built(run_context: dict[str, Any], prices: PriceBook) -> None:
+    damaged = decoded(line(run_context=run_context))
     built = BatchBuilder(prices).build([damaged, decoded(line())])
     assert len(built.batch.interactions) == 1
     assert [event for event, _ in built.unreadable] == [damaged]
@@ -192,6 +203,6 @@ def test_a_damaged_call_is_reported_and_the_others_are_built(place: dict[str, An
 @pytest.mark.parametrize("name", ["model_index", "context_tokens", "tool_call_count", "prompt_tokens"])
 def test_a_number_that_does_not_fit_its_column_is_reported(name: str, prices: PriceBook) -> None:
     """psycopg would store only the lower 32 bits."""
-    event = {"kind": "record", "query_id": "q", "run_id": PLACE["run_id"], "model": "m", name: 2**31}
+    event = {"kind": "record", "query_id": "q", "run_id": RUN_CONTEXT["run_id"], "model": "m", name: 2**31}
     with pytest.raises(ValueError, match=f"{name}=2147483648"):
         RowBuilder(prices).row({**event, "interaction_id": str(UUID(int=7))})

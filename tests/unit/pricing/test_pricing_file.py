@@ -282,8 +282,8 @@ def test_prices_shows_the_prices_of_a_model_and_their_source(tmp_path: Path) -> 
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["house", "default", "$3.00", "$0.30", "$3.00", "$12.00"] in rows
     assert ["house", "batch", "$1.50", "$0.15", "$1.50", "$6.00"] in rows
-    told = re.search(r"^from +(yaml:[0-9a-f]{8}): house$", result.stdout, re.MULTILINE)
-    assert told
+    source = re.search(r"^from +(yaml:[0-9a-f]{8}): house$", result.stdout, re.MULTILINE)
+    assert source
     assert re.search(r"^from +genai-prices:[0-9.]+: gpt-5\.4$", result.stdout, re.MULTILINE)
     long = next(row for row in rows if row[:3] == ["gpt-5.4", "default", "272,000"])
     assert (long[3], long[4], long[6]) == ("$5.00", "$0.50", "$22.50")
@@ -296,7 +296,7 @@ def test_prices_shows_the_prices_of_a_model_and_their_source(tmp_path: Path) -> 
         "cached": 0.3,
         "cache_write": 3.0,
         "completion": 12.0,
-        "price_source": told[1],
+        "price_source": source[1],
     }
 
 

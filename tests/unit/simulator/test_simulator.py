@@ -469,10 +469,10 @@ def test_a_scripted_error_has_openais_format(
 
 def test_a_stream_may_be_cut(client: OpenAI, endpoint: SimulatedEndpoint) -> None:
     endpoint.script(Reply(cut_after=3))
-    seen = []
+    chunks = []
     with pytest.raises(BROKEN_STREAM):
-        seen.extend(client.chat.completions.create(model="gpt-5", messages=[message(9)], stream=True))
-    assert len(seen) == 3
+        chunks.extend(client.chat.completions.create(model="gpt-5", messages=[message(9)], stream=True))
+    assert len(chunks) == 3
     assert len(list(client.chat.completions.create(model="gpt-5", messages=[message(9)], stream=True))) > 3
 
 
@@ -487,10 +487,10 @@ def test_an_error_may_occur_in_mid_stream(client: OpenAI, endpoint: SimulatedEnd
     endpoint.script(Reply(error="it broke", error_after=2))
     ask: Callable[..., Any] = client.chat.completions.create if api == "chat" else client.responses.create
     prompt: Any = {"messages": [message(9)]} if api == "chat" else {"input": "hello"}
-    seen = []
+    chunks = []
     with pytest.raises(openai.APIError, match="it broke"):
-        seen.extend(ask(model="gpt-5", stream=True, **prompt))
-    assert len(seen) == 2
+        chunks.extend(ask(model="gpt-5", stream=True, **prompt))
+    assert len(chunks) == 2
     assert endpoint.requests[0].status == 200
 
 
