@@ -63,6 +63,8 @@ class ComparisonStep(TypedDict):
 class ComparisonMetric(TypedDict):
     """One figure over the compared iterations: the mean of each side's runs, and ``difference`` = b - a.
 
+    ``success_rate`` and ``score`` are those of the whole runs that were judged; they are left out if none was.
+
     ``low`` and ``high`` bound the difference at the given confidence; None with fewer than two runs on a side.
     ``clear`` is True if 0 is outside of them. ``relative`` is difference / a, None if ``a`` is 0 or not known. The
     unit is that of the figure: rates 0-1, tokens, USD, milliseconds.
@@ -129,6 +131,7 @@ def compare_runs(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confi
     rows = rows_of_runs(store, a), rows_of_runs(store, b)
     found = compare_rows(*rows, confidence)
     if found["iterations"]:
+        found["metrics"] += _outcomes(store, a, b, confidence)
         _add_misses(found, *(explanations(store, side) for side in (a, b)))
         if any(len(side) > MOST_RUNS for side in (a, b)):
             found["notes"].append(f"cache misses were explained in the first {MOST_RUNS} runs of each side only")
@@ -264,21 +267,39 @@ def _metrics(a: _Runs, b: _Runs, confidence: float) -> list[ComparisonMetric]:
     for name in of_a[0]:
         left = [value for measures in of_a if (value := measures[name]) is not None]
         right = [value for measures in of_b if (value := measures[name]) is not None]
-        first, second = _mean(left), _mean(right)
-        difference = None if first is None or second is None else second - first
-        bounds = welch(left, right, confidence)
-        found.append(
-            {
-                "name": name,
-                "a": first,
-                "b": second,
-                "difference": difference,
-                "relative": difference / first if difference is not None and first else None,
-                "low": None if bounds is None else bounds[0],
-                "high": None if bounds is None else bounds[1],
-                "clear": None if bounds is None else not bounds[0] <= 0 <= bounds[1],
-            }
+        found.append(_metric(name, left, right, confidence))
+    return found
+
+
+def _metric(name: str, left: Sequence[float], right: Sequence[float], confidence: float) -> ComparisonMetric:
+    first, second = _mean(left), _mean(right)
+    difference = None if first is None or second is None else second - first
+    bounds = welch(left, right, confidence)
+    return {
+        "name": name,
+        "a": first,
+        "b": second,
+        "difference": difference,
+        "relative": difference / first if difference is not None and first else None,
+        "low": None if bounds is None else bounds[0],
+        "high": None if bounds is None else bounds[1],
+        "clear": None if bounds is None else not bounds[0] <= 0 <= bounds[1],
+    }
+
+
+def _outcomes(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confidence: float) -> list[ComparisonMetric]:
+    """Compare the outcomes of the judged runs. Blocks for one query."""
+    both = [*a, *b]
+    rows = store.query("runs_outcomes", query_ids=[run[0] for run in both], run_ids=[run[1] for run in both])
+    of_run = {(row["query_id"], row["run_id"]): row for row in rows}
+    found = []
+    for name, column in (("success_rate", "success"), ("score", "score")):
+        left, right = (
+            [float(row[column]) for run in side if (row := of_run.get(tuple(run))) and row[column] is not None]
+            for side in (a, b)
         )
+        if left or right:
+            found.append(_metric(name, left, right, confidence))
     return found
 
 

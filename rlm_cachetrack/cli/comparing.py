@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from rlm_cachetrack.formatting import duration, moment, number, percentage, rate, usd, verdict
+from rlm_cachetrack.formatting import NONE, duration, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsJson, DbUrl, argument, open_client
 from .output import Column, Figure, print_data, print_line, slow_status, stdout, table
@@ -38,7 +39,7 @@ def compare(
         _print_comparison(stdout(), found)
 
 
-_METRICS = {
+_METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "cache_hit_rate": ("hit rate", rate),
     "uncached_prompt_tokens": ("uncached tokens", number),
     "total_cost": ("cost", usd),
@@ -50,6 +51,8 @@ _METRICS = {
     "failed": ("failed calls", number),
     "prompt_tokens": ("prompt tokens", number),
     "completion_tokens": ("completion tokens", number),
+    "success_rate": ("success rate", rate),
+    "score": ("score", lambda score: NONE if score is None else f"{score:.3g}"),
 }
 
 

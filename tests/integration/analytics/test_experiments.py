@@ -99,6 +99,17 @@ def test_runs_are_grouped_by_model_query_tag_and_nested_metadata(db_url: str) ->
             db.get_experiments("agent")
 
 
+def test_a_comparison_of_groups_includes_their_outcomes(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        fill(db)
+        runs = [("bench", T0 + timedelta(hours=number)) for number in range(7)]
+        found = {metric["name"]: metric for metric in db.compare_runs(runs[:3], runs[3:5])["metrics"]}
+        assert (found["success_rate"]["a"], found["success_rate"]["b"]) == (0.5, 1.0)
+        assert found["score"]["difference"] == pytest.approx(0.3)
+        unjudged = {metric["name"] for metric in db.compare_runs(runs[2], runs[6])["metrics"]}
+    assert not unjudged & {"success_rate", "score"}
+
+
 def run(url: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, [*arguments, "--db-url", url], env={"COLUMNS": "140"})
 
