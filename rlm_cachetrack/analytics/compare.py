@@ -295,7 +295,7 @@ def _outcomes(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confiden
     found = []
     for name, column in (("success_rate", "success"), ("score", "score")):
         left, right = (
-            [float(row[column]) for run in side if (row := of_run.get(tuple(run))) and row[column] is not None]
+            [float(row[column]) for run in side if (row := of_run.get((run[0], run[1]))) and row[column] is not None]
             for side in (a, b)
         )
         if left or right:
