@@ -17,7 +17,6 @@ from .run_selection import find_runs
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Comparison, ComparisonMetric, ComparisonSide
 
-_INDENT = 14
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."
 Confidence = Annotated[float, typer.Option("--confidence", help="Confidence of the intervals, between 0 and 1.")]
 
@@ -68,7 +67,7 @@ _FACTORS = {
 
 def _print_comparison(console: Console, found: Comparison) -> None:
     for letter, side in (("A", found["a"]), ("B", found["b"])):
-        print_line(console, letter, _side(side), indent=_INDENT)
+        print_line(console, letter, _side(side))
     console.print()
     if found["metrics"]:
         columns = [
@@ -89,13 +88,12 @@ def _print_comparison(console: Console, found: Comparison) -> None:
         for index, effect in enumerate(found["effects"]):
             change = _factor_change(effect["factor"], effect["a"], effect["b"])
             text = f"{_signed(usd(effect['effect']), effect['effect'])}  {_FACTORS[effect['factor']]}{change}"
-            print_line(console, "" if index else "cost effects", text, indent=_INDENT)
+            print_line(console, "" if index else "cost effects", text)
     _print_miss_reasons(console, found)
     if found["worst_iterations"]:
         worst = ", ".join(number(iteration) for iteration in found["worst_iterations"])
-        print_line(console, "worst", f"iteration {worst}: B has the most additional uncached tokens", indent=_INDENT)
-    for index, text in enumerate(found["notes"]):
-        print_line(console, "" if index else "notes", text, indent=_INDENT)
+        print_line(console, "worst", f"iteration {worst}: B has the most additional uncached tokens")
+    print_line(console, "notes", *found["notes"])
 
 
 def _side(side: ComparisonSide) -> str:
@@ -143,8 +141,8 @@ def _print_miss_reasons(console: Console, found: Comparison) -> None:
         what = verdict(each["verdict"]) + (f" ({each['segment']})" if each["segment"] else "")
         lost = _signed(number(each["difference"]), each["difference"])
         calls = f"{_count(each['calls_a'])} → {_count(each['calls_b'])} calls per run"
-        print_line(console, "" if index else "tokens lost", f"{lost}  {what}: {calls}", indent=_INDENT)
-    print_line(console, "ceiling", f"hit rate {rate(ceiling['a'])} → {rate(ceiling['b'])}", indent=_INDENT)
+        print_line(console, "" if index else "tokens lost", f"{lost}  {what}: {calls}")
+    print_line(console, "ceiling", f"hit rate {rate(ceiling['a'])} → {rate(ceiling['b'])}")
 
 
 def _count(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
@@ -17,7 +18,6 @@ from .run_selection import find_run
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation
 
-_INDENT = 14
 _STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fingerprinted": "dim"}
 
 
@@ -43,9 +43,7 @@ def explain(
 
 
 def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
-    def line(name: str, text: str) -> None:
-        print_line(console, name, text, indent=_INDENT)
-
+    line = partial(print_line, console)
     line("run", f"{found['query_id']}, {moment(found['run_id'])}, {number(found['total_interactions'])} calls")
     if found["cache_hit_rate"] is None:
         line("hit rate", "not reported by any call")

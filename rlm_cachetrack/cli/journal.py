@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _PROGRESS_S = 0.2
 _SHOWN = 20
-_INDENT = 14
 
 journal_app = typer.Typer(
     no_args_is_help=True, help="Records that wait to be stored, and dead letters, which cannot be stored."
@@ -60,7 +59,7 @@ def status(as_json: AsJson = False, db_url: DbUrl = None) -> None:
         console.print(table(columns, facts["journals"], console.width))
         console.print()
     for name, text in _summary(facts):
-        print_line(console, name, text, indent=_INDENT)
+        print_line(console, name, text)
 
 
 def _summary(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -242,9 +241,9 @@ def _list(letters: list[DeadLetter]) -> None:
         if event.get("model"):
             record += f", model {event['model']}"
         console.print(clean(letter.id), style="bold", soft_wrap=True)
-        print_line(console, "  time", moment(datetime.fromisoformat(letter.time).astimezone(UTC)), indent=_INDENT)
-        print_line(console, "  record", record, indent=_INDENT)
-        print_line(console, "  reason", letter.reason, indent=_INDENT)
+        print_line(console, "  time", moment(datetime.fromisoformat(letter.time).astimezone(UTC)))
+        print_line(console, "  record", record)
+        print_line(console, "  reason", letter.reason)
     if len(letters) > _SHOWN:
         listing = command_line("journal", "dead-letters", "--json")
         console.print(f"… and {number(len(letters) - _SHOWN)} more: `{listing}`")

@@ -16,7 +16,6 @@ from .reading import Since, Until
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import LatencyDividend, LatencyPair
 
-_INDENT = 14
 _WIDEST_PERCENTAGE = 100  # an interval that includes a doubling of the time is too wide to show
 
 
@@ -48,8 +47,8 @@ def _print_latency(console: Console, found: LatencyDividend) -> None:
     if found["rows"]:
         for words, pair in (("first token", found["time_to_first_token"]), ("duration", found["duration"])):
             if pair["cached_ms"] is not None:
-                print_line(console, words, f"{_pair(pair)}{_interval(pair, found['confidence'])}", indent=_INDENT)
-        print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved", indent=_INDENT)
+                print_line(console, words, f"{_pair(pair)}{_interval(pair, found['confidence'])}")
+        print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved")
         console.print()
         columns = [
             Column("Model", "model", flexible=True, style="bold"),
@@ -69,9 +68,8 @@ def _print_latency(console: Console, found: LatencyDividend) -> None:
             f"{number(found['unmatched_calls'])} with no comparable call, "
             f"{number(found['partly_cached_calls'])} partly cached"
         )
-        print_line(console, "calls", f"{compared}; left out: {left_out}", indent=_INDENT)
-    for index, text in enumerate(found["notes"]):
-        print_line(console, "" if index else "notes", text, indent=_INDENT)
+        print_line(console, "calls", f"{compared}; left out: {left_out}")
+    print_line(console, "notes", *found["notes"])
 
 
 def _pair(pair: LatencyPair) -> str:

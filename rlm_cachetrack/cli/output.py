@@ -140,21 +140,21 @@ def _plain(value: Any) -> Any:
 # -- lines and tables ---------------------------------------------------------------------------------------
 
 
-def print_line(console: Console, name: str, text: str, *, indent: int, mark: tuple[str, str] = ("", "")) -> None:
-    """Print ``name  text``; text is wrapped with an indent, but a URL stays in one piece for copying.
+def print_line(console: Console, name: str, *texts: str, indent: int = 14, mark: tuple[str, str] = ("", "")) -> None:
+    """Print ``name  text``; texts are wrapped with an indent, but a URL stays in one piece for copying.
 
     Args:
         console: The console to print to.
-        name: Printed in bold.
-        text: May be untrusted.
-        indent: Column in which ``text`` starts.
+        name: Printed in bold, before the first text.
+        texts: May be untrusted. Each starts on a line of its own; without any, nothing is printed.
+        indent: Column in which the texts start.
         mark: A symbol before the name, and its style.
     """
     sign = f"{mark[0]:<2} " if mark[0] else ""
     head = Text.assemble((sign, mark[1]), (name.ljust(indent - len(sign)), "bold"))
     width = max(console.width - indent, 20)
     pieces: list[str] = []
-    for line in clean_lines(text).split("\n"):
+    for line in [line for text in texts for line in clean_lines(text).split("\n")]:
         pieces += textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
     for piece in pieces:
         console.print(Text.assemble(head, piece), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, Reconciliation, WhatIf
 
-_INDENT = 14
 HitRate = Annotated[
     str | None, option("--hit-rate", metavar="SHARE", help="Share of input read from the cache: 0.8 or 80%.")
 ]
@@ -103,16 +103,11 @@ def _print_what_if(console: Console, found: WhatIf) -> None:
     left_out = found["total_interactions"] - found["compared_interactions"]
     if left_out:
         console.print(f"Left out: {counted(left_out, 'call')} whose cost is not known on both sides.", style="dim")
-    _print_assumptions(console, found["assumptions"])
+    print_line(console, "assumptions", *found["assumptions"])
 
 
 def _share(tokens: float, row: Mapping[str, Any]) -> float | None:
     return tokens / row["prompt_tokens"] if row["prompt_tokens"] else None
-
-
-def _print_assumptions(console: Console, assumptions: list[str]) -> None:
-    for index, text in enumerate(assumptions):
-        print_line(console, "" if index else "assumptions", text, indent=_INDENT)
 
 
 def forecast(
@@ -137,9 +132,7 @@ def _print_forecast(console: Console, found: Forecast) -> None:
         console.print(f"No forecast: {found['reason']}.", soft_wrap=True)
         return
 
-    def line(name: str, text: str) -> None:
-        print_line(console, name, text, indent=_INDENT)
-
+    line = partial(print_line, console)
     line("expected", f"{usd(found['expected_cost'])} in {number(found['days'])} days")
     line("", f"{found['confidence']:.0%} interval: {usd(found['low'])} to {usd(found['high'])}")
     if found["at_hit_rate"] is not None:
@@ -158,7 +151,7 @@ def _print_forecast(console: Console, found: Forecast) -> None:
             line("change", f"{change}: {shares}")
     history = f"{found['history_days']} days, {found['history_from']} to {found['history_to']}"
     line("history", f"{history}; {found['method']}")
-    _print_assumptions(console, found["assumptions"])
+    print_line(console, "assumptions", *found["assumptions"])
 
 
 budget_app = typer.Typer(no_args_is_help=True, help="Spending limits: set, check, list, remove.")
@@ -196,9 +189,7 @@ def check(
 
 
 def _print_check(console: Console, found: BudgetCheck) -> None:
-    def line(name: str, text: str) -> None:
-        print_line(console, name, text, indent=_INDENT)
-
+    line = partial(print_line, console)
     of = f" for {found['model']}" if found["model"] else ""
     line("budget", f"{found['name']}: {usd(found['amount_usd'])} per {found['period']}{of}")
     line("spent", f"{usd(found['spent'])} since {found['period_from']}, {usd(found['left'])} left")
@@ -276,7 +267,6 @@ def _print_reconciliation(console: Console, found: Reconciliation) -> None:
     ]
     console.print(table(columns, found["rows"], console.width))
     basis = "cost" if found["kind"] == "costs" else "tokens"
-    print_line(console, "covered", f"{percentage(found['coverage_percentage'])} by {basis}", indent=_INDENT)
-    print_line(console, "unexplained", usd(found["unexplained_cost"]), indent=_INDENT)
-    for text in found["notes"]:
-        print_line(console, "", text, indent=_INDENT)
+    print_line(console, "covered", f"{percentage(found['coverage_percentage'])} by {basis}")
+    print_line(console, "unexplained", usd(found["unexplained_cost"]))
+    print_line(console, "", *found["notes"])
