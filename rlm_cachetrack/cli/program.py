@@ -34,6 +34,7 @@ from .latency import latency
 from .output import stderr
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
+from .price_entries import add_price
 from .price_updates import update_prices
 from .prices import prices_app
 from .reading import models, runs, show, top, usage
@@ -91,6 +92,7 @@ for plan in (check, forecast, what_if, reconcile):
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
 for maintain in (outcome, doctor, migrate, policy, reprice, delete, prune):
     app.command(rich_help_panel="Maintain")(maintain)
+prices_app.command("add")(add_price)
 prices_app.command("update")(update_prices)
 app.add_typer(prices_app, name="prices", rich_help_panel="View")
 app.command(rich_help_panel="Import and export")(export)

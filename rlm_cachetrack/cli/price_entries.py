@@ -1,0 +1,104 @@
+"""The command ``prices add``: write the prices of one model into the pricing file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
+from rlm_cachetrack.errors import ConfigError, PricingError
+from rlm_cachetrack.formatting import clean
+
+from .arguments import command_line
+from .output import stdout
+from .prices import File
+
+
+def add_price(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The name of the model, as stored.", show_default=False)
+    ],
+    prompt: Annotated[
+        float | None, typer.Option("--prompt", metavar="USD", help="Input, per 1M tokens.", show_default=False)
+    ] = None,
+    cached: Annotated[
+        float | None,
+        typer.Option(
+            "--cached", metavar="USD", help="Input read from the cache. Default: --prompt.", show_default=False
+        ),
+    ] = None,
+    cache_write: Annotated[
+        float | None,
+        typer.Option("--cache-write", metavar="USD", help="Input written to the cache.", show_default=False),
+    ] = None,
+    completion: Annotated[
+        float | None, typer.Option("--completion", metavar="USD", help="Output.", show_default=False)
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=USD",
+            show_default=False,
+            help="Any other price or factor of the file, such as tiers.flex=0.5. Can be repeated.",
+        ),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Only for this provider.", show_default=False)
+    ] = None,
+    pricing: File = None,
+) -> None:
+    """Write the prices of a model (USD per 1M tokens) into the pricing file; comments stay."""
+    given = {"prompt": prompt, "cached": cached, "cache_write": cache_write, "completion": completion}
+    values: dict[str, float | str] = {name: value for name, value in given.items() if value is not None}
+    values.update(_parsed(one) for one in more or ())
+    if not values:
+        raise ConfigError(f"prices add {model} needs at least one price, such as --prompt 2 --completion 8")
+    path = load_settings(pricing=pricing).pricing or Path(DEFAULT_PRICING_FILE)
+    _write(path, model, values, provider)
+    console = stdout()
+    prices = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+    console.print(f"{path}: {clean(model)} has {prices} (USD per 1M tokens).", soft_wrap=True)
+    console.print(
+        f"Running programs use it with their next batch. Stored calls: `{command_line('reprice', '--unpriced')}`",
+        soft_wrap=True,
+    )
+
+
+def _parsed(text: str) -> tuple[str, float | str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise ConfigError(f"--set {text!r}: expected NAME=USD, such as tiers.flex=0.5")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        return name.strip(), value.strip()
+
+
+def _write(path: Path, model: str, values: dict[str, float | str], provider: str | None) -> None:
+    """Write the entry if the file has no mistakes then; the file is replaced in one step."""
+    from rlm_cachetrack.pricing import PriceBook
+    from rlm_cachetrack.pricing.file import with_entry
+
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if before:
+            PriceBook.load(path)  # a mistake that is there already is reported as such
+        text = with_entry(before, model, values, provider)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".rlm_cachetrack-") as folder:
+            changed = Path(folder) / path.name
+            changed.write_text(text, encoding="utf-8")
+            if path.exists():
+                changed.chmod(path.stat().st_mode)
+            try:
+                PriceBook.load(changed)
+            except PricingError as exc:
+                raise PricingError(f"nothing was changed: {str(exc).replace(str(changed), str(path))}") from None
+            changed.replace(path)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written: {exc.strerror}") from exc
