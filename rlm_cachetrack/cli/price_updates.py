@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import NONE, clean, number, usd
 
-from .arguments import AsJson, DbUrl, command_line, open_client
+from .arguments import AsJson, DbUrl, command_line, open_client, option
 from .output import Column, Figure, counted, print_json, slow_status, stderr, stdout, table
 from .prices import unit_price
 
@@ -26,26 +26,21 @@ _NAMES_SHOWN = 8
 def update_prices(
     origin: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--from",
             metavar="FILE|URL",
-            show_default=False,
             help="A downloaded price list or its address. Default: RLM_CACHETRACK_PRICES_URL, else where genai-prices "
             "publishes its newest data.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.", show_default=False)] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Only show the changes.")] = False,
     accept_implausible: Annotated[
         bool,
-        typer.Option(
-            "--accept-implausible",
-            help="Store the list even if a price changes by a factor of 10 or more.",
-            show_default=False,
-        ),
+        option("--accept-implausible", help="Store the list even if a price changes by a factor of 10 or more."),
     ] = False,
     reprice: Annotated[
         bool,
-        typer.Option("--reprice", help="Then re-price the stored calls that have no price.", show_default=False),
+        option("--reprice", help="Then re-price the stored calls that have no price."),
     ] = False,
     as_json: AsJson = False,
     db_url: DbUrl = None,

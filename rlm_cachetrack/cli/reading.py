@@ -32,12 +32,14 @@ from .arguments import (
     parse_moment,
     parse_tags,
 )
+from .lifecycle import print_lifecycle
 from .output import (
     Column,
     Figure,
     counted,
     print_data,
     print_json,
+    print_line,
     require_one_format,
     shorten,
     slow_status,
@@ -46,6 +48,7 @@ from .output import (
 )
 from .run_selection import find_run
 from .run_view import print_report, usage_chart
+from .unpriced import unpriced_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -237,15 +240,39 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
 
 
 def models(
-    since: Since = None, until: Until = None, as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None
+    since: Since = None,
+    until: Until = None,
+    lifecycle: Annotated[
+        bool,
+        option("--lifecycle", help="Ask the provider of OPENAI_API_KEY when the models in use shut down."),
+    ] = False,
+    replacement: Annotated[
+        str | None,
+        option(
+            "--replacement", metavar="MODEL", help="With --lifecycle: what the calls would have cost on this model."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
 ) -> None:
-    """Show the cache effectiveness of each model."""
+    """Show the cache effectiveness of each model, and why calls are unpriced."""
     require_one_format(as_json, as_csv)
     first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     if first is not None and last is not None and first >= last:
         raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
+    if lifecycle:
+        with open_client(db_url) as client, slow_status("asking for the list of models"):
+            rows = client.model_lifecycle(replacement, since=first, until=last)
+        if not print_data(rows, as_json, as_csv, row_type="analytics.planning.lifecycle.ModelLifecycle"):
+            print_lifecycle(rows)
+        return
+    if replacement is not None:
+        raise ConfigError("--replacement needs --lifecycle")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.get_cache_effectiveness_by_model(since=first, until=last)
+        is_text = not as_json and not as_csv
+        unpriced = client.list_unpriced_models(first, last) if is_text and _any_unpriced(found) else []
     if print_data(found, as_json, as_csv, row_type="analytics.ModelEffectiveness"):
         return
     console = stdout()
@@ -272,6 +299,12 @@ def models(
         Figure("First token", "avg_time_to_first_token_ms", duration, optional=7),
     ]
     console.print(table(columns, found, console.width))
+    for index, line in enumerate(unpriced_lines(unpriced)):
+        print_line(console, "" if index else "unpriced", line, indent=10)
+
+
+def _any_unpriced(found: Sequence[Mapping[str, Any]]) -> bool:
+    return any(row["unpriced_interactions"] for row in found)
 
 
 def usage(

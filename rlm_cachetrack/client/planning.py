@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from .base import ClientBase, clean_optional, optional_moment
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics.planning import budgets, forecast, reconcile, repricing, what_if
+    from rlm_cachetrack.analytics.planning import budgets, forecast, lifecycle, reconcile, repricing, what_if
     from rlm_cachetrack.pricing import PriceBook
 
 
@@ -111,6 +111,35 @@ class Planning(ClientBase):
             "added": result.difference.added,
             "removed": result.difference.removed,
         }
+
+    def model_lifecycle(
+        self, replacement: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[lifecycle.ModelLifecycle]:
+        """Ask the provider for its list of models, and return when each model in use shuts down. Blocks for a request.
+
+        The provider is that of ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
+
+        Args:
+            replacement: Also compute what the calls of a model that shuts down would have cost on this one.
+            since: Only calls from this moment on.
+            until: Only calls before this moment.
+
+        Raises:
+            ConfigError: No API key is set, or no price is known for the replacement.
+        """
+        from rlm_cachetrack.analytics import usage_groups
+        from rlm_cachetrack.analytics.planning import lifecycle
+        from rlm_cachetrack.capture import list_models
+
+        listed = list_models()
+        used = usage_groups(self.reader(), ("model", "provider"), since=since, until=until)
+        return lifecycle.lifecycle(
+            used,
+            listed.provider,
+            listed.shutdown_dates,
+            replacement,
+            lambda model: self.what_if(model=replacement, of_model=model, since=since, until=until),
+        )
 
     def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
         """Resume the re-pricing, or the undo, that was interrupted.

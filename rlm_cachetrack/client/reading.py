@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RunListing,
         TokenCacheOptimization,
         TokenCacheSummary,
+        UnpricedModel,
     )
     from rlm_cachetrack.formatting import Table
 
@@ -57,6 +58,17 @@ class Reading(ClientBase):
         from rlm_cachetrack import analytics
 
         return analytics.top_cache_savings(self.reader(), _checked_limit(limit))
+
+    def list_unpriced_models(self, since: datetime | None = None, until: datetime | None = None) -> list[UnpricedModel]:
+        """Return the models of calls without a cost, and why they have none, over calls with ``since <= time < until``.
+
+        ``UnpricedModel`` documents the keys.
+        """
+        from rlm_cachetrack import analytics
+
+        return analytics.unpriced_models(
+            self.reader(), optional_moment(since, "since"), optional_moment(until, "until")
+        )
 
     def get_cache_effectiveness_by_model(
         self, since: datetime | None = None, until: datetime | None = None

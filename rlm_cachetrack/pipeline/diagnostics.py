@@ -47,9 +47,8 @@ def describe_store(runtime: Runtime) -> dict[str, Any]:
 
     Returns:
         Among others ``cluster`` (the rows of ``citus_nodes`` and ``citus_tables`` as ``nodes`` and ``tables``; None
-        without Citus), ``unpriced_models``, the models of calls without a cost (each ``model``, ``provider``,
-        ``service_tier``, ``interactions``, ``last_time``), and ``price_list``, the price list that was fetched last
-        (``fetched_at``, ``origin``, ``sha8``; None: the installed release is in use).
+        without Citus), ``unpriced_models`` (the rows of that query), and ``price_list``, the price list that was
+        fetched last (``fetched_at``, ``origin``, ``sha8``; None: the installed release is in use).
     """
     from rlm_cachetrack.store import migrations, retention
 
@@ -61,12 +60,11 @@ def describe_store(runtime: Runtime) -> dict[str, Any]:
         if facts["citus"]:
             queries = {"nodes": "citus_nodes", "tables": "citus_tables"}
             facts["cluster"] = {part: store.query_on(connection, name) for part, name in queries.items()}
-        is_migrated = facts["migrations_applied"] and not facts["schema_error"]
-        facts["unpriced_models"] = store.query_on(connection, "unpriced_models") if is_migrated else []
-        lists = store.query_on(connection, "price_list_newest", known=None) if is_migrated else []
-        facts["price_list"] = next(
-            ({name: row[name] for name in ("fetched_at", "origin", "sha8")} for row in lists), None
-        )
+        facts.update(unpriced_models=[], price_list=None)
+        if facts["migrations_applied"] and not facts["schema_error"]:
+            facts["unpriced_models"] = store.query_on(connection, "unpriced_models", since=None, until=None)
+            for row in store.query_on(connection, "price_list_newest", known=None):
+                facts["price_list"] = {name: row[name] for name in ("fetched_at", "origin", "sha8")}
         return facts
 
 

@@ -7,7 +7,7 @@ from .price_changes import ChangedPrice, ListDifference, compare
 from .price_list import PriceList, fetch_address, installed, parse, sha8_of
 from .rates import Period, Rates
 from .schedules import Schedule
-from .unlisted import reason_unlisted
+from .unlisted import reason_unlisted, reason_unpriced, remedy
 
 __all__ = [
     "ChangedPrice",
@@ -26,6 +26,8 @@ __all__ = [
     "installed",
     "parse",
     "reason_unlisted",
+    "reason_unpriced",
+    "remedy",
     "schema_path",
     "sha8_of",
     "snapshot_names",

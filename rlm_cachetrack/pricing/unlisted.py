@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from .names import SELF_PRICED_PROVIDERS, canonical_provider, routes
+from .names import SELF_PRICED_PROVIDERS, canonical_provider, canonical_tier, routes
 
 _OWN_SERVER = "a server that users run themselves has no list price"
 
@@ -50,3 +52,35 @@ def reason_unlisted(model: str, provider: str | None) -> str:
     if key is None:
         return "its provider is not known, and any provider may serve a model with open weights at any price"
     return f"the price list has no model of this name at {key}"
+
+
+def reason_unpriced(row: Mapping[str, Any]) -> str:
+    """Return why calls are unpriced, as a clause.
+
+    Args:
+        row: ``model``, ``provider``, ``service_tier`` and ``unpriced_reason`` of the calls, as stored.
+    """
+    stored: str | None = row["unpriced_reason"]
+    if stored is None or stored.startswith(f"no price for {row['model']}"):
+        return f"no price: {reason_unlisted(row['model'], row['provider'])}"
+    return stored
+
+
+def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the words of the command that gives unpriced calls a price; none if no price is missing.
+
+    ``USD`` and ``FACTOR`` stand for what the user fills in.
+
+    Args:
+        row: As for :func:`reason_unpriced`.
+    """
+    stored = row["unpriced_reason"] or ""
+    if stored and "no price for" not in stored:
+        return ()
+    words = ["prices", "add", row["model"]]
+    if canonical_provider(row["provider"]) is not None:
+        words += ["--provider", row["provider"]]
+    words += ["--prompt", "USD", "--cached", "USD", "--completion", "USD"]
+    if stored.startswith("no price for service tier"):
+        words += ["--set", f"tiers.{canonical_tier(row['service_tier'])}=FACTOR"]
+    return (*words, "--reprice")

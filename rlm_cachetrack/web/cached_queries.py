@@ -9,7 +9,15 @@ from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, TokenCacheSummary, run_report, usage_views
+from rlm_cachetrack.analytics import (
+    RunReport,
+    TokenCacheOptimization,
+    TokenCacheSummary,
+    UnpricedModel,
+    run_report,
+    unpriced_models,
+    usage_views,
+)
 from rlm_cachetrack.analytics import summaries as analytics
 from rlm_cachetrack.analytics.explain import report as explain
 
@@ -90,6 +98,15 @@ class CachedQueries:
         model, provider = _without_nul(model), _without_nul(provider)
         key = ("usage", span, model, provider)
         return self._cached(key, lambda: usage_views.usage(self.source.store, span, model, provider))
+
+    def unpriced(self, shown: usage_views.Usage, model: str | None, provider: str | None) -> list[UnpricedModel]:
+        """Return the models of the unpriced calls among those of a usage, and why they have no price."""
+        if not shown["total"]["unpriced_interactions"]:
+            return []  # the query reads the calls themselves, so it is left out where it finds none
+        since, until = shown["since"], shown["until"]
+        found = self._cached(("unpriced", since, until), lambda: unpriced_models(self.source.store, since, until))
+        of_model = [row for row in found if not model or row["model"] == model]
+        return [row for row in of_model if not provider or row["provider"] == provider]
 
     def runs(self, **filters: Any) -> usage_views.RunsPage:
         """See :func:`.runs_page`."""

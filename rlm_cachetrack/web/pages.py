@@ -97,7 +97,8 @@ class Pages:
         """Usage by model."""
         values = self._filtered(filters)
         figures = charts.of_models(values["usage"]["models"])
-        return self.render("models.html", "Models", "models", figures=figures, **values)
+        unpriced = self._queries.unpriced(values["usage"], filters.model, filters.provider)
+        return self.render("models.html", "Models", "models", figures=figures, unpriced=unpriced, **values)
 
     def savings(self, limit: Limit = 25) -> HTMLResponse:
         """The runs with the largest cache savings."""

@@ -351,7 +351,9 @@ def test_doctor_names_the_models_of_unpriced_calls(db_url: str) -> None:
             "model": "nobody-knows-it",
             "provider": None,
             "service_tier": None,
+            "unpriced_reason": "no price for nobody-knows-it",
             "interactions": 1,
+            "tokens": 1500,
             "last_time": NOON.isoformat(),
         }
     ]

@@ -1,0 +1,44 @@
+"""Calls without a cost: of which models, and why."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from rlm_cachetrack.pricing import reason_unpriced, remedy
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+
+class UnpricedModel(TypedDict):
+    """Calls of one model, provider and service tier that are unpriced for one reason.
+
+    Attributes:
+        model: The model.
+        provider: The provider, None if unknown.
+        service_tier: The served tier, None if not reported.
+        unpriced_reason: The reason as stored with the calls.
+        reason: The reason as a clause, with what is known of the model.
+        remedy: The words after ``rlm-cachetrack`` of the command that gives them a price; ``USD`` and ``FACTOR`` stand
+            for what to fill in. Empty if no price is missing.
+        interactions: The number of calls.
+        tokens: Their prompt and completion tokens.
+        last_time: When the newest of them began.
+    """
+
+    model: str
+    provider: str | None
+    service_tier: str | None
+    unpriced_reason: str | None
+    reason: str
+    remedy: list[str]
+    interactions: int
+    tokens: int
+    last_time: datetime
+
+
+def unpriced_models(store: PostgresStore, since: datetime | None, until: datetime | None) -> list[UnpricedModel]:
+    """Return the models of unpriced calls, most calls first, at most 1,000 rows. Blocks for one query."""
+    rows = store.query("unpriced_models", since=since, until=until)
+    return [cast("UnpricedModel", {**row, "reason": reason_unpriced(row), "remedy": list(remedy(row))}) for row in rows]

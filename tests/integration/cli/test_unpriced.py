@@ -1,0 +1,120 @@
+"""Unpriced calls are actionable: ``doctor``, ``models`` and the dashboard say why, and which command helps."""
+
+from __future__ import annotations
+
+import html
+import json
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack.cli import app
+from tests.support.web import served
+
+T0 = datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+
+def cli(*arguments: str, columns: int = 300) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)})
+
+
+def record(db: TimescaleDBClient, model: str, **more: Any) -> None:
+    given = {"start_time": T0, "prompt_tokens": 1_000_000, "cached_tokens": 0, "completion_tokens": 500_000}
+    db.record_llm_interaction(LLMInteractionRecord("q", T0, model, **{**given, **more}))
+
+
+@pytest.fixture
+def stored(db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a database with priced and unpriced calls; the working directory has no pricing file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RLM_CACHETRACK_PRICING", raising=False)
+    with TimescaleDBClient(db_url) as db:
+        record(db, "gpt-5", provider="openai")
+        record(db, "gpt-9-nova", provider="openai")
+        record(db, "gpt-9-nova", provider="openai")
+        record(db, "gpt-5", provider="openai", service_tier="scale")
+        record(db, "whisper-1", provider="openai")
+        record(db, "meta-llama/Llama-3.3-70B-Instruct")
+    return db_url
+
+
+EXPECTED = [
+    "gpt-9-nova (openai): 2 unpriced calls, 3,000,000 tokens; no price: the price list has no model of this name",
+    "prices add gpt-9-nova --provider openai --prompt USD --cached USD --completion USD --reprice`",
+    "gpt-5 (openai, scale): 1 unpriced call, 1,500,000 tokens; no price for service tier scale of gpt-5",
+    "--set tiers.scale=FACTOR --reprice`",
+    "whisper-1 (openai): 1 unpriced call, 1,500,000 tokens; no price: billed by the length of the audio",
+    "meta-llama/Llama-3.3-70B-Instruct (unknown): 1 unpriced call, 1,500,000 tokens; no price: its provider is not",
+    "prices update --reprice`",
+]
+
+
+@pytest.mark.parametrize("command", ["doctor", "models"])
+def test_why_calls_are_unpriced_and_which_command_helps(stored: str, command: str) -> None:
+    result = cli(command, "--db-url", stored)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    for expected in EXPECTED:
+        assert expected in text
+
+
+def test_doctor_has_the_reasons_as_json(stored: str) -> None:
+    found = json.loads(cli("doctor", "--json", "--db-url", stored).stdout)["database"]["unpriced_models"]
+    rows = {row["model"]: row for row in found}
+    assert (rows["gpt-9-nova"]["interactions"], rows["gpt-9-nova"]["tokens"]) == (2, 3_000_000)
+    assert rows["gpt-9-nova"]["unpriced_reason"] == "no price for gpt-9-nova (provider openai)"
+    assert rows["gpt-5"]["service_tier"] == "scale"
+
+
+def test_models_without_unpriced_calls_says_nothing_of_them(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        record(db, "gpt-5", provider="openai")
+    assert "unpriced" not in cli("models", "--db-url", db_url).stdout.replace("Unpriced", "")
+
+
+def test_the_range_of_models_selects_the_unpriced_calls(stored: str) -> None:
+    assert "gpt-9-nova" not in cli("models", "--since", "2026-12-02", "--db-url", stored).stdout
+    with TimescaleDBClient(stored) as db:
+        assert db.list_unpriced_models(until=T0) == []
+        assert len(db.list_unpriced_models(since=T0)) == 4
+
+
+def test_a_call_without_reported_usage_needs_no_price(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        record(db, "gpt-5", provider="openai", prompt_tokens=None, cached_tokens=None, completion_tokens=None)
+    text = " ".join(cli("doctor", "--db-url", db_url).stdout.split())
+    assert "no token usage" in text
+    assert "prices add" not in text
+
+
+def test_one_command_gives_the_calls_a_price(stored: str, tmp_path: Path) -> None:
+    arguments = ["--provider", "openai", "--prompt", "3", "--cached", "0.3", "--completion", "12", "--reprice"]
+    result = cli("prices", "add", "gpt-9-nova", *arguments, "--db-url", stored)
+    assert result.exit_code == 0, result.output
+    assert "2 stored calls priced" in result.stdout
+    assert (tmp_path / "rlm_cachetrack.yaml").exists()
+    with TimescaleDBClient(stored) as db:
+        costs = {call["model"]: call["total_cost"] for call in db.get_llm_interactions("q", T0)}
+        assert costs["gpt-9-nova"] == pytest.approx(3 + 6)
+        assert [row["model"] for row in db.list_unpriced_models()] == [
+            "gpt-5", "meta-llama/Llama-3.3-70B-Instruct", "whisper-1",
+        ]  # fmt: skip
+
+
+def test_the_models_page_lists_unpriced_calls(stored: str) -> None:
+    def page(address: str, query: str) -> str:
+        with urllib.request.urlopen(f"{address}/models?{query}", timeout=20) as answer:
+            return html.unescape(answer.read().decode())
+
+    with served(stored) as address:
+        text = page(address, "range=all")
+        assert "the price list has no model of this name at openai" in text
+        assert "rlm-cachetrack prices add gpt-9-nova --provider openai" in text
+        table = page(address, "range=all&model=gpt-9-nova").partition("Unpriced calls:")[2]
+        assert "gpt-9-nova" in table
+        assert "whisper-1" not in table
