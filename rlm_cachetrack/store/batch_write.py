@@ -22,6 +22,7 @@ from rlm_cachetrack.errors import RecordRejectedError
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, RecordBatch
 
 from . import named_sql
+from .connect import pin_settings
 from .hourly_aggregate import HourlyAggregate
 
 _TYPES: dict[str, str] = {
@@ -41,7 +42,7 @@ COLUMN_TYPES: dict[str, str] = {
 }
 """The PostgreSQL type of each column of ``llm_interactions``."""
 
-_QUERY_ID, _RUN_ID, _TIME = map(COLUMNS.index, ("query_id", "run_id", "time"))
+_QUERY_ID, _RUN_ID, _TIME, _INTERACTION_ID = map(COLUMNS.index, ("query_id", "run_id", "time", "interaction_id"))
 _HOUR_S = 3600
 
 
@@ -60,6 +61,7 @@ def write_batch(
         RecordRejectedError: A value does not fit its column.
         psycopg.Error: The server rejected a statement, or the connection was lost.
     """
+    pin_settings(cursor, is_local=True)
     if hourly is not None:
         hourly.prepare(cursor)
     for start in batch.run_starts:
@@ -80,8 +82,12 @@ def write_batch(
             cursor.execute(_staging())
             _copy(cursor, "staging_copy", batch.interactions)
             cursor.execute(_with_columns("staging_merge"))
+            if cursor.rowcount < len(batch.interactions):
+                _check_stored(cursor, batch.interactions)
         else:
             _copy(cursor, "copy_interactions", batch.interactions)
+            if cursor.rowcount < len(batch.interactions):
+                raise _dropped(len(batch.interactions) - cursor.rowcount)
         finished |= _list_runs(cursor, batch.interactions)
     for end in batch.run_ends:
         cursor.execute(
@@ -120,6 +126,33 @@ def _copy(cursor: psycopg.Cursor[Any], name: str, rows: Sequence[Sequence[Any]])
             raise
         except Exception as exc:
             raise RecordRejectedError(f"a value does not fit its column: {exc}") from exc
+
+
+def _check_stored(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> None:
+    """Check that the rows which were not inserted were in the table before.
+
+    Raises:
+        RecordRejectedError: Some are not in the table.
+    """
+    ids = {str(row[_INTERACTION_ID]) for row in rows}
+    times = [row[_TIME] for row in rows]
+    parameters = {
+        "query_ids": list({row[_QUERY_ID] for row in rows}),
+        "interaction_ids": list(ids),
+        "first_call": min(times),
+        "last_call": max(times),
+    }
+    found: Any = cursor.execute(named_sql.query("calls_stored"), parameters).fetchone()
+    [count] = found.values() if isinstance(found, dict) else found
+    if count < len(ids):
+        raise _dropped(len(ids) - count)
+
+
+def _dropped(count: int) -> RecordRejectedError:
+    return RecordRejectedError(
+        f"a trigger of llm_interactions dropped {count} calls instead of storing them: disable it, or let it raise an "
+        "exception for a call that it rejects"
+    )
 
 
 def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> set[tuple[str, datetime]]:

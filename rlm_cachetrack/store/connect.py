@@ -35,6 +35,11 @@ _DEFAULTS: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+_READ_ONLY_HINT = "if it is no standby, default_transaction_read_only is on for the server, the database or the role"
+_HINTS = {
+    "session is read-only": _READ_ONLY_HINT,
+    "statement pooling mode": "a batch is one transaction: set pool_mode to transaction or session",
+}
 _MOMENTS = frozenset(psycopg.adapters.types[name].oid for name in ("timestamptz", "timestamp"))
 
 
@@ -50,7 +55,11 @@ def connect(url: str, *, writes: bool = False) -> psycopg.Connection[Any]:
         writes: Of several hosts, connect to one that accepts writes.
     """
     connection = psycopg.connect(url, **_arguments(url, writes=writes))
-    _set_adapters(connection)
+    try:
+        _configure(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -61,26 +70,28 @@ def make_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[dict[str
         min_size=0,
         max_size=size,
         kwargs={"row_factory": dict_rows, **_arguments(url)},
-        configure=_configure_reader,
+        configure=_configure,
         check=ConnectionPool.check_connection,
         name=POOL_NAME,
         open=True,
     )
 
 
-def _configure_reader(connection: psycopg.Connection[Any]) -> None:
-    _set_adapters(connection)
-    connection.execute(named_sql.query("session"))
-
-
-def _set_adapters(connection: psycopg.Connection[Any]) -> None:
+def _configure(connection: psycopg.Connection[Any]) -> None:
     set_json_dumps(_json_text, connection)
     connection.adapters.register_loader("numeric", FloatLoader)  # only legacy tables have NUMERIC columns
+    pin_settings(connection, is_local=False)
+
+
+def pin_settings(connection: psycopg.Connection[Any] | psycopg.Cursor[Any], *, is_local: bool) -> None:
+    """Set the settings that we depend on: for the connection, or only for its current transaction. Blocks."""
+    connection.execute(named_sql.query("pin_settings"), {"is_local": is_local})
 
 
 def _json_text(value: Any) -> str:
-    # The JSON of calls is encoded already; the metadata of a run is a mapping.
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    # The JSON of calls is encoded already; the metadata of a run is a mapping. Not ASCII: a database whose encoding is
+    # SQL_ASCII accepts text of UTF-8, but no escapes of JSON.
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _arguments(url: str, *, writes: bool = False) -> dict[str, Any]:
@@ -143,9 +154,10 @@ def _translate(exc: psycopg.Error, address: str) -> StoreError:
     state = exc.sqlstate
     meaning = meaning_of(exc, state)
     if meaning is Meaning.UNREACHABLE:
-        return StoreUnreachableError(f"cannot reach {address}: {summary}")
+        hints = [f"; {hint}" for text, hint in _HINTS.items() if text in summary]
+        return StoreUnreachableError(f"cannot reach {address}: {summary}{''.join(hints)}")
     if meaning is Meaning.READ_ONLY:
-        return StoreUnreachableError(f"{address} is read-only now: {summary}")
+        return StoreUnreachableError(f"{address} is read-only now: {summary}; {_READ_ONLY_HINT}")
     if state is not None and state.startswith("23"):
         summary = redact(exc.diag.message_primary or summary)  # the detail has the whole row, which logs must not show
     message = f"{address} rejected a statement: {summary}" + (f" (SQLSTATE {state})" if state else "")

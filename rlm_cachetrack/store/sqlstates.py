@@ -32,10 +32,12 @@ _PERMISSION = "42501"  # in class 42, but no migration resolves it; row-level se
 _SESSION = ("08", "25", "26", "28", "3D", "53300", "57P")
 # 3F: the schema does not exist. 42: a table or column does not exist or has another type.
 _SCHEMA = ("3F", "42")
+# 0A: not supported, for example a conversion to the encoding of the database, or a call of a chunk that takes no more
+# rows. 20, 2F: raised by a trigger without a matching CASE, or that modifies what it may not.
 # 22: data exception. 23: a constraint. 44: WITH CHECK OPTION. 54: too large for an index row, a JSONB or the stack.
 # P0, 09, 27, 38, 39: raised by a trigger, in PL/pgSQL or another language. 21: a subquery of a trigger or rule returned
 # more than one row.
-_RECORD = ("09", "21", "22", "23", "27", "38", "39", "44", "54", "P0")
+_RECORD = ("09", "0A", "20", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
 # A trigger may also raise a code of its own, which by the SQL standard begins with 5 to 9 or I to Z. These classes do
 # too, but belong to PostgreSQL and TimescaleDB.
 _RESERVED = ("53", "54", "55", "57", "58", "72", "P0", "XX", "TS")

@@ -1,4 +1,4 @@
-"""Behind a PgBouncer in transaction mode: several writers, migrations, reads, and restarts of both servers."""
+"""Behind a PgBouncer, mostly in transaction mode: several writers, migrations, reads, and restarts of both servers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded, migrations
-from tests.integration.pipeline.test_writer import in_time, sql
+from tests.integration.pipeline.test_writer import call, in_time, pipeline, sql, stored
+from tests.integration.store.test_server_settings import check_recording
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (apt-get install pgbouncer)")
@@ -50,7 +51,7 @@ sys.exit(0 if runtime.flush(90) and runtime.stats()["dead_letters"] == 0 else 1)
 class PgBouncer:
     """A PgBouncer for the server of ``url``, on a free port."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, mode: str = "transaction") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -68,7 +69,7 @@ class PgBouncer:
             listen_port = {self.port}
             unix_socket_dir =
             auth_type = any
-            pool_mode = transaction
+            pool_mode = {mode}
             default_pool_size = {POOL_SIZE}
             max_client_conn = 100
             server_login_retry = 1
@@ -197,6 +198,39 @@ def test_the_client_reads_through_a_pooler_that_changes_its_connection(pooler: P
             with psycopg.connect(make_conninfo(pooler.url)) as other:
                 other.execute("SELECT 1")  # uses the server connection that the client used last
     assert len(counts(direct_url)) == 3
+
+
+@pytest.mark.usefixtures("state")
+def test_settings_of_the_database_change_nothing_behind_a_pooler(pooler: PgBouncer, direct_url: str) -> None:
+    settings = ("DateStyle = 'German, DMY'", "IntervalStyle = 'iso_8601'", "search_path = ''", "extra_float_digits = 0")
+    try:
+        for setting in settings:
+            sql(direct_url, f"ALTER DATABASE {pooler.database} SET {setting}")
+        check_recording(pooler.url)
+    finally:
+        sql(direct_url, f"ALTER DATABASE {pooler.database} RESET ALL")
+
+
+@pytest.mark.usefixtures("state")
+def test_statement_mode_is_refused_with_the_reason_and_stores_later(direct_url: str, tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="rlmctp-", dir="/tmp"))
+    pgbouncer = PgBouncer(folder, direct_url, "statement")
+    pgbouncer.start()
+    try:
+        with pipeline(pgbouncer.url) as runtime:
+            runtime.journal.append(call(model="a"))
+            assert not runtime.flush(1.5)
+            assert "transaction blocks not allowed in statement pooling mode" in str(runtime.stats()["last_error"])
+            assert "pool_mode" in str(runtime.stats()["last_error"])
+            assert runtime.dead_letters.read() == []
+            pgbouncer.stop(signal.SIGINT)
+            (folder / "ini").write_text((folder / "ini").read_text().replace("= statement", "= transaction"))
+            pgbouncer.start()
+            assert runtime.flush(20)
+        assert stored(direct_url) == ["a"]
+    finally:
+        pgbouncer.stop(signal.SIGINT)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("state")

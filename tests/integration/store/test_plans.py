@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from rlm_cachetrack.records import COLUMNS
-from rlm_cachetrack.store import batch_write, migrations
+from rlm_cachetrack.store import batch_write, connect, migrations
 from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.engine import detect
 from tests.conftest import _database
@@ -136,6 +136,8 @@ NARROW: dict[str, Any] = {
     "first_call": OLD[1],
     "last_call": OLD[1] + timedelta(seconds=98),
     "query_ids": [key[0] for key in LATER],
+    "interaction_ids": [str(uuid.UUID(int=number)) for number in range(100)],
+    "is_local": False,
     "run_ids": [key[1] for key in LATER],
     "first_calls": [key[1] for key in LATER],
     "last_calls": [key[1] for key in LATER],
@@ -304,7 +306,7 @@ def scanned(connection: psycopg.Connection[Any], name: str, parameters: dict[str
 def check(url: str, *, timescale: bool = False, citus: bool = False) -> None:
     wrong = []
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
-        connection.execute(_sql.query("session"))
+        connect.pin_settings(connection, is_local=False)
         if timescale:  # as in every transaction that writes
             connection.execute(_sql.query("timescale_unbounded_dml").replace("TRUE", "FALSE"))
         raw = plans.raw_relations(connection)
@@ -349,7 +351,7 @@ def test_queries_scan_calls_only_where_announced_on_citus(distributed: str) -> N
 def test_usage_of_the_dashboard_is_summed_without_a_sort_on_disk(plain: str) -> None:
     """PostgreSQL sorts on disk if it overestimates the number of groups, which doubles the time of the first view."""
     with psycopg.connect(plain, autocommit=True, prepare_threshold=None) as connection:
-        connection.execute(_sql.query("session"))
+        connect.pin_settings(connection, is_local=False)
         for days, unit in ((7, "hour"), (30, "day"), (None, "day")):
             since = None if days is None else T0 + timedelta(days=DAYS - days)
             values = {**NARROW, "unit": unit, "since": since, "until": None, "model": None, "provider": None}
