@@ -260,10 +260,12 @@ class RowBuilder:
 
 
 _UNKNOWN_USAGE = {"usage": "unknown"}
-"""Added to the metadata of a response that reported no tokens, unlike a call that failed."""
+"""Added to the metadata of a response that reported no tokens and no other units, unlike a call that failed."""
 
 
 def _has_counts(usage: TokenUsage) -> bool:
+    if usage.details is not None:
+        return True
     return not (usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None)
 
 

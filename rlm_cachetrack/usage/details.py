@@ -6,6 +6,7 @@ The spellings do not depend on the dialect, because gateways pass on the details
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from .dialects import Path, get_path, has_path
@@ -14,6 +15,7 @@ from .dialects import Path, get_path, has_path
 # responses/response_usage.py, realtime/realtime_response_usage.py; 2026-12-01.
 _INPUT = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_SECONDS = "seconds"
 _DEFAULT_WRITES = ("cache_write_5m_tokens", "cache_write_30m_tokens")
 _LONG_WRITES = ("cache_write_1h_tokens", "cache_write_12h_tokens")
 
@@ -46,6 +48,9 @@ DETAILS: Mapping[str, tuple[Path, ...]] = {
     # Source: https://docs.perplexity.ai/guides/pricing; 2026-12-01.
     "citation_tokens": (("citation_tokens",),),
     "search_queries": (("num_search_queries",),),
+    # Transcriptions that are billed by the length of the audio. Source: https://github.com/openai/openai-python
+    # src/openai/types/realtime/conversation_item_input_audio_transcription_completed_event.py; 2026-12-01.
+    _SECONDS: ((_SECONDS,),),
 }
 """The paths of each part, by the name that it has in the column ``token_details``."""
 
@@ -73,16 +78,16 @@ def find_paths(raw: Mapping[str, Any], names: Mapping[str, tuple[Path, ...]]) ->
     return tuple(found)
 
 
-def read_details(raw: Mapping[str, Any], paths: tuple[tuple[str, Path], ...]) -> dict[str, int] | None:
-    """Return the values at ``paths`` that are counts and not 0; None if there are none."""
-    found: dict[str, int] | None = None
+def read_details(raw: Mapping[str, Any], paths: tuple[tuple[str, Path], ...]) -> dict[str, Any] | None:
+    """Return the values at ``paths`` that are counts, or seconds, and not 0; None if there are none."""
+    found: dict[str, Any] | None = None
     for name, path in paths:
         value = get_path(raw, path)
         if not value:
             continue
         if found is None:
             found = {}
-        if type(value) is int and value > 0:
+        if (type(value) is int and value > 0) or (name == _SECONDS and type(value) is float and 0 < value < inf):
             found.setdefault(name, value)
         elif isinstance(value, list):
             _read_modalities(name, value, found)

@@ -87,13 +87,14 @@ _CHAT = Dialect(
 )
 _RESPONSES = Dialect(
     name="openai-responses",
-    base=("input_tokens", "output_tokens"),
+    base=("input_tokens", "output_tokens", "seconds"),
     prompt=_at("input_tokens"),
     completion=_at("output_tokens"),
-    cached=_at("input_tokens_details.cached_tokens"),
+    cached=_at("input_tokens_details.cached_tokens", "input_token_details.cached_tokens"),
     cache_write=_at("input_tokens_details.cache_write_tokens"),
     reasoning=_at("output_tokens_details.reasoning_tokens"),
-    source="https://github.com/openai/openai-python src/openai/types/responses/response_usage.py, 2026-11-23",
+    source="https://github.com/openai/openai-python src/openai/types/responses/response_usage.py, "
+    "realtime/realtime_response_usage.py, 2026-12-01",
 )
 _EITHER = replace(
     _CHAT,

@@ -39,6 +39,7 @@ CHAPTERS = {
     "test_clients.py": "Clients",
     "test_provider.py": "Provider",
     "test_responses_socket.py": "Responses over a websocket",
+    "test_realtime_socket.py": "Realtime",
     "test_not_covered.py": "Calls that pass through",
 }
 
@@ -60,7 +61,7 @@ the tests of a call that an SDK version lacks are skipped with that reason.
 
 UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
-    "Live, and Realtime": "not recorded: they do not go through the SDK's HTTP request",
+    "Live, and translations of Realtime": "not recorded: their events report no usage",
     "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
         "not recorded"
     ),

@@ -37,6 +37,42 @@ READINGS = [
         TokenUsage(2600, 90, 2690, 2000, 400, 64, dialect="openai-responses"),
         id="openai responses",
     ),
+    pytest.param(
+        {
+            "total_tokens": 253,
+            "input_tokens": 132,
+            "output_tokens": 121,
+            "input_token_details": {
+                "text_tokens": 89,
+                "audio_tokens": 13,
+                "image_tokens": 30,
+                "cached_tokens": 64,
+                "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4, "image_tokens": 0},
+            },
+            "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+        },
+        "openai",
+        TokenUsage(
+            132,
+            121,
+            253,
+            64,
+            dialect="openai-responses",
+            details={
+                "audio_prompt_tokens": 13,
+                "image_prompt_tokens": 30,
+                "audio_cached_tokens": 4,
+                "audio_completion_tokens": 91,
+            },
+        ),
+        id="openai realtime",
+    ),
+    pytest.param(
+        {"type": "duration", "seconds": 3.5},
+        "openai",
+        TokenUsage(dialect="openai-responses", details={"seconds": 3.5}),
+        id="openai transcription by seconds",
+    ),
     pytest.param(CHAT_USAGE, "azure", TokenUsage(2006, 300, 2306, 1920, None, 128, dialect="azure"), id="azure"),
     pytest.param(
         chat(
@@ -356,6 +392,7 @@ def test_other_spellings_are_tried_openais_first_then_in_the_order_of_rows() -> 
     assert [".".join(path) for path in groq.cached] == [
         "prompt_tokens_details.cached_tokens",
         "input_tokens_details.cached_tokens",
+        "input_token_details.cached_tokens",
         "input_tokens_details.cache_read_input_tokens",
         "prompt_cache_hit_tokens",
         "num_cached_tokens",
