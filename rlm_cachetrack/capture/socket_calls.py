@@ -109,6 +109,7 @@ class SocketCalls:
 
     Attributes:
         is_attached: Whether a socket is observed.
+        queue: The queue that messages to the socket may come from.
     """
 
     api: ClassVar[str]
@@ -120,7 +121,7 @@ class SocketCalls:
     def __init__(self, client: Any, queue: Any, model: Any) -> None:
         self.is_attached = False
         self._client = client
-        self._queue = queue
+        self.queue = queue
         self._requested_model = model if isinstance(model, str) else None
         self._provider = socket_provider_of(client)
         self._region = socket_region_of(client)
@@ -134,7 +135,7 @@ class SocketCalls:
     def sending(self, message: Any) -> SocketCall | None:
         """Observe a message that is about to be sent. Returns the call that it begins, if any."""
         try:
-            run_context = forget_queue(self._queue, message)
+            run_context = forget_queue(self.queue, message)
             options = clients.options_of(self._client)
             if options is None:
                 return None

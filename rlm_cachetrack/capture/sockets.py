@@ -172,9 +172,14 @@ def _begin(manager: Any) -> SocketCalls | None:
 def _entered(connection: Any, calls: SocketCalls | None) -> None:
     if calls is None:
         return
-    if not calls.is_attached:
-        _observe(connection._connection, calls)
-    _open[weakref.ref(connection, _collected)] = calls
+    try:
+        if not calls.is_attached:
+            _observe(connection._connection, calls)
+        # openai before 3.0 replaces an empty queue of the manager by one of its own.
+        calls.queue = getattr(connection, "_send_queue", None)
+        _open[weakref.ref(connection, _collected)] = calls
+    except Exception as exc:
+        guard.report("observing a websocket", exc)
 
 
 def _enqueue(wrapped: Callable[..., Any], queue: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

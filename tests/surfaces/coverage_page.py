@@ -61,7 +61,8 @@ the tests of a call that an SDK version lacks are skipped with that reason.
 
 UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
-    "Live, and translations of Realtime": "not recorded: their events report no usage",
+    "Live": "not recorded",
+    "translations of Realtime": "not recorded: their events report no usage",
     "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
         "not recorded"
     ),

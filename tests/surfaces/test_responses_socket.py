@@ -108,8 +108,6 @@ def test_a_response_is_one_record_however_it_is_read(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["dict", "object", "send_raw", "bytes"])
 def test_a_request_is_recorded_however_it_is_sent(server: SocketServer, sink: MemorySink, how: str, mode: str) -> None:
-    from openai.types import responses
-
     text = '{"input":"hello","nested":{"type":"x"},"model":"gpt-5", "type" : "response.create"}'
 
     async def act(client: Any) -> Any:
@@ -117,7 +115,10 @@ def test_a_request_is_recorded_however_it_is_sent(server: SocketServer, sink: Me
             if how == "dict":
                 await settled(connection.send(REQUEST))
             elif how == "object":
-                await settled(connection.send(responses.responses_client_event.ResponseCreate(**REQUEST)))
+                from openai.types.responses import responses_client_event as module
+
+                event_class = getattr(module, "ResponseCreate", module.ResponsesClientEvent)
+                await settled(connection.send(event_class(**REQUEST)))
             elif not hasattr(connection, "send_raw"):
                 pytest.skip(f"openai {openai.__version__} has no send_raw")
             else:
@@ -612,7 +613,7 @@ def test_calls_before_and_after_a_reconnect_are_records(server: SocketServer, si
     def breaks(peer: Peer) -> None:
         peer.get()
         peer.send(created("resp_1"))
-        peer.socket.close(1001, "restarting")
+        peer.socket.close(1012, "restarting")
 
     server.script = [breaks, answer_all]
     if not accepts(client_of(server, "sync"), "responses", "on_reconnecting"):
@@ -680,6 +681,7 @@ def test_nothing_is_recorded_after_uninstrument(server: SocketServer, sink: Memo
     from openai.resources.responses import responses as module
 
     client = client_of(server, "sync")
+    resource_of(client, "responses")
     before = dict(vars(module.ResponsesConnectionManager))
     instrument(client, store=sink)
     with connect(client) as connection:
