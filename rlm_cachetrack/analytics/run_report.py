@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
@@ -22,6 +23,7 @@ __all__ = [
     "TokenCacheSummary",
     "empty_optimization",
     "empty_summary",
+    "is_cache_use_reported",
     "iterations_of_run",
     "run_bounds",
     "run_records",
@@ -236,6 +238,11 @@ def stored_optimization(store: PostgresStore, query_id: str, run_id: datetime) -
     """Return the cache savings of one run as stored at its end; None if nothing is stored."""
     rows = store.query("optimization", query_id=query_id, run_id=run_id)
     return cast("TokenCacheOptimization", Facts(with_evolution(rows[0]))) if rows else None
+
+
+def is_cache_use_reported(sums: Mapping[str, Any]) -> bool:
+    """Return True if a call of the sums reported its cache use; otherwise their cached tokens are 0 but unknown."""
+    return bool(sums["interactions_with_cache"] or sums["interactions_without_cache"])
 
 
 def empty_summary(query_id: str, run_id: datetime) -> TokenCacheSummary:

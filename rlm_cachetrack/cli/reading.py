@@ -230,7 +230,7 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
         Column("Query", "query_id", flexible=True, style="bold", min_width=14),
         Column("Run (UTC)", "run_id", moment, style="cyan", optional=1),
         Figure("Calls", "total_interactions", number, optional=5),
-        Figure("Cached", lambda run: _cached(run), optional=6),
+        Figure("Cached", _cached, optional=6),
         Figure("Prompt", lambda run: run["total_prompt_tokens"] or None, number, optional=7),
         Figure("Hit rate", "cache_savings_percentage", percentage, optional=3),
         Figure("Cost", "cached_cost", usd, optional=2),
@@ -291,7 +291,7 @@ def models(
         Figure("Failed", "failed_interactions", number, optional=5),
         Figure("Unpriced", "unpriced_interactions", number, optional=4),
         Figure("Prompt", lambda row: row["total_prompt_tokens"] or None, number, optional=2),
-        Figure("Cached", lambda row: _cached(row), optional=8),
+        Figure("Cached", _cached, optional=8),
         Figure("Hit rate", "avg_cache_hit_rate", rate),
         Figure("Cost", "total_cost", usd),
         Figure("Saved", lambda row: _saved(row["cost_savings"], row["avg_cache_hit_rate"]), optional=1),
@@ -388,5 +388,6 @@ def _saved(savings: float | None, hit_rate: float | None) -> str:
 
 def _cached(row: Mapping[str, Any]) -> str:
     """Format cached tokens; the sum is unknown if no call reported its cache use."""
-    reported = row["interactions_with_cache"] or row["interactions_without_cache"]
-    return number(row["total_cached_tokens"] if reported else None)
+    from rlm_cachetrack.analytics import is_cache_use_reported
+
+    return number(row["total_cached_tokens"] if is_cache_use_reported(row) else None)

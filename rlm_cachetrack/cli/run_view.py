@@ -263,5 +263,6 @@ def _step(step: CacheEvolutionStep | None) -> tuple[str, str, str, str]:
 
 
 def _none_reported(summary: TokenCacheSummary) -> bool:
-    """Return True if no call reported its cache use; the sums are then 0 but unknown."""
-    return not (summary["interactions_with_cache"] or summary["interactions_without_cache"])
+    from rlm_cachetrack.analytics import is_cache_use_reported
+
+    return not is_cache_use_reported(summary)

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import jinja2
 
+from rlm_cachetrack.analytics import is_cache_use_reported
 from rlm_cachetrack.formatting import text as wording
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def environment() -> jinja2.Environment:
         "verdict",
     ):
         templates.filters[name] = getattr(wording, name)
+    templates.tests["reporting_cache_use"] = is_cache_use_reported
     templates.filters["short"] = _short
     templates.filters["query"] = _query
     templates.filters["usd_column"] = _usd_column

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import RunRecord, calls_of_run, run_report
+from rlm_cachetrack.analytics import RunRecord, calls_of_run, is_cache_use_reported, run_report
 from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd, verdict
@@ -80,7 +80,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     """Render a report as GitHub Markdown: totals, a line per iteration, and the cache miss reasons."""
     run, summary = report["run"] or {}, report["summary"]
     ended = f" after {duration(run['duration_ms'])}" if run.get("duration_ms") is not None else ""
-    known = bool(summary["interactions_with_cache"] or summary["interactions_without_cache"])
+    known = is_cache_use_reported(summary)
     saved = summary["cost_savings"] if known or summary["cost_savings"] else None
     instead = f" instead of {usd(summary['original_cost'])}" if known and summary["original_cost"] is not None else ""
     lines = [
