@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -40,6 +40,7 @@ KINDS = (
 
 DIGEST_BYTES = 5
 _BREAKPOINT_FIELDS = ("prompt_cache_breakpoint", "cache_control")
+_BLOCK_BYTES = 64  # of SHA-256
 _MAX_REMEMBERED = 8_192
 
 
@@ -83,19 +84,19 @@ class Fingerprint:
 
 
 class Digests:
-    """Hashes text under a key, and caches the digests of recent texts without the texts.
+    """Hashes text with SHA-256 under a key, and caches the digests of recent texts without the texts.
 
     Conversations send the same messages again, and a string caches its own hash, so most of a prompt is not hashed
-    again.
+    again. The key fills the first block of the hash, and a digest is a few of its bytes, so that nobody can extend it.
 
     Args:
         key: The secret key, 16 to 64 bytes.
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._keyed = sha256(key.ljust(_BLOCK_BYTES, b"\0"))
         self._known: dict[tuple[str, int, int], bytes] = {}
-        self.installation = blake2b(b"installation", digest_size=2, key=key).digest()
+        self.installation = self.of_bytes("installation", b"", 2)
 
     def of_text(self, domain: str, text: str) -> bytes:
         """Return five bytes for a text. Equal texts in different domains have different digests."""
@@ -111,9 +112,10 @@ class Digests:
 
     def of_bytes(self, domain: str, data: bytes, size: int = DIGEST_BYTES) -> bytes:
         """Return ``size`` bytes for data, without caching them."""
-        hashed = blake2b(domain.encode() + b"\0", digest_size=size, key=self._key)
+        hashed = self._keyed.copy()
+        hashed.update(domain.encode() + b"\0")
         hashed.update(data)
-        return hashed.digest()
+        return hashed.digest()[:size]
 
 
 def fingerprint_request(
