@@ -11,8 +11,9 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from rlm_cachetrack import addresses
+from rlm_cachetrack.addresses import redact
 from rlm_cachetrack.errors import ConfigError, safe_repr
 
 __all__ = ["Settings", "disabled", "load_settings", "redact"]
@@ -35,12 +36,6 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 _MIN_KEY_LENGTH = 16
 _KEY_VALUE = re.compile(r"^\s*\w+\s*=")
-_SECRET_PAIR = re.compile(
-    r"\b(password|passfile|sslpassword|sslkey|oauth_client_secret)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&']+)",
-    re.IGNORECASE,
-)
-# Greedy up to the last "@", so that a password with an unescaped "/", "#" or "@" is hidden, too.
-_URL_USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<userinfo>\S*)@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +121,6 @@ def load_settings(
     )
 
 
-def redact(text: str) -> str:
-    """Return ``text`` with the passwords of every database address in it replaced by ``***``."""
-    return _SECRET_PAIR.sub(r"\1\2***", _URL_USERINFO.sub(_redact_userinfo, text))
-
-
-def _redact_userinfo(match: re.Match[str]) -> str:
-    user, colon, _ = match["userinfo"].partition(":")
-    return f"{match['scheme']}{user}{':***' if colon else ''}@"
-
-
 def _resolve_url(db_url: str | None) -> tuple[str | None, str]:
     candidates = (
         (db_url, "the db_url argument"),
@@ -153,22 +138,16 @@ def _check_url(value: object, origin: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{origin} is a {type(value).__name__}; {expected}")
     text = value.strip()
-    if text.startswith(("postgresql://", "postgres://")):
-        try:
-            parts = urlsplit(text)
-            _ = parts.port if "," not in parts.netloc else None  # libpq parses several hosts
-        except ValueError as exc:
-            # Raised without the cause, which quotes the port: if "@" is missing, that text is the password.
-            raise ConfigError(f"{origin} is not a usable address ({_reason(exc)}); {expected}") from None
+    addresses.remember_secrets(text)
+    if addresses.is_url(text):
+        if addresses.wrong_port(text):
+            # The port is not quoted: if "@" is missing, that text is the password.
+            raise ConfigError(f"{origin} is not a usable address (its port is not a number up to 65535); {expected}")
         return text
     if _KEY_VALUE.match(text):
         return text
     shown = redact(text) if "://" in text else f"{len(text)} characters without a scheme"
     raise ConfigError(f"{origin} is not the address of a PostgreSQL ({shown}); {expected}")
-
-
-def _reason(exc: ValueError) -> str:
-    return "its port is not a number from 0 to 65535" if "ort" in str(exc) else "it does not parse"
 
 
 def _resolve_pricing(pricing: str | os.PathLike[str] | None) -> Path | None:

@@ -145,7 +145,8 @@ def translated_errors(url: str, *, is_first_connection: bool) -> Iterator[None]:
         yield
     except psycopg.Error as exc:
         if is_first_connection and isinstance(exc, psycopg.ProgrammingError) and exc.sqlstate is None:
-            raise ConfigError(f"the database address is not usable: {_summary(exc)}") from _without_password(exc)
+            # Without the cause: libpq quotes a part of the address, which may be the password.
+            raise ConfigError(f"the database address is not usable: {_parse_error(str(exc))}") from None
         raise _translate(exc, redact(url)) from _without_password(exc)
 
 
@@ -176,6 +177,23 @@ def _summary(exc: psycopg.Error) -> str:
             " delete, re-price, and set budgets and policies)"
         )
     return summary
+
+
+_PARSE_ERRORS = {
+    'missing "="': 'a "=" is missing',
+    "unterminated quoted": "a quoted value has no end",
+    "percent-encoded": 'a "%" is not followed by two hexadecimal digits; write the character itself as %25',
+    "integer value": "a number is not one, such as the port",
+    "URI query parameter": "it has a parameter that libpq does not know",
+    "connection option": "it has an option that libpq does not know",
+    "IPv6": "the end of an IPv6 address is missing",
+    "key/value separator": 'a parameter needs one "="',
+}
+
+
+def _parse_error(text: str) -> str:
+    """Return why libpq cannot read an address, without quoting any part of it."""
+    return next((reason for part, reason in _PARSE_ERRORS.items() if part in text), "libpq cannot read it")
 
 
 def _without_password(exc: Exception) -> Exception:
