@@ -29,7 +29,7 @@ with endpoint() as where:
     with query_run("example-basic") as run:  # A run groups the calls that belong together.
         for question in run.iterations(QUESTIONS):  # Numbers them 1, 2, 3, …
             client.chat.completions.create(
-                model="gpt-4.1-mini",
+                model="gpt-5.4-mini",
                 messages=[
                     {"role": "system", "content": RULES},
                     {"role": "user", "content": question},  # The part that changes comes last.

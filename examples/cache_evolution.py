@@ -30,7 +30,7 @@ def converse(client: OpenAI, run: QueryRun, *, clock_first: bool) -> None:
         # The cache matches prompts from the start: after one changed character nothing can be read from the cache.
         guide = f"Now: {datetime.now()}. {GUIDE}" if clock_first else GUIDE
         response = client.chat.completions.create(
-            model="gpt-4.1-mini", messages=[{"role": "system", "content": guide}, *history]
+            model="gpt-5.4-mini", messages=[{"role": "system", "content": guide}, *history]
         )
         history.append({"role": "assistant", "content": response.choices[0].message.content})
 

@@ -17,7 +17,7 @@ MANUAL = "You explain a coffee machine. " + " ".join(
     f"Step {number}: check the water, then the beans, then press the button." for number in range(1, 121)
 )
 QUESTIONS = ["How do I start it?", "It leaks. Why?", "How do I clean it?", "Is decaf possible?"]
-MODELS = ["gpt-5", "gpt-4.1", "gpt-4o-mini"]
+MODELS = ["gpt-5.5", "gpt-5.4", "gpt-5.4-mini"]
 if not LIVE:
     MODELS.append("our-own-model")  # in no price list
 

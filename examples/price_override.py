@@ -19,14 +19,14 @@ TEXT = "You count words. " + " ".join(
     f"Line {number}: a word is what stands between two spaces." for number in range(1, 151)
 )
 CALLS = [
-    ("gpt-5", "default"),  # served as gpt-5-2025-08-07, priced by the entry of gpt-5
-    ("gpt-5", "default"),  # again: now most of the prompt is read from the cache
-    ("gpt-5", "flex"),  # half the price, according to the file
-    ("gpt-4.1-mini", "default"),  # not in the file: the built-in table applies
+    ("gpt-5.4", "default"),  # served as gpt-5.4-2026-03-05, priced by the entry of gpt-5.4
+    ("gpt-5.4", "default"),  # again: now most of the prompt is read from the cache
+    ("gpt-5.4", "flex"),  # half the price, according to the file
+    ("gpt-5.4-mini", "default"),  # not in the file: the built-in table applies
 ]
 if not LIVE:
     CALLS += [
-        ("my-azure-deployment", "default"),  # an alias of gpt-5
+        ("my-azure-deployment", "default"),  # an alias of gpt-5.4
         ("our-own-model", "default"),  # priced only by the file
     ]
 

@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletion
 
 from rlm_cachetrack import LLMInteractionRecord, QueryRun, TimescaleDBClient, instrument, query_run
 
-MODEL = "gpt-4.1-mini"
+MODEL = "gpt-5.4-mini"
 BRIEFING = "You plan journeys. " + " ".join(
     f"Hint {number}: name the train, the hour and the price of what you propose." for number in range(1, 101)
 )

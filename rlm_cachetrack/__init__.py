@@ -8,7 +8,7 @@
     client = instrument(OpenAI())
     with query_run("benchmark-001") as run:
         for step in run.iterations(range(5)):
-            client.chat.completions.create(model="gpt-5", messages=messages)
+            client.chat.completions.create(model="gpt-6.1-sol", messages=messages)
     print(run.summary()["cache_hit_rate"])
 """
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from rlm_cachetrack.client import TimescaleDBClient
 
-_SIMULATED = ("gpt-5", "gpt-5-mini")
-_LIVE = ("gpt-5-mini", "gpt-5-nano")
+_SIMULATED = ("gpt-5.4", "gpt-5.4-mini")
+_LIVE = ("gpt-6.1-terra", "gpt-6-luna")
 
 
 class DemoError(CacheTrackError):
@@ -40,12 +40,12 @@ def demo(
     live: Annotated[bool, option("--live", help="Call the real API with OPENAI_API_KEY; costs a few cents.")] = False,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Model of the agent. Default: gpt-5; with --live, gpt-5-mini."),
+        typer.Option(metavar="MODEL", help="Model of the agent. Default: gpt-5.4; with --live, gpt-6.1-terra."),
     ] = None,
     sub_model: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Model that the agent recurses to. Default: gpt-5-mini; with --live, gpt-5-nano."
+            metavar="MODEL", help="Model that the agent recurses to. Default: gpt-5.4-mini; with --live, gpt-6-luna."
         ),
     ] = None,
     yes: Yes = False,

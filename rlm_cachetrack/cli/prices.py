@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Prices(TyperGroup):
-    """A command group in which ``prices gpt-5`` means ``prices show gpt-5``."""
+    """A command group in which ``prices gpt-6.1-sol`` means ``prices show gpt-6.1-sol``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
@@ -123,7 +123,9 @@ def unit_price(price: float) -> str:
 def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     console = stdout()
     if not quotes:
-        console.print(f"Prices: {book.describe()}. `{command_line('prices', 'gpt-5')}` shows the prices of a model.")
+        console.print(
+            f"Prices: {book.describe()}. `{command_line('prices', 'gpt-6.1-sol')}` shows the prices of a model."
+        )
         return
     columns = [
         Column("Model", flexible=True, style="bold"),

@@ -7,7 +7,7 @@
     from rlm_cachetrack.integrations.rlm import track
 
     instrument()
-    rlm = track(RLM(backend="openai", backend_kwargs={"model_name": "gpt-5"}, max_depth=2))
+    rlm = track(RLM(backend="openai", backend_kwargs={"model_name": "gpt-6.1-sol"}, max_depth=2))
     rlm.completion(document)
 
 An ``RLM`` makes its calls on threads that do not inherit the run context: ``llm_query`` goes through a socket to a

@@ -151,7 +151,7 @@ def test_live_needs_a_key_and_a_confirmation(
     assert endpoint.requests == []
     live = demo("--live", "--yes", "--db-url", db_url)
     assert live.exit_code == 0, live.stderr
-    assert {request.model for request in endpoint.requests} == {"gpt-5-mini-2025-08-07", "gpt-5-nano-2025-08-07"}
+    assert {request.model for request in endpoint.requests} == {"gpt-6.1-terra", "gpt-6-luna"}
     assert f"{len(endpoint.requests)} calls" in live.stdout
 
 
