@@ -11,14 +11,14 @@ import typer
 from typer.core import TyperGroup
 
 from rlm_cachetrack.config import DEFAULT_PRICING_FILE, load_settings
-from rlm_cachetrack.errors import ConfigError, PricingError
+from rlm_cachetrack.errors import ConfigError, PricingError, StoreError
 from rlm_cachetrack.formatting import NONE, clean, clean_lines, number
 
-from .arguments import AsJson, NotFound, argument, command_line, option, parse_moment
+from .arguments import AsJson, DbUrl, NotFound, argument, command_line, option, parse_moment
 from .output import Column, Figure, counted, print_json, print_line, stderr, stdout, table
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.pricing import PriceBook, Quote
+    from rlm_cachetrack.pricing import PriceBook, PriceList, Quote
 
 
 class _Prices(TyperGroup):
@@ -55,11 +55,12 @@ def show(
     at: Annotated[str | None, option("--at", metavar="WHEN", help="Prices at this time: 2026-01-31 (UTC), 7d.")] = None,
     pricing: File = None,
     as_json: AsJson = False,
+    db_url: DbUrl = None,
 ) -> None:
     """Show the prices of models (USD per 1M tokens) and their source. The default of `prices`."""
     from rlm_cachetrack.pricing import PriceBook
 
-    book = PriceBook.load(load_settings(pricing=pricing).pricing)
+    book = PriceBook.load(load_settings(pricing=pricing).pricing, _stored_list(db_url))
     moment_of = parse_moment(at, "--at")
     names = list(dict.fromkeys(models or book.named_models()))
     quotes = {
@@ -78,6 +79,18 @@ def show(
             f"no price is known for {unknown}. Such calls are unpriced (cost NULL). "
             f"Add a price to a pricing file: `{command_line('prices', 'init')}`"
         )
+
+
+def _stored_list(db_url: str | None) -> PriceList | None:
+    """Return the price list that `prices update` stored; None, and a note, if the database cannot be read."""
+    from rlm_cachetrack.client import runtime_for
+    from rlm_cachetrack.pipeline import stored_price_list
+
+    try:
+        return stored_price_list(runtime_for(db_url))
+    except StoreError:
+        stderr().print("The database cannot be read: these are the prices of the installed release.", style="dim")
+        return None
 
 
 def _unknown(book: PriceBook, name: str, provider: str | None, tier: str | None, at: datetime | None) -> str:

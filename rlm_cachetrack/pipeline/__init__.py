@@ -1,6 +1,7 @@
 """The writer thread: journal events become rows, rows are stored in batches."""
 
 from . import diagnostics
+from .price_updates import stored_price_list
 from .registry import Registry, flush, runtimes, shutdown, stats
 from .runtime import FLUSH_TIMEOUT_S, Runtime
 
@@ -13,4 +14,5 @@ __all__ = [
     "runtimes",
     "shutdown",
     "stats",
+    "stored_price_list",
 ]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rlm_cachetrack.pricing import ListDifference, PriceList
     from rlm_cachetrack.store import PostgresStore
 
+    from .runtime import Runtime
+
 logger = logging.getLogger("rlm_cachetrack")
 
 _POLL_EVERY_S = 60.0
@@ -128,6 +130,26 @@ def newest(store: PostgresStore) -> PriceList | None:
         PriceListError: The installed genai-prices cannot read the stored list.
     """
     rows = store.query("price_list_newest", known=None)
+    return _parsed(rows[0]) if rows else None
+
+
+def stored_price_list(runtime: Runtime) -> PriceList | None:
+    """Return the price list in the store of a runtime, without migrating it or starting the embedded server. Blocks.
+
+    Returns:
+        None if none is stored, or if the embedded server does not run.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    from rlm_cachetrack.store import embedded
+
+    settings = runtime.settings
+    if settings.db_url is None and not embedded.status(settings.data_dir).running:
+        return None
+    store = runtime.store()
+    with store.connection() as connection:
+        rows = store.query_on(connection, "price_list_newest", known=None)
     return _parsed(rows[0]) if rows else None
 
 

@@ -83,13 +83,16 @@ class BuiltInTable:
         if provider in SELF_PRICED_PROVIDERS:
             return None
         only = provider if self._lists(provider) and not is_list_price_gateway(provider) else None
-        for listed, name in routes(model, provider):
-            if only is not None and listed != only:
-                continue
-            for known_name in snapshot_names(name, month_day=False):
-                if self._has(listed, known_name):
-                    return self._prices_of(listed, known_name, tier)
-        return None
+        names = [
+            (listed, known_name)
+            for listed, name in routes(model, provider)
+            if only in (None, listed)
+            for known_name in snapshot_names(name, month_day=False)
+        ]
+        # A fetched list comes first, even if only the release has the exact name of a dated snapshot.
+        fetched = [] if self._below is None else [one for one in names if self._model(one[1], one[0]) is not None]
+        found = next(iter(fetched), None) or next((one for one in names if self._has(*one)), None)
+        return None if found is None else self._prices_of(*found, tier)
 
     def knows(self, model: str, provider: str | None) -> bool:
         """Return True if a provider, or any provider if None, is listed with prices of a model."""

@@ -160,6 +160,47 @@ def test_an_update_from_a_file_needs_no_network(db_url: str, tmp_path: Path) -> 
     assert stored_lists(db_url) == 1
 
 
+def test_prices_shows_the_list_in_use(db_url: str, publisher: Publisher) -> None:
+    assert cli("prices", "update", "--from", publisher.url, "--db-url", db_url).exit_code == 0
+    shown = cli("prices", "gpt-9-nova", "gpt-5", "--provider", "openai", "--json", "--db-url", db_url)
+    models = {row["model"]: row["prices"][0] for row in json.loads(shown.stdout)["models"]}
+    assert (models["gpt-9-nova"]["prompt"], models["gpt-5"]["prompt"]) == (3.0, 1.0)
+    assert models["gpt-5"]["price_source"].startswith(f"genai-prices:{datetime.now(UTC).date()}-")
+
+
+def test_prices_needs_no_database() -> None:
+    shown = cli("prices", "gpt-5", "--provider", "openai", "--db-url", "postgresql://nobody@127.0.0.1:1/x")
+    assert shown.exit_code == 0, shown.output
+    assert "installed release" in shown.stderr
+    assert "$1.250" in shown.stdout
+
+
+def test_doctor_names_the_list_in_use(db_url: str, publisher: Publisher) -> None:
+    assert cli("prices", "update", "--from", publisher.url, "--db-url", db_url).exit_code == 0
+    text = " ".join(cli("doctor", "--db-url", db_url).stdout.split())
+    assert f"from {publisher.url} takes precedence" in text
+
+
+def test_a_running_program_uses_a_list_that_another_one_stored(
+    db_url: str, publisher: Publisher, endpoint: SimulatedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price_updates, "_POLL_EVERY_S", 0.0)
+    sources = []
+    instrument(store=db_url)
+    for number in range(2):
+        call_once(endpoint, f"q{number}")
+        assert flush()
+        with psycopg.connect(db_url, autocommit=True) as connection:
+            query = "SELECT price_source FROM llm_interactions WHERE query_id = %s"
+            sources += [source for (source,) in connection.execute(query, [f"q{number}"])]
+            if number == 0:  # what `prices update` in another process does
+                connection.execute(
+                    "INSERT INTO price_lists (origin, sha8, data) VALUES ('x', '12345678', %s)", [json.dumps(NEW)]
+                )
+    assert sources[0].startswith("genai-prices:0.")
+    assert sources[1].startswith(f"genai-prices:{datetime.now(UTC).date()}-")
+
+
 def test_a_dry_run_stores_nothing(db_url: str, publisher: Publisher) -> None:
     result = cli("prices", "update", "--from", publisher.url, "--dry-run", "--db-url", db_url)
     assert result.exit_code == 0
