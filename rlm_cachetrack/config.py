@@ -16,7 +16,7 @@ from rlm_cachetrack import addresses
 from rlm_cachetrack.addresses import redact
 from rlm_cachetrack.errors import ConfigError, safe_repr
 
-__all__ = ["Settings", "disabled", "load_settings", "redact"]
+__all__ = ["Settings", "cache_rules_file", "disabled", "load_settings", "redact"]
 
 ENV_DB_URL = "RLM_CACHETRACK_DB_URL"
 ENV_DB_URL_FALLBACK = "TIMESCALE_DB_URL"
@@ -29,6 +29,7 @@ ENV_STATE_DIR = "RLM_CACHETRACK_STATE_DIR"
 ENV_SHUTDOWN_TIMEOUT = "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"
 ENV_JOURNAL_MAX_BYTES = "RLM_CACHETRACK_JOURNAL_MAX_BYTES"
 ENV_FINGERPRINTS = "RLM_CACHETRACK_FINGERPRINTS"
+ENV_CACHE_RULES = "RLM_CACHETRACK_CACHE_RULES"
 ENV_FINGERPRINT_KEY = "RLM_CACHETRACK_FINGERPRINT_KEY"
 DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
 
@@ -84,6 +85,12 @@ def disabled() -> bool:
         ConfigError: The variable is neither true nor false.
     """
     return _flag(ENV_DISABLED, default=False)
+
+
+def cache_rules_file() -> Path | None:
+    """Return the file of the user's cache rules, from ``RLM_CACHETRACK_CACHE_RULES``; None without one."""
+    value = os.environ.get(ENV_CACHE_RULES)
+    return Path(value).expanduser() if value else None
 
 
 def load_settings(

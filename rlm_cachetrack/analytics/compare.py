@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Sheet, Table
 
-from .compare_misses import MOST_CALLS, MOST_RUNS, ComparisonCeiling, ComparisonVerdict, explanations, misses
+from .compare_misses import MOST_CALLS, MOST_RUNS, ComparisonAchievable, ComparisonVerdict, explanations, misses
 from .cost_effects import ComparisonEffect, cost_effects
 from .intervals import welch
 from .iteration_rows import Run, rows_of_runs, run_name
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
-    "ComparisonCeiling",
+    "ComparisonAchievable",
     "ComparisonEffect",
     "ComparisonMetric",
     "ComparisonSide",
@@ -96,7 +96,7 @@ class Comparison(TypedDict):
     ``iterations`` holds the iterations that every run has; ``metrics`` cover these. ``effects`` explain the difference
     in ``total_cost``, largest first; None if a side has no priced call. ``worst_iterations`` are up to three iterations
     in which ``b`` sent more uncached tokens than ``a``, largest excess first. ``verdicts`` are the cache miss reasons,
-    largest difference first, and ``ceiling`` is the achievable hit rate; None if a side has no fingerprints.
+    largest difference first, and ``achievable`` is the achievable hit rate; None if a side has no fingerprints.
     ``notes`` are sentences on how far to trust the comparison.
     """
 
@@ -108,7 +108,7 @@ class Comparison(TypedDict):
     effects: Table[ComparisonEffect] | None
     worst_iterations: list[int]
     verdicts: Table[ComparisonVerdict] | None
-    ceiling: ComparisonCeiling | None
+    achievable: ComparisonAchievable | None
     notes: list[str]
 
 
@@ -145,7 +145,7 @@ def compare_runs(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confi
 def _add_misses(found: Comparison, a: Sequence[CacheExplanation], b: Sequence[CacheExplanation]) -> None:
     if a and b:
         numbers = [step["iteration"] for step in found["iterations"]]
-        verdicts, found["ceiling"] = misses(a, b, numbers, found["confidence"])
+        verdicts, found["achievable"] = misses(a, b, numbers, found["confidence"])
         found["verdicts"] = Table(verdicts, ComparisonVerdict.__annotations__)
 
 
@@ -182,7 +182,7 @@ def compare_rows(
         "effects": None if effects is None else Table(effects, ComparisonEffect.__annotations__),
         "worst_iterations": _worst(steps),
         "verdicts": None,
-        "ceiling": None,
+        "achievable": None,
         "notes": _notes(sides, common),
     }
     return cast("Comparison", Sheet(made))

@@ -15,20 +15,20 @@ from .intervals import welch
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
-__all__ = ["MOST_CALLS", "MOST_RUNS", "ComparisonCeiling", "ComparisonVerdict", "explanations", "misses"]
+__all__ = ["MOST_CALLS", "MOST_RUNS", "ComparisonAchievable", "ComparisonVerdict", "explanations", "misses"]
 
 MOST_RUNS = 10
 """The limit of runs per group that are explained."""
 MOST_CALLS = 10_000
 """The limit of calls per run that are explained; the newest calls are taken."""
-_WITHOUT_FINGERPRINTS = {"not_fingerprinted", "not_reported", "below_minimum"}
+_WITHOUT_FINGERPRINTS = {"unknown", "not_reported", "below_minimum"}
 
 
 class ComparisonVerdict(TypedDict):
     """A cache miss reason on both sides: means per run, over the iterations compared.
 
     ``difference`` is tokens lost per run, b - a. ``segment`` is the part of the prompt that changed in most calls of
-    the side that lost more (``system prompt``, ``tools``, …), None if the reason is not a changed prompt. USD values
+    the side that lost more (``system prompt``, ``tools``, …), or the setting; None for other reasons. USD values
     are None if no call has a price.
     """
 
@@ -43,8 +43,8 @@ class ComparisonVerdict(TypedDict):
     usd_lost_b: float | None
 
 
-class ComparisonCeiling(TypedDict):
-    """The best hit rate (0-1) that the providers' rules allowed, the mean of each side's runs.
+class ComparisonAchievable(TypedDict):
+    """The achievable hit rate (0-1): without the avoidable misses. The mean of each side's runs.
 
     ``difference``, ``low`` and ``high`` are as in :class:`~.compare.ComparisonMetric`.
     """
@@ -68,32 +68,32 @@ def _is_explained(found: CacheExplanation) -> bool:
 
 def misses(
     a: Sequence[CacheExplanation], b: Sequence[CacheExplanation], iterations: Iterable[int], confidence: float
-) -> tuple[list[ComparisonVerdict], ComparisonCeiling]:
+) -> tuple[list[ComparisonVerdict], ComparisonAchievable]:
     """Compare the miss reasons of both sides. Pure.
 
     Args:
         a: The explanations of the runs of side A, one or more.
         b: The explanations of the runs of side B.
         iterations: The iterations to compare.
-        confidence: Confidence of the ceiling's interval, between 0 and 1.
+        confidence: Confidence of the interval of the achievable hit rate, between 0 and 1.
 
     Returns:
-        The verdicts that lost tokens or differ in calls, largest difference first, and the ceilings.
+        The verdicts that lost tokens or differ in calls, largest difference first, and the achievable hit rates.
     """
     common = set(iterations)
     sides = [[list(_within(run, common)) for run in side] for side in (a, b)]
     found = [made for verdict in VERDICTS if (made := _verdict(verdict, sides)) is not None]
-    rates = [[rate for run in side if (rate := _ceiling(run)) is not None] for side in sides]
+    rates = [[rate for run in side if (rate := _achievable(run)) is not None] for side in sides]
     bounds = welch(rates[0], rates[1], confidence)
     first, second = (fmean(each) if each else None for each in rates)
-    ceiling: ComparisonCeiling = {
+    achievable: ComparisonAchievable = {
         "a": first,
         "b": second,
         "difference": None if first is None or second is None else second - first,
         "low": None if bounds is None else bounds[0],
         "high": None if bounds is None else bounds[1],
     }
-    return sorted(found, key=lambda each: (-abs(each["difference"]), -each["tokens_lost_b"])), ceiling
+    return sorted(found, key=lambda each: (-abs(each["difference"]), -each["tokens_lost_b"])), achievable
 
 
 def _within(run: CacheExplanation, common: set[int]) -> Iterator[CallVerdict]:
@@ -137,12 +137,12 @@ def _verdict(verdict: Verdict, sides: Sequence[Sequence[Sequence[CallVerdict]]])
 def _segment(calls: Iterable[CallVerdict]) -> str | None:
     lost: dict[str, int] = defaultdict(int)
     for call in calls:
-        if call["segment"] is not None:
-            lost[call["segment"]] += call["tokens_lost"]
+        if (part := call["segment"] or call["setting"]) is not None:
+            lost[part] += call["tokens_lost"]
     return Counter(lost).most_common(1)[0][0] if lost else None
 
 
-def _ceiling(run: Sequence[CallVerdict]) -> float | None:
+def _achievable(run: Sequence[CallVerdict]) -> float | None:
     reported = [call for call in run if call["cached_tokens"] is not None and call["prompt_tokens"] is not None]
     prompt = sum(call["prompt_tokens"] or 0 for call in reported)
-    return sum(call["ceiling_tokens"] for call in reported) / prompt if prompt else None
+    return sum((call["cached_tokens"] or 0) + call["tokens_lost"] for call in reported) / prompt if prompt else None

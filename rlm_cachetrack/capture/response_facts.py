@@ -11,13 +11,14 @@ from time import perf_counter_ns
 from typing import Any
 
 from rlm_cachetrack._process import guard
-from rlm_cachetrack.usage import locate_usage
+from rlm_cachetrack.usage import locate_usage, plain, read_cache_options
 
 from .background import RUNNING, remember_counted
 from .billed_facts import HOSTED_TOOLS, tool_usage_of
 from .fields import fields_of, get_field, list_of
 
 _FINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_STATED = ("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics")
 _UNEXPECTED_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -60,8 +61,11 @@ class ResponseFacts:
         self._tier = fields.get("service_tier") or self._tier
         self._response_id = fields.get("id") or self._response_id
         if self.api == "responses":
+            self._read_cache_facts(response)
             self._read_output(fields)
             return fields
+        if getattr(response, "__pydantic_extra__", None):
+            self._read_cache_facts(response)
         length: int | None = None
         for choice in list_of(fields.get("choices")):
             parts = fields_of(choice)
@@ -80,6 +84,19 @@ class ResponseFacts:
         if length is not None:
             self.length = length
         return fields
+
+    def _read_cache_facts(self, response: Any) -> None:
+        """Read what a response states about the cache: its options, and the provider's reason for a miss."""
+        stated = {name: value for name in _STATED if (value := get_field(response, name)) is not None}
+        if not stated:
+            return
+        extra = dict(self.extra or {})
+        diagnostics = stated.pop("prompt_cache_diagnostics", None)
+        if (found := None if diagnostics is None else plain(diagnostics)) is not None:
+            extra["cache_diagnostics"] = found
+        if options := read_cache_options(stated):
+            extra["request_options"] = {**extra.get("request_options", {}), **options}
+        self.extra = extra or None
 
     def _read_output(self, response: Mapping[str, Any]) -> None:
         status = response.get("status")

@@ -133,8 +133,8 @@ def _print_iterations(console: Console, found: Comparison) -> None:
 
 
 def _print_miss_reasons(console: Console, found: Comparison) -> None:
-    ceiling = found["ceiling"]
-    if found["verdicts"] is None or ceiling is None:
+    achievable = found["achievable"]
+    if found["verdicts"] is None or achievable is None:
         return
     console.print()
     for index, each in enumerate(found["verdicts"]):
@@ -142,7 +142,8 @@ def _print_miss_reasons(console: Console, found: Comparison) -> None:
         lost = _signed(number(each["difference"]), each["difference"])
         calls = f"{_count(each['calls_a'])} → {_count(each['calls_b'])} calls per run"
         print_line(console, "" if index else "tokens lost", f"{lost}  {what}: {calls}")
-    print_line(console, "ceiling", f"hit rate {rate(ceiling['a'])} → {rate(ceiling['b'])}")
+    rates = f"hit rate {rate(achievable['a'])} → {rate(achievable['b'])} without avoidable misses"
+    print_line(console, "achievable", rates)
 
 
 def _count(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from rich.text import Text
 
-from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd, verdict
+from rlm_cachetrack.formatting import clean, hit_rates, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client, option
 from .output import Column, Figure, counted, print_data, print_line, require_one_format, slow_status, stdout, table
@@ -16,9 +16,7 @@ from .reading import Run
 from .run_selection import find_run
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics.explain import CacheExplanation
-
-_STYLES = {"hit": "green", "first_call": "dim", "not_reported": "dim", "not_fingerprinted": "dim"}
+    from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
 
 def explain(
@@ -45,11 +43,9 @@ def explain(
 def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     line = partial(print_line, console)
     line("run", f"{found['query_id']}, {moment(found['run_id'])}, {number(found['total_interactions'])} calls")
-    if found["cache_hit_rate"] is None:
-        line("hit rate", "not reported by any call")
-    else:
-        line("hit rate", f"{rate(found['cache_hit_rate'])} (ceiling {rate(found['ceiling_hit_rate'])})")
-    line("lost", _lost(found))
+    line("hit rate", _rates(found))
+    if calls and found["ceiling_hit_rate"] is not None:
+        line("ceiling", f"{rate(found['ceiling_hit_rate'])}: what the provider's rules allowed for the prompts as sent")
     console.print()
     columns = [
         Column("Reason", "verdict", verdict, style="bold"),
@@ -62,8 +58,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
         console.print()
     for each in found["advice"]:
         at_stake = usd(each["usd_at_stake"]) if each["usd_at_stake"] else f"{number(each['tokens_at_stake'])} tokens"
-        words = each["words"][0].upper() + each["words"][1:]
-        line(at_stake, f"{words} ({counted(each['calls'], 'call')}).")
+        line(at_stake, f"{each['words']} ({counted(each['calls'], 'call')}).")
     if calls:
         console.print()
         _print_calls(console, found)
@@ -75,15 +70,26 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
         console.print(Text(f"Each call: {each_call}", style="dim"), soft_wrap=True)
 
 
-def _lost(found: CacheExplanation) -> str:
-    if found["tokens_lost"]:
-        cost = f" ({usd(found['usd_lost'])})" if found["usd_lost"] else ""
-        return f"{number(found['tokens_lost'])} tokens{cost}, for the reasons below"
-    unknown = sum(each["calls"] for each in found["verdicts"] if each["verdict"] == "not_fingerprinted")
-    if unknown:
-        total = counted(found["total_interactions"], "call")
-        return f"miss reasons unknown: {number(unknown)} of {total} have no fingerprint"
-    return "nothing: everything that could be read was read"
+def _rates(found: CacheExplanation) -> str:
+    """Format the effective and the achievable hit rate of an explanation, and what lies between them."""
+    return hit_rates(
+        found["cache_hit_rate"],
+        found["achievable_hit_rate"],
+        found["tokens_lost"],
+        found["usd_lost"],
+        found["unknown_interactions"],
+        found["total_interactions"],
+    )
+
+
+def _reason(call: CallVerdict) -> str:
+    """Return the reason of a call in words, with the provider's own reason and ours where they differ."""
+    text = f"{verdict(call['verdict'])}: {call['words']}"
+    if call["provider_reason"] is None:
+        return text
+    own = call["own_verdict"]
+    other = f"; without it: {verdict(own)}" if own is not None and own != call["verdict"] else ""
+    return f"{text} (reported by the provider: {call['provider_reason']}{other})"
 
 
 def _print_calls(console: Console, found: CacheExplanation) -> None:
@@ -95,6 +101,6 @@ def _print_calls(console: Console, found: CacheExplanation) -> None:
         Figure("Ceiling", "ceiling_tokens", number),
         Figure("Lost", lambda each: each["tokens_lost"] or None, number),
         Figure("Confidence", lambda each: 100 * each["confidence"], percentage, optional=3),
-        Column("Reason", lambda each: f"{verdict(each['verdict'])}: {each['words']}", flexible=True, min_width=24),
+        Column("Reason", _reason, flexible=True, min_width=24),
     ]
     console.print(table(columns, found["interactions"], console.width))

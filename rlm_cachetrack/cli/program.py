@@ -40,6 +40,7 @@ from .prices import prices_app
 from .reading import models, runs, show, top, usage
 from .reporting import report
 from .repricing import reprice
+from .rules import rules
 from .transferring import export, import_
 
 
@@ -85,7 +86,7 @@ app = typer.Typer(
     help="Shows what the prompt cache saves, from the calls recorded by `instrument(client)`.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 invalid usage or settings, 3 database unreachable.",
 )
-for view in (demo, runs, show, explain, compare, experiments, top, models, usage, latency, report, dashboard):
+for view in (demo, runs, show, explain, rules, compare, experiments, top, models, usage, latency, report, dashboard):
     app.command(rich_help_panel="View")(view)
 for plan in (check, forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)

@@ -1,13 +1,15 @@
 """Keyed hashes of prompt segments: they show which prompts share a prefix, and contain no content."""
 
 from .delta_codec import decode_run
-from .hash_queue import Fingerprints
+from .hash_queue import Fingerprints, HashedRequest
 from .secret_key import key_facts
-from .segments import Fingerprint, Segment
+from .segments import CONTENT_BYTES, Fingerprint, Segment
 
 __all__ = [
+    "CONTENT_BYTES",
     "Fingerprint",
     "Fingerprints",
+    "HashedRequest",
     "Segment",
     "decode_run",
     "key_facts",

@@ -6,7 +6,7 @@ shares with its end, and the new segments in between. After 64 differences in a 
 that few rows depend on a row that is deleted.
 
 Layout (numbers are LEB128): one byte with the version in the upper three bits, then flags; ``response`` if flagged; for
-a complete fingerprint the installation, the retention, the cache key and the segments; for a difference the last four
+a complete fingerprint the installation, the cache key and the segments; for a difference the last four
 bytes of the base's ``interaction_id``, the two counts, and the new segments. A segment is a byte (kind and flags), its
 size and its digest: 7 to 9 bytes.
 """
@@ -24,9 +24,8 @@ from .segments import DIGEST_BYTES, KINDS, Fingerprint, Segment
 
 _VERSION = 1 << 5
 _VERSION_MASK = 0b1110_0000
-_IS_DIFFERENCE, _RESPONSE, _EXPLICIT, _KEY, _RETENTION = 1, 2, 4, 8, 16
-_NEW_MESSAGE, _IN_MESSAGE, _BREAKPOINT = 8, 4, 2
-_RETENTIONS = (None, "in_memory", "24h")
+_IS_DIFFERENCE, _RESPONSE, _KEY = 1, 2, 4
+_NEW_MESSAGE, _IN_MESSAGE, _BREAKPOINT, _CONTINUES = 8, 4, 2, 1
 _KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 
 _MAX_DIFFERENCES = 64
@@ -76,7 +75,7 @@ class Encoder:
             fingerprint: The call's fingerprint.
         """
         segments = _segments_as_bytes(fingerprint.segments)
-        head = (fingerprint.installation, fingerprint.cache_key, fingerprint.retention, fingerprint.explicit)
+        head = (fingerprint.installation, fingerprint.cache_key)
         known = self._run(run)
         hashes = _prefix_hashes(segments)
         base, prefix, suffix = _best_base(known, head, segments, hashes)
@@ -102,14 +101,13 @@ class Encoder:
 
 
 def _complete_row(fingerprint: Fingerprint, segments: Sequence[bytes]) -> bytes:
-    key, retention = fingerprint.cache_key, fingerprint.retention
-    flags = _flags(fingerprint) | (_KEY if key else 0) | (_RETENTION if retention else 0)
+    key = fingerprint.cache_key
+    flags = _flags(fingerprint) | (_KEY if key else 0)
     return b"".join(
         (
             bytes((flags,)),
             fingerprint.response or b"",
             fingerprint.installation,
-            bytes((_RETENTIONS.index(retention),)) if retention else b"",
             key or b"",
             _number(len(segments)),
             *segments,
@@ -132,7 +130,7 @@ def _difference_row(fingerprint: Fingerprint, base: _Base, prefix: int, suffix: 
 
 
 def _flags(fingerprint: Fingerprint) -> int:
-    return _VERSION | (_RESPONSE if fingerprint.response else 0) | (_EXPLICIT if fingerprint.explicit else 0)
+    return _VERSION | (_RESPONSE if fingerprint.response else 0)
 
 
 def _prefix_hashes(segments: Sequence[bytes]) -> list[int]:
@@ -174,8 +172,8 @@ def _shared(first: Sequence[bytes], second: Sequence[bytes]) -> int:
 
 def _segments_as_bytes(segments: Iterable[Segment]) -> list[bytes]:
     found, last = [], None
-    for kind, message, size, digest, breakpoint_after in segments:
-        flags = _BREAKPOINT if breakpoint_after else 0
+    for kind, message, size, digest, breakpoint_after, continues in segments:
+        flags = (_BREAKPOINT if breakpoint_after else 0) | (_CONTINUES if continues else 0)
         if message is not None:
             flags |= _IN_MESSAGE | (_NEW_MESSAGE if message != last else 0)
             last = message
@@ -206,7 +204,7 @@ def _number(value: int) -> bytes:
 
 @dataclass(slots=True)
 class _Row:
-    head: tuple[bytes, bytes | None, str | None, bool] | None
+    head: tuple[bytes, bytes | None] | None
     response: bytes | None
     base: bytes | None
     prefix: int
@@ -239,9 +237,7 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
             parsed[str(identity)] = by_reference[identity.bytes[-4:]] = row
     made: dict[tuple[bytes, int], Segment] = {}
     return {
-        identity: Fingerprint(
-            tuple(_segments(row.segments or [], made)), row.head[1], row.head[2], row.head[3], row.response, row.head[0]
-        )
+        identity: Fingerprint(tuple(_segments(row.segments or [], made)), row.head[1], row.response, row.head[0])
         for identity, row in parsed.items()
         if _resolve(row, by_reference) and row.head is not None
     }
@@ -280,13 +276,11 @@ def _parse(data: bytes) -> _Row | None:
         new = _read_segments(data, position)
         return _Row(None, response, base, prefix, suffix, new)
     installation, position = _take(data, position, 2)
-    retention, key = None, None
-    if flags & _RETENTION:
-        retention, position = _RETENTIONS[data[position]], position + 1
+    key = None
     if flags & _KEY:
         key, position = _take(data, position, 4)
     segments = _read_segments(data, position)
-    return _Row((installation, key, retention, bool(flags & _EXPLICIT)), response, None, 0, 0, segments, segments)
+    return _Row((installation, key), response, None, 0, 0, segments, segments)
 
 
 def _read_segments(data: bytes, position: int) -> list[bytes]:
@@ -334,5 +328,6 @@ def _segments(segments: Iterable[bytes], made: dict[tuple[bytes, int], Segment])
                 size,
                 data[-DIGEST_BYTES:],
                 bool(flags & _BREAKPOINT),
+                bool(flags & _CONTINUES),
             )
         yield segment

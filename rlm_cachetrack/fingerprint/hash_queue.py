@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlm_cachetrack._process import guard
+from rlm_cachetrack.usage import read_request_options
 
 from .delta_codec import Encoder
 from .secret_key import KEY_FILE, installation_key
@@ -33,6 +34,13 @@ _MAX_HASHED = 20_000
 
 
 _Request = tuple[int, str, str, dict[str, Any], int | None, str | None]  # the arguments of `Fingerprints.add`
+
+
+class HashedRequest(NamedTuple):
+    """What a hashed request body leaves: the bytes of the column, and the options that decide price or cache."""
+
+    fingerprint: bytes
+    options: dict[str, Any] | None
 
 
 class Fingerprints:
@@ -56,10 +64,10 @@ class Fingerprints:
         self._digests: Digests | None = None
         self._is_off = False
         self._encoder = Encoder()
-        # The column's bytes by call number: hashed, passed to the current batch, and passed to the previous batch.
-        self._hashed: dict[int, bytes] = {}
-        self._given: dict[int, bytes] = {}
-        self._given_before: dict[int, bytes] = {}
+        # By call number: hashed, passed to the current batch, and passed to the previous batch.
+        self._hashed: dict[int, HashedRequest] = {}
+        self._given: dict[int, HashedRequest] = {}
+        self._given_before: dict[int, HashedRequest] = {}
 
     # -- the calling thread ----------------------------------------------------------------------------------------
 
@@ -95,10 +103,10 @@ class Fingerprints:
 
     # -- the writer's threads ---------------------------------------------------------------------------------------
 
-    def get(self, number: int) -> bytes | None:
-        """Return the column's bytes for a call; None if it has no fingerprint. Hashes the waiting bodies if necessary.
+    def get(self, number: int) -> HashedRequest | None:
+        """Return the hashed request of a call; None if it has none. Hashes the waiting bodies if necessary.
 
-        Another attempt to store the call gets the same bytes, until :meth:`discard_stored`.
+        Another attempt to store the call gets the same result, until :meth:`discard_stored`.
         """
         found = self._given.get(number) or self._given_before.get(number)
         if found is None:
@@ -139,7 +147,10 @@ class Fingerprints:
                     raise ValueError("the program shortened the list of messages after the call")
                 body[field] = turns[:turn_count]
             fingerprint = fingerprint_request(api, body, digests, response_id if api == "responses" else None)
-            self._hashed[number] = self._encoder.encode(_run_of(run_context), number, fingerprint)
+            marked = any(segment.breakpoint for segment in fingerprint.segments)
+            options = read_request_options(body, digests.of_format, marked=marked)
+            encoded = self._encoder.encode(_run_of(run_context), number, fingerprint)
+            self._hashed[number] = HashedRequest(encoded, options or None)
         except Exception as exc:  # a body that no server accepts; the call is recorded without a fingerprint
             logger.debug("a prompt has no fingerprint: %s", type(exc).__name__)
 

@@ -1,9 +1,13 @@
 """The fingerprint of a prompt: a keyed hash and a size for each of its segments, without the content. Pure.
 
 A provider's cache reads the longest prefix of a prompt that it has stored, so a hit depends on the order and the
-content of the parts. A **segment** is one tool definition, the response format, or one part of one message; its
-fingerprint is its kind, its size in characters, and five bytes of a BLAKE2b hash under the key of this installation.
-The text cannot be recovered, and testing a guess requires the key.
+content of the parts. A **segment** is one tool definition, the response format, one part of one message, or a piece of
+a long text; its fingerprint is its kind, its size in characters, and five bytes of a BLAKE2b hash under the key of this
+installation. The text cannot be recovered, and testing a guess requires the key.
+
+A long text is cut at fixed distances from both of its ends, so that a text whose head, tail or middle changed still
+shares pieces with the text before the change. The digest of a JSON value has two parts: three bytes do not depend on
+the order of its keys, two do.
 
 Segments are in the order in which providers render prompts: tools, response format, instructions, then the messages.
 
@@ -15,10 +19,12 @@ read 2026-11-27.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -35,12 +41,23 @@ KINDS = (
     "previous_response",
     "conversation",
     "prompt_template",
+    "media",
+    "compaction",
 )
-"""The kinds of segments. A kind is stored as its index here, so new kinds are appended."""
+"""The kinds of segments. A kind is stored as its index here, so new kinds are appended; there is room for 16."""
 
 DIGEST_BYTES = 5
+CONTENT_BYTES = 3
+"""The first bytes of a JSON value's digest, which do not depend on the order of its keys."""
+
 _BREAKPOINT_FIELDS = ("prompt_cache_breakpoint", "cache_control")
 _BLOCK_BYTES = 64  # of SHA-256
+_MEDIA = frozenset(
+    ("image_url", "input_image", "input_audio", "audio", "file", "input_file", "video_url", "input_video", "document")
+)
+_INSTRUCTIONS = frozenset(("system", "developer"))
+_FIRST_CUT = 256  # characters from either end of a long text; each further cut doubles the distance
+_LONG_TEXT = 4_096  # characters from which a text that gives no instructions is cut into pieces
 _MAX_REMEMBERED = 8_192
 
 
@@ -50,9 +67,11 @@ class Segment(NamedTuple):
     Attributes:
         kind: One of :data:`KINDS`.
         message: The index of its message, from 0; None if it belongs to none.
-        size: Characters, as sent; 0 if the server has the text (``previous_response``, ``conversation``).
+        size: Characters, as sent; 0 if the server has the text (``previous_response``, ``conversation``) or if the
+            number of tokens does not depend on the characters (``media``, ``compaction``).
         digest: Five bytes; equal for equal segments of one installation.
         breakpoint: The request asks the cache to end a prefix after this segment.
+        continues: The segment is a further piece of the text of the previous segment.
     """
 
     kind: str
@@ -60,6 +79,7 @@ class Segment(NamedTuple):
     size: int
     digest: bytes
     breakpoint: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +89,12 @@ class Fingerprint:
     Attributes:
         segments: In the order in which the prompt is rendered.
         cache_key: Four bytes for the request's ``prompt_cache_key``; None if not specified.
-        retention: The requested cache retention, ``in_memory`` or ``24h``; None if not specified.
-        explicit: The request switched the provider's automatic breakpoint off (``prompt_cache_options.mode``).
         response: Five bytes for the id of the response; a later ``previous_response`` segment has the same digest.
         installation: Two bytes for the key; fingerprints of two installations cannot be compared.
     """
 
     segments: tuple[Segment, ...]
     cache_key: bytes | None = None
-    retention: str | None = None
-    explicit: bool = False
     response: bytes | None = None
     installation: bytes = b"\0\0"
 
@@ -96,6 +112,7 @@ class Digests:
     def __init__(self, key: bytes) -> None:
         self._keyed = sha256(key.ljust(_BLOCK_BYTES, b"\0"))
         self._known: dict[tuple[str, int, int], bytes] = {}
+        self._known_pieces: dict[tuple[str, int, int], tuple[tuple[int, bytes], ...]] = {}
         self.installation = self.of_bytes("installation", b"", 2)
 
     def of_text(self, domain: str, text: str) -> bytes:
@@ -109,6 +126,39 @@ class Digests:
                 self._known.clear()
             self._known[known] = found
         return found
+
+    def of_pieces(self, domain: str, text: str) -> tuple[tuple[int, bytes], ...]:
+        """Return size and digest of each piece of a long text, cut at fixed distances from both of its ends."""
+        known = (domain, hash(text), len(text))
+        found = self._known_pieces.get(known)
+        if found is None:
+            cuts = _cuts(len(text))
+            pieces = [text[begin:end] for begin, end in pairwise(cuts)]
+            data = [piece.encode("utf-8", "surrogatepass") for piece in pieces]
+            found = tuple((len(piece), self.of_bytes(domain, each)) for piece, each in zip(pieces, data, strict=True))
+            if len(self._known_pieces) >= _MAX_REMEMBERED:
+                self._known_pieces.clear()
+            self._known_pieces[known] = found
+        return found
+
+    def of_json(self, domain: str, rendered: str) -> bytes:
+        """Return five bytes for rendered JSON, of which three do not depend on the order of its keys."""
+        known = (f"{domain} json", hash(rendered), len(rendered))
+        found = self._known.get(known)
+        if found is None:
+            data = content = rendered.encode("utf-8", "surrogatepass")
+            with contextlib.suppress(ValueError):  # a text, not JSON
+                content = json.dumps(json.loads(rendered), sort_keys=True).encode()
+            exact = self.of_bytes(domain, data, DIGEST_BYTES - CONTENT_BYTES)
+            found = self.of_bytes(domain, content, CONTENT_BYTES) + exact
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            self._known[known] = found
+        return found
+
+    def of_format(self, form: Any) -> str:
+        """Return a hash of a response format, as text; the order of its keys does not matter."""
+        return self.of_json("response_format", _rendered(_plain(form)))[:CONTENT_BYTES].hex()
 
     def of_bytes(self, domain: str, data: bytes, size: int = DIGEST_BYTES) -> bytes:
         """Return ``size`` bytes for data, without caching them."""
@@ -148,14 +198,12 @@ def fingerprint_request(
         collector.prompt(body.get("prompt"))
     else:
         collector.response(body)
-    options = _plain(body.get("prompt_cache_options"))
-    options = options if isinstance(options, Mapping) else {}
-    key, retention = body.get("prompt_cache_key"), body.get("prompt_cache_retention")
+    if collector.segments and body.get("cache_control"):  # the provider marks the last block
+        collector.segments[-1] = collector.segments[-1]._replace(breakpoint=True)
+    key = body.get("prompt_cache_key")
     return Fingerprint(
         tuple(collector.segments),
         digests.of_bytes("key", key.encode("utf-8", "surrogatepass"), 4) if isinstance(key, str) and key else None,
-        retention if retention in ("in_memory", "24h") else None,
-        options.get("mode") == "explicit",
         None if not isinstance(response_id, str) else digests.of_text("response", response_id),
         digests.installation,
     )
@@ -170,8 +218,14 @@ class _SegmentCollector:
 
     def text(self, kind: str, message: int | None, text: str, more: str = "", *, marked: bool = False) -> None:
         """Add a text; ``more`` are the other fields of its message, such as a name."""
-        digest = self._digests.of_text(kind + more, text)
-        self.segments.append(Segment(kind, message, len(text), digest, marked))
+        size = len(text)
+        if size < 2 * _FIRST_CUT or (size < _LONG_TEXT and kind not in _INSTRUCTIONS):
+            self.segments.append(Segment(kind, message, size, self._digests.of_text(kind + more, text), marked))
+            return
+        pieces = self._digests.of_pieces(kind + more, text)
+        for number, (size, digest) in enumerate(pieces, 1):
+            ends = marked and number == len(pieces)
+            self.segments.append(Segment(kind, message, size, digest, ends, number > 1))
 
     def whole(self, kind: str, message: int | None, value: Any) -> None:
         """Add a value that is one segment."""
@@ -179,12 +233,17 @@ class _SegmentCollector:
         marked = isinstance(value, Mapping) and any(value.get(mark) for mark in _BREAKPOINT_FIELDS)
         if marked:
             value = {name: item for name, item in value.items() if name not in _BREAKPOINT_FIELDS}
-        self.text(kind, message, _rendered(value), marked=marked)
+        rendered = _rendered(value)
+        size = 0 if kind in ("media", "compaction") else len(rendered) - _size_of_ciphertext(value)
+        self.segments.append(Segment(kind, message, size, self._digests.of_json(kind, rendered), marked))
 
     def reference(self, kind: str, value: Any) -> None:
         """Add text that the request only references and the server has; its size is unknown."""
         domain = "response" if kind == "previous_response" else kind
-        named = value if isinstance(value, str) else _rendered(_plain(value))
+        value = _plain(value)
+        if isinstance(value, Mapping) and kind == "conversation":
+            value = value.get("id")
+        named = value if isinstance(value, str) else _rendered(value)
         self.segments.append(Segment(kind, None, 0, self._digests.of_text(domain, named)))
 
     def messages(self, messages: Iterable[Any]) -> None:
@@ -201,7 +260,10 @@ class _SegmentCollector:
         kind = role if role in KINDS else ("tool" if role == "function" else "other")
         content = message.get("content")
         if len(message) == 2 and type(content) is str:  # the usual message
-            self.segments.append(Segment(kind, number, len(content), self._digests.of_text(kind, content)))
+            if len(content) < 2 * _FIRST_CUT:
+                self.segments.append(Segment(kind, number, len(content), self._digests.of_text(kind, content)))
+            else:
+                self.text(kind, number, content)
             return
         before = len(self.segments)
         rest = {
@@ -232,7 +294,8 @@ class _SegmentCollector:
         if is_text and isinstance(text := part.get("text"), str):
             self.text(kind, number, text, more, marked=any(part.get(mark) for mark in _BREAKPOINT_FIELDS))
         else:
-            self.whole(kind, number, part)
+            is_media = isinstance(part, Mapping) and part.get("type") in _MEDIA
+            self.whole("media" if is_media else kind, number, part)
 
     def prompt(self, prompt: Any) -> None:
         """Add the prompt of a legacy completion: a text, several texts, or token ids."""
@@ -269,12 +332,29 @@ class _SegmentCollector:
         if isinstance(item, Mapping) and "role" in item and kind in (None, "message"):
             # The server assigned the id; the text is the same without it.
             self.message(number, {name: value for name, value in item.items() if name != "id"})
+        elif kind in ("compaction", "compaction_summary"):
+            self.whole("compaction", number, item)
         elif isinstance(kind, str) and kind.endswith("_output"):
             self.whole("tool", number, item)
         elif kind in ("function_call", "reasoning", "custom_tool_call") or str(kind).endswith("_call"):
             self.whole("assistant", number, item)
         else:
             self.whole("other", number, item)
+
+
+def _cuts(size: int) -> list[int]:
+    """Return where a text of this size is cut, 0 and its end included."""
+    distances = [0]
+    while (distance := _FIRST_CUT << (len(distances) - 1)) <= size // 2:
+        distances.append(distance)
+    ends = [size - distance for distance in reversed(distances)]
+    return distances + (ends[1:] if ends[0] == distances[-1] else ends)
+
+
+def _size_of_ciphertext(value: Any) -> int:
+    """Return the size of the encrypted part of an item, whose tokens its characters do not tell."""
+    content = value.get("encrypted_content") if isinstance(value, Mapping) else None
+    return len(content) if isinstance(content, str) else 0
 
 
 def _items(value: Any) -> Iterable[Any]:

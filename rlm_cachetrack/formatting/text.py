@@ -128,20 +128,58 @@ _VERDICTS = {
     "first_call": "first call",
     "below_minimum": "below minimum length",
     "prefix_changed": "prompt changed",
+    "settings_changed": "setting changed",
+    "context_compacted": "context compacted",
     "expired": "expired",
     "model_changed": "model changed",
     "key_changed": "cache key changed",
+    "breakpoint_missing": "breakpoint missing",
+    "concurrent": "simultaneous calls",
     "provider_miss": "provider miss",
     "hit": "hit",
     "partial_hit": "partial hit",
     "not_reported": "not reported",
-    "not_fingerprinted": "no fingerprint",
+    "unknown": "unknown",
 }
 
 
 def verdict(name: str) -> str:
     """Return the display name of a verdict; see ``CallVerdict``."""
     return _VERDICTS.get(name, name)
+
+
+def hit_rates(
+    effective: float | None,
+    achievable: float | None,
+    tokens_lost: int,
+    usd_lost: float | None,
+    unknown: int,
+    calls: int,
+) -> str:
+    """Format the effective and the achievable hit rate, with what lies between them.
+
+    Args:
+        effective: The share of the prompt tokens that was read from the cache, 0-1; None if not reported.
+        achievable: That share without the avoidable misses.
+        tokens_lost: The tokens between the two.
+        usd_lost: Their extra cost; None if unpriced.
+        unknown: The calls whose miss reasons are unknown.
+        calls: All calls.
+
+    Returns:
+        For example ``59.8% read from cache; 69.5% achievable (+3,200 tokens, $0.0036)``.
+    """
+    if effective is None:
+        return "not reported by any call"
+    text = f"{rate(effective)} read from cache"
+    if tokens_lost:
+        cost = f", {usd(usd_lost)}" if usd_lost else ""
+        text += f"; {rate(achievable)} achievable (+{number(tokens_lost)} tokens{cost})"
+    elif not unknown:
+        text += "; no avoidable misses"
+    if unknown:
+        text += f"; miss reasons unknown: {number(unknown)} of {number(calls)} calls have no fingerprint"
+    return text
 
 
 def clock(value: datetime, *, full: bool = False) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from rlm_cachetrack.fingerprint import HashedRequest
 from rlm_cachetrack.pricing import PriceBook
 from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunOutcome, RunStart, clean_text
 
@@ -36,12 +37,14 @@ class BatchBuilder:
 
     Args:
         prices: The prices of tokens.
-        fingerprint_of: Returns the fingerprint of a call by its number; None if calls have no fingerprints.
+        hashed_request_of: Returns the hashed request of a call by its number; None if requests are not hashed.
     """
 
-    def __init__(self, prices: PriceBook, fingerprint_of: Callable[[int], bytes | None] | None = None) -> None:
+    def __init__(
+        self, prices: PriceBook, hashed_request_of: Callable[[int], HashedRequest | None] | None = None
+    ) -> None:
         self.prices = prices
-        self._rows = RowBuilder(prices, fingerprint_of)
+        self._rows = RowBuilder(prices, hashed_request_of)
 
     def build(self, events: Iterable[Mapping[str, Any]]) -> Built:
         """Turn events into a batch; an event that cannot be read is left out and reported.

@@ -22,6 +22,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from rlm_cachetrack._process import uuid7
+from rlm_cachetrack.fingerprint import HashedRequest
 from rlm_cachetrack.journal import kept_ms, served_model
 from rlm_cachetrack.pricing import Cost, PriceBook
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, clean_text
@@ -107,12 +108,14 @@ class RowBuilder:
 
     Args:
         prices: The prices of tokens.
-        fingerprint_of: Returns the fingerprint of a call by its number; None if calls have no fingerprints.
+        hashed_request_of: Returns the hashed request of a call by its number; None if requests are not hashed.
     """
 
-    def __init__(self, prices: PriceBook, fingerprint_of: Callable[[int], bytes | None] | None = None) -> None:
+    def __init__(
+        self, prices: PriceBook, hashed_request_of: Callable[[int], HashedRequest | None] | None = None
+    ) -> None:
         self.prices = prices
-        self._fingerprint_of = fingerprint_of
+        self._hashed_request_of = hashed_request_of
         self._contexts: dict[str, tuple[Any, ...]] = {}
         self._served: dict[tuple[Any, ...], _Served] = {}
 
@@ -154,7 +157,10 @@ class RowBuilder:
         except (KeyError, TypeError):
             served = self._find_served(*served_key)
         usage = read_usage(event["usage"], provider=served.price_key["provider"])
+        hashed = None if self._hashed_request_of is None else self._hashed_request_of(number)
         extra = event.get("extra")
+        if hashed is not None and hashed.options:
+            extra = _with_options(extra or {}, hashed.options)
         tool_usage = _tools_of(usage, extra)
         options = None if extra is None else extra.get("request_options")
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
@@ -184,7 +190,7 @@ class RowBuilder:
                 None if error_message is None else clean_text(error_message),
                 clean_text(request_id) if type(request_id) is str else None,
                 clean_text(response_id) if type(response_id) is str else None,
-                None if self._fingerprint_of is None else self._fingerprint_of(number),
+                None if hashed is None else hashed.fingerprint,
                 *_tokens(usage),
                 *(cost if cost.charges is None and cost.cost_excludes is None else _stored_cost(cost)),
                 metadata_text,
@@ -352,6 +358,11 @@ def parse_time(value: Any) -> datetime:
         return datetime.fromtimestamp(value, UTC)
     except OSError as exc:  # raised by the C library of some systems
         raise ValueError(f"{value!r} is not a time: {exc}") from exc
+
+
+def _with_options(extra: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the options of the request; a value that the response states wins."""
+    return {**extra, "request_options": {**options, **extra.get("request_options", {})}}
 
 
 def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -113,8 +113,8 @@ class Runtime:
                 with no_fork():
                     from .batches import BatchBuilder
 
-                fingerprint_of = None if self.fingerprints is None else self.fingerprints.get
-                self._batch_builder = BatchBuilder(book, fingerprint_of)
+                hashed_request_of = None if self.fingerprints is None else self.fingerprints.get
+                self._batch_builder = BatchBuilder(book, hashed_request_of)
             return self._batch_builder
 
     def price_book(self) -> PriceBook:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_cachetrack.analytics import RunRecord, calls_of_run, is_cache_use_reported, run_report
 from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd, verdict
+from rlm_cachetrack.formatting import NONE, clean, duration, hit_rates, moment, number, rate, usd, verdict
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -115,9 +115,15 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _misses(found: CacheExplanation) -> list[str]:
     """Render the cache miss reasons as a table, and the recommendations as a list."""
-    lines = []
-    if found["ceiling_hit_rate"] is not None:
-        lines += [f"Hit rate: {rate(found['cache_hit_rate'])} (ceiling {rate(found['ceiling_hit_rate'])}).", ""]
+    rates = hit_rates(
+        found["cache_hit_rate"],
+        found["achievable_hit_rate"],
+        found["tokens_lost"],
+        found["usd_lost"],
+        found["unknown_interactions"],
+        found["total_interactions"],
+    )
+    lines = [f"Hit rate: {rates}.", ""]
     lines += ["| reason | calls | tokens lost | USD lost |", "|:---|---:|---:|---:|"]
     lines += [
         f"| {verdict(each['verdict'])} | {number(each['calls'])} | {number(each['tokens_lost'])} "

@@ -267,5 +267,6 @@ class Script:
             "completion_token_price": 0.008,
             "total_cost": None,
             "fingerprint": self.encoder.encode("q", self.number, fingerprint),
+            "request_options": None if self.shape.breakpoints else {"cache_retention": "in_memory"},
         }
         self.calls.append(ScriptedCall(row, verdict, lost))

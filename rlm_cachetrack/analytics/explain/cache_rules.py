@@ -1,47 +1,97 @@
-"""The providers' cache rules, read from ``cache_rules.yaml``, which names their sources."""
+"""The providers' cache rules, from ``cache_rules.yaml``, which names their sources, and from a file of the user."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rlm_cachetrack.errors import CacheTrackError
+from rlm_cachetrack.config import cache_rules_file
+from rlm_cachetrack.errors import ConfigError
 
 _FILE = "cache_rules.yaml"
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a cache entry is kept after its last use, in seconds; see the header of ``cache_rules.yaml``."""
+
+    guaranteed_s: float
+    expected_s: float
+    longest_s: float
+    write_factor: float = 1.0
+
+
+_NONE = Lifetime(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """The cache rule of one provider, in tokens and seconds; see the header of ``cache_rules.yaml``."""
+    """The cache rule of one provider, in tokens and seconds; see the header of ``cache_rules.yaml``.
+
+    Attributes:
+        providers: The providers that the rule covers; None: any.
+        models: The pattern that a model's name begins with; None: any.
+        origin: The file that contains the rule.
+    """
 
     name: str
     matching: Literal["prefix", "breakpoints", "none"]
     minimum_tokens: int
+    minimum_tokens_max: int
     step_tokens: int
-    ttl_s: float
-    ttl_max_s: float
-    write_premium: float
+    lifetimes: Mapping[str, Lifetime]
+    implicit_breakpoint: bool
+    lookback_blocks: int
+    settings: tuple[str, ...]
     needs_key: bool
     published: bool
     source: str
     read: date
-    retention_s: dict[str, float] = field(default_factory=dict)
+    providers: frozenset[str] | None = field(default=None, repr=False)
+    models: re.Pattern[str] | None = field(default=None, repr=False)
+    origin: str = _FILE
 
-    def lifetime_s(self, retention: str | None) -> float:
-        """Return the time in seconds for which an entry is kept after its last use, given the requested retention."""
-        return self.retention_s.get(retention or "", self.ttl_s)
+    def fits(self, provider: str | None, model: str) -> bool:
+        """Return True if the rule covers a call of this provider and model."""
+        fits = self.providers is None or (provider or "unknown") in self.providers
+        return fits and (self.models is None or self.models.match(model) is not None)
+
+    def lifetime(self, options: Mapping[str, Any]) -> Lifetime:
+        """Return the lifetime of the entries that a request with these options writes."""
+        for name in (options.get("cache_ttl"), options.get("cache_retention"), _DEFAULT):
+            if (found := self.lifetimes.get(name or "")) is not None:
+                return found
+        return _NONE
 
     def readable(self, tokens: float) -> int:
         """Return the number of tokens that can be read of a shared prefix with this number of tokens."""
         if self.matching == "none" or tokens < self.minimum_tokens:
             return 0
         return int(tokens // self.step_tokens) * self.step_tokens
+
+
+class _Lifetime(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    guaranteed_s: float = Field(ge=0)
+    expected_s: float = Field(gt=0)
+    longest_s: float = Field(gt=0)
+    write_factor: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> _Lifetime:
+        if not self.guaranteed_s <= self.expected_s <= self.longest_s:
+            raise ValueError("expected guaranteed_s <= expected_s <= longest_s")
+        return self
 
 
 class _Rule(BaseModel):
@@ -52,11 +102,12 @@ class _Rule(BaseModel):
     models: str | None = None
     matching: Literal["prefix", "breakpoints", "none"]
     minimum_tokens: int = Field(default=0, ge=0)
+    minimum_tokens_max: int = Field(default=0, ge=0)
     step_tokens: int = Field(default=1, ge=1)
-    ttl_s: float = Field(default=0, ge=0)
-    ttl_max_s: float = Field(default=0, ge=0)
-    retention_s: dict[str, float] = {}
-    write_premium: float = Field(default=0, ge=0)
+    lifetimes: dict[str, _Lifetime] = {}
+    implicit_breakpoint: bool = False
+    lookback_blocks: int = Field(default=0, ge=0)
+    settings: list[str] = []
     needs_key: bool = False
     published: bool = True
     source: str = Field(pattern=r"^https://")
@@ -64,56 +115,84 @@ class _Rule(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> _Rule:
-        if self.matching != "none" and not 0 < self.ttl_s <= self.ttl_max_s:
-            raise ValueError("expected 0 < ttl_s <= ttl_max_s")
+        if self.matching != "none" and _DEFAULT not in self.lifetimes:
+            raise ValueError("lifetimes has no default")
         re.compile(self.models or "")
         return self
+
+    def rule(self, origin: str) -> CacheRule:
+        return CacheRule(
+            self.name,
+            self.matching,
+            self.minimum_tokens,
+            max(self.minimum_tokens, self.minimum_tokens_max),
+            self.step_tokens,
+            {name: Lifetime(**lifetime.model_dump()) for name, lifetime in self.lifetimes.items()},
+            self.implicit_breakpoint,
+            self.lookback_blocks,
+            tuple(self.settings),
+            self.needs_key,
+            self.published,
+            self.source,
+            self.read,
+            None if self.providers is None else frozenset(self.providers),
+            None if self.models is None else re.compile(self.models, re.IGNORECASE),
+            origin,
+        )
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Literal[1]
+    version: Literal[2]
     rules: list[_Rule] = Field(min_length=1)
 
 
-@cache
-def cache_rules() -> tuple[tuple[frozenset[str] | None, re.Pattern[str] | None, CacheRule], ...]:
-    """Return the rules in order: providers (None: any), model pattern (None: any), rule. Reads one file, once.
+def cache_rules() -> tuple[CacheRule, ...]:
+    """Return the rules in order: the user's, then the built-in ones. Reads the files once.
 
     Raises:
-        CacheTrackError: The installation is broken.
+        ConfigError: The user's file cannot be read; the message names the place.
     """
-    data = resources.files("rlm_cachetrack.analytics.explain").joinpath(_FILE).read_bytes()
-    return _parsed(data)
+    return _rules(cache_rules_file())
 
 
-def _parsed(data: bytes) -> tuple[tuple[frozenset[str] | None, re.Pattern[str] | None, CacheRule], ...]:
+@lru_cache(8)
+def _rules(file: Path | None) -> tuple[CacheRule, ...]:
+    built_in = _parsed(_FILE, resources.files("rlm_cachetrack.analytics.explain").joinpath(_FILE).read_bytes())
+    if file is None:
+        return built_in
+    try:
+        data = file.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"Cache rules file {file}: {exc.strerror or exc}") from exc
+    return (*_parsed(str(file), data), *built_in)
+
+
+def _parsed(name: str, data: bytes) -> tuple[CacheRule, ...]:
     import yaml
 
     try:
         document = _Document.model_validate(yaml.safe_load(data))
-    except (yaml.YAMLError, ValidationError) as exc:
-        raise CacheTrackError(f"{_FILE} is damaged: {exc}") from exc
-    found = []
-    for rule in document.rules:
-        values: dict[str, Any] = rule.model_dump(exclude={"providers", "models"})
-        providers = None if rule.providers is None else frozenset(rule.providers)
-        models = None if rule.models is None else re.compile(rule.models, re.IGNORECASE)
-        found.append((providers, models, CacheRule(**values)))
-    return tuple(found)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"Cache rules file {name}: {exc}") from exc
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        place = ".".join(map(str, error["loc"]))
+        raise ConfigError(f"Cache rules file {name}, {place}: {error['msg']} (got {error['input']!r})") from exc
+    return tuple(rule.rule(name) for rule in document.rules)
 
 
-@lru_cache(4096)
 def cache_rule(provider: str | None, model: str) -> CacheRule:
-    """Return the first rule that matches a call; the last rule matches any call.
+    """Return the first rule that fits a call; the last rule fits any call.
 
     Args:
         provider: The provider of the call; None: not known.
         model: The model that was served.
     """
-    for providers, models, rule in cache_rules():
-        fits = providers is None or (provider or "unknown") in providers
-        if fits and (models is None or models.match(model)):
-            return rule
-    raise CacheTrackError(f"{_FILE} is damaged: its last rule must fit any provider")
+    return _rule(cache_rules_file(), provider, model)
+
+
+@lru_cache(4096)
+def _rule(file: Path | None, provider: str | None, model: str) -> CacheRule:
+    return next(rule for rule in _rules(file) if rule.fits(provider, model))

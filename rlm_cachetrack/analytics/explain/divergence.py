@@ -1,17 +1,28 @@
-"""Find where a prompt differs from an earlier one, and what changed. Pure."""
+"""Find where a prompt differs from an earlier one, and what changed. Pure.
+
+An edit and another prompt look alike: both differ from the earlier prompt. Another prompt is not an edit, and no cache
+could have read it. Two long texts that share no piece are different prompts, unless the history of a conversation
+follows both. Two similar texts that a run uses in turns are variants, not edits.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlm_cachetrack.fingerprint import Segment
 
-from .chains import LEADING_SEGMENTS, Call
+from .chains import INSTRUCTIONS, RESPONSE, Call, Part
 
-_SIMILAR_CHARACTERS = 4
 _HALF = 0.5
+_SIMILAR = 0.2  # the share of a long text that an edit leaves in equal pieces, at least
+_SIMILAR_CHARACTERS = 4
+_CUT_CHARACTERS = 512  # a text of this size is cut into pieces
+_MOST_VARIANTS = 3  # more system prompts in one run are one prompt with a changing part
+
+Content = tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,135 +30,228 @@ class Divergence:
     """The position where a prompt differs from an earlier one, although later parts are equal again.
 
     Attributes:
-        index: The number of the segment in the later prompt, from 0.
+        index: The number of the part in the later prompt, from 0.
         change: ``added``, ``edited``, ``reordered`` or ``shortened``.
-        segment: The changed segment: of the later prompt, or of the earlier one if it is missing in the later.
-        tokens: Tokens of the later prompt that the earlier one also had, up to the last segment that both share.
-        estimated: How many of these tokens are an estimate.
+        part: The changed part: of the later prompt, or of the earlier one if it is missing in the later.
+        tokens: Tokens of the later prompt that the earlier one also had, up to the last part that both share.
+        low: How many tokens these are at least.
     """
 
     index: int
     change: str
-    segment: Segment
+    part: Part
     tokens: float
-    estimated: float
+    low: float
 
 
-def find_divergence(later: Call, earlier: Call, readable_ends: Collection[int] | None = None) -> Divergence | None:
+class PromptVariants:
+    """Tells which system prompts a run uses in turns: neither is an edit of the other.
+
+    Args:
+        calls: All calls, in order of time.
+    """
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._last_use: dict[tuple[Any, Content], float] = {}
+        self._counts: Counter[Any] = Counter()
+        for call in calls:
+            if (part := call.instructions) is not None:
+                use = (call.run, part.content)
+                self._counts[call.run] += use not in self._last_use
+                self._last_use[use] = call.began
+
+    def are_used_in_turns(self, later: Call, earlier: Call) -> bool:
+        """Return True if the run uses the system prompts of both calls again after the later one."""
+        one, other = later.instructions, earlier.instructions
+        if later.run != earlier.run or one is None or other is None or one.content == other.content:
+            return False
+        last_uses = [self._last_use[later.run, part.content] for part in (one, other)]
+        return min(last_uses) > later.began and self._counts[later.run] <= _MOST_VARIANTS
+
+
+def find_divergence(
+    later: Call, earlier: Call, variants: PromptVariants, cached_ends: Collection[int] | None = None
+) -> Divergence | None:
     """Find where ``later`` differs from ``earlier``.
 
     Args:
         later: The prompt that missed.
         earlier: A prompt that was sent before.
-        readable_ends: The segments of ``earlier`` at whose end the cache can be read; None: at the end of any.
+        variants: Tells edits from variants.
+        cached_ends: The segments of ``earlier`` at whose end the cache can be read; None: at the end of any.
 
     Returns:
-        None if ``later`` continues ``earlier`` or belongs to another conversation.
+        None if ``later`` continues ``earlier`` or is another prompt.
     """
-    ours, theirs = later.segments, earlier.segments
-    start = 0
-    for one, other in zip(ours, theirs, strict=False):
-        if one.digest != other.digest:
-            break
-        start += 1
-    rest, before = ours[start:], theirs[start:]
-    if not rest or not before:
+    shared = _shared_segments(later, earlier)
+    if shared in (len(later.segments), len(earlier.segments)):
         return None  # one is a prefix of the other
-    common = Counter(segment.digest for segment in rest) & Counter(segment.digest for segment in before)
+    first = next(number for number, part in enumerate(later.parts) if part.stop > shared)
+    rest, before = later.parts[first:], earlier.parts[first:]
+    if not before:
+        return None
+    common = Counter([part.content for part in rest]) & Counter([part.content for part in before])
+    relation = "another prompt"
+    if not variants.are_used_in_turns(later, earlier):
+        relation = _relation(later, earlier, rest, before, common)
+    if relation == "another prompt":
+        return None
+    if relation == "edited beginning":
+        return _edited_beginning(later, first, rest[0], before[0], cached_ends)
     last, last_before = _last_shared(rest, common), _last_shared(before, common)
-    if not _is_same_conversation(before, common):
-        readable = readable_ends is None or start in readable_ends
-        return _leading_edit(later, start, before) if readable else None
-    if readable_ends is not None:
-        last_before = max((index for index in range(last_before + 1) if start + index in readable_ends), default=-1)
+    if cached_ends is not None:
+        last_before = max((n for n in range(last_before + 1) if before[n].stop - 1 in cached_ends), default=-1)
         last = _last_index(rest, before[last_before], common) if last_before >= 0 else -1
-        if last < 0:
-            return None  # the shared part could not be read in any case
+    if last < 0:
+        return None  # the shared part could not be read in any case
+    return _changed(later, first, rest, before, common, last, last_before)
+
+
+def _changed(
+    later: Call,
+    first: int,
+    rest: Sequence[Part],
+    before: Sequence[Part],
+    common: Counter[Content],
+    last: int,
+    last_before: int,
+) -> Divergence:
     added = _unshared(rest[: last + 1], common)
     removed = _unshared(before[: last_before + 1], common)
     inserted = _insertions(added, removed)
-    new = sum(_tokens(later, start + index) for index in inserted if index < last)
-    tokens, estimated = later.ends[start + last] - new, later.estimated(start + last) + new
+    new = sum([_tokens(later, rest[number]) for number in inserted if number < last])
+    end = rest[last].stop - 1
+    tokens, low = later.ends[end] - new, later.low[end] - new
     if not added and not removed:
-        change, segment = "reordered", rest[0]
-    elif len(added) > len(inserted):
-        first = next(index for index in sorted(added) if index not in inserted)
-        change, segment = "edited", rest[first]
-        return Divergence(start + first, change, segment, tokens, estimated)
-    elif inserted:
-        change, segment = "added", rest[min(inserted)]
-    else:
-        change, segment = "shortened", before[min(removed)]
-    return Divergence(start, change, segment, tokens, estimated)
+        return Divergence(first, "reordered", rest[0], tokens, low)
+    if len(added) > len(inserted):
+        number = next(each for each in sorted(added) if each not in inserted)
+        return Divergence(first + number, "edited", rest[number], tokens, low)
+    if inserted:
+        return Divergence(first, "added", rest[min(inserted)], tokens, low)
+    return Divergence(first, "shortened", before[min(removed)], tokens, low)
 
 
-def _tokens(call: Call, index: int) -> float:
-    return call.ends[index] - (call.ends[index - 1] if index else 0.0)
+def _edited_beginning(
+    later: Call, first: int, part: Part, other: Part, cached_ends: Collection[int] | None
+) -> Divergence | None:
+    """Return the edit of a long text after which nothing is shared: the text itself could have been read."""
+    if cached_ends is not None and other.stop - 1 not in cached_ends:
+        return None
+    end = part.stop - 1
+    return Divergence(first, "edited", part, later.ends[end], later.low[end])
 
 
-def _last_shared(segments: Sequence[Segment], common: Counter[bytes]) -> int:
-    """Return the last segment that is in both prompts, -1 if none is."""
-    unshared = _unshared(segments, common)
-    return max((index for index in range(len(segments)) if index not in unshared), default=-1)
+# -- whether two prompts belong together ------------------------------------------------------------------------------
 
 
-def _last_index(segments: Sequence[Segment], wanted: Segment, common: Counter[bytes]) -> int:
-    """Return the last occurrence of a segment that both prompts have, -1 if only one has it."""
-    if not common[wanted.digest]:
-        return -1
-    return max(index for index, segment in enumerate(segments) if segment.digest == wanted.digest)
+def _relation(
+    later: Call, earlier: Call, rest: Sequence[Part], before: Sequence[Part], common: Counter[Content]
+) -> str:
+    """Return ``same conversation``, ``edited beginning`` or ``another prompt``."""
+    ours, theirs = later.instructions, earlier.instructions
+    is_same = _is_mostly_shared(before, common)
+    if ours is not None and theirs is not None and ours.content != theirs.content:
+        similar = similarity(ours, theirs)
+        alike = similar >= _SIMILAR or (_is_short(ours, theirs) and abs(ours.size - theirs.size) <= _SIMILAR_CHARACTERS)
+        if not alike and not (is_same and _shares_history(before, common)):
+            return "another prompt"
+    if is_same:
+        return "same conversation"
+    one, other = rest[0], before[0]
+    if one.kind == other.kind and one.content != other.content and similarity(one, other) >= _SIMILAR:
+        return "edited beginning"
+    return "another prompt"
 
 
-def _is_same_conversation(before: Sequence[Segment], common: Counter[bytes]) -> bool:
-    """Return True if the later prompt contains at least half of the earlier one, by segments or by size."""
+def similarity(one: Part, other: Part) -> float:
+    """Return the share of the shorter text's characters that is in pieces which both texts have, 0-1."""
+    common = set(one.content) & set(other.content)
+    least = min(one.size, other.size)
+    if not common or not least:
+        return float(one.content == other.content)
+    return sum([size for piece, size in zip(one.content, one.sizes, strict=True) if piece in common]) / least
+
+
+def _is_short(*parts: Part) -> bool:
+    return all(part.size < _CUT_CHARACTERS for part in parts)
+
+
+def _shares_history(before: Sequence[Part], common: Counter[Content]) -> bool:
+    """Return True if both prompts contain outputs of the model or of tools, so that they are one conversation."""
+    return any(common[part.content] for part in before if part.kind in (RESPONSE, "tool"))
+
+
+def _is_mostly_shared(before: Sequence[Part], common: Counter[Content]) -> bool:
+    """Return True if the later prompt contains at least half of the earlier one, by parts or by size."""
     left = common.copy()
     count = size = 0
-    for segment in before:
-        if left[segment.digest] > 0:
-            left[segment.digest] -= 1
-            count, size = count + 1, size + segment.size
-    whole = sum(segment.size for segment in before)
+    for part in before:
+        if left[part.content] > 0:
+            left[part.content] -= 1
+            count, size = count + 1, size + part.size
+    whole = sum([part.size for part in before])
     return count > 0 and (count >= _HALF * len(before) or (whole > 0 and size >= _HALF * whole))
 
 
-def _unshared(segments: Sequence[Segment], common: Counter[bytes]) -> dict[int, Segment]:
-    """Return the segments that only this prompt has; of equal segments, those in excess of the other prompt's."""
+# -- which parts are shared -------------------------------------------------------------------------------------------
+
+
+def _shared_segments(later: Call, earlier: Call) -> int:
+    count = 0
+    for one, other in zip(later.segments, earlier.segments, strict=False):
+        if one.digest != other.digest or one.continues != other.continues:
+            break
+        count += 1
+    return count
+
+
+def _tokens(call: Call, part: Part) -> float:
+    return call.ends[part.stop - 1] - (call.ends[part.start - 1] if part.start else 0.0)
+
+
+def _last_shared(parts: Sequence[Part], common: Counter[Content]) -> int:
+    """Return the last part that is in both prompts, -1 if none is."""
+    unshared = _unshared(parts, common)
+    return max((number for number in range(len(parts)) if number not in unshared), default=-1)
+
+
+def _last_index(parts: Sequence[Part], wanted: Part, common: Counter[Content]) -> int:
+    """Return the last occurrence of a part that both prompts have, -1 if only one has it."""
+    if not common[wanted.content]:
+        return -1
+    return max(number for number, part in enumerate(parts) if part.content == wanted.content)
+
+
+def _unshared(parts: Sequence[Part], common: Counter[Content]) -> dict[int, Part]:
+    """Return the parts that only this prompt has; of equal parts, those in excess of the other prompt's."""
     left, found = common.copy(), {}
-    for index, segment in enumerate(segments):
-        if left[segment.digest] > 0:
-            left[segment.digest] -= 1
+    for number, part in enumerate(parts):
+        if left[part.content] > 0:
+            left[part.content] -= 1
         else:
-            found[index] = segment
+            found[number] = part
     return found
 
 
-def _insertions(added: Mapping[int, Segment], removed: Mapping[int, Segment]) -> list[int]:
-    """Return the new segments that replace none of the same kind; a replacement counts as an edit."""
-    left = Counter(segment.kind for segment in removed.values())
+def _insertions(added: Mapping[int, Part], removed: Mapping[int, Part]) -> list[int]:
+    """Return the new parts that replace none of the same kind; a replacement counts as an edit."""
+    left = Counter([part.kind for part in removed.values()])
     found = []
-    for index, segment in added.items():
-        if left[segment.kind] > 0:
-            left[segment.kind] -= 1
+    for number, part in added.items():
+        if left[part.kind] > 0:
+            left[part.kind] -= 1
         else:
-            found.append(index)
+            found.append(number)
     return found
 
 
-def _leading_edit(later: Call, start: int, before: Sequence[Segment]) -> Divergence | None:
-    """Detect edited instructions: different instructions are unlikely to have almost the same size."""
-    one, other = later.segments[start], before[0]
-    alike = abs(one.size - other.size) <= _SIMILAR_CHARACTERS
-    if one.kind in LEADING_SEGMENTS and one.kind == other.kind and alike:
-        return Divergence(start, "edited", one, later.ends[start], later.estimated(start))
-    return None
-
-
-def segment_words(segment: Segment) -> str:
-    """Name a segment: ``tools``, ``response format``, ``system prompt``, ``message 3 (user)``."""
-    if segment.kind == "tool_definition":
+def segment_words(part: Part | Segment) -> str:
+    """Name a part of a prompt: ``tools``, ``response format``, ``system prompt``, ``message 3 (user)``."""
+    if part.kind == "tool_definition":
         return "tools"
-    if segment.kind in ("system", "developer"):
-        return f"{segment.kind} prompt"
-    if segment.message is None:
-        return segment.kind.replace("_", " ")
-    return f"message {segment.message} ({segment.kind})"
+    if part.kind in INSTRUCTIONS:
+        return f"{part.kind} prompt"
+    if part.message is None:
+        return part.kind.replace("_", " ")
+    return f"message {part.message} ({part.kind})"

@@ -1,7 +1,7 @@
 """Rebuild the state of the providers' caches by replaying the calls in order of time. Pure.
 
-The replay looks up the longest prefix of a call's prompt that an earlier call shared: in the same cache (provider,
-model and cache key) within its lifetime, in the same cache but expired, under another key, or with another model.
+The replay looks up the longest prefix of a call's prompt that an earlier call shared: in the same cache within its
+lifetime, in the same cache but expired, or in the cache of another model, key or setting.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rlm_cachetrack.fingerprint import Segment
 
 from .cache_rules import CacheRule
 from .chains import CacheLocation, Call
 
-MatchKind = Literal["live", "concurrent", "expired", "key", "model", "model and key"]
-"""Where a shared prefix was found: in the call's cache and readable, written by a call that was not finished yet,
-expired, or in the cache of another key or model."""
+Obstacle = Literal["concurrent", "expired", "model", "key", "settings"]
+"""Why an earlier prefix cannot be read: its call was not finished yet, it has expired, or it is in the cache of another
+model, key or setting."""
+Obstacles = frozenset[Obstacle]
 
+LIVE: Obstacles = frozenset()
 _CLOCK_TOLERANCE_S = 0.005  # start and end of a call are read from two clocks
-_RESPONSE_PREAMBLE_TOKENS = 16  # counted with a prompt, though the next prompt may continue differently
-_ESTIMATE_ERROR = 0.03  # of an estimated number of tokens
 _CANDIDATES = 12
 _LARGEST_SEGMENTS = 8
 _MOST_LIKELY = 3
 _BREAKPOINTS_READ = 80
 _BREAKPOINTS_WRITTEN = 4
+_NOT_MARKED = frozenset(("assistant", "other", "tool_definition", "response_format"))
 
 
 @dataclass(slots=True)
@@ -37,33 +38,53 @@ class CacheEntry:
     Attributes:
         used: When it was last used, in seconds since the epoch.
         ready: When the call that wrote it had its first token; later calls can read it.
+        guaranteed_s, expected_s: How long it is kept after its last use, at least and usually.
         call: The call that used it last.
         writer: The call that wrote it.
     """
 
     used: float
     ready: float
+    guaranteed_s: float
+    expected_s: float
     call: Call
     writer: Call
 
 
 @dataclass(slots=True)
 class Match:
-    """The longest shared prefix of one kind.
+    """The longest shared prefix with the same obstacles.
 
     Attributes:
         index: The last segment of the prefix.
-        tokens: Its tokens; ``estimated`` of these are an estimate.
+        tokens: Its tokens, an estimate; ``low`` of them at least.
         readable: How many of its tokens the provider's rules allow to be read.
+        entry: The entry.
+        is_guaranteed: Whether the provider guarantees that an entry is kept for so long.
         conversation_calls: Calls of the same conversation in the cache where it was found.
     """
 
     index: int
     tokens: float
+    low: float
     readable: int
-    estimated: float
     entry: CacheEntry
+    is_guaranteed: bool
     conversation_calls: int = 0
+
+
+class Unmarked(NamedTuple):
+    """A prefix that was sent before, at whose end no breakpoint is.
+
+    Attributes:
+        segment: Its last segment.
+        tokens: How many more tokens could have been read with a breakpoint there.
+        is_whole: Whether it is a whole earlier prompt, which the call continues.
+    """
+
+    segment: Segment
+    tokens: int
+    is_whole: bool
 
 
 @dataclass(slots=True)
@@ -72,67 +93,76 @@ class Replay:
 
     _entries: dict[int, dict[CacheLocation, CacheEntry]] = field(default_factory=dict)
     _recent: dict[CacheLocation, deque[Call]] = field(default_factory=dict)
-    _sent: dict[tuple[int, CacheLocation], float] = field(default_factory=dict)
+    _sent: dict[tuple[int, CacheLocation], tuple[float, float, bool]] = field(default_factory=dict)
     _conversations: Counter[tuple[int, CacheLocation]] = field(default_factory=Counter)
     _holders: dict[tuple[CacheLocation, bytes], Call] = field(default_factory=dict)
 
-    def look_up(self, call: Call) -> dict[MatchKind, Match]:
-        """Find the longest prefixes that earlier calls shared, by kind."""
-        found: dict[MatchKind, Match] = {}
-        for index in reversed(_readable_ends(call)):
+    def look_up(self, call: Call) -> dict[Obstacles, Match]:
+        """Find the longest prefixes that earlier calls shared, by what stands between them and the call."""
+        found: dict[Obstacles, Match] = {}
+        for index in reversed(readable_ends(call)):
             for location, entry in self._entries.get(call.chain[index], {}).items():
-                kind = _kind(call, location, entry)
-                if kind is not None and kind not in found:
+                obstacles = _obstacles(call, location, entry)
+                if obstacles is not None and obstacles not in found:
                     tokens = call.ends[index]
-                    found[kind] = Match(index, tokens, call.rule.readable(tokens), call.estimated(index), entry)
-            if "live" in found:
+                    is_guaranteed = call.began - entry.used <= entry.guaranteed_s
+                    found[obstacles] = Match(
+                        index, tokens, call.low[index], call.rule.readable(tokens), entry, is_guaranteed
+                    )
+            if LIVE in found:
                 break
-        if (live := found.get("live")) is not None:
+        if (live := found.get(LIVE)) is not None:
             start = call.chain[min(_conversation_start(call), live.index)]
             for match in found.values():
                 match.conversation_calls = self._conversations[start, match.entry.call.location]
         return found
 
-    def unmarked(self, call: Call, readable: int) -> tuple[Segment, int] | None:
-        """Find a prefix that was sent before but not cached, because no breakpoint ended there.
+    def unmarked(self, call: Call, readable: int) -> Unmarked | None:
+        """Find a prefix that was sent before but not cached, because no breakpoint ended there; None without one.
 
-        Returns:
-            Its last segment, and how many tokens beyond ``readable`` could have been read; None if there is none.
+        Args:
+            call: The call.
+            readable: The tokens that it could read anyway.
         """
         if call.rule.matching != "breakpoints":
             return None
-        lifetime = call.lifetime_s
         for index in range(len(call.chain) - 1, -1, -1):
-            if call.began - self._sent.get((call.chain[index], call.location), -lifetime) <= lifetime:
-                if not reads_more(call.rule, call.ends[index], call.estimated(index), readable):
+            sent = self._sent.get((call.chain[index], call.location))
+            if sent is not None and call.began - sent[0] <= sent[1]:
+                if not reads_more(call.rule, call.low[index], readable):
                     return None
-                return call.segments[index], call.rule.readable(call.ends[index]) - readable
+                tokens = call.rule.readable(call.ends[index]) - readable
+                return Unmarked(call.segments[index], tokens, sent[2])
         return None
 
-    def readable_ends(self, call: Call) -> set[int] | None:
+    def cached_ends(self, call: Call) -> set[int] | None:
         """Return the segments of an earlier call at whose end its prompt can be read; None: at the end of any."""
         if call.rule.matching == "prefix":
             return None
-        ends = _readable_ends(call)
+        ends = readable_ends(call)
         return {index for index in ends if call.location in self._entries.get(call.chain[index], {})}
 
     def earlier_states(self, call: Call) -> list[Call]:
         """Return live calls of the same cache that may be earlier states of the conversation, the likeliest first."""
-        location = call.location
+        place = call.location[:3]
         pool: dict[int, Call] = {}
         for segment in _largest_segments(call):
-            holder = self._holders.get((location, segment.digest))
+            holder = self._holders.get((place, segment.digest))
             if holder is not None:
                 pool[id(holder)] = holder
-        for recent in self._recent.get(location, ()):
+        for recent in self._recent.get(place, ()):
             pool[id(recent)] = recent
-        lifetime = call.lifetime_s
-        live = [other for other in pool.values() if call.began - other.began <= lifetime]
+        live = [other for other in pool.values() if call.began - other.began <= other.lifetime.expected_s]
 
         def shared(other: Call) -> int:
-            return sum(segment.size + 1 for segment in other.segments if call.digests.get(segment.digest))
+            return sum([segment.size + 1 for segment in other.segments if call.digests.get(segment.digest)])
 
         return sorted(live, key=lambda other: (shared(other), other.own, other.began), reverse=True)[:_MOST_LIKELY]
+
+    def previous(self, call: Call) -> Call | None:
+        """Return the newest earlier call of the same run and cache."""
+        recent = self._recent.get(call.location[:3], ())
+        return next((other for other in reversed(recent) if other.run == call.run), None)
 
     def record(self, call: Call, read: Match | None) -> None:
         """Record a call: update the last use of the entry that it read, and write its prompt to the cache."""
@@ -141,42 +171,67 @@ class Replay:
             return
         if call.row["prompt_tokens"] < rule.minimum_tokens:
             return
+        lifetime = call.lifetime
         self._conversations[call.chain[_conversation_start(call)], location] += 1
         if rule.matching == "breakpoints":
-            self._sent.update(((chain, location), call.began) for chain in call.chain)
-        lifetime = call.lifetime_s
+            part, whole = (call.began, lifetime.expected_s, False), (call.began, lifetime.expected_s, True)
+            self._sent.update(((chain, location), part) for chain in call.chain[:-1])
+            self._sent[call.chain[-1], location] = whole
         for index in _written_ends(call):
             entries = self._entries.setdefault(call.chain[index], {})
             entry = entries.get(location)
-            if entry is not None and entry.ready <= call.began and call.began - entry.used <= lifetime:
+            if entry is not None and entry.ready <= call.began and call.began - entry.used <= entry.expected_s:
                 entry.used, entry.call = call.began, call
+                entry.guaranteed_s = max(entry.guaranteed_s, lifetime.guaranteed_s)
+                entry.expected_s = max(entry.expected_s, lifetime.expected_s)
             else:
-                entries[location] = CacheEntry(call.began, call.first_token, call, call)
+                entries[location] = CacheEntry(
+                    call.began, call.first_token, lifetime.guaranteed_s, lifetime.expected_s, call, call
+                )
         if read is not None:
             read.entry.used = max(read.entry.used, call.began)
-            read.entry.writer.is_read_later = True
-        self._recent.setdefault(location, deque(maxlen=_CANDIDATES)).append(call)
+            call.reads_newest = not call.segments[read.index].breakpoint
+        place = location[:3]
+        self._recent.setdefault(place, deque(maxlen=_CANDIDATES)).append(call)
         for segment in _largest_segments(call):
-            self._holders[location, segment.digest] = call
+            self._holders[place, segment.digest] = call
 
 
-def reads_more(rule: CacheRule, tokens: float, estimated: float, than: int) -> bool:
-    """Return True if more than ``than`` tokens can certainly be read, even if the estimate is too high."""
-    return rule.readable(tokens - _RESPONSE_PREAMBLE_TOKENS - _ESTIMATE_ERROR * estimated) > than
+def reads_more(rule: CacheRule, low: float, than: int) -> bool:
+    """Return True if more than ``than`` tokens can certainly be read of a prefix with at least ``low`` tokens."""
+    return low >= rule.minimum_tokens_max and rule.readable(low) > than
 
 
-def _kind(call: Call, location: CacheLocation, entry: CacheEntry) -> MatchKind | None:
-    live = call.began - entry.used <= call.lifetime_s
+def readable_ends(call: Call) -> Sequence[int]:
+    """Return the segments after whose end a prefix may be found."""
+    rule = call.rule
+    if rule.matching == "prefix":
+        return range(len(call.chain))
+    breakpoints = _breakpoints(call)
+    if rule.lookback_blocks:
+        return _looked_back(call, breakpoints)
+    ends = set(breakpoints) | (set(_message_ends(call)) if _is_implicit(call) else set())
+    return sorted(ends)[-_BREAKPOINTS_READ:]
+
+
+def _obstacles(call: Call, location: CacheLocation, entry: CacheEntry) -> Obstacles | None:
+    is_live = call.began - entry.used <= entry.expected_s
     ours = call.location
     if location == ours:
-        if not live:
-            return "expired"
-        return "live" if entry.ready <= call.began + _CLOCK_TOLERANCE_S else "concurrent"
-    if not live:
+        if not is_live:
+            return frozenset(("expired",))
+        tolerance = min(_CLOCK_TOLERANCE_S, (entry.ready - entry.writer.began) / 2)
+        return LIVE if entry.ready - tolerance <= call.began else frozenset(("concurrent",))
+    if not is_live:
         return None
-    if location[:2] == ours[:2]:
-        return "key"
-    return "model" if location[2] == ours[2] else "model and key"
+    found: list[Obstacle] = []
+    if location[:2] != ours[:2]:
+        found.append("model")
+    if location[2] != ours[2]:
+        found.append("key")
+    if location[3] != ours[3] and location[:2] == ours[:2]:  # another model may have other settings
+        found.append("settings")
+    return frozenset(found)
 
 
 def _largest_segments(call: Call) -> list[Segment]:
@@ -186,13 +241,9 @@ def _largest_segments(call: Call) -> list[Segment]:
 # -- where a cache may be read, and what a call writes --------------------------------------------------------------
 
 
-def _readable_ends(call: Call) -> Sequence[int]:
-    """Return the segments after whose end a prefix may be found."""
-    if call.rule.matching == "prefix":
-        return range(len(call.chain))
-    explicit = call.fingerprint is not None and call.fingerprint.explicit
-    ends = set(_breakpoints(call)) | (set() if explicit else set(_turn_ends(call)))
-    return sorted(ends)[-_BREAKPOINTS_READ:]
+def _is_implicit(call: Call) -> bool:
+    """Return True if the provider sets a breakpoint at the end of the newest message."""
+    return call.rule.implicit_breakpoint and call.options.get("cache_mode") != "explicit"
 
 
 def _written_ends(call: Call) -> Sequence[int]:
@@ -200,9 +251,20 @@ def _written_ends(call: Call) -> Sequence[int]:
     if call.rule.matching == "prefix":
         return range(len(call.chain))
     breakpoints = _breakpoints(call)
-    if call.fingerprint is not None and call.fingerprint.explicit:
+    if not _is_implicit(call):
         return breakpoints[-_BREAKPOINTS_WRITTEN:]
-    return sorted({*breakpoints[1 - _BREAKPOINTS_WRITTEN :], *_turn_ends(call)[-1:]})
+    return sorted({*breakpoints[1 - _BREAKPOINTS_WRITTEN :], *_message_ends(call)[-1:]})
+
+
+def _looked_back(call: Call, breakpoints: Sequence[int]) -> Sequence[int]:
+    """Return the ends of the blocks that a breakpoint reads: its own, and those of the blocks before it."""
+    ends = [index for index in range(len(call.segments)) if _ends_part(call, index)]
+    positions = {end: position for position, end in enumerate(ends)}
+    found: set[int] = set()
+    for breakpoint_end in breakpoints:
+        position = positions[breakpoint_end]
+        found.update(ends[max(0, position - call.rule.lookback_blocks) : position + 1])
+    return sorted(found)
 
 
 def _conversation_start(call: Call) -> int:
@@ -214,12 +276,16 @@ def _breakpoints(call: Call) -> list[int]:
     return [index for index, segment in enumerate(call.segments) if segment.breakpoint]
 
 
-def _turn_ends(call: Call) -> list[int]:
-    """Return the segments that end a message of a user or tool."""
+def _ends_part(call: Call, index: int) -> bool:
+    return index + 1 == len(call.segments) or not call.segments[index + 1].continues
+
+
+def _message_ends(call: Call) -> list[int]:
+    """Return the segments that end a message which is not an output of the model."""
     segments = call.segments
     return [
         index
         for index, segment in enumerate(segments)
-        if segment.kind in ("user", "tool")
+        if segment.kind not in _NOT_MARKED
         and (index + 1 == len(segments) or segments[index + 1].message != segment.message)
     ]

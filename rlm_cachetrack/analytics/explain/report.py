@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -17,9 +18,9 @@ from rlm_cachetrack.fingerprint import decode_run
 from rlm_cachetrack.formatting import Sheet, Table
 
 from .advice import CacheAdvice, advise, usd_lost
-from .cache_rules import cache_rule
-from .chains import Call, Chains
+from .chains import Call, chain_calls
 from .divergence import segment_words
+from .token_counts import count_tokens
 from .verdicts import VERDICTS, JudgedCall, Verdict, judge
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ _LOOK_BACK = timedelta(hours=1)
 class CallVerdict(TypedDict):
     """One call and its cache miss reason.
 
-    ``ceiling_tokens`` is the number of tokens that the provider's rules allowed to be read. ``tokens_lost`` estimates
-    the further tokens that could have been read without the cause, and ``usd_lost`` is their extra cost at the call's
-    own prices, None if it is unpriced. ``confidence`` is 0-1. ``change`` (``added``, ``edited``, ``reordered``,
-    ``shortened``), ``segment`` and ``segment_number`` (from 0) are where the prompt differs from that of
-    ``compared_with``, ``gap_s`` seconds earlier. ``words`` is the verdict in a sentence.
+    ``tokens_lost`` estimates the further tokens that could have been read without the cause, and ``usd_lost`` is their
+    extra cost at the call's own prices, None if it is unpriced. ``ceiling_tokens`` is the number of tokens that the
+    provider's rules allowed to be read of the prompt as it was sent. ``confidence`` is 0-1. ``change`` (``added``,
+    ``edited``, ``reordered``, ``shortened``), ``segment`` and ``segment_number`` (from 0) are where the prompt differs
+    from that of ``compared_with``, ``gap_s`` seconds earlier; ``setting`` is the setting that differs. If the provider
+    returned its own reason, it is ``provider_reason``, it decides ``verdict``, and ``own_verdict`` is the verdict
+    without it. ``words`` is the verdict in a sentence.
     """
 
     interaction_id: str
@@ -65,6 +68,9 @@ class CallVerdict(TypedDict):
     change: str | None
     segment: str | None
     segment_number: int | None
+    setting: str | None
+    provider_reason: str | None
+    own_verdict: Verdict | None
     compared_with: str | None
     gap_s: float | None
     tokens_lost: int
@@ -85,23 +91,26 @@ class VerdictCount(TypedDict):
 class CacheExplanation(TypedDict):
     """The explanation of a run. Token sums and rates (0-1) are over the calls that reported their cache use.
 
-    ``achieved_percentage`` (0-100) is the hit rate divided by ``ceiling_hit_rate``, the achievable hit rate: the best
-    that the provider's rules allowed for these prompts at these times. ``verdicts`` and ``advice`` are sorted by loss,
-    largest first. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was read.
-    ``notes`` are sentences on how far to trust the explanation.
+    ``cache_hit_rate`` is the effective hit rate: what was read. ``achievable_hit_rate`` is the rate without the
+    avoidable misses; ``tokens_lost`` and ``usd_lost`` lie between the two. ``ceiling_hit_rate`` is a detail: the most
+    that the provider's rules allowed for the prompts as they were sent. ``unknown_interactions`` counts the calls whose
+    miss reasons are not known because they have no fingerprint. ``verdicts`` and ``advice`` are sorted by loss, largest
+    first. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was read. ``notes`` are
+    sentences on how far to trust the explanation.
     """
 
     query_id: str
     run_id: datetime
     total_interactions: int
+    unknown_interactions: int
     prompt_tokens: int
     cached_tokens: int
-    ceiling_tokens: int
     cache_hit_rate: float | None
-    ceiling_hit_rate: float | None
-    achieved_percentage: float | None
+    achievable_hit_rate: float | None
     tokens_lost: int
     usd_lost: float | None
+    ceiling_tokens: int
+    ceiling_hit_rate: float | None
     verdicts: Table[VerdictCount]
     advice: Table[CacheAdvice]
     rules: list[dict[str, Any]]
@@ -130,12 +139,11 @@ def explain_cache(
     others: list[dict[str, Any]] = []
     if any(row["fingerprint"] is not None for row in own):
         first, last = own[-1]["time"], own[0]["time"]
-        retention = max(cache_rule(row["provider"], row["model"]).ttl_s for row in own)
         neighbours = store.query(
             "explain_neighbours",
             query_id=query_id,
             run_id=run_id,
-            since=first - max(_LOOK_BACK, timedelta(seconds=retention)),
+            since=first - _LOOK_BACK,
             until=last,
             models=sorted({row["model"] for row in own}),
             limit=_NEIGHBOURS,
@@ -166,23 +174,27 @@ def explain_rows(
         own: The calls to explain.
         others: Calls of other runs or of this one that may have filled the cache, but are not explained.
     """
-    judged = judge(Chains(_read(own, others)))
+    calls = chain_calls(_read(own, others))
+    count_tokens(calls)
+    judged = judge(calls)
     reported = [each for each in judged if _reported(each)]
     prompt = sum(each.call.row["prompt_tokens"] for each in reported)
     cached = sum(each.call.row["cached_tokens"] for each in reported)
     ceiling = sum(each.ceiling for each in reported)
+    lost = sum(each.lost for each in reported)
     made: CacheExplanation = {
         "query_id": query_id,
         "run_id": run_id,
         "total_interactions": len(judged),
+        "unknown_interactions": sum(each.verdict == "unknown" for each in judged),
         "prompt_tokens": prompt,
         "cached_tokens": cached,
-        "ceiling_tokens": ceiling,
         "cache_hit_rate": cached / prompt if prompt else None,
-        "ceiling_hit_rate": ceiling / prompt if prompt else None,
-        "achieved_percentage": 100 * cached / ceiling if ceiling else None,
-        "tokens_lost": sum(each.lost for each in judged),
+        "achievable_hit_rate": (cached + lost) / prompt if prompt else None,
+        "tokens_lost": lost,
         "usd_lost": _sum_usd(judged),
+        "ceiling_tokens": ceiling,
+        "ceiling_hit_rate": ceiling / prompt if prompt else None,
         "verdicts": _counts(judged),
         "advice": Table(advise(judged), CacheAdvice.__annotations__),
         "rules": _rules(judged),
@@ -257,8 +269,11 @@ def _call_verdict(judged: JudgedCall) -> CallVerdict:
         "ceiling_tokens": judged.ceiling,
         "verdict": judged.verdict,
         "change": None if divergence is None else divergence.change,
-        "segment": None if divergence is None else segment_words(divergence.segment),
+        "segment": _segment(judged),
         "segment_number": None if divergence is None else divergence.index,
+        "setting": judged.setting,
+        "provider_reason": None if judged.reason is None else judged.reason.name,
+        "own_verdict": judged.own_verdict,
         "compared_with": None if compared is None else str(compared.row["interaction_id"]),
         "gap_s": judged.gap_s,
         "tokens_lost": judged.lost,
@@ -266,6 +281,14 @@ def _call_verdict(judged: JudgedCall) -> CallVerdict:
         "confidence": judged.confidence,
         "words": judged.words,
     }
+
+
+def _segment(judged: JudgedCall) -> str | None:
+    if judged.divergence is not None:
+        return segment_words(judged.divergence.part)
+    if judged.verdict == "breakpoint_missing" and judged.unmarked is not None:
+        return segment_words(judged.unmarked)
+    return None
 
 
 def _rules(judged: Iterable[JudgedCall]) -> list[dict[str, Any]]:
@@ -276,7 +299,7 @@ def _rules(judged: Iterable[JudgedCall]) -> list[dict[str, Any]]:
             "matching": rule.matching,
             "minimum_tokens": rule.minimum_tokens,
             "step_tokens": rule.step_tokens,
-            "ttl_s": rule.ttl_s,
+            "lifetimes": {name: asdict(lifetime) for name, lifetime in rule.lifetimes.items()},
             "published": rule.published,
             "source": rule.source,
             "read": rule.read.isoformat(),
@@ -287,7 +310,7 @@ def _rules(judged: Iterable[JudgedCall]) -> list[dict[str, Any]]:
 
 def _notes(judged: list[JudgedCall]) -> list[str]:
     notes = ["token counts of parts of prompts are estimated from their characters; those of whole prompts are exact"]
-    without = sum(each.verdict == "not_fingerprinted" for each in judged)
+    without = sum(each.verdict == "unknown" for each in judged)
     if without:
         notes.append(f"miss reasons unknown: {without} of {len(judged)} calls have no fingerprint")
     unpublished = sorted({each.call.rule.name for each in judged if not each.call.rule.published})

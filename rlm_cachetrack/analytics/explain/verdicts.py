@@ -1,43 +1,46 @@
 """Determine the verdict of each call, from a replay of all calls against the provider's cache rules. Pure.
 
 The ceiling of a call is the number of tokens that the rules allowed it to read, given the earlier calls and their
-times. If more could have been read under other conditions, the verdict is the condition that cost the most tokens.
+times. If more could have been read under other conditions, the verdict is the condition that cost the most tokens. A
+provider's own reason takes precedence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rlm_cachetrack.fingerprint import Segment
 
-from .chains import Call, Chains
-from .divergence import Divergence, find_divergence, segment_words
-from .replay import Match, MatchKind, Replay, reads_more
+from .chains import Call
+from .divergence import Divergence, PromptVariants, find_divergence
+from .provider_reason import ProviderReason, provider_reason
+from .replay import LIVE, Match, Obstacles, Replay, Unmarked, reads_more
+from .sentences import cause_words
 
 Verdict = Literal[
     "first_call",
     "below_minimum",
     "prefix_changed",
+    "settings_changed",
+    "context_compacted",
     "expired",
     "model_changed",
     "key_changed",
+    "breakpoint_missing",
+    "concurrent",
     "provider_miss",
     "hit",
     "partial_hit",
     "not_reported",
-    "not_fingerprinted",
+    "unknown",
 ]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-_ELSEWHERE: tuple[tuple[MatchKind, Verdict], ...] = (
-    ("expired", "expired"),
-    ("key", "key_changed"),
-    ("model", "model_changed"),
-    ("model and key", "model_changed"),
-)
-_LARGE_LOSS = 0.5  # the share of the tokens in the cache of another model or key
+_TEXT_FORMAT = "text_format"
+_LARGE_LOSS = 0.5  # the share of the tokens in the cache of another model, key or setting
+_MISSES = ("provider_miss", "partial_hit")
 
 
 @dataclass(slots=True)
@@ -52,10 +55,12 @@ class JudgedCall:
         confidence: The confidence of the verdict, 0-1.
         compared: The earlier call that it was compared with.
         gap_s: Seconds since that call.
-        divergence: Where the prompts differ; set only for ``prefix_changed``.
-        concurrent: Whether the earlier call was still in progress.
+        divergence: Where the prompts differ; set only if a part of the prompt changed.
+        setting: The setting that changed.
         unmarked: The last segment of a prefix that was sent before but not cached, because no breakpoint ended it.
         unmarked_tokens: Tokens that could have been read with a breakpoint there.
+        is_continuation: Whether that prefix is a whole earlier prompt, which the call continues.
+        reason: The reason that the provider returned; ``own_verdict`` is the verdict without it.
         words: The verdict in a sentence.
     """
 
@@ -67,36 +72,41 @@ class JudgedCall:
     compared: Call | None = None
     gap_s: float | None = None
     divergence: Divergence | None = None
-    concurrent: bool = False
+    setting: str | None = None
     unmarked: Segment | None = None
     unmarked_tokens: int = 0
+    is_continuation: bool = False
+    reason: ProviderReason | None = None
+    own_verdict: Verdict | None = None
     words: str = ""
 
 
 @dataclass(slots=True)
-class _Cause:
+class Cause:
     """A condition under which more could have been read. ``gain`` is the number of tokens above the ceiling."""
 
     verdict: Verdict
     readable: int
     gain: int
-    exact: bool
     compared: Call
+    is_certain: bool = True
     divergence: Divergence | None = None
-    concurrent: bool = False
+    setting: str | None = None
 
 
-def judge(chains: Chains) -> list[JudgedCall]:
-    """Determine the verdict of each call of the explained run, in order of time."""
-    replay, found = Replay(), []
-    for call in chains.calls:
+def judge(calls: Sequence[Call]) -> list[JudgedCall]:
+    """Determine the verdict of each call of the explained run.
+
+    Args:
+        calls: All calls in order of time, with their chains and tokens.
+    """
+    replay, variants, found = Replay(), PromptVariants(calls), []
+    for call in calls:
         matches = replay.look_up(call) if _is_looked_up(call) else {}
         if call.own:
-            judged = _judge(call, matches, replay)
-            if judged.verdict in ("hit", "first_call") and (more := replay.unmarked(call, judged.ceiling)) is not None:
-                judged.unmarked, judged.unmarked_tokens = more
-            found.append(judged)
-        replay.record(call, matches.get("live") if call.row["cached_tokens"] else None)
+            judged = _judge(call, matches, replay, variants)
+            found.append(_with_provider_reason(judged))
+        replay.record(call, matches.get(LIVE) if call.row["cached_tokens"] else None)
     return found
 
 
@@ -108,7 +118,7 @@ def _is_looked_up(call: Call) -> bool:
     return bool(call.own or (call.rule.matching == "breakpoints" and call.row["cached_tokens"]))
 
 
-def _judge(call: Call, matches: dict[MatchKind, Match], replay: Replay) -> JudgedCall:
+def _judge(call: Call, matches: dict[Obstacles, Match], replay: Replay, variants: PromptVariants) -> JudgedCall:
     cached, tokens, rule = call.row["cached_tokens"], call.row["prompt_tokens"], call.rule
     if cached is None:
         words = "the call failed" if not call.row["success"] else "the server did not report its cache use"
@@ -117,91 +127,184 @@ def _judge(call: Call, matches: dict[MatchKind, Match], replay: Replay) -> Judge
     if has_chain and rule.matching == "none":
         return JudgedCall(call, "below_minimum", cached, words="prompts of this model are not cached")
     if tokens is not None and not cached and tokens < rule.minimum_tokens:
+        if call.is_compacted and call.options.get("context_management"):
+            words = (
+                f"the provider compacted the context to less than the {rule.minimum_tokens:,} tokens that are cached"
+            )
+            return JudgedCall(call, "context_compacted", 0, confidence=0.9, words=words)
         words = f"prompts of less than {rule.minimum_tokens:,} tokens are not cached"
         return JudgedCall(call, "below_minimum", 0, words=words)
     if not has_chain:
         reason = "the prompt has no fingerprint" if call.fingerprint is None else "its token count is not known"
-        return JudgedCall(call, "not_fingerprinted", cached, words=f"{reason}, so it cannot be compared")
-    ceiling = _ceiling(call, matches.get("live"))
-    cause = max(_causes(call, matches, replay, ceiling), key=lambda cause: cause.gain, default=None)
+        return JudgedCall(call, "unknown", cached, words=f"{reason}, so it cannot be compared")
+    ceiling = _ceiling(call, matches.get(LIVE))
+    causes = list(_causes(call, matches, replay, variants, ceiling))
+    cause = max(causes, key=lambda cause: cause.gain, default=None)
+    unmarked = replay.unmarked(call, ceiling)
+    if unmarked is not None and not cached and (cause is None or unmarked.tokens > cause.gain):
+        return _without_breakpoint(call, ceiling, unmarked)
     if cause is not None:
-        return _judged(call, cause, ceiling)
-    if cached:
-        return JudgedCall(call, "hit", ceiling, words="everything that could be read was read")
-    return _without_cause(call, matches.values(), ceiling)
+        return _judged(call, _compacted(call, cause), ceiling)
+    judged = _without_cause(call, matches.values(), replay, ceiling)
+    if unmarked is not None:
+        judged.unmarked, judged.unmarked_tokens, judged.is_continuation = unmarked
+    return judged
 
 
 def _ceiling(call: Call, live: Match | None) -> int:
     """Compute the readable tokens. A difference within a caching step or an estimate's error is not a miss."""
     cached: int = call.row["cached_tokens"]
-    if live is None or not reads_more(call.rule, live.tokens, live.estimated, cached):
+    if live is None or not reads_more(call.rule, live.low, cached):
         return cached
     prompt: int = call.row["prompt_tokens"]
     return max(cached, min(prompt, live.readable))
 
 
-def _without_cause(call: Call, matches: Iterable[Match], ceiling: int) -> JudgedCall:
+def _without_breakpoint(call: Call, ceiling: int, unmarked: Unmarked) -> JudgedCall:
+    tokens = unmarked.tokens
+    why = "no breakpoint ends there"
+    if call.options.get("cache_mode") == "explicit" and not any(each.breakpoint for each in call.segments):
+        why = "prompt_cache_options.mode is explicit and the request has no breakpoint"
+    return JudgedCall(
+        call,
+        "breakpoint_missing",
+        ceiling,
+        lost=max(0, min(ceiling + tokens, call.row["prompt_tokens"]) - call.row["cached_tokens"]),
+        confidence=0.9,
+        unmarked=unmarked.segment,
+        unmarked_tokens=tokens,
+        is_continuation=unmarked.is_whole,
+        words=f"the same beginning was sent before, but {why}",
+    )
+
+
+def _without_cause(call: Call, matches: Iterable[Match], replay: Replay, ceiling: int) -> JudgedCall:
     minimum = call.rule.minimum_tokens
+    if call.row["cached_tokens"]:
+        return JudgedCall(call, "hit", ceiling, words="everything that could be read was read")
+    if (before := _before_compaction(call, replay)) is not None:
+        readable = min(call.rule.readable(before.row["prompt_tokens"] or 0), call.row["prompt_tokens"])
+        return _judged(call, Cause("context_compacted", readable, readable - ceiling, before), ceiling)
     if any(match.index == len(match.entry.call.chain) - 1 and match.tokens < minimum for match in matches):
         words = f"the part shared with earlier prompts is shorter than {minimum:,} tokens"
         return JudgedCall(call, "below_minimum", ceiling, confidence=0.9, words=words)
+    if call.is_continued_unseen:
+        words = "it continues a response that was not recorded, so it cannot be compared"
+        return JudgedCall(call, "unknown", ceiling, words=words)
     return JudgedCall(call, "first_call", ceiling, words="no earlier prompt has the same beginning")
 
 
 # -- causes --------------------------------------------------------------------------------------------------------
 
 
-def _causes(call: Call, matches: dict[MatchKind, Match], replay: Replay, ceiling: int) -> Iterator[_Cause]:
+def _causes(
+    call: Call, matches: dict[Obstacles, Match], replay: Replay, variants: PromptVariants, ceiling: int
+) -> Iterator[Cause]:
     """Yield every condition under which more tokens could have been read, beyond the error of an estimate."""
-    cached, live = call.row["cached_tokens"], matches.get("live")
+    cached, live = call.row["cached_tokens"], matches.get(LIVE)
     if live is not None and ceiling > cached:
         verdict: Verdict = "partial_hit" if cached else "provider_miss"
-        yield _Cause(verdict, live.readable, live.readable - cached, not live.estimated, live.entry.call)
-    if (changed := _changed_prefix(call, live, replay, ceiling)) is not None:
+        yield Cause(verdict, live.readable, live.readable - cached, live.entry.call, live.is_guaranteed)
+    if (changed := _changed_prefix(call, live, replay, variants, ceiling)) is not None:
         yield changed
     yield from _elsewhere(call, matches, ceiling)
-    concurrent = matches.get("concurrent")
-    if concurrent is not None and reads_more(call.rule, concurrent.tokens, concurrent.estimated, ceiling):
-        gain, exact = concurrent.readable - ceiling, not concurrent.estimated
-        yield _Cause("provider_miss", concurrent.readable, gain, exact, concurrent.entry.call, concurrent=True)
 
 
-def _changed_prefix(call: Call, live: Match | None, replay: Replay, ceiling: int) -> _Cause | None:
+def _changed_prefix(
+    call: Call, live: Match | None, replay: Replay, variants: PromptVariants, ceiling: int
+) -> Cause | None:
     """Find the earlier state of the conversation from which the prompt differs at the greatest cost."""
     prefix = call.rule.matching == "prefix"
     if prefix and live is not None and live.index == len(live.entry.call.chain) - 1:
         return None  # the newest prompt with the same beginning is a prefix of this one
-    best: _Cause | None = None
+    best: Cause | None = None
     for other in replay.earlier_states(call):
         if not prefix and live is not None and call.chain[live.index] not in other.chain[live.index :][:1]:
             continue  # the call returns from a side branch to the prompt before the branch
-        found = find_divergence(call, other, replay.readable_ends(other))
-        if found is None or not reads_more(call.rule, found.tokens, found.estimated, ceiling):
+        found = find_divergence(call, other, variants, replay.cached_ends(other))
+        if found is None or not reads_more(call.rule, found.low, ceiling):
             continue
         readable = call.rule.readable(found.tokens)
         if best is None or readable > best.readable:
-            best = _Cause("prefix_changed", readable, readable - ceiling, False, other, found)
+            is_format = found.part.kind == "response_format"
+            verdict: Verdict = "settings_changed" if is_format else "prefix_changed"
+            setting = _TEXT_FORMAT if is_format else None
+            best = Cause(verdict, readable, readable - ceiling, other, False, found, setting)
     return best
 
 
-def _elsewhere(call: Call, matches: dict[MatchKind, Match], ceiling: int) -> Iterator[_Cause]:
-    """Yield the matches in the cache of another key or model, and the expired ones."""
-    live = matches.get("live")
-    for kind, verdict in _ELSEWHERE:
-        match = matches.get(kind)
-        if match is None or (kind == "model and key" and ("model" in matches or "key" in matches)):
-            continue
-        if not reads_more(call.rule, match.tokens, match.estimated, ceiling):
+def _elsewhere(call: Call, matches: dict[Obstacles, Match], ceiling: int) -> Iterator[Cause]:
+    """Yield the matches that cannot be read: expired, not finished, or of another model, key or setting."""
+    live = matches.get(LIVE)
+    # With the fewest obstacles first: of equal gains, the first counts.
+    for obstacles, match in sorted(matches.items(), key=lambda each: len(each[0])):
+        if not obstacles or not reads_more(call.rule, match.low, ceiling):
             continue
         gain = match.readable - ceiling
+        moved = live is None or match.conversation_calls > live.conversation_calls
+        is_elsewhere = not obstacles & {"expired", "concurrent"}
         # A conversation that returns to this cache finds most of its earlier entries, so the return itself costs
         # little.
-        moved = live is None or match.conversation_calls > live.conversation_calls
-        if kind == "expired" or moved or gain > _LARGE_LOSS * match.readable:
-            yield _Cause(verdict, match.readable, gain, not match.estimated, match.entry.call)
+        if is_elsewhere and not moved and gain <= _LARGE_LOSS * match.readable:
+            continue
+        compared = match.entry.call
+        yield Cause(*_verdict_of(call, compared, obstacles, match.readable, gain))
 
 
-def _judged(call: Call, cause: _Cause, ceiling: int) -> JudgedCall:
+def _verdict_of(
+    call: Call, compared: Call, obstacles: Obstacles, readable: int, gain: int
+) -> tuple[Verdict, int, int, Call, bool, None, str | None]:
+    setting = None
+    if "expired" in obstacles:
+        verdict: Verdict = "expired"
+    elif "concurrent" in obstacles:
+        verdict = "concurrent"
+    elif "model" in obstacles:
+        verdict = "model_changed"
+    elif "key" in obstacles:
+        verdict = "key_changed"
+    else:
+        verdict, setting = "settings_changed", changed_setting(call, compared)
+    return verdict, readable, gain, compared, True, None, setting
+
+
+def changed_setting(call: Call, compared: Call) -> str | None:
+    """Return the first setting that differs, in the order in which the provider's rules name them."""
+    for name, one, other in zip(call.rule.settings, call.settings, compared.settings, strict=False):
+        if one != other:
+            return name
+    return None
+
+
+# -- compaction -------------------------------------------------------------------------------------------------------
+
+
+def _compacted(call: Call, cause: Cause) -> Cause:
+    """Return the cause, or a compaction of the context if that is the reason for it."""
+    if cause.verdict not in (*_MISSES, "prefix_changed"):
+        return cause
+    asked = any(each.options.get("context_management") for each in (call, cause.compared))
+    item = bool(_compactions(call) - _compactions(cause.compared))
+    if not item and not (asked and (call.is_compacted or cause.verdict in _MISSES)):
+        return cause
+    return Cause("context_compacted", cause.readable, cause.gain, cause.compared, item or call.is_compacted)
+
+
+def _before_compaction(call: Call, replay: Replay) -> Call | None:
+    """Return the previous call if the call contains the result of a compaction that it did not contain."""
+    found = _compactions(call)
+    before = replay.previous(call) if found else None
+    return before if before is not None and found - _compactions(before) else None
+
+
+def _compactions(call: Call) -> set[bytes]:
+    return {segment.digest for segment in call.segments if segment.kind == "compaction"}
+
+
+# -- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def _judged(call: Call, cause: Cause, ceiling: int) -> JudgedCall:
     gap = max(0.0, call.began - cause.compared.began)
     return JudgedCall(
         call,
@@ -212,43 +315,37 @@ def _judged(call: Call, cause: _Cause, ceiling: int) -> JudgedCall:
         compared=cause.compared,
         gap_s=gap,
         divergence=cause.divergence,
-        concurrent=cause.concurrent,
-        words=_words(call, cause, gap),
+        setting=cause.setting,
+        words=cause_words(call, cause, gap),
     )
 
 
-def _confidence(call: Call, cause: _Cause, gap: float) -> float:
-    confidence = 0.95 if cause.exact else 0.85
+def _confidence(call: Call, cause: Cause, gap: float) -> float:
+    confidence = 0.85 if cause.divergence is not None else 0.95
     if not call.rule.published:
         confidence *= 0.7
     if not cause.compared.own:
         confidence *= 0.9
-    if cause.verdict == "expired" and gap <= call.rule.ttl_max_s:
-        confidence *= 0.9
-    if cause.verdict in ("provider_miss", "partial_hit"):
-        confidence *= 0.4 if cause.concurrent else 0.9
+    if cause.verdict == "expired" and gap <= call.lifetime.longest_s:
+        confidence *= 0.7  # it may have been kept for longer
+    if cause.verdict in _MISSES:
+        confidence *= 0.9 if cause.is_certain else 0.5
+    if cause.verdict == "context_compacted" and not cause.is_certain:
+        confidence *= 0.6
     return round(confidence, 2)
 
 
-def _words(call: Call, cause: _Cause, gap: float) -> str:
-    if cause.divergence is not None:
-        part, change = segment_words(cause.divergence.segment), cause.divergence.change
-        verb = "were" if part == "tools" else "was"
-        return f"{part} {verb} {change}; nothing after this point could be read"
-    if cause.verdict == "expired":
-        kept = _span(call.lifetime_s)
-        return f"{_span(gap)} passed since the last call with the same beginning; entries are kept for {kept}"
-    if cause.verdict == "model_changed":
-        return f"the same beginning was sent to {cause.compared.row['model']}; each model has its own cache"
-    if cause.verdict == "key_changed":
-        return "the same beginning was sent with another prompt_cache_key"
-    if cause.concurrent:
-        return "the earlier call was still in progress, so there was nothing to read yet"
-    read = "only a part of it was read" if cause.verdict == "partial_hit" else "nothing was read"
-    return f"a call {_span(gap)} earlier has the same beginning, but {read}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+def _with_provider_reason(judged: JudgedCall) -> JudgedCall:
+    """Replace the verdict with the reason that the provider returned, if it returned one."""
+    row = judged.call.row
+    reason = provider_reason(row.get("cache_diagnostics"))
+    if reason is None or row["cached_tokens"] is None:
+        return judged
+    judged.reason, judged.own_verdict = reason, judged.verdict
+    if judged.verdict != reason.verdict:
+        judged.verdict, judged.words = reason.verdict, f"the provider's reason: {reason.words}"
+        left = max(0, (row["prompt_tokens"] or 0) - row["cached_tokens"])
+        judged.lost = judged.lost or min(left, reason.missed_tokens)
+        judged.divergence, judged.unmarked, judged.unmarked_tokens = None, None, 0
+    judged.setting, judged.confidence = reason.setting or judged.setting, 1.0
+    return judged

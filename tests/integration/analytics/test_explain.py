@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from datetime import date
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
 
+import psycopg
 import pytest
+import yaml
 from openai import OpenAI
 from typer.testing import CliRunner
 
@@ -62,7 +69,7 @@ def test_without_faults_the_ceiling_is_reached() -> None:
     calls = Script(Shape(), seed=5).run(300, faults=0.0)
     found = explain_rows("q", T0, [each.row for each in calls])
     assert found["ceiling_tokens"] == found["cached_tokens"]
-    assert found["achieved_percentage"] == 100
+    assert found["achievable_hit_rate"] == found["cache_hit_rate"]
     assert found["tokens_lost"] == 0
     assert found["advice"] == []
     assert {each["verdict"] for each in found["verdicts"]} == {"first_call", "hit"}
@@ -78,7 +85,7 @@ def test_a_shared_beginning_without_a_breakpoint_is_advised_to_have_one() -> Non
         script._call({"tools": [], "system": system, "messages": question, "calls": 0}, None)
         script.now += 5
     found = explain_rows("q", T0, [each.row for each in script.calls])
-    assert [each["verdict"] for each in found["interactions"]] == ["first_call"] * 5
+    assert [each["verdict"] for each in found["interactions"]] == ["first_call"] + ["breakpoint_missing"] * 4
     advice = found["advice"][0]
     assert (advice["rule"], advice["segment"], advice["calls"]) == ("mark_shared_beginning", "system prompt", 4)
     assert advice["tokens_at_stake"] == pytest.approx(4 * 2000, rel=0.02)
@@ -140,8 +147,8 @@ def test_each_fault_is_found_in_calls_through_the_sdk(served: SimulatedEndpoint,
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url)
         with query_run("q"):
-            messages = agent(client, tools=tools)
-            ask: Any = client.chat.completions.create
+            messages = agent(client, tools=tools, prompt_cache_retention="in_memory")
+            ask: Any = partial(client.chat.completions.create, prompt_cache_retention="in_memory")
             ask(model="gpt-4.1", messages=messages, tools=tools[::-1])
             edited = [{"role": "system", "content": "12:00 " + LONG}, *messages[1:]]
             ask(model="gpt-4.1", messages=edited, tools=tools)
@@ -184,8 +191,8 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     arguments = ["explain", "q", "--db-url", db_url]
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"})
     assert shown.exit_code == 0, shown.output
-    assert "(ceiling " in shown.output
-    assert "System prompt changes from call to call" in shown.output
+    assert " achievable (+" in shown.output
+    assert "The system prompt changes from call to call" in shown.output
     (hint,) = (line for line in shown.output.splitlines() if line.startswith("Each call: "))
     hinted = shlex.split(hint.partition("rlm-cachetrack ")[2])
     calls = CliRunner().invoke(app, [*hinted, "--db-url", db_url], env={"COLUMNS": "80"})
@@ -208,23 +215,128 @@ def test_cache_entries_of_another_run_count(served: SimulatedEndpoint, db_url: s
     assert first["ceiling_tokens"] == first["cached_tokens"]
 
 
-def test_calls_without_fingerprints_have_their_own_verdict(served: SimulatedEndpoint, db_url: str) -> None:
+def test_calls_without_fingerprints_are_unknown(served: SimulatedEndpoint, db_url: str) -> None:
     with OpenAI(base_url=served.base_url, api_key="k") as client:
         instrument(client, store=db_url, fingerprints=False)
         with query_run("q"):
             agent(client)
-    assert [each["verdict"] for each in verdicts(db_url)] == ["not_fingerprinted"] * 3
+    assert [each["verdict"] for each in verdicts(db_url)] == ["unknown"] * 3
+
+
+class ScriptedResponses(BaseHTTPRequestHandler):
+    """Answers each Responses call with the next scripted fields."""
+
+    script: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        given = self.script.pop(0)
+        usage = {
+            "input_tokens": 3000,
+            "input_tokens_details": {"cached_tokens": given.pop("cached"), "cache_write_tokens": 0},
+            "output_tokens": 9,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 3009,
+        }
+        response = {
+            **{"id": f"resp_{len(self.script)}", "object": "response", "created_at": 1, "status": "completed"},
+            **{"model": "gpt-5.6-sol", "output": [], "tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
+            **{"usage": usage, **given},
+        }
+        body = json.dumps(response).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_a_response_states_reaches_the_explanation(db_url: str) -> None:
+    diagnosis = {"type": "cache_miss", "reason": "reasoning_effort_changed", "cache_missed_tokens": 2800}
+    ScriptedResponses.script = [
+        {"cached": 0, "prompt_cache_options": {"mode": "implicit", "ttl": "12h"}},
+        {"cached": 2990},
+        {"cached": 0, "prompt_cache_diagnostics": diagnosis},
+        {"cached": 0},
+    ]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ScriptedResponses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with OpenAI(base_url=f"http://127.0.0.1:{server.server_port}/v1", api_key="k") as client:
+            instrument(client, store=db_url)
+            with query_run("q"):
+                ask: Any = partial(client.responses.create, model="gpt-5.6-sol", input=LONG * 2)
+                ask()
+                ask()
+                ask()
+                ask(reasoning={"effort": "high"})
+    finally:
+        server.shutdown()
+        server.server_close()
+    found = verdicts(db_url)
+    assert [each["verdict"] for each in found] == ["first_call", "hit", "settings_changed", "settings_changed"]
+    assert (found[2]["provider_reason"], found[2]["own_verdict"]) == ("reasoning_effort_changed", "provider_miss")
+    assert (found[2]["setting"], found[2]["confidence"]) == ("reasoning_effort", 1.0)
+    assert found[3]["words"] == "reasoning effort changed from the default to high"
+    with psycopg.connect(db_url) as connection:
+        rows = connection.execute("SELECT request_options, cache_diagnostics FROM llm_interactions ORDER BY time")
+        assert rows.fetchall() == [
+            ({"cache_mode": "implicit", "cache_ttl": "12h"}, None),
+            (None, None),
+            (None, diagnosis),
+            ({"reasoning_effort": "high"}, None),
+        ]
+    shown = CliRunner().invoke(app, ["explain", "q", "--calls", "--db-url", db_url], env={"COLUMNS": "220"})
+    assert "reported by the provider: reasoning_effort_changed; without it: provider miss" in shown.output
 
 
 # -- the rules --------------------------------------------------------------------------------------------------------
 
 
 def test_every_cache_rule_has_a_source_and_the_last_one_fits_any_call() -> None:
-    assert all(rule.source.startswith("https://") and rule.read for _, _, rule in cache_rules())
+    assert all(rule.source.startswith("https://") and rule.read for rule in cache_rules())
     assert cache_rule("openai", "gpt-5.6-sol").matching == "breakpoints"
     assert cache_rule("openai", "gpt-5-2025-08-07").step_tokens == 128
     assert cache_rule("openai", "gpt-4-0613").matching == "none"
     assert not cache_rule("nobody", "anything").published
+    assert cache_rule("unknown", "gemini-2.5-pro").minimum_tokens == 2048
+    assert cache_rule("openrouter", "anthropic/claude-opus-4.6").minimum_tokens == 4096
+    assert cache_rule("unknown", "us.anthropic.claude-opus-5-20260901-v1:0").minimum_tokens == 512
+
+
+def test_rules_of_the_user_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rules.yaml"
+    rule = {
+        "name": "ours",
+        "models": "gpt-5",
+        "matching": "prefix",
+        "source": "https://x.test",
+        "read": date(2026, 1, 1),
+    }
+    lifetime = {"guaranteed_s": 60.0, "expected_s": 60.0, "longest_s": 60.0}
+    file.write_text(yaml.safe_dump({"version": 2, "rules": [{**rule, "lifetimes": {"default": lifetime}}]}))
+    monkeypatch.setenv("RLM_CACHETRACK_CACHE_RULES", str(file))
+    assert cache_rule("openai", "gpt-5").name == "ours"
+    assert cache_rule("openai", "gpt-4.1").name != "ours"
+    shown = CliRunner().invoke(app, ["rules"])
+    assert shown.output.startswith("ours\n")
+    assert str(file) in shown.output
+    file.with_name("bad.yaml").write_text(yaml.safe_dump({"version": 2, "rules": [rule]}))
+    monkeypatch.setenv("RLM_CACHETRACK_CACHE_RULES", str(file.with_name("bad.yaml")))
+    wrong = CliRunner().invoke(app, ["rules"])
+    assert wrong.exit_code == 2
+    assert "lifetimes has no default" in wrong.output
+
+
+def test_the_command_shows_every_rule_with_its_source() -> None:
+    shown = CliRunner().invoke(app, ["rules"], env={"COLUMNS": "80"}).output
+    assert all(rule.name in shown and rule.source in shown for rule in cache_rules())
+    assert "kept for 30 min to 24 h (12h: 12 h to 24 h)" in shown
+    as_json = json.loads(CliRunner().invoke(app, ["rules", "--json"]).output)
+    assert [rule["name"] for rule in as_json] == [rule.name for rule in cache_rules()]
 
 
 def test_a_model_with_breakpoints_is_read_up_to_a_breakpoint(served: SimulatedEndpoint, db_url: str) -> None:

@@ -188,10 +188,12 @@ def test_a_run_explains_its_misses_and_updates_the_explanation(db_url: str) -> N
 
         _, page, _ = get(address, f"/run?{urlencode(key)}")
         text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-        assert "Hit rate: 0.0% . The provider's cache rules allow at most 0.0% for these prompts." in text
-        assert f"{found['tokens_lost']:,} tokens were lost for the reasons below" in text
+        rates = f"{found['achievable_hit_rate']:.1%} achievable (+{found['tokens_lost']:,} tokens"
+        assert f"Hit rate: 0.0% read from cache; {rates}, {usd(found['usd_lost'])})." in text
         assert f"prompt changed 5 {found['tokens_lost']:,} {usd(found['usd_lost'])}" in text
-        assert f"{usd(found['advice'][0]['usd_at_stake'])} in 5 calls: system prompt changes from call to call" in text
+        assert (
+            f"{usd(found['advice'][0]['usd_at_stake'])} in 5 calls: The system prompt changes from call to call" in text
+        )
         assert page.count("prompt changed: system prompt</span>") == 5
 
         db.record_llm_interaction(record("missed", run_id, prompt_tokens=1000))
@@ -484,9 +486,9 @@ def test_a_report_explains_cache_misses(db_url: str, tmp_path: Path) -> None:
         found = db.explain_cache("missed")
     assert found is not None
     markdown = CliRunner().invoke(app, ["report", "missed", "--md", "--db-url", db_url]).stdout
-    assert "Hit rate: 0.0% (ceiling 0.0%)." in markdown
+    assert "Hit rate: 0.0% read from cache" in markdown
     assert f"| prompt changed | 5 | {found['tokens_lost']:,} | {usd(found['usd_lost'])} |" in markdown
-    assert f"- {usd(found['usd_lost'])} (5 calls): system prompt changes from call to call" in markdown
+    assert f"- {usd(found['usd_lost'])} (5 calls): The system prompt changes from call to call" in markdown
     file = tmp_path / "missed.html"
     assert CliRunner().invoke(app, ["report", "missed", "--html", str(file), "--db-url", db_url]).exit_code == 0
     assert file.read_text().count("prompt changed: system prompt</span>") == 5

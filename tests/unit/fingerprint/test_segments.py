@@ -38,7 +38,7 @@ def test_the_segments_of_a_chat_are_in_rendering_order() -> None:
         ("response_format", None),
         ("system", 0),
         ("user", 1),
-        ("user", 1),
+        ("media", 1),
         ("assistant", 2),
         ("tool", 3),
     ]
@@ -89,17 +89,56 @@ def test_breakpoints_cache_keys_and_options_are_not_part_of_the_text() -> None:
     body: dict[str, Any] = {
         "messages": [{"role": "user", "content": [marked, {"type": "text", "text": "ho"}]}],
         "prompt_cache_key": "team",
-        "prompt_cache_retention": "24h",
         "prompt_cache_options": {"mode": "explicit"},
     }
     found = fingerprint(body)
     assert [segment.breakpoint for segment in found.segments] == [True, False]
     assert found.segments[0].digest == fingerprint({"messages": [{"role": "user", "content": "hi"}]}).segments[0].digest
-    assert (found.retention, found.explicit) == ("24h", True)
     assert found.cache_key is not None
     assert b"team" not in found.cache_key
     anthropic = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}
     assert fingerprint({"messages": [{"role": "user", "content": [anthropic]}]}).segments[0].breakpoint
+
+
+def pieces(text: str, role: str = "system") -> list[tuple[int, bytes, bool]]:
+    found = fingerprint({"messages": [{"role": role, "content": text}]}).segments
+    assert sum(segment.size for segment in found) == len(text)
+    return [(segment.size, segment.digest, segment.continues) for segment in found]
+
+
+def test_a_long_text_shares_pieces_with_its_edited_form() -> None:
+    long = " ".join(f"word{number}" for number in range(3_000))
+    digests = [digest for _, digest, _ in pieces(long)]
+    assert [continues for _, _, continues in pieces(long)] == [False] + [True] * (len(digests) - 1)
+    for edited in (f"It is 12:00. {long}", f"{long} It is 12:00.", long[:9_000] + "an insertion" + long[9_000:]):
+        shared = sum(size for size, digest, _ in pieces(edited) if digest in digests)
+        assert shared >= len(long) / 4
+    assert not {digest for _, digest, _ in pieces(long[::-1])} & set(digests)
+
+
+def test_only_long_texts_are_cut() -> None:
+    assert len(pieces("x" * 511)) == 1
+    assert len(pieces("x" * 512)) == 2
+    assert len(pieces("x" * 4_095, "user")) == 1
+    assert len(pieces("x" * 4_096, "user")) > 2
+
+
+def test_the_order_of_keys_changes_two_bytes_of_a_digest() -> None:
+    one = {"type": "function", "function": {"name": "a", "description": "b"}}
+    other = {"function": {"description": "b", "name": "a"}, "type": "function"}
+    first, second = (fingerprint({"tools": [tool]}).segments[0].digest for tool in (one, other))
+    assert first[:3] == second[:3]
+    assert first != second
+    assert fingerprint({"tools": [{**one, "type": "custom"}]}).segments[0].digest[:3] != first[:3]
+
+
+def test_the_size_of_media_and_ciphertext_is_not_their_characters() -> None:
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:" + "x" * 5_000}}]}
+    assert kinds({"messages": [image]}) == [("media", 0, 0)]
+    items = [{"type": "compaction", "id": "c", "encrypted_content": "x" * 900}]
+    assert kinds({"input": items}, "responses") == [("compaction", 0, 0)]
+    reasoning = {"type": "reasoning", "summary": [], "encrypted_content": "x" * 900}
+    assert kinds({"input": [reasoning]}, "responses")[0][2] < 100
 
 
 def test_unusual_texts_have_a_fingerprint() -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from rlm_cachetrack.fingerprint import HashedRequest
 from rlm_cachetrack.journal import call_event as _call_line
 from rlm_cachetrack.journal import expand_event, next_number
 from rlm_cachetrack.pipeline.batches import BatchBuilder
@@ -96,8 +97,16 @@ def test_a_call_becomes_a_row_with_its_tokens_times_and_cost(prices: PriceBook) 
 def test_a_fingerprint_is_found_by_the_number_of_the_call(prices: PriceBook) -> None:
     written = decoded(line())
     number = written["call"][0]
-    assert named(RowBuilder(prices, {number: b"hash"}.get).row(written))["fingerprint"] == b"hash"
+    hashed = {number: HashedRequest(b"hash", None)}
+    assert named(RowBuilder(prices, hashed.get).row(written))["fingerprint"] == b"hash"
     assert named(RowBuilder(prices, {}.get).row(written))["fingerprint"] is None
+
+
+def test_an_option_that_the_response_states_wins(prices: PriceBook) -> None:
+    written = decoded(line(extra={"request_options": {"cache_retention": "24h"}}))
+    hashed = {written["call"][0]: HashedRequest(b"hash", {"cache_retention": "in_memory", "verbosity": "low"})}
+    options = named(RowBuilder(prices, hashed.get).row(written))["request_options"]
+    assert json.loads(options) == {"cache_retention": "24h", "verbosity": "low"}
 
 
 CALLS: list[dict[str, Any]] = [

@@ -1,0 +1,84 @@
+"""One recommendation, and the money that a miss costs. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypedDict
+
+from .verdicts import JudgedCall
+
+
+class CacheAdvice(TypedDict):
+    """One recommendation.
+
+    ``rule`` is the name of the advice, ``segment`` the part of the prompt or the setting it concerns (``system
+    prompt``, ``tools``, ``message 3 (user)``, ``reasoning effort``) or None. ``tokens_at_stake`` and ``usd_at_stake``
+    are what following it would have saved in its ``calls``, after its own cost; USD is None if no call has a price.
+    ``interaction_ids`` names up to ten of the calls.
+    """
+
+    rule: str
+    words: str
+    segment: str | None
+    calls: int
+    tokens_at_stake: int
+    usd_at_stake: float | None
+    interaction_ids: list[str]
+
+
+def advice_item(
+    rule: str, words: str, about: Sequence[JudgedCall], segment: str | None = None, usd: float | None = None
+) -> CacheAdvice:
+    """Create a recommendation.
+
+    Args:
+        rule: Its name.
+        words: One or two sentences, without the period at the end.
+        about: The calls it concerns.
+        segment: The part of the prompt or the setting it concerns.
+        usd: What following it saves; None: the loss of its calls.
+    """
+    costs = [cost for each in about if (cost := usd_lost(each)) is not None]
+    return {
+        "rule": rule,
+        "words": words[0].upper() + words[1:],
+        "segment": segment,
+        "calls": len(about),
+        "tokens_at_stake": sum(each.lost for each in about),
+        "usd_at_stake": usd if usd is not None else (math.fsum(costs) if costs else None),
+        "interaction_ids": [str(each.call.row["interaction_id"]) for each in about[:10]],
+    }
+
+
+def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:
+    """Compute the extra cost of lost tokens compared with reading them from the cache, in USD; None if unpriced."""
+    row = judged.call.row
+    lost = judged.lost if tokens is None else tokens
+    prompt = row["prompt_token_price"]
+    if prompt is None:
+        return None
+    written = min(lost, row["cache_write_tokens"] or 0)
+    return float(lost * (prompt - read_price(judged)) + written * write_premium(judged)) / 1000
+
+
+def read_price(judged: JudgedCall) -> float:
+    """Return the price of a token read from the cache, in USD per 1,000; that of an uncached one if it is not known."""
+    row = judged.call.row
+    return float(row["prompt_token_price"] if row["cached_token_price"] is None else row["cached_token_price"])
+
+
+def write_premium(judged: JudgedCall, lifetime: str | None = None) -> float:
+    """Return what writing a token costs more than not caching it, in USD per 1,000.
+
+    Args:
+        judged: The call, which has a price.
+        lifetime: The lifetime that the request would ask for; None: the one that it asked for.
+    """
+    row, rule = judged.call.row, judged.call.rule
+    prompt = float(row["prompt_token_price"])
+    if lifetime is not None:
+        return prompt * (rule.lifetimes[lifetime].write_factor - 1)
+    if row["cache_write_token_price"] is not None:
+        return float(row["cache_write_token_price"]) - prompt
+    return prompt * (judged.call.lifetime.write_factor - 1)

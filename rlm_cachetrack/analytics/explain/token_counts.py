@@ -1,0 +1,172 @@
+"""Estimate the tokens of each prefix of a prompt. Pure.
+
+Tokens of a prefix are not stored. They are known if an earlier prompt ended there: that call's ``prompt_tokens``.
+Between such points they are interpolated by the segments' characters, at the rate (tokens per character, and tokens per
+segment for its role) at which prompts of this model grew from call to call. What an image or a reference adds is not
+known from its characters, so it gets what the texts around it leave.
+
+Each estimate has a lower bound, and only the bound can create a miss. It is close to the estimate where the rate fits
+the growth of the prompts well, and far from it where the prompts do not determine the rate, for example because all of
+them have the same size. A read proves that the shared prefix has at least the tokens that were read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import sqrt
+from typing import NamedTuple
+
+from .chains import Call
+
+_TOKENS_PER_CHARACTER = 0.25
+_UNKNOWN_SIZES = frozenset(("media", "compaction", "previous_response", "conversation", "prompt_template"))
+_LEAST_ERROR, _UNCERTAIN_ERROR, _LARGEST_ERROR = 0.03, 0.2, 0.5
+_LEAST_SAMPLES = 4
+_SINGULAR = 0.02
+_PREAMBLE_TOKENS = 16  # counted with a prompt, though the next prompt may continue differently
+_COMPACTED = 0.95
+
+Known = dict[tuple[str, int], int]
+
+
+class _Rate(NamedTuple):
+    """Tokens per character and per segment; ``error`` is the share by which a count may be wrong."""
+
+    per_character: float
+    per_segment: float
+    error: float
+
+
+def count_tokens(calls: Sequence[Call]) -> None:
+    """Set ``ends`` and ``low`` of each call that has a fingerprint and reported its tokens."""
+    known: Known = {}
+    for call in calls:
+        tokens = call.row["prompt_tokens"]
+        if call.chain and tokens is not None:
+            whole = (call.row["model"], call.chain[-1])
+            known[whole] = min(tokens, known.get(whole, tokens))
+    rates = _rates(calls, known)
+    for call in calls:
+        if call.chain and call.row["prompt_tokens"] is not None:
+            _interpolate(call, known, rates[call.row["model"]])
+    _apply_reads(calls)
+
+
+def _apply_reads(calls: Sequence[Call]) -> None:
+    """Raise the bounds of prefixes to what was read of them."""
+    seen: set[int] = set()
+    read: Known = {}
+    for call in calls:
+        cached = call.row["cached_tokens"]
+        if cached and call.ends:
+            index = next((i for i in range(len(call.chain) - 1, -1, -1) if call.chain[i] in seen), -1)
+            # More can be read than a whole segment: the next texts may begin alike.
+            if index >= 0 and cached <= 2 * call.ends[index] - call.low[index]:
+                key = (call.row["model"], call.chain[index])
+                read[key] = max(cached, read.get(key, 0))
+        seen.update(call.chain)
+    if not read:
+        return
+    for call in calls:
+        floor = 0
+        for index in range(len(call.ends)):
+            floor = max(floor, read.get((call.row["model"], call.chain[index]), 0))
+            if floor > call.low[index]:
+                call.low[index] = min(floor, call.row["prompt_tokens"])
+                call.ends[index] = max(call.ends[index], call.low[index])
+
+
+def _rates(calls: Sequence[Call], known: Known) -> dict[str, _Rate]:
+    """Fit the rate of each model: least squares over the growth of its prompts."""
+    samples: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    whole: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for call in calls:
+        tokens, model = call.row["prompt_tokens"], call.row["model"]
+        if not call.chain or tokens is None:
+            continue
+        unknown = any(segment.kind in _UNKNOWN_SIZES for segment in call.segments)
+        totals = whole[model]
+        if not unknown:
+            totals[0] += tokens
+            totals[1] += sum([segment.size for segment in call.segments])
+        begin = next((i for i in range(len(call.chain) - 2, -1, -1) if (model, call.chain[i]) in known), -1)
+        new = call.segments[begin + 1 :]
+        if unknown and any(segment.kind in _UNKNOWN_SIZES for segment in new):
+            continue
+        grown = float(tokens - (known[model, call.chain[begin]] if begin >= 0 else 0))
+        size = float(sum([segment.size for segment in new]))
+        if grown > 0 and size:
+            samples[model].append((size, float(sum([not segment.continues for segment in new])), grown))
+    return {model: _fit(samples[model], totals) for model, totals in whole.items()}
+
+
+def _fit(samples: Sequence[tuple[float, float, float]], totals: Sequence[float]) -> _Rate:
+    if not samples:
+        plain = totals[0] / totals[1] if totals[1] else _TOKENS_PER_CHARACTER
+        return _Rate(plain, 0.0, _UNCERTAIN_ERROR)
+    xx = sum([size * size for size, _, _ in samples])
+    xy = sum([size * count for size, count, _ in samples])
+    yy = sum([count * count for _, count, _ in samples])
+    xz = sum([size * grown for size, _, grown in samples])
+    yz = sum([count * grown for _, count, grown in samples])
+    zz = sum([grown * grown for _, _, grown in samples])
+    determinant = xx * yy - xy * xy
+    if len(samples) >= _LEAST_SAMPLES and determinant > _SINGULAR * xx * yy:
+        per_character, per_segment = (xz * yy - yz * xy) / determinant, (yz * xx - xz * xy) / determinant
+        if per_character > 0 and per_segment >= 0:
+            rest = zz - per_character * xz - per_segment * yz
+            return _Rate(per_character, per_segment, _error(rest, zz, _LEAST_ERROR))
+    per_character = xz / xx
+    return _Rate(per_character, 0.0, _error(zz - per_character * xz, zz, _UNCERTAIN_ERROR))
+
+
+def _error(residual: float, squares: float, least: float) -> float:
+    return min(_LARGEST_ERROR, max(least, 2 * sqrt(max(0.0, residual) / squares)))
+
+
+def _interpolate(call: Call, known: Mapping[tuple[str, int], int], rate: _Rate) -> None:
+    """Interpolate the tokens up to each segment's end between the known points."""
+    model, count, whole = call.row["model"], len(call.chain), call.row["prompt_tokens"]
+    points = [(-1, 0.0)]
+    longest = 0
+    for index, chain in enumerate(call.chain):
+        tokens = whole if index == count - 1 else known.get((model, chain))
+        if tokens is not None:
+            longest = max(longest, tokens)
+            if tokens >= points[-1][1]:
+                points.append((index, float(tokens)))
+    call.is_compacted = longest * _COMPACTED > whole + _PREAMBLE_TOKENS
+    if points[-1][0] < count - 1:  # the provider counted more tokens for a prefix than for the whole prompt
+        points = [(-1, 0.0), (count - 1, float(whole))]
+    call.ends, call.low = [0.0] * count, [0.0] * count
+    for (begin, low), (end, high) in pairwise(points):
+        _fill(call, begin, end, low, high, rate)
+
+
+def _fill(call: Call, begin: int, end: int, low: float, high: float, rate: _Rate) -> None:
+    """Fill in the segments after one known point, up to the next."""
+    segments = call.segments[begin + 1 : end + 1]
+    unknown = [segment.kind in _UNKNOWN_SIZES for segment in segments]
+    weights = [
+        0.0 if other else rate.per_character * segment.size + (0.0 if segment.continues else rate.per_segment) or 1e-9
+        for segment, other in zip(segments, unknown, strict=True)
+    ]
+    texts, others = sum(weights), sum(unknown)
+    span = high - low
+    scale = min(1.0, span / texts) if others and texts else (span / texts if texts else 0.0)
+    share = (span - texts * scale) / others if others else 0.0
+    error = max(rate.error, _UNCERTAIN_ERROR) if others else rate.error
+    passed = uncertain = 0.0
+    for offset, (weight, other) in enumerate(zip(weights, unknown, strict=True)):
+        passed += share if other else weight * scale
+        uncertain += share if other else 0.0
+        left = span - passed
+        # Behind an image its tokens are uncertain as a whole, unless only text follows.
+        doubt = min(error * (passed - uncertain) + uncertain, error * left if not any(unknown[offset + 1 :]) else left)
+        call.ends[begin + 1 + offset] = low + passed
+        call.low[begin + 1 + offset] = max(low, low + passed - doubt)
+    call.ends[end], call.low[end] = high, high
+    for index in range(begin + 1, end + 1):
+        call.low[index] -= _PREAMBLE_TOKENS

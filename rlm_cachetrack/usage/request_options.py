@@ -1,0 +1,104 @@
+"""Read the values of a request, and of its response, that decide the price or the cache. Pure; no content is kept.
+
+They are stored in the column ``request_options``. A value that the response states replaces that of the request.
+
+Source: https://developers.openai.com/api/docs/guides/prompt-caching and the types ``PromptCacheOptions`` and
+``ResponseCreateParams`` of the openai SDK 3.57 (``prompt_cache_retention``, ``prompt_cache_options``,
+``context_management``), read 2026-12-01; ``cache_control`` as https://openrouter.ai/docs/features/prompt-caching
+describes it, read 2026-12-01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_BLOCK_FIELDS = ("messages", "input", "tools")
+_DEFAULT_TIERS = (None, "auto", "default", "standard")
+_LONGEST_TEXT = 40
+
+
+def read_request_options(
+    body: Mapping[str, Any], hash_of: Callable[[Any], str] | None = None, *, marked: bool = False
+) -> dict[str, Any]:
+    """Read the options of a request.
+
+    Args:
+        body: The request body, which is not changed.
+        hash_of: Returns the hash of a response format; None leaves ``text_format`` out.
+        marked: Whether a part of the prompt has a ``cache_control`` field, whose lifetime is then looked for.
+
+    Returns:
+        Only what the request states: ``reasoning_effort``, ``verbosity``, ``service_tier``, ``text_format`` (a hash),
+        ``parallel_tool_calls``, ``cache_retention``, ``cache_ttl``, ``cache_mode``, ``prewarm``,
+        ``completion_window``, ``context_management``.
+    """
+    found: dict[str, Any] = {}
+    reasoning, text = _mapping(body.get("reasoning")), _mapping(body.get("text"))
+    _add_text(found, "reasoning_effort", body.get("reasoning_effort") or reasoning.get("effort"))
+    _add_text(found, "verbosity", body.get("verbosity") or text.get("verbosity"))
+    if (tier := body.get("service_tier")) not in _DEFAULT_TIERS:
+        _add_text(found, "service_tier", tier)
+    form = body.get("response_format") or text.get("format")
+    if form is not None and hash_of is not None and _mapping(form) != {"type": "text"}:
+        found["text_format"] = hash_of(form)
+    if isinstance(parallel := body.get("parallel_tool_calls"), bool):
+        found["parallel_tool_calls"] = parallel
+    found.update(read_cache_options(body))
+    if _mapping(body.get("prompt_cache_options")).get("prewarm") is True:
+        found["prewarm"] = True
+    _add_text(found, "completion_window", _mapping(body.get("background_options")).get("completion_window"))
+    if body.get("context_management"):
+        found["context_management"] = True
+    if isinstance(control := body.get("cache_control"), Mapping):  # the last block is a breakpoint
+        found["cache_mode"] = "automatic"
+        _add_text(found, "cache_ttl", control.get("ttl"))
+    elif marked and (ttl := _longest_ttl(body)) is not None:
+        found["cache_ttl"] = ttl
+    return found
+
+
+def read_cache_options(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the cache options that a request asks for, or that its response states.
+
+    Returns:
+        ``cache_retention``, ``cache_ttl`` and ``cache_mode``, only those that are stated.
+    """
+    found: dict[str, Any] = {}
+    _add_text(found, "cache_retention", source.get("prompt_cache_retention"))
+    if (given := source.get("prompt_cache_options")) is not None:
+        options = _mapping(given)
+        _add_text(found, "cache_ttl", options.get("ttl"))
+        _add_text(found, "cache_mode", options.get("mode"))
+    return found
+
+
+def _add_text(found: dict[str, Any], name: str, value: Any) -> None:
+    """Add a value if it is a short text; a longer one is content, not an option."""
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT:
+        found[name] = str(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping unchanged and an object of the SDK as one; an empty mapping for other values."""
+    if isinstance(value, Mapping):
+        return value
+    dump: Callable[..., Any] | None = getattr(value, "model_dump", None)
+    return {} if dump is None else dump(exclude_unset=True, mode="json")
+
+
+def _longest_ttl(body: Mapping[str, Any]) -> str | None:
+    """Return ``1h`` if a part of the prompt asks for it, else another stated lifetime, else None."""
+    found = None
+    for field in _BLOCK_FIELDS:
+        for block in map(_mapping, _list(body.get(field))):
+            for part in (block, *map(_mapping, _list(block.get("content")))):
+                ttl = _mapping(part.get("cache_control")).get("ttl")
+                if ttl == "1h":
+                    return "1h"
+                found = ttl if isinstance(ttl, str) and len(ttl) <= _LONGEST_TEXT else found
+    return found
+
+
+def _list(value: Any) -> list[Any] | tuple[Any, ...]:
+    return value if isinstance(value, (list, tuple)) else ()

@@ -1,0 +1,174 @@
+"""A scripted run: its calls as rows of ``explain_calls``, each with its true cause and its true cost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from rlm_cachetrack.fingerprint.delta_codec import Encoder
+from rlm_cachetrack.fingerprint.segments import Digests, fingerprint_request
+from rlm_cachetrack.usage import read_request_options
+
+from .provider import Json, Provider, Rules, Usage
+
+T0 = datetime(2026, 3, 2, tzinfo=UTC)
+PRICE = 0.002  # USD per 1,000 uncached prompt tokens
+WORDS = ["alpha", "be", "cotton", "door", "energy", "from", "guess", "harbour", "in", "jungle", "kite", "long", "moon"]
+_DIGESTS = Digests(b"k" * 32)
+
+
+@dataclass
+class Truth:
+    """A call's row, the verdicts that are right, the true loss, and the detail that must be named."""
+
+    row: Json
+    verdicts: frozenset[str]
+    lost: int
+    detail: str | None
+    is_arguable: bool
+
+
+@dataclass
+class Script:
+    """Sends requests to a simulated provider and notes what is true of each call.
+
+    Args:
+        rules: The provider.
+        api: ``chat.completions`` or ``responses``.
+        seed: The seed of the texts.
+    """
+
+    rules: Rules
+    api: str = "chat.completions"
+    seed: int = 1
+    now: float = 0.0
+    run: int = 0
+    bill: float = 0.0
+    calls: list[Truth] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.provider = Provider(self.rules)
+        self.encoders: dict[int, Encoder] = {}
+
+    def text(self, tokens: int) -> str:
+        """Return a text of about this number of tokens, with some lines."""
+        words, size = [], 0
+        while size < tokens * self.rules.width:
+            word = self.chance.choice(WORDS) + (str(self.chance.randrange(99)) if self.chance.random() < 0.3 else "")
+            words.append(word + ("\n" if self.chance.random() < 0.05 else " "))
+            size += len(words[-1])
+        return "".join(words)
+
+    def body(self, system: Any, messages: list[Json], **more: Any) -> Json:
+        """Return a request of the script's API."""
+        if self.api == "responses":
+            return {"model": self.rules.model, "instructions": system, "input": messages, **more}
+        first = [{"role": "system", "content": system}] if system else []
+        return {"model": self.rules.model, "messages": [*first, *messages], **more}
+
+    def call(
+        self,
+        body: Json,
+        expect: str | Iterable[str] | None = None,
+        *,
+        pause: float = 5.0,
+        without: Json | None = None,
+        without_pause: bool = False,
+        miss: bool = False,
+        detail: str | None = None,
+        arguable: bool = False,
+        took: float = 1.0,
+        answer: str = "",
+        stated: Json | None = None,
+        diagnostics: Json | None = None,
+        fingerprinted: bool = True,
+        lost: int | None = None,
+    ) -> Usage:
+        """Send a request.
+
+        Args:
+            body: The request.
+            expect: The right verdicts; None: what the usage says without a fault.
+            pause: Seconds since the previous call.
+            without: The request without the fault.
+            without_pause: Whether the pause is the fault.
+            miss: The provider drops what could have been read.
+            detail: The segment or setting that the explanation must name.
+            arguable: Do not count the call.
+            took: Seconds until the first token.
+            answer: The output, which the server stores.
+            stated: Options that the response states.
+            diagnostics: The provider's reason that the response has.
+            fingerprinted: Whether the row has a fingerprint.
+            lost: The true loss, if it is not that of ``without``.
+        """
+        before, spare = self.now, self.provider.copy()
+        self.now += pause
+        usage = self.provider.ask(body, self.now, took, miss=miss, answer=answer)
+        if lost is None:
+            lost = 0
+            if without is not None or without_pause or miss:
+                at = before + min(5.0, pause) if without_pause else self.now
+                could = spare.ask(without or body, at, took).cached
+                lost = max(0, min(could, usage.prompt) - usage.cached)
+        if expect is None:
+            expect = "hit" if usage.cached else "below_minimum" if usage.prompt < self.rules.minimum else "first_call"
+        verdicts = frozenset([expect] if isinstance(expect, str) else expect)
+        self.pay(body, usage)
+        row = self._row(body, usage, took, stated, diagnostics, fingerprinted)
+        self.calls.append(Truth(row, verdicts, lost, detail, arguable))
+        return usage
+
+    def pay(self, body: Json, usage: Usage) -> None:
+        """Add the cost of the prompt to the bill, in USD."""
+        write = self.provider.lifetime(body)[1]
+        plain = usage.prompt - usage.cached - usage.written
+        self.bill += (plain + usage.cached * self.rules.read_price + usage.written * write) * PRICE / 1000
+
+    def next_run(self) -> None:
+        """Begin another run of the same query."""
+        self.run += 1
+
+    def _row(
+        self, body: Json, usage: Usage, took: float, stated: Json | None, diagnostics: Json | None, fingerprinted: bool
+    ) -> Json:
+        number = (self.seed << 24) + len(self.calls) + 1
+        fingerprint = fingerprint_request(self.api, body, _DIGESTS, body.get("x_response_id"))
+        marked = any(segment.breakpoint for segment in fingerprint.segments)
+        options = {**read_request_options(body, _DIGESTS.of_format, marked=marked), **(stated or {})}
+        encoder = self.encoders.setdefault(self.run, Encoder())
+        encoded = encoder.encode("q", number, fingerprint) if fingerprinted else None
+        write = self.provider.lifetime(body)[1]
+        return {
+            "query_id": "q",
+            "run_id": T0 + timedelta(days=self.run),
+            "time": T0 + timedelta(seconds=self.now),
+            "interaction_id": str(UUID(int=0x7000_8000_0000_0000_0000 << 48 | number)),
+            "start_time": T0 + timedelta(seconds=self.now),
+            "duration_ms": took * 1000 + 500,
+            "time_to_first_token_ms": took * 1000,
+            "iteration": None,
+            "recursion_id": None,
+            "model": body["model"],
+            "provider": "unknown",
+            "api": self.api,
+            "service_tier": None,
+            "success": True,
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": 60,
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": usage.written if self.rules.marks != "none" else None,
+            "prompt_token_price": PRICE,
+            "cached_token_price": PRICE * self.rules.read_price,
+            "cache_write_token_price": PRICE * write if self.rules.marks != "none" else None,
+            "completion_token_price": 0.008,
+            "total_cost": None,
+            "fingerprint": encoded,
+            "request_options": options or None,
+            "cache_diagnostics": diagnostics,
+        }
