@@ -13,11 +13,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from openai import OpenAI
-from overhead import answer
+from sdk_calls import SMALL, transport
 
 import rlm_cachetrack
 from rlm_cachetrack import instrument
@@ -29,10 +28,9 @@ ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 def block(client: OpenAI, calls: int, pause_s: float) -> float:
     """Return the CPU microseconds per call, including the storing of the records."""
-    small: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "x" * 4096}]}
     began = time.process_time()
     for _ in range(calls):
-        client.chat.completions.create(**small)
+        client.chat.completions.create(**SMALL)
         if pause_s:
             time.sleep(pause_s)
     if not rlm_cachetrack.flush(60):
@@ -42,10 +40,9 @@ def block(client: OpenAI, calls: int, pause_s: float) -> float:
 
 def main() -> None:
     """Measure, and print the table."""
-    transport = httpx2.MockTransport(answer)
     with (
-        OpenAI(api_key="x", http_client=httpx2.Client(transport=transport)) as without,
-        OpenAI(api_key="x", http_client=httpx2.Client(transport=transport)) as with_us,
+        OpenAI(api_key="x", http_client=httpx2.Client(transport=transport())) as without,
+        OpenAI(api_key="x", http_client=httpx2.Client(transport=transport())) as with_us,
     ):
         instrument(with_us)
         block(with_us, min(200, CALLS), 0)
