@@ -1,7 +1,7 @@
 """The benchmarks run without errors, on little data; `make bench` runs the measurements.
 
-Not tested are `scale`, `dashboard`, `transfer` and `explain`, which take minutes even with little data, and
-`import_time`, whose amount of work cannot be reduced.
+Not tested are `scale`, `dashboard`, `transfer` and `explain`, which take minutes even with little data, `import_time`,
+whose amount of work cannot be reduced, and `peers`, which installs another package.
 """
 
 from __future__ import annotations
