@@ -28,6 +28,7 @@ _HOSTS = (
     ("services.ai.azure.", "azure"),
     ("models.ai.azure.com", "azure"),
     ("inference.ai.azure.com", "azure"),
+    ("azure-api.net", "azure"),  # Azure API Management
     ("openrouter.ai", "openrouter"),
     ("api.deepseek.com", "deepseek"),
     ("api.groq.com", "groq"),

@@ -29,5 +29,5 @@ def unpriced_lines(unpriced: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"`{command_line(*words)}`"
     if (more := len(unpriced) - _SHOWN) > 0:
         yield f"and {number(more)} more: `{command_line('doctor', '--json')}` lists them"
-    if any(remedy(row) for row in unpriced):
+    if any("add" in remedy(row) for row in unpriced):
         yield f"a newer price list may have them: `{command_line('prices', 'update', '--reprice')}`"

@@ -72,7 +72,9 @@ def parse(data: bytes, day: date, origin: str) -> PriceList:
         PriceListError: The data is not a price list of ``genai-prices``.
     """
     try:
-        raw = json.loads(data)
+        raw = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise PriceListError(f"{origin} is not JSON in UTF-8") from None
     except (ValueError, RecursionError) as exc:
         raise PriceListError(f"{origin} is not JSON: {exc}") from None
     if not isinstance(raw, list):

@@ -77,6 +77,9 @@ def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
     stored = row["unpriced_reason"] or ""
     if stored and "no price for" not in stored:
         return ()
+    is_listed = stored and not stored.startswith((f"no price for {row['model']}", "no price for service tier"))
+    if is_listed:  # only a further component is missing
+        return ("prices", "update", "--reprice")
     words = ["prices", "add", row["model"]]
     if canonical_provider(row["provider"]) is not None:
         words += ["--provider", row["provider"]]

@@ -42,6 +42,7 @@ ADDRESSES = {
     "https://us-east-1.api.x.ai/v1": "xai",
     "https://codestral.mistral.ai/v1": "mistral",
     "https://someone.openai.azure.us/openai/v1/": "azure",
+    "https://someone.azure-api.net/openai/v1/": "azure",
     "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi": "vertex",
     "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/openapi": "vertex",
     "https://bedrock-mantle.us-east-1.api.aws/v1": "bedrock",

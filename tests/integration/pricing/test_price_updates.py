@@ -215,6 +215,7 @@ def times(factor: float) -> bytes:
 BAD = {
     "not JSON": (b'[{"id": "openai", "mod', "is not JSON"),
     "an HTML page": (b"<html>sign in</html>", "is not JSON"),
+    "another encoding": (json.dumps(NEW).encode("utf-16"), "is not JSON in UTF-8"),
     "an object": (b'{"models": {}}', "expected a JSON array of providers"),
     "no providers": (b"[]", "it has no price"),
     "another schema": (b'[{"provider": "openai", "price": 3}]', "does not have the format|it has no price"),

@@ -14,7 +14,7 @@ from rlm_cachetrack.pricing import PriceBook
 from rlm_cachetrack.pricing.builtin_table import BuiltInTable
 from rlm_cachetrack.pricing.price_list import PriceList, installed
 from rlm_cachetrack.pricing.supplement import FILE
-from tests.unit.pricing.samples import NOW
+from tests.unit.pricing.samples import NOW, usd, used
 
 # Model, tier, day, tokens of the prompt; USD per 1M tokens: prompt, cached, written, written for 12 hours, completion.
 # https://developers.openai.com/api/docs/models/gpt-6.2-sol and …/gpt-6.2-astra, 2026-12-01.
@@ -201,6 +201,34 @@ def test_a_component_loses_to_a_price_list_that_has_it():
     rates = BuiltInTable(newer).find("gpt-4.1-nano", "openai", "default").at(NOW).rates[0]
     assert rates.extras["web_search"] == pytest.approx(0.012)
     assert rates.extras["file_search"] == pytest.approx(0.0025)
+
+
+# Invoices, in USD per 1M tokens. Sources as above.
+INVOICES = [
+    # 100,000 written for 12 hours: 100 x 2 + 100,000 x 5 + 1,000 x 10
+    ("gpt-6.2-sol", None, used(100_100, 1_000, 0, 100_000), {"cache_write_12h_tokens": 100_000}, 0.5102),
+    # longer than 272,000: 100,000 x 4 + 200,000 x 0.20 + 1,000 x 15
+    ("gpt-6.2-sol", None, used(300_000, 1_000, 200_000), None, 0.455),
+    # Fast: 2,000 x 16 + 8,000 x 0.80 + 500 x 80
+    ("gpt-6.2-astra", "fast", used(10_000, 500, 8_000), None, 0.0784),
+    # 40,000 of 60,000 written for 12 hours, the others for 30 minutes: 20,000 x 1.25 + 40,000 x 2.5 + 100 x 5
+    ("gpt-6.1-terra", None, used(60_000, 100, 0, 60_000), {"cache_write_12h_tokens": 40_000}, 0.1255),
+    # fine-tuned: 2,000 x 3.75 + 8,000 x 1.875 + 500 x 15
+    ("ft:gpt-4o-2024-08-06:org::id", None, used(10_000, 500, 8_000), None, 0.030),
+    # fine-tuned: 2,000 x 0.80 + 8,000 x 0.20 + 500 x 3.20
+    ("ft:gpt-4.1-mini-2025-04-14:org::id", None, used(10_000, 500, 8_000), None, 0.0048),
+    # a search in each request: 1,000 x 2.50 + 200 x 10, and 0.025
+    ("gpt-4o-search-preview", None, used(1_000, 200, 0), None, 0.0295),
+]
+
+
+@pytest.mark.parametrize(("model", "tier", "usage", "details", "total"), INVOICES)
+def test_invoices_with_prices_of_the_supplement(built_in, model, tier, usage, details, total):
+    cost = built_in.cost(
+        usage._replace(details=details), model=model, provider="openai", service_tier=tier,
+        at=datetime(2026, 12, 1, 12, tzinfo=UTC),
+    )  # fmt: skip
+    assert (cost.total_cost, cost.unpriced_reason) == (usd(total), None)
 
 
 def test_every_entry_names_its_source_and_the_day():
