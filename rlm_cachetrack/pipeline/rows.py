@@ -165,7 +165,7 @@ class RowBuilder:
         options = None if extra is None else extra.get("request_options")
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
         if error_type is not None and usage.prompt_tokens is None:
-            cost = Cost()  # a failed call that used nothing is not unpriced
+            cost = cost._replace(unpriced_reason=None)  # a failed call that used nothing is not unpriced
         metadata_text = served.metadata_text
         if metadata or not _has_counts(usage):
             unknown = _UNKNOWN_USAGE if error_type is None and not _has_counts(usage) else {}
@@ -252,17 +252,19 @@ class RowBuilder:
         price_key: dict[str, Any] = {name: values.get(name) for name in _PRICE_KEY}
         price_key["options"] = values.get("request_options")
         if kind == "record":
-            return self.prices.complete(
-                given, _complete_tokens(values), at=values["time"], tools=values.get("tool_usage"), **price_key
-            )
-        usage = read_usage(values.get("usage"), provider=values.get("provider"))
-        values["token_details"] = usage.details
-        price_key["tools"] = values["tool_usage"] = _tools_of(usage, values)
-        values.update(zip(_TOKENS, _tokens(usage), strict=True))
-        if values.get("success") and not _has_counts(usage):
-            values["metadata"] = {**_UNKNOWN_USAGE, **(values.get("metadata") or {})}
-        cost = self.prices.cost(usage, at=values["time"], **price_key)
-        return cost if values.get("success") or usage.prompt_tokens is not None else Cost()
+            usage = _complete_tokens(values)
+            price_key["tools"] = values.get("tool_usage")
+            cost = self.prices.complete(given, usage, at=values["time"], **price_key)
+        else:
+            usage = read_usage(values.get("usage"), provider=values.get("provider"))
+            values["token_details"] = usage.details
+            price_key["tools"] = values["tool_usage"] = _tools_of(usage, values)
+            values.update(zip(_TOKENS, _tokens(usage), strict=True))
+            if values.get("success") and not _has_counts(usage):
+                values["metadata"] = {**_UNKNOWN_USAGE, **(values.get("metadata") or {})}
+            cost = self.prices.cost(usage, at=values["time"], **price_key)
+        used_something = values.get("success") or usage.prompt_tokens is not None
+        return cost if used_something else cost._replace(unpriced_reason=given.unpriced_reason)
 
 
 _UNKNOWN_USAGE = {"usage": "unknown"}

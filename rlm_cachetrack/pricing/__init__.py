@@ -1,8 +1,9 @@
 """Turn token usage into cost: price book, built-in price table, pricing file."""
 
 from .costs import Cost, amounts
+from .invoice import Facts, cost_of, image_model
 from .names import snapshot_names
-from .price_book import PriceBook, Quote, example, schema_path
+from .price_book import PriceBook, Quote, example, no_price_reason, schema_path
 from .price_changes import ChangedPrice, ListDifference, compare
 from .price_list import PriceList, fetch_address, installed, parse, sha8_of
 from .rates import Period, Rates
@@ -12,6 +13,7 @@ from .unlisted import reason_unlisted, reason_unpriced, remedy
 __all__ = [
     "ChangedPrice",
     "Cost",
+    "Facts",
     "ListDifference",
     "Period",
     "PriceBook",
@@ -21,9 +23,12 @@ __all__ = [
     "Schedule",
     "amounts",
     "compare",
+    "cost_of",
     "example",
     "fetch_address",
+    "image_model",
     "installed",
+    "no_price_reason",
     "parse",
     "reason_unlisted",
     "reason_unpriced",

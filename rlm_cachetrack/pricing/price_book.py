@@ -199,7 +199,7 @@ class PriceBook:
         if rates is None:
             if returned is not None:
                 return Cost(total_cost=returned, price_source="provider")
-            return Cost(unpriced_reason=_unlisted(model, provider, service_tier))
+            return Cost(unpriced_reason=no_price_reason(model, provider, service_tier))
         standard = usage.details is None and tools is None and not options and not rates.has_surcharges
         if standard and returned is None and size is not None:
             prices = rates.prices
@@ -336,7 +336,7 @@ def _data(name: str) -> Path:
     return Path(__file__).parent / "file" / name
 
 
-def _unlisted(model: str, provider: str | None, service_tier: str | None) -> str:
+def no_price_reason(model: str, provider: str | None, service_tier: str | None) -> str:
     """Return the reason why a model has no price."""
     tier = canonical_tier(service_tier)
     name = model if canonical_provider(provider) is None else f"{model} (provider {provider})"

@@ -256,7 +256,10 @@ CREATE TABLE price_change_rows (
     completion_token_price  DOUBLE PRECISION,
     total_cost              DOUBLE PRECISION,
     original_cost           DOUBLE PRECISION,
-    price_source            TEXT
+    price_source            TEXT,
+    charges                 JSONB,
+    unpriced_reason         TEXT,
+    cost_excludes           JSONB
 );
 
 CREATE INDEX idx_price_change_rows ON price_change_rows (change_id, batch);

@@ -10,7 +10,10 @@ UPDATE llm_interactions AS i SET
     completion_token_price = s.new_completion_price,
     total_cost = s.new_total,
     original_cost = s.new_original,
-    price_source = s.new_source
+    price_source = s.new_source,
+    charges = s.new_charges,
+    unpriced_reason = s.new_reason,
+    cost_excludes = s.new_excludes
 FROM s
 WHERE i.query_id = s.query_id AND i.run_id = s.run_id AND i.time = s.time AND i.interaction_id = s.interaction_id
   AND i.time >= %(first_time)s::timestamptz AND i.time <= %(last_time)s::timestamptz;

@@ -1,15 +1,12 @@
 -- reprice_stage: Create a temporary table, dropped at commit, of the calls of a batch that the new prices change, with
---             old and new values.
+--             old and new values; and of those with is_detailed, whose new values reprice_stage_details sets.
 -- Parameters: those of fragments/repriceable.sql and fragments/rates.sql; first_time, last_time TIMESTAMPTZ: time range
 --             of the batch; after_time TIMESTAMPTZ, after_id UUID: last call of the previous batch, NULL for none;
 --             last_id UUID: last call of the batch.
 -- Result:     none.
 CREATE TEMPORARY TABLE rlm_cachetrack_repriced ON COMMIT DROP AS
 WITH calls AS (
-    SELECT
-        query_id, run_id, time, interaction_id, model, provider, service_tier, success, prompt_tokens, cached_tokens,
-        cache_write_tokens, completion_tokens, prompt_token_price, cached_token_price, cache_write_token_price,
-        completion_token_price, total_cost, original_cost, price_source
+    SELECT -- include: fragments/calls_to_reprice.sql
     FROM llm_interactions
     WHERE time >= %(first_time)s::timestamptz AND time <= %(last_time)s::timestamptz
       AND (%(after_time)s::timestamptz IS NULL
@@ -19,4 +16,4 @@ WITH calls AS (
 ),
 -- include: fragments/repriced.sql
 SELECT * FROM repriced
-WHERE -- include: fragments/repriced_differs.sql;
+WHERE is_detailed OR -- include: fragments/repriced_differs.sql;

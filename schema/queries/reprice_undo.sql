@@ -8,7 +8,10 @@ UPDATE llm_interactions AS i SET
     completion_token_price = s.completion_token_price,
     total_cost = s.total_cost,
     original_cost = s.original_cost,
-    price_source = s.price_source
+    price_source = s.price_source,
+    charges = s.charges,
+    unpriced_reason = s.unpriced_reason,
+    cost_excludes = s.cost_excludes
 FROM price_change_rows AS s
 WHERE s.change_id = %(change_id)s AND s.batch = %(batch)s
   AND i.query_id = s.query_id AND i.run_id = s.run_id AND i.time = s.time AND i.interaction_id = s.interaction_id

@@ -14,7 +14,8 @@ calls AS (
         coalesce(cached_tokens, 0)::double precision AS recorded_cached,
         coalesce(cache_write_tokens, 0)::double precision AS recorded_written,
         coalesce(prompt_tokens * %(hit_rate)s::double precision, cached_tokens, 0) AS what_if_cached,
-        prompt_token_price, cached_token_price, cache_write_token_price, completion_token_price, total_cost
+        prompt_token_price, cached_token_price, cache_write_token_price, completion_token_price, total_cost,
+        request_options, charges, unpriced_reason
     FROM llm_interactions
     WHERE -- include: fragments/call_filters.sql
       AND prompt_tokens IS NOT NULL
@@ -23,16 +24,22 @@ priced AS (
     SELECT
         c.*,
         least(c.recorded_written, c.prompt_tokens - c.what_if_cached) AS what_if_written,
-        CASE WHEN %(own)s THEN c.prompt_token_price ELSE r.prompt END AS new_prompt_price,
-        CASE WHEN %(own)s THEN c.cached_token_price ELSE r.cached END AS new_cached_price,
-        CASE WHEN %(own)s THEN c.cache_write_token_price ELSE r.cache_write END AS new_cache_write_price,
-        CASE WHEN %(own)s THEN coalesce(c.completion_token_price, 0) ELSE r.completion END AS new_completion_price,
-        %(own)s OR r.by_tokens_alone AS by_tokens_alone
+        CASE WHEN %(own)s THEN c.prompt_token_price ELSE r.prompt * f.factor END AS new_prompt_price,
+        CASE WHEN %(own)s THEN c.cached_token_price ELSE r.cached * f.factor END AS new_cached_price,
+        CASE WHEN %(own)s THEN c.cache_write_token_price ELSE r.cache_write * f.factor END AS new_cache_write_price,
+        CASE WHEN %(own)s THEN coalesce(c.completion_token_price, 0) ELSE r.completion * f.factor END AS new_completion_price,
+        -- Tools, audio and long retention have no prices here, and are the same at any hit rate.
+        %(own)s OR (r.by_tokens_alone AND c.charges IS NULL AND c.unpriced_reason IS NULL) AS by_tokens_alone
     FROM calls AS c
     LEFT JOIN rates AS r
       ON r.model = c.model AND r.provider = c.provider AND r.service_tier = c.service_tier
      AND c.time >= r.valid_from AND c.time <= r.valid_to
      AND c.prompt_tokens > r.above AND c.prompt_tokens <= r.up_to
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN c.request_options IS NULL THEN 1 ELSE
+            -- include: fragments/price_factor.sql
+        END AS factor
+    ) AS f
 ),
 changed AS (
     -- At a call's own prices its recorded cost is kept, and only the difference in tokens is priced.

@@ -12,11 +12,15 @@ original cost is recomputed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from rlm_cachetrack.errors import ConfigError, NotStoredError, PricingError
+from rlm_cachetrack.pricing import no_price_reason
+
+from .repriced_details import IMAGES, add_details, image_rates, new_values
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import Period, PriceBook, Schedule
@@ -108,8 +112,16 @@ def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) 
         which: The calls, from :func:`selection`.
     """
     rates, _ = _rates(store.query("reprice_groups", **which), book)
-    rows = store.query("reprice_difference", rates=json.dumps(rates), **which)
-    return cast("list[ModelDifference]", rows)
+    listed = json.dumps(rates)
+    rows = cast("list[ModelDifference]", store.query("reprice_difference", rates=listed, **which))
+    by_model = {row["model"]: row for row in rows}
+    after: dict[str, Any] = {"after_time": None, "after_id": None}
+    while page := store.query("reprice_detailed", rates=listed, size=BATCH, **after, **which):
+        add_details(by_model, page, image_rates(rates))
+        after = {"after_time": page[-1]["time"], "after_id": page[-1]["interaction_id"]}
+    return sorted(
+        by_model.values(), key=lambda row: (-abs((row["cost_after"] or 0) - (row["cost_before"] or 0)), row["model"])
+    )
 
 
 def count_kept(store: PostgresStore, which: Mapping[str, Any]) -> int:
@@ -262,6 +274,10 @@ def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | 
         times = {"first_time": span["first_time"], "last_time": span["last_time"]}
         rates = json.dumps(state["rates"])
         session.run("reprice_stage", rates=rates, last_id=span["last_id"], **times, **after, **which)
+        if details := session.rows("reprice_staged_details"):
+            images = image_rates(state["rates"])
+            session.run("reprice_stage_details", calls=json.dumps([new_values(row, images) for row in details]))
+            session.run("reprice_stage_unchanged")
         session.run("reprice_save", change_id=change_id, batch=state["batches"] + 1)
         session.run("reprice_apply", **times)
         (changes,) = session.rows("reprice_batch")
@@ -320,7 +336,7 @@ def _state(session: Session, change_id: int) -> PriceChange:
 def _rates(groups: list[dict[str, Any]], book: PriceBook) -> tuple[list[dict[str, Any]], int]:
     """Return the prices of groups of calls as rows, and the number of calls."""
     rates: list[dict[str, Any]] = []
-    for group in groups:
+    for group in _merged(groups):
         schedule = book.schedule(model=group["model"], provider=group["provider"], service_tier=group["service_tier"])
         labels = {
             "model": group["model"],
@@ -328,7 +344,24 @@ def _rates(groups: list[dict[str, Any]], book: PriceBook) -> tuple[list[dict[str
             "service_tier": group["service_tier"] or "",
         }
         rates += lay_out(labels, schedule, group["first_time"], group["last_time"])
+    for model, provider in {(group["image_model"], group["provider"]) for group in groups if group["image_model"]}:
+        labels = {"model": model, "provider": provider or "", "service_tier": IMAGES}
+        first, last = (edge(groups, key=itemgetter(name))[name] for edge, name in _EDGES)
+        rates += lay_out(labels, book.schedule(model=model, provider=provider), first, last)
     return rates, sum(group["interactions"] for group in groups)
+
+
+_EDGES: Any = ((min, "first_time"), (max, "last_time"))
+
+
+def _merged(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one group for each model, provider and service tier."""
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for group in groups:
+        known = merged.setdefault((group["model"], group["provider"], group["service_tier"]), dict(group))
+        known["first_time"] = min(known["first_time"], group["first_time"])
+        known["last_time"] = max(known["last_time"], group["last_time"])
+    return list(merged.values())
 
 
 def lay_out(
@@ -348,7 +381,16 @@ def lay_out(
     for begin, end, period in _periods(labels, schedule, first, last):
         times = {"valid_from": begin.isoformat(), "valid_to": end.isoformat()}
         if period is None:
-            yield {**labels, **times, "above": -1, "up_to": _LARGEST, "source": None, "by_tokens_alone": True}
+            reason = no_price_reason(labels["model"], labels["provider"] or None, labels["service_tier"] or None)
+            yield {
+                **labels,
+                **times,
+                "above": -1,
+                "up_to": _LARGEST,
+                "source": None,
+                "reason": reason,
+                "by_tokens_alone": True,
+            }
             continue
         starts = (-1, *period.starts, _LARGEST)
         for index, rates in enumerate(period.rates):
@@ -362,7 +404,10 @@ def lay_out(
                 "cache_write": rates.cache_write,
                 "completion": rates.completion,
                 "source": rates.source,
-                "by_tokens_alone": "request" not in rates.extras,
+                "by_tokens_alone": not rates.has_surcharges,
+                "extras": dict(rates.extras),
+                "regions": dict(rates.regions),
+                "windows": dict(rates.windows),
             }
 
 

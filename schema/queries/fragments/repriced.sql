@@ -1,20 +1,22 @@
 -- repriced: CTEs that give calls their new prices and costs.
--- Needs:  CTE calls: rows of llm_interactions.
+-- Needs:  CTE calls: the columns of calls_to_reprice.
 -- Parameters: those of rates.
--- Result: CTE repriced: the calls with new_*_price, new_total, new_original: USD, NULL if unknown; new_source.
---         A cost that the provider reported is kept.
+-- Result: CTE repriced: the calls with new_*_price, new_total, new_original: USD, NULL if unknown; new_source,
+--         new_reason; new_charges and new_excludes, which are NULL here. A cost that the provider reported is kept.
+--         The calls with is_detailed have more components than the four prices; rlm_cachetrack.analytics.planning
+--         computes their new values from listed_* and the other columns of the call.
 -- include: fragments/rates.sql,
-priced AS (
+listed AS (
     SELECT
-        c.query_id, c.run_id, c.time, c.interaction_id, c.model, c.success, c.prompt_tokens,
-        c.prompt_token_price, c.cached_token_price, c.cache_write_token_price, c.completion_token_price,
-        c.total_cost, c.original_cost, c.price_source,
-        r.prompt AS new_prompt_price, r.cached AS new_cached_price, r.cache_write AS new_cache_write_price,
-        r.completion AS new_completion_price, r.source, r.by_tokens_alone,
-        greatest(c.prompt_tokens - coalesce(c.cached_tokens, 0) - coalesce(c.cache_write_tokens, 0), 0) AS uncached_tokens,
-        coalesce(c.cached_tokens, 0) AS cached_tokens,
-        coalesce(c.cache_write_tokens, 0) AS cache_write_tokens,
-        coalesce(c.completion_tokens, 0) AS completion_tokens
+        c.*,
+        r.prompt AS listed_prompt, r.cached AS listed_cached, r.cache_write AS listed_cache_write,
+        r.completion AS listed_completion, r.source AS listed_source, r.extras AS listed_extras,
+        r.regions AS listed_regions, r.windows AS listed_windows, r.reason,
+        r.source IS NOT NULL AND (NOT r.by_tokens_alone OR c.token_details IS NOT NULL OR c.tool_usage IS NOT NULL)
+            AS is_detailed,
+        CASE WHEN c.request_options IS NULL THEN 1 ELSE
+            -- include: fragments/price_factor.sql
+        END AS factor
     FROM calls AS c
     JOIN rates AS r
       ON r.model = c.model
@@ -23,28 +25,47 @@ priced AS (
      AND c.time >= r.valid_from AND c.time <= r.valid_to
      AND coalesce(c.prompt_tokens, 0) > r.above AND coalesce(c.prompt_tokens, 0) <= r.up_to
 ),
+priced AS (
+    SELECT
+        listed.query_id, listed.run_id, listed.time, listed.interaction_id,
+        listed_prompt * factor AS new_prompt_price, listed_cached * factor AS new_cached_price,
+        listed_cache_write * factor AS new_cache_write_price, listed_completion * factor AS new_completion_price,
+        greatest(prompt_tokens - coalesce(cached_tokens, 0) - coalesce(cache_write_tokens, 0), 0) AS uncached_tokens,
+        coalesce(cached_tokens, 0) AS cached_tokens,
+        coalesce(cache_write_tokens, 0) AS cache_write_tokens,
+        coalesce(completion_tokens, 0) AS completion_tokens,
+        listed AS call
+    FROM listed
+),
 costed AS (
     SELECT
         *,
-        CASE WHEN prompt_tokens IS NOT NULL THEN -- include: fragments/token_cost.sql
+        CASE WHEN (call).prompt_tokens IS NOT NULL THEN -- include: fragments/token_cost.sql
         END AS total,
-        (prompt_tokens * new_prompt_price + completion_tokens * new_completion_price) / 1000 AS original
+        ((call).prompt_tokens * new_prompt_price + completion_tokens * new_completion_price) / 1000 AS original
     FROM priced
 ),
 repriced AS (
     SELECT
-        query_id, run_id, time, interaction_id, model, success, prompt_tokens,
-        prompt_token_price, cached_token_price, cache_write_token_price, completion_token_price,
-        total_cost, original_cost, price_source,
+        (call).*,
         new_prompt_price, new_cached_price, new_cache_write_price, new_completion_price,
+        CASE WHEN (call).price_source = 'provider' THEN (call).total_cost ELSE total END AS new_total,
         CASE
-            WHEN price_source = 'provider' THEN total_cost
-            WHEN by_tokens_alone THEN total
-        END AS new_total,
-        CASE
-            WHEN price_source = 'provider' THEN total_cost + (original - total)
-            WHEN by_tokens_alone THEN original
+            WHEN (call).price_source = 'provider' THEN (call).total_cost + (original - total)
+            ELSE original
         END AS new_original,
-        CASE WHEN price_source = 'provider' THEN price_source ELSE source END AS new_source
+        CASE
+            WHEN (call).price_source = 'provider' THEN (call).price_source
+            WHEN (call).factor IS NOT NULL THEN (call).listed_source
+        END AS new_source,
+        NULL::jsonb AS new_charges,
+        CASE
+            WHEN (call).price_source = 'provider' OR ((call).prompt_tokens IS NULL AND NOT (call).success) THEN NULL
+            WHEN (call).listed_source IS NULL THEN (call).reason
+            WHEN (call).factor IS NULL THEN 'no price for completion window '
+                || ((call).request_options ->> 'completion_window') || ' of ' || (call).model
+            WHEN (call).prompt_tokens IS NULL THEN 'the response reported no token usage'
+        END AS new_reason,
+        NULL::jsonb AS new_excludes
     FROM costed
 )

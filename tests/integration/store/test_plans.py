@@ -110,6 +110,7 @@ RATES = [
 ]
 ONE_ID = uuid.UUID(int=1 << 127)
 NARROW: dict[str, Any] = {
+    "calls": "[]",
     "unpriced": False,
     "success": True,
     "score": 0.5,
@@ -214,6 +215,8 @@ ALTERNATIVES: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute"}
 # Queries that must run before, in the same transaction.
 AFTER: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("reprice_apply", "reprice_save", "reprice_batch"), ("reprice_stage",)),
+    "reprice_staged_details": ("reprice_stage",),
+    **dict.fromkeys(("reprice_stage_details", "reprice_stage_unchanged"), ("reprice_stage",)),
     **dict.fromkeys(("reprice_optimizations", "reprice_run_totals", "reprice_runs_done"), ("reprice_stage_runs",)),
     "staging_merge": ("staging_create",),
     "policy_hourly_add": ("policy_hourly_remove",),

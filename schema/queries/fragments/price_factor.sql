@@ -1,0 +1,12 @@
+-- price_factor: the factor on the token prices of a call, by region and completion window, as in
+--               rlm_cachetrack.pricing; NULL if the window has no price.
+-- Needs:  c: a row of llm_interactions with request_options; r: a row of rates.
+coalesce(
+    (r.regions ->> (c.request_options ->> 'region'))::double precision,
+    CASE WHEN c.request_options ? 'region' THEN (r.regions ->> '*')::double precision END,
+    1
+)
+* CASE
+    WHEN coalesce(c.request_options ->> 'completion_window', 'soonest') = 'soonest' THEN 1
+    ELSE (r.windows ->> (c.request_options ->> 'completion_window'))::double precision
+END

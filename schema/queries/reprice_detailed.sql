@@ -1,0 +1,17 @@
+-- reprice_detailed: Return a page of the calls of a re-pricing that have more components than the four prices.
+-- Parameters: those of fragments/repriceable.sql and fragments/rates.sql; after_time TIMESTAMPTZ, after_id UUID: last
+--             call of the previous page, NULL for none; size BIGINT.
+-- Result:     one row per call, in the order of time and interaction_id: the columns of fragments/repriced.sql.
+-- Without a bound it reads the raw table.
+WITH calls AS (
+    SELECT -- include: fragments/calls_to_reprice.sql
+    FROM llm_interactions
+    WHERE (%(after_time)s::timestamptz IS NULL OR time >= %(after_time)s::timestamptz)
+      AND (%(after_time)s::timestamptz IS NULL
+           OR (time, interaction_id) > (%(after_time)s::timestamptz, %(after_id)s::uuid))
+      AND -- include: fragments/repriceable.sql
+),
+-- include: fragments/repriced.sql
+SELECT * FROM repriced WHERE is_detailed
+ORDER BY time, interaction_id
+LIMIT %(size)s;
