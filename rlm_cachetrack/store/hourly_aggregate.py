@@ -45,6 +45,7 @@ class HourlyAggregate:
     functions: str
     may_refresh: bool
     _warned: bool = False
+    _warned_of_dropped: bool = False
 
     @classmethod
     def find(cls, connection: psycopg.Connection[Any]) -> HourlyAggregate | None:
@@ -72,7 +73,14 @@ class HourlyAggregate:
         if not hours:
             return
         with connection.cursor(row_factory=tuple_row) as cursor:
-            stale, undecided = self._stale(cursor, hours)
+            stale, undecided, dropped = self._stale(cursor, hours)
+            if dropped and not self._warned_of_dropped:
+                self._warned_of_dropped = True
+                logger.warning(
+                    "calls of %d hours that retention deletes are stored until it runs again, but cache_usage_hourly "
+                    "omits them: it keeps the sums of the deleted calls",
+                    len(dropped),
+                )
             if not stale and not undecided:
                 return
             refresh = self._refresh if self.may_refresh else self._request
@@ -92,13 +100,29 @@ class HourlyAggregate:
                 reason,
             )
 
-    def _stale(self, cursor: psycopg.Cursor[Any], hours: Sequence[datetime]) -> tuple[list[datetime], list[datetime]]:
-        """Return the hours to refresh, in order, and those for which a running refresh did not end in time.
+    def materialize(self, connection: psycopg.Connection[Any]) -> bool:
+        """Materialize all hours up to ten minutes ago, before a retention policy drops their calls, as their owner.
+
+        Blocks for as long as that takes: some seconds per million calls. Returns False if another refresh runs for
+        longer than 20 s.
+        """
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(named_sql.query("policy_hourly_first")).fetchone()
+            statement = self._call("policy_hourly_materialize")
+            return _wait_for(partial(_is_refreshed, cursor, statement, {"first": row and row[0]}))
+
+    def _stale(
+        self, cursor: psycopg.Cursor[Any], hours: Sequence[datetime]
+    ) -> tuple[list[datetime], list[datetime], list[datetime]]:
+        """Return the hours to refresh, those for which a running refresh did not end in time, and those not to refresh.
+
+        The last are hours whose calls retention may have dropped.
 
         Waits for a running refresh that may cover an hour above the watermark. Afterwards either the hour is below the
         watermark and must be refreshed, or that refresh covered other hours; later ones see the commit.
         """
         stale: list[datetime] = []
+        dropped: list[datetime] = []
         first_watermark: int | None = None
         waiting = list(hours)
 
@@ -106,29 +130,29 @@ class HourlyAggregate:
             nonlocal waiting, first_watermark
             rows = cursor.execute(named_sql.query("hourly_stale"), {"hours": waiting}).fetchall()
             waiting = []
-            for hour, kept, watermark, busy in rows:
+            for hour, kept, watermark, busy, is_dropped in rows:
                 first_watermark = watermark if first_watermark is None else first_watermark
-                if kept:
+                if is_dropped:
+                    dropped.append(hour)
+                elif kept:
                     stale.append(hour)
                 elif busy and watermark == first_watermark:
                     waiting.append(hour)
             return not waiting
 
         _wait_for(is_decided)
-        return sorted(stale), waiting
+        return sorted(stale), waiting, dropped
 
     def _refresh(self, cursor: psycopg.Cursor[Any], ranges: Iterable[tuple[datetime, datetime]]) -> bool:
-        statement = sql.SQL(named_sql.query("hourly_refresh")).format(functions=sql.Identifier(self.functions))
-
-        def is_refreshed(first: datetime, last: datetime) -> bool:
-            try:
-                cursor.execute(statement, {"first": first, "until": last + _HOUR})
-            except psycopg.errors.LockNotAvailable:  # another refresh of these hours may omit our calls
-                return False
-            return True
-
-        done = [_wait_for(partial(is_refreshed, first, last)) for first, last in ranges]
+        statement = self._call("hourly_refresh")
+        done = [
+            _wait_for(partial(_is_refreshed, cursor, statement, {"first": first, "until": last + _HOUR}))
+            for first, last in ranges
+        ]
         return all(done)
+
+    def _call(self, name: str) -> sql.Composed:
+        return sql.SQL(named_sql.query(name)).format(functions=sql.Identifier(self.functions))
 
     def _request(self, cursor: psycopg.Cursor[Any], ranges: Iterable[tuple[datetime, datetime]]) -> bool:
         requests = []
@@ -141,6 +165,14 @@ class HourlyAggregate:
             return row is None or row[0] == 0
 
         return _wait_for(is_done)
+
+
+def _is_refreshed(cursor: psycopg.Cursor[Any], statement: sql.Composed, parameters: dict[str, Any]) -> bool:
+    try:
+        cursor.execute(statement, parameters)
+    except psycopg.errors.LockNotAvailable:  # another refresh of these hours may omit our calls
+        return False
+    return True
 
 
 def _ranges(hours: Sequence[datetime]) -> Iterator[tuple[datetime, datetime]]:

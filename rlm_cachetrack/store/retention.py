@@ -8,10 +8,11 @@ from typing import Any, Final, Literal
 import psycopg
 from psycopg.rows import dict_row
 
-from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.errors import ConfigError, StoreError
 
 from . import named_sql
 from .engine import detect
+from .hourly_aggregate import HourlyAggregate
 
 _MIN_COLUMNSTORE_AFTER: Final = timedelta(hours=1)
 _MIN_RETENTION: Final = timedelta(days=2)
@@ -49,6 +50,9 @@ def change(
 ) -> None:
     """Set or remove policies in one transaction. Blocks; TimescaleDB's background jobs apply the policies later.
 
+    Before calls are deleted for the first time, all hourly sums are materialized, which takes some seconds per million
+    calls. Sums of deleted calls are never computed again, whatever the policies are later.
+
     Args:
         connection: A connection of the tables' owner, in autocommit mode.
         columnstore_after: Age at which calls move to the columnstore; None: calls stay in the row store.
@@ -56,6 +60,7 @@ def change(
 
     Raises:
         ConfigError: This server has no policies, or an age is too short.
+        StoreError: The hourly sums cannot be materialized, because another refresh is running.
     """
     for age, least in ((columnstore_after, _MIN_COLUMNSTORE_AFTER), (retention_after, _MIN_RETENTION)):
         if isinstance(age, timedelta) and age < least:
@@ -66,6 +71,8 @@ def change(
             f"{engine.name} has no policies: they need TimescaleDB's community edition. "
             "To delete old calls, run `rlm-cachetrack prune --before 90d` regularly"
         )
+    if retention_after not in ("unchanged", None):
+        _materialize(connection)
     with connection.transaction():
         connection.execute(named_sql.query("timescale_search_path"))
         if columnstore_after != "unchanged":
@@ -73,14 +80,19 @@ def change(
             if columnstore_after is not None:
                 connection.execute(named_sql.query("policy_columnstore_add"), {"after": columnstore_after})
         if retention_after != "unchanged":
+            # The previous policy may have dropped calls up to now; the new one must not let their hours be refreshed.
+            connection.execute(named_sql.query("policy_hourly_bound"), {"keep": True})
             connection.execute(named_sql.query("policy_retention_remove"))
             if retention_after is not None:
                 connection.execute(named_sql.query("policy_retention_add"), {"after": retention_after})
-            # Only hours whose calls cannot be dropped yet: a chunk is dropped as a whole, so one day less is safe.
-            start = None if retention_after is None else retention_after - timedelta(days=1)
-            connection.execute(named_sql.query("policy_hourly_remove"))
-            connection.execute(named_sql.query("policy_hourly_add"), {"start": start})
-            connection.execute(named_sql.query("policy_hourly_order"))
+            connection.execute(named_sql.query("policy_hourly_bound"), {"keep": False})
+
+
+def _materialize(connection: psycopg.Connection[Any]) -> None:
+    """Materialize the hourly sums, because hours whose calls are dropped first would have none."""
+    hourly = HourlyAggregate.find(connection)
+    if hourly is not None and not hourly.materialize(connection):
+        raise StoreError("another refresh of cache_usage_hourly is running; nothing was changed: try again later")
 
 
 def _hours(span: timedelta) -> str:

@@ -3,18 +3,20 @@
 -- Parameters: hours TIMESTAMPTZ[]: hours in which calls were stored, changed or deleted, in committed transactions.
 -- Result:     one row per hour, in order: hour TIMESTAMPTZ; kept BOOLEAN: it is below the watermark, so the view reads
 --             its materialized sums, which must be refreshed; watermark BIGINT, as TimescaleDB stores it; busy BOOLEAN:
---             a refresh is running.
+--             a refresh is running; dropped BOOLEAN: retention may have dropped calls of the hour.
 -- An hour between the watermark and the invalidation threshold is summed from the calls. It must not be refreshed: the
 -- watermark would pass earlier hours that are not materialized. But a refresh that started before the commit and covers
 -- this hour does not include the commit.
--- Hours whose calls a retention policy drops are omitted: a refresh would delete their sums.
-SELECT h.hour, h.hour < _timescaledb_functions.to_timestamp(known.watermark) AS kept, known.watermark, known.busy
+-- An hour whose calls retention may have dropped must not be refreshed either: its sums would be deleted.
+SELECT
+    h.hour, h.hour < _timescaledb_functions.to_timestamp(known.watermark) AS kept, known.watermark, known.busy,
+    coalesce(h.hour < known.first_refreshed, FALSE) AS dropped
 FROM unnest(%(hours)s::timestamptz[]) AS h (hour)
 CROSS JOIN (
     SELECT
         _timescaledb_functions.to_timestamp(t.watermark) AS threshold,
         w.watermark,
-        a.raw_hypertable_id,
+        rlm_cachetrack_first_refreshed_hour() AS first_refreshed,
         EXISTS (
             SELECT 1
             FROM pg_locks AS l
@@ -33,12 +35,4 @@ CROSS JOIN (
     WHERE c.oid = to_regclass('cache_usage_hourly')
 ) AS known
 WHERE h.hour < known.threshold
-  AND NOT EXISTS (
-      SELECT 1
-      FROM timescaledb_information.jobs AS j
-      JOIN _timescaledb_catalog.hypertable AS t ON t.schema_name = j.hypertable_schema AND t.table_name = j.hypertable_name
-      WHERE t.id = known.raw_hypertable_id
-        AND j.proc_name = 'policy_retention'
-        AND h.hour < now() - (j.config ->> 'drop_after')::interval
-  )
 ORDER BY h.hour;

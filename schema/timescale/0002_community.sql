@@ -72,6 +72,55 @@ JOIN pg_class AS c ON c.relname = a.user_view_name
 JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = a.user_view_schema
 WHERE j.proc_name = 'policy_refresh_continuous_aggregate' AND c.oid = to_regclass('cache_usage_hourly');
 
+-- ---- Retention keeps the hourly sums of the calls that it drops.
+-- A refresh of an hour whose calls are gone would delete its sums. Therefore nothing refreshes the hours before the first
+-- one of this function: those that the retention policy may have dropped, and those that an earlier, shorter one may
+-- have dropped (never_before, kept in the configuration of the refresh policy).
+
+-- Returns the first hour that may be refreshed; NULL if there never was a retention policy.
+CREATE FUNCTION rlm_cachetrack_first_refreshed_hour() RETURNS TIMESTAMPTZ
+LANGUAGE sql STABLE AS $$
+    SELECT date_trunc('hour', greatest(
+        max((j.config ->> 'never_before')::timestamptz), now() - max((j.config ->> 'drop_after')::interval)
+    ) + INTERVAL '59 minutes 59.999999 seconds', 'UTC')
+    FROM timescaledb_information.jobs AS j
+    LEFT JOIN _timescaledb_catalog.continuous_agg AS a
+      ON a.mat_hypertable_id = (j.config ->> 'mat_hypertable_id')::integer
+    WHERE CASE j.proc_name
+        WHEN 'policy_retention'
+            THEN to_regclass(format('%I.%I', j.hypertable_schema, j.hypertable_name)) = to_regclass('llm_interactions')
+        WHEN 'policy_refresh_continuous_aggregate'
+            THEN to_regclass(format('%I.%I', a.user_view_schema, a.user_view_name)) = to_regclass('cache_usage_hourly')
+    END;
+$$;
+
+-- Sets where the refresh policy begins, and stores the first refreshed hour if keep is TRUE. The policy knows only an
+-- age, so a daily job sets it again: the age of never_before grows. One day less than the age of retention is safe,
+-- because calls are dropped by whole days.
+CREATE FUNCTION rlm_cachetrack_bound_refresh(keep BOOLEAN) RETURNS VOID
+LANGUAGE sql AS $$
+    SELECT alter_job(
+        j.job_id,
+        config => j.config
+            || jsonb_build_object('start_offset', least(
+                r.drop_after - INTERVAL '1 day',
+                now() - CASE WHEN keep THEN f.hour ELSE (j.config ->> 'never_before')::timestamptz END
+            ))
+            || CASE WHEN keep AND f.hour IS NOT NULL THEN jsonb_build_object('never_before', f.hour) ELSE '{}' END
+    )
+    FROM timescaledb_information.jobs AS j
+    JOIN _timescaledb_catalog.continuous_agg AS a ON a.mat_hypertable_id = (j.config ->> 'mat_hypertable_id')::integer
+    CROSS JOIN (SELECT rlm_cachetrack_first_refreshed_hour() AS hour) AS f
+    CROSS JOIN (
+        SELECT max((d.config ->> 'drop_after')::interval) AS drop_after
+        FROM timescaledb_information.jobs AS d
+        WHERE d.proc_name = 'policy_retention'
+          AND to_regclass(format('%I.%I', d.hypertable_schema, d.hypertable_name)) = to_regclass('llm_interactions')
+    ) AS r
+    WHERE j.proc_name = 'policy_refresh_continuous_aggregate'
+      AND to_regclass(format('%I.%I', a.user_view_schema, a.user_view_name)) = to_regclass('cache_usage_hourly');
+$$;
+
 -- ---- Refreshes requested by writers.
 -- A late call belongs to an hour that is already materialized. The owner of the aggregate refreshes that hour directly.
 -- Other writers may not: they call rlm_cachetrack_refresh_hours, and a background job that runs as the owner refreshes.
@@ -90,6 +139,7 @@ DECLARE
     requested RECORD;
 BEGIN
     PERFORM set_config('search_path', config ->> 'search_path', FALSE);
+    PERFORM rlm_cachetrack_bound_refresh(keep => FALSE);
     LOOP
         SELECT max(request_id) AS newest, min(first_hour) AS first_hour, max(last_hour) AS last_hour
         INTO requested

@@ -553,7 +553,7 @@ def test_doctor_shows_nodes_and_shards(citus: clusters.Citus) -> None:
         f"shards llm_interactions by query_id in {count}, with price_change_rows, price_change_runs,"
         " query_run_summaries, token_cache_optimization"
     ) in output
-    assert "on every node: budgets, price_changes, rlm_cachetrack_migrations" in output
+    assert "on every node: budgets, price_changes, price_lists, rlm_cachetrack_migrations" in output
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json", "--db-url", citus.coordinator]).stdout)
     cluster = found["database"]["cluster"]
     assert [node["shards"] for node in cluster["nodes"]] == [0, *(each for _ in citus.workers)]

@@ -131,6 +131,7 @@ NARROW: dict[str, Any] = {
     "metadata_keys": ["agent"],
     "source": "calls",
     "key": None,
+    "keep": False,
     "include_given": False,
     "query_id": OLD[0],
     "run_id": OLD[1],
@@ -219,7 +220,6 @@ AFTER: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("reprice_stage_details", "reprice_stage_unchanged"), ("reprice_stage",)),
     **dict.fromkeys(("reprice_optimizations", "reprice_run_totals", "reprice_runs_done"), ("reprice_stage_runs",)),
     "staging_merge": ("staging_create",),
-    "policy_hourly_add": ("policy_hourly_remove",),
 }
 PLANNED = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE|CREATE TEMPORARY TABLE \w+ ON COMMIT DROP AS)\b")
 # Citus executes these on the coordinator and does not explain them.

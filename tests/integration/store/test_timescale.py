@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import ConfigError, LLMInteractionRecord, TimescaleDBClient, instrument, query_run
 from rlm_cachetrack.cli import app
+from rlm_cachetrack.records import COLUMNS, RecordBatch
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import migrations
 from rlm_cachetrack.store import named_sql as _sql
@@ -488,6 +489,40 @@ def test_late_calls_are_stored_once_in_days_of_the_columnstore(timescale_url: st
     assert optimization["total_prompt_tokens"] == 15
 
 
+@pytest.mark.parametrize("known", ["all", "first", "last", "some"])
+def test_duplicates_in_the_columnstore_are_stored_once(timescale_url: str, known: str) -> None:
+    """The fast path fails at the first duplicate, whatever it decompressed before is rolled back."""
+
+    def batch(numbers: Iterable[int]) -> RecordBatch:
+        rows = [
+            {
+                "time": T0 + timedelta(seconds=number),
+                "run_id": T0 + timedelta(minutes=number % 50),
+                "interaction_id": uuid.UUID(int=number + 1),
+                "query_id": f"query-{number % 9}",
+                "model": f"model-{number % 7}",
+                "prompt_tokens": 10,
+                "success": True,
+            }
+            for number in numbers
+        ]
+        return RecordBatch([tuple(row.get(name) for name in COLUMNS) for row in rows], possible_duplicate=True)
+
+    count, new = 5000, range(5000, 6000)
+    again = {"all": range(1000), "first": [4999, *new], "last": [*new, 0], "some": range(4500, 6000)}[known]
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        db.runtime.store().store(batch(range(count)))
+        connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, NULL)")
+        assert pack(connection) == 1
+        db.runtime.store().store(batch(again))
+        expected = count if known == "all" else count + len(new)
+        stored = connection.execute(
+            "SELECT count(*)::int, count(DISTINCT interaction_id)::int, sum(prompt_tokens)::int FROM llm_interactions"
+        ).fetchone()
+        assert stored == (expected, expected, 10 * expected)
+        assert hourly_calls(connection) == expected
+
+
 def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
     """Of thirty days, half of them in the columnstore, the plan contains the chunk of the run's day only."""
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
@@ -549,6 +584,96 @@ def test_retention_keeps_the_hourly_sums_of_deleted_calls(timescale_url: str) ->
         hours = connection.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone()
     assert calls == (2,)  # today's call, and the late one until the policy runs again
     assert hours == (7,)
+
+
+def hourly_calls(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT coalesce(sum(total_interactions), 0)::int FROM cache_usage_hourly").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def refresh_all(connection: psycopg.Connection[Any], url: str) -> None:
+    """Refresh as the policy and the daily job do, and as late calls of all days do."""
+    run_job(connection, "rlm_cachetrack_refresh_stale_hours")
+    run_job(connection, "policy_refresh_continuous_aggregate")
+    now = datetime.now(UTC)
+    with TimescaleDBClient(url) as db, db.runtime.store().session() as session:
+        session.refresh_hours(now - timedelta(days=25), now)
+
+
+def call_a_hour(connection: psycopg.Connection[Any], days: int) -> int:
+    """Insert a call in every hour of the last days; return their number."""
+    connection.execute(
+        "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens, cached_tokens)"
+        " SELECT 'q', moment, moment, 'm', 10, 4 FROM generate_series("
+        "   date_trunc('hour', now()) - make_interval(days => %s), date_trunc('hour', now()), INTERVAL '1 hour'"
+        " ) AS moment",
+        [days],
+    )
+    return days * 24 + 1
+
+
+@pytest.mark.parametrize("later", [timedelta(days=15), timedelta(days=3), None], ids=["longer", "shorter", "off"])
+def test_sums_of_deleted_calls_outlive_each_change_of_retention(timescale_url: str, later: timedelta | None) -> None:
+    with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
+        count = call_a_hour(connection, 20)
+        policies.change(connection, retention_after=timedelta(days=7))
+        run_job(connection, "policy_retention")
+        (left,) = connection.execute("SELECT count(*)::int FROM llm_interactions").fetchone() or (0,)
+        assert left < 10 * 24
+        refresh_all(connection, timescale_url)
+        assert hourly_calls(connection) == count
+        policies.change(connection, retention_after=later)
+        refresh_all(connection, timescale_url)
+        assert hourly_calls(connection) == count
+        policies.change(connection, retention_after=None)
+        policies.change(connection, columnstore_after=timedelta(days=3))
+        refresh_all(connection, timescale_url)
+        assert hourly_calls(connection) == count
+
+
+def test_retention_waits_for_sums_that_are_not_materialized(timescale_url: str) -> None:
+    with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
+        count = call_a_hour(connection, 20)
+        policies.change(connection, retention_after=timedelta(days=7))
+        run_job(connection, "policy_retention")
+        assert hourly_calls(connection) == count
+
+
+def test_the_refresh_policy_reaches_back_to_the_last_deleted_day(timescale_url: str) -> None:
+    """The policy knows an age only: the daily job moves its start back as the deleted days become older."""
+    start = (
+        "SELECT (config ->> 'start_offset')::interval FROM timescaledb_information.jobs"
+        " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+    )
+    with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
+        policies.change(connection, retention_after=timedelta(days=7))
+        assert connection.execute(start).fetchone() == (timedelta(days=6),)
+        policies.change(connection, retention_after=None)
+        connection.execute(  # ten days later
+            "SELECT alter_job(job_id, config => config || jsonb_build_object('never_before', now() - INTERVAL '17 days'))"
+            " FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        )
+        run_job(connection, "rlm_cachetrack_refresh_stale_hours")
+        (age,) = connection.execute(start).fetchone() or (None,)
+        assert age is not None
+        assert timedelta(days=16, hours=23) <= age <= timedelta(days=17, minutes=1)
+
+
+def test_calls_of_deleted_days_are_stored_and_announced_as_not_summed(
+    timescale_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        call_a_hour(connection, 20)
+        policies.change(connection, retention_after=timedelta(days=7))
+        run_job(connection, "policy_retention")
+        old = datetime.now(UTC) - timedelta(days=15)
+        for _ in range(2):
+            db.record_llm_interaction(LLMInteractionRecord("late", old, "m", start_time=old, prompt_tokens=10))
+            assert db.flush()
+        assert db.count(query_id="late")["interactions"] == 2
+    (warning,) = [record.getMessage() for record in caplog.records if "retention" in record.getMessage()]
+    assert "cache_usage_hourly omits them" in warning
 
 
 def run_job(connection: psycopg.Connection[Any], procedure: str) -> None:
