@@ -651,7 +651,8 @@ def test_the_refresh_policy_reaches_back_to_the_last_deleted_day(timescale_url: 
         assert connection.execute(start).fetchone() == (timedelta(days=6),)
         policies.change(connection, retention_after=None)
         connection.execute(  # ten days later
-            "SELECT alter_job(job_id, config => config || jsonb_build_object('never_before', now() - INTERVAL '17 days'))"
+            "SELECT alter_job(job_id, config =>"
+            " config || jsonb_build_object('never_before', now() - INTERVAL '17 days'))"
             " FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'"
         )
         run_job(connection, "rlm_cachetrack_refresh_stale_hours")
