@@ -237,7 +237,9 @@ def reconcile(
     at_least: Annotated[
         str | None, option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.")
     ] = None,
-    provider: Annotated[str, typer.Option("--provider", help="Provider whose calls to compare.")] = "openai",
+    provider: Annotated[
+        str | None, option("--provider", metavar="NAME", help="Provider whose calls to compare; default: by the file.")
+    ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,

@@ -268,7 +268,7 @@ class Planning(ClientBase):
 
         budgets.remove_budget(self.reader(), name)
 
-    def reconcile(self, path: str | os.PathLike[str], provider: str = "openai") -> reconcile.Reconciliation:
+    def reconcile(self, path: str | os.PathLike[str], provider: str | None = None) -> reconcile.Reconciliation:
         """Compare OpenAI's export of costs or usage (CSV, or the Usage API's JSON) with the recorded calls.
 
         See ``Reconciliation``: by day, model and tier, with the coverage in percent and the unexplained USD.

@@ -206,6 +206,16 @@ class PriceBook:
             return Cost(*prices, *_amounts(usage, prices), rates.source)
         return cost_of(usage, rates, self._facts(tools, options, provider, at), model)
 
+    def cost_of_many(
+        self, usage: TokenUsage, *, model: str, provider: str | None, service_tier: str | None, at: datetime
+    ) -> float | None:
+        """Return the cost in USD of the usage of many calls, at the prices of short prompts; None if unpriced.
+
+        Arguments as in `cost`.
+        """
+        rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at)
+        return None if rates is None else cost_of(usage, rates, Facts(), model).total_cost
+
     def _facts(
         self,
         tools: Mapping[str, Any] | None,

@@ -14,18 +14,66 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from rlm_cachetrack.errors import ConfigError
 
-# A line item is an optional tier, a model and a unit: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache writes",
-# "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Others are not models: "web search calls".
-_LINE_ITEM = re.compile(
-    r"(?:(?P<tier>[a-z]+)(?: api)? \| )?(?P<model>.+?)(?: (?:text|audio|image))?, .+", re.IGNORECASE
-)
+# A line item is an optional tier and region, a model and a unit: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache
+# writes", "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Others are hosted tools: "web
+# search tool calls". Fine-tuned models are named by their base: "ft-gpt-4o-2024-08-06, input".
+_LINE_ITEM = re.compile(r"(?P<model>.+?)(?: (?:text|audio|image))?, .+", re.IGNORECASE)
+_TIERS = ("default", "flex", "priority", "batch", "scale", "fast", "ultrafast")
+_TOOL_ITEMS = {"web search": "web_search", "file search": "file_search", "image generation": "image_generation"}
+
+# Kinds of usage by the object of a result, and the APIs of the calls that they count. Fields as in openai 3.57.0,
+# openai/types/admin/organization/usage_*_response.py, read 2026-12-01.
+APIS_OF_KIND = {
+    "completions": ("chat.completions", "completions", "responses", "realtime"),
+    "embeddings": ("embeddings",),
+    "moderations": ("moderations",),
+    "images": ("images",),
+    "audio_speeches": ("audio.speech",),
+    "audio_transcriptions": ("audio.transcriptions", "audio.translations"),
+}
+"""The APIs of the calls that each kind of usage counts; an API stands for those that begin with it and a dot, too."""
+_WITHOUT_CALLS = {
+    "vector_stores": "bytes in vector stores",
+    "code_interpreter_sessions": "sessions of the code interpreter",
+    "file_searches": "uses of file search",
+    "web_searches": "uses of web search",
+    "decisions": "decisions",
+}
+_KIND_OF_COLUMN = {  # of a CSV file, whose rows do not name their object
+    "images": "images",
+    "characters": "audio_speeches",
+    "seconds": "audio_transcriptions",
+    "num_sessions": "code_interpreter_sessions",
+    "usage_bytes": "vector_stores",
+    "output_tokens": "completions",
+}
+_COUNTS = {
+    "requests": "num_model_requests",
+    "prompt_tokens": "input_tokens",
+    "cached_tokens": "input_cached_tokens",
+    "cache_write_tokens": "input_cache_write_tokens",
+    "completion_tokens": "output_tokens",
+}
+_DETAILS = {
+    "cache_write_12h_tokens": "input_cache_write_12h_tokens",
+    "audio_prompt_tokens": "input_audio_tokens",
+    "audio_cached_tokens": "input_cached_audio_tokens",
+    "audio_completion_tokens": "output_audio_tokens",
+    "image_prompt_tokens": "input_image_tokens",
+    "image_cached_tokens": "input_cached_image_tokens",
+    "image_completion_tokens": "output_image_tokens",
+    "images": "images",
+    "characters": "characters",
+    "seconds": "seconds",
+}
+"""Parts of the counts with prices of their own, by their names in the column ``token_details``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +90,8 @@ class Line:
         cached_tokens: Input read from the cache.
         cache_write_tokens: Input written to the cache.
         completion_tokens: Output.
+        details: Parts of these counts, and other units, by their names in the column ``token_details``.
+        kind: The kind of usage, one of :data:`APIS_OF_KIND`.
     """
 
     day: date
@@ -53,6 +103,8 @@ class Line:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     completion_tokens: int = 0
+    details: Mapping[str, int] = field(default_factory=dict)
+    kind: str = "completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +113,7 @@ class Export:
 
     lines: list[Line]
     complete: bool = True
+    provider: str = "openai"
 
 
 def read_export(path: str | os.PathLike[str]) -> Export:
@@ -96,7 +149,8 @@ def _csv(file: Path, text: str) -> Iterator[Line]:
     first = text.partition("\n")[0]
     rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in first else ",")
     columns = {(name or "").strip().lower() for name in rows.fieldnames or ()}
-    if "start_time" not in columns or not columns & {"amount_value", "input_tokens"}:
+    kind = next((kind for column, kind in _KIND_OF_COLUMN.items() if column in columns), None)
+    if "start_time" not in columns or not (columns & {"amount_value", "input_tokens"} or kind):
         raise ConfigError(
             f"{file}:1: has the columns {', '.join(sorted(filter(None, columns))) or '(none)'}; expected start_time, "
             "and amount_value (an export of costs) or input_tokens (of usage)"
@@ -104,7 +158,8 @@ def _csv(file: Path, text: str) -> Iterator[Line]:
     for row in rows:
         values = {(name or "").strip().lower(): value for name, value in row.items() if isinstance(value, str)}
         amount = {"value": values.get("amount_value"), "currency": values.get("amount_currency")}
-        line = _line(f"{file}:{rows.line_num}", {**values, "amount": amount}, "amount_value" in columns)
+        found = {**values, "amount": amount, "kind": kind or _kind_of_model(values.get("model"))}
+        line = _line(f"{file}:{rows.line_num}", found, "amount_value" in columns)
         if line is not None:
             yield line
 
@@ -136,7 +191,8 @@ def _json(file: Path, pages: list[dict[str, Any]]) -> Iterator[Line]:
             for result in results:
                 if not isinstance(result, dict):
                     raise ConfigError(f"{where}: expected results that are objects")
-                line = _line(where, {**result, "start_time": bucket.get("start_time")}, "amount" in result)
+                found = {**result, "start_time": bucket.get("start_time"), "kind": _kind_of_object(result)}
+                line = _line(where, found, "amount" in result)
                 if line is not None:
                     yield line
 
@@ -150,26 +206,53 @@ def _line(where: str, values: Mapping[str, Any], costs: bool) -> Line | None:
         currency = str(amount.get("currency") or "usd").lower()
         if currency != "usd":
             raise ConfigError(f"{where}: the amount is in {currency}; expected usd")
-        item = _text(values.get("line_item"))
-        of_model = _LINE_ITEM.fullmatch(item or "")
-        tier = (of_model["tier"] or "default").lower() if of_model else None
-        return Line(day, of_model["model"] if of_model else item, tier, cost=_number(where, amount.get("value")))
-    counts = {
-        name: int(_number(where, values.get(key) or 0))
-        for name, key in (
-            ("requests", "num_model_requests"),
-            ("prompt_tokens", "input_tokens"),
-            ("cached_tokens", "input_cached_tokens"),
-            ("cache_write_tokens", "input_cache_write_tokens"),
-            ("completion_tokens", "output_tokens"),
-        )
-    }
-    if not any(counts.values()):
+        model, tier = _model_and_tier(_text(values.get("line_item")))
+        return Line(day, model, tier, cost=_number(where, amount.get("value")))
+    counts = {name: int(_number(where, values.get(key) or 0)) for name, key in _COUNTS.items()}
+    parts = {name: int(_number(where, values.get(key) or 0)) for name, key in _DETAILS.items()}
+    details = {name: count for name, count in parts.items() if count}
+    if not any(counts.values()) and not details:
         return None
+    kind = values["kind"]
+    if kind in _WITHOUT_CALLS:
+        raise ConfigError(
+            f"{where}: counts {_WITHOUT_CALLS[kind]}, which no recorded call states; expected usage of "
+            f"{', '.join(APIS_OF_KIND)}, or costs"
+        )
+    if kind not in APIS_OF_KIND:
+        raise ConfigError(
+            f"{where}: cannot tell which calls it counts; expected usage of {', '.join(APIS_OF_KIND)}, grouped by model"
+        )
     tier = _text(values.get("service_tier"))
     if str(values.get("batch")).lower() == "true":
         tier = "batch"
-    return Line(day, _text(values.get("model")), tier, **counts)
+    return Line(day, _text(values.get("model")), tier, **counts, details=details, kind=kind)
+
+
+def _kind_of_object(result: Mapping[str, Any]) -> str:
+    """Return the kind of a JSON result: ``organization.usage.embeddings.result``."""
+    named = str(result.get("object") or "organization.usage.completions.result").split(".")
+    return named[2] if len(named) > 2 else named[-1]
+
+
+def _kind_of_model(model: str | None) -> str | None:
+    """Return the kind of a CSV row that has input tokens alone: embeddings or moderations."""
+    return next((kind for kind in ("embeddings", "moderations") if kind.rstrip("s") in (model or "")), None)
+
+
+def _model_and_tier(item: str | None) -> tuple[str | None, str | None]:
+    """Return the model and the tier of a line item; for a hosted tool its name, such as ``web_search``."""
+    if item is None:
+        return None, None
+    *prefixes, last = item.split(" | ")
+    for words, tool in _TOOL_ITEMS.items():
+        if last.lower().startswith(words):
+            return tool, None
+    of_model = _LINE_ITEM.fullmatch(last)
+    if of_model is None:
+        return item, None
+    named = [prefix.lower().removesuffix(" api") for prefix in prefixes]
+    return of_model["model"], next((tier for tier in named if tier in _TIERS), "default")
 
 
 def _text(value: Any) -> str | None:

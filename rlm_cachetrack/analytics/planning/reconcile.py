@@ -9,14 +9,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.pricing import amounts, snapshot_names
+from rlm_cachetrack.pricing import snapshot_names
+from rlm_cachetrack.usage import TokenUsage
 
-from .openai_exports import Line, read_export
+from .openai_exports import APIS_OF_KIND, Line, read_export
+from .other_exports import read_other_export
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook
     from rlm_cachetrack.store import PostgresStore
 
+_NOISE = 1e-9
 _SAME_AS_DEFAULT = (None, "", "default", "auto", "standard")
 _Key = tuple[date, str | None, str | None]
 
@@ -80,29 +83,32 @@ def reconcile(
     store: PostgresStore,
     book: Callable[[], PriceBook],
     path: str | os.PathLike[str],
-    provider: str = "openai",
+    provider: str | None = None,
 ) -> Reconciliation:
     """Compare an export of a provider with the calls recorded on its days. Blocks for the file and one query.
 
     Args:
         store: The store of the calls.
         book: Returns the price book for an export of usage; an export of costs needs no prices.
-        path: Costs or usage exported from OpenAI, as CSV or as JSON of the Usage API.
-        provider: The provider of the export; calls of an unknown provider are compared too.
+        path: Costs or usage exported from OpenAI (CSV, or JSON of the Usage API), the activity of OpenRouter (CSV), or
+            the cost export of Azure (CSV).
+        provider: The provider of the export; None: the one whose format the file has. Calls of an unknown provider are
+            compared too.
 
     Raises:
         ConfigError: The file is not such an export, or is empty.
     """
-    export = read_export(path)
-    lines = export.lines
+    export = read_other_export(path) or read_export(path)
+    lines, provider = export.lines, provider or export.provider
     if not lines:
-        raise ConfigError(f"{os.fspath(path)}: contains no usage and no costs")
+        raise ConfigError(f"{os.fspath(path)}: contains no usage and no costs; export days on which the API was used")
     kind = "usage" if lines[0].cost is None else "costs"
     by_model = any(line.model is not None for line in lines)
     tiers = _named_tiers(lines, kind)
     begin, end = min(line.day for line in lines), max(line.day for line in lines)
     exported = _exported(lines, book, provider, tiers)
-    rows_of_calls = _calls(store, begin, end, provider)
+    apis = sorted({api for line in lines for api in APIS_OF_KIND[line.kind]}) if kind == "usage" else None
+    rows_of_calls = _calls(store, begin, end, provider, apis)
     names = _exported_names(lines, rows_of_calls)
     recorded = _recorded(rows_of_calls, by_model, names, tiers if kind == "costs" else None, bool(tiers))
     rows = [_row(key, exported.get(key), recorded.get(key, _Sum()), kind) for key in sorted(
@@ -137,26 +143,34 @@ def _exported(
         if line.cost is not None:
             total.cost += line.cost
             continue
-        noon = datetime.combine(line.day, time(12), UTC)
-        rates = None
-        if line.model is not None:
-            rates = book().rates(model=line.model, provider=provider, service_tier=line.service_tier, at=noon)
-        if rates is None:
+        cost = None if line.model is None else _cost_of_usage(line, book(), provider)
+        if cost is None:
             total.priced = False
-            continue
-        cost, _ = amounts(
-            line.prompt_tokens, line.completion_tokens, line.cached_tokens, line.cache_write_tokens, rates.prices
-        )
-        total.cost += cost or 0.0
+        else:
+            total.cost += cost
     return found
 
 
-def _calls(store: PostgresStore, begin: date, end: date, provider: str) -> list[dict[str, Any]]:
+def _cost_of_usage(line: Line, book: PriceBook, provider: str) -> float | None:
+    """Return the cost of a line of usage with all of its components, at base prices; None if one has no price."""
+    usage = TokenUsage(
+        prompt_tokens=line.prompt_tokens,
+        completion_tokens=line.completion_tokens,
+        cached_tokens=line.cached_tokens,
+        cache_write_tokens=line.cache_write_tokens,
+        details=line.details or None,
+    )
+    noon = datetime.combine(line.day, time(12), UTC)
+    return book.cost_of_many(usage, model=line.model or "", provider=provider, service_tier=line.service_tier, at=noon)
+
+
+def _calls(store: PostgresStore, begin: date, end: date, provider: str, apis: list[str] | None) -> list[dict[str, Any]]:
     return store.query(
         "reconcile_calls",
         since=datetime.combine(begin, time(0), UTC),
         until=datetime.combine(end, time(0), UTC) + timedelta(days=1),
         providers=[provider],
+        apis=apis,
     )
 
 
@@ -168,7 +182,12 @@ def _exported_names(lines: Iterable[Line], calls: Iterable[Mapping[str, Any]]) -
     exported = {line.model for line in lines if line.model is not None}
     names: dict[str, str] = {}
     for model in {row["model"] for row in calls} - exported:
-        fitting = {name for name in exported if model in snapshot_names(name) or name in snapshot_names(model)}
+        base = model.split(":")[1] if model.startswith("ft:") else ""
+        fitting = {
+            name
+            for name in exported
+            if model in snapshot_names(name) or name in snapshot_names(model) or (base and name == f"ft-{base}")
+        }
         if len(fitting) == 1:
             (names[model],) = fitting
     return names
@@ -200,8 +219,10 @@ def _row(key: _Key, exported: _Sum | None, recorded: _Sum, kind: str) -> Reconci
     known = billed.cost if billed.priced else None
     if kind == "costs":
         whole, part = billed.cost, recorded.cost
-    else:
+    elif billed.tokens:
         whole, part = billed.tokens, recorded.tokens
+    else:  # images, characters, seconds
+        whole, part = billed.requests, recorded.requests
     return {
         "day": key[0],
         "model": key[1],
@@ -215,9 +236,19 @@ def _row(key: _Key, exported: _Sum | None, recorded: _Sum, kind: str) -> Reconci
         "exported_cached_tokens": billed.cached,
         "recorded_cached_tokens": recorded.cached,
         "unpriced_interactions": recorded.unpriced,
-        "coverage_percentage": 100 * min(part, whole) / whole if whole > 0 else None,
-        "unexplained_cost": None if known is None else known - recorded.cost,
+        "coverage_percentage": 100 * _share(min(part, whole) / whole) if whole > 0 else None,
+        "unexplained_cost": None if known is None else _difference(known, recorded.cost),
     }
+
+
+def _share(share: float) -> float:
+    """Return a share without the noise of sums of floats: all is all."""
+    return 1.0 if share > 1 - _NOISE else share
+
+
+def _difference(exported: float, recorded: float) -> float:
+    difference = exported - recorded
+    return 0.0 if abs(difference) <= _NOISE * max(abs(exported), abs(recorded)) else difference
 
 
 def _whole(
@@ -230,7 +261,10 @@ def _whole(
     complete: bool,
     names: Mapping[str, str],
 ) -> Reconciliation:
-    weights = [(row["exported_cost"] or 0.0) if kind == "costs" else row["exported_tokens"] for row in rows]
+    weights = [
+        (row["exported_cost"] or 0.0) if kind == "costs" else row["exported_tokens"] or row["exported_requests"]
+        for row in rows
+    ]
     shares = [weight * (row["coverage_percentage"] or 0.0) for weight, row in zip(weights, rows, strict=True)]
     priced = [row for row in rows if row["exported_cost"] is not None]
     notes = []
@@ -255,7 +289,7 @@ def _whole(
         "day_to": end,
         "exported_cost": sum(row["exported_cost"] or 0.0 for row in priced) if priced else None,
         "recorded_cost": sum(row["recorded_cost"] for row in rows),
-        "coverage_percentage": sum(shares) / sum(weights) if sum(weights) > 0 else None,
+        "coverage_percentage": 100 * _share(sum(shares) / sum(weights) / 100) if sum(weights) > 0 else None,
         "unexplained_cost": sum(row["unexplained_cost"] or 0.0 for row in priced) if priced else None,
         "unpriced_interactions": sum(row["unpriced_interactions"] for row in rows),
         "rows": rows,

@@ -425,9 +425,9 @@ def test_costs_are_compared_by_day_and_model(db_url: str, prices: Path, tmp_path
     with TimescaleDBClient(db_url, pricing=prices) as db:
         recorded(db)
         found = db.reconcile(path)
-    searches, big = found["rows"]
+    big, searches = found["rows"]
     assert (searches["model"], searches["coverage_percentage"], searches["unexplained_cost"]) == (
-        "Web search tool calls",
+        "web_search",
         0.0,
         0.05,
     )

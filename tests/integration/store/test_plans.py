@@ -117,6 +117,7 @@ NARROW: dict[str, Any] = {
     "label": None,
     "tags": None,
     "grouping": "model",
+    "apis": ["responses"],
     "origin": "update",
     "sha8": "0123abcd",
     "data": "[]",
