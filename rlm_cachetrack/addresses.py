@@ -51,13 +51,19 @@ def _without_parts(text: str) -> str:
 
 def remember_secrets(address: str) -> None:
     """Let :func:`redact` hide the secrets of this address wherever they are in a text, as in an error of the driver."""
-    shown = f"postgresql:// {_without_parts(address)}"
+    shown = f"postgresql:// {_without_parts(address) if is_url(address) else _without_words(address)}"
     for secret in secrets_of(address):
         # In postgresql://calls:calls@h/calls, the word is hidden in one place only.
         if len(secret) >= _MIN_SECRET_LENGTH and not (secret.isalnum() and secret in shown):
             _known[secret] = None
     while len(_known) > _MAX_KNOWN:
         del _known[next(iter(_known))]
+
+
+def _without_words(pairs: str) -> str:
+    """Return the pairs that are not secret; words between them may be parts of a secret."""
+    found = _PAIR_OR_WORD.finditer(pairs)
+    return " ".join(match[0] for match in found if match[1] and match[1].lower() not in _SECRET_NAMES)
 
 
 def secrets_of(address: str) -> set[str]:
