@@ -15,6 +15,13 @@ from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.store.connect import translated_errors
 
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin without known secrets, and other tests without those of these."""
+    monkeypatch.setattr(addresses, "_known", {})
+
+
 SECRETS = ("password", "sslpassword", "passfile", "sslkey", "oauth_client_secret")
 SPECIAL = " '\\\"#?[]:;&=%@/+,!$*()é日🎭\t~|<>{}`^"
 
