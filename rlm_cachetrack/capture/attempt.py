@@ -58,7 +58,7 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
             attempt.note(call_site=call_site())
         if OPENTELEMETRY in sys.modules:
             attempt.note(**current_span())
-        attempt.arguments, attempt.request = args, request
+        attempt.arguments, attempt.request, attempt.client = args, request, client
         attempt.region = region_of(client)
         if stream or callable(given["post_parser"]) or (type(headers) is dict and _RAW_HEADER in headers):
             attempt.prepare(client, options)
@@ -79,10 +79,12 @@ class _Attempt(Call):
     Attributes:
         arguments: The positional arguments to send the request with; some are changed copies of the caller's.
         request: The request options that are sent.
+        client: The client that sends them.
     """
 
     arguments: tuple[Any, ...]
     request: Any
+    client: Any = None
     _raw: str | None = None  # the SDK's mark of a raw response: ``true`` or ``stream``
     _usage_client: Any = None  # the client, if we added `stream_options` to its request
     _original: tuple[tuple[Any, ...], Any]
@@ -96,6 +98,16 @@ class _Attempt(Call):
             self._observe_parser(self.request.post_parser)
         if self.stream and options.stream_usage and self._raw != "stream":
             self._ask_for_usage(client)
+
+    def secrets(self) -> Mapping[str, Any]:
+        """Return the headers and query of the request, and the credentials of the client."""
+        request, client = self.request, self.client
+        found = {name: getattr(client, name, None) for name in ("api_key", "organization", "project")}
+        for owner, names in ((request, ("headers", "params")), (client, ("_custom_headers", "_custom_query"))):
+            for name in names:
+                if isinstance(values := getattr(owner, name, None), Mapping):
+                    found[name] = list(values.values())
+        return {"": list(found.values())}
 
     # -- what is sent ---------------------------------------------------------------------------------------------
 

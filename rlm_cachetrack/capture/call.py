@@ -19,7 +19,7 @@ from .background import RUNNING, park
 from .billed_facts import request_options_of
 from .fields import fields_of
 from .protocols import EventSink
-from .redaction import event_of, message_of, safe_message
+from .redaction import event_of, message_of, safe_error
 from .response_facts import ResponseFacts, error_in
 
 
@@ -157,6 +157,10 @@ class Call(ResponseFacts):
         if status is not None:
             self.metadata["status_code"] = status
 
+    def secrets(self) -> Mapping[str, Any]:
+        """Return values besides the body that a server may quote in an error."""
+        return {}
+
     # -- the event ------------------------------------------------------------------------------------------------
 
     def unfinished_event(self) -> bytes:
@@ -195,6 +199,7 @@ class Call(ResponseFacts):
                 tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
                 request = (self._number, self.api, self._run_context, self.body, self._context_messages)
                 self.fingerprints.add(*request, tokens if type(tokens) is int else None, self._response_id)
+        error_type, error_message = (None, None) if error is None else safe_error(error, self.body, self.secrets())
         return encode(
             self._run_context,
             (
@@ -213,8 +218,8 @@ class Call(ResponseFacts):
                 self._tier,
                 self._finish_reason,
                 self._tool_call_count() if self._tools else 0,
-                None if error is None else error[0][:200],
-                None if error is None else safe_message(error[1], self.body),
+                error_type,
+                error_message,
                 metadata or None,
             ),
             self._usage,

@@ -448,6 +448,36 @@ def test_an_unreachable_database_is_logged_once_and_calls_continue(
     shutdown(0.1)
 
 
+def test_credentials_and_headers_in_an_error_are_not_stored(db_url: str, endpoint: SimulatedEndpoint) -> None:
+    words = [
+        "Unusual/Key",
+        "their-organization",
+        "header-of-client",
+        "header-of-call",
+        "query-of-client",
+        "query-of-call",
+    ]
+    key, organization, *others = words
+    with OpenAI(
+        base_url=endpoint.base_url,
+        api_key=key,
+        organization=organization,
+        default_headers={"x-a": others[0]},
+        default_query={"a": others[2]},
+        max_retries=0,
+    ) as client:
+        instrument(client, store=db_url)
+        endpoint.script(Reply(status=400, error=f"Refused: {' | '.join(words)}"))
+        with query_run("q") as run, pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(
+                model="gpt-5",
+                messages=[{"role": "user", "content": "hi"}],
+                extra_headers={"x-b": others[1]},
+                extra_query={"b": others[3]},
+            )
+        assert one(db_url, run)["error_message"] == "Refused: " + " | ".join(["[…]"] * len(words))
+
+
 def test_quotes_of_the_prompt_in_an_error_are_not_stored(
     client: OpenAI, db_url: str, endpoint: SimulatedEndpoint
 ) -> None:
