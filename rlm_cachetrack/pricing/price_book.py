@@ -321,6 +321,9 @@ class PriceBook:
                 schedule = None if period is None else Schedule(period)
             else:
                 schedule = combine(self._layers(rule.alias, wanted, tier, (*through, rule.name)))
+                if rule.exceptions is not None:
+                    base = combine(self._layers(rule.alias, wanted, BASE_TIER, (*through, rule.name)))
+                    schedule = rule.exceptions.apply(schedule, base)
             layers.append(Layer(rule.span, schedule))
             if rule.span == ALWAYS:
                 return layers

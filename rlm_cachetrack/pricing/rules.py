@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .exceptions import Exceptions
 from .names import snapshot_names
 from .rates import Period
 from .schedules import DatedFactor, Span
@@ -23,6 +24,7 @@ class ModelRule:
         span: The period in which the entry applies.
         prices: Prices by service tier, including ``BASE_TIER``; empty for an alias.
         alias: The model whose prices apply; None if ``prices`` has them.
+        exceptions: The prices that differ from those of ``alias``; None: none.
     """
 
     name: str
@@ -31,6 +33,7 @@ class ModelRule:
     span: Span
     prices: Mapping[str, Period] = field(default_factory=dict)
     alias: str | None = None
+    exceptions: Exceptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +124,13 @@ class PricingFile:
             any_provider: Whether prices of another provider apply if the file has those of one only, as for an alias.
         """
         for pattern in self.matching(model, without):
-            own = [rule for rule in pattern.rules if rule.provider is not None and rule.provider == provider]
-            general = [rule for rule in pattern.rules if rule.provider is None]
+            # Entries for some hours precede those for all.
+            rules = sorted(pattern.rules, key=lambda rule: rule.span.hours is None)
+            own = [rule for rule in rules if rule.provider is not None and rule.provider == provider]
+            general = [rule for rule in rules if rule.provider is None]
             yield from own
             yield from general
             others = {rule.provider for rule in pattern.rules} - {None, provider}
             # If the call's provider is unknown, the entry of the only provider applies.
             if (any_provider or provider is None) and not own and not general and len(others) == 1:
-                yield from pattern.rules
+                yield from rules

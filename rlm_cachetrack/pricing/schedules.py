@@ -76,6 +76,13 @@ class Schedule:
         self._times = None if times is None else sorted(set(times))
         self._periods: dict[tuple[int, int], Period | None] = {}
 
+    def mapped(self, change: Callable[[datetime], Period | None], *others: Schedule) -> Schedule:
+        """Return a schedule with the prices that ``change`` returns; they change when this or ``others`` change."""
+        schedules = (self, *others)
+        if all(schedule.always is not None for schedule in schedules):
+            return Schedule(change(datetime.now(UTC)))
+        return Schedule(None, change, *_changes((), schedules))
+
     @property
     def changes(self) -> tuple[list[int], list[time] | None]:
         """Return the days (ordinals) and times of day (UTC; None: any) at which prices can change."""

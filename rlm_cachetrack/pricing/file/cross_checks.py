@@ -99,7 +99,8 @@ def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mista
     for rule in rules:
         if rule.alias is None:
             continue
-        line, key = _line(root, rule, "alias"), f"{_key(rule)}.alias"
+        name = "alias" if rule.exceptions is None else "inherit"
+        line, key = _line(root, rule, name), f"{_key(rule)}.{name}"
         circle = _circle(file, rule)
         if circle is not None:
             mistakes.add(
@@ -129,6 +130,8 @@ def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
     chain = [first.name]
     rule = first
     while rule.alias is not None:
+        if rule.exceptions is not None and rule.alias == rule.name:
+            return None  # the prices of the built-in table with exceptions
         if rule.alias in chain:
             return [*chain, rule.alias]
         pattern = next(file.matching(rule.alias, chain), None)
@@ -153,7 +156,7 @@ def _discounts(root: Table, discounts: Mapping[str, Any], mistakes: Mistakes) ->
     seen: list[tuple[str | None, str, int, Span]] = []
     for provider, given in discounts.items():
         for index, one in enumerate(given if isinstance(given, list) else [given]):
-            span = Span(one.valid_from, one.valid_to) if isinstance(one, Discount) else ALWAYS
+            span = Span(one.valid_from, one.valid_to, one.recurring()) if isinstance(one, Discount) else ALWAYS
             in_list = isinstance(given, list)
             line = written[provider].lines[index] if in_list else written.lines[provider]
             key = f"discounts.{provider}{f'[{index}]' if in_list else ''}"

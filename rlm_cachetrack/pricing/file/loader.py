@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rlm_cachetrack.errors import PricingError
+from rlm_cachetrack.pricing.exceptions import Exceptions
 from rlm_cachetrack.pricing.names import BASE_TIER, canonical_provider
 from rlm_cachetrack.pricing.price_list import PriceList
 from rlm_cachetrack.pricing.rates import Period, Rates
@@ -25,18 +26,22 @@ from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
 from rlm_cachetrack.pricing.schedules import DatedFactor, Span
 
 from .cross_checks import check, dotted, entries
-from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, Prices, TierPrices
+from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, InheritEntry, Media, Prices, TierPrices
 from .yaml_nodes import Mistakes, Table, Text, Values, read_yaml, shown
 
-_PRICE_KEYS = ("prompt", "cached", "cache_write", "completion")
-_ENTRY = "a mapping with prompt and completion, or alias"
-_LISTS = {"models": f"{_ENTRY}, or a list of them", "discounts": "a factor, or a list of dated factors"}
+_ENTRY = "a mapping with prompt and completion, or alias, or inherit"
+_LISTS = {"models": f"{_ENTRY}, or a list", "discounts": "a factor, or a list of dated factors"}
 # The expected mapping or list, by the last key of its path.
 _SHAPES = {
     "models": "a mapping of model names to their prices",
     "tiers": "a mapping of tiers to a factor or prices",
     "above": "a mapping of prompt sizes to prices",
     "discounts": "a mapping of providers to a factor",
+    "tools": "a mapping of tools to USD for one use",
+    "regions": "a mapping of regions to a factor",
+    "windows": "a mapping of completion windows to a factor",
+    "audio": "a mapping with prompt, cached and completion",
+    "image": "a mapping with prompt, cached and completion",
 }
 
 
@@ -180,13 +185,28 @@ def _unknown(root: Table, loc: tuple[Any, ...], path: list[Any]) -> tuple[str, s
         allowed = list(Discount.model_fields)
     elif "<alias>" in loc:
         allowed = list(AliasEntry.model_fields)
+    elif path[-2] in ("audio", "image"):
+        allowed = list(Media.model_fields)
+    elif "<inherit>" in loc:
+        allowed = ["inherit", *_in_order(InheritEntry)]
     elif "above" in path[2:-1]:
-        allowed = list(Prices.model_fields)
+        allowed = _in_order(Prices)
     elif "tiers" in path[2:-1]:
-        allowed = list(TierPrices.model_fields)
+        allowed = _in_order(TierPrices)
     else:
-        allowed = ["provider", "per", *_PRICE_KEYS, "tiers", "above", "valid_from", "valid_to", "alias"]
+        allowed = [*_in_order(Entry), "alias", "inherit"]
     return f"is not known{_near(key, allowed)}", f"one of {', '.join(allowed)}"
+
+
+_ORDER = (
+    *("provider", "per", "prompt", "cached", "cache_write", "completion", "tiers", "above", "valid_from", "valid_to"),
+    *("cache_write_1h", "cache_write_12h", "audio", "image", "tools", "per_request", "regions", "windows"),
+    *("hours", "weekdays"),
+)
+
+
+def _in_order(entry: type[BaseModel]) -> list[str]:
+    return [name for name in _ORDER if name in entry.model_fields]
 
 
 def _near(key: str, allowed: list[str]) -> str:
@@ -196,6 +216,8 @@ def _near(key: str, allowed: list[str]) -> str:
 
 def _usd(root: Table, path: list[Any]) -> str:
     """Return the unit of the prices at a path."""
+    if path[-1] == "per_request" or "tools" in path[2:-1]:
+        return "USD for one request" if path[-1] == "per_request" else "USD for one use"
     entry: Any = root
     per: Any = root.get("per")
     for step in path[:3]:
@@ -224,34 +246,63 @@ def _rules(document: Document, source: str) -> Iterator[ModelRule]:
     for name, found in document.models.items():
         for index, entry in enumerate(found if isinstance(found, list) else [found]):
             location: tuple[Any, ...] = (name, index) if isinstance(found, list) else (name,)
-            provider, span = canonical_provider(entry.provider), Span(entry.valid_from, entry.valid_to)
+            provider = canonical_provider(entry.provider)
+            span = Span(entry.valid_from, entry.valid_to, entry.recurring())
             if isinstance(entry, AliasEntry):
                 yield ModelRule(name, location, provider, span, alias=entry.alias)
                 continue
             per = entry.per or document.per or PER["1M"]
-            prices = {BASE_TIER: _period(entry, per, source)}
+            if isinstance(entry, InheritEntry):
+                exceptions = _exceptions(entry, per, source)
+                yield ModelRule(name, location, provider, span, alias=entry.inherit, exceptions=exceptions)
+                continue
+            fees = _fees(entry)
+            prices = {BASE_TIER: _period(entry, per, source, fees)}
             for tier, given in entry.tiers.items():
                 if isinstance(given, Decimal):
-                    prices[tier] = _period(entry, per, source, given)
+                    prices[tier] = _period(entry, per, source, fees, given)
                 else:
-                    prices[tier] = _period(given, per, source)
+                    prices[tier] = _period(given, per, source, fees)
             yield ModelRule(name, location, provider, span, prices)
 
 
-def _period(written: TierPrices, per: int, source: str, factor: Decimal = Decimal(1)) -> Period:
+class _Fees(NamedTuple):
+    """The parts of an entry that are the same in every tier and for every size of the prompt."""
+
+    extras: dict[str, float]
+    regions: dict[str, float]
+    windows: dict[str, float]
+
+
+def _fees(entry: Entry | InheritEntry) -> _Fees:
+    return _Fees(
+        *({name: float(value) for name, value in part.items()} for part in (entry.fees(), entry.regions, entry.windows))
+    )
+
+
+def _exceptions(entry: InheritEntry, per: int, source: str) -> Exceptions:
+    written = {name: getattr(entry, name) for name in ("prompt", "cached", "cache_write", "completion")}
+    given = {**{name: price for name, price in written.items() if price is not None}, **entry.further()}
+    fees = _fees(entry)
+    prices = {name: float(price * 1_000 / per) for name, price in given.items()}
+    return Exceptions({**prices, **fees.extras}, fees.regions, fees.windows, source)
+
+
+def _period(written: TierPrices, per: int, source: str, fees: _Fees, factor: Decimal = Decimal(1)) -> Period:
     bands = sorted(written.above.items())
-    rates = [_rates(prices, per, source, factor) for prices in (written, *(prices for _, prices in bands))]
+    rates = [_rates(prices, per, source, fees, factor) for prices in (written, *(prices for _, prices in bands))]
     return Period(tuple(start for start, _ in bands), tuple(rates))
 
 
-def _rates(written: Prices, per: int, source: str, factor: Decimal) -> Rates:
+def _rates(written: Prices, per: int, source: str, fees: _Fees, factor: Decimal) -> Rates:
     """Return prices per 1,000 tokens; an omitted cache price is the prompt price."""
     prompt = written.prompt
     cached = prompt if written.cached is None else written.cached
     cache_write = prompt if written.cache_write is None else written.cache_write
     # Exact in decimal and rounded once, so that 1.25 per 1M is the float nearest to 0.00125.
     prices = [float(factor * price * 1_000 / per) for price in (prompt, cached, cache_write, written.completion)]
-    return Rates(prices[0], prices[1], prices[2], prices[3], source)
+    further = {name: float(factor * price * 1_000 / per) for name, price in written.further().items()}
+    return Rates(prices[0], prices[1], prices[2], prices[3], source, further | fees.extras, fees.regions, fees.windows)
 
 
 def _compiled(name: str, sha8: str, models: list[ModelRule], document: Document) -> PricingFile:
@@ -268,5 +319,5 @@ def _compiled(name: str, sha8: str, models: list[ModelRule], document: Document)
 
 def _discount(given: Decimal | Discount) -> DatedFactor:
     if isinstance(given, Discount):
-        return DatedFactor(float(given.factor), Span(given.valid_from, given.valid_to))
+        return DatedFactor(float(given.factor), Span(given.valid_from, given.valid_to, given.recurring()))
     return DatedFactor(float(given))

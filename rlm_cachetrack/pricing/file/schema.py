@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from rlm_cachetrack.pricing.hours import Hours
 from rlm_cachetrack.pricing.names import TIER_ALIASES, TIERS
 
 from .yaml_nodes import Text, shown
@@ -39,6 +41,9 @@ _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3
 _COUNT = re.compile(r"[1-9](?:_?\d){0,11}")
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?)?$"
 _NUMBER_SCHEMA = {"type": "number", "minimum": 0}
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d) ?- ?([01]\d|2[0-4]):([0-5]\d)")
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = re.compile(f"({'|'.join(_DAYS)})(?: ?- ?({'|'.join(_DAYS)}))?")
 
 
 def _error(expected: str, found: str | None = None, kind: str = "rejected") -> PydanticCustomError:
@@ -63,6 +68,32 @@ def _tier_factor(value: Any) -> Decimal:
     if (number := _decimal(value)) is None:
         raise _error("a factor of at least 0 such as 0.5, or prices")
     return number
+
+
+def _hours(value: Any) -> tuple[tuple[time, time], ...]:
+    ranges = []
+    for item in value if isinstance(value, list) else [value]:
+        found = _HOURS.fullmatch(item) if isinstance(item, str) else None
+        begin, end = (found.group(1, 2), found.group(3, 4)) if found is not None else (("0", "0"), ("0", "0"))
+        if begin == end or (end[0] == "24" and end[1] != "00"):
+            raise _error("times of day in UTC such as 01:00-04:00, or a list of them", f"is {shown(value)}")
+        ranges.append((time(int(begin[0]), int(begin[1])), time(int(end[0]) % 24, int(end[1]))))
+    if not ranges:
+        raise _error("times of day in UTC such as 01:00-04:00, or a list of them", "is an empty list")
+    return tuple(ranges)
+
+
+def _weekdays(value: Any) -> frozenset[int]:
+    days: set[int] = set()
+    for item in value if isinstance(value, list) else [value]:
+        found = _DAY.fullmatch(item.lower()) if isinstance(item, str) else None
+        if found is None:
+            raise _error("days such as mon-fri, or a list such as [sat, sun]", f"is {shown(value)}")
+        first = _DAYS.index(found[1])
+        days.update((first + number) % 7 for number in range((_DAYS.index(found[2] or found[1]) - first) % 7 + 1))
+    if not days:
+        raise _error("days such as mon-fri, or a list such as [sat, sun]", "is an empty list")
+    return frozenset(days)
 
 
 def _discount_factor(value: Any) -> Decimal:
@@ -141,6 +172,10 @@ Moment = Annotated[
 ]
 TierFactor = Annotated[Decimal, PlainValidator(_tier_factor), WithJsonSchema(_NUMBER_SCHEMA)]
 DiscountFactor = Annotated[Decimal, PlainValidator(_discount_factor), WithJsonSchema(_NUMBER_SCHEMA)]
+HourRanges = Annotated[
+    tuple[tuple[time, time], ...], PlainValidator(_hours), WithJsonSchema({"type": ["string", "array"]})
+]
+Weekdays = Annotated[frozenset[int], PlainValidator(_weekdays), WithJsonSchema({"type": ["string", "array"]})]
 TierName = Annotated[str, PlainValidator(_tier), WithJsonSchema({"type": "string", "enum": list(TIERS)})]
 Tokens = Annotated[int, PlainValidator(_tokens), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9_]*$"})]
 ModelName = Annotated[str, PlainValidator(_model), WithJsonSchema({"type": "string"})]
@@ -150,12 +185,37 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Prices(_Strict):
+class Media(_Strict):
+    """Prices of audio or image tokens in USD per the file's unit."""
+
+    prompt: Price | None = Field(None, description="Input not read from the cache.")
+    cached: Price | None = Field(None, description="Input read from the cache. Default: the prompt price.")
+    completion: Price | None = Field(None, description="Output.")
+
+
+class FurtherPrices(_Strict):
+    """Prices that most models do not have, in USD per the file's unit."""
+
+    cached: Price | None = Field(None, description="Input read from the cache. Default: the prompt price.")
+    cache_write: Price | None = Field(None, description="Input written to the cache. Default: the prompt price.")
+    cache_write_1h: Price | None = Field(None, description="Input written to the cache with 1-hour retention.")
+    cache_write_12h: Price | None = Field(None, description="Input written to the cache with 12-hour retention.")
+    audio: Media | None = Field(None, description="Audio tokens, which are never charged as text.")
+    image: Media | None = Field(None, description="Image tokens. Default: the prices of text.")
+
+    def further(self) -> Mapping[str, Decimal]:
+        """Return the prices of further components by the names of :class:`~rlm_cachetrack.pricing.Rates`."""
+        found = {"cache_write_1h": self.cache_write_1h, "cache_write_12h": self.cache_write_12h}
+        for name, media in (("audio", self.audio), ("image", self.image)):
+            if media is not None:
+                found |= {f"{name}_{part}": getattr(media, part) for part in Media.model_fields}
+        return {name: price for name, price in found.items() if price is not None}
+
+
+class Prices(FurtherPrices):
     """Prices in USD per the file's unit."""
 
     prompt: Price = Field(description="Input neither read from the cache nor written to it.")
-    cached: Price | None = Field(None, description="Input read from the cache. Default: the prompt price.")
-    cache_write: Price | None = Field(None, description="Input written to the cache. Default: the prompt price.")
     completion: Price = Field(description="Output; 0 if it is free, as with embeddings.")
 
 
@@ -173,9 +233,33 @@ class _Dated(_Strict):
     valid_to: Annotated[Moment | None, AfterValidator(_after_valid_from)] = Field(
         None, description="The first moment at which it no longer applies."
     )
+    hours: HourRanges | None = Field(None, description="Only at these times (UTC): 01:00-04:00, or a list.")
+    weekdays: Weekdays | None = Field(None, description="Only on these days (UTC): mon-fri, or a list.")
+
+    def recurring(self) -> Hours | None:
+        """Return the times of day and days of the week; None: all."""
+        if self.hours is None and self.weekdays is None:
+            return None
+        return Hours(self.hours or (), self.weekdays or frozenset())
 
 
-class Entry(TierPrices, _Dated):
+class _Fees(_Strict):
+    tools: dict[Name, Price] = Field(default_factory=dict, description="USD for one use of a tool: web_search: 0.01.")
+    per_request: Price | None = Field(None, description="USD for each request, whatever it uses.")
+    regions: dict[Name, TierFactor] = Field(
+        default_factory=dict, description="Factors on token prices by region: eu: 1.1; * is every other region."
+    )
+    windows: dict[Name, TierFactor] = Field(
+        default_factory=dict,
+        description="Factors on token prices by completion window of background requests: 8h: 0.6.",
+    )
+
+    def fees(self) -> Mapping[str, Decimal]:
+        """Return the fees by the names of :class:`~rlm_cachetrack.pricing.Rates`."""
+        return self.tools if self.per_request is None else {**self.tools, "request": self.per_request}
+
+
+class Entry(TierPrices, _Fees, _Dated):
     """The prices of a model."""
 
     provider: Name | None = Field(None, description="Only for calls served by this provider.")
@@ -196,6 +280,16 @@ class AliasEntry(_Dated):
     provider: Name | None = Field(None, description="Only for calls served by this provider.")
 
 
+class InheritEntry(FurtherPrices, _Fees, _Dated):
+    """The prices of another model with exceptions."""
+
+    inherit: Name = Field(description="A model of this file or of the built-in table.")
+    provider: Name | None = Field(None, description="Only for calls served by this provider.")
+    per: Per | None = Field(None, description="The number of tokens that a price is for; default: that of the file.")
+    prompt: Price | None = Field(None, description="Input neither read from the cache nor written to it.")
+    completion: Price | None = Field(None, description="Output.")
+
+
 class Discount(_Dated):
     """A factor on all prices of a provider."""
 
@@ -203,7 +297,9 @@ class Discount(_Dated):
 
 
 def _entry_tag(value: Any) -> str:
-    return "<alias>" if isinstance(value, dict) and "alias" in value else "<entry>"
+    if isinstance(value, dict) and "alias" in value:
+        return "<alias>"
+    return "<inherit>" if isinstance(value, dict) and "inherit" in value else "<entry>"
 
 
 def _discount_tag(value: Any) -> str:
@@ -213,7 +309,10 @@ def _discount_tag(value: Any) -> str:
 
 
 AnyEntry = Annotated[
-    Annotated[Entry, Tag("<entry>")] | Annotated[AliasEntry, Tag("<alias>")], Discriminator(_entry_tag)
+    Annotated[Entry, Tag("<entry>")]
+    | Annotated[AliasEntry, Tag("<alias>")]
+    | Annotated[InheritEntry, Tag("<inherit>")],
+    Discriminator(_entry_tag),
 ]
 
 

@@ -263,7 +263,7 @@ MORE_MISTAKES = {
     "a key of a band": (
         "  m:\n    prompt: 1\n    completion: 1\n    above:\n      200000: {prompt: 1, completion: 1, tiers: {}}\n",
         8,
-        "models.m.above.200000.tiers: is not known; expected one of prompt, cached, cache_write, completion",
+        "models.m.above.200000.tiers: is not known; expected one of prompt, cached, cache_write, completion, ",
     ),
     "the same provider by two names": (
         "  m:\n    - {provider: xai, prompt: 1, completion: 1}\n    - {provider: x-ai, prompt: 2, completion: 1}\n",
@@ -300,7 +300,7 @@ MORE_MISTAKES = {
     "a model without an entry": (
         "  m: []\n",
         4,
-        "models.m: is an empty list; expected a mapping with prompt and completion, or alias, or a list of them",
+        "models.m: is an empty list; expected a mapping with prompt and completion, or alias, or inherit, or a list",
     ),
     "a discount without an entry": (
         "  m: {prompt: 1, completion: 1}\ndiscounts:\n  azure: []\n",
