@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from rlm_cachetrack.fingerprint import CONTENT_BYTES, Fingerprint, Segment
@@ -24,6 +25,8 @@ LEADING = frozenset(("tool_definition", "response_format", *INSTRUCTIONS))
 JSON_KINDS = frozenset(("tool_definition", "response_format"))
 RESPONSE = "assistant"
 _CHARACTERS_PER_TOKEN = 4.0
+_LARGEST_SEGMENTS = 8
+_size = attrgetter("size")
 _PREVIOUS_RESPONSE, _CONVERSATION = "previous_response", "conversation"
 _USUAL_TIERS = frozenset(("auto", "default", "standard", "on_demand"))
 
@@ -89,6 +92,7 @@ class Call:
     is_compacted: bool = False
     is_continued_unseen: bool = False
     _parts: list[Part] | None = None
+    _largest: list[Segment] | None = None
 
     def __post_init__(self) -> None:
         self.lifetime = self.rule.lifetime(self.options)
@@ -116,7 +120,18 @@ class Call:
     @property
     def instructions(self) -> Part | None:
         """Return the first system or developer prompt; None if the call has none."""
-        return next((part for part in self.parts if part.kind in INSTRUCTIONS), None)
+        start = next((i for i, segment in enumerate(self.segments) if segment.kind in INSTRUCTIONS), None)
+        if start is None:
+            return None
+        stop = next((i for i in range(start + 1, len(self.segments)) if not self.segments[i].continues), None)
+        return _part(self.segments, start, len(self.segments) if stop is None else stop)
+
+    @property
+    def largest(self) -> list[Segment]:
+        """Return the largest segments of the prompt, the largest first."""
+        if self._largest is None:
+            self._largest = sorted(self.segments, key=_size, reverse=True)[:_LARGEST_SEGMENTS]
+        return self._largest
 
     @classmethod
     def of(cls, row: Mapping[str, Any], fingerprint: Fingerprint | None, *, own: bool) -> Call:
@@ -191,11 +206,16 @@ def _parts(segments: Sequence[Segment]) -> list[Part]:
     for stop in range(1, len(segments) + 1):
         if stop < len(segments) and segments[stop].continues:
             continue
-        first, pieces = segments[start], segments[start:stop]
-        content = tuple([piece.digest for piece in pieces])
-        if first.kind in JSON_KINDS:
-            content = (content[0][:CONTENT_BYTES],)
-        sizes = tuple([piece.size for piece in pieces])
-        found.append(Part(first.kind, first.message, start, stop, sum(sizes), content, sizes))
+        found.append(_part(segments, start, stop))
         start = stop
     return found
+
+
+def _part(segments: Sequence[Segment], start: int, stop: int) -> Part:
+    first = segments[start]
+    if stop == start + 1:
+        content = first.digest[:CONTENT_BYTES] if first.kind in JSON_KINDS else first.digest
+        return Part(first.kind, first.message, start, stop, first.size, (content,), (first.size,))
+    sizes = tuple([piece.size for piece in segments[start:stop]])
+    digests = tuple([piece.digest for piece in segments[start:stop]])
+    return Part(first.kind, first.message, start, stop, sum(sizes), digests, sizes)

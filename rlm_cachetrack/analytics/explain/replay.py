@@ -24,7 +24,6 @@ Obstacles = frozenset[Obstacle]
 LIVE: Obstacles = frozenset()
 _CLOCK_TOLERANCE_S = 0.005  # start and end of a call are read from two clocks
 _CANDIDATES = 12
-_LARGEST_SEGMENTS = 8
 _MOST_LIKELY = 3
 _BREAKPOINTS_READ = 80
 _BREAKPOINTS_WRITTEN = 4
@@ -146,7 +145,7 @@ class Replay:
         """Return live calls of the same cache that may be earlier states of the conversation, the likeliest first."""
         place = call.location[:3]
         pool: dict[int, Call] = {}
-        for segment in _largest_segments(call):
+        for segment in call.largest:
             holder = self._holders.get((place, segment.digest))
             if holder is not None:
                 pool[id(holder)] = holder
@@ -193,7 +192,7 @@ class Replay:
             call.reads_newest = not call.segments[read.index].breakpoint
         place = location[:3]
         self._recent.setdefault(place, deque(maxlen=_CANDIDATES)).append(call)
-        for segment in _largest_segments(call):
+        for segment in call.largest:
             self._holders[place, segment.digest] = call
 
 
@@ -232,10 +231,6 @@ def _obstacles(call: Call, location: CacheLocation, entry: CacheEntry) -> Obstac
     if location[3] != ours[3] and location[:2] == ours[:2]:  # another model may have other settings
         found.append("settings")
     return frozenset(found)
-
-
-def _largest_segments(call: Call) -> list[Segment]:
-    return sorted(call.segments, key=lambda segment: -segment.size)[:_LARGEST_SEGMENTS]
 
 
 # -- where a cache may be read, and what a call writes --------------------------------------------------------------

@@ -63,7 +63,7 @@ def _apply_reads(calls: Sequence[Call]) -> None:
         if cached and call.ends:
             index = next((i for i in range(len(call.chain) - 1, -1, -1) if call.chain[i] in seen), -1)
             # More can be read than a whole segment: the next texts may begin alike.
-            if index >= 0 and cached <= 2 * call.ends[index] - call.low[index]:
+            if index >= 0 and call.low[index] + _PREAMBLE_TOKENS < cached <= 2 * call.ends[index] - call.low[index]:
                 key = (call.row["model"], call.chain[index])
                 read[key] = max(cached, read.get(key, 0))
         seen.update(call.chain)
@@ -147,26 +147,43 @@ def _interpolate(call: Call, known: Mapping[tuple[str, int], int], rate: _Rate) 
 
 def _fill(call: Call, begin: int, end: int, low: float, high: float, rate: _Rate) -> None:
     """Fill in the segments after one known point, up to the next."""
+    if end == begin + 1:
+        call.ends[end], call.low[end] = high, high - _PREAMBLE_TOKENS
+        return
     segments = call.segments[begin + 1 : end + 1]
-    unknown = [segment.kind in _UNKNOWN_SIZES for segment in segments]
+    per_character, per_segment, error = rate
     weights = [
-        0.0 if other else rate.per_character * segment.size + (0.0 if segment.continues else rate.per_segment) or 1e-9
-        for segment, other in zip(segments, unknown, strict=True)
+        0.0 if kind in _UNKNOWN_SIZES else per_character * size + (0.0 if continues else per_segment) or 1e-9
+        for kind, _, size, _, _, continues in segments
     ]
-    texts, others = sum(weights), sum(unknown)
-    span = high - low
-    scale = min(1.0, span / texts) if others and texts else (span / texts if texts else 0.0)
-    share = (span - texts * scale) / others if others else 0.0
-    error = max(rate.error, _UNCERTAIN_ERROR) if others else rate.error
+    if 0.0 in weights:
+        _fill_around_unknown(call, begin, low, high, weights, max(error, _UNCERTAIN_ERROR))
+    else:
+        span, passed = high - low, 0.0
+        scale = span / sum(weights)
+        ends, lows = call.ends, call.low
+        for index, weight in enumerate(weights, begin + 1):
+            passed += weight * scale
+            left = span - passed
+            ends[index] = low + passed
+            lows[index] = low + passed - error * (passed if passed < left else left) - _PREAMBLE_TOKENS
+    call.ends[end], call.low[end] = high, high - _PREAMBLE_TOKENS
+
+
+def _fill_around_unknown(
+    call: Call, begin: int, low: float, high: float, weights: Sequence[float], error: float
+) -> None:
+    """Fill in segments of which some have an unknown size (weight 0): they share what the texts leave."""
+    span, texts, others = high - low, sum(weights), weights.count(0.0)
+    scale = min(1.0, span / texts) if texts else 0.0
+    share = (span - texts * scale) / others
     passed = uncertain = 0.0
-    for offset, (weight, other) in enumerate(zip(weights, unknown, strict=True)):
-        passed += share if other else weight * scale
-        uncertain += share if other else 0.0
+    for offset, weight in enumerate(weights):
+        passed += weight * scale if weight else share
+        uncertain += 0.0 if weight else share
         left = span - passed
         # Behind an image its tokens are uncertain as a whole, unless only text follows.
-        doubt = min(error * (passed - uncertain) + uncertain, error * left if not any(unknown[offset + 1 :]) else left)
+        after = left if 0.0 in weights[offset + 1 :] else error * left
+        doubt = min(error * (passed - uncertain) + uncertain, after)
         call.ends[begin + 1 + offset] = low + passed
-        call.low[begin + 1 + offset] = max(low, low + passed - doubt)
-    call.ends[end], call.low[end] = high, high
-    for index in range(begin + 1, end + 1):
-        call.low[index] -= _PREAMBLE_TOKENS
+        call.low[begin + 1 + offset] = max(low, low + passed - doubt) - _PREAMBLE_TOKENS
