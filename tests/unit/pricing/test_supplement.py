@@ -94,9 +94,12 @@ def test_ultrafast_costs_six_times_the_standard_price(built_in):
     ],
 )
 def test_data_residency_costs_ten_percent_for_models_since_2026_03_05(built_in, model, is_dearer):
-    regions = built_in.rates(model=model, provider="openai", at=NOW).regions
-    every = ("us", "eu", "au", "ca", "jp", "in", "sg", "kr", "gb", "ae")
-    assert dict(regions) == (dict.fromkeys(every, 1.1) if is_dearer else {})
+    def total(region):
+        options = {"region": region} if region else None
+        return built_in.cost(used(1_000, 200, 0), model=model, provider="openai", at=NOW, options=options).total_cost
+
+    for region in ("us", "eu", "au", "ca", "jp", "in", "sg", "kr", "gb", "ae"):
+        assert total(region) == usd(total(None) * (1.1 if is_dearer else 1))
 
 
 def test_background_windows_are_discounted(built_in):
