@@ -3,8 +3,10 @@
 * our own export (CSV, JSON lines, Parquet): rows are stored unchanged;
 * responses of the OpenAI API as JSON lines: ``chat.completion``, ``response``, ``text_completion``;
 * output files of the Batch API. Source: https://developers.openai.com/api/docs/guides/batch, 2026-11-23;
-* LiteLLM's spend logs (``LiteLLM_SpendLogs`` as a JSON array, JSON lines or CSV). Source:
-  https://github.com/BerriAI/litellm schema.prisma and https://docs.litellm.ai/docs/proxy/cost_tracking, 2026-11-23.
+* LiteLLM's spend logs (``LiteLLM_SpendLogs`` as a JSON array, a page with ``data``, JSON lines or CSV). Source:
+  https://github.com/BerriAI/litellm schema.prisma and https://docs.litellm.ai/docs/proxy/cost_tracking, 2026-11-23;
+* OpenRouter's activity as CSV. Source: https://openrouter.ai/docs/cookbook/administration/activity-export and files
+  that users published, 2026-12-01.
 
 The same line always becomes the same event, with the same ``interaction_id``, so that a file that is imported twice is
 stored once.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +31,7 @@ from .export_formats import COLUMN_TYPES
 _RESPONSES = {"chat.completion": "chat", "response": "responses", "text_completion": "completions"}
 _INT4_MAX = 2**31 - 1
 _LITELLM = frozenset({"call_type", "spend"})
+_OPENROUTER = frozenset({"generation_id", "created_at", "cost_total", "model_permaslug"})
 _CSV_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "integer": (int, "an integer"),
     "number": (float, "a number"),
@@ -46,11 +49,13 @@ class EventReader:
     Args:
         query_id: The query of calls without one.
         run_id: The run of calls without one. Default: the time of the first such call.
+        moment: The time of calls whose line states none.
     """
 
-    def __init__(self, query_id: str, run_id: datetime | None) -> None:
+    def __init__(self, query_id: str, run_id: datetime | None, moment: datetime) -> None:
         self._query_id = query_id
         self._run_id = run_id
+        self._moment = moment
 
     def event(self, value: Any, source: str) -> dict[str, Any]:
         """Return the event for one line.
@@ -72,9 +77,11 @@ class EventReader:
             return self._response(value, source)
         if value.keys() >= _LITELLM:
             return self._litellm(value, source)
+        if value.keys() >= _OPENROUTER:
+            return self._openrouter(value)
         raise InvalidLineError(
-            "expected a row of our export, a response of the OpenAI API, a line of a Batch output file, or a "
-            "LiteLLM spend log"
+            "expected a row of our export, a response of the OpenAI API, a line of a Batch output file, a LiteLLM "
+            "spend log, or a row of OpenRouter's activity"
         )
 
     def _response(self, body: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -113,17 +120,60 @@ class EventReader:
         if status != 200:
             # The request was not billed, and the line has neither its time nor its model.
             raise InvalidLineError(f"the request failed with status {status if isinstance(status, int) else 'unknown'}")
-        if body.get("object") not in _RESPONSES:
-            if body.get("object") == "list":  # an embeddings response has no time
-                raise InvalidLineError("results of embeddings in a batch are not supported")
+        if body.get("object") == "list":
+            event = self._embeddings(body, str(line.get("id") or source))
+        elif body.get("object") in _RESPONSES:
+            event = self._response(body, source)
+        else:
             raise InvalidLineError("the response is of an API that is not supported")
-        event = self._response(body, source)
         event["service_tier"] = "batch"  # the body has "default", but the Batch API's prices apply
         event["request_id"] = _text(response.get("request_id"))
         event["metadata"] = _origin("openai-batch", response_id=body.get("id"), custom_id=line.get("custom_id"))
         # created is when the batch processed the request, so there is no latency to measure.
         event["end_time"] = event["duration_ms"] = None
         return event
+
+    def _embeddings(self, body: Mapping[str, Any], identity: str) -> dict[str, Any]:
+        usage = _usage(body)
+        if usage is None:
+            raise InvalidLineError("the response has no usage")
+        return self._event(
+            kind="call",
+            identity=identity,
+            start=self._moment,  # a response of embeddings has no time
+            end=None,
+            model=body.get("model"),
+            usage=usage,
+            provider="openai",
+            api="embeddings",
+            success=True,
+        )
+
+    def _openrouter(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        start = _moment(row.get("created_at"))
+        if start is None:
+            raise InvalidLineError("created_at is missing or is not a date and time")
+        prompt, cached = _whole(row.get("tokens_prompt")), _whole(row.get("tokens_cached"))
+        milliseconds, first = _amount(row.get("generation_time_ms")), _amount(row.get("time_to_first_token_ms"))
+        return self._event(
+            kind="record",
+            identity=str(row["generation_id"]),
+            start=start,
+            end=None if milliseconds is None else start + timedelta(milliseconds=milliseconds),
+            model=row.get("model_permaslug"),
+            provider="openrouter",
+            prompt_tokens=prompt,
+            completion_tokens=_whole(row.get("tokens_completion")),
+            cached_tokens=cached,
+            reasoning_tokens=_whole(row.get("tokens_reasoning")),
+            total_cost=_amount(row.get("cost_total")),
+            price_source="provider",
+            time_to_first_token_ms=first,
+            finish_reason=_text(row.get("finish_reason_normalized")),
+            success=True,
+            response_id=_text(row.get("generation_id")),
+            metadata=_origin("openrouter", served_by=row.get("provider_name"), app=row.get("app_name")),
+        )
 
     def _litellm(self, row: Mapping[str, Any], source: str) -> dict[str, Any]:
         if str(row.get("cache_hit")).lower() == "true":
@@ -256,6 +306,14 @@ def _tools_and_finish(body: Mapping[str, Any]) -> tuple[int, str | None]:
         message = choice.get("message")
         calls += len(_list(message.get("tool_calls"))) if isinstance(message, Mapping) else 0
     return calls, reason
+
+
+def _whole(value: Any) -> int | None:
+    """Return a count of a CSV field; None if it is empty or not a count."""
+    try:
+        return _count(int(value))
+    except (TypeError, ValueError):
+        return None
 
 
 def _list(value: Any) -> list[Mapping[str, Any]]:

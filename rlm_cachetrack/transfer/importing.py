@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -102,7 +102,7 @@ def import_file(
         StoreError: The database failed. Calls stored so far stay; import the file again to continue.
     """
     result = Imported()
-    reader = EventReader(query_id or _stem(path), run_id)
+    reader = EventReader(query_id or _stem(path), run_id, _changed(path))
     rejects = _Rejects(result, reject_file or path.with_name(f"{path.name}.rejected"))
     waiting: list[_ReadCall] = []
     characters = 0
@@ -123,6 +123,14 @@ def import_file(
                 waiting, characters = [], 0
         _store(importer, waiting, result, rejects)
     return result
+
+
+def _changed(path: Path) -> datetime:
+    """Return when a file was changed, so that importing it again gives the same times."""
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:  # reported when it is opened
+        return datetime.now(UTC)
 
 
 def _stem(path: Path) -> str:

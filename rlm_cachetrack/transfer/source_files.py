@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from .json_array import elements
 _BUFFER_BYTES = 65_536
 _PARQUET_ROWS = 250
 _PROGRESS_EVERY = 500
+_MAX_PAGE_BYTES = 50_000_000
 
 Progress = Callable[[int], object]
 
@@ -85,7 +87,13 @@ def _with_progress(lines: Iterator[Line], raw: BinaryIO, progress: Progress) -> 
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[Line]:
-    for number, line in enumerate(file, 1):
+    """Yield the values of JSON lines; the elements of ``data`` of a page, which may span lines."""
+    first = file.readline()
+    if (page := _page(first, file)) is not None:
+        for number, value in enumerate(page, 1):
+            yield Line(number, json.dumps(value), value)
+        return
+    for number, line in enumerate(itertools.chain((first,), file), 1):
         text = line.decode("utf-8", "surrogateescape")
         if not (content := text.strip("\ufeff \t\r\n")):
             continue
@@ -96,6 +104,23 @@ def _json_lines(file: IO[bytes]) -> Iterator[Line]:
             yield Line(number, text, problem="not valid UTF-8")
         except (ValueError, RecursionError):
             yield Line(number, text, problem="not valid JSON")
+
+
+def _page(first: bytes, file: IO[bytes]) -> list[Any] | None:
+    """Return ``data`` of the page that a file consists of; None for JSON lines, whose position does not change."""
+    rest = b""
+    if first.strip(b"\xef\xbb\xbf \t\r\n") == b"{":  # written with indents
+        rest = file.read(_MAX_PAGE_BYTES)
+    try:
+        page = json.loads((first + rest).decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        page = None
+    data = page.get("data") if isinstance(page, dict) and "custom_id" not in page else None
+    if isinstance(data, list):
+        return data
+    if rest:
+        file.seek(len(first))
+    return None
 
 
 def _array_elements(file: IO[bytes], path: Path) -> Iterator[Line]:

@@ -250,7 +250,7 @@ def test_batch_output_files_are_read(reused_db_url: str, tmp_path: Path) -> None
     assert result.exit_code == 1
     assert f"{file}:2: the request failed with status 400" in result.stderr
     assert f"{file}:3: the request has no response (batch_expired)" in result.stderr
-    assert f"{file}:4: results of embeddings in a batch are not supported" in result.stderr
+    assert f"{file}:4: the response has no usage" in result.stderr
     assert "SECRET" not in result.stderr
     with TimescaleDBClient(reused_db_url) as db:
         (run,) = db.list_query_runs()
@@ -259,6 +259,56 @@ def test_batch_output_files_are_read(reused_db_url: str, tmp_path: Path) -> None
     assert (call["service_tier"], call["request_id"], call["metadata"]["custom_id"]) == ("batch", "req_1", "q-1")
     assert call["duration_ms"] is None
     assert call["total_cost"] == pytest.approx((976 * 1.25 + 1024 * 0.125 + 100 * 10) / 2e6, abs=1e-12)
+
+
+def test_embeddings_of_a_batch_have_the_batch_price(reused_db_url: str, tmp_path: Path) -> None:
+    """text-embedding-3-small costs USD 0.02 per 1M tokens, in a batch half (OpenAI's price list, 2026-12-01)."""
+    usage = {"prompt_tokens": 8_000, "total_tokens": 8_000}
+    body = {"object": "list", "data": [{"embedding": [0.1]}], "model": "text-embedding-3-small", "usage": usage}
+    lines = [
+        {"id": f"batch_req_{n}", "custom_id": f"e-{n}", "error": None, "response": {"status_code": 200, "body": body}}
+        for n in range(2)
+    ]
+    file = tmp_path / "embeddings.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    for _ in range(2):  # the second import adds nothing
+        assert cli("import", str(file), "--db-url", reused_db_url).exit_code == 0
+    with TimescaleDBClient(reused_db_url) as db:
+        (run,) = db.list_query_runs()
+        calls = db.get_llm_interactions(run["query_id"], run["run_id"])
+    assert [(call["api"], call["service_tier"], call["prompt_tokens"]) for call in calls] == [
+        ("embeddings", "batch", 8_000)
+    ] * 2
+    assert [call["total_cost"] for call in calls] == [pytest.approx(8_000 * 0.01 / 1e6, abs=1e-12)] * 2
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_page_of_spend_logs_is_read(reused_db_url: str, tmp_path: Path, indent: int | None) -> None:
+    file = tmp_path / "page.json"
+    rows = [SPEND, {**SPEND, "request_id": "chatcmpl-def"}]
+    file.write_text(json.dumps({"data": rows, "total": 2, "page": 1, "page_size": 50}, indent=indent))
+    assert cli("import", str(file), "--db-url", reused_db_url).exit_code == 0
+    assert len(rows_of(reused_db_url)) == 2
+
+
+def test_the_activity_of_openrouter_is_read(reused_db_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "activity.csv"
+    file.write_text(
+        "generation_id,created_at,cost_total,tokens_prompt,tokens_completion,tokens_reasoning,tokens_cached,"
+        "model_permaslug,provider_name,generation_time_ms,time_to_first_token_ms,finish_reason_normalized\n"
+        "gen-1,2026-03-02 02:37:51.271,0.0123,1000,200,50,600,openai/gpt-5,OpenAI,1500,250,stop\n"
+        "gen-2,2026-03-02 02:38:51.271,0.5,10,20,,,private/model,Own,,,\n"
+        "gen-3,,0.5,10,20,,,private/model,Own,,,\n"
+    )
+    result = cli("import", str(file), "--db-url", reused_db_url)
+    assert f"{file}:4: created_at is missing" in result.stderr
+    with TimescaleDBClient(reused_db_url) as db:
+        (run,) = db.list_query_runs()
+        first, second = db.get_llm_interactions(run["query_id"], run["run_id"])
+    names = ("provider", "model", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+    assert [first[name] for name in names] == ["openrouter", "openai/gpt-5", 1000, 600, 200, 50]
+    assert (first["total_cost"], first["duration_ms"], first["time_to_first_token_ms"]) == (0.0123, 1500.0, 250.0)
+    assert (second["total_cost"], second["cached_tokens"]) == (0.5, None)
 
 
 SPEND = {
