@@ -34,6 +34,11 @@ SDKS = {
     "newest": "openai>=3,<4",
 }
 
+# The versions between which the SDK's websockets changed: the first with `responses.connect`, the first that queues
+# messages and reconnects, and the newest.
+SOCKET_SDKS = {"2.22.0": "openai==2.22.0", "2.32.0": "openai==2.32.0", "newest": "openai>=3,<4"}
+SOCKETS = ("tests/surfaces/test_responses_socket.py", "tests/surfaces/test_realtime_socket.py")
+
 # The capture tests; tests/surfaces covers every way to make a call.
 CAPTURE = (
     "tests/integration/capture/test_capture.py",
@@ -110,6 +115,15 @@ def _extra(name: str) -> list[str]:
     """Return the requirements of one extra of pyproject.toml."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     return list(project["optional-dependencies"][name])
+
+
+@nox.session
+@nox.parametrize("websockets", ["14.0", "newest"])
+@nox.parametrize("openai", [nox.param(name, id=f"openai={name}") for name in SOCKET_SDKS])
+def sockets(session: nox.Session, openai: str, websockets: str) -> None:
+    """Run the tests of websockets with one version of the SDK and one of the package `websockets` that it accepts."""
+    package = "websockets<16" if websockets == "newest" else f"websockets=={websockets}"
+    _test(session, [SOCKET_SDKS[openai], package], list(SOCKETS))
 
 
 def _session(name: str, packages: list[str], tests: str) -> None:

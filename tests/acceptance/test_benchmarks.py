@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("overhead", {"CALLS": "60"}),
         ("pricing", {"CALLS": "200", "ROUNDS": "2"}),
         ("repricing", {"ROWS": "1000"}),
+        ("sockets", {"RESPONSES": "20"}),
     ],
 )
 def test_the_benchmark_prints_a_table(name: str, size: dict[str, str]) -> None:

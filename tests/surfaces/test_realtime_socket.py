@@ -14,11 +14,8 @@ from tests.support.socket_server import Json, Peer, SocketServer
 from tests.surfaces.calls import MODES, TOKENS, entering, settled
 from tests.surfaces.sockets import REALTIME, compare, each_reading, in_run, picked, read, resource_of
 
-# websockets 17 warns about the way in which the SDK opens connections; the SDK warns that beta.realtime is deprecated.
-pytestmark = [
-    pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tests.surfaces"),
-]
+# The SDK warns that beta.realtime is deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tests.surfaces")
 
 NUMBERS = dict(zip(TOKENS, (132, 121, 253, 64, 68, None, None), strict=True))
 DETAILS = {

@@ -12,10 +12,13 @@ import openai
 import pytest
 
 from rlm_cachetrack import instrument, query_run, uninstrument
+from rlm_cachetrack.fingerprint import decode_run
 from tests.support.deep import describe
 from tests.support.memory import MemorySink
+from tests.support.scripted import ScriptedServer
 from tests.support.socket_server import (
     TEXT,
+    Json,
     Peer,
     SocketServer,
     answer_all,
@@ -38,9 +41,6 @@ from tests.surfaces.sockets import (
     read,
     resource_of,
 )
-
-# websockets 17 warns about the way in which the SDK opens connections.
-pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")
 
 NUMBERS = dict(zip(TOKENS, (2300, 45, 2345, 2048, 252, 128, 40), strict=True))
 REQUEST: dict[str, Any] = {"type": "response.create", "model": "gpt-5", "input": "the prompt that nobody may read"}
@@ -275,6 +275,69 @@ def test_lanes_of_a_session_are_recorded(server: SocketServer, sink: MemorySink,
 
     compare(server, sink, mode, act)
     assert [(row["query_id"], row["prompt_tokens"]) for row in sink.rows] == [("left", 2300), ("right", 2300)]
+
+
+def test_tags_and_the_calling_function_are_stored(server: SocketServer, sink: MemorySink) -> None:
+    client = instrument(client_of(server, "sync"), store=sink, tags={"team": "blue", "user": "nobody"}, call_site=True)
+    manager = connect(client)
+    with query_run("query", tags={"user": "u-17"}):
+        if hasattr(manager, "send"):
+            manager.send(REQUEST)
+        with manager as connection:
+            if not hasattr(manager, "send"):
+                connection.send(REQUEST)
+            asyncio.run(read(connection, "recv"))
+            connection.send(REQUEST)
+            asyncio.run(read(connection, "recv"))
+    client.close()
+    queued, sent = sink.rows
+    for row in (queued, sent):
+        assert picked(row, "query_id", "tags") == {"query_id": "query", "tags": {"team": "blue", "user": "u-17"}}
+    assert sent["call_site"] == f"{__name__}:test_tags_and_the_calling_function_are_stored"
+
+
+def test_the_host_of_the_websocket_decides_provider_and_region(server: SocketServer, sink: MemorySink) -> None:
+    """The client connects to the loopback server; only its configured address is another one."""
+    client = instrument(client_of(server, "sync"), store=sink)
+    manager = connect(client)
+    loopback = manager._prepare_url()
+    client.websocket_base_url = "wss://eu.api.openai.com/v1"
+    manager._prepare_url = lambda: loopback
+    with manager as connection:
+        connection.send(REQUEST)
+        asyncio.run(read(connection, "recv"))
+    client.close()
+    assert picked(sink.row, "provider", "request_options") == {
+        "provider": "openai",
+        "request_options": {"region": "eu"},
+    }
+
+
+def test_a_prompt_has_the_same_segments_as_over_http(server: SocketServer, sink: MemorySink) -> None:
+    def fingerprint(row: Json) -> Any:
+        (found,) = decode_run([(row["interaction_id"], row["fingerprint"])]).values()
+        return found
+
+    body: Json = {
+        "model": "gpt-5",
+        "instructions": "be brief",
+        "input": [{"role": "user", "content": "hello"}],
+        "tools": [{"type": "function", "name": "look", "parameters": {}, "strict": True}],
+        "previous_response_id": "resp_0",
+        "prompt_cache_key": "key",
+    }
+    with ScriptedServer() as http:
+        client = instrument(client_of(server, "sync", base_url=http.url), store=sink)
+        with query_run("http"):
+            http_id = client.responses.create(**body).id
+        server.script = lambda peer: (peer.get(), peer.send(*whole(http_id)))[1]
+        with query_run("websocket"), connect(client) as connection:
+            connection.response.create(**body)
+            asyncio.run(read(connection, "recv"))
+        client.close()
+    over_http, over_socket = sink.rows
+    assert fingerprint(over_socket) == fingerprint(over_http)
+    assert fingerprint(over_socket).response is not None
 
 
 # -- steering ---------------------------------------------------------------------------------------------------------
