@@ -6,9 +6,12 @@ is the check whether ``rlm_cachetrack.yaml`` is in the working directory.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import stat
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from rlm_cachetrack.addresses import redact
 from rlm_cachetrack.errors import ConfigError, safe_repr
 
 __all__ = ["Settings", "cache_rules_file", "disabled", "load_settings", "redact"]
+
+logger = logging.getLogger("rlm_cachetrack")
 
 ENV_DB_URL = "RLM_CACHETRACK_DB_URL"
 ENV_DB_URL_FALLBACK = "TIMESCALE_DB_URL"
@@ -36,6 +41,7 @@ DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 _MIN_KEY_LENGTH = 16
+_warned_folders: set[Path] = set()
 _KEY_VALUE = re.compile(r"^\s*\w+\s*=")
 
 
@@ -222,20 +228,40 @@ def _default_data_dir() -> Path:
     # PostgreSQL does not run as root, so root's data belongs to a system user, who cannot access root's home.
     if _is_root():
         return Path("/var/lib/rlm-cachetrack")
-    return _user_path("user_data_path", ENV_DATA_DIR)
+    return _user_path("user_data_path") or _temporary_state_dir() / "data"
 
 
 def _default_state_dir() -> Path:
-    return _user_path("user_state_path", ENV_STATE_DIR)
+    return _user_path("user_state_path") or _temporary_state_dir()
 
 
-def _user_path(function: str, variable: str) -> Path:
+def _user_path(function: str) -> Path | None:
+    """Return a folder of the user; None if the user has no home directory."""
     import platformdirs  # takes 8 ms, and only these defaults need it
 
     try:
         path: Path = getattr(platformdirs, function)("rlm-cachetrack", appauthor=False)
     except RuntimeError:  # older releases return a path that begins with "~" instead
-        path = Path("~")
-    if not path.is_absolute():
-        raise ConfigError(f"this user has no home directory: set HOME, or set {variable} to a folder")
+        return None
+    return path if path.is_absolute() else None
+
+
+def _temporary_state_dir() -> Path:
+    """Return a private folder for a user without a home directory, as a container's may be; log that once."""
+    path = Path(tempfile.gettempdir()) / f"rlm-cachetrack-{os.geteuid() if hasattr(os, 'geteuid') else 0}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+    except OSError:
+        return path  # the journal reports that it cannot be written
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        path = Path(tempfile.mkdtemp(prefix="rlm-cachetrack-"))  # another user made a folder with our name
+    if path not in _warned_folders:
+        _warned_folders.add(path)
+        logger.warning(
+            "this user has no home directory: records wait in %s, which may not outlive a restart of the machine. Set "
+            "HOME, or set %s to a folder",
+            path,
+            ENV_STATE_DIR,
+        )
     return path

@@ -35,9 +35,6 @@ BEGIN
 END
 $$;
 
--- price_change_rows has no key. Without a replica identity, shards cannot move while rows are updated.
-ALTER TABLE price_change_rows REPLICA IDENTITY FULL;
-
 SELECT create_distributed_table('llm_interactions', 'query_id');
 SELECT create_distributed_table('token_cache_optimization', 'query_id', colocate_with => 'llm_interactions');
 SELECT create_distributed_table('query_run_summaries', 'query_id', colocate_with => 'llm_interactions');

@@ -259,10 +259,9 @@ CREATE TABLE price_change_rows (
     price_source            TEXT,
     charges                 JSONB,
     unpriced_reason         TEXT,
-    cost_excludes           JSONB
+    cost_excludes           JSONB,
+    PRIMARY KEY (change_id, batch, query_id, run_id, time, interaction_id)
 );
-
-CREATE INDEX idx_price_change_rows ON price_change_rows (change_id, batch);
 
 -- Previous totals of each run with a changed call. If the counts differ from the current ones, calls were added since.
 CREATE TABLE price_change_runs (

@@ -10,7 +10,6 @@ FROM (
         ('price_changes', NULL, NULL, FALSE),
         ('price_change_rows', NULL, NULL, FALSE),
         ('price_change_runs', NULL, NULL, FALSE),
-        ('idx_price_change_rows', NULL, NULL, FALSE),
         ('idx_llm_unpriced', NULL, NULL, FALSE),
         ('idx_llm_hour', NULL, NULL, FALSE),
         ('idx_llm_tags', NULL, NULL, FALSE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,9 @@ def test_folders_come_from_the_environment_and_are_absolute(
     assert list(empty_working_directory.iterdir()) == []  # reading the setting creates no folder
 
 
-def test_the_error_for_a_user_without_home_directory_names_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For example, a container may run as a user id that has no account."""
+@pytest.fixture
+def without_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A container may run as a user id that has no account. Returns the folder for temporary files."""
     for name in list(os.environ):
         if name == "HOME" or name.startswith("XDG_"):
             monkeypatch.delenv(name)
@@ -138,11 +140,46 @@ def test_the_error_for_a_user_without_home_directory_names_what_to_set(monkeypat
         raise KeyError(uid)
 
     monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.delenv("RLM_CACHETRACK_STATE_DIR")
-    with pytest.raises(ConfigError, match="no home directory: set HOME, or set RLM_CACHETRACK_STATE_DIR to a folder"):
-        load_settings()
+    monkeypatch.delenv("RLM_CACHETRACK_DATA_DIR")
+    return tmp_path
+
+
+def test_a_user_without_home_gets_a_private_temporary_folder_and_one_warning(
+    without_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = load_settings(URL), load_settings(URL)
+    assert first.state_dir == second.state_dir == without_home / f"rlm-cachetrack-{os.geteuid()}"
+    assert stat.S_IMODE(first.state_dir.stat().st_mode) == 0o700
+    assert len(caplog.records) == 1
+    assert "no home directory" in caplog.text
+    assert "set RLM_CACHETRACK_STATE_DIR to a folder" in caplog.text
+
+
+@pytest.mark.parametrize("trap", ["link", "open", "file"])
+def test_a_temporary_folder_that_another_user_prepared_is_not_used(without_home: Path, trap: str) -> None:
+    name = without_home / f"rlm-cachetrack-{os.geteuid()}"
+    elsewhere = without_home / "elsewhere"
+    elsewhere.mkdir()
+    if trap == "link":
+        name.symlink_to(elsewhere)
+    elif trap == "open":
+        name.mkdir()
+        name.chmod(0o777)
+    else:
+        name.write_text("")
+    used = load_settings(URL).state_dir
+    if trap != "file":  # with a file in its place, the journal reports that it cannot be written
+        assert used != name
+        assert stat.S_IMODE(used.stat().st_mode) == 0o700
+
+
+def test_a_state_folder_that_is_named_needs_no_home(without_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", "/somewhere")
+    monkeypatch.setenv("RLM_CACHETRACK_DATA_DIR", "/elsewhere")
     assert load_settings().state_dir == Path("/somewhere")
+    assert list(without_home.glob("rlm*")) == []
 
 
 @pytest.mark.parametrize(

@@ -322,3 +322,13 @@ def test_the_checksum_of_each_applied_script_is_stored(connection: psycopg.Conne
     for engine, version, name, checksum in rows:
         assert scripts[engine, version] == (name, checksum)
         assert len(checksum) == 64
+
+
+def test_every_table_has_a_primary_key_for_logical_replication(db_url: str) -> None:
+    """Without one, a publication for all tables makes every UPDATE and DELETE fail."""
+    without = """
+        SELECT relname FROM pg_class AS c
+        WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p')"""
+    with psycopg.connect(db_url) as connection:
+        assert connection.execute(without).fetchall() == []
