@@ -75,6 +75,14 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     if mismatch := facts["database"].get("schema_error"):
         problems.append(f"schema: {mismatch}")
         code = 1
+    facts["database"]["write_error"] = None
+    if not facts["database"]["error"] and not mismatch and (reason := diagnostics.try_writing(runtime)):
+        facts["database"]["write_error"] = reason
+        problems.append(f"recording: {reason}")
+        code = 1
+    if count := facts["dead_letters"]:
+        problems.append(f"{counted(count, 'dead letter')}: records that the server rejected")
+        code = code or 1
     facts["embedded"] = _embedded_facts(runtime)
     return {"ok": not problems, "problems": problems, **facts}, code
 
@@ -147,6 +155,10 @@ def _database_lines(database: dict[str, Any]) -> _Lines:
         lines.append(("", "", f"the next use applies them; to apply them now: `{command_line('migrate')}`"))
     else:
         lines.append(("ok", "schema", f"up to date, {applied} applied"))
+    if database["write_error"]:
+        lines.append(("bad", "recording", f"calls cannot be stored: {database['write_error']}"))
+    elif not database["schema_error"] and not pending:
+        lines.append(("ok", "recording", "a call was stored and rolled back"))
     for name, text in policy_lines(database["policies"]):
         lines.append(("note" if name == "limits" else "ok", name, text))
     return [*lines, *_cluster_lines(database["cluster"])]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlm_cachetrack.config import ENV_FINGERPRINT_KEY, redact
-from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.errors import ConfigError, StoreError
 from rlm_cachetrack.fingerprint import key_facts
 from rlm_cachetrack.journal import journal_files
 
@@ -66,6 +66,29 @@ def describe_store(runtime: Runtime) -> dict[str, Any]:
             for row in store.query_on(connection, "price_list_newest", known=None):
                 facts["price_list"] = {name: row[name] for name in ("fetched_at", "origin", "sha8")}
         return facts
+
+
+def try_writing(runtime: Runtime) -> str | None:
+    """Store one call by the writer's own path and roll it back. Blocks; changes nothing.
+
+    Before the schema is migrated, it creates a table instead.
+
+    Returns:
+        Why calls cannot be stored; None if they can.
+    """
+    from rlm_cachetrack.store import migrations
+
+    store = runtime.store()
+    try:
+        with store.connection() as connection:
+            if migrations.pending(connection):
+                with connection.transaction(force_rollback=True):
+                    store.query_on(connection, "probe_table")
+                return None
+        store.probe()
+    except StoreError as exc:
+        return str(exc)
+    return None
 
 
 def change_policies(runtime: Runtime, **ages: timedelta | None) -> dict[str, Any] | None:

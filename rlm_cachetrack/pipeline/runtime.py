@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rlm_cachetrack")
 
+_CLOSING_S = 0.5
 FLUSH_TIMEOUT_S = 30.0
 
 
@@ -255,7 +256,7 @@ class Runtime:
         return self.writer.flush(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
-        """Flush, stop the writer and close the connections. Blocks for about ``timeout_s`` seconds at most.
+        """Flush, stop the writer and close the connections. Blocks for ``timeout_s`` seconds at most.
 
         Returns:
             True if everything is stored; otherwise the records stay in the journal.
@@ -265,11 +266,12 @@ class Runtime:
                 return True
             self.closed = True
         deadline = time.monotonic() + timeout_s
-        stored = self.writer.stop(timeout_s)
+        # A part of the time is for the steps after the flush, which also wait if the database hangs.
+        stored = self.writer.stop(timeout_s - min(_CLOSING_S, timeout_s / 4))
         self.dead_letters.close()
         self.journal.close()
         if self._store is not None:
-            self._store.close(min(2.0, max(0.1, deadline - time.monotonic())))
+            self._store.close(min(2.0, max(0.02, (deadline - time.monotonic()) / 2)))  # it waits twice
         if self.sink is not None:
             try:
                 self.sink.close()

@@ -309,7 +309,8 @@ class PostgresStore:
     def query_on(self, connection: psycopg.Connection[Any], name: str, **parameters: Any) -> list[dict[str, Any]]:
         """Run ``schema/queries/<name>.sql`` over a connection of :meth:`connection` and return its rows. Blocks."""
         with self._errors(), connection.cursor(row_factory=dict_rows) as cursor:
-            return cursor.execute(named_sql.query(name), parameters).fetchall()
+            cursor.execute(named_sql.query(name), parameters)
+            return cursor.fetchall() if cursor.description else []
 
     def _open_url(self) -> str:
         if self._url is None:  # another thread lost its connection after our open()

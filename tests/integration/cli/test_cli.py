@@ -474,6 +474,45 @@ def test_doctor_does_not_migrate_an_empty_database(empty_db_url: str) -> None:
     assert "pending" in cli("doctor", "--db-url", empty_db_url).stdout
 
 
+OBSTACLES = {
+    "read-only": ("ALTER DATABASE {database} SET default_transaction_read_only = on", "read-only"),
+    "trigger": (
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER nothing BEFORE INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "a trigger of llm_interactions dropped",
+    ),
+    "constraint": ("ALTER TABLE llm_interactions ADD CHECK (false) NOT VALID", "violates check constraint"),
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_doctor_tries_to_store_a_call(db_url: str, obstacle: str) -> None:
+    if obstacle != "read-only":  # a connection that is open stays writable
+        healthy = cli("doctor", "--db-url", db_url)
+        assert healthy.exit_code == 0, healthy.stdout
+        assert "a call was stored and rolled back" in healthy.stdout
+    statement, reason = OBSTACLES[obstacle]
+    with psycopg.connect(db_url, autocommit=True) as connection:
+        connection.execute(statement.format(database=connection.info.dbname))
+    found = cli("doctor", "--json", "--db-url", db_url)
+    assert found.exit_code in (1, 3)
+    assert reason in " ".join(json.loads(found.stdout)["problems"])
+    text = cli("doctor", "--db-url", db_url, columns=300)
+    assert reason in text.stdout
+    assert "Everything is in order" not in text.stdout
+    with psycopg.connect(db_url) as connection:
+        assert connection.execute("SELECT count(*) FROM llm_interactions").fetchone() == (0,)
+
+
+def test_doctor_tells_that_an_empty_database_cannot_be_migrated(empty_db_url: str) -> None:
+    assert cli("doctor", "--db-url", empty_db_url).exit_code == 0
+    with psycopg.connect(empty_db_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+    result = cli("doctor", "--json", "--db-url", empty_db_url)
+    assert result.exit_code == 1
+    assert "default_transaction_read_only" in json.loads(result.stdout)["database"]["write_error"]
+
+
 def test_doctor_counts_the_events_in_journals(db_url: str, tmp_path: Path) -> None:
     folder = Path(json.loads(cli("doctor", "--json", "--db-url", db_url).stdout)["journal"])
     for journal, content in ((folder / "1-a.jsonl", b"x" * 1500), (folder.parent / "other" / "1-b.jsonl", b"y" * 7)):
