@@ -141,14 +141,22 @@ class ResponsesCalls(SocketCalls):
         call.stream_ended()
 
     def _error(self, event: Event) -> None:
-        """Assign an error to the running response of its lane, or else to the oldest request."""
+        """Assign an error to the running response of its lane, or else to the oldest request.
+
+        A rejected message never ends a running response: it was another request, or a message that is no request.
+        """
         lane = _lane_of(event)
-        call = self._newest_in(lane)
-        if call is None and (waiting := self._waiting.get(lane)):
+        running, waiting = self._newest_in(lane), self._waiting.get(lane)
+        is_rejection = _is_rejection(event)
+        if running is not None and not is_rejection:
+            call: SocketCall | None = running
+        elif waiting:
             call = waiting[0]
-        if call is None and not _is_of_connection(event):
+        elif running is not None or _is_of_connection(event):
+            return
+        else:
             queue = self._oldest_waiting()
-            call = queue[0] if queue else next(iter(self._running.values()), None)
+            call = queue[0] if queue else None if is_rejection else next(iter(self._running.values()), None)
         if call is not None:
             self._forget(call)
             call.refused(event)
@@ -203,6 +211,14 @@ def _response_in(event: Event) -> Mapping[str, Any]:
 def _steered_id(event: Event) -> str:
     steer = event.get("steer")
     return str(steer.get("previous_response_id")) if isinstance(steer, Mapping) else ""
+
+
+def _is_rejection(event: Event) -> bool:
+    """Return True for an error of the client's message, False for one of the server."""
+    status, error = event.get("status"), event.get("error")
+    if type(status) is int:
+        return 400 <= status < 500
+    return isinstance(error, Mapping) and error.get("type") == "invalid_request_error"
 
 
 def _is_of_connection(event: Event) -> bool:

@@ -522,6 +522,33 @@ def test_an_error_fails_the_response_of_its_lane(server: SocketServer, sink: Mem
     assert by_success[False]["metadata"]["usage"] == "unknown"  # it had begun, so it may have been billed
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["another request waits", "no request waits"])
+def test_a_rejected_message_does_not_end_a_running_response(
+    server: SocketServer, sink: MemorySink, waits: bool
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.get()
+        peer.get()
+        peer.send(created("resp_1"), error("invalid_value"), completed("resp_1"))
+
+    server.script = script
+    other = REQUEST if waits else {"type": "response.steer", "input": [], "previous_response_id": "resp_9"}
+
+    async def act(client: Any) -> Any:
+        async with entering(connect(client)) as connection:
+            await settled(connection.send(REQUEST))
+            await settled(connection.send(other))
+            return await read(connection, "recv", endings=2)
+
+    compare(server, sink, "sync", act)
+    found = {row["success"]: row for row in sink.rows}
+    assert picked(found[True], "response_id", *TOKENS) == {"response_id": "resp_1", **NUMBERS}
+    assert len(sink.rows) == (2 if waits else 1)
+    if waits:
+        assert found[False]["error_type"] == "invalid_value"
+        assert "usage" not in found[False]["metadata"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_failed_response_is_one_failed_record(server: SocketServer, sink: MemorySink, mode: str) -> None:
     def script(peer: Peer) -> None:
