@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import guard, no_fork
 from rlm_cachetrack.config import ENV_PRICES_UPDATE, Settings, redact
-from rlm_cachetrack.errors import CacheTrackError, PriceListError
+from rlm_cachetrack.errors import CacheTrackError, PriceListError, StoreUnreachableError
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import ListDifference, PriceList
@@ -246,6 +246,8 @@ class PriceListWatch:
                 with no_fork():
                     self.prices = _parsed(rows[0])
                 self._known = rows[0]["list_id"]
+        except StoreUnreachableError:
+            return  # the writer reports it when it stores the next batch
         except CacheTrackError as exc:
             self._warn("the price list of the store is not used, prices stay as they are: %s", exc)
         except Exception as exc:

@@ -152,6 +152,18 @@ def test_the_command_changes_the_file_of_the_environment(tmp_path: Path, monkeyp
     assert priced(path.read_text(), tmp_path, "large", service_tier="priority") == (20, 2, 60)
 
 
+def test_the_command_changes_the_file_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, link = tmp_path / "ours.yaml", tmp_path / "link.yaml"
+    path.write_text(FILE)
+    path.chmod(0o640)
+    link.symlink_to(path)
+    monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(link))
+    assert cli("prices", "add", "small", "--prompt", "4").exit_code == 0
+    assert link.is_symlink()
+    assert "small: {prompt: 4, completion: 2}" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
