@@ -6,7 +6,6 @@ takes one look-up per segment, whatever the number of calls. :mod:`.token_counts
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -87,12 +86,13 @@ class Call:
     chain: list[int] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
-    digests: Counter[bytes] = field(default_factory=Counter)
     reads_newest: bool = False
     is_compacted: bool = False
     is_continued_unseen: bool = False
     _parts: list[Part] | None = None
     _largest: list[Segment] | None = None
+    _digests: set[bytes] | None = None
+    _instructions: Part | None = None
 
     def __post_init__(self) -> None:
         self.lifetime = self.rule.lifetime(self.options)
@@ -120,11 +120,20 @@ class Call:
     @property
     def instructions(self) -> Part | None:
         """Return the first system or developer prompt; None if the call has none."""
-        start = next((i for i, segment in enumerate(self.segments) if segment.kind in INSTRUCTIONS), None)
-        if start is None:
-            return None
-        stop = next((i for i in range(start + 1, len(self.segments)) if not self.segments[i].continues), None)
-        return _part(self.segments, start, len(self.segments) if stop is None else stop)
+        if self._instructions is None:
+            start = next((i for i, segment in enumerate(self.segments) if segment.kind in INSTRUCTIONS), None)
+            if start is None:
+                return None
+            stop = next((i for i in range(start + 1, len(self.segments)) if not self.segments[i].continues), None)
+            self._instructions = _part(self.segments, start, len(self.segments) if stop is None else stop)
+        return self._instructions
+
+    @property
+    def digests(self) -> set[bytes]:
+        """Return the digests of the segments."""
+        if self._digests is None:
+            self._digests = {segment.digest for segment in self.segments}
+        return self._digests
 
     @property
     def largest(self) -> list[Segment]:
@@ -177,7 +186,6 @@ def chain_calls(calls: Iterable[Call]) -> list[Call]:
         for segment in call.segments:
             chain = hash((chain, segment.kind, segment.digest))
             call.chain.append(chain)
-        call.digests = Counter([segment.digest for segment in call.segments])
     return found
 
 

@@ -7,7 +7,7 @@ lifetime, in the same cache but expired, or in the cache of another model, key o
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -32,9 +32,10 @@ _NOT_MARKED = frozenset(("assistant", "other", "tool_definition", "response_form
 
 @dataclass(slots=True)
 class CacheEntry:
-    """A prefix of a prompt in one cache.
+    """A prefix of a prompt in one cache, or several prefixes that one call wrote.
 
     Attributes:
+        location: The cache.
         used: When it was last used, in seconds since the epoch.
         ready: When the call that wrote it had its first token; later calls can read it.
         guaranteed_s, expected_s: How long it is kept after its last use, at least and usually.
@@ -42,6 +43,7 @@ class CacheEntry:
         writer: The call that wrote it.
     """
 
+    location: CacheLocation
     used: float
     ready: float
     guaranteed_s: float
@@ -90,7 +92,8 @@ class Unmarked(NamedTuple):
 class Replay:
     """Replays calls that are given in order of time: :meth:`look_up` before a call is made, :meth:`record` after it."""
 
-    _entries: dict[int, dict[CacheLocation, CacheEntry]] = field(default_factory=dict)
+    _entries: dict[int, CacheEntry] = field(default_factory=dict)
+    _further: dict[int, dict[CacheLocation, CacheEntry]] = field(default_factory=dict)  # in further caches
     _recent: dict[CacheLocation, deque[Call]] = field(default_factory=dict)
     _sent: dict[tuple[int, CacheLocation], tuple[float, float, bool]] = field(default_factory=dict)
     _conversations: Counter[tuple[int, CacheLocation]] = field(default_factory=Counter)
@@ -100,8 +103,8 @@ class Replay:
         """Find the longest prefixes that earlier calls shared, by what stands between them and the call."""
         found: dict[Obstacles, Match] = {}
         for index in reversed(readable_ends(call)):
-            for location, entry in self._entries.get(call.chain[index], {}).items():
-                obstacles = _obstacles(call, location, entry)
+            for entry in self._entries_of(call.chain[index]):
+                obstacles = _obstacles(call, entry.location, entry)
                 if obstacles is not None and obstacles not in found:
                     tokens = call.ends[index]
                     is_guaranteed = call.began - entry.used <= entry.guaranteed_s
@@ -115,6 +118,19 @@ class Replay:
             for match in found.values():
                 match.conversation_calls = self._conversations[start, match.entry.call.location]
         return found
+
+    def _entries_of(self, chain: int) -> Iterator[CacheEntry]:
+        """Yield the entries of a prefix, in every cache."""
+        if (first := self._entries.get(chain)) is not None:
+            yield first
+            if (further := self._further.get(chain)) is not None:
+                yield from further.values()
+
+    def _entry(self, chain: int, location: CacheLocation) -> CacheEntry | None:
+        first = self._entries.get(chain)
+        if first is None or first.location == location:
+            return first
+        return self._further.get(chain, {}).get(location)
 
     def unmarked(self, call: Call, readable: int) -> Unmarked | None:
         """Find a prefix that was sent before but not cached, because no breakpoint ended there; None without one.
@@ -139,7 +155,7 @@ class Replay:
         if call.rule.matching == "prefix":
             return None
         ends = readable_ends(call)
-        return {index for index in ends if call.location in self._entries.get(call.chain[index], {})}
+        return {index for index in ends if self._entry(call.chain[index], call.location) is not None}
 
     def earlier_states(self, call: Call) -> list[Call]:
         """Return live calls of the same cache that may be earlier states of the conversation, the likeliest first."""
@@ -153,8 +169,10 @@ class Replay:
             pool[id(recent)] = recent
         live = [other for other in pool.values() if call.began - other.began <= other.lifetime.expected_s]
 
+        digests = call.digests
+
         def shared(other: Call) -> int:
-            return sum([segment.size + 1 for segment in other.segments if call.digests.get(segment.digest)])
+            return sum([segment.size + 1 for segment in other.segments if segment.digest in digests])
 
         return sorted(live, key=lambda other: (shared(other), other.own, other.began), reverse=True)[:_MOST_LIKELY]
 
@@ -176,17 +194,22 @@ class Replay:
             part, whole = (call.began, lifetime.expected_s, False), (call.began, lifetime.expected_s, True)
             self._sent.update(((chain, location), part) for chain in call.chain[:-1])
             self._sent[call.chain[-1], location] = whole
+        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive whose ids are its keys
         for index in _written_ends(call):
-            entries = self._entries.setdefault(call.chain[index], {})
-            entry = entries.get(location)
-            if entry is not None and entry.ready <= call.began and call.began - entry.used <= entry.expected_s:
-                entry.used, entry.call = call.began, call
-                entry.guaranteed_s = max(entry.guaranteed_s, lifetime.guaranteed_s)
-                entry.expected_s = max(entry.expected_s, lifetime.expected_s)
+            chain = call.chain[index]
+            first = self._entries.get(chain)
+            is_first = first is None or first.location == location
+            entry = first if is_first else self._further.get(chain, {}).get(location)
+            if entry is not None and not (entry.ready <= call.began and call.began - entry.used <= entry.expected_s):
+                entry = None
+            # The prefixes that this call found in one entry, or wrote, are one entry again; breakpoints are separate.
+            same = id(entry) if rule.matching == "prefix" else index
+            if same not in made:
+                made[same] = entry, _used_again(entry, call)
+            if is_first:
+                self._entries[chain] = made[same][1]
             else:
-                entries[location] = CacheEntry(
-                    call.began, call.first_token, lifetime.guaranteed_s, lifetime.expected_s, call, call
-                )
+                self._further.setdefault(chain, {})[location] = made[same][1]
         if read is not None:
             read.entry.used = max(read.entry.used, call.began)
             call.reads_newest = not call.segments[read.index].breakpoint
@@ -194,6 +217,24 @@ class Replay:
         self._recent.setdefault(place, deque(maxlen=_CANDIDATES)).append(call)
         for segment in call.largest:
             self._holders[place, segment.digest] = call
+
+
+def _used_again(entry: CacheEntry | None, call: Call) -> CacheEntry:
+    """Return the entry that a call leaves where it found one, or none."""
+    lifetime = call.lifetime
+    if entry is None:
+        return CacheEntry(
+            call.location, call.began, call.first_token, lifetime.guaranteed_s, lifetime.expected_s, call, call
+        )
+    return CacheEntry(
+        call.location,
+        call.began,
+        entry.ready,
+        max(entry.guaranteed_s, lifetime.guaranteed_s),
+        max(entry.expected_s, lifetime.expected_s),
+        call,
+        entry.writer,
+    )
 
 
 def reads_more(rule: CacheRule, low: float, than: int) -> bool:
