@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 
-from .advice_item import CacheAdvice, advice_item, usd_lost
+from .advice_item import CacheAdvice, advice_item, read_price, usd_lost
 from .cache_advice import CACHE_RULES
 from .chains import INSTRUCTIONS, JSON_KINDS
 from .divergence import segment_words
@@ -102,17 +103,26 @@ def _stop_reordering(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 
 def _drop_history_seldom(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
+    """Advise to drop more messages at once, every few calls; the longer prompts until then cost something."""
     about = [each for each in _changed(judged, "shortened") if _kind(each) not in JSON_KINDS]
+    about = [each for each in about if each.call.row["prompt_token_price"] is not None and each.compared is not None]
     if len(about) < _FEWEST_DROPS:
         return
-    share = 1 - 1 / len(about)  # one large drop still costs once
-    costs = [cost for each in about if (cost := usd_lost(each)) is not None]
+    lost = fmean([usd_lost(each) or 0.0 for each in about])
+    kept = fmean([_tokens_dropped(each) * read_price(each) / 1000 for each in about])
+    saved, calls = max((lost * (1 - 1 / calls) - kept * (calls - 1) / 2, calls) for calls in range(2, len(about) + 1))
     words = (
-        "messages are dropped from the middle of the history, and everything after them is billed in full. Drop many "
-        "at once and rarely, instead of some in each call"
+        "messages are dropped from the middle of the history, and everything after them is billed in full. Drop "
+        f"{calls} times as many at once, every {calls} calls"
     )
-    made = advice_item("drop_history_seldom", words, about, usd=share * sum(costs) if costs else None)
-    yield {**made, "tokens_at_stake": int(share * made["tokens_at_stake"])}
+    made = advice_item("drop_history_seldom", words, about, usd=saved * len(about))
+    yield {**made, "tokens_at_stake": int((1 - 1 / calls) * made["tokens_at_stake"])}
+
+
+def _tokens_dropped(judged: JudgedCall) -> float:
+    if judged.compared is None or judged.divergence is None:
+        return 0.0
+    return float(max(0.0, (judged.compared.row["prompt_tokens"] or 0) - judged.divergence.tokens))
 
 
 def _stay_with_one_model(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:

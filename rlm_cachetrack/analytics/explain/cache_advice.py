@@ -194,16 +194,15 @@ def _breakpoints(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             continue
         priced = _priced(about)
         usd = math.fsum([usd_lost(each, each.unmarked_tokens) or 0.0 for each in priced]) - _new_writes(about)
+        mark = "prompt_cache_breakpoint" if about[0].call.rule.implicit_breakpoint else "cache_control"
         if segment:
-            words = (
-                f"these prompts are equal up to {_the(segment)}, but no breakpoint ends there. Set "
-                "prompt_cache_breakpoint behind it"
-            )
+            words = f"these prompts are equal up to {_the(segment)}, but no breakpoint ends there. Set {mark} behind it"
         else:
             words = (
-                "each prompt continues the previous one, but no breakpoint ends at its newest message. Set "
-                "prompt_cache_breakpoint there, or leave prompt_cache_options.mode at implicit"
+                f"each prompt continues the previous one, but no breakpoint ends it. Set {mark} at the newest message"
             )
+            if about[0].call.rule.implicit_breakpoint:
+                words += ", or leave prompt_cache_options.mode at implicit"
         advice = advice_item("mark_shared_beginning", words, about, segment or None, usd=usd if priced else None)
         yield {**advice, "tokens_at_stake": sum(each.unmarked_tokens for each in about)}
 

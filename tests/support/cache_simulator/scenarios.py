@@ -318,6 +318,26 @@ def _all_tools_with_other_key_order(script: Script, size: int, follow: str | Non
     )
 
 
+@scenario(*OLD, apis=(CHAT,), sizes=(1500, 3000))
+def _sliding_window(script: Script, size: int, follow: str | None) -> None:
+    system, messages, dropped = script.text(size), user(script, 100), 0
+    every = 3 if follow == "drop_history_seldom" else 1
+    for number in range(16):
+        before = dropped
+        if len(messages) - dropped > 9 and number % every == 0:
+            dropped = len(messages) - 9
+        sent = messages[dropped:]
+        fault = dropped > before
+        gone = len(script.provider.render({"input": messages[before:dropped]}, []).tokens)
+        lost = None
+        if fault:
+            spare = script.provider.copy().ask(script.body(system, sent), script.now + 5).cached
+            left = script.calls[-1].row["prompt_tokens"] - gone  # of the previous prompt
+            lost = max(0, left // script.rules.step * script.rules.step - spare)
+        script.call(script.body(system, sent), {"prefix_changed"} if fault and lost else None, lost=lost)
+        messages = turn(script, messages)
+
+
 # -- other prompts are not edits --------------------------------------------------------------------------------------
 
 
