@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -17,7 +17,7 @@ from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, number
 
 from .arguments import AsJson, DbUrl, ModelFilter, OptionalQueryId, argument, open_client, option, parse_moment
-from .output import counted, print_json, stderr, stdout
+from .output import counted, print_json, slow_status, stderr, stdout
 from .reading import Since, Until
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ def export(
 
 
 def import_(
-    files: Annotated[list[Path], argument(metavar="FILE...", help="JSON lines, JSON, CSV or Parquet; .gz too.")],
+    files: Annotated[
+        list[Path] | None, argument(metavar="FILE...", help="JSON lines, JSON, CSV or Parquet; .gz too.")
+    ] = None,
+    agent: Annotated[
+        str | None,
+        option("--from", metavar="PROGRAM", help="Read the sessions of codex or claude-code; FILE may be a folder."),
+    ] = None,
     query: Annotated[
         str | None,
         option("--query", metavar="QUERY_ID", help="The query of calls without one. Default: the file's name."),
@@ -88,6 +94,11 @@ def import_(
     """
     from rlm_cachetrack import transfer
 
+    if agent is not None:
+        _import_sessions(agent, files or [None], query, as_json, db_url)
+        return
+    if not files:
+        raise ConfigError("FILE: name a file, or a program with --from")
     if missing := [path for path in files if not path.is_file()]:
         raise ConfigError(f"{missing[0]} does not exist or is not a file")
     run_id = parse_moment(run, "--run")
@@ -106,6 +117,27 @@ def import_(
         print_json([_facts(path, result) for path, result in results])
     if any(result.rejected for _, result in results):
         raise typer.Exit(1)
+
+
+def _import_sessions(
+    agent: str, paths: Sequence[Path | None], query: str | None, as_json: bool, db_url: str | None
+) -> None:
+    from rlm_cachetrack import transfer
+
+    if agent not in transfer.AGENTS:
+        raise ConfigError(f"--from {agent!r}: expected {' or '.join(transfer.AGENTS)}")
+    with open_client(db_url) as client, slow_status("reading the sessions"):
+        results = [
+            each
+            for path in paths
+            for each in transfer.import_sessions(client.runtime, agent, path, query_id=query)  # type: ignore[arg-type]
+        ]
+    if as_json:
+        print_json([_facts(path, result) for path, result in results])
+        return
+    read, added = (sum(getattr(result, name) for _, result in results) for name in ("read", "added"))
+    known = f", {number(read - added)} already stored" if read > added else ""
+    stdout().print(f"{counted(len(results), 'session')}: {counted(added, 'new call')}{known}.")
 
 
 def _print_result(path: Path, result: Imported) -> None:

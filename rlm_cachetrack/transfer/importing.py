@@ -6,6 +6,7 @@ A run that an import creates has the status ``imported``; the status of a known 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rlm_cachetrack.errors import ConfigError
 
+from .agent_sessions import AGENTS, Agent, SessionCall, read_session, session_files
 from .import_formats import EventReader, InvalidLineError
 from .source_files import open_lines
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.fingerprint import Fingerprints
     from rlm_cachetrack.store import PostgresStore
 
 IMPORTED = "imported"
@@ -63,7 +66,13 @@ class Imported:
 
 
 class Importer(Protocol):
-    """An object that stores events without a journal, such as the pipeline of a store."""
+    """An object that stores events without a journal, such as the pipeline of a store.
+
+    Attributes:
+        fingerprints: Hashes prompts; None: calls have no fingerprints.
+    """
+
+    fingerprints: Fingerprints | None
 
     def store(self) -> PostgresStore:
         """Return the store."""
@@ -123,6 +132,62 @@ def import_file(
                 waiting, characters = [], 0
         _store(importer, waiting, result, rejects)
     return result
+
+
+def import_sessions(
+    importer: Importer, agent: Agent, path: Path | None = None, *, query_id: str | None = None
+) -> list[tuple[Path, Imported]]:
+    """Store the model calls of Codex CLI's or Claude Code's session files, a run for each session. Blocks.
+
+    Prompts are fingerprinted under the key of this installation, as those of recorded calls, and not stored. Calls that
+    are already stored are skipped.
+
+    Args:
+        importer: The pipeline of the store.
+        agent: ``codex`` or ``claude-code``.
+        path: A session file, or a folder; None: the program's own folder.
+        query_id: The query of the runs; None: the program and the name of the project's folder.
+
+    Returns:
+        Each file with what was imported.
+
+    Raises:
+        ConfigError: There is no session file.
+        StoreError: The database failed. Calls stored so far stay.
+    """
+    files = session_files(agent, path)
+    if not files:
+        raise ConfigError(f"{path or AGENTS[agent][0]} contains no session of {agent} ({AGENTS[agent][1]})")
+    importer.store().open()
+    seen: set[str] = set()
+    return [(file, _import_session(importer, agent, file, seen, query_id)) for file in files]
+
+
+def _import_session(importer: Importer, agent: Agent, path: Path, seen: set[str], query_id: str | None) -> Imported:
+    result = Imported()
+    rejects = _Rejects(result, path.with_name(f"{path.name}.rejected"))
+    waiting: list[_ReadCall] = []
+    for call in read_session(agent, path, seen, query_id):
+        result.read += 1
+        _add_fingerprint(importer, call)
+        waiting.append(_ReadCall(result.read, "", call.event))
+        if len(waiting) >= _MAX_WAITING_CALLS:
+            _store(importer, waiting, result, rejects)
+            waiting = []
+    _store(importer, waiting, result, rejects)
+    return result
+
+
+def _add_fingerprint(importer: Importer, call: SessionCall) -> None:
+    fingerprints = importer.fingerprints
+    if fingerprints is None:
+        return
+    run = json.dumps({"query_id": call.event["query_id"], "run_id": call.event["run_id"]})
+    fingerprints.add(call.number, call.api, run, call.body, None, 0, None)
+    hashed = fingerprints.get(call.number)
+    fingerprints.discard_stored()
+    if hashed is not None:
+        call.event["fingerprint"] = hashed.fingerprint.hex()
 
 
 def _changed(path: Path) -> datetime:

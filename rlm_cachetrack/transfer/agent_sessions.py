@@ -1,0 +1,303 @@
+"""Read the session files of Codex CLI and Claude Code: one run a session, one event a model call.
+
+Both programs append JSON lines. Prompts are read to fingerprint them and then dropped.
+
+* Codex: ``~/.codex/sessions/**/rollout-*.jsonl``. ``token_count`` events have the usage of the last call and the
+  running total; an event may be repeated, with the same total. Source: https://github.com/openai/codex
+  codex-rs/protocol (``TokenUsageInfo``, ``RolloutItem``) and readers such as https://github.com/ryoppippi/ccusage,
+  2026-12-01.
+* Claude Code: ``~/.claude/projects/**/*.jsonl``. A response is written as one line for each block of its content, each
+  with the usage so far, so the last line of a message counts; resumed sessions repeat lines of earlier ones. Source:
+  the same readers, 2026-12-01.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rlm_cachetrack._process import uuid7
+
+Agent = Literal["codex", "claude-code"]
+AGENTS: Mapping[Agent, tuple[Path, str]] = {
+    "codex": (Path("~/.codex/sessions"), "rollout-*.jsonl"),
+    "claude-code": (Path("~/.claude/projects"), "*.jsonl"),
+}
+"""The folder of each program's session files, and the pattern of their names."""
+
+# Items of a Codex session that the model wrote: they answer a request and belong to the next one.
+_CODEX_OUTPUT = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "reasoning")
+
+
+class SessionCall(NamedTuple):
+    """One model call of a session.
+
+    Attributes:
+        number: The number in its ``interaction_id``.
+        event: Its event, of kind ``call``.
+        body: The request as far as the file shows it, to be fingerprinted.
+        api: The API of ``body``.
+    """
+
+    number: int
+    event: dict[str, Any]
+    body: dict[str, Any]
+    api: str
+
+
+def session_files(agent: Agent, path: Path | None) -> list[Path]:
+    """Return the session files of a program, oldest first: those of a folder, or one file. Blocks for the folder."""
+    folder, pattern = AGENTS[agent]
+    chosen = (path or folder).expanduser()
+    if chosen.is_file():
+        return [chosen]
+    return sorted(chosen.rglob(pattern), key=lambda file: file.stat().st_mtime)
+
+
+def read_session(agent: Agent, path: Path, seen: set[str], query_id: str | None = None) -> Iterator[SessionCall]:
+    """Yield the model calls of a session file in order. Damaged lines, such as one that is being written, are skipped.
+
+    Args:
+        agent: The program that wrote the file.
+        path: The file.
+        seen: The ids of calls that were read already, which are skipped; those of this file are added.
+        query_id: The query; None: the program and the name of the project's folder.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = (line for text in file if (line := _decoded(text)) is not None)
+        reader = _Codex(path, query_id) if agent == "codex" else _Claude(path, query_id)
+        for call in reader.calls(lines):
+            if call.event["response_id"] not in seen:
+                seen.add(call.event["response_id"])
+                yield call
+
+
+@dataclass
+class _Session:
+    """What both programs' readers know of a session."""
+
+    path: Path
+    query_id: str | None
+    name: str = ""
+    project: str = ""
+    begun: datetime | None = None
+
+    def call(
+        self, agent: str, identity: str, start: datetime, end: datetime, **more: Any
+    ) -> tuple[int, dict[str, Any]]:
+        self.begun = self.begun or start
+        number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "replace")).digest()[:8], "big") >> 2
+        return number, {
+            "kind": "call",
+            "query_id": self.query_id or f"{agent}: {Path(self.project).name or self.path.parent.name}",
+            "run_id": self.begun.isoformat(),
+            "interaction_id": str(uuid7(int(start.timestamp() * 1_000_000) * 1000, number)),
+            "time": start.isoformat(),
+            "start_time": start.isoformat(),
+            "end_time": end.isoformat(),
+            "duration_ms": max((end - start).total_seconds() * 1000, 0.0),
+            "success": True,
+            "response_id": identity[:500],
+            "metadata": {"imported_from": agent, "session_id": self.name or self.path.stem},
+            **more,
+        }
+
+
+class _Codex(_Session):
+    """Reads a rollout file: items, then the usage of the call that they belong to."""
+
+    def calls(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[SessionCall]:
+        items: list[Any] = []
+        answer_from = 0  # the index of the first item of the answer
+        model, provider, instructions = "unknown", "openai", None
+        total: Mapping[str, Any] | None = None
+        last_moment: datetime | None = None
+        for line in lines:
+            payload, moment = _mapping(line.get("payload")), _moment(line.get("timestamp"))
+            kind = line.get("type")
+            if kind == "session_meta":
+                self.name, self.project = str(payload.get("id") or ""), str(payload.get("cwd") or "")
+                provider = str(payload.get("model_provider") or provider)
+                instructions = payload.get("instructions") or payload.get("base_instructions")
+                last_moment = moment or last_moment
+            elif kind == "turn_context":
+                model = str(payload.get("model") or model)
+            elif kind == "compacted":
+                items = [{"type": "compaction", "content": str(payload.get("message"))}]
+                answer_from, last_moment = len(items), moment or last_moment
+            elif kind == "response_item":
+                items.append(payload)
+                if not _is_codex_output(payload):
+                    answer_from, last_moment = len(items), moment or last_moment
+            elif kind == "event_msg" and payload.get("type") == "token_count" and moment is not None:
+                info = _mapping(payload.get("info"))
+                running = _mapping(info.get("total_token_usage"))
+                usage = _mapping(info.get("last_token_usage")) or _less(running, total)
+                if not usage or running == total:
+                    continue  # a notification of rate limits, or a repeated event
+                total = running
+                number, event = self.call(
+                    "codex",
+                    f"{self.name or self.path.stem}:{running.get('total_tokens')}:{moment.isoformat()}",
+                    last_moment or moment,
+                    moment,
+                    model=model,
+                    provider=provider,
+                    api="responses",
+                    usage=_codex_usage(usage),
+                )
+                body = {"model": model, "instructions": instructions, "input": items[:answer_from]}
+                yield SessionCall(number, event, body, "responses")
+                answer_from, last_moment = len(items), moment
+
+
+@dataclass
+class _Reply:
+    """A response of Claude, collected from the lines of its blocks."""
+
+    identity: str
+    parent: str | None
+    start: datetime | None
+    end: datetime
+    model: str
+    usage: Mapping[str, Any]
+    stop: Any = None
+    tools: int = 0
+    is_sidechain: bool = False
+
+
+@dataclass
+class _Claude(_Session):
+    """Reads a file of Claude Code, whose lines name the line before them."""
+
+    turns: dict[str, tuple[str | None, Mapping[str, Any], datetime | None]] = field(default_factory=dict)
+
+    def calls(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[SessionCall]:
+        replies: dict[str, _Reply] = {}
+        for line in lines:
+            message, moment = _mapping(line.get("message")), _moment(line.get("timestamp"))
+            self.name = self.name or str(line.get("sessionId") or "")
+            self.project = self.project or str(line.get("cwd") or "")
+            if not message or line.get("type") not in ("user", "assistant"):
+                continue
+            parent = line.get("parentUuid")
+            parent = parent if isinstance(parent, str) else None
+            if isinstance(line.get("uuid"), str):
+                self.turns[line["uuid"]] = parent, message, moment
+            usage = _mapping(message.get("usage"))
+            model = str(message.get("model") or "unknown")
+            if not usage or moment is None or model == "<synthetic>":  # written by the program, not by a model
+                continue
+            identity = f"{message.get('id') or line.get('uuid')}:{line.get('requestId') or ''}"
+            known = replies.get(identity)
+            if known is None:
+                start = self.turns[parent][2] if parent in self.turns else None
+                known = replies[identity] = _Reply(identity, parent, start, moment, model, usage)
+                known.is_sidechain = line.get("isSidechain") is True
+            known.end, known.usage, known.stop = moment, usage, message.get("stop_reason") or known.stop
+            known.tools += sum(block.get("type") == "tool_use" for block in _blocks(message))
+        for reply in replies.values():
+            yield self._finished(reply)
+
+    def _finished(self, reply: _Reply) -> SessionCall:
+        number, event = self.call(
+            "claude-code",
+            reply.identity,
+            reply.start or reply.end,
+            reply.end,
+            model=reply.model,
+            provider="anthropic",
+            api="messages",
+            usage=dict(reply.usage),
+            service_tier=_text(reply.usage.get("service_tier")),
+            finish_reason=_text(reply.stop),
+            tool_call_count=reply.tools,
+            has_tool_calls=reply.tools > 0,
+            current_depth=1 if reply.is_sidechain else 0,
+        )
+        return SessionCall(number, event, {"messages": self._conversation(reply.parent)}, "chat.completions")
+
+    def _conversation(self, last: str | None) -> list[dict[str, Any]]:
+        """Return the messages up to a line, oldest first; the blocks of one response are one message."""
+        found: list[dict[str, Any]] = []
+        visited: set[str] = set()
+        response = None
+        while last in self.turns and last not in visited:
+            visited.add(last)
+            last, message, _ = self.turns[last]
+            parts = [_part(block) for block in _blocks(message)]
+            if found and response is not None and message.get("id") == response:
+                found[-1]["content"] = parts + found[-1]["content"]
+            else:
+                found.append({"role": str(message.get("role") or "user"), "content": parts})
+            response = message.get("id")
+        return found[::-1]
+
+
+def _is_codex_output(item: Mapping[str, Any]) -> bool:
+    return item.get("type") in _CODEX_OUTPUT or (item.get("type") == "message" and item.get("role") == "assistant")
+
+
+def _codex_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usage of Codex with the names of the Responses API."""
+    found: dict[str, Any] = {
+        "input_tokens": usage.get("input_tokens"),
+        "input_tokens_details": {"cached_tokens": usage.get("cached_input_tokens")},
+        "output_tokens": usage.get("output_tokens"),
+        "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_output_tokens")},
+        "total_tokens": usage.get("total_tokens"),
+    }
+    if (written := usage.get("cache_write_input_tokens")) is not None:
+        found["input_tokens_details"]["cache_write_tokens"] = written
+    return found
+
+
+def _less(running: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the usage between two running totals; a total that began anew counts as a whole."""
+    earlier = before or {}
+    found = {name: value - earlier.get(name, 0) for name, value in running.items() if isinstance(value, int)}
+    return {**running} if any(value < 0 for value in found.values()) else found
+
+
+def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("content")
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+
+
+def _part(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a block of content as a part of a chat message, all of whose content is text."""
+    if block.get("type") == "text" and isinstance(block.get("text"), str):
+        return {"type": "text", "text": block["text"]}
+    kept = {name: value for name, value in block.items() if name != "signature"}
+    return {"type": "text", "text": json.dumps(kept, sort_keys=True, default=str)}
+
+
+def _decoded(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, Mapping) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value[:500] if isinstance(value, str) and value else None
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
