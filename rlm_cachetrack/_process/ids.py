@@ -35,4 +35,5 @@ def uuid7(unix_ns: int, number: int | None = None) -> UUID:
     """
     if number is None:
         number = _random.getrandbits(_NUMBER_BITS)
-    return UUID(int=unix_ns // 1_000_000 << 80 | _VERSION_AND_VARIANT | number & (1 << _NUMBER_BITS) - 1)
+    milliseconds = min(max(unix_ns // 1_000_000, 0), (1 << 48) - 1)  # a clock may be wrong
+    return UUID(int=milliseconds << 80 | _VERSION_AND_VARIANT | number & (1 << _NUMBER_BITS) - 1)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from rlm_cachetrack.formatting import Table
+from rlm_cachetrack.records import shifted
 
 from .run_report import TokenCacheOptimization, run_bounds, with_evolution
 
@@ -116,7 +117,7 @@ def whole_hours(since: datetime | None, until: datetime | None) -> dict[str, dat
     first, last = since, until
     if since is not None:
         first = _hour(since)
-        first = first if first == since else first + _HOUR
+        first = first if first == since else shifted(first, _HOUR)
     if until is not None:
         last = _hour(until)
         if first is not None and first > last:

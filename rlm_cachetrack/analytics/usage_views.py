@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.records import shifted
 
 from .run_report import run_bounds
 from .usage_groups import UsageGroup
@@ -180,7 +181,7 @@ def span(
     whole: Unit = "hour" if unit == "day" else unit
     ends = None if last is None else _floor(last, whole)
     if last is not None and ends != last:
-        ends = _floor(last, whole) + timedelta(**{f"{whole}s": 1})
+        ends = shifted(_floor(last, whole), timedelta(**{f"{whole}s": 1}))
     return Span(None if first is None else _floor(first, whole), ends, unit)
 
 

@@ -16,6 +16,7 @@ from .checks import (
     checked_query_id,
     checked_tags,
     clean_text,
+    shifted,
 )
 from .record import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, LLMInteractionRecord, event_of_record
 
@@ -41,4 +42,5 @@ __all__ = [
     "clean_text",
     "event_of_record",
     "new_id",
+    "shifted",
 ]

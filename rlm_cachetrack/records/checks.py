@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlm_cachetrack.errors import RecordError, safe_repr
@@ -45,6 +45,14 @@ def aware(value: object, name: str) -> datetime:
         return moment.astimezone(UTC)
     except Exception as exc:  # outside the years 1 to 9999 in UTC; or the caller's tzinfo raises
         raise RecordError(f"{name}={safe_repr(value)}: expected a moment from year 1 to 9999 in UTC") from exc
+
+
+def shifted(moment: datetime, by: timedelta) -> datetime:
+    """Return an aware moment plus an interval, at most the first or last moment that a datetime can represent."""
+    try:
+        return moment + by
+    except OverflowError:
+        return (datetime.max if by > timedelta(0) else datetime.min).replace(tzinfo=moment.tzinfo)
 
 
 def _offset(moment: datetime) -> object:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from rlm_cachetrack.fingerprint import decode_run
 from rlm_cachetrack.formatting import Sheet, Table
+from rlm_cachetrack.records import shifted
 
 from .advice import CacheAdvice, advise, usd_lost
 from .chains import Call, chain_calls
@@ -143,7 +144,7 @@ def explain_cache(
             "explain_neighbours",
             query_id=query_id,
             run_id=run_id,
-            since=first - _LOOK_BACK,
+            since=shifted(first, -_LOOK_BACK),
             until=last,
             models=sorted({row["model"] for row in own}),
             limit=_NEIGHBOURS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from rlm_cachetrack.pricing.builtin_table import BuiltInTable
@@ -127,25 +127,28 @@ def _pattern(name: str, rules: Iterable[ModelRule]) -> Pattern:
 
 def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
     """Return the names of a cycle of aliases; None if the alias leads to prices."""
-    chain = [first.name]
+    names = [first.name]
     rule = first
     while rule.alias is not None:
         if rule.exceptions is not None and rule.alias == rule.name:
             return None  # the prices of the built-in table with exceptions
-        if rule.alias in chain:
-            return [*chain, rule.alias]
-        pattern = next(file.matching(rule.alias, chain), None)
+        if rule.alias in names:
+            return [*names, rule.alias]
+        pattern = next(file.matching(rule.alias, names), None)
         following = next((one for one in pattern.rules if one.alias is not None), None) if pattern else None
         if pattern is None or following is None:
             return None
-        chain.append(pattern.name)
+        names.append(pattern.name)
         rule = following
     return None
 
 
 def _overlaps(root: Table, rules: Sequence[ModelRule], mistakes: Mistakes) -> None:
-    for one, other in combinations(rules, 2):
-        if one.name == other.name and one.provider == other.provider and intersect(one.span, other.span):
+    alike: dict[tuple[str, str | None], list[ModelRule]] = {}
+    for rule in rules:
+        alike.setdefault((rule.name, rule.provider), []).append(rule)
+    for one, other in chain.from_iterable(combinations(group, 2) for group in alike.values()):
+        if intersect(one.span, other.span):
             found = f"is valid at the same time as {_key(one)} (line {_line(root, one)})"
             expected = "another provider, or another period (valid_from, valid_to)"
             mistakes.add(_line(root, other), _key(other), found, expected)

@@ -6,6 +6,7 @@ its text, and the field that receives it converts it. YAML tags never construct 
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import yaml
@@ -29,7 +30,7 @@ class Text(str):
     def of(cls, node: ScalarNode) -> Text:
         """Return the text of a node."""
         text = cls(node.value)
-        text.plain = node.style is None
+        text.plain = not node.style
         text.null = node.tag.endswith(":null")
         return text
 
@@ -106,8 +107,12 @@ def _compose(name: str, data: bytes) -> Node | None:
         raise PricingError(
             f"{name}:{line}: byte 0x{data[exc.start]:02x} is not UTF-8; expected a YAML file saved as UTF-8"
         ) from exc
+    node: Node | None
+    with contextlib.suppress(yaml.YAMLError):  # the pure Python loader below describes a mistake better
+        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return node
     try:
-        node: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
         return node
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
