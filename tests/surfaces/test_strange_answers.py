@@ -112,6 +112,26 @@ def test_a_usage_without_any_number_of_tokens_is_unknown(usage: Any, mode: str, 
     assert row["metadata"]["usage"] == "unknown"
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("place", ["prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens", "unknown"])
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2**31, 2**64, -1, 1e308, 1e400], ids=repr)
+def test_a_number_that_no_column_can_hold_loses_only_itself(
+    number: float, place: str, mode: str, sink: MemorySink
+) -> None:
+    usage: Any = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    if place == "cached_tokens":
+        usage["prompt_tokens_details"] = {place: number}
+    else:
+        usage[place] = number
+    run(mode, ask(chat(usage=usage), mode, sink))
+    row = sink.row
+    assert (row["success"], row["finish_reason"]) == (True, "stop")
+    if place != "completion_tokens":
+        assert row["completion_tokens"] == 5
+    for column in TOKENS:
+        assert row[column] is None or 0 <= row[column] < 2**31
+
+
 @pytest.mark.parametrize(
     ("deltas", "calls"),
     [
