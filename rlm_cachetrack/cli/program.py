@@ -31,6 +31,7 @@ from .experiments import experiments, outcome
 from .explaining import explain
 from .journal import journal_app
 from .latency import latency
+from .metrics import metrics
 from .output import stderr
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
@@ -91,7 +92,7 @@ for view in (demo, runs, show, explain, rules, compare, experiments, top, models
 for plan in (check, forecast, what_if, reconcile):
     app.command(rich_help_panel="Plan")(plan)
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
-for maintain in (outcome, doctor, migrate, policy, reprice, delete, prune):
+for maintain in (outcome, metrics, doctor, migrate, policy, reprice, delete, prune):
     app.command(rich_help_panel="Maintain")(maintain)
 prices_app.command("add")(add_price)
 prices_app.command("update")(update_prices)

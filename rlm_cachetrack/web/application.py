@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from rlm_cachetrack.analytics.metrics import CONTENT_TYPE
 from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreError
 
@@ -57,6 +58,7 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
     app.include_router(shown.router())
     _add_static_files(app)
     _add_event_stream(app, live)
+    _add_metrics(app, queries)
     _add_error_pages(app, shown)
     app.add_middleware(AccessControl, token=token, hosts=hosts, templates=templates)
     return app
@@ -70,6 +72,12 @@ def _add_event_stream(app: FastAPI, live: Live) -> None:
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+
+
+def _add_metrics(app: FastAPI, queries: CachedQueries) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(queries.metrics(), media_type=CONTENT_TYPE)
 
 
 def _add_error_pages(app: FastAPI, shown: pages.Pages) -> None:

@@ -20,6 +20,7 @@ from rlm_cachetrack.analytics import (
 )
 from rlm_cachetrack.analytics import summaries as analytics
 from rlm_cachetrack.analytics.explain import report as explain
+from rlm_cachetrack.analytics.metrics import prometheus_text
 
 if TYPE_CHECKING:
     from .source import DashboardStore
@@ -113,6 +114,10 @@ class CachedQueries:
         filters = {name: _without_nul(value) if isinstance(value, str) else value for name, value in filters.items()}
         key = ("runs", *sorted(filters.items()))
         return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters))
+
+    def metrics(self) -> str:
+        """See :func:`.prometheus_text`."""
+        return self._cached(("metrics",), lambda: prometheus_text(self.source.store))
 
     def top_savings(self, limit: int) -> list[TokenCacheOptimization]:
         """Return the runs with the largest cache savings."""
