@@ -46,6 +46,7 @@ class Registry:
         self._default_before_shutdown: tuple[Settings, RecordSink | None] | None = None
         self._worker_pid = 0
         self._warned_embedded = False
+        self._warned_eventlet = False
         self._locked_for_fork = threading.local()
 
     # -- finding a runtime --------------------------------------------------------------------------------------------
@@ -211,6 +212,7 @@ class Registry:
 
     def writer_started(self) -> None:
         """Arrange a shutdown at the end of a forked ``multiprocessing`` worker: it skips ``atexit``."""
+        self._warn_about_eventlet()
         process: Any = sys.modules.get("multiprocessing.process")
         if process is None or process.parent_process() is None or self._worker_pid == os.getpid():
             return
@@ -218,6 +220,17 @@ class Registry:
         from multiprocessing import util
 
         util.Finalize(None, self.at_exit, exitpriority=0)
+
+    def _warn_about_eventlet(self) -> None:
+        """Warn once if eventlet replaced threads by green ones, on which the driver blocks the whole program."""
+        patcher: Any = sys.modules.get("eventlet.patcher")
+        if self._warned_eventlet or patcher is None or not patcher.is_monkey_patched("thread"):
+            return
+        self._warned_eventlet = True
+        logger.warning(
+            "eventlet has patched threads: the writer shares the program's only thread, so a slow or locked database "
+            "stops the whole program while a batch is stored. Use eventlet.monkey_patch(thread=False), or asyncio"
+        )
 
     # -- forks --------------------------------------------------------------------------------------------------------
 

