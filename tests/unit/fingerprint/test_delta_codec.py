@@ -42,6 +42,15 @@ def test_every_fingerprint_is_decoded_after_any_change_of_a_conversation() -> No
     assert decode_run(rows) == sent
 
 
+def test_the_pieces_of_a_long_text_are_decoded() -> None:
+    part = {"type": "text", "text": "all that matters " * 200, "prompt_cache_breakpoint": {"mode": "explicit"}}
+    body = {"messages": [{"role": "system", "content": [part]}, {"role": "user", "content": "hi"}]}
+    made = fingerprint_request("chat.completions", body, Digests(KEY))
+    assert [segment.continues for segment in made.segments][:3] == [False, True, True]
+    assert [segment.breakpoint for segment in made.segments][-3:] == [False, True, False]
+    assert decode_run([(identity(1), Encoder().encode("run", 1, made))]) == {identity(1): made}
+
+
 def test_the_bytes_of_a_growing_conversation_are_those_of_its_new_segments() -> None:
     digests, encoder = Digests(KEY), Encoder()
     messages, sizes = [], []
