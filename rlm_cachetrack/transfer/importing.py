@@ -274,6 +274,8 @@ class _Rejects:
         self._result.rejected += 1
         if len(self._result.reasons) < _MAX_REASONS:
             self._result.reasons.append(Rejected(number, reason))
+        if not text:
+            return  # the file is damaged here, so there is no line to write
         if self._file is None:
             try:
                 self._file = self._path.open("w", encoding="utf-8", errors="surrogateescape")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ _BUFFER_BYTES = 65_536
 _PARQUET_ROWS = 250
 _PROGRESS_EVERY = 500
 _MAX_PAGE_BYTES = 50_000_000
+"""The limit of a line, and of a page that spans lines."""
+_SHOWN_CHARACTERS = 1_000
 
 Progress = Callable[[int], object]
 
@@ -88,13 +89,16 @@ def _with_progress(lines: Iterator[Line], raw: BinaryIO, progress: Progress) -> 
 
 def _json_lines(file: IO[bytes]) -> Iterator[Line]:
     """Yield the values of JSON lines; the elements of ``data`` of a page, which may span lines."""
-    first = file.readline()
+    first = file.readline(_MAX_PAGE_BYTES)
     if (page := _page(first, file)) is not None:
         for number, value in enumerate(page, 1):
             yield Line(number, json.dumps(value), value)
         return
-    for number, line in enumerate(itertools.chain((first,), file), 1):
+    for number, line in enumerate(_bounded_lines(first, file), 1):
         text = line.decode("utf-8", "surrogateescape")
+        if len(line) == _MAX_PAGE_BYTES:
+            yield Line(number, text[:_SHOWN_CHARACTERS], problem=f"longer than {_MAX_PAGE_BYTES} bytes")
+            continue
         if not (content := text.strip("\ufeff \t\r\n")):
             continue
         try:
@@ -106,13 +110,23 @@ def _json_lines(file: IO[bytes]) -> Iterator[Line]:
             yield Line(number, text, problem="not valid JSON")
 
 
+def _bounded_lines(first: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines; of a line that is too long, only its first :data:`_MAX_PAGE_BYTES` bytes."""
+    line = first
+    while line:
+        yield line
+        while len(line) == _MAX_PAGE_BYTES and not line.endswith(b"\n"):
+            line = file.readline(_MAX_PAGE_BYTES)
+        line = file.readline(_MAX_PAGE_BYTES)
+
+
 def _page(first: bytes, file: IO[bytes]) -> list[Any] | None:
     """Return ``data`` of the page that a file consists of; None for JSON lines, whose position does not change."""
     rest = b""
     if first.strip(b"\xef\xbb\xbf \t\r\n") == b"{":  # written with indents
         rest = file.read(_MAX_PAGE_BYTES)
     try:
-        page = json.loads((first + rest).decode("utf-8-sig"))
+        page = None if len(first) == _MAX_PAGE_BYTES else json.loads((first + rest).decode("utf-8-sig"))
     except (ValueError, RecursionError):
         page = None
     data = page.get("data") if isinstance(page, dict) and "custom_id" not in page else None
@@ -136,7 +150,9 @@ def _array_elements(file: IO[bytes], path: Path) -> Iterator[Line]:
 
 def _csv_rows(file: IO[bytes]) -> Iterator[Line]:
     """Yield the rows after the header. A row may span lines; its number is that of its first line."""
-    rows = csv.reader(line.decode("utf-8-sig", "surrogateescape") for line in file)
+    rows = csv.reader(
+        line.decode("utf-8-sig", "surrogateescape") for line in _bounded_lines(file.readline(_MAX_PAGE_BYTES), file)
+    )
     header: list[str] | None = None
     number = 1
     while True:

@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack.config import load_settings
+from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
 from tests.faults.conftest import environment_for, stored_requests
+from tests.integration.pipeline.test_writer import in_time
 
 BEGIN = """
 import faulthandler, os, signal, sys, threading, time
@@ -141,6 +144,16 @@ def silent_server() -> Iterator[str]:
     """Yield the URL of a server that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"postgresql://someone:hunter2@127.0.0.1:{server.getsockname()[1]}/nowhere"
+
+
+@pytest.mark.parametrize("timeout_s", [0.2, 1.5])
+def test_closing_a_store_that_hangs_takes_the_given_time_in_all(silent_server: str, timeout_s: float) -> None:
+    runtime = runtimes.open(load_settings(silent_server))
+    runtime.append({"kind": "optimization", "query_id": "q", "run_id": "2026-01-01T00:00:00+00:00"})
+    assert in_time(lambda: runtime.writer.running)
+    began = time.monotonic()
+    assert not runtime.close(timeout_s)
+    assert time.monotonic() - began < timeout_s + 0.15  # the thread gets a tenth of a second however short the time is
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, 1.5])
