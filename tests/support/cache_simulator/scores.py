@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 from rlm_cachetrack.analytics.explain.report import CacheExplanation, explain_rows
 
@@ -39,14 +40,19 @@ def explain(script: Script) -> dict[str, CacheExplanation]:
     }
 
 
+@cache
+def played(scenario: Scenario) -> tuple[Script, dict[str, CacheExplanation]]:
+    """Return a scenario's script and its explanations."""
+    script = scenario.play()
+    return script, explain(script)
+
+
 def score(scenarios: Iterable[Scenario]) -> Score:
     """Play the scenarios and compare their explanations with the truth."""
     total = Score()
     for scenario in scenarios:
-        script = scenario.play()
-        explained = {
-            call["interaction_id"]: call for found in explain(script).values() for call in found["interactions"]
-        }
+        script, found_by_run = played(scenario)
+        explained = {call["interaction_id"]: call for found in found_by_run.values() for call in found["interactions"]}
         for number, truth in enumerate(script.calls):
             if truth.is_arguable:
                 continue
@@ -85,9 +91,9 @@ class FollowedAdvice:
 def follow_advice(scenarios: Iterable[Scenario]) -> Iterable[FollowedAdvice]:
     """Play each scenario again with each piece of advice that it gets."""
     for scenario in scenarios:
-        script = scenario.play()
+        script, found_by_run = played(scenario)
         claims: dict[str, float] = {}
-        for found in explain(script).values():
+        for found in found_by_run.values():
             for advice in found["advice"]:
                 claims[advice["rule"]] = claims.get(advice["rule"], 0.0) + (advice["usd_at_stake"] or 0.0)
         for rule, claimed in claims.items():

@@ -54,3 +54,20 @@ def test_the_amounts_of_a_column_have_the_same_number_of_decimals() -> None:
     assert text.same_decimals(["$1,234.56", "-$0.0136", "$0", "–"]) == ["$1,234.5600", "-$0.0136", "$0", "–"]  # noqa: RUF001
     assert text.same_decimals(["$12.50", "$3.0e-12", "$0.00000450"]) == ["$12.50", "$3.0e-12", "$0.00000450"]
     assert text.same_decimals([]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ((0.598, 0.695, 3200, 0.0036, 0, 13), "59.8% read from cache; 69.5% achievable (+3,200 tokens, $0.0036)"),
+        ((0.598, 0.695, 3200, None, 0, 13), "59.8% read from cache; 69.5% achievable (+3,200 tokens)"),
+        ((0.71, 0.71, 0, 0.0, 0, 13), "71.0% read from cache; no avoidable misses"),
+        (
+            (0.0, 0.0, 0, 0.0, 5, 5),
+            "0.0% read from cache; miss reasons unknown: 5 of 5 calls have no fingerprint",
+        ),
+        ((None, None, 0, None, 0, 2), "not reported by any call"),
+    ],
+)
+def test_the_two_hit_rates_are_shown_with_what_lies_between(values: tuple[Any, ...], shown: str) -> None:
+    assert text.hit_rates(*values) == shown

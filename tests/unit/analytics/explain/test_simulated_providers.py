@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.cache_simulator.scenarios import Scenario, scenarios
-from tests.support.cache_simulator.scores import Score, explain, follow_advice, score
+from tests.support.cache_simulator.scores import Score, follow_advice, played, score
 
 ALL = [each for each in scenarios(seeds=1) if each.size < 20_000]
 KINDS = sorted({each.kind for each in ALL})
@@ -57,7 +57,7 @@ def test_without_an_avoidable_miss_there_is_no_advice(kind: str) -> None:
     given = [
         (each.name, advice["rule"])
         for each in of_kind(kind)
-        for found in explain(each.play()).values()
+        for found in played(each)[1].values()
         for advice in found["advice"]
     ]
     assert given == []
@@ -65,7 +65,7 @@ def test_without_an_avoidable_miss_there_is_no_advice(kind: str) -> None:
 
 def test_the_two_hit_rates_and_the_loss_agree() -> None:
     for scenario in ALL[::7]:
-        for found in explain(scenario.play()).values():
+        for found in played(scenario)[1].values():
             if found["prompt_tokens"]:
                 read, lost = found["cached_tokens"], found["tokens_lost"]
                 assert found["achievable_hit_rate"] == (read + lost) / found["prompt_tokens"]
