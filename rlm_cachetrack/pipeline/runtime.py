@@ -267,7 +267,7 @@ class Runtime:
             self.closed = True
         deadline = time.monotonic() + timeout_s
         # A part of the time is for the steps after the flush, which also wait if the database hangs.
-        stored = self.writer.stop(timeout_s - min(_CLOSING_S, timeout_s / 4))
+        stored = self.writer.stop(timeout_s, reserved_s=min(_CLOSING_S, timeout_s / 4))
         self.dead_letters.close()
         self.journal.close()
         if self._store is not None:

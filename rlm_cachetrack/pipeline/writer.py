@@ -176,14 +176,18 @@ class Writer:
             and journal.recovered_acked >= journal.recovered
         )
 
-    def stop(self, timeout_s: float) -> bool:
+    def stop(self, timeout_s: float, *, reserved_s: float = 0.0) -> bool:
         """Flush, then end the thread. Blocks for up to ``timeout_s`` seconds, and a tenth of a second for the thread.
+
+        Args:
+            timeout_s: How long the caller may wait, in seconds.
+            reserved_s: The part of it that is for the caller's steps after this one.
 
         Returns:
             True if everything is stored; otherwise the records stay in the journal.
         """
-        deadline = time.monotonic() + timeout_s
-        stored = self._wait_until_stored(timeout_s, 0) if self._journal.pending else True
+        deadline = time.monotonic() + timeout_s - reserved_s
+        stored = self._wait_until_stored(timeout_s - reserved_s, 0) if self._journal.pending else True
         self._stop.set()
         self._store_now.set()
         self._journal.wake.set()
