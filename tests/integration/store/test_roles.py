@@ -203,7 +203,8 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
         assert db.get_cache_effectiveness_by_model()[0]["total_interactions"] == 2
         assert db.get_top_cache_savings() == []
     doctor = CliRunner().invoke(app, ["doctor", "--db-url", timescale_roles["reader"]])
-    assert doctor.exit_code == 0, doctor.output
+    assert doctor.exit_code == 1, doctor.output  # a reader cannot record; everything else is shown
+    assert "permission denied" in " ".join(doctor.output.split())
     assert "segmented by model" in " ".join(doctor.output.split())
 
 
