@@ -37,8 +37,8 @@ BEGIN
         RETURN;
     END IF;
     GRANT SELECT, INSERT ON llm_interactions TO rlm_cachetrack_writer;
-    GRANT SELECT, INSERT, UPDATE ON query_run_summaries, token_cache_optimization TO rlm_cachetrack_writer;
-    GRANT SELECT ON llm_interactions, query_run_summaries, token_cache_optimization TO rlm_cachetrack_reader;
+    GRANT SELECT, INSERT, UPDATE ON query_run_summaries, token_cache_optimization, alert_states TO rlm_cachetrack_writer;
+    GRANT SELECT ON llm_interactions, query_run_summaries, token_cache_optimization, alert_states TO rlm_cachetrack_reader;
     -- Every process that connects reads the list of migrations, and every writer the price list. Only the owner sets
     -- budgets, updates prices, re-prices and deletes.
     FOREACH object IN ARRAY ARRAY[

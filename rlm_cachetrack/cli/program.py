@@ -43,6 +43,7 @@ from .reporting import report
 from .repricing import reprice
 from .rules import rules
 from .transferring import export, import_
+from .watching import watch
 
 
 def exit_code(exc: Exception) -> int:
@@ -89,7 +90,7 @@ app = typer.Typer(
 )
 for view in (demo, runs, show, explain, rules, compare, experiments, top, models, usage, latency, report, dashboard):
     app.command(rich_help_panel="View")(view)
-for plan in (check, forecast, what_if, reconcile):
+for plan in (check, forecast, what_if, reconcile, watch):
     app.command(rich_help_panel="Plan")(plan)
 app.add_typer(budget_app, name="budget", rich_help_panel="Plan")
 for maintain in (outcome, metrics, doctor, migrate, policy, reprice, delete, prune):

@@ -41,6 +41,7 @@ SELECT create_distributed_table('query_run_summaries', 'query_id', colocate_with
 SELECT create_distributed_table('price_change_rows', 'query_id', colocate_with => 'llm_interactions');
 SELECT create_distributed_table('price_change_runs', 'query_id', colocate_with => 'llm_interactions');
 SELECT create_reference_table('price_changes');
+SELECT create_reference_table('alert_states');
 SELECT create_reference_table('budgets');
 SELECT create_reference_table('price_lists');
 SELECT create_reference_table('rlm_cachetrack_migrations');
@@ -52,6 +53,7 @@ SELECT truncate_local_data_after_distributing_table('query_run_summaries');
 SELECT truncate_local_data_after_distributing_table('price_change_rows');
 SELECT truncate_local_data_after_distributing_table('price_change_runs');
 SELECT truncate_local_data_after_distributing_table('price_changes');
+SELECT truncate_local_data_after_distributing_table('alert_states');
 SELECT truncate_local_data_after_distributing_table('budgets');
 SELECT truncate_local_data_after_distributing_table('price_lists');
 SELECT truncate_local_data_after_distributing_table('rlm_cachetrack_migrations');

@@ -208,6 +208,20 @@ CREATE TABLE price_lists (
     data       TEXT
 );
 
+-- One row per alert rule of `watch`, so that several watchers notify once.
+--
+-- firing:   the rule holds; it ends only when its recovery condition is met
+-- value:    what was compared, in the unit of the rule; reason: a sentence
+-- notified: the last change of firing was sent
+CREATE TABLE alert_states (
+    name       TEXT             PRIMARY KEY,
+    firing     BOOLEAN          NOT NULL,
+    value      DOUBLE PRECISION,
+    reason     TEXT             NOT NULL,
+    changed_at TIMESTAMPTZ      NOT NULL DEFAULT now(),
+    notified   BOOLEAN          NOT NULL DEFAULT FALSE
+);
+
 -- One row per re-pricing, which can be resumed and undone.
 --
 -- status:   running (calls are re-priced), summing (totals of runs are recalculated), done, undoing, undone

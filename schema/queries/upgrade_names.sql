@@ -5,6 +5,7 @@
 SELECT n.name, i.indrelid::regclass::text AS "table"
 FROM (
     VALUES
+        ('alert_states', NULL, NULL, FALSE),
         ('budgets', NULL, NULL, FALSE),
         ('price_lists', NULL, NULL, FALSE),
         ('price_changes', NULL, NULL, FALSE),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+pytest.importorskip("prometheus_client", reason="metrics need their extra")
+pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
-from rlm_cachetrack.web import DashboardStore, create_app
+from rlm_cachetrack.web import create_app
+from rlm_cachetrack.web.source import DashboardStore
 from tests.support.client_calls import T0
 
 NOW = datetime.now(UTC)

@@ -1,0 +1,165 @@
+"""Compute the value of each alert rule, and whether it holds. Read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlm_cachetrack.analytics.planning.budgets import check_budget
+from rlm_cachetrack.analytics.summaries import list_runs
+from rlm_cachetrack.analytics.usage_groups import usage_groups
+from rlm_cachetrack.formatting import percentage, rate, usd
+
+from .rules import BudgetUse, CacheBusts, Failures, HitRate, JournalBacklog, Rule, Silence, Spend, Unpriced
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+_WEEKS = 4
+_MOST_RUNS = 20
+_BUST_VERDICTS = ("prefix_changed", "settings_changed")
+_RECOVERY = 0.9  # of the limit, if the rule states no other value
+_WEEK = timedelta(days=7)
+
+
+class Reading(NamedTuple):
+    """The value of a rule.
+
+    Attributes:
+        value: What is compared, in the unit of the rule; None: it cannot be known now, and the state stays.
+        above: The rule fires above this value.
+        below: A firing rule recovers at or below this value.
+        reason: A sentence about the value.
+    """
+
+    value: float | None
+    above: float
+    below: float
+    reason: str
+
+
+def evaluate(store: PostgresStore, rule: Rule, now: datetime, backlog: Callable[[], int]) -> Reading:
+    """Return the value of a rule. Blocks for one query; for hit rates five, for cache busts one per run.
+
+    Args:
+        store: The store of the calls.
+        rule: The rule.
+        now: The end of its window.
+        backlog: Returns how many records wait in the journals of this machine.
+    """
+    return _EVALUATE[type(rule)](store, rule, now, backlog)
+
+
+def _sums(store: PostgresStore, rule: Any, since: datetime, until: datetime | None = None) -> dict[str, float]:
+    rows = usage_groups(
+        store, ("provider",), since=since, until=until, model=rule.model, provider=rule.provider, query_id=rule.query
+    )
+    names = ("total_interactions", "failed_interactions", "unpriced_interactions", "total_cost", "total_prompt_tokens")
+    found: dict[str, float] = {name: sum(row[name] or 0 for row in rows) for name in names}
+    rated = [(row["cache_hit_rate"], row["total_prompt_tokens"]) for row in rows if row["cache_hit_rate"] is not None]
+    found["rated_tokens"] = sum(tokens for _, tokens in rated)
+    found["hits"] = sum(share * tokens for share, tokens in rated)
+    return found
+
+
+def _limits(rule: Any, above: float) -> tuple[float, float]:
+    below = above * _RECOVERY if rule.recover_below is None else min(rule.recover_below, above)
+    return above, below
+
+
+def _spend(store: PostgresStore, rule: Spend, now: datetime, _: Any) -> Reading:
+    cost = _sums(store, rule, now - rule.window)["total_cost"]
+    return Reading(cost, *_limits(rule, rule.above), f"{usd(cost)} in {_words(rule.window)}, limit {usd(rule.above)}")
+
+
+def _budget(store: PostgresStore, rule: BudgetUse, now: datetime, _: Any) -> Reading:
+    found = check_budget(store, rule.budget, now)
+    spent = found["expected_cost"] if rule.expected else found["spent"]
+    limits = _limits(rule, rule.above_percentage)
+    if spent is None:
+        return Reading(None, *limits, found["reason"] or "there is no forecast")
+    share = 100 * spent / found["amount_usd"]
+    what = "expected" if rule.expected else "spent"
+    reason = f"{usd(spent)} {what} of {usd(found['amount_usd'])} this {found['period']} ({percentage(share)})"
+    return Reading(share, *limits, reason)
+
+
+def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Reading:
+    limits = _limits(rule, rule.drop)
+    current = _sums(store, rule, now - rule.window)
+    if current["rated_tokens"] < rule.min_prompt_tokens:
+        return Reading(None, *limits, f"fewer than {rule.min_prompt_tokens:,} prompt tokens in {_words(rule.window)}")
+    past = [
+        found
+        for week in range(1, _WEEKS + 1)
+        if (found := _sums(store, rule, now - rule.window - week * _WEEK, now - week * _WEEK))["rated_tokens"]
+        >= rule.min_prompt_tokens
+    ]
+    if not past:
+        return Reading(None, *limits, "no week before has enough calls in the same hours")
+    usual = sum(one["hits"] for one in past) / sum(one["rated_tokens"] for one in past)
+    share = current["hits"] / current["rated_tokens"]
+    return Reading(100 * (usual - share), *limits, f"hit rate {rate(share)}, in the same hours before {rate(usual)}")
+
+
+def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) -> Reading:
+    from rlm_cachetrack.analytics.explain import explain_cache
+
+    since = now - rule.window
+    runs: Iterable[Any] = list_runs(store, _MOST_RUNS, rule.query)
+    busts, lost = 0, 0
+    for run in runs:
+        if (run["end_time"] or now) < since:
+            continue
+        found = explain_cache(store, run["query_id"], run["run_id"])
+        for call in found["interactions"] if found else ():
+            if call["time"] >= since and call["verdict"] in _BUST_VERDICTS:
+                busts, lost = busts + 1, lost + (call["tokens_lost"])
+    reason = f"{busts} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
+    return Reading(float(busts), *_limits(rule, rule.above), reason)
+
+
+def _unpriced(store: PostgresStore, rule: Unpriced, now: datetime, _: Any) -> Reading:
+    count = _sums(store, rule, now - rule.window)["unpriced_interactions"]
+    return Reading(count, *_limits(rule, rule.above), f"{count:,.0f} unpriced calls in {_words(rule.window)}")
+
+
+def _failures(store: PostgresStore, rule: Failures, now: datetime, _: Any) -> Reading:
+    found = _sums(store, rule, now - rule.window)
+    limits = _limits(rule, rule.above_percentage)
+    calls = found["total_interactions"]
+    if calls < rule.min_calls:
+        return Reading(None, *limits, f"fewer than {rule.min_calls} calls in {_words(rule.window)}")
+    share = 100 * found["failed_interactions"] / calls
+    return Reading(share, *limits, f"{percentage(share)} of {calls:,.0f} calls failed in {_words(rule.window)}")
+
+
+def _silence(store: PostgresStore, rule: Silence, now: datetime, _: Any) -> Reading:
+    calls = _sums(store, rule, now - rule.window)["total_interactions"]
+    return Reading(float(not calls), 0.0, 0.0, f"{calls:,.0f} calls in {_words(rule.window)}")
+
+
+def _journal(_: PostgresStore, rule: JournalBacklog, __: datetime, backlog: Callable[[], int]) -> Reading:
+    waiting = backlog()
+    return Reading(float(waiting), *_limits(rule, rule.above), f"{waiting:,} records wait in journals")
+
+
+_EVALUATE: dict[type, Callable[[PostgresStore, Any, datetime, Callable[[], int]], Reading]] = {
+    Spend: _spend,
+    BudgetUse: _budget,
+    HitRate: _hit_rate,
+    CacheBusts: _cache_busts,
+    Unpriced: _unpriced,
+    Failures: _failures,
+    Silence: _silence,
+    JournalBacklog: _journal,
+}
+
+
+def _words(span: timedelta) -> str:
+    minutes = int(span.total_seconds()) // 60
+    for size, unit in ((1440, "d"), (60, "h")):
+        if not minutes % size:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"

@@ -1,0 +1,63 @@
+"""The states of alert rules in the database: each change is notified once, by one of several watchers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from .evaluation import Reading
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+
+class AlertChange(TypedDict):
+    """A rule that began to fire, or recovered."""
+
+    name: str
+    firing: bool
+    value: float | None
+    reason: str
+    changed_at: datetime
+
+
+def update_states(
+    store: PostgresStore, readings: Mapping[str, Reading], notify: Callable[[AlertChange], None]
+) -> list[AlertChange]:
+    """Store what changed, and notify of each change that no watcher has notified of. Blocks.
+
+    A notification that raises is tried again by the next update.
+
+    Args:
+        store: The store of the states.
+        readings: The values by the names of their rules.
+        notify: Called for each change.
+
+    Returns:
+        The states of the rules.
+    """
+    names = list(readings)
+    known = {row["name"]: row["firing"] for row in store.query("alert_states", names=names)}
+    with store.session() as session:
+        for name, reading in readings.items():
+            if reading.value is None:
+                continue
+            was = known.get(name, False)
+            firing = reading.value > (reading.below if was else reading.above)
+            if name not in known or firing != was:
+                session.run("alert_change", name=name, firing=firing, value=reading.value, reason=reading.reason)
+        states = store.query("alert_states", names=names)
+        for row in states:
+            if row["notified"] or not session.run("alert_claim", name=row["name"], notified=True):
+                continue
+            try:
+                notify(_change(row))
+            except Exception:
+                session.run("alert_claim", name=row["name"], notified=False)
+                raise
+    return [_change(row) for row in states]
+
+
+def _change(row: Mapping[str, object]) -> AlertChange:
+    return cast("AlertChange", {name: row[name] for name in AlertChange.__annotations__})

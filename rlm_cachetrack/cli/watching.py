@@ -1,0 +1,120 @@
+"""``watch``: evaluate alert rules, and notify of each change once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlm_cachetrack.errors import ConfigError, StoreError
+from rlm_cachetrack.formatting import clean
+
+from .arguments import AsJson, DbUrl, argument, open_client, option
+from .output import print_data, stderr, stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm_cachetrack.analytics.alerts import AlertChange, AlertFile
+    from rlm_cachetrack.client import TimescaleDBClient
+
+_COMMAND_S = 30
+
+
+def watch(
+    rules: Annotated[Path, argument(metavar="RULES.yaml", help="The file of alert rules.")],
+    once: Annotated[bool, option("--once", help="Evaluate once; exit code 1 if a rule fires.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds between evaluations.")] = 15.0,
+    as_json: AsJson = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Watch spending, hit rate, failures and more, and notify of each change once."""
+    from rlm_cachetrack.analytics.alerts import read_alerts
+
+    file = read_alerts(rules)
+    notify = _notifier(file)
+    with open_client(db_url) as client:
+        if once:
+            found = _evaluate(client, file, notify)
+            if not print_data(found, as_json):
+                for change in found:
+                    stdout().print(_line(change), soft_wrap=True)
+            if any(change["firing"] for change in found):
+                raise typer.Exit(1)
+            return
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                try:
+                    _evaluate(client, file, notify)
+                except StoreError as exc:  # the database may come back
+                    stderr().print(clean(str(exc)), style="red", soft_wrap=True)
+                time.sleep(interval)
+
+
+def _evaluate(client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]) -> list[AlertChange]:
+    from rlm_cachetrack.analytics.alerts import evaluate, update_states
+    from rlm_cachetrack.journal import journal_files
+
+    store = client.runtime.store()
+
+    def backlog() -> int:
+        return sum(file.events for file in journal_files(client.runtime.journal.directory))
+
+    now = datetime.now(UTC)
+    readings = {rule.name: evaluate(store, rule, now, backlog) for rule in file.rules}
+
+    def reported(change: AlertChange) -> None:
+        stderr().print(_line(change), soft_wrap=True)
+        notify(change)
+
+    return update_states(store, readings, reported)
+
+
+def _line(change: AlertChange) -> str:
+    return f"{'FIRING ' if change['firing'] else 'ok     '} {clean(change['name'])}: {clean(change['reason'])}"
+
+
+def _notifier(file: AlertFile) -> Callable[[AlertChange], None]:
+    """Return the function that notifies.
+
+    Raises:
+        ConfigError: apprise is needed and not installed, or it does not know an address.
+    """
+    service = None
+    if file.notify:
+        try:
+            import apprise
+        except ImportError as exc:
+            raise ConfigError("notify needs apprise: pip install 'rlm_cachetrack[alerts]'") from exc
+        service = apprise.Apprise()
+        for number, address in enumerate(file.notify, 1):
+            if not service.add(address):
+                raise ConfigError(f"notify: apprise does not understand address {number}")  # it may hold a password
+
+    def notify(change: AlertChange) -> None:
+        title = f"{'Firing' if change['firing'] else 'Recovered'}: {change['name']}"
+        if service is not None and not service.notify(title=title, body=change["reason"]):
+            raise StoreError(f"the notification of {change['name']!r} was not accepted; it is tried again")
+        if file.command is not None:
+            text = json.dumps({**change, "changed_at": change["changed_at"].isoformat()})
+            try:
+                subprocess.run(
+                    file.command,
+                    input=text,
+                    encoding="utf-8",
+                    timeout=_COMMAND_S,
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                )
+            except (OSError, subprocess.SubprocessError) as exc:
+                raise StoreError(
+                    f"the command for {change['name']!r} failed ({type(exc).__name__}); it is tried again"
+                ) from exc
+
+    return notify

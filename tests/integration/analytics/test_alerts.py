@@ -1,0 +1,201 @@
+"""Alert rules fire once, recover once, and notify once although several watchers run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack.analytics.alerts import AlertChange, evaluate, read_alerts, update_states
+from rlm_cachetrack.cli import app
+from rlm_cachetrack.errors import ConfigError
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def db(reused_db_url: str) -> Iterator[TimescaleDBClient]:
+    with TimescaleDBClient(reused_db_url) as client:
+        yield client
+
+
+def record(db: TimescaleDBClient, minutes: float, cost: float | None = 1.0, **more: Any) -> None:
+    started = NOW - timedelta(minutes=minutes)
+    given: dict[str, Any] = {
+        "prompt_tokens": 20_000,
+        "cached_tokens": 10_000,
+        "provider": "openai",
+        "start_time": started,
+    }
+    db.record_llm_interaction(LLMInteractionRecord("q", NOW, "m", total_cost=cost, **{**given, **more}))
+
+
+def rules(folder: Path, *lines: str, head: str = "") -> Path:
+    path = folder / "rules.yaml"
+    path.write_text("\n".join(["version: 1", head, "rules:", *(f"  - {line}" for line in lines), ""]))
+    return path
+
+
+def read(db: TimescaleDBClient, folder: Path, line: str, now: datetime = NOW) -> Any:
+    (rule,) = read_alerts(rules(folder, line)).rules
+    assert db.flush()
+    return evaluate(db.reader(), rule, now, lambda: 7)
+
+
+def test_the_value_of_each_kind_of_rule(db: TimescaleDBClient, tmp_path: Path) -> None:
+    for minutes in (10, 20, 90):
+        record(db, minutes)
+    record(db, 15, cost=None, cached_tokens=0)
+    db.record_llm_interaction(LLMInteractionRecord("q", NOW, "m", cached_tokens=None, success=False, start_time=NOW))
+    for week in (1, 2):
+        record(db, week * 7 * 24 * 60 + 30, cached_tokens=18_000)
+    values = {
+        "{name: a, kind: spend, window: 1h, above: 5}": 2.0,
+        "{name: a, kind: spend, window: 2h, above: 5}": 3.0,
+        "{name: a, kind: spend, window: 2h, above: 5, model: other}": 0.0,
+        "{name: a, kind: unpriced, window: 1h}": 1.0,
+        "{name: a, kind: failures, window: 1h, above_percentage: 10, min_calls: 4}": 25.0,
+        "{name: a, kind: failures, window: 1h, above_percentage: 10, min_calls: 5}": None,
+        "{name: a, kind: silence, window: 30m}": 0.0,
+        "{name: a, kind: silence, window: 30m, model: other}": 1.0,
+        "{name: a, kind: journal, above: 5}": 7.0,
+        # 20,000 of 60,000 tokens now, 90 % in the same hour of the two weeks before
+        "{name: a, kind: hit_rate, window: 1h, drop: 20}": pytest.approx(100 * (0.9 - 1 / 3)),
+        "{name: a, kind: hit_rate, window: 1h, drop: 20, min_prompt_tokens: 100000}": None,
+    }
+    assert {line: read(db, tmp_path, line).value for line in values} == values
+
+
+def test_a_budget_rule_reads_the_budget(db: TimescaleDBClient, tmp_path: Path) -> None:
+    record(db, 0.01, cost=8.0)
+    db.set_budget(10.0, "day")
+    found = read(db, tmp_path, "{name: a, kind: budget, above_percentage: 75}", datetime.now(UTC))
+    assert found.value == pytest.approx(80.0)
+
+
+def test_a_rule_fires_once_and_recovers_once_with_hysteresis(db: TimescaleDBClient, tmp_path: Path) -> None:
+    (rule,) = read_alerts(rules(tmp_path, "{name: costly, kind: spend, window: 1h, above: 10}")).rules
+    store, sent = db.reader(), list[AlertChange]()
+
+    def reading(value: float | None) -> Any:
+        return {"costly": evaluate(store, rule, NOW, int)._replace(value=value)}
+
+    # Recovers at 90 % of the limit; an unknown value changes nothing.
+    for value in (5.0, 11.0, 12.0, 9.5, None, 10.5, 8.9, 9.5, 11.0):
+        update_states(store, reading(value), sent.append)
+    assert [(change["firing"], change["value"]) for change in sent] == [(True, 11.0), (False, 8.9), (True, 11.0)]
+
+
+def test_watchers_that_run_at_once_notify_once(db: TimescaleDBClient, tmp_path: Path) -> None:
+    (rule,) = read_alerts(rules(tmp_path, "{name: costly, kind: spend, above: 10}")).rules
+    store, sent = db.reader(), list[AlertChange]()
+    readings = {"costly": evaluate(store, rule, NOW, int)._replace(value=11.0)}
+    watchers = [threading.Thread(target=update_states, args=(store, readings, sent.append)) for _ in range(6)]
+    for watcher in watchers:
+        watcher.start()
+    for watcher in watchers:
+        watcher.join()
+    assert len(sent) == 1
+
+
+def test_a_failed_notification_is_tried_again(db: TimescaleDBClient, tmp_path: Path) -> None:
+    (rule,) = read_alerts(rules(tmp_path, "{name: costly, kind: spend, above: 10}")).rules
+    store, sent = db.reader(), list[AlertChange]()
+    readings = {"costly": evaluate(store, rule, NOW, int)._replace(value=11.0)}
+
+    def refuse(change: AlertChange) -> None:
+        raise OSError("no network")
+
+    with pytest.raises(OSError, match="no network"):
+        update_states(store, readings, refuse)
+    update_states(store, readings, sent.append)
+    assert [change["name"] for change in sent] == ["costly"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version: 1\nrules: []", "rules: List should have at least 1 item"),
+        ("version: 2\nrules: [{name: a, kind: spend, above: 1}]", "version: Input should be 1"),
+        ("version: 1\nrules: [{name: a, kind: spent, above: 1}]", "rules.0: Input tag 'spent'"),
+        (
+            "version: 1\nrules: [{name: a, kind: spend, above: -1}]",
+            "spend.above: Input should be greater than 0",
+        ),
+        ("version: 1\nrules: [{name: a, kind: spend, above: 1, window: 1y}]", "expected a span of time such as 30m"),
+        ("version: 1\nrules: [{name: a, kind: spend, above: 1, modell: x}]", "modell: Extra inputs are not permitted"),
+        (
+            "version: 1\nrules: [{name: a, kind: spend, above: 1}, {name: a, kind: unpriced}]",
+            "two rules have the name 'a'",
+        ),
+        ("version: [", "is not YAML"),
+    ],
+)
+def test_a_mistake_in_the_rules_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message.replace("[", "\\[")):
+        read_alerts(path)
+
+
+def cli(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["watch", *arguments, "--db-url", url], env={"COLUMNS": "120"})
+
+
+def test_watch_once_runs_the_command_and_fails_while_a_rule_fires(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path
+) -> None:
+    record(db, 1, cost=20.0)
+    assert db.flush()
+    log = tmp_path / "sent.jsonl"
+    program = f"import sys; open({str(log)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    path = rules(
+        tmp_path,
+        "{name: costly, kind: spend, window: 1h, above: 10}",
+        "{name: quiet, kind: silence, window: 1h}",
+        head=f"command: {json.dumps([sys.executable, '-c', program])}",
+    )
+    for _ in range(2):
+        found = cli(reused_db_url, str(path), "--once")
+        assert found.exit_code == 1, found.output
+        assert "FIRING  costly: $20.00 in 1h, limit $10.00" in found.stdout, found.output
+    (sent,) = map(json.loads, log.read_text().splitlines())
+    assert (sent["name"], sent["firing"], sent["value"]) == ("costly", True, 20.0)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in a module that apprise imports
+def test_watch_notifies_through_apprise(db: TimescaleDBClient, reused_db_url: str, tmp_path: Path) -> None:
+    pytest.importorskip("apprise", reason="notifications need their extra")
+    received: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    record(db, 1, cost=20.0)
+    assert db.flush()
+    address = f"json://127.0.0.1:{server.server_port}"
+    path = rules(tmp_path, "{name: costly, kind: spend, above: 10}", head=f"notify: [{address!r}]")
+    found = cli(reused_db_url, str(path), "--once")
+    assert found.exit_code == 1
+    server.shutdown()
+    server.server_close()
+    assert len(received) == 1, (found.output, found.exception)
+    (sent,) = received
+    assert (sent["title"], sent["message"]) == ("Firing: costly", "$20.00 in 1d, limit $10.00")
