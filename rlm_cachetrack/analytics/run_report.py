@@ -38,7 +38,12 @@ RowT = TypeVar("RowT")
 
 
 class TokenCacheSummary(TypedDict):
-    """Totals of one run. Costs: USD over the priced calls, None when none is; rates 0-1, percentages 0-100."""
+    """Totals of one run. Costs: USD over the priced calls, None when none is; rates 0-1, percentages 0-100.
+
+    ``dropped_interactions`` are calls that were counted at the run's end and deleted since, by retention or ``prune``. If
+    there are some, the totals are those of the end; what was not stored then is None, and ``models`` are those of the
+    calls that are left.
+    """
 
     query_id: str
     run_id: datetime
@@ -47,8 +52,8 @@ class TokenCacheSummary(TypedDict):
     total_tokens: int
     total_cached_tokens: int
     total_uncached_tokens: int
-    total_cache_write_tokens: int
-    total_reasoning_tokens: int
+    total_cache_write_tokens: int | None
+    total_reasoning_tokens: int | None
     cache_hit_rate: float | None
     total_cost: float | None
     original_cost: float | None
@@ -67,6 +72,7 @@ class TokenCacheSummary(TypedDict):
     first_call_time: datetime | None
     last_call_time: datetime | None
     models: list[str]
+    dropped_interactions: int
 
 
 class CacheEvolutionStep(TypedDict):
@@ -129,6 +135,7 @@ class RunRecord(TypedDict):
 
     ``state`` is the status, but ``never completed`` for a run whose end is not stored and that made no call for an
     hour. ``first_call`` and ``last_call`` are the times of its first and last call, None if not known.
+    ``stored_interactions`` is the number of calls at the run's end, None before.
     """
 
     query_id: str
@@ -141,13 +148,15 @@ class RunRecord(TypedDict):
     duration_ms: float | None
     first_call: datetime | None
     last_call: datetime | None
+    stored_interactions: int | None
 
 
 class RunReport(TypedDict):
     """One run, for the command line, the dashboard and reports.
 
     ``run`` is as ``get_query_run_summary`` returns it, None for a run that has calls but is not listed (yet).
-    ``optimization`` is computed from the calls, so a run in progress has one.
+    ``optimization`` is computed from the calls, so a run in progress has one. If retention dropped calls of the run, only
+    ``iterations`` is computed from the calls that are left.
     """
 
     run: dict[str, Any] | None
@@ -171,6 +180,13 @@ _RUN_TOTALS = (
     "p50_duration_ms",
     "p95_duration_ms",
     "p99_duration_ms",
+    "dropped_interactions",
+)
+_NOT_STORED = (
+    "total_cache_write_tokens",
+    "total_reasoning_tokens",
+    "avg_cost_per_interaction",
+    "avg_time_to_first_token_ms",
 )
 
 
@@ -273,9 +289,20 @@ def _bounds(query_id: str, run_id: datetime, record: RunRecord | None) -> dict[s
 def _record_and_totals(
     store: PostgresStore, query_id: str, run_id: datetime, record: RunRecord | None
 ) -> tuple[RunRecord | None, dict[str, Any] | None]:
-    """Read the run's record, unless it is given, and its totals; None for an unknown run."""
+    """Read the run's record, unless it is given, and its totals; None for an unknown run.
+
+    Retention may have dropped calls of the run since its end. Then the totals are those that were stored at the end.
+    """
     record = record or next(iter(run_records(store, query_id, run_id)), None)
-    totals = store.query("run_totals", **_bounds(query_id, run_id, record))[0]
+    totals: dict[str, Any] = {
+        **store.query("run_totals", **_bounds(query_id, run_id, record))[0],
+        "dropped_interactions": 0,
+        "cache_evolution": None,
+    }
+    dropped = ((record and record["stored_interactions"]) or 0) - totals["total_interactions"]
+    if dropped > 0:
+        for stored in store.query("run_stored_totals", query_id=query_id, run_id=run_id):
+            totals |= {**dict.fromkeys(_NOT_STORED), **stored, "dropped_interactions": dropped}
     return record, totals if record is not None or totals["total_interactions"] else None
 
 
@@ -292,14 +319,15 @@ def _optimization(
     query_id: str, run_id: datetime, record: RunRecord | None, totals: dict[str, Any], iterations: list[Iteration]
 ) -> TokenCacheOptimization:
     """Compute the values that ``store_optimization.sql`` stores when a run ends."""
-    steps = [{name: cast("Any", step)[name] for name in CacheEvolutionStep.__annotations__} for step in iterations]
+    steps = totals["cache_evolution"] or iterations
     original, saved = totals["original_cost"], totals["cost_savings"]
     more = {
         "time": totals["time"] or (run_id if record is None else record["start_time"]),
         "cost_savings_percentage": 100 * saved / original if original and saved is not None else None,
         "cache_evolution": steps,
     }
-    return cast("TokenCacheOptimization", Facts(_filled(TokenCacheOptimization, query_id, run_id, {**totals, **more})))
+    found = with_evolution(_filled(TokenCacheOptimization, query_id, run_id, {**totals, **more}))
+    return cast("TokenCacheOptimization", Facts(found))
 
 
 def _filled(kind: type, query_id: str, run_id: datetime, totals: dict[str, Any]) -> dict[str, Any]:

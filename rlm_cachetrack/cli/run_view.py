@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, percentage, rate, usd
+from rlm_cachetrack.formatting import NONE, clean, dropped_details, duration, moment, number, percentage, rate, usd
 
 from .output import counted
 
@@ -32,6 +32,9 @@ def print_report(console: Console, report: RunReport) -> None:
     if not summary["total_interactions"]:
         console.print("No call of this run is stored.")
         return
+    if note := dropped_details(summary["dropped_interactions"], summary["total_interactions"]):
+        console.print(note, style="yellow", soft_wrap=True)
+        console.print()
     console.print(Panel(_savings(summary, optimization), width=width, border_style="dim", padding=(0, 1)))
     blocks = _side_by_side(console, width, [_tokens(summary), _calls(summary), _cost_and_time(run, summary)])
     console.print()

@@ -148,6 +148,16 @@ def verdict(name: str) -> str:
     return _VERDICTS.get(name, name)
 
 
+def dropped_details(dropped: int, calls: int) -> str:
+    """Say that some of a run's calls are not stored any more; empty if none was dropped."""
+    if not dropped:
+        return ""
+    return (
+        f"Details dropped by retention: {number(dropped)} of {number(calls)} calls of this run were deleted. "
+        "The totals are those of its end."
+    )
+
+
 def hit_rates(
     effective: float | None,
     achievable: float | None,

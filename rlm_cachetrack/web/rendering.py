@@ -52,6 +52,7 @@ def environment() -> jinja2.Environment:
         templates.filters[name] = getattr(wording, name)
     templates.tests["reporting_cache_use"] = is_cache_use_reported
     templates.globals["hit_rates"] = wording.hit_rates
+    templates.globals["dropped_details"] = wording.dropped_details
     templates.filters["short"] = _short
     templates.filters["query"] = _query
     templates.filters["usd_column"] = _usd_column

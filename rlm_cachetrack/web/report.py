@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rlm_cachetrack.analytics import RunRecord, calls_of_run, is_cache_use_reported, run_report
 from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.formatting import NONE, clean, duration, hit_rates, moment, number, rate, usd, verdict
+from rlm_cachetrack.formatting import (
+    NONE,
+    clean,
+    dropped_details,
+    duration,
+    hit_rates,
+    moment,
+    number,
+    rate,
+    usd,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -83,6 +94,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     known = is_cache_use_reported(summary)
     saved = summary["cost_savings"] if known or summary["cost_savings"] else None
     instead = f" instead of {usd(summary['original_cost'])}" if known and summary["original_cost"] is not None else ""
+    dropped = dropped_details(summary["dropped_interactions"], summary["total_interactions"])
     lines = [
         f"### {_code(summary['query_id'])}",
         "",
@@ -96,6 +108,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         f"| {number(summary['total_prompt_tokens'])} | {number(summary['total_cached_tokens'] if known else None)} "
         f"| {number(summary['total_completion_tokens'])} |",
         "",
+        *([dropped, ""] if dropped else []),
         "| iteration | prompt | cached | hit rate | cost | without cache | saved |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
