@@ -1,9 +1,10 @@
 """Measure how long it takes to re-price 1,000,000 stored calls, and to undo it. Target: at most 60 s.
 
 Uses a temporary embedded PostgreSQL with default settings, or a new database on the server that
-``RLM_CACHETRACK_BENCH_URL`` names. The calls are of four models in 10,000 ended runs over 30 days, and all of them
-change. The time includes the difference by model, saving the old prices, and the new sums of the runs. ``ROWS=100000``
-is a smaller run; ``COMPRESS=1`` compresses every chunk first, on a server with TimescaleDB.
+``RLM_CACHETRACK_BENCH_URL`` names. The calls are of four models in 10,000 ended runs over 30 days (``CALLS_A_RUN=50``
+makes 20,000), and all of them change. The time includes the difference by model, saving the old prices, and the new
+sums of the runs. ``ROWS=100000`` is a smaller run; ``COMPRESS=1`` compresses every chunk first, on a server with
+TimescaleDB.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded, migrations, named_sql
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
+CALLS_A_RUN = int(os.environ.get("CALLS_A_RUN", "100"))
 TARGET_S = 60
 PRICES = "version: 1\nper: 1M\nmodels:\n" + "".join(
     f"  model-{number}: {{prompt: {number + 2}, cached: 0.2, completion: 9, tiers: {{flex: 0.5}}}}\n"
@@ -35,20 +37,22 @@ INSERT INTO llm_interactions (
     total_cost, original_cost, duration_ms, iteration, provider, api, service_tier, price_source, usage
 )
 SELECT
-    run + (n %% 100) * INTERVAL '2 seconds', 'query-' || n / 100 %% 50, run, 'model-' || n %% 4, 4000 + n %% 977, 300,
-    4300 + n %% 977, n %% 3000, 4000 + n %% 977 - n %% 3000, 0.001, 0.0001, 0.001, 0.004,
+    run + (n %% %(calls)s) * INTERVAL '2 seconds', 'query-' || n / %(calls)s %% 50, run, 'model-' || n %% 4,
+    4000 + n %% 977, 300, 4300 + n %% 977, n %% 3000, 4000 + n %% 977 - n %% 3000, 0.001, 0.0001, 0.001, 0.004,
     ((4000 + n %% 977 - n %% 3000) * 0.001 + (n %% 3000) * 0.0001 + 300 * 0.004) / 1000,
     ((4000 + n %% 977) * 0.001 + 300 * 0.004) / 1000,
-    900, n %% 100 + 1, 'openai', 'chat', CASE WHEN n %% 10 = 0 THEN 'flex' ELSE 'default' END, 'yaml:00000000',
+    900, n %% %(calls)s + 1, 'openai', 'chat', CASE WHEN n %% 10 = 0 THEN 'flex' ELSE 'default' END, 'yaml:00000000',
     '{"prompt_tokens": 4000, "completion_tokens": 300}'
 FROM (
-    SELECT n, '2026-03-01Z'::timestamptz + (n / 100) * INTERVAL '30 days' / (%(rows)s / 100) AS run
+    SELECT n, '2026-03-01Z'::timestamptz + (n / %(calls)s) * INTERVAL '30 days' / (%(rows)s / %(calls)s) AS run
     FROM generate_series(0, %(rows)s - 1) AS n
 ) AS calls
 """
 RUNS = """
-INSERT INTO query_run_summaries (query_id, run_id, start_time, end_time, status, total_interactions, total_cost)
-SELECT query_id, run_id, run_id, max(time), 'completed', count(*), sum(total_cost)
+INSERT INTO query_run_summaries (
+    query_id, run_id, start_time, end_time, status, total_interactions, total_cost, first_call_time, last_call_time
+)
+SELECT query_id, run_id, run_id, max(time), 'completed', count(*), sum(total_cost), min(time), max(time)
 FROM llm_interactions GROUP BY query_id, run_id
 """
 
@@ -58,7 +62,7 @@ def measure(url: str, prices: Path) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         migrations.migrate(connection)
         begun = time.perf_counter()
-        connection.execute(FILL, {"rows": ROWS})
+        connection.execute(FILL, {"rows": ROWS, "calls": CALLS_A_RUN})
         connection.execute(RUNS)
         runs = connection.execute("SELECT query_id, run_id FROM query_run_summaries ORDER BY 1, 2").fetchall()
         ids = {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]}

@@ -40,9 +40,9 @@ RowT = TypeVar("RowT")
 class TokenCacheSummary(TypedDict):
     """Totals of one run. Costs: USD over the priced calls, None when none is; rates 0-1, percentages 0-100.
 
-    ``dropped_interactions`` are calls that were counted at the run's end and deleted since, by retention or ``prune``. If
-    there are some, the totals are those of the end; what was not stored then is None, and ``models`` are those of the
-    calls that are left.
+    ``dropped_interactions`` are calls that were counted at the run's end and deleted since, by retention or ``prune``.
+    If there are some, the totals are those of the end; what was not stored then is None, and ``models`` are those of
+    the calls that are left.
     """
 
     query_id: str
@@ -155,8 +155,8 @@ class RunReport(TypedDict):
     """One run, for the command line, the dashboard and reports.
 
     ``run`` is as ``get_query_run_summary`` returns it, None for a run that has calls but is not listed (yet).
-    ``optimization`` is computed from the calls, so a run in progress has one. If retention dropped calls of the run, only
-    ``iterations`` is computed from the calls that are left.
+    ``optimization`` is computed from the calls, so a run in progress has one. If retention dropped calls of the run,
+    only ``iterations`` is computed from the calls that are left.
     """
 
     run: dict[str, Any] | None

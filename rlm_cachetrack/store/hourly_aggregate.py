@@ -108,7 +108,7 @@ class HourlyAggregate:
         """
         with connection.cursor(row_factory=tuple_row) as cursor:
             row = cursor.execute(named_sql.query("policy_hourly_first")).fetchone()
-            statement = self._call("policy_hourly_materialize")
+            statement = self.statement("policy_hourly_materialize")
             return _wait_for(partial(_is_refreshed, cursor, statement, {"first": row and row[0]}))
 
     def _stale(
@@ -144,14 +144,15 @@ class HourlyAggregate:
         return sorted(stale), waiting, dropped
 
     def _refresh(self, cursor: psycopg.Cursor[Any], ranges: Iterable[tuple[datetime, datetime]]) -> bool:
-        statement = self._call("hourly_refresh")
+        statement = self.statement("hourly_refresh")
         done = [
             _wait_for(partial(_is_refreshed, cursor, statement, {"first": first, "until": last + _HOUR}))
             for first, last in ranges
         ]
         return all(done)
 
-    def _call(self, name: str) -> sql.Composed:
+    def statement(self, name: str) -> sql.Composed:
+        """Return a named query that calls a function of TimescaleDB."""
         return sql.SQL(named_sql.query(name)).format(functions=sql.Identifier(self.functions))
 
     def _request(self, cursor: psycopg.Cursor[Any], ranges: Iterable[tuple[datetime, datetime]]) -> bool:

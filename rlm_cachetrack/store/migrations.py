@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
-import tenacity
 
 from rlm_cachetrack.errors import MigrationError, SchemaTooNewError
 
 from . import named_sql as _sql
 from . import upgrade as _upgrade
+from .conflicts import retry_on_conflict
 from .engine import Engine, applied, detect, fetch
 from .schema_scripts import ADVISORY_LOCK, as_sql, needs_timescale_search_path, scripts_for
 
@@ -167,7 +167,7 @@ def _migrate(connection: psycopg.Connection[Any], upgrade: bool, progress: Progr
             _check_upgrade(connection, upgrade)
         if progress is not None:
             progress(script.label, len(labels) + 1, len(labels) + len(scripts))
-        if _retry_on_conflict(_apply, connection, script):
+        if retry_on_conflict(_apply, connection, script):
             labels.append(script.label)
     return labels
 
@@ -190,21 +190,6 @@ def _apply(connection: psycopg.Connection[Any], script: _sql.Script) -> bool:
         values = {name: getattr(script, name) for name in ("engine", "version", "name", "checksum")}
         connection.execute(_sql.query("migrations_insert"), values)
     return True
-
-
-def _is_conflict(exc: BaseException) -> bool:
-    """Return True if a background job of TimescaleDB used the same object: the rolled-back step can be retried."""
-    return isinstance(exc, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)) or (
-        isinstance(exc, psycopg.errors.InternalError_) and "concurrently" in str(exc)
-    )
-
-
-_retry_on_conflict = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(_is_conflict),
-    wait=tenacity.wait_random_exponential(0.2, max=5),
-    stop=tenacity.stop_after_attempt(6),
-    reraise=True,
-)
 
 
 def _check_applied(done: dict[tuple[str, int], tuple[str, str]]) -> None:

@@ -30,6 +30,7 @@ from rlm_cachetrack.records import COLUMNS, RecordBatch, RunKey
 
 from . import named_sql
 from .batch_write import fast_path_fits, hours_of, write_batch
+from .conflicts import retry_on_conflict
 from .connect import POOL_NAME, SchemaError, connect, dict_rows, make_pool, translated_errors
 from .hourly_aggregate import HourlyAggregate
 from .session import Session
@@ -204,13 +205,13 @@ class PostgresStore:
         """Compute and store the optimization and totals of one run. Blocks."""
         batch = RecordBatch(optimizations=[RunKey(query_id, run_id)])
         self.open()
-        with (
-            self._errors(),
-            self._read_pool().connection(READ_TIMEOUT_S) as connection,
-            connection.transaction(),
-            connection.cursor() as cursor,
-        ):
-            write_batch(cursor, batch, self._hourly, idempotent=True)
+
+        def write(connection: psycopg.Connection[Any]) -> None:
+            with connection.transaction(), connection.cursor() as cursor:
+                write_batch(cursor, batch, self._hourly, idempotent=True)
+
+        with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+            retry_on_conflict(write, connection)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -279,13 +280,17 @@ class PostgresStore:
             raise ConfigError("delete needs a query_id or a time before which to delete; it cannot empty the store")
         parameters = {"query_id": query_id, "run_id": run_id, "before": before}
         self.open()
-        with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+
+        def write(connection: psycopg.Connection[dict[str, Any]]) -> tuple[dict[str, Any], int]:
             with connection.transaction(), connection.cursor() as cursor:
                 if self._hourly is not None:
                     self._hourly.prepare(cursor)
                 gone = cursor.execute(named_sql.query("delete_interactions"), parameters).fetchone() or {}
                 cursor.execute(named_sql.query("delete_optimizations"), parameters)
-                runs = cursor.execute(named_sql.query("delete_runs"), parameters).rowcount
+                return gone, cursor.execute(named_sql.query("delete_runs"), parameters).rowcount
+
+        with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+            gone, runs = retry_on_conflict(write, connection)
             if self._hourly is not None:
                 self._hourly.refresh(connection, gone["hours"])
         return {"interactions": gone["interactions"], "runs": runs}

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 
 from . import named_sql
+from .conflicts import retry_on_conflict
 from .hourly_aggregate import HourlyAggregate
+
+ResultT = TypeVar("ResultT")
+
+# The columnstore policy works on the same chunk, so it does the same or will do it.
+_USED_BY_A_JOB = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InternalError_,
+)
 
 
 class Session:
@@ -36,8 +50,32 @@ class Session:
             count = (last - hour) // timedelta(hours=1) + 1
             hourly.refresh(self._connection, [hour + timedelta(hours=number) for number in range(count)])
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run the block in one transaction; an exception rolls it back."""
-        with self._connection.transaction():
-            yield
+    def recompress(self, first: datetime, last: datetime) -> None:
+        """Move changed calls back to the columnstore, from days between two moments that were in it. Blocks.
+
+        An update takes calls out of the columnstore, where they need ten times the space. The policy moves them back
+        later, but does not return all of the space. It does nothing if there is no columnstore.
+        """
+        hourly = HourlyAggregate.find(self._connection)
+        if hourly is None or not hourly.may_refresh:
+            return
+        for row in self.rows("columnstore_changed", first=first, last=last):
+            chunk, packed = ((row[f"{part}schema"], row[f"{part}name"]) for part in ("", "packed_"))
+            with contextlib.suppress(*_USED_BY_A_JOB):
+                name = sql.Identifier(*chunk).as_string(self._connection)
+                self._connection.execute(hourly.statement("columnstore_merge"), {"chunk": name})
+                for relation in (chunk, packed):
+                    vacuum = sql.SQL(named_sql.query("columnstore_vacuum")).format(relation=sql.Identifier(*relation))
+                    self._connection.execute(vacuum)
+
+    def in_transaction(self, step: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        """Call ``step(session, *arguments)`` in one transaction and return its result; an exception rolls it back.
+
+        After a deadlock or a serialization failure the step is repeated, so it must change nothing but the database.
+        """
+
+        def attempt() -> ResultT:
+            with self._connection.transaction():
+                return step(self, *arguments)
+
+        return retry_on_conflict(attempt)

@@ -1,4 +1,5 @@
 -- reprice_optimizations: Update the costs of the optimizations of the runs in the table of reprice_stage_runs.
+--             Runs of which fewer calls are stored than at their end, because retention dropped some, keep their costs.
 -- Parameters: none.
 -- Result:     none.
 WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_resummed)  -- the workers of Citus do not have it
@@ -9,4 +10,5 @@ UPDATE token_cache_optimization AS o SET
     cost_savings_percentage = 100 * s.cost_savings / nullif(s.original_cost, 0),
     unpriced_interactions = s.unpriced_interactions
 FROM s
-WHERE o.query_id = s.query_id AND o.run_id = s.run_id;
+WHERE o.query_id = s.query_id AND o.run_id = s.run_id
+  AND s.total_interactions >= o.total_interactions;

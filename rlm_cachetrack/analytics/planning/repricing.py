@@ -208,19 +208,14 @@ def undo(store: PostgresStore, change_id: int | None = None, *, progress: Progre
         if state["batches"]:
             session.run("reprice_analyze")
         while state["batches"]:
-            done -= _undo_batch(session, wanted)
+            done -= session.in_transaction(_undo_batch, wanted)
             state = _state(session, wanted)
             if progress is not None:
                 progress(total - done, total)
         if state["status"] != "resumming":
-            with session.transaction():
-                session.run("reprice_reset_runs", change_id=wanted)
-                session.run("reprice_status", change_id=wanted, status="resumming")
+            session.in_transaction(_reset_runs, wanted)
         _sum_runs(session, wanted)
-        with session.transaction():
-            session.run("reprice_undo_optimizations", change_id=wanted)
-            session.run("reprice_undo_run_totals", change_id=wanted)
-            session.run("reprice_delete_runs", change_id=wanted)
+        session.in_transaction(_restore_runs, wanted)
         _finish(session, wanted, "undone")
         return _state(session, wanted)
 
@@ -249,7 +244,7 @@ def _unfinished(store: PostgresStore, book: PriceBook, which: Mapping[str, Any])
 
 
 def _continue(session: Session, change_id: int, progress: Progress | None, batch: int) -> PriceChange:
-    while (done := _do_batch(session, change_id, batch)) is not None:
+    while (done := session.in_transaction(_do_batch, change_id, batch)) is not None:
         if progress is not None:
             progress(*done)
     _sum_runs(session, change_id)
@@ -259,69 +254,87 @@ def _continue(session: Session, change_id: int, progress: Progress | None, batch
 
 def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | None:
     """Price the next batch; return the calls done and all calls, None if no call remains."""
-    with session.transaction():
-        state = session.rows("reprice_lock", change_id=change_id)[0]
-        if state["status"] != "running":
-            return None
-        which = {name: state[name] for name in _SELECTION}
-        after = {"after_time": state["cursor_time"], "after_id": state["cursor_id"]}
-        (span,) = session.rows("reprice_next", size=size, **after, **which)
-        if not span["interactions"]:
-            session.run("reprice_collect_runs", change_id=change_id)
-            session.run("reprice_status", change_id=change_id, status="summing")
-            return None
-        session.run("timescale_unbounded_dml")
-        times = {"first_time": span["first_time"], "last_time": span["last_time"]}
-        rates = json.dumps(state["rates"])
-        session.run("reprice_stage", rates=rates, last_id=span["last_id"], **times, **after, **which)
-        if details := session.rows("reprice_staged_details"):
-            images = image_rates(state["rates"])
-            session.run("reprice_stage_details", calls=json.dumps([new_values(row, images) for row in details]))
-            session.run("reprice_stage_unchanged")
-        session.run("reprice_save", change_id=change_id, batch=state["batches"] + 1)
-        session.run("reprice_apply", **times)
-        (changes,) = session.rows("reprice_batch")
-        (now,) = session.rows(
-            "reprice_advance",
-            change_id=change_id,
-            interactions=span["interactions"],
-            last_time=span["last_time"],
-            last_id=span["last_id"],
-            **changes,
-        )
-        return now["looked_at"], max(state["total_interactions"], now["looked_at"])
+    state = session.rows("reprice_lock", change_id=change_id)[0]
+    if state["status"] != "running":
+        return None
+    which = {name: state[name] for name in _SELECTION}
+    after = {"after_time": state["cursor_time"], "after_id": state["cursor_id"]}
+    (span,) = session.rows("reprice_next", size=size, **after, **which)
+    if not span["interactions"]:
+        session.run("reprice_collect_runs", change_id=change_id)
+        session.run("reprice_analyze")
+        session.run("reprice_status", change_id=change_id, status="summing")
+        return None
+    session.run("timescale_unbounded_dml")
+    times = {"first_time": span["first_time"], "last_time": span["last_time"]}
+    rates = json.dumps(state["rates"])
+    session.run("reprice_stage", rates=rates, last_id=span["last_id"], **times, **after, **which)
+    if details := session.rows("reprice_staged_details"):
+        images = image_rates(state["rates"])
+        session.run("reprice_stage_details", calls=json.dumps([new_values(row, images) for row in details]))
+        session.run("reprice_stage_unchanged")
+    session.run("reprice_save", change_id=change_id, batch=state["batches"] + 1)
+    session.run("reprice_apply", **times)
+    (changes,) = session.rows("reprice_batch")
+    (now,) = session.rows(
+        "reprice_advance",
+        change_id=change_id,
+        interactions=span["interactions"],
+        last_time=span["last_time"],
+        last_id=span["last_id"],
+        **changes,
+    )
+    return now["looked_at"], max(state["total_interactions"], now["looked_at"])
 
 
 def _undo_batch(session: Session, change_id: int) -> int:
     """Undo the newest batch; return how many calls it had changed."""
-    with session.transaction():
-        batch = session.rows("reprice_lock", change_id=change_id)[0]["batches"]
-        if not batch:
-            return 0
-        (span,) = session.rows("reprice_undo_span", change_id=change_id, batch=batch)
-        if span["first_time"] is not None:
-            session.run("timescale_unbounded_dml")
-            session.run("reprice_undo", change_id=change_id, batch=batch, **span)
-        count = session.run("reprice_delete_rows", change_id=change_id, batch=batch)
-        session.run("reprice_batch_undone", change_id=change_id)
-        return count
+    batch = session.rows("reprice_lock", change_id=change_id)[0]["batches"]
+    if not batch:
+        return 0
+    (span,) = session.rows("reprice_undo_span", change_id=change_id, batch=batch)
+    if span["first_time"] is not None:
+        session.run("timescale_unbounded_dml")
+        session.run("reprice_undo", change_id=change_id, batch=batch, **span)
+    count = session.run("reprice_delete_rows", change_id=change_id, batch=batch)
+    session.run("reprice_batch_undone", change_id=change_id)
+    return count
+
+
+def _reset_runs(session: Session, change_id: int) -> None:
+    session.run("reprice_reset_runs", change_id=change_id)
+    session.run("reprice_status", change_id=change_id, status="resumming")
+
+
+def _restore_runs(session: Session, change_id: int) -> None:
+    session.run("reprice_undo_optimizations", change_id=change_id)
+    session.run("reprice_undo_run_totals", change_id=change_id)
+    session.run("reprice_delete_runs", change_id=change_id)
 
 
 def _sum_runs(session: Session, change_id: int) -> None:
-    while True:
-        with session.transaction():
-            session.rows("reprice_lock", change_id=change_id)
-            session.run("reprice_stage_runs", change_id=change_id, size=_RUNS)
-            session.run("reprice_optimizations")
-            session.run("reprice_run_totals")
-            if not session.run("reprice_runs_done", change_id=change_id, size=_RUNS):
-                return
+    while session.in_transaction(_sum_next_runs, change_id):
+        pass
+
+
+def _sum_next_runs(session: Session, change_id: int) -> bool:
+    """Update the sums of the next runs; returns False if none is left."""
+    session.rows("reprice_lock", change_id=change_id)
+    (runs,) = session.rows("reprice_next_runs", change_id=change_id, size=_RUNS)
+    if runs["last_run"] is None:
+        return False
+    session.run("reprice_stage_runs", change_id=change_id, **runs)
+    session.run("reprice_optimizations")
+    session.run("reprice_run_totals")
+    session.run("reprice_runs_done", change_id=change_id, last_run=runs["last_run"])
+    return True
 
 
 def _finish(session: Session, change_id: int, status: str) -> None:
     state = session.rows("reprice_lock", change_id=change_id)[0]
     if state["first_time"] is not None:
         session.refresh_hours(state["first_time"], state["last_time"])
+        session.recompress(state["first_time"], state["last_time"])
     session.run("reprice_status", change_id=change_id, status=status)
 
 

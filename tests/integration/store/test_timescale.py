@@ -548,6 +548,32 @@ def explained(connection: psycopg.Connection[Any], name: str, **parameters: Any)
     return "\n".join(row[0] for row in rows)
 
 
+def test_deletions_and_re_pricing_work_beside_the_columnstore_policy(
+    timescale_scheduler_url: str, tmp_path: Path
+) -> None:
+    """The policy locks the same chunks in another order: the server ends one of two deadlocked transactions."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("version: 1\nper: 1M\nmodels:\n  m: {prompt: 2, completion: 8}\n")
+    with TimescaleDBClient(timescale_scheduler_url) as db:
+        with psycopg.connect(timescale_scheduler_url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens, cached_tokens)"
+                " SELECT 'q' || mod(n, 3), %s, %s + n * INTERVAL '1 minute', 'm', 10, 4"
+                " FROM generate_series(0, 14399) AS n",
+                [T0, T0],
+            )
+            connection.execute(
+                "SELECT alter_job(job_id, schedule_interval => INTERVAL '1 second', next_start => now())"
+                " FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression'"
+            )
+        change = db.reprice(prices)["change"]
+        assert change is not None
+        assert change["changed_interactions"] == 14_400
+        assert db.undo_repricing()["status"] == "undone"
+        assert db.delete(query_id="q1")["interactions"] == 4_800
+        assert db.count(query_id="q0")["interactions"] == db.count(query_id="q2")["interactions"] == 4_800
+
+
 # -- policies ---------------------------------------------------------------------------------------------------------
 
 
