@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import yaml
 
+from rlm_cachetrack import TimescaleDBClient
 from tests.support.web import BEGUN, HOSTILE, store_runs
 
 DEPLOY = Path(__file__).resolve().parents[3] / "examples" / "deploy"
@@ -60,6 +61,24 @@ def test_every_query_runs_and_returns_the_stored_calls(sql: str, reused_db_url: 
     rows = run(reused_db_url, sql)
     assert rows
     assert all(any(value is not None for value in row.values()) for row in rows)
+
+
+ALERTS = yaml.safe_load((DEPLOY / "grafana/provisioning/alerting/rlm_cachetrack.yaml").read_text())
+
+
+def test_every_alert_rule_compares_one_number(reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    with TimescaleDBClient(reused_db_url) as db:
+        db.set_budget(10.0, "month")
+    rules = ALERTS["groups"][0]["rules"]
+    assert len({rule["uid"] for rule in rules}) == len(rules) == 5
+    for rule in rules:
+        query, threshold = rule["data"]
+        (row,) = run(reused_db_url, query["model"]["rawSql"])
+        assert list(row) == ["value"], rule["title"]
+        assert threshold["model"]["expression"] == query["refId"]
+        assert rule["condition"] == threshold["refId"]
+        assert query["datasourceUid"] == "rlm_cachetrack"
 
 
 def test_every_query_returns_the_same_on_timescaledb(timescale_url: str, db_url: str) -> None:
