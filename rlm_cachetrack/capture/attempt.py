@@ -10,15 +10,16 @@ from rlm_cachetrack._process import guard
 from rlm_cachetrack.pipeline import runtimes
 
 from . import clients
-from .background import RetrievedStream, settle
+from .background import Retrieved, settle
 from .call import Call
 from .clients import CaptureOptions
-from .endpoints import ENDPOINTS, endpoint_of, is_stored_response, provider_of, region_of
-from .fields import fields_of
+from .endpoints import ENDPOINTS, PROMPT_APIS, endpoint_of, provider_of, region_of, stored_object_of
+from .fields import fields_of, get_field
 from .protocols import Observation
 from .retries import attempts
 from .streams import watch_raw, watch_stream
 from .surroundings import OPENTELEMETRY, call_site, current_span
+from .totals import TotalsReader
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
@@ -43,16 +44,17 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
         request: Any = args[1] if len(args) > 1 else kwargs.get("options")
         given = request.__dict__  # reading an attribute of a pydantic model takes several times as long
         stream = bool(kwargs.get("stream"))
-        api = ENDPOINTS.get(given["url"]) or endpoint_of(given["url"])
+        api = ENDPOINTS.get(given["url"]) or endpoint_of(given["url"], free=options.free_calls)
         if api is None:
-            return _Retrieval(client, request, args, stream=stream) if is_stored_response(given["url"]) else None
+            kind = stored_object_of(given["url"])
+            return None if kind is None else _Retrieval(client, request, args, kind, options, stream=stream)
         body, headers = given["json_data"], given["headers"]
         if not (type(body) is dict or isinstance(body, Mapping)) or given["method"].lower() != "post":
             return None
         if (extra := given["extra_json"]) and isinstance(extra, Mapping):
             body = {**body, **extra}
         current = runtimes.peek_default() or runtimes.default()
-        fingerprints = current.fingerprints if options.fingerprints else None
+        fingerprints = current.fingerprints if options.fingerprints and api in PROMPT_APIS else None
         attempt = _Attempt(current, api, provider_of(client), body, stream, fingerprints, options.tags)
         if options.call_site:
             attempt.note(call_site=call_site())
@@ -197,38 +199,55 @@ class _Attempt(Call):
 
 
 class _Retrieval:
-    """A request for a stored response. It is not a model call, but may show that a background response finished."""
+    """A request for an object that the server works on, or that sums up its work, such as a batch."""
 
-    __slots__ = ("_client", "_raw", "_stream", "arguments")
+    __slots__ = ("_client", "_kind", "_raw", "_stream", "_totals", "arguments")
 
-    def __init__(self, client: Any, request: Any, args: tuple[Any, ...], *, stream: bool) -> None:
+    def __init__(
+        self, client: Any, request: Any, args: tuple[Any, ...], kind: str, options: CaptureOptions, *, stream: bool
+    ) -> None:
         self.arguments = args
         self._client = client
+        self._kind = kind
         self._stream = stream
         self._raw = _raw_mark(request)
+        self._totals = None if kind in _SINGLE_CALLS else TotalsReader(kind, provider_of(client), options.tags)
 
     def returned(self, result: Any) -> None:
-        """Observe the stored response that the caller gets. Never raises."""
+        """Observe the object that the caller gets. Never raises."""
         try:
             if self._raw:
-                observer = RetrievedStream(self._make_call, stream=self._stream)
-                watch_raw(result, observer, deferred=self._raw == "stream")
+                watch_raw(result, self._observer(stream=self._stream), deferred=self._raw == "stream")
             elif "_iterator" in fields_of(result):
-                watch_stream(result, RetrievedStream(self._make_call, stream=True))
+                watch_stream(result, self._observer(stream=True))
             else:
-                settle(result, self._make_call)
+                self._read(result)
         except Exception as exc:
-            guard.report("observing a stored response", exc)
+            guard.report("observing a stored object", exc)
 
     def raised(self, exc: BaseException) -> bool:
         """Ignore the error: a failed retrieval changes nothing."""
         return False
 
+    def _observer(self, *, stream: bool) -> Retrieved:
+        return Retrieved(self._kind, self._read, stream=stream)
+
+    def _read(self, value: Any) -> None:
+        """Read the object, or an event of its stream."""
+        if self._totals is not None:
+            self._totals.read(value)
+            return
+        response = get_field(value, "response")
+        settle(value if response is None else response, self._make_call)
+
     def _make_call(self) -> Call:
         current = runtimes.peek_default() or runtimes.default()
-        call = Call(current, "responses", provider_of(self._client), {}, stream=False)
+        call = Call(current, self._kind, provider_of(self._client), {}, stream=False)
         call.region = region_of(self._client)
         return call
+
+
+_SINGLE_CALLS = ("responses", "videos")  # retrieved objects that are one call; others are totals of several
 
 
 def _raw_mark(request: Any) -> str | None:

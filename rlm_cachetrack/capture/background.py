@@ -1,5 +1,7 @@
 """Track background responses: ``responses.create(background=True)``, then ``retrieve`` until they are done.
 
+Videos are made in the same way.
+
 Each call is one record, and its usage is counted once. The record waits for the retrieval of the finished response;
 until then, the known values of the call are parked in the journal. If the store is read first, or the process ends, the
 call is stored without tokens. A later retrieval of the finished response then creates a separate record, with the
@@ -60,7 +62,7 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
     """Count a retrieved response if it has finished and was not counted before.
 
     Args:
-        response: The SDK's Response, or its plain JSON.
+        response: The SDK's Response or Video, or its plain JSON.
         make_call: Makes the Call for a background response that another process created.
     """
     status = get_field(response, "status")
@@ -70,7 +72,8 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
     with _lock:
         parked = _parked.pop(response_id, None)
     if parked is None:
-        if response_id in _counted or get_field(response, "background") is not True:
+        is_job = get_field(response, "background") is True or get_field(response, "object") == "video"
+        if response_id in _counted or not is_job:
             return  # counted when it was created
         call = make_call()
         call.known_options = _options.get(response_id)
@@ -106,13 +109,18 @@ def _store_unfinished(call: Call, journal: Any, parked_event: object) -> None:
     journal.unpark(parked_event)
 
 
-class RetrievedStream:
-    """The observer of a retrieved response, plain or streamed, which may show that a background response finished."""
+class Retrieved:
+    """The observer of a retrieved object, plain or streamed, which may show that the server finished its work.
 
-    api = "responses"
+    Args:
+        api: The kind of the object.
+        read: Reads the object, or an event of its stream.
+        stream: Whether the caller asked for a stream.
+    """
 
-    def __init__(self, make_call: Callable[[], Call], *, stream: bool) -> None:
-        self._make_call = make_call
+    def __init__(self, api: str, read: Callable[[Any], None], *, stream: bool) -> None:
+        self.api = api
+        self._read = read
         self.stream = stream
         self.pulling = False
         self.items: Any = None
@@ -122,17 +130,15 @@ class RetrievedStream:
         """Ignore the HTTP response."""
 
     def chunk(self, event: Any) -> bool:
-        """Detect the event that ends the response. No chunk is hidden from the caller."""
+        """Detect the event that ends the work. No chunk is hidden from the caller."""
         try:
-            response = get_field(event, "response")
-            if response is not None:
-                settle(response, self._make_call)
+            self._read(event)
         except Exception as exc:
             guard.report("reading a chunk", exc)
         return False
 
     def stream_ended(self, ending: str | None = None) -> None:
-        """End the observation, regardless of the response's state."""
+        """End the observation, regardless of the object's state."""
         self.done = True
 
     def failed(self, exc: BaseException) -> None:
@@ -142,7 +148,7 @@ class RetrievedStream:
     def result(self, response: Any) -> None:
         """Count a raw retrieval that was parsed."""
         self.done = True
-        settle(response, self._make_call)
+        self._read(response)
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,9 +18,12 @@ from . import context
 from .background import RUNNING, park
 from .billed_facts import request_options_of
 from .fields import fields_of
+from .media_facts import may_be_text, read_request_units
 from .protocols import EventSink
 from .redaction import event_of, message_of, safe_error
 from .response_facts import ResponseFacts, error_in
+
+_JOBS = ("responses", "videos")  # the APIs whose requests can return before the work is done
 
 
 class Call(ResponseFacts):
@@ -100,10 +103,10 @@ class Call(ResponseFacts):
                 self.http(response)
                 fields = self.read_response(response := _content_of(response))
             self._request_id = fields.get("_request_id") or self._request_id
-            if self.api == "responses" and self._usage is None and str(fields.get("status")) in RUNNING:
+            if self.api in _JOBS and self._usage is None and str(fields.get("status")) in RUNNING:
                 self._park(response)
                 return
-            if fields.get("error") or type(response) is str:
+            if fields.get("error") or (type(response) is str and not may_be_text(self.api, self.body)):
                 error = error_in(response)
         except Exception as exc:  # a response of an unknown shape is recorded, too
             guard.report("reading a response", exc)
@@ -184,7 +187,10 @@ class Call(ResponseFacts):
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
-        if self._usage is None and (error is None or self.pulling):  # a broken stream may have been billed
+        if error is None:
+            read_request_units(self)
+        is_measured = self._usage is not None or (self.extra is not None and "token_details" in self.extra)
+        if not is_measured and (error is None or self.pulling):  # a broken stream may have been billed
             self.metadata["usage"] = "unknown"
         self.sink.append(self._event(error, self.metadata))
 
@@ -193,7 +199,7 @@ class Call(ResponseFacts):
         first_token_ns = self._first_token_ns if self.stream else None
         if self._number is None:
             self._number = next_number()
-            if self.fingerprints is not None and self.api != "embeddings":
+            if self.fingerprints is not None:
                 # Before the event is appended, so that the writer finds the body.
                 usage = fields_of(self._usage)
                 tokens = usage.get("prompt_tokens") or usage.get("input_tokens")

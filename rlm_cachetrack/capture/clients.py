@@ -26,6 +26,7 @@ class CaptureOptions:
     fingerprints: bool = True
     tags: Mapping[str, str] | None = None
     call_site: bool = False
+    free_calls: bool = False
 
 
 options_for_all: CaptureOptions | None = None

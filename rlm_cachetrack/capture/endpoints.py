@@ -11,11 +11,36 @@ ENDPOINTS = {
     "/responses/compact": "responses.compact",
     "/completions": "completions",
     "/embeddings": "embeddings",
+    "/decisions": "decisions",
+    "/images/generations": "images.generate",
+    "/images/edits": "images.edit",
+    "/images/variations": "images.create_variation",
+    "/audio/transcriptions": "audio.transcriptions",
+    "/audio/translations": "audio.translations",
+    "/audio/speech": "audio.speech",
+    "/videos": "videos",
+    "/videos/edits": "videos",
+    "/videos/extensions": "videos",
+    "/videos/remix": "videos",
 }
-"""The paths of the recorded endpoints, and the API name that is stored for each."""
+"""The paths of the recorded endpoints, without ids, and the API name that is stored for each."""
 
-_ENDPOINT = re.compile(r"(/chat/completions|/completions|/embeddings|/responses(?:/compact)?)/?(?:\?.*)?$")
-_STORED_RESPONSE = re.compile(r"/responses/(?!compact\b|input_tokens\b)[^/?]+(?:/cancel)?/?(?:\?.*)?$")
+FREE_ENDPOINTS = {"/moderations": "moderations"}
+"""The paths of endpoints that are free of charge, and recorded on request only."""
+
+PROMPT_APIS = frozenset(("chat.completions", "responses", "responses.compact", "completions", "decisions"))
+"""The APIs with a prompt cache, whose prompts get fingerprints."""
+
+_PATHS = {**ENDPOINTS, **FREE_ENDPOINTS}
+_ENDPOINT = re.compile(
+    rf"(?:({'|'.join(map(re.escape, sorted(_PATHS, key=len, reverse=True)))})|/videos/[^/?]+(/remix))/?(?:\?.*)?$"
+)
+# Objects that a server works on after the request, and that state their usage when they are retrieved.
+_STORED_OBJECT = re.compile(
+    r"/(?:(responses)/(?!compact\b|input_tokens\b)[^/?]+(?:/cancel)?|(videos)/(?!characters\b)[^/?]+"
+    r"|(batches)/[^/?]+(?:/cancel)?|(evals)/[^/?]+/runs/[^/?]+|fine_tuning/alpha/(graders)/run"
+    r"|(agents)/sessions(?:/[^/?]+(?:/events|(?:/subagents/[^/?]+)?/turns(?:/[^/?]+)?)?)?)/?(?:\?.*)?$"
+)
 
 # Parts of host names, the more specific first. Sources: the `api_pattern` of each provider in genai-prices 0.2.3, the
 # addresses in litellm/constants.py of LiteLLM 1.110.2, and for regional hosts
@@ -84,18 +109,28 @@ _REGIONAL_HOST = re.compile(r"([a-z]{2,3})\.api\.openai\.com")
 _regions: dict[int, tuple[Any, str]] = {}  # by the id of the address, as in _cached_providers
 
 
-def endpoint_of(url: str) -> str | None:
-    """Return the API name for the path of a request, or None if the endpoint is not recorded."""
-    api = ENDPOINTS.get(url)
-    if api is None:  # `client.post("chat/completions", ...)`, or a complete URL
-        match = _ENDPOINT.search("/" + url)
-        api = None if match is None else ENDPOINTS[match[1]]
-    return api
+def endpoint_of(url: str, *, free: bool = False) -> str | None:
+    """Return the API name for the path of a request, or None if the endpoint is not recorded.
+
+    Args:
+        url: The path, also without its first slash (``client.post("chat/completions", ...)``), or a complete URL.
+        free: Whether endpoints that are free of charge are recorded.
+    """
+    match = _ENDPOINT.search("/" + url)
+    if match is None:
+        return None
+    path = match[1] or "/videos/remix"
+    return ENDPOINTS.get(path) or (FREE_ENDPOINTS[path] if free else None)
 
 
-def is_stored_response(url: str) -> bool:
-    """Return True if the path retrieves or cancels one stored response of the Responses API."""
-    return "/responses/" in url and _STORED_RESPONSE.search(url) is not None
+def stored_object_of(url: str) -> str | None:
+    """Return the kind of the object that a path retrieves, if it states its usage; None for other paths.
+
+    Returns:
+        ``responses``, ``videos``, ``batches``, ``evals``, ``graders`` or ``agents``.
+    """
+    match = _STORED_OBJECT.search(url)
+    return None if match is None else match[match.lastindex or 0]
 
 
 def provider_of(client: Any) -> str:

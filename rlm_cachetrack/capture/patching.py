@@ -50,11 +50,12 @@ def instrument(
     fingerprints: bool = True,
     tags: Mapping[str, Any] | None = None,
     call_site: bool = False,
+    free_calls: bool = False,
 ) -> ClientT:
     """Record every call of a client, or of every OpenAI client of this process.
 
-    Chat completions, Responses, legacy completions and embeddings are recorded, plain and streamed, sync and async, as
-    are Responses over a websocket and Realtime on connections that are opened from now on.
+    Every call that costs money is recorded (docs/coverage.md lists them), plain and streamed, sync and async, also
+    over websockets that are opened from now on.
     The caller gets the same results, types, errors and chunks as without recording. Instrumenting a client again
     changes nothing. Does not block: a background thread connects to the database, and starts an embedded one. A
     database that cannot be reached is logged once, and records wait in a journal on disk.
@@ -74,6 +75,7 @@ def instrument(
         tags: At most 16 short texts by name, stored with each call of the client.
         call_site: Store the module and function that made each call: the first frame outside the SDK and known
             frameworks.
+        free_calls: Record calls that are free of charge, too: moderations.
 
     Returns:
         ``client`` itself.
@@ -93,7 +95,7 @@ def instrument(
         runtime.check_pricing()
         runtimes.use_as_default(runtime)
         _patch_classes()
-        options = CaptureOptions(stream_usage, fingerprints, client_tags, call_site)
+        options = CaptureOptions(stream_usage, fingerprints, client_tags, call_site, free_calls)
         if client is None:
             set_options_for_all(options)
             for each in clients_with_own_request(client_classes()):

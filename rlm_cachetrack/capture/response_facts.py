@@ -16,8 +16,10 @@ from rlm_cachetrack.usage import locate_usage, plain, read_cache_options
 from .background import RUNNING, remember_counted
 from .billed_facts import HOSTED_TOOLS, tool_usage_of
 from .fields import fields_of, get_field, list_of
+from .media_facts import FINAL_EVENTS, read_final_event, read_media
 
-_FINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_ENDS_OF_RESPONSES = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_CHOICES = ("chat.completions", "completions")
 _STATED = ("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics")
 _UNEXPECTED_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 
@@ -66,6 +68,9 @@ class ResponseFacts:
             return fields
         if getattr(response, "__pydantic_extra__", None):
             self._read_cache_facts(response)
+        if self.api not in _CHOICES:
+            read_media(self, response, fields)
+            return fields
         length: int | None = None
         for choice in list_of(fields.get("choices")):
             parts = fields_of(choice)
@@ -125,6 +130,36 @@ class ResponseFacts:
     def note(self, **values: Any) -> None:
         """Set values of rarely used columns; None leaves a column as it is."""
         self.extra = {**(self.extra or {}), **{name: value for name, value in values.items() if value is not None}}
+
+    def add_details(self, *, replace: bool = False, **counts: float | None) -> None:
+        """Add to the values of ``token_details`` that are not in the usage; None and 0 change nothing.
+
+        Args:
+            replace: Whether the counts replace those that are there.
+            counts: The counts by name.
+        """
+        details = dict((self.extra or {}).get("token_details") or {})
+        for name, count in counts.items():
+            if count:
+                details[name] = count if replace else details.get(name, 0) + count
+        if details:
+            self.note(token_details=details)
+
+    @property
+    def usage(self) -> Any:
+        """The usage object as the SDK returned it; None if there is none yet."""
+        return self._usage
+
+    def use(self, usage: Any) -> None:
+        """Replace the usage."""
+        self._usage = usage
+
+    def set_finish_reason(self, reason: str) -> None:
+        """Set the reason why the response ended."""
+        self._finish_reason = reason
+
+    def http(self, response: Any) -> None:
+        """Record the request id that the server returned."""
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -219,7 +254,7 @@ class ResponseFacts:
             self._first_token_ns = perf_counter_ns()
         response = get_field(event, "response")  # an extra field of events that an old SDK does not know
         if response is not None:
-            if event_type in _FINAL_EVENTS:
+            if event_type in _ENDS_OF_RESPONSES:
                 self.read_response(response)
                 error = error_in(response)
                 if error is not None:
@@ -232,6 +267,8 @@ class ResponseFacts:
                     self._unfinished_background = response
         elif event_type == "error":
             self._note_stream_error(event)
+        elif event_type in FINAL_EVENTS:
+            read_final_event(self, fields)
 
     def _note_stream_error(self, error: Any) -> None:
         code, message = get_field(error, "code") or "error", get_field(error, "message") or ""

@@ -111,6 +111,7 @@ def _facts(quotes: dict[str, list[Quote]]) -> list[dict[str, Any]]:
                     "service_tier": quote.service_tier,
                     "above_prompt_tokens": quote.above,
                     **dict(zip(_NAMES, _per_million(quote), strict=True)),
+                    **{f"per_{name.removesuffix('s')}": price for name, price in _per_unit(quote).items()},
                     "price_source": quote.rates.source,
                 }
                 for quote in found
@@ -123,8 +124,15 @@ def _facts(quotes: dict[str, list[Quote]]) -> list[dict[str, Any]]:
 _NAMES = ("prompt", "cached", "cache_write", "completion")
 
 
-def _per_million(quote: Quote) -> list[float]:
-    return [round(price * 1_000, 9) for price in quote.rates.prices]
+def _per_million(quote: Quote) -> list[float | None]:
+    return [None if price is None else round(price * 1_000, 9) for price in quote.rates.prices]
+
+
+def _per_unit(quote: Quote) -> dict[str, float]:
+    """Return the prices of seconds, characters and images in USD, by component."""
+    from rlm_cachetrack.pricing import UNITS
+
+    return {name: price for name, price in quote.rates.extras.items() if name in UNITS}
 
 
 def unit_price(price: float) -> str:
@@ -151,16 +159,21 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     ]
     rows = []
     sources: dict[str, dict[str, None]] = {}
+    units: dict[str, None] = {}
     for name, found in quotes.items():
         for quote in found:
             above = number(quote.above) if quote.above else ""
-            prices = [unit_price(price) for price in _per_million(quote)]
+            prices = [NONE if price is None else unit_price(price) for price in _per_million(quote)]
+            for unit, price in _per_unit(quote).items():
+                units[f"{clean(name)}: ${price:.4g} per {unit.replace('_', ' ').removesuffix('s')}"] = None
             rows.append((clean(name), quote.service_tier, above, *prices))
             sources.setdefault(quote.rates.source, {})[name] = None
         if not found:
             tier = "(see the file)" if name.endswith("*") or name.startswith("/") else NONE
             rows.append((clean(name), tier, "", NONE, NONE, NONE, NONE))
     console.print(table(columns, rows, console.width))
+    for line in units:
+        print_line(console, "units", line, indent=6)
     for source, priced in sources.items():
         print_line(console, "from", f"{source}: {', '.join(priced)}", indent=6)
     note = "; Above: prices of the whole call if its prompt has more tokens" if any(row[2] for row in rows) else ""

@@ -161,6 +161,8 @@ class RowBuilder:
         extra = event.get("extra")
         if hashed is not None and hashed.options:
             extra = _with_options(extra or {}, hashed.options)
+        if extra is not None and (units := extra.get("token_details")):
+            usage = usage._replace(details={**units, **(usage.details or {})})
         tool_usage = _tools_of(usage, extra)
         options = None if extra is None else extra.get("request_options")
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
@@ -369,7 +371,7 @@ def _with_options(extra: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
 
 def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of :data:`_EXTRA`, as they are stored."""
-    if unknown := extra.keys() - {*_EXTRA, "tool_usage"}:
+    if unknown := extra.keys() - {*_EXTRA, *_DETAILS}:
         raise ValueError(f"unknown columns in the event of a call: {', '.join(sorted(unknown))}")
     values = (extra.get(name) for name in _EXTRA)
     return tuple(

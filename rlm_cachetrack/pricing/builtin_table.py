@@ -54,6 +54,14 @@ _EXTRAS = {
 }
 
 
+# Lengths of audio, in hours, and texts, in millions of characters: the component, and its units in a unit of the price.
+_UNITS = {
+    "audio_hours": ("seconds", 3_600),
+    "input_audio_hours": ("seconds", 3_600),
+    "input_mchars": ("characters", 1_000_000),
+}
+
+
 class BuiltInTable:
     """A price list, below it that of the installed release of ``genai-prices``, and below that the supplement.
 
@@ -304,13 +312,14 @@ def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
 
 
 def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
-    """Return the prices by prompt size; None if the list has no token prices."""
+    """Return the prices by prompt size; None if the list has no price."""
     listed: dict[str, Any] = {key: value for key, value in vars(prices).items() if value is not None}
     if not listed and model.id.endswith(":free"):
         listed = {"input_mtok": Decimal(0)}
+    units = {name: float(listed[key] / count) for key, (name, count) in _UNITS.items() if key in listed}
     prompt = listed.get("input_mtok")
-    if prompt is None:  # priced by the hour, page or character, or an empty list, which does not mean free
-        return None
+    if prompt is None:  # an empty list does not mean free
+        return Period((), (Rates(0.0, 0.0, 0.0, 0.0, source, units, of_tokens=False),)) if units else None
     # A cache price that is not listed is the prompt price: no discount, no premium.
     columns = (
         prompt,
@@ -325,7 +334,7 @@ def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
     for above in (None, *starts):
         prompt, cached, write, output = (float(_in_band(column, above) / 1_000) for column in columns)
         further = {name: float(_in_band(price, above) / 1_000) for name, price in extras.items()}
-        rates.append(Rates(prompt, cached, write, output, source, further))
+        rates.append(Rates(prompt, cached, write, output, source, {**further, **units}))
     return Period(starts, tuple(rates))
 
 

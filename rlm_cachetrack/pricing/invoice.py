@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from .costs import Cost, Prices, original_for
-from .rates import CACHE_WRITES, MODALITIES, REQUEST, TOKEN_ITEMS, Rates
+from .rates import CACHE_WRITES, MODALITIES, REQUEST, TOKEN_ITEMS, UNITS, Rates
 
 if TYPE_CHECKING:
     from rlm_cachetrack.usage import TokenUsage
 
 IMAGE_GENERATION = "image_generation"
+SVG_GENERATION = "svg_generation"
+MODEL_TOOLS = (IMAGE_GENERATION, SVG_GENERATION)
+"""The tools that ask a model of their own, whose tokens are charged at its prices."""
 # Billed apart, by the time that a container runs and by stored bytes, which no response states.
 # Source: https://developers.openai.com/api/docs/pricing (Tools: Containers, File search storage); 2026-12-01.
 _NOT_KNOWABLE = {"code_interpreter": "code_interpreter", "shell": "hosted_shell"}
@@ -33,7 +36,7 @@ class Charge(TypedDict):
     """One component of a cost beside the four standard ones; ``amount`` is ``quantity`` times ``price``, in USD."""
 
     item: str
-    quantity: int
+    quantity: float
     unit: str
     price: float
     amount: float
@@ -46,11 +49,13 @@ class Facts(NamedTuple):
         tools: Billed uses by tool; of ``image_generation`` a mapping with its tokens and its ``model``.
         options: The ``request_options`` of the call, of which ``region`` and ``completion_window`` have a price.
         image_rates: The prices of the model that generated images; None: not known.
+        svg_rates: The prices of the model that wrote an SVG; None: not known.
     """
 
     tools: Mapping[str, Any] | None = None
     options: Mapping[str, Any] | None = None
     image_rates: Rates | None = None
+    svg_rates: Rates | None = None
 
 
 NOT_REPORTED = "the response reported no token usage"
@@ -73,7 +78,9 @@ def cost_of(usage: TokenUsage, rates: Rates, facts: Facts, model: str) -> Cost:
         if factor != 1.0:
             rates = rates.times(factor)
         cost = Cost(*rates.prices, price_source=rates.source, unpriced_reason=NOT_REPORTED)
-        if usage.prompt_tokens is not None:
+        if rates.is_free:
+            cost = cost._replace(total_cost=0.0, original_cost=0.0, unpriced_reason=None)
+        if usage.prompt_tokens is not None or has_units(usage):
             cost = bill(usage, rates.prices, rates.extras, facts, model)._replace(price_source=rates.source)
     if (returned := usage.provider_cost_usd) is None:
         return cost
@@ -88,9 +95,9 @@ def cost_of(usage: TokenUsage, rates: Rates, facts: Facts, model: str) -> Cost:
     )
 
 
-def image_model(tools: Mapping[str, Any] | None) -> str | None:
-    """Return the model that generated images in a call; None if there is none, or it is not known."""
-    used = tools.get(IMAGE_GENERATION) if tools else None
+def image_model(tools: Mapping[str, Any] | None, tool: str = IMAGE_GENERATION) -> str | None:
+    """Return the model that generated images, or an SVG, in a call; None if there is none, or it is not known."""
+    used = tools.get(tool) if tools else None
     model = used.get("model") if isinstance(used, Mapping) else None
     return model if isinstance(model, str) else None
 
@@ -102,7 +109,7 @@ def bill(usage: TokenUsage, prices: Prices, extras: Mapping[str, float], facts: 
     ``unpriced_reason`` then names.
 
     Args:
-        usage: The tokens of the call; ``prompt_tokens`` must be reported.
+        usage: The tokens of the call, or its other units.
         prices: The four standard prices; None where unknown.
         extras: The prices of further components, as in :class:`~.rates.Rates`.
         facts: Tools and options of the call.
@@ -112,6 +119,7 @@ def bill(usage: TokenUsage, prices: Prices, extras: Mapping[str, float], facts: 
     invoice.add_modalities()
     invoice.add_writes()
     invoice.add_further_tokens()
+    invoice.add_units()
     invoice.add_tools(facts)
     total, original = invoice.totals(prices)
     reason = None
@@ -134,6 +142,7 @@ class _Invoice:
         self.extras = extras
         self.details = usage.details or {}
         self.reasoning = usage.reasoning_tokens or 0
+        self.has_tokens = usage.prompt_tokens is not None
         self.prompt = usage.prompt_tokens or 0
         self.cached = min(usage.cached_tokens or 0, self.prompt)
         self.written = usage.cache_write_tokens or 0
@@ -206,6 +215,13 @@ class _Invoice:
             if quantity and item in self.extras:
                 self.original += self._charge(item, quantity)
 
+    def add_units(self) -> None:
+        """Charge seconds, characters and images. Without a price they are a gap, unless the tokens are reported."""
+        for item in UNITS:
+            quantity = self.details.get(item)
+            if quantity and (item in self.extras or not self.has_tokens):
+                self.original += self._charge(item, quantity)
+
     # -- fees -----------------------------------------------------------------------------------------------------
 
     def add_tools(self, facts: Facts) -> None:
@@ -214,7 +230,7 @@ class _Invoice:
             self.original += self._charge(REQUEST, 1)
         for tool, used in (facts.tools or {}).items():
             if isinstance(used, Mapping):
-                self._add_image_generation(used, facts.image_rates)
+                self._add_model_tool(tool, used, facts.svg_rates if tool == SVG_GENERATION else facts.image_rates)
             elif tool in _NOT_KNOWABLE and tool not in self.extras:
                 self.excludes.append(_NOT_KNOWABLE[tool])
             elif used:
@@ -222,35 +238,35 @@ class _Invoice:
                 if tool == "file_search":
                     self.excludes.append(_STORAGE)
 
-    def _add_image_generation(self, used: Mapping[str, Any], rates: Rates | None) -> None:
-        calls = used.get("calls") or 0
-        if IMAGE_GENERATION in self.extras:
-            self.original += self._charge(IMAGE_GENERATION, calls)
+    def _add_model_tool(self, tool: str, used: Mapping[str, Any], rates: Rates | None) -> None:
+        calls, label = used.get("calls") or 0, tool.replace("_", " ")
+        if tool in self.extras:
+            self.original += self._charge(tool, calls)
             return
         if not used.get("total_tokens"):
             if calls:
-                self.gaps.append("image generation without reported tokens")
+                self.gaps.append(f"{label} without reported tokens")
             return
         if rates is None:
-            self.gaps.append(f"image generation by {used.get('model') or 'an unknown model'}")
+            self.gaps.append(f"{label} by {used.get('model') or 'an unknown model'}")
             return
-        for item, tokens, full, price in _image_parts(used, rates):
+        for item, tokens, full, price in _tool_parts(tool, used, rates):
             if tokens:
-                self._charge(f"{IMAGE_GENERATION}_{item}", tokens, price)
+                self._charge(f"{tool}_{item}", tokens, price)
                 self.original += tokens * full / 1_000
 
     # -- amounts --------------------------------------------------------------------------------------------------
 
-    def _charge(self, item: str, quantity: int, price: float | None = None) -> float:
+    def _charge(self, item: str, quantity: float, price: float | None = None) -> float:
         """Add a charge and return its amount; without a price, add a gap and return 0."""
         if price is None:
             price = self.extras.get(item)
             if price is None:
                 self.gaps.append(_label(item))
                 return 0.0
-        of_tokens = item in TOKEN_ITEMS or item.startswith(f"{IMAGE_GENERATION}_")
+        of_tokens = item in TOKEN_ITEMS or item.startswith(tuple(f"{tool}_" for tool in MODEL_TOOLS))
         amount = quantity * price / 1_000 if of_tokens else quantity * price
-        unit = "token" if of_tokens else "request" if item == REQUEST else "call"
+        unit = "token" if of_tokens else UNITS.get(item, "request" if item == REQUEST else "call")
         each = price / 1_000 if of_tokens else price
         self.charges.append({"item": item, "quantity": quantity, "unit": unit, "price": each, "amount": amount})
         return amount
@@ -273,8 +289,13 @@ class _Invoice:
         return total + sum([charge["amount"] for charge in self.charges]), original + self.original
 
 
-def _image_parts(used: Mapping[str, Any], rates: Rates) -> list[tuple[str, int, float, float]]:
-    """Return the parts of a generated image: name, tokens, price without the cache, price; USD per 1,000 tokens."""
+def has_units(usage: TokenUsage) -> bool:
+    """Return True if a call is measured in seconds, characters or images."""
+    return usage.details is not None and not UNITS.keys().isdisjoint(usage.details)
+
+
+def _tool_parts(tool: str, used: Mapping[str, Any], rates: Rates) -> list[tuple[str, int, float, float]]:
+    """Return the parts of a tool's tokens: name, tokens, price without the cache, price; USD per 1,000 tokens."""
     image_price = rates.extras.get("image_prompt", rates.prompt)
     image_cached = rates.extras.get("image_cached", rates.cached)
     image_output = rates.extras.get("image_completion", rates.completion)
@@ -282,8 +303,8 @@ def _image_parts(used: Mapping[str, Any], rates: Rates) -> list[tuple[str, int, 
     cached = max((used.get("cached_tokens") or 0) - image_from_cache, 0)
     text = max((used.get("prompt_tokens") or 0) - image, 0)
     output = used.get("completion_tokens") or 0
-    # Without a split, all output is the image.
-    text_output = used.get("text_completion_tokens") or 0
+    # Without a split, all output is the image; an SVG is text.
+    text_output = output if tool == SVG_GENERATION else used.get("text_completion_tokens") or 0
     return [
         ("prompt", max(text - cached, 0), rates.prompt, rates.prompt),
         ("cached", cached, rates.prompt, rates.cached),
@@ -309,6 +330,8 @@ def factor_of(rates: Rates, options: Mapping[str, Any]) -> float | None:
 
 def _label(item: str) -> str:
     """Return the name of a component for messages."""
+    if item in UNITS:
+        return item.replace("_", " ")
     modality, _, part = item.partition("_")
     if modality in MODALITIES and part in _PARTS:
         return f"{modality} {_PARTS[part]} tokens"

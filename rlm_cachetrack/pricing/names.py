@@ -65,7 +65,10 @@ of vLLM. A pricing file can price them. ``docs/prices.md`` has the reason for ea
 _LIST_PRICE_GATEWAYS = frozenset({"openrouter", "vercel", "vercel-gateway"})
 
 VENDOR_MODELS: Mapping[str, re.Pattern[str]] = {
-    "openai": re.compile(r"gpt-(?!oss)|chatgpt-|o[134](-|$)|codex-|computer-use|text-embedding-|ft:(gpt|o\d)-"),
+    "openai": re.compile(
+        r"gpt-(?!oss)|chatgpt-|o[134](-|$)|codex-|computer-use|text-embedding-|ft:(gpt|o\d)-|whisper-1$|tts-1(-|$)"
+        r"|omni-moderation-"
+    ),
     "anthropic": re.compile(r"claude-"),
     "google": re.compile(r"gemini-"),
     "x-ai": re.compile(r"grok-"),

@@ -24,7 +24,7 @@ from rlm_cachetrack._process import no_fork
 
 from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, complete_prices, original_for
-from .invoice import Facts, bill, cost_of, image_model
+from .invoice import SVG_GENERATION, Facts, bill, cost_of, image_model
 from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
 from .price_list import PriceList
 from .rates import REQUEST, Rates
@@ -223,8 +223,9 @@ class PriceBook:
         provider: str | None,
         at: datetime | None,
     ) -> Facts:
-        painter = image_model(tools)
-        return Facts(tools, options, None if painter is None else self.rates(model=painter, provider=provider, at=at))
+        models = (image_model(tools), image_model(tools, SVG_GENERATION))
+        rates = [None if model is None else self.rates(model=model, provider=provider, at=at) for model in models]
+        return Facts(tools, options, *rates)
 
     def complete(
         self,

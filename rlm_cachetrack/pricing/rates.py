@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from .costs import Prices
+
 CACHE_WRITES = ("cache_write_1h", "cache_write_12h")
 """Cache writes with a longer retention than the provider's default, which ``cache_write`` is for."""
 MODALITIES = ("audio", "image", "video")
@@ -16,10 +18,12 @@ TOKEN_ITEMS = frozenset(
         "citation",
     )
 )
-"""The further components that are counted in tokens. All other components, tools and ``request``, are counted in uses.
+"""The further components that are counted in tokens. :data:`UNITS` have other units; all others are counted in uses.
 
 ``reasoning`` and ``citation`` are tokens that a provider charges in addition to the completion (Perplexity).
 """
+UNITS = {"seconds": "second", "paused_seconds": "second", "characters": "character", "images": "image"}
+"""The further components that are counted in other units than tokens, and the name of one unit of each."""
 REQUEST = "request"
 """The fee for each request, whatever it uses."""
 
@@ -35,12 +39,14 @@ class Rates:
         completion: Price of output.
         source: ``yaml:<sha8>`` or ``genai-prices:<version>``, so that the prices can be looked up again.
         extras: Prices of further components by name: USD per 1,000 tokens for those in :data:`TOKEN_ITEMS`, USD per use
-            for tools (``web_search``, ``file_search``, …) and for ``request``. A component that is not listed has no
-            price.
+            for tools (``web_search``, ``file_search``, …) and for ``request``, USD per unit for those in
+            :data:`UNITS`. A component that is not listed has no price.
         regions: Factors on the token prices by region of processing, such as ``eu``; a region that is not listed has
             the factor 1.
         windows: Factors on the token prices by completion window of a background response, such as ``8h``; a window
             that is not listed, except ``soonest``, has no price.
+        of_tokens: Whether tokens have a price. False for a model that is billed by other units alone; its four token
+            prices are then 0 and not used.
     """
 
     prompt: float
@@ -51,16 +57,25 @@ class Rates:
     extras: Mapping[str, float] = field(default_factory=dict)
     regions: Mapping[str, float] = field(default_factory=dict)
     windows: Mapping[str, float] = field(default_factory=dict)
+    of_tokens: bool = True
     has_surcharges: bool = field(init=False)
     """Whether every call has charges beside the four prices, even without tools and without details of its tokens."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "has_surcharges", REQUEST in self.extras or "reasoning" in self.extras)
+        has_surcharges = REQUEST in self.extras or "reasoning" in self.extras or not self.of_tokens
+        object.__setattr__(self, "has_surcharges", has_surcharges)
 
     @property
-    def prices(self) -> tuple[float, float, float, float]:
-        """Return the four prices in the order that :func:`~.amounts` expects."""
+    def prices(self) -> Prices:
+        """Return the four prices in the order that :func:`~.amounts` expects; None if tokens have no price."""
+        if not self.of_tokens:
+            return None, None, None, None
         return self.prompt, self.cached, self.cache_write, self.completion
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing has a price."""
+        return self.of_tokens and not self.extras and self.prices == (0, 0, 0, 0)
 
     def times(self, factor: float, *, of_tokens_only: bool = True, source: str | None = None) -> Rates:
         """Return the prices multiplied by a factor.

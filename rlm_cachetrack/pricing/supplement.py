@@ -85,6 +85,10 @@ class Supplement:
     def model(self, provider: str, model: str, tier: str) -> Schedule | None:
         """Return the prices of a model that the price list lacks; None if it has no entry, or none for the tier."""
         for entry, _ in _matching(self._models, provider, model):
+            if (per_minute := entry.get("per_minute")) is not None:
+                prices = {name: price / 60 for name, price in per_minute.items()}
+                by_time = Rates(0.0, 0.0, 0.0, 0.0, self.source, prices, of_tokens=False)
+                return Schedule(Period((), (by_time,))) if tier == BASE_TIER else None
             base = _period(entry["prices"], entry.get("above"), self.source)
             if tier == BASE_TIER:
                 return Schedule(base)

@@ -21,12 +21,7 @@ _PROVIDERS = {
     "huggingface": "the router of Hugging Face chooses a provider; only a name such as MODEL:groq says which",
 }
 
-_BY_LENGTH = "billed by the length of the audio"
-
 _MODELS = (
-    ("openai", r"whisper.*|gpt-transcribe.*|gpt-live.*", _BY_LENGTH),
-    ("openai", r"gpt-realtime-(translate|whisper).*", _BY_LENGTH),
-    ("openai", r"tts-.*", "billed by the character"),
     ("openai", r"dall-e.*|sora.*", "billed by the image or the second of video"),
     ("groq", r"(groq/)?compound.*", "billed for the models and tools that it calls, which the response does not list"),
     ("cerebras", r"qwen-3-coder-480b", "retired, and genai-prices lists it without a price"),

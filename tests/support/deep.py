@@ -80,7 +80,11 @@ _PRIVATE = ("_request", "_response")  # of the HTTP library; the SDK's `request`
 
 def _http(response: Any, depth: int) -> Any:
     request = response.request
-    headers = sorted((name, value) for name, value in request.headers.items() if name not in _OMITTED_HEADERS)
+    headers = sorted(
+        (name, re.sub("boundary=.*", "boundary=RANDOM", value))
+        for name, value in request.headers.items()
+        if name not in _OMITTED_HEADERS
+    )
     fields = {name: describe(getattr(response, name), depth) for name in _HTTP_RESPONSE_FIELDS}
     return (
         _type_name(response),

@@ -7,6 +7,7 @@ fault in the header ``x-fault``. The usage it reports is fixed, so that tests kn
 
 from __future__ import annotations
 
+import email
 import json
 import socket
 import threading
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support import scripted_media
 
 REQUEST_ID = "req_scripted"
 MODEL = "gpt-5-2025-08-07"
@@ -138,6 +141,9 @@ class ScriptedServer:
             document = self._response(background=request.body.get("background") is True)
         elif path.startswith("/responses/"):
             document = self._stored(path.removeprefix("/responses/"), stream=stream)
+        elif (media := scripted_media.answer(request.method, path, request.body)) is not None:
+            kind, content = media
+            return Reply(body=content, kind=kind)
         else:
             return _error(404)
         if not stream:
@@ -319,6 +325,17 @@ def _response_events(response: Json) -> Iterator[bytes]:
     yield event("response.completed", response=response)
 
 
+def _body_of(raw: bytes, headers: dict[str, str]) -> Json:
+    """Return the body of a request: JSON, or the texts of a form."""
+    kind = headers.get("content-type", "")
+    if not kind.startswith("multipart/"):
+        return json.loads(raw) if raw else {}
+    form = email.message_from_bytes(f"content-type: {kind}\r\n\r\n".encode() + raw)
+    parts = [part for part in form.walk() if not part.is_multipart() and part.get_filename() is None]
+    names = [str(part.get_param("name", header="content-disposition")) for part in parts]
+    return {name: bytes(part.get_payload(decode=True)).decode() for name, part in zip(names, parts, strict=True)}
+
+
 def _json(document: Json) -> Reply:
     return Reply(body=json.dumps(document).encode())
 
@@ -356,7 +373,7 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.server.script
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = ReceivedRequest(self.command, self.path, headers, json.loads(raw) if raw else {})
+        request = ReceivedRequest(self.command, self.path, headers, _body_of(raw, headers))
         script.requests.append(request)
         reply = script.answer(request)
         if reply.status == 0:

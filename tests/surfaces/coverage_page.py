@@ -40,6 +40,8 @@ CHAPTERS = {
     "test_provider.py": "Provider",
     "test_responses_socket.py": "Responses over a websocket",
     "test_realtime_socket.py": "Realtime",
+    "test_media.py": "Images, audio, videos, decisions, moderations",
+    "test_totals.py": "Batches, evals, graders, agent sessions",
     "test_not_covered.py": "Calls that pass through",
 }
 
@@ -69,11 +71,6 @@ NOT_COVERED = {
     "a message that waits in the SDK's queue for a connection that is never opened": "not recorded: it was never sent",
     "a response of a connection that is closed or lost before the response ends": (
         'one failed record without tokens, `metadata.usage = "unknown"`: the server may bill it'
-    ),
-    "images, audio, video, moderations": "not recorded: they have no prompt cache",
-    "`decisions`": "not recorded",
-    "Batch API, Assistants (threads), Agents sessions, fine-tuning, evals": (
-        "not recorded: the server calls the model later"
     ),
     "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
     "a chat stream whose server sends the usage in a chunk of its own without being asked": (

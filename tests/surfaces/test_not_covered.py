@@ -14,14 +14,11 @@ from tests.support.scripted import ScriptedServer
 from tests.surfaces.calls import MODES, client_of, settled, with_and_without
 
 OTHERS: dict[str, Any] = {
-    "images.generate": {"prompt": "a cat"},
-    "audio.speech.create": {"model": "tts-1", "voice": "alloy", "input": "hello"},
     "moderations.create": {"input": "hello"},
     "models.retrieve": {"model": "gpt-5"},
     "batches.create": {"completion_window": "24h", "endpoint": "/v1/responses", "input_file_id": "file"},
     "chat.completions.retrieve": {"completion_id": "chatcmpl-1"},
     "responses.input_tokens.count": {"model": "gpt-5", "input": "hello"},
-    "decisions.create": {"model": "gpt-6-luna", "input": "hello", "questions": []},
 }
 
 

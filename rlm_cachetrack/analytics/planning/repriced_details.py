@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.pricing import Cost, Facts, Rates, cost_of, image_model
+from rlm_cachetrack.pricing import IMAGE_GENERATION, SVG_GENERATION, Cost, Facts, Rates, cost_of, image_model
 from rlm_cachetrack.usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def _cost(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> Cost:
         details=row["token_details"],
     )
     rates = _rates({name.removeprefix("listed_"): value for name, value in row.items() if name.startswith("listed_")})
-    facts = Facts(row["tool_usage"], row["request_options"], _image_rates(row, images))
+    facts = Facts(
+        row["tool_usage"], row["request_options"], *(_image_rates(row, images, tool) for tool in _MODEL_TOOLS)
+    )
     cost = cost_of(usage, rates, facts, row["model"])
     return cost if row["success"] or row["prompt_tokens"] is not None else cost._replace(unpriced_reason=None)
 
@@ -81,8 +83,11 @@ def _rates(row: Mapping[str, Any]) -> Rates:
     )
 
 
-def _image_rates(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> Rates | None:
-    model, provider = image_model(row["tool_usage"]), row["provider"] or ""
+_MODEL_TOOLS = (IMAGE_GENERATION, SVG_GENERATION)
+
+
+def _image_rates(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]], tool: str) -> Rates | None:
+    model, provider = image_model(row["tool_usage"], tool), row["provider"] or ""
     for listed in images:
         is_valid = (
             datetime.fromisoformat(listed["valid_from"]) <= row["time"] <= datetime.fromisoformat(listed["valid_to"])

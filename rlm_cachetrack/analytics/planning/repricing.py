@@ -407,6 +407,8 @@ def lay_out(
             continue
         starts = (-1, *period.starts, _LARGEST)
         for index, rates in enumerate(period.rates):
+            if not rates.of_tokens:  # calls that are billed by other units keep their cost
+                continue
             yield {
                 **labels,
                 **times,

@@ -38,7 +38,7 @@ def stored(db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         record(db, "gpt-9-nova", provider="openai")
         record(db, "gpt-9-nova", provider="openai")
         record(db, "gpt-5", provider="openai", service_tier="scale")
-        record(db, "whisper-1", provider="openai")
+        record(db, "dall-e-3", provider="openai")
         record(db, "meta-llama/Llama-3.3-70B-Instruct")
     return db_url
 
@@ -48,7 +48,7 @@ EXPECTED = [
     "prices add gpt-9-nova --provider openai --prompt USD --cached USD --completion USD --reprice`",
     "gpt-5 (openai, scale): 1 unpriced call, 1,500,000 tokens; no price for service tier scale of gpt-5",
     "--set tiers.scale=FACTOR --reprice`",
-    "whisper-1 (openai): 1 unpriced call, 1,500,000 tokens; no price: billed by the length of the audio",
+    "dall-e-3 (openai): 1 unpriced call, 1,500,000 tokens; no price: billed by the image or the second of video",
     "meta-llama/Llama-3.3-70B-Instruct (unknown): 1 unpriced call, 1,500,000 tokens; no price: its provider is not",
     "prices update --reprice`",
 ]
@@ -102,7 +102,7 @@ def test_one_command_gives_the_calls_a_price(stored: str, tmp_path: Path) -> Non
         costs = {call["model"]: call["total_cost"] for call in db.get_llm_interactions("q", T0)}
         assert costs["gpt-9-nova"] == pytest.approx(3 + 6)
         assert [row["model"] for row in db.list_unpriced_models()] == [
-            "gpt-5", "meta-llama/Llama-3.3-70B-Instruct", "whisper-1",
+            "dall-e-3", "gpt-5", "meta-llama/Llama-3.3-70B-Instruct",
         ]  # fmt: skip
 
 
@@ -117,4 +117,4 @@ def test_the_models_page_lists_unpriced_calls(stored: str) -> None:
         assert "rlm-cachetrack prices add gpt-9-nova --provider openai" in text
         table = page(address, "range=all&model=gpt-9-nova").partition("Unpriced calls:")[2]
         assert "gpt-9-nova" in table
-        assert "whisper-1" not in table
+        assert "dall-e-3" not in table

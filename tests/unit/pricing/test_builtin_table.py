@@ -184,7 +184,7 @@ def test_providers_are_found_by_our_names(built_in, provider, model, prompt_pric
         ("unknown", "gpt-oss-20b", None),  # open weights, which any provider may serve
         ("unknown", "meta-llama/Llama-3.3-70B-Instruct", None),
         ("snowflake", "claude-sonnet-4-6", None),  # resold at its own price
-        ("openai", "whisper-1", None),  # priced by the minute
+        ("openai", "dall-e-3", None),  # priced by the image
         ("google", "gemma-3", None),  # an empty price list is not a price of 0
         ("openai", "gpt-5", "scale"),  # no price list has the tier
         ("openai", "gpt-5-nano", "priority"),

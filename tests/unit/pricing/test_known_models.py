@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlm_cachetrack.pricing.unlisted import reason_unlisted
+from rlm_cachetrack.usage import TokenUsage
 from tests.unit.pricing.samples import NOW
 
 # USD per 1M prompt tokens; a text is a part of the reason that docs/prices.md gives. Prices: genai-prices 0.2.3, and
@@ -64,8 +65,7 @@ NAMES = [
     ("azure", "gpt-6.2-sol", 2),
     # no price by token
     ("openai", "omni-moderation-2024-09-26", 0),
-    ("openai", "whisper-1", "length of the audio"),
-    ("openai", "tts-1-hd", "by the character"),
+    ("openai", "dall-e-3", "by the image"),
     ("groq", "groq/compound-mini", "models and tools that it calls"),
     ("cerebras", "qwen-3-coder-480b", "retired"),
     ("alibaba", "qwen3-max", "differ by region"),
@@ -84,7 +84,50 @@ def test_a_name_has_a_price_or_a_documented_reason(built_in, provider, model, ex
         assert rates.prompt * 1_000 == pytest.approx(expected)
 
 
+# USD. Source: https://developers.openai.com/api/docs/pricing and console.groq.com, 2026-12-01.
+UNITS = [
+    ("openai", "whisper-1", "seconds", 60, 0.006),
+    ("openai", "gpt-transcribe", "seconds", 60, 0.0045),
+    ("openai", "gpt-live-1", "seconds", 60, 0.05),
+    ("openai", "gpt-live-1.1", "seconds", 60, 0.05),
+    ("openai", "gpt-live-1.1", "paused_seconds", 60, 0.02),
+    ("openai", "tts-1", "characters", 1_000_000, 15),
+    ("openai", "tts-1-hd", "characters", 1_000_000, 30),
+    ("azure", "whisper-1", "seconds", 60, 0.006),
+    ("groq", "whisper-large-v3", "seconds", 3600, 0.111),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "unit", "quantity", "expected"), UNITS)
+def test_seconds_and_characters_have_a_price(built_in, provider, model, unit, quantity, expected):
+    cost = built_in.cost(TokenUsage(details={unit: quantity}), model=model, provider=provider, at=NOW)
+    assert cost.total_cost == pytest.approx(expected)
+    assert cost.original_cost == pytest.approx(expected)
+    (charge,) = cost.charges
+    assert (charge["item"], charge["quantity"]) == (unit, quantity)
+    assert charge["unit"] in ("second", "character")
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "reason"),
+    [
+        ("gpt-4o-mini-tts", TokenUsage(details={"characters": 9}), "no price for characters of gpt-4o-mini-tts"),
+        ("whisper-1", TokenUsage(), "the response reported no token usage"),
+        ("whisper-1", TokenUsage(10, 3, 13), "no price for input tokens and output tokens of whisper-1"),
+    ],
+)
+def test_a_unit_without_a_price_is_named_and_not_free(built_in, model, usage, reason):
+    cost = built_in.cost(usage, model=model, provider="openai", at=NOW)
+    assert (cost.total_cost, cost.unpriced_reason) == (None, reason)
+
+
+def test_units_beside_reported_tokens_are_not_a_gap(built_in):
+    usage = TokenUsage(100, 200, 300, details={"images": 1})
+    cost = built_in.cost(usage, model="gpt-image-2", provider="openai", at=NOW)
+    assert cost.total_cost == pytest.approx((100 * 5 + 200 * 30) / 1e6)
+
+
 def test_the_reasons_are_in_the_documentation():
     documentation = (Path(__file__).parents[3] / "docs" / "prices.md").read_text(encoding="utf-8")
-    for word in ("whisper-1", "groq/compound", "Alibaba", "Snowflake", "Hugging Face", "open weights", "vLLM"):
+    for word in ("dall-e-3", "groq/compound", "Alibaba", "Snowflake", "Hugging Face", "open weights", "vLLM"):
         assert word in documentation, word
