@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlm_cachetrack._process import guard
 from rlm_cachetrack.pipeline import runtimes
 
 from . import clients
 from .background import Retrieved, settle
+from .cache_diagnosis import COMPARISON, FIELD, PromptStart, forget_responses, prompt_start, supports_diagnosis
+from .cache_diagnosis import with_comparison as body_with_comparison
 from .call import Call
 from .clients import CaptureOptions
 from .endpoints import ENDPOINTS, PROMPT_APIS, endpoint_of, provider_of, region_of, stored_object_of
@@ -23,7 +25,23 @@ from .totals import TotalsReader
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
-_hosts_without_stream_options: set[str] = set()
+
+class _Addition(NamedTuple):
+    """A field that we add to requests.
+
+    Attributes:
+        name: The field, and the key of ``metadata`` that says that the server rejected it.
+        names: The names in an error that mean it.
+        rejected_by: The servers that rejected it.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    rejected_by: set[str]
+
+
+_USAGE = _Addition("stream_options", ("stream_options", "include_usage"), set())
+_DIAGNOSIS = _Addition("cache_diagnostics", (FIELD, COMPARISON), set())
 
 
 def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observation | None:
@@ -63,7 +81,9 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
         attempt.arguments, attempt.request, attempt.client = args, request, client
         attempt.region = region_of(client)
         if stream or callable(given["post_parser"]) or (type(headers) is dict and _RAW_HEADER in headers):
-            attempt.prepare(client, options)
+            attempt.prepare(options)
+        if options.cache_diagnostics and api == "responses":
+            attempt.ask_for_diagnosis()
         return attempt
     except Exception as exc:
         guard.report("observing a request", exc)
@@ -71,8 +91,10 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
 
 
 def forget_hosts() -> None:
-    """Clear the list of servers that rejected ``stream_options``."""
-    _hosts_without_stream_options.clear()
+    """Clear the lists of servers that rejected an addition, and the responses to compare with."""
+    for addition in (_USAGE, _DIAGNOSIS):
+        addition.rejected_by.clear()
+    forget_responses()
 
 
 class _Attempt(Call):
@@ -88,10 +110,12 @@ class _Attempt(Call):
     request: Any
     client: Any = None
     _raw: str | None = None  # the SDK's mark of a raw response: ``true`` or ``stream``
-    _usage_client: Any = None  # the client, if we added `stream_options` to its request
+    _added: _Addition | None = None
+    _is_rejected = False  # the server rejected the addition
     _original: tuple[tuple[Any, ...], Any]
+    _start: PromptStart | None = None  # of a prompt to which later ones may be compared
 
-    def prepare(self, client: Any, options: CaptureOptions) -> None:
+    def prepare(self, options: CaptureOptions) -> None:
         """Change the request so that more can be observed: the argument of its parser, and the usage of a stream."""
         self._raw = _raw_mark(self.request)
         if len(self.arguments) < 2:
@@ -99,7 +123,22 @@ class _Attempt(Call):
         if callable(self.request.post_parser) and self.api != "embeddings":
             self._observe_parser(self.request.post_parser)
         if self.stream and options.stream_usage and self._raw != "stream":
-            self._ask_for_usage(client)
+            self._ask_for_usage()
+
+    def ask_for_diagnosis(self) -> None:
+        """Name the response that the provider compares the prompt with, unless the caller did."""
+        if len(self.arguments) < 2 or not supports_diagnosis(self.body.get("model")):
+            return
+        host = str(self.client.base_url)
+        if host in _DIAGNOSIS.rejected_by:
+            return
+        if not self.body.get("previous_response_id"):
+            self._start = prompt_start(self.body, host)
+        if FIELD in (self.request.extra_json or ()):
+            return
+        body = body_with_comparison(self.request.json_data, self._start)
+        if body is not None:
+            self._add(_DIAGNOSIS, body)
 
     def secrets(self) -> Mapping[str, Any]:
         """Return the headers and query of the request, and the credentials of the client."""
@@ -129,7 +168,13 @@ class _Attempt(Call):
         self.answers = answers
         self._send_copy(post_parser=observed_parser)
 
-    def _ask_for_usage(self, client: Any) -> None:
+    def _add(self, addition: _Addition, body: Mapping[str, Any]) -> None:
+        """Send this body; the request is sent again as it was if the server rejects the addition."""
+        self._original = self.arguments, self.request
+        self._send_copy(json_data=body)
+        self._added = addition
+
+    def _ask_for_usage(self) -> None:
         """Request the usage of a chat stream, unless the caller decided about ``stream_options``."""
         if self.api not in ("chat.completions", "completions"):
             return
@@ -138,19 +183,17 @@ class _Attempt(Call):
         given = given if isinstance(given, Mapping) else {}
         if given.get("include_usage") or "stream_options" in (self.request.extra_json or ()):
             return
-        if _hosts_without_stream_options and str(client.base_url) in _hosts_without_stream_options:
+        if _USAGE.rejected_by and str(self.client.base_url) in _USAGE.rejected_by:
             return
-        self._original = self.arguments, self.request
-        self._send_copy(json_data={**body, "stream_options": {**given, "include_usage": True}})
+        self._add(_USAGE, {**body, "stream_options": {**given, "include_usage": True}})
         self.hide_usage = True
-        self._usage_client = client
 
-    def _is_refusal_of_usage(self, exc: BaseException) -> bool:
-        """Return True if the server rejected the ``stream_options`` that we added. Such a request is not billed."""
-        if not self.hide_usage or getattr(exc, "status_code", None) not in (400, 422):
+    def _is_rejection_of_addition(self, exc: BaseException) -> bool:
+        """Return True if the server rejected the field that we added. Such a request is not billed."""
+        if self._added is None or self._is_rejected or getattr(exc, "status_code", None) not in (400, 422):
             return False
         text = f"{getattr(exc, 'message', '')} {getattr(exc, 'body', '')}"
-        return "stream_options" in text or "include_usage" in text
+        return any(name in text for name in self._added.names)
 
     # -- what comes back ------------------------------------------------------------------------------------------
 
@@ -159,10 +202,10 @@ class _Attempt(Call):
         try:
             if attempts:
                 self._note_attempts()
-            if self._usage_client is not None and not self.hide_usage:
+            if self._added is not None and self._is_rejected:
                 # The server accepted the request without our addition, so the addition was the reason for the
                 # rejection.
-                _hosts_without_stream_options.add(str(self._usage_client.base_url))
+                self._added.rejected_by.add(str(self.client.base_url))
             if self._raw:
                 watch_raw(result, self, deferred=self._raw == "stream")
                 return
@@ -180,9 +223,9 @@ class _Attempt(Call):
             True if the request must be sent again in its original form; then nothing is recorded.
         """
         try:
-            if self._is_refusal_of_usage(exc):
-                self.hide_usage = False
-                self.metadata["stream_options"] = "refused"
+            if self._added is not None and self._is_rejection_of_addition(exc):
+                self._is_rejected, self.hide_usage = True, False
+                self.metadata[self._added.name] = "refused"
                 self.arguments, self.request = self._original
                 return True
             if attempts:
@@ -191,6 +234,11 @@ class _Attempt(Call):
         except Exception as internal:
             guard.report("recording a failed call", internal)
         return False
+
+    def _finish(self, error: tuple[str, str] | None) -> None:
+        super()._finish(error)
+        if self._start is not None and self._response_id and error is None and self._finish_reason == "completed":
+            self._start.remember(self._response_id)
 
     def _note_attempts(self) -> None:
         count = attempts.pop(id(self.request.json_data), None)

@@ -27,6 +27,7 @@ class CaptureOptions:
     tags: Mapping[str, str] | None = None
     call_site: bool = False
     free_calls: bool = False
+    cache_diagnostics: bool = False
 
 
 options_for_all: CaptureOptions | None = None

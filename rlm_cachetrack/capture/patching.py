@@ -51,6 +51,7 @@ def instrument(
     tags: Mapping[str, Any] | None = None,
     call_site: bool = False,
     free_calls: bool = False,
+    cache_diagnostics: bool = False,
 ) -> ClientT:
     """Record every call of a client, or of every OpenAI client of this process.
 
@@ -76,6 +77,10 @@ def instrument(
         call_site: Store the module and function that made each call: the first frame outside the SDK and known
             frameworks.
         free_calls: Record calls that are free of charge, too: moderations.
+        cache_diagnostics: Request the provider's own reason for cache misses: within a run, each Responses call names
+            the previous response whose prompt begins like its own (``prompt_cache_options.comparison_response_id``),
+            unless the caller named one. Only for GPT-5.6 and later models, over HTTP; a server that rejects the field
+            gets the request once more without it, and no later request with it.
 
     Returns:
         ``client`` itself.
@@ -95,7 +100,7 @@ def instrument(
         runtime.check_pricing()
         runtimes.use_as_default(runtime)
         _patch_classes()
-        options = CaptureOptions(stream_usage, fingerprints, client_tags, call_site, free_calls)
+        options = CaptureOptions(stream_usage, fingerprints, client_tags, call_site, free_calls, cache_diagnostics)
         if client is None:
             set_options_for_all(options)
             for each in clients_with_own_request(client_classes()):

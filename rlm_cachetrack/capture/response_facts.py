@@ -20,7 +20,7 @@ from .media_facts import FINAL_EVENTS, read_final_event, read_media
 
 _ENDS_OF_RESPONSES = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _CHOICES = ("chat.completions", "completions")
-_STATED = ("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics")
+_STATED = ("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics", "diagnostics")
 _UNEXPECTED_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -96,7 +96,9 @@ class ResponseFacts:
         if not stated:
             return
         extra = dict(self.extra or {})
-        diagnostics = stated.pop("prompt_cache_diagnostics", None)
+        diagnostics = stated.pop("prompt_cache_diagnostics", None) or _claude_diagnostics(
+            stated.pop("diagnostics", None)
+        )
         if (found := None if diagnostics is None else plain(diagnostics)) is not None:
             extra["cache_diagnostics"] = found
         if options := read_cache_options(stated):
@@ -206,6 +208,8 @@ class ResponseFacts:
         usage = locate_usage(chunk)
         if usage is not None:
             self._usage = usage
+        if getattr(chunk, "__pydantic_extra__", None):
+            self._read_cache_facts(chunk)
         self._model = self._model or fields.get("model")
         self._response_id = self._response_id or fields.get("id")
         self._tier = fields.get("service_tier") or self._tier
@@ -285,6 +289,14 @@ class ResponseFacts:
         calls = self._tools or set()
         # Servers that send no ids send the function's name in the first chunk of a tool call.
         return sum(1 for _, call_id in calls if call_id is not None) or self._tools_without_id or len(calls)
+
+
+def _claude_diagnostics(diagnostics: Any) -> Any:
+    """Return Claude's cache diagnostics, as a compatible server returns them; None for other diagnostics.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics, read 2026-12-01.
+    """
+    return diagnostics if get_field(diagnostics, "cache_miss_reason") is not None else None
 
 
 def error_in(response: Any) -> tuple[str, str] | None:

@@ -68,13 +68,14 @@ class ReceivedRequest:
 
 
 class ScriptedServer:
-    """The server; a context manager. ``usage`` and ``salt`` may be set before a request.
+    """The server; a context manager. ``usage``, ``facts`` and ``salt`` may be set before a request.
 
     Attributes:
         requests: Every request since :meth:`rewind`.
         usage: The usage to report; None for the fixed usage of the called API.
         usage_at: The position of the usage in a chat stream: a separate chunk if usage was requested (None), or always
             the last chunk, as ``x_groq`` (Groq) or in ``choices[0]`` (Moonshot).
+        facts: Further fields of each chat completion, of its last chunk, and of each response.
         salt: A part of the ids of stored responses, which are otherwise the same in every run.
         held: Set while a fault holds a request, until its connection ends.
     """
@@ -84,6 +85,7 @@ class ScriptedServer:
         self.usage: Json | None = None
         self.usage_at: str | None = None
         self.salt = ""
+        self.facts: Json = {}
         self.held = threading.Event()
         self.release = threading.Event()
         self._looks: Counter[str] = Counter()
@@ -165,6 +167,11 @@ class ScriptedServer:
         if fault == "stream_options 422":
             detail = {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}
             return Reply(422, json.dumps(detail).encode()) if "stream_options" in request.body else None
+        if fault == "no diagnosis" and "comparison_response_id" in json.dumps(request.body):
+            return _error(400, "Unknown parameter: 'prompt_cache_options.comparison_response_id'.")
+        if fault == "no diagnosis 422" and "prompt_cache_options" in request.body:
+            detail = {"detail": [{"loc": ["body", "prompt_cache_options"], "msg": "Extra inputs are not permitted"}]}
+            return Reply(422, json.dumps(detail).encode())
         if fault == "quotes the request":
             return _error(400, f"cannot read {json.dumps(request.body)}")
         bodies = {
@@ -219,6 +226,7 @@ class ScriptedServer:
             "service_tier": "default",
             "system_fingerprint": "fp_1",
             "an_unknown_field": {"of": ["any", 1]},
+            **self.facts,
         }
 
     def _chunks(self, chat: bool, request: ReceivedRequest) -> Iterator[bytes]:
@@ -249,7 +257,7 @@ class ScriptedServer:
         yield chunk({"content": TEXT[5:]})
         yield chunk({}, "stop")
         if asked and self.usage_at is None:
-            yield _sse({**head, "choices": [], "usage": self.usage or (CHAT if chat else LEGACY)})
+            yield _sse({**head, "choices": [], "usage": self.usage or (CHAT if chat else LEGACY), **self.facts})
 
     def _embeddings(self, body: Json) -> Json:
         # Without a format the SDK requests base64 and decodes it: two little-endian floats, 0.5 and -2.
@@ -286,6 +294,7 @@ class ScriptedServer:
             "top_p": 1.0,
             "usage": self.usage or RESPONSES,
             "an_unknown_field": {"of": ["any", 1]},
+            **self.facts,
         }
 
     def _stored(self, name: str, *, stream: bool) -> Json:

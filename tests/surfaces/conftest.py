@@ -24,6 +24,7 @@ def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
     _scripted.salt = uuid.uuid4().hex
     yield _scripted
     _scripted.usage = _scripted.usage_at = None
+    _scripted.facts = {}
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Read the provider's own reason for a cache miss, from the column ``cache_diagnostics``. Pure.
 
-Source: https://developers.openai.com/api/docs/guides/prompt-caching/diagnostics, read 2026-12-01, and the types
-``PromptCacheDiagnostics*`` of the openai SDK 3.57.
+Sources, read 2026-12-01: https://developers.openai.com/api/docs/guides/prompt-caching/diagnostics and the types
+``PromptCacheDiagnostics*`` of the openai SDK 3.57; https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics
+for ``diagnostics.cache_miss_reason`` of Claude.
 """
 
 from __future__ import annotations
@@ -41,16 +42,22 @@ _REASONS: dict[str, tuple[Verdict, str | None, str]] = {
     "service_tier_changed": ("settings_changed", "service_tier", "the service tier changed"),
     "context_compacted": ("context_compacted", None, "the context was compacted"),
     "input_changed": ("prefix_changed", None, "the input changed"),
+    "system_changed": ("prefix_changed", None, "the system prompt changed"),
+    "messages_changed": ("prefix_changed", None, "the messages changed"),
 }
 
 
 def provider_reason(diagnostics: Any) -> ProviderReason | None:
     """Return the reason that a provider gave; None if it gave none, or one that is not known."""
-    if not isinstance(diagnostics, Mapping) or diagnostics.get("type") != "cache_miss":
+    if not isinstance(diagnostics, Mapping):
         return None
-    name = diagnostics.get("reason")
+    if isinstance(of_claude := diagnostics.get("cache_miss_reason"), Mapping):
+        name, missed = of_claude.get("type"), of_claude.get("cache_missed_input_tokens")
+    elif diagnostics.get("type") == "cache_miss":
+        name, missed = diagnostics.get("reason"), diagnostics.get("cache_missed_tokens")
+    else:
+        return None
     known = _REASONS.get(name) if isinstance(name, str) else None
     if known is None:
         return None
-    missed = diagnostics.get("cache_missed_tokens")
     return ProviderReason(str(name), *known, max(0, missed) if isinstance(missed, int) else 0)
