@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -54,6 +55,7 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
         "embedded": None,
         "versions": _versions(),
     }
+    facts["untested_openai"] = _is_untested(facts["versions"]["openai"])
     problems = [f"prices: {facts['pricing_error']}"] if facts["pricing_error"] else []
     if not facts["journal_writable"]:
         problems.append(f"journal: {facts['journal']} cannot be written")
@@ -97,6 +99,16 @@ def _versions() -> dict[str, str | None]:
     return {**found, "platform": f"{platform.system()} {platform.machine()}", "executable": sys.executable}
 
 
+def _is_untested(installed: str | None) -> bool:
+    """Return True if the installed openai is newer than the newest tested release, and may have further methods."""
+    from rlm_cachetrack.capture import NEWEST_TESTED_SDK
+
+    def numbers(text: str) -> list[int]:
+        return [int(digits) for digits in re.findall(r"\d+", text)[:3]]
+
+    return installed is not None and numbers(installed) > numbers(NEWEST_TESTED_SDK)
+
+
 def _embedded_facts(runtime: Any) -> dict[str, Any] | None:
     """Return the status of the embedded server if it is in use or was used; otherwise None."""
     from rlm_cachetrack.store import embedded
@@ -127,6 +139,9 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     if facts["recording_disabled"]:
         lines.append(("note", "recording", "off: RLM_CACHETRACK_DISABLED is set"))
     versions = facts["versions"]
+    if facts["untested_openai"]:
+        text = f"openai {versions['openai']} is newer than the newest tested release: it may have methods whose calls"
+        lines.append(("note", "openai", f"{text} are not recorded. docs/coverage.md lists the known ones"))
     python = f"rlm_cachetrack {versions['rlm_cachetrack']}, Python {versions['python']}, {versions['platform']}"
     lines.append(("", "versions", python))
     lines.append(("", "", ", ".join(f"{name} {versions[name] or '(not installed)'}" for name in _PACKAGES)))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from rlm_cachetrack.usage.reading import DIALECTS
+from tests.surfaces import sdk_methods
 from tests.surfaces.calls import MODES, SURFACES, TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +133,7 @@ def page(items: list[Any]) -> str:
     """Return the text of the page."""
     left_out = [f"| {what} | {happens} |" for what, happens in NOT_COVERED.items()]
     last = "\n".join(["## Not covered", "", "| what | what happens |", "|---|---|", *left_out, ""])
-    return "\n".join([HEAD, surfaces(items), dialects(items), *chapters(items), last])
+    return "\n".join([HEAD, sdk_methods.lines(), surfaces(items), dialects(items), *chapters(items), last])
 
 
 def surfaces(items: list[Any]) -> str:
