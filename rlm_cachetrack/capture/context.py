@@ -22,6 +22,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
+from pydantic_core import to_json
+
 from rlm_cachetrack._process import new_id
 from rlm_cachetrack.records import MAX_TAGS
 
@@ -399,7 +401,10 @@ def _encode(values: dict[str, Any], client_tags: Mapping[str, str] | None) -> st
         values["tags"] = {**client_tags, **values.get("tags", {})}
     if len(values.get("tags", ())) > MAX_TAGS:
         values["tags"] = dict(list(values["tags"].items())[-MAX_TAGS:])  # the inner ones
-    return json.dumps(values, separators=(",", ":"), default=str)
+    try:
+        return to_json(values, fallback=str).decode()
+    except ValueError:  # a lone surrogate, which the standard library escapes
+        return json.dumps(values, default=str)
 
 
 def adhoc_run_id() -> str:

@@ -58,8 +58,6 @@ def call_site() -> str | None:
 
 
 def current_span() -> dict[str, Any]:
-    """Return ``trace_id`` and ``span_id`` of the current span, in hexadecimal digits; empty if none is valid."""
+    """Return ``trace_id`` and ``span_id`` of the current span as integers; empty if none is valid."""
     span = sys.modules[OPENTELEMETRY].get_current_span().get_span_context()
-    if not span.is_valid:
-        return {}
-    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+    return {"trace_id": span.trace_id, "span_id": span.span_id} if span.is_valid else {}

@@ -1,7 +1,7 @@
 """The durable queue on disk between the calling thread and the writer thread."""
 
 from .batch import Batch
-from .call_event import FIELDS, encode, kept_ms, next_number, served_model
+from .call_event import FIELDS, encode, extra_columns, kept_ms, next_number, served_model
 from .dead_letters import DeadLetter, DeadLetters
 from .encoding import expand_event
 from .inspection import JournalFile, journal_files
@@ -16,6 +16,7 @@ __all__ = [
     "JournalFile",
     "encode",
     "expand_event",
+    "extra_columns",
     "journal_files",
     "kept_ms",
     "next_number",

@@ -143,8 +143,18 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
         "tool_call_count": tool_call_count,
         "has_tool_calls": tool_call_count > 0,
         "success": error_type is None,
-        **line.get("extra", {}),
+        **extra_columns(line.get("extra") or {}),
     }
+
+
+def extra_columns(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the extra values of an event as they are stored: ids of spans in hexadecimal digits.
+
+    Capture passes them as integers, because formatting them takes longer than finding them.
+    """
+    if "trace_id" not in extra:
+        return extra
+    return {**extra, "trace_id": f"{extra['trace_id']:032x}", "span_id": f"{extra['span_id']:016x}"}
 
 
 def kept_ms(nanoseconds: int) -> float:

@@ -23,7 +23,7 @@ from pydantic_core import to_json
 
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.fingerprint import HashedRequest
-from rlm_cachetrack.journal import kept_ms, served_model
+from rlm_cachetrack.journal import extra_columns, kept_ms, served_model
 from rlm_cachetrack.pricing import Cost, PriceBook
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, clean_text
 from rlm_cachetrack.usage import TokenUsage, read_usage
@@ -373,6 +373,7 @@ def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of :data:`_EXTRA`, as they are stored."""
     if unknown := extra.keys() - {*_EXTRA, *_DETAILS}:
         raise ValueError(f"unknown columns in the event of a call: {', '.join(sorted(unknown))}")
+    extra = extra_columns(extra)
     values = (extra.get(name) for name in _EXTRA)
     return tuple(
         [

@@ -121,7 +121,7 @@ CALLS: list[dict[str, Any]] = [
     {"usage": {"prompt_tokens": 5, "total_tokens": 5}},
     {"metadata": {"attempts": 2}},
     {"extra": {"request_options": {"region": "eu"}, "call_site": "a:\0 \u00fc"}},
-    {"extra": {"tool_usage": {"code_interpreter": 1, "web_search": 2}, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
+    {"extra": {"tool_usage": {"code_interpreter": 1, "web_search": 2}, "trace_id": 0x4BF92F3577B34DA6, "span_id": 1}},
     {"run_context": {**RUN_CONTEXT, "tags": {"user": "u-17"}}},
     {},
     {"model": None},
