@@ -2,6 +2,7 @@
 
 from . import context
 from .context import ContextThreadPoolExecutor
+from .external import ExternalCall, begin_external, sdk_request_hooks, uninstrument_hooks
 from .model_list import list_models
 from .patching import instrument, uninstrument
 
@@ -11,8 +12,12 @@ NEWEST_TESTED_SDK = "3.57.0"
 __all__ = [
     "NEWEST_TESTED_SDK",
     "ContextThreadPoolExecutor",
+    "ExternalCall",
+    "begin_external",
     "context",
     "instrument",
     "list_models",
+    "sdk_request_hooks",
     "uninstrument",
+    "uninstrument_hooks",
 ]

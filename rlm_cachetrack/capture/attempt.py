@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rlm_cachetrack._process import guard
 from rlm_cachetrack.pipeline import runtimes
 
-from . import clients
+from . import clients, external
 from .background import Retrieved, settle
 from .cache_diagnosis import COMPARISON, FIELD, PromptStart, forget_responses, prompt_start, supports_diagnosis
 from .cache_diagnosis import with_comparison as body_with_comparison
@@ -84,6 +84,8 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
             attempt.prepare(options)
         if options.cache_diagnostics and api == "responses":
             attempt.ask_for_diagnosis()
+        if external.sdk_request_hooks:
+            external.run_sdk_request_hooks()
         return attempt
     except Exception as exc:
         guard.report("observing a request", exc)

@@ -30,6 +30,7 @@ from .coexistence import (
     sign,
     wrap_on_client,
 )
+from .external import run_uninstrument_hooks
 from .retries import PAUSES, counting_attempts
 from .sockets import patch_sockets, restore_sockets
 
@@ -125,6 +126,7 @@ def uninstrument(client: Any = None) -> None:
             unmark(client)
             return
         unmark_all()
+        run_uninstrument_hooks()
         if "openai" in sys.modules:
             for client_class in client_classes():
                 for name in ("request", *PAUSES):

@@ -109,6 +109,19 @@ _EITHER = replace(
 _ROWS: tuple[Dialect, ...] = (
     # Selected by markers, the most specific first.
     replace(
+        _EITHER,  # as LiteLLM's callback gets it; `response_cost` is added by our integration
+        name="litellm",
+        base=(*_EITHER.base, "response_cost"),
+        markers=_at("response_cost"),
+        providers=(),
+        cached_in_prompt="unsure",
+        write_with_cached=True,
+        cost=("response_cost",),
+        cost_zero=False,
+        source="https://docs.litellm.ai/docs/completion/prompt_caching, "
+        "litellm/types/utils.py of LiteLLM 1.110.2, 2026-12-01",
+    ),
+    replace(
         _CHAT,
         name="xai-chat",
         markers=_at("cost_in_usd_ticks", "num_sources_used"),

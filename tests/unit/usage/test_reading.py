@@ -205,6 +205,18 @@ READINGS = [
         id="moonshot and together: cached_tokens at the top",
     ),
     pytest.param(
+        chat(2316, 30, 2346, cache_read_input_tokens=2048, cache_creation_input_tokens=256, response_cost=0.002),
+        "anthropic",
+        TokenUsage(2316, 30, 2346, 2048, 256, provider_cost_usd=0.002, dialect="litellm"),
+        id="litellm: Anthropic's usage with LiteLLM's cost",
+    ),
+    pytest.param(
+        {"input_tokens": 20, "output_tokens": 5, "total_tokens": 25, "response_cost": None},
+        "openai",
+        TokenUsage(20, 5, 25, dialect="litellm"),
+        id="litellm: Responses, without a cost",
+    ),
+    pytest.param(
         chat(501, 51, 552, cache_read_input_tokens=400, cache_creation_input_tokens=100),
         None,
         TokenUsage(501, 51, 552, 400, 100, dialect="databricks"),
