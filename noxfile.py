@@ -53,6 +53,8 @@ WEB = ("fastapi", "starlette")
 PROGRAMS = {
     "rlms": (["rlms>=0.1.3"], "tests/programs/test_rlms.py"),
     "langchain": (["langchain-openai>=1.7"], "tests/programs/test_langchain.py"),
+    # LiteLLM's own cache needs orjson and soundfile, which it does not declare.
+    "litellm": (["litellm>=1.110", "orjson", "soundfile"], "tests/programs/test_litellm.py"),
     "openai_agents": (["openai-agents>=0.24"], "tests/programs/test_openai_agents.py"),
     "instructor": (["instructor>=1.17"], "tests/programs/test_instructor.py"),
     "pydantic_ai": (["pydantic-ai-slim[openai]>=2.68"], "tests/programs/test_pydantic_ai.py"),

@@ -15,6 +15,7 @@ from rlm_cachetrack.usage import locate_usage, plain
 
 from . import clients
 from .call import Call
+from .endpoints import PROMPT_APIS
 from .surroundings import call_site
 
 sdk_request_hooks: list[Callable[[], None]] = []
@@ -96,7 +97,7 @@ def begin_external(api: str, provider: str, body: Mapping[str, Any], *, stream: 
     """
     options = clients.options_for_all or clients.CaptureOptions()
     current = runtimes.peek_default() or runtimes.default()
-    fingerprints = current.fingerprints if options.fingerprints else None
+    fingerprints = current.fingerprints if options.fingerprints and api in PROMPT_APIS else None
     call = ExternalCall(current, api, provider, body, stream, fingerprints, options.tags)
     if options.call_site:
         call.note(call_site=call_site())
