@@ -1,4 +1,4 @@
-"""Addresses of databases as libpq reads them: which of their parts are secret, and how to show a text with them.
+"""Find the secrets in database addresses as libpq reads them, and hide them in texts.
 
 libpq accepts a URL or ``key=value`` pairs. Its grammar differs from that of other URLs: a password may contain any
 character but ``@`` and ``/``, and the names of parameters may be percent-encoded.
@@ -17,7 +17,7 @@ _SECRET_NAMES = frozenset(
     ("password", "passfile", "sslpassword", "sslkey", "oauth_client_secret", "scram_client_key", "scram_server_key")
 )
 _MIN_SECRET_LENGTH = 4
-"""A shorter secret is hidden where an address has it, but not elsewhere in a text, which would become illegible."""
+"""A shorter secret is hidden only within an address: hiding it everywhere would make a text illegible."""
 _MAX_KNOWN = 200
 
 _VALUE = r"'(?:[^'\\]|\\.)*'?|(?:\\.|[^\s\\])*"

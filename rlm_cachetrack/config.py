@@ -247,7 +247,7 @@ def _user_path(function: str) -> Path | None:
 
 
 def _temporary_state_dir() -> Path:
-    """Return a private folder for a user without a home directory, as a container's may be; log that once."""
+    """Return a private folder for a user without a home directory, for example in a container; log that once."""
     path = Path(tempfile.gettempdir()) / f"rlm-cachetrack-{os.geteuid() if hasattr(os, 'geteuid') else 0}"
     try:
         path.mkdir(mode=0o700, exist_ok=True)

@@ -63,7 +63,7 @@ class ComparisonStep(TypedDict):
 class ComparisonMetric(TypedDict):
     """One figure over the compared iterations: the mean of each side's runs, and ``difference`` = b - a.
 
-    ``success_rate`` and ``score`` are those of the whole runs that were judged; they are left out if none was.
+    ``success_rate`` and ``score`` cover whole runs that were judged; they are left out if no run was judged.
 
     ``low`` and ``high`` bound the difference at the given confidence; None with fewer than two runs on a side.
     ``clear`` is True if 0 is outside of them. ``relative`` is difference / a, None if ``a`` is 0 or not known. The

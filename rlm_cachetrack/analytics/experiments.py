@@ -25,7 +25,7 @@ _Interval = tuple[float | None, float | None]
 
 
 class Experiment(TypedDict):
-    """A group of finished runs. Costs: USD; tokens: prompt and completion; intervals: 95 %, by bootstrap over runs.
+    """A group of finished runs. Costs: USD; tokens: prompt and completion; intervals: 95%, by bootstrap over runs.
 
     ``success_rate`` (0-1), ``*_per_success`` and their intervals cover the judged runs alone, those whose outcome says
     whether they succeeded; the cost of failed runs is part of the cost per success. None: no run is judged, none
@@ -158,7 +158,7 @@ def _cost_per_success(runs: Sequence[dict[str, Any]]) -> float:
 
 
 def _interval(runs: Sequence[dict[str, Any]], value: Callable[[Sequence[dict[str, Any]]], float]) -> _Interval:
-    """Return the 95 % percentile bootstrap interval of a value over runs; a bound that is not finite is None.
+    """Return the 95% percentile bootstrap interval of a value over runs; a bound that is not finite is None.
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. The seed is fixed, so the
     same runs give the same interval.

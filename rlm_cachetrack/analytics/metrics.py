@@ -43,11 +43,11 @@ _COUNTERS = {
 def prometheus_text(store: PostgresStore, now: datetime | None = None) -> str:
     """Return the metrics of the calls since midnight UTC. Blocks for one query.
 
-    Counters begin anew at midnight, which Prometheus' ``rate`` and ``increase`` take into account.
+    Counters restart at midnight, which Prometheus' ``rate`` and ``increase`` take into account.
 
     Args:
         store: The store to read.
-        now: The current time; None: of the clock.
+        now: The current time; None: the system clock's.
 
     Raises:
         ConfigError: The package ``prometheus-client`` is not installed.

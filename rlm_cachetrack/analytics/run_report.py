@@ -41,8 +41,8 @@ class TokenCacheSummary(TypedDict):
     """Totals of one run. Costs: USD over the priced calls, None when none is; rates 0-1, percentages 0-100.
 
     ``dropped_interactions`` are calls that were counted at the run's end and deleted since, by retention or ``prune``.
-    If there are some, the totals are those of the end; what was not stored then is None, and ``models`` are those of
-    the calls that are left.
+    If there are any, the totals are those stored at the end, values not stored then are None, and ``models`` covers the
+    remaining calls.
     """
 
     query_id: str

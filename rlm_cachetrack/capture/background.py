@@ -32,7 +32,7 @@ _MAX_COUNTED = 10_000
 _lock = threading.RLock()  # reentrant: a signal handler may call the SDK, too
 _parked: OrderedDict[str, tuple[Call, Any, object]] = OrderedDict()
 _counted: dict[str, None] = {}
-_options: dict[str, dict[str, str]] = {}  # of background requests, for a retrieval after their call was stored
+_options: dict[str, dict[str, str]] = {}  # request options by response id, for a retrieval after the call was stored
 
 
 def remember_counted(response_id: str) -> None:
@@ -110,7 +110,7 @@ def _store_unfinished(call: Call, journal: Any, parked_event: object) -> None:
 
 
 class Retrieved:
-    """The observer of a retrieved object, plain or streamed, which may show that the server finished its work.
+    """Observes a retrieved object, plain or streamed, to detect that the server finished its work.
 
     Args:
         api: The kind of the object.

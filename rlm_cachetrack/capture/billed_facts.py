@@ -1,4 +1,4 @@
-"""Facts of a request and its response that decide the price beside tokens: hosted tools, region, completion window."""
+"""Facts besides tokens that decide the price of a call: hosted tools, region, completion window."""
 
 from __future__ import annotations
 

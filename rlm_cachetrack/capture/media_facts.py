@@ -130,7 +130,7 @@ def _note_options(facts: ResponseFacts, **options: Any) -> None:
 
 
 def _number(value: Any) -> float | None:
-    """Return a positive number, also from its text; None for any other value."""
+    """Return a positive number, also if it is given as text; None for any other value."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -128,7 +128,7 @@ def event_of(exc: BaseException) -> Any:
 
 
 def _texts_of(body: Mapping[str, Any], others: Mapping[str, Any]) -> list[str] | None:
-    """Return the keys and values of a request that are the caller's text; None if they are too many to be searched."""
+    """Return the keys and values of a request that are the caller's text; None if there are too many to search."""
     found: list[str] = []
     for count, value in enumerate(_values({**body, "model": None}, others)):
         if count > _MAX_SEARCHED_VALUES:

@@ -1,8 +1,8 @@
 """The calls of a Responses connection (``client.responses.connect()``).
 
-A request names no response, and most events name no request. The server runs the requests of a lane (``stream_id``) in
-the order in which they were sent, so its next ``response.created`` belongs to the oldest request of the lane. Events
-that contain a response are assigned by its id.
+A request contains no response id, and most events contain no request id. The server runs the requests of a lane
+(``stream_id``) in the order in which they were sent, so its next ``response.created`` belongs to the oldest request of
+the lane. Events that contain a response are assigned by its id.
 
 Source: ``openai/lib/responses_websocket/README.md`` and ``resources/responses/responses.py`` of openai 3.57.0 (read
 2026-12-01).
@@ -143,7 +143,7 @@ class ResponsesCalls(SocketCalls):
     def _error(self, event: Event) -> None:
         """Assign an error to the running response of its lane, or else to the oldest request.
 
-        A rejected message never ends a running response: it was another request, or a message that is no request.
+        A rejected message never ends a running response: the message was another request, or no request at all.
         """
         lane = _lane_of(event)
         running, waiting = self._newest_in(lane), self._waiting.get(lane)

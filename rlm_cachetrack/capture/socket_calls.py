@@ -1,7 +1,7 @@
 """The calls of one websocket connection, found in the messages that it sends and receives.
 
-A message is parsed only if its type matters here. Nearly all others are pieces of text or audio, and cost one regular
-expression. Messages are read before the SDK parses them, so it does not matter how the caller reads.
+A message is parsed only if its type matters here. Nearly all other messages are pieces of text or audio, for which only
+one regular expression runs. Messages are read before the SDK parses them, so it does not matter how the caller reads.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SocketCall(Call):
         self._run_context = run_context
 
     def set_start(self, time_ns: int, monotonic_ns: int) -> None:
-        """Set the start of a call that the server began before it was known."""
+        """Set the start of a call that began before this process learned of it."""
         self._started_ns, self._began_ns = time_ns, monotonic_ns
 
     def read_realtime(self, usage: Any, model: str | None, reason: str | None, output: Sequence[Event]) -> None:

@@ -2,7 +2,7 @@
 
 The SDK's connection managers open a connection of the package ``websockets``. Its ``recv``, ``send`` and ``close`` are
 replaced on that one object by functions around them, as streams are observed in place. Iteration, ``recv``,
-``recv_bytes``, event handlers, sessions with lanes, queued messages and reconnects all end in these three, so the
+``recv_bytes``, event handlers, sessions with lanes, queued messages and reconnects all use these three methods, so the
 caller's objects and their types are unchanged.
 
 The SDK imports its resources when they are first used. Importing them here would take up to a second, so the managers

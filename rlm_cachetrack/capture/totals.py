@@ -1,4 +1,4 @@
-"""Record usage that a server sums up when its work is done: batches, eval runs, graders, and turns of agent sessions.
+"""Record usage that a server reports only as a total: batches, eval runs, graders, and turns of agent sessions.
 
 Such a total is recorded when the program retrieves it, or when an event of a stream has it: once per object, in this
 process by its id, and in the store by the writer. Its time is that of the object, not that of the retrieval.
@@ -118,7 +118,7 @@ def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
 
 
 def _batch(batch: Any) -> Iterator[_Total]:
-    """Read a batch that has ended; one that was cancelled or expired is billed for the requests that were done."""
+    """Read a batch that has ended; one that was cancelled or expired is billed for its completed requests."""
     fields = fields_of(batch)
     usage = fields.get("usage")
     if fields.get("status") in ("completed", "cancelled", "expired") and get_field(usage, "total_tokens"):
@@ -175,7 +175,7 @@ def _turn(turn: Mapping[str, Any], beside: Any) -> Iterator[_Total]:
 
     Args:
         turn: The fields of the turn.
-        beside: The usage of the event that has the turn, which may come before the turn's own.
+        beside: The usage in the event that contains the turn; it may arrive before the turn's own usage.
     """
     status, usage = turn.get("status"), turn.get("usage") or beside
     if status != "failed" and (status not in ("completed", "cancelled") or not get_field(usage, "total_tokens")):

@@ -40,10 +40,12 @@ def check(
     baseline: Annotated[
         str | None, option("--baseline", metavar="RUN|FILE", help="A run, or a file that --save wrote.")
     ] = None,
-    min_hit_rate: Annotated[str | None, option("--min-hit-rate", metavar="SHARE", help="At least: 0.6 or 60%.")] = None,
-    max_cost: Annotated[float | None, option("--max-cost", metavar="USD", help="Of a run, at most.")] = None,
+    min_hit_rate: Annotated[
+        str | None, option("--min-hit-rate", metavar="SHARE", help="Minimum hit rate: 0.6 or 60%.")
+    ] = None,
+    max_cost: Annotated[float | None, option("--max-cost", metavar="USD", help="Maximum cost of a run.")] = None,
     max_uncached_tokens: Annotated[
-        int | None, option("--max-uncached-tokens", metavar="N", help="Of a run, at most.")
+        int | None, option("--max-uncached-tokens", metavar="N", help="Maximum uncached tokens of a run.")
     ] = None,
     max_hit_rate_drop: Drop = None,
     max_cost_delta: CostDelta = None,

@@ -36,7 +36,7 @@ _COLUMNS = [
     Column("95 %", lambda group: _interval(group["avg_cost_low"], group["avg_cost_high"]), optional=7),
     Figure("Cost/success", "cost_per_success", usd),
     Column("95 %", lambda group: _interval(group["cost_per_success_low"], group["cost_per_success_high"]), optional=6),
-    Figure("As if first", "avg_original_cost", usd, optional=5),
+    Figure("Uncached", "avg_original_cost", usd, optional=5),
     Figure("Time/success", "ms_per_success", duration, optional=8),
     Figure("Tokens/success", "tokens_per_success", number, optional=9),
     Figure("Hit rate", "cache_hit_rate", rate, optional=4),
@@ -72,7 +72,8 @@ def _print(console: Console, found: Sequence[Experiment]) -> None:
     if any(group["is_pareto"] for group in found):
         console.print("* no other group is cheaper per run and at least as good", style="dim")
     console.print(
-        "Cost per success covers judged runs, failed ones included. As if first: nothing cached.", style="dim"
+        "Cost per success covers judged runs, failed ones included. Uncached: the cost per run with nothing cached.",
+        style="dim",
     )
     if unjudged := sum(group["runs"] - group["judged_runs"] for group in found):
         console.print(

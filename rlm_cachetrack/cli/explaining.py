@@ -71,7 +71,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
 
 
 def _rates(found: CacheExplanation) -> str:
-    """Format the effective and the achievable hit rate of an explanation, and what lies between them."""
+    """Format the effective and the achievable hit rate of an explanation, and their difference."""
     return hit_rates(
         found["cache_hit_rate"],
         found["achievable_hit_rate"],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_lifecycle(rows: Sequence[ModelLifecycle]) -> None:
-    """Print one line per model, those that shut down first at the beginning."""
+    """Print one line per model, the earliest shutdown first."""
     console = stdout()
     if not rows:
         console.print("No calls to models of this provider are stored.")

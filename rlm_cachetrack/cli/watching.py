@@ -100,7 +100,7 @@ def _notifier(file: AlertFile) -> Callable[[AlertChange], None]:
     def notify(change: AlertChange) -> None:
         title = f"{'Firing' if change['firing'] else 'Recovered'}: {change['name']}"
         if service is not None and not service.notify(title=title, body=change["reason"]):
-            raise StoreError(f"the notification of {change['name']!r} was not accepted; it is tried again")
+            raise StoreError(f"the notification of {change['name']!r} was not accepted; it will be retried")
         if file.command is not None:
             text = json.dumps({**change, "changed_at": change["changed_at"].isoformat()})
             try:
@@ -114,7 +114,7 @@ def _notifier(file: AlertFile) -> Callable[[AlertChange], None]:
                 )
             except (OSError, subprocess.SubprocessError) as exc:
                 raise StoreError(
-                    f"the command for {change['name']!r} failed ({type(exc).__name__}); it is tried again"
+                    f"the command for {change['name']!r} failed ({type(exc).__name__}); it will be retried"
                 ) from exc
 
     return notify

@@ -166,7 +166,7 @@ def hit_rates(
     unknown: int,
     calls: int,
 ) -> str:
-    """Format the effective and the achievable hit rate, with what lies between them.
+    """Format the effective and the achievable hit rate, and their difference.
 
     Args:
         effective: The share of the prompt tokens that was read from the cache, 0-1; None if not reported.

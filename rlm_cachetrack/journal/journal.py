@@ -7,8 +7,7 @@ keeps them locked while it lives. A file that is not locked belongs to a dead pr
 it recovers it.
 
 The journal is a file of lines and not SQLite: a write takes 1 to 4 µs, a SQLite insert 13 µs (in a warm loop, WAL mode,
-no sync); a torn last entry is recognizable, and ``less`` shows a journal. It is not mapped into memory: a full
-copy-on-write file system, or a truncated file, would kill the program. See docs/decisions/0002.
+no sync); a torn last entry is recognizable, and ``less`` shows a journal. See docs/decisions/0002.
 
 If the disk cannot be written (read-only, full), events wait in a bounded queue in memory, which is logged once.
 """
@@ -57,7 +56,7 @@ class Journal:
         recovered: How many events were found in the journals of dead processes.
         recovered_acked: How many of these are stored.
         more_to_recover: Another :meth:`recover` will find more.
-        rewritten: How many files were written anew because another program deleted them.
+        rewritten: How many files were rewritten because another program deleted them.
         dropped: How many events were lost, by reason.
     """
 
@@ -359,7 +358,7 @@ class Journal:
         return stored, waiting
 
     def rewrite_removed(self) -> None:
-        """Write files anew that another program deleted, as far as their events are not stored.
+        """Rewrite files that another program deleted, with the events that are not stored yet.
 
         Does nothing if the disk cannot be written; the writer stores the events from the deleted file, which exists
         as long as this process. Blocks for the disk.

@@ -85,7 +85,7 @@ class Segment:
         end = start + length
         if end > self.room:
             return False
-        # Reserved before it is written: a finalizer that appends during the write writes behind this entry.
+        # Reserved before it is written: a finalizer that appends during the write writes after this entry.
         self.size = end
         try:
             if os.pwrite(self.fd, entry, start) == length:
@@ -116,7 +116,7 @@ class Segment:
                 self.cleared += os.pwrite(self.fd, _NULS[: until - self.cleared], self.cleared)
 
     def reset(self) -> None:
-        """Empty the file, all entries of which are stored.
+        """Empty the file, after all its entries were stored.
 
         Raises:
             OSError: The file cannot be truncated.

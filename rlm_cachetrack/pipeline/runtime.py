@@ -266,12 +266,12 @@ class Runtime:
                 return True
             self.closed = True
         deadline = time.monotonic() + timeout_s
-        # A part of the time is for the steps after the flush, which also wait if the database hangs.
+        # Part of the time is reserved for the steps after the flush, which also block if the database hangs.
         stored = self.writer.stop(timeout_s, reserved_s=min(_CLOSING_S, timeout_s / 4))
         self.dead_letters.close()
         self.journal.close()
         if self._store is not None:
-            self._store.close(min(2.0, max(0.02, (deadline - time.monotonic()) / 2)))  # it waits twice
+            self._store.close(min(2.0, max(0.02, (deadline - time.monotonic()) / 2)))  # close() waits up to two times
         if self.sink is not None:
             try:
                 self.sink.close()

@@ -124,7 +124,7 @@ def _is_poison(exc: Exception, sink: RecordSink) -> bool:
     if isinstance(exc, CacheTrackError):
         return isinstance(exc, RecordRejectedError)
     if isinstance(exc, (ImportError, MemoryError, OSError)):
-        return False  # the machine is short of something, which passes
+        return False  # the machine lacks a resource temporarily
     return isinstance(sink, ProbingSink) or isinstance(exc, _CAUSED_BY_CONTENT)
 
 

@@ -54,7 +54,8 @@ _EXTRAS = {
 }
 
 
-# Lengths of audio, in hours, and texts, in millions of characters: the component, and its units in a unit of the price.
+# Audio is priced per hour and text per million characters. Values: the component, and how many of its units a price
+# covers.
 _UNITS = {
     "audio_hours": ("seconds", 3_600),
     "input_audio_hours": ("seconds", 3_600),
@@ -63,7 +64,7 @@ _UNITS = {
 
 
 class BuiltInTable:
-    """A price list, below it that of the installed release of ``genai-prices``, and below that the supplement.
+    """Looks up prices in a price list, then in that of the installed ``genai-prices``, then in the supplement.
 
     Reads the data of the release, not the snapshot that an application may have updated, because a price source
     that names a release must mean the same prices everywhere.

@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
-# Days of the week have no date at which they change, so each change is listed. Calls are not older than the API.
+# Prices by day of the week change without a date, so each change is listed, within these bounds.
 _FIRST, _LAST = date(2020, 1, 1), date(2040, 1, 1)
 
 # "Peak hours are 01:00-04:00 and 06:00-10:00 UTC, Monday through Friday, excluding Chinese public holidays". Sources:

@@ -33,7 +33,7 @@ _PARTS = {"prompt": "input", "cached": "cached input", "completion": "output"}
 
 
 class Charge(TypedDict):
-    """One component of a cost beside the four standard ones; ``amount`` is ``quantity`` times ``price``, in USD."""
+    """One component of a cost besides the four standard ones; ``amount`` is ``quantity`` times ``price``, in USD."""
 
     item: str
     quantity: float
@@ -43,10 +43,10 @@ class Charge(TypedDict):
 
 
 class Facts(NamedTuple):
-    """What a cost depends on beside tokens and model.
+    """The facts besides tokens and model that a cost depends on.
 
     Attributes:
-        tools: Billed uses by tool; of ``image_generation`` a mapping with its tokens and its ``model``.
+        tools: Billed uses by tool; for ``image_generation`` a mapping with its tokens and its ``model``.
         options: The ``request_options`` of the call, of which ``region`` and ``completion_window`` have a price.
         image_rates: The prices of the model that generated images; None: not known.
         svg_rates: The prices of the model that wrote an SVG; None: not known.

@@ -59,7 +59,7 @@ class Rates:
     windows: Mapping[str, float] = field(default_factory=dict)
     of_tokens: bool = True
     has_surcharges: bool = field(init=False)
-    """Whether every call has charges beside the four prices, even without tools and without details of its tokens."""
+    """True if every call has charges besides the four prices, even without tools and without token details."""
 
     def __post_init__(self) -> None:
         has_surcharges = REQUEST in self.extras or "reasoning" in self.extras or not self.of_tokens
@@ -74,7 +74,7 @@ class Rates:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing has a price."""
+        """True if no component has a price."""
         return self.of_tokens and not self.extras and self.prices == (0, 0, 0, 0)
 
     def times(self, factor: float, *, of_tokens_only: bool = True, source: str | None = None) -> Rates:

@@ -1,7 +1,7 @@
 """The supplement: prices that ``genai-prices`` lacks, from ``supplement.yaml``.
 
-A price of ``genai-prices`` takes precedence over one of the supplement, so an entry ends on its own once a newer price
-list has it.
+A price of ``genai-prices`` takes precedence over one of the supplement, so an entry is no longer used once a newer
+price list has the price.
 """
 
 from __future__ import annotations

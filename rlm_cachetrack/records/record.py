@@ -84,7 +84,7 @@ class LLMInteractionRecord:
         token_details: Quantities without a field of their own, such as ``{"audio_prompt_tokens": 40}``.
         tool_usage: Billed uses of hosted tools, such as ``{"web_search": 2}``.
         request_options: Values of the request that decide price or cache; never content.
-        charges: Components of the cost beside the four prices: ``[{item, quantity, unit, price, amount}]``.
+        charges: Components of the cost besides the four prices: ``[{item, quantity, unit, price, amount}]``.
         unpriced_reason: Which component lacks a price, if ``total_cost`` is None for that reason.
         cost_excludes: Components that are billed apart and cannot be known from one response.
         call_site: ``module:function`` that made the call.

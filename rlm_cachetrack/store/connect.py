@@ -35,7 +35,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-_READ_ONLY_HINT = "if it is no standby, default_transaction_read_only is on for the server, the database or the role"
+_READ_ONLY_HINT = "if it is not a standby, default_transaction_read_only is on for the server, the database or the role"
 _HINTS = {
     "session is read-only": _READ_ONLY_HINT,
     "statement pooling mode": "a batch is one transaction: set pool_mode to transaction or session",
@@ -183,7 +183,7 @@ _PARSE_ERRORS = {
     'missing "="': 'a "=" is missing',
     "unterminated quoted": "a quoted value has no end",
     "percent-encoded": 'a "%" is not followed by two hexadecimal digits; write the character itself as %25',
-    "integer value": "a number is not one, such as the port",
+    "integer value": "a numeric parameter, such as the port, is not a number",
     "URI query parameter": "it has a parameter that libpq does not know",
     "connection option": "it has an option that libpq does not know",
     "IPv6": "the end of an IPv6 address is missing",

@@ -54,7 +54,7 @@ class Session:
         """Move changed calls back to the columnstore, from days between two moments that were in it. Blocks.
 
         An update takes calls out of the columnstore, where they need ten times the space. The policy moves them back
-        later, but does not return all of the space. It does nothing if there is no columnstore.
+        later, but does not return all of the space. Does nothing if there is no columnstore.
         """
         hourly = HourlyAggregate.find(self._connection)
         if hourly is None or not hourly.may_refresh:

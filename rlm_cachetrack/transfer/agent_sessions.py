@@ -1,4 +1,4 @@
-"""Read the session files of Codex CLI and Claude Code: one run a session, one event a model call.
+"""Read the session files of Codex CLI and Claude Code: one run per session, one event per model call.
 
 Both programs append JSON lines. Prompts are read to fingerprint them and then dropped.
 
@@ -79,7 +79,7 @@ def read_session(agent: Agent, path: Path, seen: set[str], query_id: str | None 
 
 @dataclass
 class _Session:
-    """What both programs' readers know of a session."""
+    """The state that the readers of both programs share."""
 
     path: Path
     query_id: str | None

@@ -103,7 +103,7 @@ class CachedQueries:
     def unpriced(self, shown: usage_views.Usage, model: str | None, provider: str | None) -> list[UnpricedModel]:
         """Return the models of the unpriced calls among those of a usage, and why they have no price."""
         if not shown["total"]["unpriced_interactions"]:
-            return []  # the query reads the calls themselves, so it is left out where it finds none
+            return []  # the query reads the calls themselves, so it is skipped if it would find none
         since, until = shown["since"], shown["until"]
         found = self._cached(("unpriced", since, until), lambda: unpriced_models(self.source.store, since, until))
         of_model = [row for row in found if not model or row["model"] == model]

@@ -28,7 +28,7 @@
 -- tool_usage:        billed uses of hosted tools, such as {"web_search": 2}
 -- request_options:   values of the request that decide price or cache, such as {"region": "eu"}; never content. A value
 --                    that the response states replaces that of the request.
--- charges:           components of the cost beside the four prices above: [{item, quantity, unit, price, amount}]
+-- charges:           components of the cost besides the four prices above: [{item, quantity, unit, price, amount}]
 -- unpriced_reason:   which component lacks a price, if total_cost is NULL for that reason
 -- cost_excludes:     components that are billed apart and cannot be known from one response: ["code_interpreter"]
 -- tags:              the caller's tags, such as {"user": "u-17"}

@@ -1,4 +1,4 @@
--- alert_change: Store that an alert rule begins or ends to fire; does nothing if another watcher stored it already.
+-- alert_change: Store that an alert rule began or stopped firing; does nothing if another watcher stored it already.
 -- Parameters: name TEXT, firing BOOLEAN, value DOUBLE PRECISION, reason TEXT.
 -- Result:     none. A rule that is new and does not fire has nothing to notify of.
 INSERT INTO alert_states AS s (name, firing, value, reason, notified)

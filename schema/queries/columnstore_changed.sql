@@ -1,5 +1,5 @@
--- columnstore_changed: Return the chunks of the columnstore, between two moments, of which calls were changed and are
---             therefore outside of it. TimescaleDB only.
+-- columnstore_changed: Return the chunks between two moments that contain changed calls, which are outside of the
+--             columnstore. TimescaleDB only.
 -- Parameters: first, last TIMESTAMPTZ, both included.
 -- Result:     one row per chunk, oldest first: schema, name, packed_schema, packed_name TEXT: of the chunk and of its
 --             part in the columnstore.

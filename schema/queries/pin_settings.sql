@@ -1,6 +1,6 @@
--- pin_settings: Set what statements and the reading of their results depend on, whatever the server, database or role sets.
+-- pin_settings: Set the settings that our statements depend on, which override those of the server, database and role.
 -- Parameters: is_local: for the current transaction only; its statement_timeout is set, too.
--- Result:     one row, without meaning.
+-- Result:     one row; ignore it.
 -- A pooler in transaction mode may run the next transaction on a connection with other settings: there, each transaction
 -- that writes sets its own. An empty search_path leaves no schema to create or find tables in.
 -- jit: reads are short, but over many chunks their estimated cost makes PostgreSQL compile them, which takes ten times as

@@ -3,7 +3,7 @@
 -- Parameters: by_model, by_provider, by_query, by_depth, by_call_site BOOLEAN: whether to group by it. unit TEXT: hour,
 --             day, week or month, NULL for no grouping by time; time_zone TEXT: of days, weeks and months. tag_names
 --             TEXT[], metadata_keys TEXT[] (paths with dots): NULL for none. source TEXT: hours, to read
---             cache_usage_hourly, which knows times, models and providers; or calls. since, until, first_hour, last_hour
+--             cache_usage_hourly, which has times, models and providers; or calls. since, until, first_hour, last_hour
 --             TIMESTAMPTZ: as in cache_effectiveness_by_model. model, provider, query_id TEXT, tags JSONB: only calls
 --             with these; NULL for any.
 -- Result:     one row per group, oldest first, then the largest: bucket TIMESTAMPTZ, model, provider, query_id TEXT,

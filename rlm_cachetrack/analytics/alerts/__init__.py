@@ -1,4 +1,4 @@
-"""Alert rules over the stored calls: what to watch, whether it holds, and who is told."""
+"""Alert rules over the stored calls: read the rules, evaluate them, and notify of changes."""
 
 from .evaluation import Reading, evaluate
 from .rules import AlertFile, read_alerts

@@ -1,4 +1,4 @@
-"""Compute the value of each alert rule, and whether it holds. Read-only."""
+"""Compute the value of each alert rule, and whether the rule fires. Read-only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reading(NamedTuple):
     """The value of a rule.
 
     Attributes:
-        value: What is compared, in the unit of the rule; None: it cannot be known now, and the state stays.
+        value: The value to compare, in the unit of the rule; None: not known now, so the state does not change.
         above: The rule fires above this value.
         below: A firing rule recovers at or below this value.
         reason: A sentence about the value.
@@ -97,10 +97,10 @@ def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Rea
         >= rule.min_prompt_tokens
     ]
     if not past:
-        return Reading(None, *limits, "no week before has enough calls in the same hours")
+        return Reading(None, *limits, "none of the past four weeks has enough calls in the same hours")
     usual = sum(one["hits"] for one in past) / sum(one["rated_tokens"] for one in past)
     share = current["hits"] / current["rated_tokens"]
-    return Reading(100 * (usual - share), *limits, f"hit rate {rate(share)}, in the same hours before {rate(usual)}")
+    return Reading(100 * (usual - share), *limits, f"hit rate {rate(share)}, usually {rate(usual)} in these hours")
 
 
 def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) -> Reading:

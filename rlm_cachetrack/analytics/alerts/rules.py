@@ -117,7 +117,7 @@ Rule = Annotated[
 
 
 class AlertFile(_Strict):
-    """The rules, and whom to tell.
+    """The rules, and where to send notifications.
 
     Attributes:
         notify: Addresses of ``apprise``, such as ``mailto://…`` or ``slack://…``.

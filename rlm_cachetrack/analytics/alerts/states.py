@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class AlertChange(TypedDict):
-    """A rule that began to fire, or recovered."""
+    """A change of a rule's state: it began to fire, or it recovered."""
 
     name: str
     firing: bool
@@ -25,9 +25,9 @@ class AlertChange(TypedDict):
 def update_states(
     store: PostgresStore, readings: Mapping[str, Reading], notify: Callable[[AlertChange], None]
 ) -> list[AlertChange]:
-    """Store what changed, and notify of each change that no watcher has notified of. Blocks.
+    """Store the changes, and send each notification that no watcher has sent yet. Blocks.
 
-    A notification that raises is tried again by the next update.
+    If ``notify`` raises, the next update retries the notification.
 
     Args:
         store: The store of the states.

@@ -1,8 +1,7 @@
 """Advice against cache misses: rules over the verdicts of a run, each with the money that following it saves. Pure.
 
-This module has the advice about prompts and settings; :mod:`.cache_advice` has that about keys, lifetimes, breakpoints
-and writes. A rule claims only what its action saves: what the action costs is subtracted, and an action that saves
-nothing is not advised.
+This module covers prompts and settings; :mod:`.cache_advice` covers keys, lifetimes, breakpoints and writes. A rule
+claims only what its action saves: what the action costs is subtracted, and an action that saves nothing is not advised.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ def _stop_reordering(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 
 def _drop_history_seldom(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
-    """Advise to drop more messages at once, every few calls; the longer prompts until then cost something."""
+    """Advise dropping more messages at once, less often. The cost of the longer prompts until then is subtracted."""
     about = [each for each in _changed(judged, "shortened") if _kind(each) not in JSON_KINDS]
     about = [each for each in about if each.call.row["prompt_token_price"] is not None and each.compared is not None]
     if len(about) < _FEWEST_DROPS:

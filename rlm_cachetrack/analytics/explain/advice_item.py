@@ -69,7 +69,7 @@ def read_price(judged: JudgedCall) -> float:
 
 
 def write_premium(judged: JudgedCall, lifetime: str | None = None) -> float:
-    """Return what writing a token costs more than not caching it, in USD per 1,000.
+    """Return the extra cost of writing a token, compared with not caching it, in USD per 1,000.
 
     Args:
         judged: The call, which has a price.

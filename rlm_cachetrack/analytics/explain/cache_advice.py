@@ -18,7 +18,7 @@ _CALLS_PER_MINUTE = 15
 Source: https://developers.openai.com/api/docs/guides/prompt-caching, read 2026-12-01.
 """
 _LEAST_CALLS = 2
-_KEEPING_OUTPUT_TOKENS = 16  # the least that max_output_tokens allows
+_KEEPING_OUTPUT_TOKENS = 16  # the smallest value that max_output_tokens allows
 _LEAST_UNREAD_WRITES = 3
 
 
@@ -54,12 +54,12 @@ def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 
 def _is_guaranteed(judged: JudgedCall) -> bool:
-    """Return True if the provider guarantees that the entry was still kept."""
+    """Return True if the provider guarantees that the entry had not expired."""
     return (judged.gap_s or 0.0) <= judged.call.lifetime.guaranteed_s
 
 
 def _most_per_minute(judged: Sequence[JudgedCall], about: Sequence[JudgedCall]) -> int:
-    """Return the most calls in one minute if the keys of these calls were one."""
+    """Return the highest number of calls in one minute if all these calls used one key."""
     places = {each.call.location[:2] for each in about}
     counts = Counter(
         [(each.call.location[:2], int(each.call.began // 60)) for each in judged if each.call.location[:2] in places]
@@ -68,7 +68,7 @@ def _most_per_minute(judged: Sequence[JudgedCall], about: Sequence[JudgedCall]) 
 
 
 def _busy(judged: Sequence[JudgedCall]) -> dict[CacheLocation, int]:
-    """Return the caches that had more calls in one minute than one machine serves, and that number of calls."""
+    """Return the caches with more calls in one minute than one machine serves, and the highest such number."""
     counts = Counter([(each.call.location, int(each.call.began // 60)) for each in judged])
     busy: dict[CacheLocation, int] = {}
     for (location, _), count in counts.items():
@@ -81,7 +81,7 @@ def _busy(judged: Sequence[JudgedCall]) -> dict[CacheLocation, int]:
 
 
 def _lifetimes(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
-    """Advise what saves most after pauses: a longer lifetime, or calls that keep the entry; nothing if neither pays."""
+    """Advise a longer lifetime or calls that keep the entry alive, whichever saves more; nothing if neither saves."""
     expired: dict[str, list[JudgedCall]] = defaultdict(list)
     for each in _priced(judged):
         if each.verdict == "expired":
@@ -94,7 +94,7 @@ def _lifetimes(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 
 def _longer(judged: Sequence[JudgedCall], about: Sequence[JudgedCall], name: str) -> CacheAdvice | None:
-    """Return the advice to request a longer lifetime, with what it saves after its more expensive writes."""
+    """Return the advice to request a longer lifetime; its more expensive writes are subtracted from the saving."""
     lifetime = about[0].call.rule.lifetimes[name]
     saved = [
         each
@@ -164,7 +164,7 @@ def _short(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     if len(about) >= _LEAST_CALLS:
         least = f"{about[0].call.rule.minimum_tokens:,}"
         words = (
-            f"prompts of less than {least} tokens are never cached, and these repeat a beginning. Combine several "
+            f"prompts of fewer than {least} tokens are never cached, and these repeat a beginning. Combine several "
             "questions into one prompt, so that the beginning is billed once"
         )
         advice = advice_item("batch_short_prompts", words, about, usd=math.fsum(costs) if costs else None)
@@ -196,7 +196,7 @@ def _breakpoints(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         usd = math.fsum([usd_lost(each, each.unmarked_tokens) or 0.0 for each in priced]) - _new_writes(about)
         mark = "prompt_cache_breakpoint" if about[0].call.rule.implicit_breakpoint else "cache_control"
         if segment:
-            words = f"these prompts are equal up to {_the(segment)}, but no breakpoint ends there. Set {mark} behind it"
+            words = f"these prompts are equal up to {_the(segment)}, but no breakpoint ends there. Set {mark} after it"
         else:
             words = (
                 f"each prompt continues the previous one, but no breakpoint ends it. Set {mark} at the newest message"
@@ -212,7 +212,7 @@ def _the(segment: str) -> str:
 
 
 def _new_writes(about: Sequence[JudgedCall]) -> float:
-    """Return the USD for the writes that the breakpoints add: calls that write nothing today would write."""
+    """Return the cost in USD of the writes that the breakpoints add to calls that write nothing today."""
     usd = 0.0
     for number, each in enumerate(about):
         row = each.call.row

@@ -34,7 +34,7 @@ class Part(NamedTuple):
     """One text or value of a prompt: a segment, or the segments into which a long text is cut.
 
     Attributes:
-        kind, message: Those of its segments.
+        kind, message: The kind and the message number of its segments.
         start, stop: Its first segment, and the one after its last.
         size: Characters.
         content: Equal for parts with equal content; the order of a tool's keys does not matter.
@@ -65,7 +65,7 @@ class Call:
         segments: The segments of the prompt; empty without a fingerprint.
         chain: A hash for each prefix of ``segments``.
         ends: Tokens up to the end of each segment; an estimate, unless an earlier prompt ended there.
-        low: Tokens up to the end of each segment, at least.
+        low: The lower bounds of ``ends``.
         reads_newest: Whether it read an entry that no explicit breakpoint ended; set by the replay.
         is_compacted: Whether the provider has shortened the prompt: it has fewer tokens than an earlier part of it.
         is_continued_unseen: Whether it continues a response that is not among the calls.
@@ -167,8 +167,8 @@ class Call:
 def chain_calls(calls: Iterable[Call]) -> list[Call]:
     """Return the calls in order of time, with their chains.
 
-    What the server keeps of a continued response or a conversation, the earlier prompt and its output, becomes a part
-    of the prompt that continues it.
+    The server keeps the earlier prompt and output of a continued response or conversation. They become a part of the
+    prompt that continues it.
     """
     found = sorted(calls, key=lambda call: (call.began, str(call.row["interaction_id"])))
     kept: dict[tuple[str, bytes], Call] = {}
@@ -190,7 +190,7 @@ def chain_calls(calls: Iterable[Call]) -> list[Call]:
 
 
 def _with_kept(call: Call, segments: Sequence[Segment], kept: Mapping[tuple[str, bytes], Call]) -> Sequence[Segment]:
-    """Insert what the server keeps at the place where the request names it."""
+    """Insert the content that the server keeps where the request refers to it."""
     for index, segment in enumerate(segments):
         if segment.kind not in (_PREVIOUS_RESPONSE, _CONVERSATION):
             continue

@@ -1,8 +1,8 @@
 """Find where a prompt differs from an earlier one, and what changed. Pure.
 
-An edit and another prompt look alike: both differ from the earlier prompt. Another prompt is not an edit, and no cache
-could have read it. Two long texts that share no piece are different prompts, unless the history of a conversation
-follows both. Two similar texts that a run uses in turns are variants, not edits.
+An edited prompt and an unrelated prompt both differ from the earlier prompt, but no cache could have read an unrelated
+prompt. Two long texts that share no piece are different prompts, unless the history of a conversation follows both. Two
+similar texts that a run uses in turns are variants, not edits.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from rlm_cachetrack.fingerprint import Segment
 from .chains import INSTRUCTIONS, RESPONSE, Call, Part
 
 _HALF = 0.5
-_SIMILAR = 0.2  # the share of a long text that an edit leaves in equal pieces, at least
+_SIMILAR = 0.2  # the smallest share of a long text that is unchanged after an edit
 _SIMILAR_CHARACTERS = 4
 _CUT_CHARACTERS = 512  # a text of this size is cut into pieces
-_MOST_VARIANTS = 3  # more system prompts in one run are one prompt with a changing part
+_MOST_VARIANTS = 3  # with more system prompts, a run has one prompt with a changing part
 
 Content = tuple[bytes, ...]
 
@@ -34,7 +34,7 @@ class Divergence:
         change: ``added``, ``edited``, ``reordered`` or ``shortened``.
         part: The changed part: of the later prompt, or of the earlier one if it is missing in the later.
         tokens: Tokens of the later prompt that the earlier one also had, up to the last part that both share.
-        low: How many tokens these are at least.
+        low: The lower bound of ``tokens``.
     """
 
     index: int
@@ -45,7 +45,7 @@ class Divergence:
 
 
 class PromptVariants:
-    """Tells which system prompts a run uses in turns: neither is an edit of the other.
+    """Detects system prompts that a run uses alternately: neither is an edit of the other.
 
     Args:
         calls: All calls, in order of time.
@@ -77,7 +77,7 @@ def find_divergence(
     Args:
         later: The prompt that missed.
         earlier: A prompt that was sent before.
-        variants: Tells edits from variants.
+        variants: Distinguishes variants from edits.
         cached_ends: The segments of ``earlier`` at whose end the cache can be read; None: at the end of any.
 
     Returns:
@@ -165,7 +165,7 @@ def _relation(
 
 
 def similarity(one: Part, other: Part) -> float:
-    """Return the share of the shorter text's characters that is in pieces which both texts have, 0-1."""
+    """Return the share (0-1) of the shorter text's characters in pieces that both texts have."""
     common = set(one.content) & set(other.content)
     least = min(one.size, other.size)
     if not common or not least:

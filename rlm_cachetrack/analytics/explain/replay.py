@@ -58,7 +58,7 @@ class Match:
 
     Attributes:
         index: The last segment of the prefix.
-        tokens: Its tokens, an estimate; ``low`` of them at least.
+        tokens: An estimate of its tokens; ``low`` is the lower bound.
         readable: How many of its tokens the provider's rules allow to be read.
         entry: The entry.
         is_guaranteed: Whether the provider guarantees that an entry is kept for so long.
@@ -75,7 +75,7 @@ class Match:
 
 
 class Unmarked(NamedTuple):
-    """A prefix that was sent before, at whose end no breakpoint is.
+    """A prefix that was sent before but does not end at a breakpoint.
 
     Attributes:
         segment: Its last segment.
@@ -100,7 +100,7 @@ class Replay:
     _holders: dict[tuple[CacheLocation, bytes], Call] = field(default_factory=dict)
 
     def look_up(self, call: Call) -> dict[Obstacles, Match]:
-        """Find the longest prefixes that earlier calls shared, by what stands between them and the call."""
+        """Find the longest prefixes that earlier calls shared, by the obstacles to reading them."""
         found: dict[Obstacles, Match] = {}
         for index in reversed(readable_ends(call)):
             for entry in self._entries_of(call.chain[index]):
@@ -194,7 +194,7 @@ class Replay:
             part, whole = (call.began, lifetime.expected_s, False), (call.began, lifetime.expected_s, True)
             self._sent.update(((chain, location), part) for chain in call.chain[:-1])
             self._sent[call.chain[-1], location] = whole
-        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive whose ids are its keys
+        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive: its keys are ids
         for index in _written_ends(call):
             chain = call.chain[index]
             first = self._entries.get(chain)
@@ -202,7 +202,7 @@ class Replay:
             entry = first if is_first else self._further.get(chain, {}).get(location)
             if entry is not None and not (entry.ready <= call.began and call.began - entry.used <= entry.expected_s):
                 entry = None
-            # The prefixes that this call found in one entry, or wrote, are one entry again; breakpoints are separate.
+            # Prefixes that this call found in one entry, or wrote, share one new entry; each breakpoint gets its own.
             same = id(entry) if rule.matching == "prefix" else index
             if same not in made:
                 made[same] = entry, _used_again(entry, call)
@@ -220,7 +220,7 @@ class Replay:
 
 
 def _used_again(entry: CacheEntry | None, call: Call) -> CacheEntry:
-    """Return the entry that a call leaves where it found one, or none."""
+    """Return the entry after a call used it; a new entry if there was none."""
     lifetime = call.lifetime
     if entry is None:
         return CacheEntry(

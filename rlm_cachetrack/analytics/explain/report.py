@@ -93,11 +93,11 @@ class CacheExplanation(TypedDict):
     """The explanation of a run. Token sums and rates (0-1) are over the calls that reported their cache use.
 
     ``cache_hit_rate`` is the effective hit rate: what was read. ``achievable_hit_rate`` is the rate without the
-    avoidable misses; ``tokens_lost`` and ``usd_lost`` lie between the two. ``ceiling_hit_rate`` is a detail: the most
-    that the provider's rules allowed for the prompts as they were sent. ``unknown_interactions`` counts the calls whose
-    miss reasons are not known because they have no fingerprint. ``verdicts`` and ``advice`` are sorted by loss, largest
-    first. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was read. ``notes`` are
-    sentences on how far to trust the explanation.
+    avoidable misses; ``tokens_lost`` and ``usd_lost`` are the difference between the two. ``ceiling_hit_rate`` is the
+    highest rate that the provider's rules allowed for the prompts as they were sent. ``unknown_interactions`` counts
+    the calls whose miss reasons are not known because they have no fingerprint. ``verdicts`` and ``advice`` are sorted
+    by loss, largest first. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was
+    read. ``notes`` are sentences on how far to trust the explanation.
     """
 
     query_id: str

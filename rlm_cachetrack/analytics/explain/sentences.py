@@ -1,4 +1,4 @@
-"""Say the cause of a cache miss in a sentence. Pure."""
+"""Describe the cause of a cache miss in a sentence. Pure."""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 Tokens of a prefix are not stored. They are known if an earlier prompt ended there: that call's ``prompt_tokens``.
 Between such points they are interpolated by the segments' characters, at the rate (tokens per character, and tokens per
-segment for its role) at which prompts of this model grew from call to call. What an image or a reference adds is not
-known from its characters, so it gets what the texts around it leave.
+segment for its role) at which prompts of this model grew from call to call. The tokens of an image or a reference are
+not known from its characters, so it is assigned the tokens that remain after the texts around it.
 
-Each estimate has a lower bound, and only the bound can create a miss. It is close to the estimate where the rate fits
-the growth of the prompts well, and far from it where the prompts do not determine the rate, for example because all of
-them have the same size. A read proves that the shared prefix has at least the tokens that were read.
+Each estimate has a lower bound, and a miss is reported only if the lower bound proves it. It is close to the estimate
+where the rate fits the growth of the prompts well, and far from it where the prompts do not determine the rate, for
+example because all of them have the same size. A read proves that the shared prefix has at least the tokens that were
+read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _UNKNOWN_SIZES = frozenset(("media", "compaction", "previous_response", "convers
 _LEAST_ERROR, _UNCERTAIN_ERROR, _LARGEST_ERROR = 0.03, 0.2, 0.5
 _LEAST_SAMPLES = 4
 _SINGULAR = 0.02
-_PREAMBLE_TOKENS = 16  # counted with a prompt, though the next prompt may continue differently
+_PREAMBLE_TOKENS = 16  # tokens at the end of a prompt that the next prompt may not repeat
 _COMPACTED = 0.95
 
 Known = dict[tuple[str, int], int]
@@ -55,14 +56,14 @@ def count_tokens(calls: Sequence[Call]) -> None:
 
 
 def _apply_reads(calls: Sequence[Call]) -> None:
-    """Raise the bounds of prefixes to what was read of them."""
+    """Raise the lower bounds of prefixes to the tokens that were read from them."""
     seen: set[int] = set()
     read: Known = {}
     for call in calls:
         cached = call.row["cached_tokens"]
         if cached and call.ends:
             index = next((i for i in range(len(call.chain) - 1, -1, -1) if call.chain[i] in seen), -1)
-            # More can be read than a whole segment: the next texts may begin alike.
+            # A read can exceed the shared segments, because the texts after them may begin alike.
             if index >= 0 and call.low[index] + _PREAMBLE_TOKENS < cached <= 2 * call.ends[index] - call.low[index]:
                 key = (call.row["model"], call.chain[index])
                 read[key] = max(cached, read.get(key, 0))
@@ -173,7 +174,7 @@ def _fill(call: Call, begin: int, end: int, low: float, high: float, rate: _Rate
 def _fill_around_unknown(
     call: Call, begin: int, low: float, high: float, weights: Sequence[float], error: float
 ) -> None:
-    """Fill in segments of which some have an unknown size (weight 0): they share what the texts leave."""
+    """Fill in segments of which some have an unknown size (weight 0); these share what remains after the texts."""
     span, texts, others = high - low, sum(weights), weights.count(0.0)
     scale = min(1.0, span / texts) if texts else 0.0
     share = (span - texts * scale) / others
@@ -182,7 +183,7 @@ def _fill_around_unknown(
         passed += weight * scale if weight else share
         uncertain += 0.0 if weight else share
         left = span - passed
-        # Behind an image its tokens are uncertain as a whole, unless only text follows.
+        # After an image, all of its tokens are uncertain, unless only text follows.
         after = left if 0.0 in weights[offset + 1 :] else error * left
         doubt = min(error * (passed - uncertain) + uncertain, after)
         call.ends[begin + 1 + offset] = low + passed

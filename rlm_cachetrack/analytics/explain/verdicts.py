@@ -132,7 +132,7 @@ def _judge(call: Call, matches: dict[Obstacles, Match], replay: Replay, variants
                 f"the provider compacted the context to less than the {rule.minimum_tokens:,} tokens that are cached"
             )
             return JudgedCall(call, "context_compacted", 0, confidence=0.9, words=words)
-        words = f"prompts of less than {rule.minimum_tokens:,} tokens are not cached"
+        words = f"prompts of fewer than {rule.minimum_tokens:,} tokens are not cached"
         return JudgedCall(call, "below_minimum", 0, words=words)
     if not has_chain:
         reason = "the prompt has no fingerprint" if call.fingerprint is None else "its token count is not known"
@@ -236,7 +236,7 @@ def _changed_prefix(
 def _elsewhere(call: Call, matches: dict[Obstacles, Match], ceiling: int) -> Iterator[Cause]:
     """Yield the matches that cannot be read: expired, not finished, or of another model, key or setting."""
     live = matches.get(LIVE)
-    # With the fewest obstacles first: of equal gains, the first counts.
+    # Matches with the fewest obstacles come first, because the first of equal gains is used.
     for obstacles, match in sorted(matches.items(), key=lambda each: len(each[0])):
         if not obstacles or not reads_more(call.rule, match.low, ceiling):
             continue
@@ -291,7 +291,7 @@ def _compacted(call: Call, cause: Cause) -> Cause:
 
 
 def _before_compaction(call: Call, replay: Replay) -> Call | None:
-    """Return the previous call if the call contains the result of a compaction that it did not contain."""
+    """Return the previous call if the call contains a compaction result that the previous one did not contain."""
     found = _compactions(call)
     before = replay.previous(call) if found else None
     return before if before is not None and found - _compactions(before) else None

@@ -42,7 +42,7 @@ def lifecycle(
     replacement: str | None,
     what_if: Callable[[str], Mapping[str, Any]],
 ) -> list[ModelLifecycle]:
-    """Return the models in use, those that shut down first at the beginning.
+    """Return the models in use, the earliest shutdown first.
 
     Args:
         used: Calls and cost by ``model`` and ``provider``, as from ``get_usage``.

@@ -22,8 +22,8 @@ from typing import Any
 from rlm_cachetrack.errors import ConfigError
 
 # A line item is an optional tier and region, a model and a unit: "gpt-5-2025-08-07, cached input", "gpt-5.6, cache
-# writes", "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Others are hosted tools: "web
-# search tool calls". Fine-tuned models are named by their base: "ft-gpt-4o-2024-08-06, input".
+# writes", "priority | gpt-5.6, output, long context", "gpt-audio-mini audio, input". Other line items are hosted tools:
+# "web search tool calls". Fine-tuned models are named by their base: "ft-gpt-4o-2024-08-06, input".
 _LINE_ITEM = re.compile(r"(?P<model>.+?)(?: (?:text|audio|image))?, .+", re.IGNORECASE)
 _TIERS = ("default", "flex", "priority", "batch", "scale", "fast", "ultrafast")
 _TOOL_ITEMS = {"web search": "web_search", "file search": "file_search", "image generation": "image_generation"}
@@ -38,7 +38,7 @@ APIS_OF_KIND = {
     "audio_speeches": ("audio.speech",),
     "audio_transcriptions": ("audio.transcriptions", "audio.translations"),
 }
-"""The APIs of the calls that each kind of usage counts; an API stands for those that begin with it and a dot, too."""
+"""The APIs of the calls that each kind of usage counts; an entry also covers the APIs that begin with it and a dot."""
 _WITHOUT_CALLS = {
     "vector_stores": "bytes in vector stores",
     "code_interpreter_sessions": "sessions of the code interpreter",

@@ -43,7 +43,7 @@ def read_other_export(path: str | os.PathLike[str]) -> Export | None:
             if "metercategory" in columns and columns & set(_AZURE_COSTS):
                 return Export(list(_azure(file, rows)), provider="azure")
     except (OSError, UnicodeDecodeError, csv.Error):
-        pass  # reported by the reader of OpenAI's exports
+        pass  # the reader of OpenAI's exports, which runs next, reports the error
     return None
 
 

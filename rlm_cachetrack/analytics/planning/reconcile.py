@@ -242,7 +242,7 @@ def _row(key: _Key, exported: _Sum | None, recorded: _Sum, kind: str) -> Reconci
 
 
 def _share(share: float) -> float:
-    """Return a share without the noise of sums of floats: all is all."""
+    """Return a share; exactly 1.0 if it differs from 1 only by rounding errors."""
     return 1.0 if share > 1 - _NOISE else share
 
 

@@ -144,7 +144,7 @@ def _inserted(text: str, mapping: MappingNode, line: str) -> str:
 
 
 def _last_index(node: Node) -> int:
-    """Return where the last value within a node ends. A block's own end is that of the comments after it."""
+    """Return where the last value within a node ends. A block's end mark comes after the comments that follow it."""
     if isinstance(node, (MappingNode, yaml.SequenceNode)) and not node.flow_style and node.value:
         last = node.value[-1]
         return _last_index(last[1] if isinstance(last, tuple) else last)

@@ -1,5 +1,5 @@
--- listed_price: condition that selects calls whose prices come from a list or the provider, not by hand. Prices and costs without a
---               source were given: legacy tables have no column for it.
+-- listed_price: condition that selects calls whose prices come from a list or the provider, not by hand. Prices and
+--               costs without a source count as given by hand, because legacy tables have no column for the source.
 -- Needs:  rows of llm_interactions.
 (
     price_source = 'provider' OR price_source LIKE 'yaml:%%' OR price_source LIKE 'genai-prices:%%'
