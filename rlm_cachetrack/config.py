@@ -19,7 +19,7 @@ from rlm_cachetrack import addresses
 from rlm_cachetrack.addresses import redact
 from rlm_cachetrack.errors import ConfigError, safe_repr
 
-__all__ = ["Settings", "cache_rules_file", "disabled", "load_settings", "redact"]
+__all__ = ["Settings", "cache_bust_warnings", "cache_rules_file", "disabled", "load_settings", "redact"]
 
 logger = logging.getLogger("rlm_cachetrack")
 
@@ -34,6 +34,7 @@ ENV_STATE_DIR = "RLM_CACHETRACK_STATE_DIR"
 ENV_SHUTDOWN_TIMEOUT = "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"
 ENV_JOURNAL_MAX_BYTES = "RLM_CACHETRACK_JOURNAL_MAX_BYTES"
 ENV_FINGERPRINTS = "RLM_CACHETRACK_FINGERPRINTS"
+ENV_CACHE_BUST_WARNINGS = "RLM_CACHETRACK_CACHE_BUST_WARNINGS"
 ENV_CACHE_RULES = "RLM_CACHETRACK_CACHE_RULES"
 ENV_FINGERPRINT_KEY = "RLM_CACHETRACK_FINGERPRINT_KEY"
 DEFAULT_PRICING_FILE = "rlm_cachetrack.yaml"
@@ -91,6 +92,15 @@ def disabled() -> bool:
         ConfigError: The variable is neither true nor false.
     """
     return _flag(ENV_DISABLED, default=False)
+
+
+def cache_bust_warnings() -> bool:
+    """Return True if ``RLM_CACHETRACK_CACHE_BUST_WARNINGS`` asks for a warning when a call breaks a cached prefix.
+
+    Raises:
+        ConfigError: The variable is neither true nor false.
+    """
+    return _flag(ENV_CACHE_BUST_WARNINGS, default=False)
 
 
 def cache_rules_file() -> Path | None:

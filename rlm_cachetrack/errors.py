@@ -17,12 +17,15 @@
     │       └── RecordRejectedError       for the content of a record; the others can be stored
     └── InternalError            a defect of this library; raised only in tests, counted elsewhere
 
+    CacheBustWarning             a call broke a cached prefix                    (the category of a log record)
+
 No message contains a password: addresses pass through :func:`~.config.redact`.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CacheBustWarning",
     "CacheTrackError",
     "ConfigError",
     "EmbeddedError",
@@ -110,3 +113,7 @@ class RecordRejectedError(QueryError):
 
 class InternalError(CacheTrackError):
     """An internal failure, which must not disturb the caller's program; raised only in tests."""
+
+
+class CacheBustWarning(UserWarning):
+    """The ``category`` of the log record for a call that broke a prefix which its run had cached."""

@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Gate
+    from rlm_cachetrack.analytics.explain import CallVerdict
     from rlm_cachetrack.records import RecordBatch
     from rlm_cachetrack.runs import QueryRun
 
@@ -95,6 +96,16 @@ class CacheTrack:
     def uncached_tokens(self) -> int:
         """Return the input tokens not read from the cache."""
         return int(self._known("uncached_prompt_tokens", "no call reported its cache use"))
+
+    @property
+    def busts(self) -> list[CallVerdict]:
+        """Return the calls that broke a prefix which the test had cached, and lost more than 1,024 tokens.
+
+        ``words`` says what changed: ``assert not cachetrack.busts``.
+        """
+        from rlm_cachetrack.analytics.explain import find_busts
+
+        return find_busts(self.run.query_id, self.run.run_id, self.interactions)
 
     def iterations(self, items: Iterable[T], start: int = 1) -> Iterator[T]:
         """Yield ``items`` and set the iteration number for each; see ``run.iterations``."""

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from rlm_cachetrack.config import cache_bust_warnings as warnings_in_environment
 from rlm_cachetrack.config import disabled, load_settings
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pipeline import Runtime, runtimes
@@ -53,6 +54,7 @@ def instrument(
     call_site: bool = False,
     free_calls: bool = False,
     cache_diagnostics: bool = False,
+    cache_bust_warnings: bool = False,
 ) -> ClientT:
     """Record every call of a client, or of every OpenAI client of this process.
 
@@ -82,6 +84,9 @@ def instrument(
             the previous response whose prompt begins like its own (``prompt_cache_options.comparison_response_id``),
             unless the caller named one. Only for GPT-5.6 and later models, over HTTP; a server that rejects the field
             gets the request once more without it, and no later request with it.
+        cache_bust_warnings: Log a warning when a call breaks a prefix that its run had cached and loses more than 1,024
+            tokens: what changed, and the cost; once for each cause and run. It applies to all recorded calls of the
+            process. ``RLM_CACHETRACK_CACHE_BUST_WARNINGS=1`` has the same effect.
 
     Returns:
         ``client`` itself.
@@ -101,6 +106,8 @@ def instrument(
         runtime.check_pricing()
         runtimes.use_as_default(runtime)
         _patch_classes()
+        if cache_bust_warnings or warnings_in_environment():
+            _watch_busts(runtime)
         options = CaptureOptions(stream_usage, fingerprints, client_tags, call_site, free_calls, cache_diagnostics)
         if client is None:
             set_options_for_all(options)
@@ -135,6 +142,8 @@ def uninstrument(client: Any = None) -> None:
         while _clients_with_own_request:
             restore_client(_clients_with_own_request.pop())
         forget_hosts()
+        if (runtime := runtimes.peek_default()) is not None:
+            runtime.observers.clear()
     finish_all()
     runtimes.release_default()
 
@@ -163,6 +172,13 @@ def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> Runtime:
             f"pricing={os.fspath(pricing)!r} would be a second price list"
         )
     return runtime
+
+
+def _watch_busts(runtime: Runtime) -> None:
+    if not runtime.observers:
+        from rlm_cachetrack.analytics.explain import BustWatch  # here, so that the writer thread need not import it
+
+        runtime.observers.append(BustWatch().observe)
 
 
 # -- patching ---------------------------------------------------------------------------------------------------------

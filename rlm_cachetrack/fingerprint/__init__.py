@@ -1,6 +1,6 @@
 """Keyed hashes of prompt segments: they show which prompts share a prefix, and contain no content."""
 
-from .delta_codec import decode_run
+from .delta_codec import FingerprintChain, decode_run
 from .hash_queue import Fingerprints, HashedRequest
 from .secret_key import key_facts
 from .segments import CONTENT_BYTES, Fingerprint, Segment
@@ -8,6 +8,7 @@ from .segments import CONTENT_BYTES, Fingerprint, Segment
 __all__ = [
     "CONTENT_BYTES",
     "Fingerprint",
+    "FingerprintChain",
     "Fingerprints",
     "HashedRequest",
     "Segment",

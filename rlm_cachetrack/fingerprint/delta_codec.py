@@ -225,22 +225,56 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
     """
     parsed: dict[str, _Row] = {}
     by_reference: dict[bytes, _Row] = {}
-    for interaction_id, data in rows:
-        if not data:
-            continue
-        identity = UUID(str(interaction_id))
-        try:
-            row = _parse(bytes(data))
-        except (IndexError, ValueError):
-            continue
-        if row is not None:
-            parsed[str(identity)] = by_reference[identity.bytes[-4:]] = row
+    for identity, row in _parsed(rows):
+        parsed[str(identity)] = by_reference[identity.bytes[-4:]] = row
     made: dict[tuple[bytes, int], Segment] = {}
     return {
         identity: Fingerprint(tuple(_segments(row.segments or [], made)), row.head[1], row.response, row.head[0])
         for identity, row in parsed.items()
         if _resolve(row, by_reference) and row.head is not None
     }
+
+
+class FingerprintChain:
+    """The fingerprints of a run in progress: turns each into a complete one, which can be decoded without the others.
+
+    It keeps as many fingerprints as the encoder, so that the bases of later ones are known.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, _Row] = {}
+
+    def complete(self, rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, bytes]:
+        """Return the complete fingerprints of the next calls of the run, by ``interaction_id`` as text.
+
+        Args:
+            rows: ``interaction_id`` and the column's bytes of the calls. Those that :func:`decode_run` would omit are
+                omitted.
+        """
+        parsed = list(_parsed(rows))
+        for identity, row in parsed:
+            self._rows.pop(identity.bytes[-4:], None)
+            self._rows[identity.bytes[-4:]] = row
+        found = {}
+        for identity, row in parsed:
+            if _resolve(row, self._rows) and row.head is not None:
+                fingerprint = Fingerprint((), row.head[1], row.response, row.head[0])
+                found[str(identity)] = _complete_row(fingerprint, row.segments or [])
+        while len(self._rows) > _MAX_BASES + _RECENT_BASES:
+            del self._rows[next(iter(self._rows))]
+        return found
+
+
+def _parsed(rows: Iterable[tuple[UUID | str, bytes | None]]) -> Iterable[tuple[UUID, _Row]]:
+    for interaction_id, data in rows:
+        if not data:
+            continue
+        try:
+            row = _parse(bytes(data))
+        except (IndexError, ValueError):
+            continue
+        if row is not None:
+            yield UUID(str(interaction_id)), row
 
 
 def _resolve(row: _Row, rows: Mapping[bytes, _Row]) -> bool:

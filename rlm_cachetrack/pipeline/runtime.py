@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +20,7 @@ from rlm_cachetrack.config import Settings, redact
 from rlm_cachetrack.errors import ConfigError, PricingError, RecordRejectedError, StoreUnreachableError
 from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import DeadLetters, Journal
-from rlm_cachetrack.records import RecordSink
+from rlm_cachetrack.records import RecordBatch, RecordSink
 
 from .price_updates import PriceListWatch
 from .writer import Writer
@@ -67,6 +67,7 @@ class Runtime:
             sink's class.
         users: The number of clients that use the runtime. When the last one closes, the runtime closes, too, unless it
             is the default.
+        observers: Called on the writer thread with each batch that was stored.
         closed: The runtime was closed; the registry opens a new one for its store.
     """
 
@@ -82,6 +83,7 @@ class Runtime:
         self._batch_builder: BatchBuilder | None = None
         self._book: PriceBook | None = None
         self._price_lists = PriceListWatch(settings)
+        self.observers: list[Callable[[RecordBatch], None]] = []
         self._make_pipeline()
 
     def _make_pipeline(self) -> None:
@@ -102,6 +104,7 @@ class Runtime:
             max_bytes=settings.batch_max_bytes,
             max_age_s=settings.batch_max_age_s,
             fingerprints=self.fingerprints,
+            observers=self.observers,
         )
 
     # -- parts, made on first use --------------------------------------------------------------------------------------

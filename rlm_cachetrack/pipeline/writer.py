@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import SignalSafeEvent, guard, no_fork
 from rlm_cachetrack.errors import CacheTrackError, QueryError, StoreUnreachableError
 from rlm_cachetrack.journal import Batch, DeadLetters, Journal
-from rlm_cachetrack.records import RecordSink
+from rlm_cachetrack.records import RecordBatch, RecordSink
 
 from .prefetch import Prefetch, PreparedBatch
 from .storing import Stopped, store_batch
@@ -53,6 +53,7 @@ class Writer:
         max_bytes: Limit of bytes of journal per batch.
         max_age_s: Limit of seconds since the first event of a batch.
         fingerprints: Prompts to hash, also while nothing can be stored.
+        observers: Called on the writer thread with each batch that was stored; not with those of dead processes.
 
     Attributes:
         started: Whether the thread ran at the last check; :attr:`running` checks the thread itself.
@@ -71,6 +72,7 @@ class Writer:
         max_bytes: int = 8 << 20,
         max_age_s: float = 0.75,
         fingerprints: Fingerprints | None = None,
+        observers: Sequence[Callable[[RecordBatch], None]] = (),
     ) -> None:
         self.started = False
         self.last_error: str | None = None
@@ -83,6 +85,7 @@ class Writer:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._fingerprints = fingerprints
+        self._observers = observers
         self._thread: threading.Thread | None = None
         # Reentrant: a signal handler or a finalizer may record while a thread is being started.
         self._start_lock = threading.RLock()
@@ -303,7 +306,16 @@ class Writer:
             self._check_stop,
             possible_duplicate=bool(entries.recovered) or self.failing_since is not None,
         )
+        if not entries.recovered:
+            self._observe(prepared.built.batch)
         return entries
+
+    def _observe(self, batch: RecordBatch) -> None:
+        for observe in self._observers:
+            try:
+                observe(batch)
+            except Exception as exc:
+                guard.report("observing a batch", exc)
 
     def _next_batch(self) -> Batch:
         limit = max(self._max_records >> self._failures, _MIN_BATCH_RECORDS)

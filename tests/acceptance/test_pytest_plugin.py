@@ -38,6 +38,16 @@ def test_too_little_is_read(cachetrack):
     cachetrack.check(min_hit_rate=0.6)
 
 
+def test_a_prefix_breaks(cachetrack):
+    ask(cachetrack, 2)
+    assert cachetrack.busts == []
+    with SimulatedEndpoint(latency=False) as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k") as client:
+        for head in ("", "", "It is 10:01. "):
+            messages = [{"role": "system", "content": head + LONG}, {"role": "user", "content": "question"}]
+            client.chat.completions.create(model="gpt-4.1", messages=messages)
+    assert [bust["segment"] for bust in cachetrack.busts] == ["system prompt"]
+
+
 def test_nothing_is_called(cachetrack):
     assert cachetrack.hit_rate > 0.6
 """
@@ -54,7 +64,7 @@ def test_a_project_with_only_the_fixture(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
     assert "2 failed" in ran.stdout
     assert "hit rate is 0.0% (limit: at least 60.0%)" in ran.stdout
     assert "no call was recorded" in ran.stdout

@@ -1,10 +1,12 @@
 """Explain cache misses: replay the stored calls of a run against the provider's published cache rules."""
 
+from .cache_busts import BustWatch, bust_words, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
 from .report import VERDICTS, CacheAdvice, CacheExplanation, CallVerdict, Verdict, VerdictCount, explain_cache
 
 __all__ = [
     "VERDICTS",
+    "BustWatch",
     "CacheAdvice",
     "CacheExplanation",
     "CacheRule",
@@ -12,6 +14,8 @@ __all__ = [
     "Lifetime",
     "Verdict",
     "VerdictCount",
+    "bust_words",
     "cache_rules",
     "explain_cache",
+    "find_busts",
 ]

@@ -1,0 +1,122 @@
+"""Find the calls of a run that broke a prefix which the run had cached, also while the run is still in progress."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rlm_cachetrack.errors import CacheBustWarning
+from rlm_cachetrack.fingerprint import FingerprintChain
+from rlm_cachetrack.formatting import clean, usd
+from rlm_cachetrack.records import COLUMNS, RecordBatch
+
+from .report import CallVerdict, explain_rows
+
+logger = logging.getLogger("rlm_cachetrack")
+
+_MIN_TOKENS_LOST = 1_024
+_BREAKS = frozenset(("prefix_changed", "settings_changed", "model_changed", "key_changed"))
+_JSON_COLUMNS = ("request_options", "cache_diagnostics")
+
+_MAX_CALLS = 150
+"""The number of calls of a run that are compared: explaining them takes about 30 ms."""
+_MAX_RUNS = 64
+
+_Run = tuple[str, datetime]
+_Cause = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _WatchedRun:
+    """The newest calls of a run, with complete fingerprints, and the causes that were reported."""
+
+    calls: list[Mapping[str, Any]] = field(default_factory=list)
+    causes: set[_Cause] = field(default_factory=set)
+    chain: FingerprintChain = field(default_factory=FingerprintChain)
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Add the next calls. Returns their ids."""
+        known = self.chain.complete((row["interaction_id"], row["fingerprint"]) for row in rows)
+        ids = [str(row["interaction_id"]) for row in rows]
+        added = [{**row, "fingerprint": known.get(name)} for name, row in zip(ids, rows, strict=True)]
+        self.calls = [*self.calls[-_MAX_CALLS:], *added]
+        return set(ids)
+
+
+def find_busts(query_id: str, run_id: datetime, rows: Iterable[Mapping[str, Any]]) -> list[CallVerdict]:
+    """Return the calls that broke a prefix which the run had cached, and lost more than 1,024 tokens. Pure.
+
+    Args:
+        query_id: The query.
+        run_id: The run of the query.
+        rows: The calls of the run, keyed by the columns of ``llm_interactions``.
+    """
+    calls = [_explained_row(row) for row in rows if row["api"] != "embeddings"]
+    found = explain_rows(query_id, run_id, calls)["interactions"]
+    return [each for each in found if each["verdict"] in _BREAKS and each["tokens_lost"] > _MIN_TOKENS_LOST]
+
+
+def bust_words(bust: CallVerdict) -> str:
+    """Return what changed, and what it cost, in a sentence without the period at the end."""
+    cost = "cost unknown" if bust["usd_lost"] is None else usd(bust["usd_lost"])
+    return f"{bust['words']}. {bust['tokens_lost']:,} tokens were not read from the cache ({cost})"
+
+
+class BustWatch:
+    """Logs a warning for the first call of a run that breaks a cached prefix, for each cause.
+
+    A call is compared with the 150 calls of its run before it. Used by one thread, the writer's.
+    """
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[_Run, _WatchedRun] = OrderedDict()
+
+    def observe(self, batch: RecordBatch) -> None:
+        """Compare the calls of a batch with the earlier ones of their runs. Takes up to 0.1 s per run and 150 calls."""
+        fresh: dict[_Run, list[Mapping[str, Any]]] = {}
+        for values in batch.interactions:
+            row = dict(zip(COLUMNS, values, strict=True))
+            fresh.setdefault((row["query_id"], row["run_id"]), []).append(row)
+        for run, rows in fresh.items():
+            watched = self._runs.setdefault(run, _WatchedRun())
+            self._runs.move_to_end(run)
+            for start in range(0, len(rows), _MAX_CALLS):
+                _warn(run, watched, watched.add(rows[start : start + _MAX_CALLS]))
+        for end in batch.run_ends:
+            self._runs.pop((end.query_id, end.run_id), None)
+        while len(self._runs) > _MAX_RUNS:
+            self._runs.popitem(last=False)
+
+
+def _warn(run: _Run, watched: _WatchedRun, fresh: set[str]) -> None:
+    query_id, run_id = run
+    for bust in find_busts(query_id, run_id, watched.calls):
+        cause = _cause(bust)
+        if bust["interaction_id"] not in fresh or cause in watched.causes:
+            continue
+        watched.causes.add(cause)
+        logger.warning(
+            "%s: %s. Run %s of %s; further calls of this run with the same cause are not reported",
+            CacheBustWarning.__name__,
+            bust_words(bust),
+            run_id.isoformat(),
+            clean(query_id),
+            extra={"category": CacheBustWarning},
+        )
+
+
+def _cause(bust: CallVerdict) -> _Cause:
+    """Return what identifies the cause of a bust in its run; all messages are one place."""
+    segment = bust["segment"] or ""
+    return bust["verdict"], bust["setting"] or ("message" if segment.startswith("message") else segment)
+
+
+def _explained_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored row in the form of the query ``explain_calls``."""
+    texts = {name: json.loads(row[name]) for name in _JSON_COLUMNS if isinstance(row[name], str)}
+    return {**row, **texts, "interaction_id": str(row["interaction_id"])}
