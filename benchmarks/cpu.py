@@ -1,7 +1,7 @@
 """Process CPU that recording adds to a call, everything included: calling thread, writer thread, driver.
 
 Blocks of 4 KB chat calls over an in-process transport, alternating with and without recording. A recorded block ends
-when all of it is committed to a real PostgreSQL (the embedded one, whose own process is not counted). Measured is the
+when all of it is committed to a real PostgreSQL (the embedded one, whose own process is not counted). The figure is the
 CPU time of this process, user and system. Two rates: call after call without a pause, and 100 calls/s in small batches.
 Blocks cannot be as small as one call, because the writer stores calls in batches.
 """

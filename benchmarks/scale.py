@@ -174,7 +174,7 @@ def packed_bytes(connection: psycopg.Connection[Any]) -> float | None:
 
 
 def space(connection: psycopg.Connection[Any], timescale: bool) -> list[tuple[str, str]]:
-    """Return label and figure of the space per call, with indexes."""
+    """Return the space per call, indexes included, each figure with its label."""
     if not timescale:
         size = "citus_total_relation_size" if detect(connection).citus else "pg_total_relation_size"
         row = connection.execute(f"SELECT {size}('llm_interactions')").fetchone()  # type: ignore[arg-type]

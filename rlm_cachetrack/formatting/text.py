@@ -149,7 +149,7 @@ def verdict(name: str) -> str:
 
 
 def dropped_details(dropped: int, calls: int) -> str:
-    """Say that some of a run's calls are not stored any more; empty if none was dropped."""
+    """Return a note that some of a run's calls are not stored any more; empty if none was dropped."""
     if not dropped:
         return ""
     return (

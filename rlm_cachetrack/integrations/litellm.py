@@ -86,7 +86,7 @@ class _Attempt:
     """One request of a LiteLLM call.
 
     Attributes:
-        call: The observed call; None if the SDK records it, or once it is recorded.
+        call: The observed call; None if the SDK records it, or after it was recorded.
     """
 
     __slots__ = ("__weakref__", "call")

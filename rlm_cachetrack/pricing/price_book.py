@@ -243,9 +243,9 @@ class PriceBook:
 
         If only the prompt price is given, the cached and write prices follow it in the ratio of the price list; an
         unknown model gets no discount. A missing completion price comes from the list. A cost is computed if all
-        tokens that were used have a price. The original cost is all tokens at the prompt and the completion price if
-        the prompt price is given; else that of a given total is the total plus the difference that follows from the
-        prices of the list. Without prices, it is the total if nothing was cached or written.
+        tokens that were used have a price. If the prompt price is given, the original cost is all tokens at the prompt
+        and the completion price. If only the total is given, it is the total plus the cache's effect on the cost, at
+        the prices of the list. Without prices, it is the total if nothing was cached or written.
 
         Args:
             given: The prices and costs of the record, None where left out; ``price_source`` defaults to ``record``.

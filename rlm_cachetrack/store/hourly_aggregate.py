@@ -116,7 +116,7 @@ class HourlyAggregate:
     ) -> tuple[list[datetime], list[datetime], list[datetime]]:
         """Return the hours to refresh, those for which a running refresh did not end in time, and those not to refresh.
 
-        The last are hours whose calls retention may have dropped.
+        The hours not to refresh are those whose calls retention may have dropped.
 
         Waits for a running refresh that may cover an hour above the watermark. Afterwards either the hour is below the
         watermark and must be refreshed, or that refresh covered other hours; later ones see the commit.

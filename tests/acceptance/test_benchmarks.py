@@ -1,7 +1,7 @@
 """The benchmarks run without errors, on little data; `make bench` runs the measurements.
 
-Not tested are `scale`, `dashboard`, `transfer` and `explain`, which take minutes even with little data, `import_time`,
-whose amount of work cannot be reduced, and `peers`, which installs another package.
+Some are not tested: `scale`, `dashboard`, `transfer` and `explain` take minutes even with little data, the work of
+`import_time` cannot be reduced, and `peers` installs another package.
 """
 
 from __future__ import annotations

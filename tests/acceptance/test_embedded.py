@@ -328,7 +328,7 @@ def test_a_killed_server_recovers_committed_data(made: Path) -> None:
 
 @pytest.fixture
 def bystander(shared: Path) -> Iterator[Callable[[], int]]:
-    """Return a function that starts a program as the server's user; PostgreSQL takes its pid for a server's."""
+    """Return a function that starts a program as the server's user; PostgreSQL mistakes it for a server."""
     started = []
 
     def start() -> int:

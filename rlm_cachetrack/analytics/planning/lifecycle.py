@@ -85,6 +85,6 @@ def lifecycle(
 
 
 def _may_be_of(provider: str | None, listing: str) -> bool:
-    """Return True if calls of a provider may be those of the list; an unknown provider may be any."""
+    """Return True if the list may be that of the calls' provider; an unknown provider may be any."""
     known = provider is not None and not provider.startswith("unknown")
     return not known or listing.startswith("unknown") or provider == listing

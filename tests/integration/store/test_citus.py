@@ -177,7 +177,7 @@ def record_everything(db: TimescaleDBClient) -> None:
                     **fields,
                 )
             )
-        if run != 4:  # one that goes on
+        if run != 4:  # this run is still in progress
             db.complete_query_run(query_id, run_id)
     db.set_budget(0.05, period="month", name="all")
 
@@ -461,7 +461,7 @@ def test_sums_by_model_and_over_time_are_made_on_the_shards(migrated: psycopg.Co
     assert pushed, text
     for task in pushed:
         query = next(line for line in task.splitlines() if "Query: " in line)
-        assert query.count("GROUP BY") >= 2, query  # hours, and over them what was asked for
+        assert query.count("GROUP BY") >= 2, query  # by hour, then by the requested grouping
         assert "query_id" in query, query
         # The bound is in what the shard does, below its sums.
         assert re.search(r"(Index Cond|Filter|Recheck Cond): .*date_bin.*>=", task), task

@@ -29,11 +29,11 @@ class Rules:
     marks: str = "none"  # none: any prefix; openai: breakpoints and the newest message; claude: cache_control
     read_price: float = 0.1  # relative to an uncached token
     write_price: float = 1.0
-    long_keep_s: float = 0.0  # with the long lifetime of a request
+    long_keep_s: float = 0.0  # if the request asks for the long lifetime
     long_write_price: float = 1.0
     message_tokens: int = 4
     width: float = 4.2  # characters per token
-    spread: float = 0.0  # how far the width of a text may differ, as a share
+    spread: float = 0.0  # the largest relative deviation of a text from the width
 
 
 GPT41 = Rules("OpenAI", "gpt-4.1", 1024, 128, 24 * 3600.0, read_price=0.25)

@@ -1,4 +1,4 @@
-"""The registry of scenarios: what a scenario is, and what scenarios are made of.
+"""The registry of scenarios, and the types from which scenarios are built.
 
 A scenario takes the name of a piece of advice that it follows, or None. It then makes the same calls as a user who
 followed the advice would, so that the bills can be compared.

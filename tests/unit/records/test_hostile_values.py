@@ -1,4 +1,5 @@
-"""What enters a record is checked before it is journaled; every error is a RecordError, whatever the caller passes."""
+"""The values of a record are checked before it is journaled; every error is a RecordError, whatever the caller
+passes."""
 
 from __future__ import annotations
 
