@@ -33,7 +33,7 @@ _MAX_DEPTH = 8
 _Outline = tuple[int, ...]
 _RunKey = tuple[Any, Any, str]
 
-# Dictionaries and deques change in one step under the interpreter's lock, so threads need no further one.
+# Each change of a dictionary or deque is atomic under the GIL, so no lock of our own is needed.
 _runs: OrderedDict[_RunKey, deque[tuple[_Outline, str]]] = OrderedDict()
 
 
@@ -49,7 +49,7 @@ class PromptStart(NamedTuple):
     outline: _Outline
 
     def previous(self) -> str | None:
-        """Return the id of the response whose prompt shares the most parts from the first on, the newest of equals."""
+        """Return the id of the response whose prompt shares the most leading parts; of equals, the newest."""
         best, most = None, 0
         for outline, response_id in list(_runs.get(self.run, ())):
             pairs = zip(outline, self.outline, strict=False)

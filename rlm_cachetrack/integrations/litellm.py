@@ -16,7 +16,7 @@ A call is recorded once. Before LiteLLM sends a request, it reports the call to 
 request below a stack frame of the same call, the SDK's record is kept, because it has the server's own usage.
 
 LiteLLM runs its success callbacks later, on another thread or as a task that a finished event loop never runs.
-Therefore the methods that it gives a finished response to are observed, too, and the first of them makes the record.
+Therefore the methods that receive a finished response are observed, too, and the first one called makes the record.
 
 Source: ``utils.py``, ``litellm_core_utils/litellm_logging.py``, ``streaming_handler.py`` and ``logging_worker.py`` of
 LiteLLM 1.110.2 (read 2026-12-01).
@@ -306,7 +306,7 @@ def _call_type(name: Any) -> str:
 
 
 def _responded(logging: Any, response: Any) -> None:
-    """Record a response, unless it is only a piece of a stream."""
+    """Record a response, unless it is only a chunk of a stream."""
     attempt = _attempts.get(getattr(logging, "litellm_call_id", ""))
     if attempt is None:
         _succeeded(logging.model_call_details, response)
@@ -344,7 +344,8 @@ def _succeeded(details: Mapping[str, Any], response: Any) -> None:
         if attempt is None:
             if details.get("custom_llm_provider") not in sys.modules["litellm"]._custom_providers:
                 return
-            # The code of a custom provider does not report its start, and the pieces of its streams are not told apart.
+            # The code of a custom provider does not report its start, and the chunks of its streams cannot be
+            # distinguished.
             if details.get("stream") and not _is_complete(response):
                 return
             attempt = _Attempt(_make_call(api, details, stream=bool(details.get("stream"))))

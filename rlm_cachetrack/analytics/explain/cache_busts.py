@@ -70,7 +70,7 @@ def bust_words(bust: CallVerdict) -> str:
 class BustWatch:
     """Logs a warning for the first call of a run that breaks a cached prefix, for each cause.
 
-    A call is compared with the 150 calls of its run before it. Used by one thread, the writer's.
+    A call is compared with the previous 150 calls of its run. Used only by the writer thread.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ def _warn(run: _Run, watched: _WatchedRun, fresh: set[str]) -> None:
 
 
 def _cause(bust: CallVerdict) -> _Cause:
-    """Return what identifies the cause of a bust in its run; all messages are one place."""
+    """Return the key of a bust's cause within its run; changes in different messages have the same key."""
     segment = bust["segment"] or ""
     return bust["verdict"], bust["setting"] or ("message" if segment.startswith("message") else segment)
 
