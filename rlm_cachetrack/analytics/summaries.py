@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 from rlm_cachetrack.formatting import Table
 from rlm_cachetrack.records import shifted
 
+from .run_figures import complete_figures
 from .run_report import TokenCacheOptimization, run_bounds, with_evolution
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table
 
 
 def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> Table[RunListing]:
-    """Return the newest runs of one query or of all, newest first."""
-    return _all(store.query("runs_list", limit=limit, query_id=query_id), RunListing)
+    """Return the newest runs of one query or of all, newest first. Blocks for one or two queries."""
+    rows = complete_figures(store, store.query("runs_list", limit=limit, query_id=query_id))
+    return _all([{name: row[name] for name in RunListing.__annotations__} for row in rows], RunListing)
 
 
 def _call(row: dict[str, Any]) -> dict[str, Any]:

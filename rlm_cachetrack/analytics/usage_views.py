@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import shifted
 
+from .run_figures import complete_figures
 from .run_report import run_bounds
 from .usage_groups import UsageGroup
 
@@ -225,7 +226,7 @@ def runs_page(
     after: str | None = None,
     limit: int = 50,
 ) -> RunsPage:
-    """Return a page of the list of runs. Blocks for one query.
+    """Return a page of the list of runs. Blocks for one or two queries.
 
     Args:
         store: The store to read.
@@ -263,7 +264,7 @@ def runs_page(
         following = _pack(
             (end["start_time"].isoformat() if newest else repr(end["key"])), end["query_id"], end["run_id"]
         )
-    for row in rows:
+    for row in complete_figures(store, rows):
         del row["key"]
     return {"runs": cast("list[RunRow]", rows), "next": following}
 

@@ -1,7 +1,7 @@
 -- runs_list: Return the newest runs.
 -- Parameters: query_id TEXT: only its runs, NULL for all. limit BIGINT.
 -- Result:     one row per run, newest first; a run is listed once its start or a call of it is stored. Figures: see
---             fragments/run_figures.sql; total_cost: USD over the priced calls; cache_hit_rate: 0-1 over the calls that
+--             fragments/run_figure_columns.sql; total_cost: USD over the priced calls; cache_hit_rate: 0-1 over the calls that
 --             reported. state: see fragments/run_state.sql. Served by idx_query_run_summaries_start, or by the primary
 --             key for one query.
 WITH page AS (
@@ -13,13 +13,11 @@ WITH page AS (
     WHERE %(query_id)s::text IS NULL OR query_id = %(query_id)s::text
     ORDER BY start_time DESC, query_id, run_id DESC
     LIMIT %(limit)s
-),
--- include: fragments/run_figures.sql
+)
 SELECT
     p.query_id, p.run_id, p.start_time, p.end_time, p.status,
     -- include: fragments/run_state.sql AS state,
     -- include: fragments/run_figure_columns.sql,
     p.metadata
-FROM page AS p
-LEFT JOIN figures AS f ON f.query_id = p.query_id AND f.run_id = p.run_id
+-- include: fragments/run_page_savings.sql
 ORDER BY p.start_time DESC, p.query_id, p.run_id DESC;

@@ -22,7 +22,6 @@ WITH page AS (
       AND (%(state)s::text IS NULL OR t.state = %(state)s::text)
     ORDER BY s.start_time DESC, s.query_id, s.run_id DESC
     LIMIT %(limit)s
-),
--- include: fragments/run_figures.sql
+)
 -- include: fragments/run_page_rows.sql
 ORDER BY p.start_time DESC, p.query_id, p.run_id DESC;

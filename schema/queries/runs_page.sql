@@ -5,10 +5,9 @@
 --             TEXT, after_run_id TIMESTAMPTZ: of the last row of the previous page; NULL for the first page. limit
 --             BIGINT.
 -- Result:     one row per run; key is the value of the sort, for after_key. Runs are sorted by the totals that were
---             stored when they ended; runs without stored totals come last, and their figures are computed from their
---             calls.
--- Reads one row per run from the tables of runs, and the calls only of those runs of the page that have no stored
--- totals.
+--             stored when they ended; runs without stored totals come last. Figures: see
+--             fragments/run_figure_columns.sql.
+-- Reads one row per run from the tables of runs.
 WITH listed AS (
     SELECT
         s.query_id, s.run_id, s.start_time, s.end_time, s.status, s.first_call_time, s.last_call_time,
@@ -42,7 +41,6 @@ page AS (
       )
     ORDER BY key DESC, query_id DESC, run_id DESC
     LIMIT %(limit)s
-),
--- include: fragments/run_figures.sql
+)
 -- include: fragments/run_page_rows.sql
 ORDER BY p.key DESC, p.query_id DESC, p.run_id DESC;

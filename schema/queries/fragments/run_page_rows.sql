@@ -1,9 +1,8 @@
 -- run_page_rows: the rows of a page of runs, without their order.
--- Needs:  CTE page: rows of query_run_summaries with state and key; CTE figures of run_figures.
+-- Needs:  CTE page: rows of query_run_summaries with state and key.
 SELECT
     p.query_id, p.run_id, p.start_time, p.end_time, p.status, p.state,
     extract(epoch FROM p.end_time - p.start_time)::double precision * 1000 AS duration_ms,
     -- include: fragments/run_figure_columns.sql,
     p.key
-FROM page AS p
-LEFT JOIN figures AS f ON f.query_id = p.query_id AND f.run_id = p.run_id
+-- include: fragments/run_page_savings.sql

@@ -77,10 +77,18 @@ def test_listing_an_ended_run_reads_none_of_its_calls(address: str) -> None:
     with TimescaleDBClient(address) as db, psycopg.connect(address, autocommit=True) as connection:
         record(db, 0, cached_tokens=100)
         db.flush()
-        asked = _sql.query("runs_list"), {"query_id": None, "limit": 10}
-        before_the_end, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
+        before_the_end = db.list_query_runs()
+        assert [run["total_interactions"] for run in before_the_end] == [1]
         db.complete_query_run("q", T0)
         db.flush()
-        after, _ = plans.explain(connection, *asked, plans.raw_relations(connection))
-    assert [one.rows for one in before_the_end] == [1]
-    assert after == []
+        asked: list[str] = []
+        store = db.runtime.store()
+        query = store.query
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "query", lambda name, **values: (asked.append(name), query(name, **values))[1])
+            assert [run["total_interactions"] for run in db.list_query_runs()] == [1]
+        read, _ = plans.explain(
+            connection, _sql.query("runs_list"), {"query_id": None, "limit": 10}, plans.raw_relations(connection)
+        )
+    assert asked == ["runs_list"]
+    assert read == []

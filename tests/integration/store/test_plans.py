@@ -147,6 +147,8 @@ NARROW: dict[str, Any] = {
     "interaction_ids": [str(uuid.UUID(int=number)) for number in range(100)],
     "is_local": False,
     "run_ids": [key[1] for key in LATER],
+    "last_run": LATER[-1][1],
+    "chunk": "x",
     "first_calls": [key[1] for key in LATER],
     "last_calls": [key[1] for key in LATER],
     "times": [key[1] for key in LATER],
