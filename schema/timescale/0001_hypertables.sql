@@ -1,11 +1,13 @@
 -- 0001 hypertables: llm_interactions and token_cache_optimization become hypertables.
--- Why:   chunks of one day keep the current indexes small, and old days can be compressed or dropped as a whole.
+-- Why:   chunks of one day keep the current indexes small, and old days can be compressed or dropped as a whole. Planning
+--        takes time for each chunk, so days with fewer than 10,000 calls that move here get chunks of seven days, and a
+--        daily job (timescale/0002) widens the chunks of a small store.
 -- Lock:  ACCESS EXCLUSIVE on the two tables while existing rows move into chunks: 10-30 s per million rows.
 -- Needs: TimescaleDB, any licence.
 --
 -- token_cache_optimization is partitioned by run_id because TimescaleDB requires the partitioning column in every
--- unique key, and its key is (query_id, run_id). A legacy table that already is a hypertable keeps its chunks; new ones
--- cover one day.
+-- unique key, and its key is (query_id, run_id). A legacy table that already is a hypertable keeps its chunks; new
+-- ones cover one day.
 
 -- A legacy table that was upgraded on plain PostgreSQL may still have its old primary key. TimescaleDB refuses a unique
 -- key without the partitioning column, so the key of this library replaces it.
@@ -54,11 +56,37 @@ BEGIN
 END
 $$;
 
+-- Rows cannot move while the statement that moves them reads them.
+CREATE TEMPORARY TABLE rlm_cachetrack_chunk_width ON COMMIT DROP AS
+SELECT make_interval(days => CASE
+    WHEN max(time) - min(time) > INTERVAL '8 days'
+        AND count(*) < 10000 * extract(epoch FROM max(time) - min(time)) / 86400 THEN 7
+    ELSE 1
+END) AS width
+FROM llm_interactions;
+
 SELECT create_hypertable(
     'llm_interactions', 'time',
-    chunk_time_interval => INTERVAL '1 day', create_default_indexes => FALSE, migrate_data => TRUE,
-    if_not_exists => TRUE
+    chunk_time_interval => (SELECT width FROM rlm_cachetrack_chunk_width),
+    create_default_indexes => FALSE, migrate_data => TRUE, if_not_exists => TRUE
 );
+
+-- Returns the width that new chunks should have. A store that is not older than eight days has chunks of one day.
+CREATE FUNCTION rlm_cachetrack_chunk_interval() RETURNS INTERVAL
+LANGUAGE sql STABLE AS $$
+    SELECT make_interval(days => CASE
+        WHEN EXISTS (SELECT FROM llm_interactions WHERE time < now() - INTERVAL '8 days')
+            AND 70000 > (
+                SELECT count(*)
+                FROM (
+                    SELECT FROM llm_interactions
+                    WHERE time >= now() - INTERVAL '8 days' AND time < now() - INTERVAL '1 day'
+                    LIMIT 70000
+                ) AS week
+            ) THEN 7
+        ELSE 1
+    END);
+$$;
 
 SELECT set_chunk_time_interval('llm_interactions', INTERVAL '1 day');
 

@@ -96,7 +96,7 @@ $$;
 
 -- Sets where the refresh policy begins, and stores the first refreshed hour if keep is TRUE. The policy knows only an
 -- age, so a daily job sets it again: the age of never_before grows. One day less than the age of retention is safe,
--- because calls are dropped by whole days.
+-- because only calls older than that age are dropped.
 CREATE FUNCTION rlm_cachetrack_bound_refresh(keep BOOLEAN) RETURNS VOID
 LANGUAGE sql AS $$
     SELECT alter_job(
@@ -140,6 +140,7 @@ DECLARE
 BEGIN
     PERFORM set_config('search_path', config ->> 'search_path', FALSE);
     PERFORM rlm_cachetrack_bound_refresh(keep => FALSE);
+    PERFORM set_chunk_time_interval('llm_interactions', rlm_cachetrack_chunk_interval());
     LOOP
         SELECT max(request_id) AS newest, min(first_hour) AS first_hour, max(last_hour) AS last_hour
         INTO requested
@@ -162,7 +163,7 @@ BEGIN
 END
 $$;
 
--- A request starts the job. A run that finds another refresh of the same hours in progress is retried soon.
+-- The job also runs daily. A request starts it at once. A run that finds another refresh of the same hours in progress is retried soon.
 SELECT alter_job(
     add_job(
         'rlm_cachetrack_refresh_stale_hours', INTERVAL '1 day',

@@ -32,6 +32,7 @@ from rlm_cachetrack.store import retention as policies
 from rlm_cachetrack.store.engine import Engine, detect
 from rlm_cachetrack.store.schema_scripts import scripts_for
 from tests.support import clusters
+from tests.support.legacy import wait_until
 from tests.support.web import store_missed
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -419,6 +420,7 @@ def test_the_columnstore_segments_by_model_and_orders_by_run(migrated: psycopg.C
         "retention_after": None,
         "hourly": "continuous aggregate",
         "hourly_every": timedelta(minutes=15),
+        "failed_jobs": [],
         "limits": None,
     }
 
@@ -594,6 +596,47 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
             " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
         ).fetchall()
     assert order == [("false",)]
+
+
+def test_doctor_reports_background_jobs_that_fail(timescale_scheduler_url: str) -> None:
+    failed = (
+        "SELECT count(*) > 0 FROM timescaledb_information.job_stats AS s JOIN timescaledb_information.jobs AS j"
+        " USING (job_id) WHERE j.proc_name = 'rlm_cachetrack_refresh_stale_hours' AND s.last_run_status = 'Failed'"
+    )
+    with psycopg.connect(timescale_scheduler_url, autocommit=True) as connection:
+        migrations.migrate(connection)
+        connection.execute(
+            "CREATE OR REPLACE PROCEDURE rlm_cachetrack_refresh_stale_hours(job_id INTEGER, config JSONB)"
+            " LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it is broken'; END $$"
+        )
+        connection.execute(
+            "SELECT alter_job(job_id, next_start => now()) FROM timescaledb_information.jobs"
+            " WHERE proc_name = 'rlm_cachetrack_refresh_stale_hours'"
+        )
+        wait_until(lambda: connection.execute(failed).fetchone() == (True,))
+    doctor = CliRunner().invoke(app, ["doctor", "--db-url", timescale_scheduler_url], env={"COLUMNS": "300"})
+    assert doctor.exit_code == 1, doctor.output
+    output = " ".join(doctor.output.split())
+    assert "rlm_cachetrack_refresh_stale_hours fails: " in output
+    assert "Everything is in order" not in output
+
+
+def test_a_small_store_gets_chunks_of_a_week(timescale_url: str) -> None:
+    width = "SELECT time_interval FROM timescaledb_information.dimensions WHERE hypertable_name = 'llm_interactions'"
+    with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
+        run_job(connection, "rlm_cachetrack_refresh_stale_hours")
+        assert connection.execute(width).fetchone() == (timedelta(days=1),)  # nothing is known yet
+        call_a_hour(connection, 20)
+        run_job(connection, "rlm_cachetrack_refresh_stale_hours")
+        assert connection.execute(width).fetchone() == (timedelta(days=7),)
+        connection.execute(
+            "INSERT INTO llm_interactions (query_id, run_id, time, model)"
+            " SELECT 'q', %s, now() - INTERVAL '2 days' - n * INTERVAL '5 seconds', 'm'"
+            " FROM generate_series(1, 80000) AS n",
+            [T0],
+        )
+        run_job(connection, "rlm_cachetrack_refresh_stale_hours")
+        assert connection.execute(width).fetchone() == (timedelta(days=1),)
 
 
 def test_retention_keeps_the_hourly_sums_of_deleted_calls(timescale_url: str) -> None:
