@@ -22,6 +22,8 @@ from rlm_cachetrack.errors import CacheTrackError, RecordRejectedError
 from rlm_cachetrack.journal import DeadLetter, DeadLetters, expand_event
 from rlm_cachetrack.records import ProbingSink, RecordSink
 
+from .known_totals import without_known_totals
+
 if TYPE_CHECKING:
     from .batches import BatchBuilder
     from .prefetch import PreparedBatch
@@ -60,6 +62,7 @@ def store_batch(
         batch = replace(batch, possible_duplicate=True)
     letters = _unreadable_letters(unreadable)
     try:
+        batch = without_known_totals(batch, sink)
         if len(batch):
             sink.store(batch)
     except Exception as exc:

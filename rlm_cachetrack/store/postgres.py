@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -294,6 +295,22 @@ class PostgresStore:
             if self._hourly is not None:
                 self._hourly.refresh(connection, gone["hours"])
         return {"interactions": gone["interactions"], "runs": runs}
+
+    def delete_call(self, *, query_id: str, run_id: datetime, time: datetime, interaction_id: UUID) -> None:
+        """Delete one call. Blocks."""
+        key = {"query_id": query_id, "run_id": run_id, "time": time, "interaction_id": interaction_id}
+        self.open()
+
+        def write(connection: psycopg.Connection[dict[str, Any]]) -> None:
+            with connection.transaction(), connection.cursor() as cursor:
+                if self._hourly is not None:
+                    self._hourly.prepare(cursor)
+                cursor.execute(named_sql.query("delete_total"), key)
+
+        with self._errors(), self._read_pool().connection(READ_TIMEOUT_S) as connection:
+            retry_on_conflict(write, connection)
+            if self._hourly is not None:
+                self._hourly.refresh(connection, [time.replace(minute=0, second=0, microsecond=0)])
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:

@@ -50,9 +50,11 @@ class EventReader:
         query_id: The query of calls without one.
         run_id: The run of calls without one. Default: the time of the first such call.
         moment: The time of calls whose line states none.
+        batch_id: The batch whose output file it is, if known.
     """
 
-    def __init__(self, query_id: str, run_id: datetime | None, moment: datetime) -> None:
+    def __init__(self, query_id: str, run_id: datetime | None, moment: datetime, batch_id: str | None = None) -> None:
+        self._batch_id = batch_id
         self._query_id = query_id
         self._run_id = run_id
         self._moment = moment
@@ -128,7 +130,8 @@ class EventReader:
             raise InvalidLineError("the response is of an API that is not supported")
         event["service_tier"] = "batch"  # the body has "default", but the Batch API's prices apply
         event["request_id"] = _text(response.get("request_id"))
-        event["metadata"] = _origin("openai-batch", response_id=body.get("id"), custom_id=line.get("custom_id"))
+        ids = {"response_id": body.get("id"), "custom_id": line.get("custom_id"), "batch_id": self._batch_id}
+        event["metadata"] = _origin("openai-batch", **ids)
         # created is when the batch processed the request, so there is no latency to measure.
         event["end_time"] = event["duration_ms"] = None
         return event

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 from rlm_cachetrack.errors import ConfigError
 
 from .agent_sessions import AGENTS, Agent, SessionCall, read_session, session_files
+from .batch_totals import BatchCalls, batch_id_in
 from .import_formats import EventReader, InvalidLineError
 from .source_files import open_lines
 
@@ -111,7 +112,8 @@ def import_file(
         StoreError: The database failed. Calls stored so far stay; import the file again to continue.
     """
     result = Imported()
-    reader = EventReader(query_id or _stem(path), run_id, _changed(path))
+    batch_id = batch_id_in(path.name)
+    reader, batch = EventReader(query_id or _stem(path), run_id, _changed(path), batch_id), BatchCalls(batch_id)
     rejects = _Rejects(result, reject_file or path.with_name(f"{path.name}.rejected"))
     waiting: list[_ReadCall] = []
     characters = 0
@@ -123,7 +125,9 @@ def import_file(
             try:
                 if line.problem:
                     raise InvalidLineError(line.problem)
-                waiting.append(_ReadCall(line.number, line.text, reader.event(line.value, line.text)))
+                event = reader.event(line.value, line.text)
+                batch.add(event)
+                waiting.append(_ReadCall(line.number, line.text, event))
                 characters += len(line.text)
             except InvalidLineError as exc:
                 rejects.add(line.number, line.text, str(exc))
@@ -131,6 +135,7 @@ def import_file(
                 _store(importer, waiting, result, rejects)
                 waiting, characters = [], 0
         _store(importer, waiting, result, rejects)
+    batch.replace_total(importer)
     return result
 
 

@@ -20,7 +20,9 @@ RECORDED = {
     "audio.transcriptions.create": "tokens or seconds, as the server bills",
     "audio.translations.create": "seconds, if `response_format` is `verbose_json`",
     "batches.cancel": "as `batches.retrieve`",
-    "batches.retrieve": "the batch's total, once, when it has ended",
+    "batches.retrieve": (
+        "the batch's total, once, when it has ended; an import of its output file replaces the total by its calls"
+    ),
     "beta.agents.sessions.create": "with `stream=True`: each turn that ends",
     "beta.agents.sessions.events.stream": "each turn that ends, once",
     "beta.agents.sessions.retrieve": "the model of the session's turns",
