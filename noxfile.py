@@ -55,7 +55,14 @@ PROGRAMS = {
     "langchain": (["langchain-openai>=1.7"], "tests/programs/test_langchain.py"),
     # LiteLLM's own cache needs orjson and soundfile, which it does not declare.
     "litellm": (["litellm>=1.110", "orjson", "soundfile"], "tests/programs/test_litellm.py"),
-    "openai_agents": (["openai-agents>=0.24"], "tests/programs/test_openai_agents.py"),
+    "openai_agents": (
+        ["openai-agents>=0.24"],
+        "tests/programs/test_openai_agents.py tests/programs/test_openai_agents_track.py",
+    ),
+    "dspy": (["dspy>=3.4", "litellm>=1.110"], "tests/programs/test_dspy.py"),
+    "crewai": (["crewai>=1.15", "litellm>=1.110"], "tests/programs/test_crewai.py"),
+    "smolagents": (["smolagents>=1.26", "litellm>=1.110"], "tests/programs/test_smolagents.py"),
+    "langgraph": (["langgraph>=1.0", "langchain-openai>=1.7"], "tests/programs/test_langgraph.py"),
     "instructor": (["instructor>=1.17"], "tests/programs/test_instructor.py"),
     "pydantic_ai": (["pydantic-ai-slim[openai]>=2.68"], "tests/programs/test_pydantic_ai.py"),
     "fastapi": (["fastapi>=0.165", "uvicorn>=0.54"], "tests/programs/test_fastapi.py"),
@@ -132,7 +139,7 @@ def _session(name: str, packages: list[str], tests: str) -> None:
     def run(session: nox.Session) -> None:
         # These programs keep connections open until the interpreter exits.
         left_open = ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
-        _test(session, packages, [tests], *(f"-Wignore::{name}" for name in left_open))
+        _test(session, packages, tests.split(), *(f"-Wignore::{name}" for name in left_open))
 
     run.__doc__ = f"{tests}, with {', '.join(packages)}."
     nox.session(name=name)(run)

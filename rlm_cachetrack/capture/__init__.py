@@ -5,6 +5,7 @@ from .context import ContextThreadPoolExecutor
 from .external import ExternalCall, begin_external, sdk_request_hooks, uninstrument_hooks
 from .model_list import list_models
 from .patching import instrument, uninstrument
+from .sockets import SocketClient, observe_socket
 
 NEWEST_TESTED_SDK = "3.57.0"
 """The newest release of openai whose methods docs/coverage.md lists and the tests call."""
@@ -13,10 +14,12 @@ __all__ = [
     "NEWEST_TESTED_SDK",
     "ContextThreadPoolExecutor",
     "ExternalCall",
+    "SocketClient",
     "begin_external",
     "context",
     "instrument",
     "list_models",
+    "observe_socket",
     "sdk_request_hooks",
     "uninstrument",
     "uninstrument_hooks",

@@ -18,7 +18,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import wrapt
 
@@ -284,6 +286,38 @@ def _replace_async(socket: Any, calls: SocketCalls) -> None:
             calls.closed()
 
     socket.recv, socket.send, socket.close = observed_recv, observed_send, observed_close
+
+
+class SocketClient:
+    """Stands for the client of a connection that a framework opened without one.
+
+    Args:
+        url: The address of the connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        host_and_port = address.netloc.rpartition("@")[2]
+        self.base_url = SimpleNamespace(host=address.hostname or "", netloc=host_and_port.encode())
+
+
+def observe_socket(socket: Any, kind: str, client: Any, model: str | None = None) -> None:
+    """Observe a connection that a framework opened itself. Never raises.
+
+    Args:
+        socket: A connection of the package ``websockets``.
+        kind: ``responses`` or ``realtime``.
+        client: The SDK client, or a :class:`SocketClient`.
+        model: The model that was given when connecting, if any.
+    """
+    try:
+        if clients.options_of(client) is None:
+            return
+        calls = {"responses": ResponsesCalls, "realtime": RealtimeCalls}[kind](client, None, model)
+        _observe(socket, calls)
+        _open[weakref.ref(socket, _collected)] = calls
+    except Exception as exc:
+        guard.report("observing a websocket", exc)
 
 
 # -- connections that are never closed ---------------------------------------------------------------------------------
