@@ -28,6 +28,7 @@ from rlm_cachetrack._process import guard
 
 from . import clients
 from .coexistence import Wrapper, is_wrapped_by_us, restore_method
+from .live_socket import LiveCalls
 from .realtime_socket import RealtimeCalls
 from .responses_socket import ResponsesCalls
 from .socket_calls import SocketCalls, forget_queue, queue_message
@@ -37,6 +38,9 @@ _CALLS: dict[str, type[SocketCalls]] = {
     "openai.resources.beta.responses.responses": ResponsesCalls,
     "openai.resources.realtime.realtime": RealtimeCalls,
     "openai.resources.beta.realtime.realtime": RealtimeCalls,
+    "openai.resources.live.live": LiveCalls,
+    "openai.resources.live.forks": LiveCalls,
+    "openai.resources.live.sideband": LiveCalls,
 }
 """The modules with a connection manager, and the class that observes its connections."""
 

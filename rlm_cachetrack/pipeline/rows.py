@@ -162,7 +162,7 @@ class RowBuilder:
         if hashed is not None and hashed.options:
             extra = _with_options(extra or {}, hashed.options)
         if extra is not None and (units := extra.get("token_details")):
-            usage = usage._replace(details={**units, **(usage.details or {})})
+            usage = usage._replace(details={**(usage.details or {}), **units})
         tool_usage = _tools_of(usage, extra)
         options = None if extra is None else extra.get("request_options")
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)

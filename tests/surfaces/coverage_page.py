@@ -41,6 +41,7 @@ CHAPTERS = {
     "test_provider.py": "Provider",
     "test_responses_socket.py": "Responses over a websocket",
     "test_realtime_socket.py": "Realtime",
+    "test_live_socket.py": "Live",
     "test_media.py": "Images, audio, videos, decisions, moderations",
     "test_totals.py": "Batches, evals, graders, agent sessions",
     "test_not_covered.py": "Calls that pass through",
@@ -64,7 +65,6 @@ the tests of a call that an SDK version lacks are skipped with that reason.
 
 UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
-    "Live": "not recorded",
     "translations of Realtime": "not recorded: their events report no usage",
     "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
         "not recorded"
