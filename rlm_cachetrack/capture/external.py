@@ -22,7 +22,7 @@ sdk_request_hooks: list[Callable[[], None]] = []
 """Called on the calling thread for each SDK request that is recorded, before it is sent. They must not raise."""
 
 uninstrument_hooks: list[Callable[[], None]] = []
-"""Called once each by ``uninstrument()`` without arguments, and removed."""
+"""``uninstrument()`` calls each of them once, without arguments, and then removes it."""
 
 
 def run_sdk_request_hooks() -> None:

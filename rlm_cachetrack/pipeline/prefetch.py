@@ -40,7 +40,7 @@ class Prefetch:
         self._entries = entries
         if entries.entries:
             thread = threading.Thread(target=self._run, args=(entries,), name="rlm_cachetrack-rows", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; take() builds then
+            with contextlib.suppress(RuntimeError):  # the interpreter exits: take() builds the batch
                 thread.start()
                 self._thread = thread
 

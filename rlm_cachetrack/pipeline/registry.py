@@ -134,7 +134,7 @@ class Registry:
             self._default_before_shutdown = None
 
     def warn_if_embedded_is_missing(self, runtime: Runtime) -> None:
-        """Warn once if neither a database is named nor the embedded one installed; records are journaled then."""
+        """Warn once if no database is configured and the embedded one is missing, so that records only wait."""
         if runtime.settings.db_url is not None or runtime.sink is not None or self._warned_embedded:
             return
         from rlm_cachetrack.store import embedded

@@ -128,7 +128,7 @@ class RowBuilder:
         return self._row_of_call(event) if "call" in event else self._row_of_values(dict(event))
 
     def _row_of_call(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the row of a finished call as it is journaled; that of :func:`~.journal.expand_event` is the same."""
+        """Return the row of a call from its journaled form; :func:`~.journal.expand_event` gives the same row."""
         (
             number,
             api,

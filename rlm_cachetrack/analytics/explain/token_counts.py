@@ -5,10 +5,10 @@ Between such points they are interpolated by the segments' characters, at the ra
 segment for its role) at which prompts of this model grew from call to call. The tokens of an image or a reference are
 not known from its characters, so it is assigned the tokens that remain after the texts around it.
 
-Each estimate has a lower bound, and a miss is reported only if the lower bound proves it. It is close to the estimate
-where the rate fits the growth of the prompts well, and far from it where the prompts do not determine the rate, for
-example because all of them have the same size. A read proves that the shared prefix has at least the tokens that were
-read.
+Each estimate has a lower bound, and a miss is reported only if the lower bound proves it. The bound is close to the
+estimate where the rate fits the growth of the prompts well. It is far from it where the prompts do not determine the
+rate, for example because all of them have the same size. A read proves that the shared prefix has at least the tokens
+that were read.
 """
 
 from __future__ import annotations

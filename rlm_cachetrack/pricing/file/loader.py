@@ -231,7 +231,7 @@ def _usd(root: Table, path: list[Any]) -> str:
 
 
 def _check_units(root: Table, mistakes: Mistakes) -> None:
-    """Check that every entry with prices has a unit. A wrong unit at the top is one mistake, not one per model."""
+    """Check that every entry with prices has a unit. A wrong unit at the top is reported once, not for each model."""
     if "per" in root or not isinstance(root.get("models"), Table):
         return
     for path, line, entry in entries(root):

@@ -502,7 +502,7 @@ def test_a_sink_that_rejects_a_record_gets_the_others() -> None:
 
 
 class Strange(Choosy):
-    """Raises for the model ``bad`` an exception that no contract names; ``down`` raises it for every batch."""
+    """Raises an undocumented exception for the model ``bad``; with ``down``, for every batch."""
 
     def __init__(self, exc: Exception, *, down: bool = False) -> None:
         super().__init__()
