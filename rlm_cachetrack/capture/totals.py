@@ -208,7 +208,7 @@ _FINDERS: Mapping[str, Callable[[Any], Iterator[_Total]]] = {
 
 
 def _time(fields: Mapping[str, Any], *names: str) -> float:
-    """Return the first time that is given, in seconds since 1970; now if there is none."""
+    """Return the first of the times that is not missing, in seconds since 1970; now if all are."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -112,7 +112,7 @@ def run(
         EmbeddedError: The program cannot be run, or takes too long.
     """
     # PG* variables would redirect the programs, and the environment of a server that runs for weeks must not contain
-    # the API keys of its starter.
+    # the API keys of the program that started it.
     env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
     env |= {"PATH": os.defpath, "LC_ALL": "C"}
     with tempfile.TemporaryFile(dir=data_dir) as output:

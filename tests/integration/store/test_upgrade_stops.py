@@ -1,4 +1,4 @@
-"""The problems that prevent an upgrade are named before anything is changed; everything else is upgraded.
+"""An upgrade reports the problems that prevent it before it changes anything; everything else is upgraded.
 
 Each test runs on the embedded PostgreSQL and, where it is installed, on TimescaleDB.
 """

@@ -219,7 +219,7 @@ def _messages(body: Json) -> list[Json]:
 
 
 def _image_tokens(part: Json) -> int:
-    """OpenAI's tiles: 85 tokens, and 170 for each tile; the test's URLs name the number of tiles."""
+    """OpenAI's tiles: 85 tokens, and 170 for each tile; the test's URLs contain the number of tiles."""
     url = json.dumps(part)
     tiles = int(url.split("tiles=")[1][:1]) if "tiles=" in url else 4
     return 85 + 170 * tiles
