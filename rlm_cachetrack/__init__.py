@@ -12,14 +12,21 @@
     print(run.summary()["cache_hit_rate"])
 """
 
-from . import errors
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .capture import ContextThreadPoolExecutor, instrument, uninstrument
-from .client import TimescaleDBClient
-from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError, StoreUnreachableError
-from .pipeline import flush, shutdown, stats
-from .records import LLMInteractionRecord, RecordBatch, RecordSink
-from .runs import QueryRun, active_run, query_run, tags
+
+if TYPE_CHECKING:
+    from . import errors
+    from .capture import ContextThreadPoolExecutor, instrument, uninstrument
+    from .client import TimescaleDBClient
+    from .errors import CacheTrackError, ConfigError, PricingError, RecordError, StoreError, StoreUnreachableError
+    from .pipeline import flush, shutdown, stats
+    from .records import LLMInteractionRecord, RecordBatch, RecordSink
+    from .runs import QueryRun, active_run, query_run, tags
 
 __all__ = [
     "CacheTrackError",
@@ -45,3 +52,27 @@ __all__ = [
     "tags",
     "uninstrument",
 ]
+
+# Imported on first use, so that the command line, which imports this package too, starts fast.
+_MODULES = {
+    "capture": ("ContextThreadPoolExecutor", "instrument", "uninstrument"),
+    "client": ("TimescaleDBClient",),
+    "errors": ("CacheTrackError", "ConfigError", "PricingError", "RecordError", "StoreError", "StoreUnreachableError"),
+    "pipeline": ("flush", "shutdown", "stats"),
+    "records": ("LLMInteractionRecord", "RecordBatch", "RecordSink"),
+    "runs": ("QueryRun", "active_run", "query_run", "tags"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    for module, names in _MODULES.items():
+        if name in names:
+            globals()[name] = value = getattr(importlib.import_module(f".{module}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

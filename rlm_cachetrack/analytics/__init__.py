@@ -5,6 +5,7 @@ from .experiments import Experiment, experiments, parse_grouping
 from .gate import Gate, check_rows, read_baseline, write_baseline
 from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
+from .live_view import LiveView, NewestCall, live_view
 from .run_levels import LevelGrouping, RunLevel, run_levels
 from .run_report import (
     CacheEvolutionStep,
@@ -29,6 +30,7 @@ from .summaries import (
     cache_effectiveness_by_model,
     interactions,
     list_runs,
+    queries_beginning,
     top_cache_savings,
 )
 from .unpriced import UnpricedModel, unpriced_models
@@ -67,7 +69,9 @@ __all__ = [
     "LatencyPair",
     "LatencyRow",
     "LevelGrouping",
+    "LiveView",
     "ModelEffectiveness",
+    "NewestCall",
     "RunLevel",
     "RunListing",
     "RunRecord",
@@ -93,8 +97,10 @@ __all__ = [
     "iterations_of_run",
     "latency_dividend",
     "list_runs",
+    "live_view",
     "marker",
     "parse_grouping",
+    "queries_beginning",
     "read_baseline",
     "rows_of_calls",
     "rows_of_runs",

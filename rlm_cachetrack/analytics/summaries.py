@@ -20,6 +20,7 @@ __all__ = [
     "cache_effectiveness_by_model",
     "interactions",
     "list_runs",
+    "queries_beginning",
     "top_cache_savings",
 ]
 
@@ -30,12 +31,14 @@ _HOUR = timedelta(hours=1)
 
 
 class ModelEffectiveness(TypedDict):
-    """The cache effectiveness of one model. Costs: USD over the priced calls; ``*_ms``: milliseconds.
+    """The cache effectiveness of one model of one provider, which is None if not known.
 
+    Costs: USD over the priced calls; ``*_ms``: milliseconds.
     ``avg_cache_hit_rate`` (0-1) is weighted by tokens.
     """
 
     model: str
+    provider: str | None
     total_interactions: int
     interactions_with_cache: int
     interactions_without_cache: int
@@ -87,7 +90,7 @@ def top_cache_savings(store: PostgresStore, limit: int) -> Table[TokenCacheOptim
 def cache_effectiveness_by_model(
     store: PostgresStore, since: datetime | None, until: datetime | None
 ) -> Table[ModelEffectiveness]:
-    """Return the cache effectiveness of each model, over calls with ``since <= time < until``."""
+    """Return the cache effectiveness of each model of each provider, over calls with ``since <= time < until``."""
     rows = store.query("cache_effectiveness_by_model", **whole_hours(since, until))
     return _all(rows, ModelEffectiveness)
 
@@ -102,6 +105,11 @@ def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> 
     """Return the newest runs of one query or of all, newest first. Blocks for one or two queries."""
     rows = complete_figures(store, store.query("runs_list", limit=limit, query_id=query_id))
     return _all([{name: row[name] for name in RunListing.__annotations__} for row in rows], RunListing)
+
+
+def queries_beginning(store: PostgresStore, beginning: str, limit: int) -> list[str]:
+    """Return the ids of the queries that begin with a text, in alphabetical order."""
+    return [row["query_id"] for row in store.query("queries_beginning", beginning=beginning, limit=limit)]
 
 
 def _call(row: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import typer
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, clean_lines
 
-from .output import stderr
+from .output import print_prose, stderr
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
@@ -72,6 +72,13 @@ AsJson = Annotated[bool, option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, option("--csv", help="Print CSV.")]
 Yes = Annotated[bool, option("--yes", "-y", help="Do not ask for confirmation.")]
 QueryId = Annotated[str, argument(metavar="QUERY_ID", callback=check_query_id, help="Id of the query, from `runs`.")]
+RunArgument = Annotated[
+    str | None,
+    argument(
+        metavar="[QUERY[@RUN]]",
+        help="Id of a query or its beginning (its newest run), with @RUN one of its runs. Default: the newest run.",
+    ),
+]
 ModelFilter = Annotated[str | None, option("--model", metavar="NAME", help="Only calls of this model.")]
 QueryFilter = Annotated[str | None, option("--query", metavar="QUERY_ID", help="Only calls of this query.")]
 ProviderFilter = Annotated[str | None, option("--provider", metavar="NAME", help="Only calls of this provider.")]
@@ -80,6 +87,17 @@ TagFilter = Annotated[
 ]
 OptionalQueryId = Annotated[
     str | None, option("--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only runs of this query.")
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of rows.")]
+Since = Annotated[
+    str | None, option("--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.")
+]
+Until = Annotated[str | None, option("--until", metavar="WHEN", help="Only calls before this time.")]
+GROUPINGS = "model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month"
+GroupBy = Annotated[str | None, option("--by", metavar="GROUPINGS", help=f"{GROUPINGS}; several with commas.")]
+Run = Annotated[
+    str,
+    option("--run", metavar="RUN_ID", help="An id listed by `runs`, or its beginning. Default: the newest run."),
 ]
 
 
@@ -93,7 +111,7 @@ def open_client(db_url: str | None) -> TimescaleDBClient:
     client = ReadingClient(db_url)
     if client.pricing_error is not None:
         console = stderr()
-        console.print(f"{PROGRAM}: {clean_lines(str(client.pricing_error))}", soft_wrap=True)
+        print_prose(console, f"{PROGRAM}: {clean_lines(str(client.pricing_error))}")
         console.print("Calls that are not stored yet wait until the file is corrected.", style="dim")
     return client
 

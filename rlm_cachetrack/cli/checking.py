@@ -14,7 +14,7 @@ from rlm_cachetrack.formatting import clean
 
 from .arguments import AsJson, DbUrl, argument, open_client, option
 from .comparing import RUNS_HELP
-from .output import print_json, slow_status, stdout
+from .output import print_json, print_prose, slow_status, stdout
 from .planning import share
 from .run_selection import find_runs
 
@@ -100,7 +100,7 @@ def _print_gate(console: Console, found: Gate) -> None:
         mark = ("✓", "green") if line["passed"] else ("✗", "bold red")
         if not console.encoding.lower().startswith("utf"):
             mark = ("ok" if line["passed"] else "!!", mark[1])
-        console.print(Text.assemble((f"{mark[0]} ", mark[1]), line["words"]), soft_wrap=True)
+        print_prose(console, Text.assemble((f"{mark[0]} ", mark[1]), line["words"]))
     if found["comparison"] is not None:
         for text in found["comparison"]["notes"]:
-            console.print(Text(f"  {clean(text)}", style="dim"), soft_wrap=True)
+            print_prose(console, Text(f"  {clean(text)}", style="dim"))

@@ -10,15 +10,17 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import NONE, duration, moment, number, percentage, rate, usd, verdict
 
-from .arguments import AsJson, DbUrl, argument, open_client
-from .output import Column, Figure, print_data, print_line, slow_status, stdout, table
+from .arguments import AsCsv, AsJson, DbUrl, argument, open_client
+from .output import Column, Figure, print_data, print_line, require_one_format, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Comparison, ComparisonMetric, ComparisonSide
 
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."
-Confidence = Annotated[float, typer.Option("--confidence", help="Confidence of the intervals, between 0 and 1.")]
+Confidence = Annotated[
+    float, typer.Option("--confidence", metavar="SHARE", help="Confidence of the intervals, between 0 and 1.")
+]
 
 
 def compare(
@@ -26,15 +28,17 @@ def compare(
     b: Annotated[str, argument(metavar="RUN_B", help="The run or group to compare with A.")],
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
     """Compare two runs, or two groups of runs, at equal iteration: the differences and their causes."""
     from rlm_cachetrack import analytics
 
+    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the runs"):
         store = client.reader()
         found = analytics.compare_runs(store, find_runs(store, a), find_runs(store, b), confidence)
-    if not print_data(found, as_json):
+    if not print_data(found, as_json, as_csv, found["metrics"], "analytics.ComparisonMetric"):
         _print_comparison(stdout(), found)
 
 

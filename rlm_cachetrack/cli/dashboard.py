@@ -9,7 +9,7 @@ import typer
 from rlm_cachetrack.errors import ConfigError
 
 from .arguments import DbUrl, option
-from .output import stderr
+from .output import print_prose, stderr
 
 _PORT = 8765
 
@@ -48,7 +48,7 @@ def dashboard(
 
     def started(chosen: int) -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{chosen}/"
-        stderr().print(f"Dashboard at {address} (Ctrl-C stops it)", soft_wrap=True)
+        print_prose(stderr(), f"Dashboard at {address} (Ctrl-C stops it)")
         if open_browser:
             typer.launch(address)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from rlm_cachetrack.formatting import moment
 
 from .arguments import DbUrl, QueryId, Yes, confirm, open_client, option, parse_moment
-from .output import counted, slow_status, stdout
+from .output import counted, print_prose, slow_status, stdout
 from .run_selection import find_run
 
 
@@ -26,7 +26,7 @@ def delete(
             only = None if run is None else found.run_id
             counts = client.count(query_id=query_id, run_id=only)
         which = f"Query {query_id!r}" + ("" if only is None else f", run {moment(only, full=True)}")
-        stdout().print(f"{which}: {_counted(counts)}", soft_wrap=True)
+        print_prose(stdout(), f"{which}: {_counted(counts)}")
         if not yes:
             confirm("Delete them?")
         with slow_status("deleting"):

@@ -20,7 +20,7 @@ from rlm_cachetrack.formatting import duration, number
 
 from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client, option
 from .demo_agent import ITERATIONS, MISTAKE_IN, answer_question
-from .output import print_json, print_line, stderr, stdout
+from .output import print_json, print_line, print_prose, stderr, stdout
 from .run_view import print_report
 
 if TYPE_CHECKING:
@@ -182,4 +182,4 @@ def _print_next_steps(console: Console, query_id: str, db_url: str | None) -> No
     ]
     width = max(len(line) for line, _ in lines)
     for line, description in lines:
-        console.print(Text.assemble("  ", (line.ljust(width), "cyan"), "  ", description), soft_wrap=True)
+        print_prose(console, Text.assemble("  ", (line.ljust(width), "cyan"), "  ", description))

@@ -9,9 +9,8 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd
 
-from .arguments import AsCsv, AsJson, DbUrl, QueryFilter, command_line, open_client, option, parse_moment
-from .output import Column, Figure, counted, print_data, require_one_format, slow_status, stdout, table
-from .reading import Since, Until
+from .arguments import AsCsv, AsJson, DbUrl, QueryFilter, Since, Until, command_line, open_client, option, parse_moment
+from .output import Column, Figure, counted, print_data, print_prose, require_one_format, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
@@ -76,11 +75,11 @@ def _print(console: Console, found: Sequence[Experiment]) -> None:
         style="dim",
     )
     if unjudged := sum(group["runs"] - group["judged_runs"] for group in found):
-        console.print(
+        print_prose(
+            console,
             f"{counted(unjudged, 'run')} without an outcome: record it with run.record_outcome(success=…) or "
             f"`{command_line('outcome')}`.",
             style="dim",
-            soft_wrap=True,
         )
     if unpriced := sum(group["unpriced_interactions"] for group in found):
         console.print(f"{counted(unpriced, 'unpriced call')} not in the costs.", style="yellow")
@@ -93,7 +92,7 @@ def _interval(low: float | None, high: float | None) -> str:
 def outcome(
     run: Annotated[str, typer.Argument(metavar="QUERY[@RUN]", help="The run; without @RUN the newest of the query.")],
     success: Annotated[bool | None, option("--success/--failure", help="Whether the task was solved.")] = None,
-    score: Annotated[float | None, option("--score", help="A number, higher is better.")] = None,
+    score: Annotated[float | None, option("--score", metavar="NUMBER", help="A number, higher is better.")] = None,
     label: Annotated[str | None, option("--label", metavar="TEXT", help="A word of your own.")] = None,
     db_url: DbUrl = None,
 ) -> None:

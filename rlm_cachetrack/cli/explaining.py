@@ -10,17 +10,27 @@ from rich.text import Text
 
 from rlm_cachetrack.formatting import clean, hit_rates, moment, number, percentage, rate, usd, verdict
 
-from .arguments import AsCsv, AsJson, DbUrl, NotFound, QueryId, command_line, open_client, option
-from .output import Column, Figure, counted, print_data, print_line, require_one_format, slow_status, stdout, table
-from .reading import Run
-from .run_selection import find_run
+from .arguments import AsCsv, AsJson, DbUrl, NotFound, Run, RunArgument, command_line, open_client, option
+from .output import (
+    Column,
+    Figure,
+    counted,
+    print_data,
+    print_line,
+    print_prose,
+    require_one_format,
+    slow_status,
+    stdout,
+    table,
+)
+from .run_selection import find_named_run
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
 
 def explain(
-    query_id: QueryId,
+    which: RunArgument = None,
     run: Run = "latest",
     calls: Annotated[bool, option("--calls", help="Show one line per call.")] = False,
     as_json: AsJson = False,
@@ -33,9 +43,10 @@ def explain(
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("comparing the prompts"):
         store = client.reader()
-        found = explain_cache(store, query_id, find_run(store, query_id, run).run_id)
+        chosen = find_named_run(store, which, run)
+        found = explain_cache(store, chosen.query_id, chosen.run_id)
     if found is None:
-        raise NotFound(f"the run of {query_id!r} has no calls yet")
+        raise NotFound(f"the run of {chosen.query_id!r} has no calls yet")
     if not print_data(found, as_json, as_csv, found["interactions"]):
         _print(stdout(), found, calls=calls)
 
@@ -64,10 +75,10 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
         _print_calls(console, found)
     console.print()
     for text in found["notes"]:
-        console.print(Text(clean(text), style="dim"), soft_wrap=True)
+        print_prose(console, Text(clean(text), style="dim"))
     if not calls and found["tokens_lost"]:
         each_call = command_line("explain", "--calls", query_id=found["query_id"])
-        console.print(Text(f"Each call: {each_call}", style="dim"), soft_wrap=True)
+        print_prose(console, Text(f"Each call: {each_call}", style="dim"))
 
 
 def _rates(found: CacheExplanation) -> str:

@@ -18,7 +18,19 @@ from rlm_cachetrack.errors import CacheTrackError, ConfigError, StoreUnreachable
 from rlm_cachetrack.formatting import clean, moment, number, size
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, Yes, argument, command_line, confirm, open_client
-from .output import Column, Figure, counted, print_data, print_json, print_line, slow_status, stderr, stdout, table
+from .output import (
+    Column,
+    Figure,
+    counted,
+    print_data,
+    print_json,
+    print_line,
+    print_prose,
+    slow_status,
+    stderr,
+    stdout,
+    table,
+)
 
 if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
@@ -105,7 +117,7 @@ def drain(timeout_s: TimeoutS = 30.0, as_json: AsJson = False, db_url: DbUrl = N
         _print_drained(facts)
     if not done:
         waiting = counted(facts["pending"], "event")
-        stderr().print(f"{waiting} still in the journal: {facts['error']}", soft_wrap=True)
+        print_prose(stderr(), f"{waiting} still in the journal: {facts['error']}")
     raise typer.Exit(0 if done and not facts["dead_letters"] else 1)
 
 
@@ -135,9 +147,9 @@ def _print_drained(facts: dict[str, Any]) -> None:
     console.print(f"Stored {counted(facts['stored'], 'event')} in {facts['seconds']:.1f} s.")
     if facts["dead_letters"]:
         listing = command_line("journal", "dead-letters")
-        console.print(
+        print_prose(
+            console,
             f"{counted(facts['dead_letters'], 'record')} cannot be stored: `{listing}` shows the reasons.",
-            soft_wrap=True,
         )
 
 
@@ -240,7 +252,7 @@ def _list(letters: list[DeadLetter]) -> None:
         record = f"{event.get('kind')} of query {event.get('query_id')!r}"
         if event.get("model"):
             record += f", model {event['model']}"
-        console.print(clean(letter.id), style="bold", soft_wrap=True)
+        print_prose(console, clean(letter.id), "bold")
         print_line(console, "  time", moment(datetime.fromisoformat(letter.time).astimezone(UTC)))
         print_line(console, "  record", record)
         print_line(console, "  reason", letter.reason)

@@ -8,10 +8,9 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import duration, number, percentage
 
-from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, open_client, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, Since, Until, open_client, parse_moment
 from .comparing import Confidence
-from .output import Column, Figure, print_data, print_line, require_one_format, slow_status, stdout, table
-from .reading import Since, Until
+from .output import Column, Figure, print_data, print_line, print_prose, require_one_format, slow_status, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import LatencyDividend, LatencyPair
@@ -44,13 +43,16 @@ def latency(
 
 
 def _print_latency(console: Console, found: LatencyDividend) -> None:
+    print_prose(console, _summary(found), "bold")
     if found["rows"]:
         for words, pair in (("first token", found["time_to_first_token"]), ("duration", found["duration"])):
             if pair["cached_ms"] is not None:
                 print_line(console, words, f"{_pair(pair)}{_interval(pair, found['confidence'])}")
         print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved")
         console.print()
+        ambiguous = len({(row["model"], row["prompt_tokens_from"]) for row in found["rows"]}) < len(found["rows"])
         columns = [
+            Column("Provider", "provider", flexible=True, optional=0 if ambiguous else 3, min_width=8),
             Column("Model", "model", flexible=True, style="bold"),
             Figure(
                 "Prompt tokens", lambda row: f"{number(row['prompt_tokens_from'])} to {number(row['prompt_tokens_to'])}"
@@ -70,6 +72,19 @@ def _print_latency(console: Console, found: LatencyDividend) -> None:
         )
         print_line(console, "calls", f"{compared}; left out: {left_out}")
     print_line(console, "notes", *found["notes"])
+
+
+def _summary(found: LatencyDividend) -> str:
+    """Return the result in one sentence."""
+    if not found["rows"]:
+        return "No cached call has a comparable uncached one, so the time that the cache saves is not known."
+    name, pair = "duration", found["duration"]
+    if found["time_to_first_token"]["cached_ms"] is not None:
+        name, pair = "time to first token", found["time_to_first_token"]
+    share = pair["saved_percentage"] or 0.0
+    change = f"{percentage(abs(share))} {'shorter' if share >= 0 else 'longer'}"
+    times = f"{duration(pair['cached_ms'])} instead of {duration(pair['uncached_ms'])}"
+    return f"With a cached prompt the {name} is {change}: {times}."
 
 
 def _pair(pair: LatencyPair) -> str:

@@ -11,8 +11,8 @@ import csv
 import importlib
 import json
 import math
+import re
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,20 @@ from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError
-from rlm_cachetrack.formatting import clean, clean_lines, number, same_decimals
+from rlm_cachetrack.formatting import clean, clean_lines, number, same_decimals, usd
 
+EMPTY = "Nothing is stored yet."
 _GAP = 2
 _MIN_WIDTH = 8
+_MOST_LINES = 6
 _STATUS_DELAY_S = 2.0
+_WHOLE = re.compile(r"://|`|^\s*[\w~.]*/\w")
+_WORD = re.compile(r"\s*(?:[^\s`]*`[^`\n]*`\S*|\S+)\s*")
 
 
 # -- consoles, JSON and CSV ----------------------------------------------------------------------
@@ -104,7 +108,7 @@ def require_one_format(*formats: bool) -> None:
         ConfigError: More than one is selected.
     """
     if sum(formats) > 1:
-        raise ConfigError("--json, --csv and --live are mutually exclusive")
+        raise ConfigError("--json and --csv are mutually exclusive")
 
 
 @contextlib.contextmanager
@@ -140,6 +144,41 @@ def _plain(value: Any) -> Any:
 # -- lines and tables ---------------------------------------------------------------------------------------
 
 
+def print_prose(console: Console, text: str | Text, style: str = "") -> None:
+    """Print sentences, wrapped at words; a URL, or a command between backticks, stays in one piece for copying.
+
+    On stderr they are wrapped only on a terminal, so that a message is one line of a log file.
+
+    Args:
+        console: The console to print to.
+        text: May be untrusted if it is a ``str``.
+        style: Style of the text.
+    """
+    text = Text(clean_lines(text), style) if isinstance(text, str) else text
+    if console.stderr and not console.is_terminal:
+        console.print(text, soft_wrap=True)
+        return
+    for line in text.split("\n", allow_blank=True):
+        starts = _line_starts(line.plain, console.width)
+        for part in line.divide(starts[1:]):
+            part.rstrip()
+            console.print(part, soft_wrap=True)
+
+
+def _line_starts(text: str, width: int) -> list[int]:
+    """Return where the lines begin into which a text is wrapped. Commands, URLs and paths are never divided."""
+    starts, used = [0], 0
+    for word in _WORD.finditer(text):
+        length = cell_len(word[0].rstrip())
+        if used and used + length > width:
+            starts.append(word.start())
+            used = 0
+        if length > width and not _WHOLE.search(word[0]):
+            starts += range(word.start() + width, word.end(), width)
+        used += cell_len(word[0])
+    return starts
+
+
 def print_line(console: Console, name: str, *texts: str, indent: int = 14, mark: tuple[str, str] = ("", "")) -> None:
     """Print ``name  text``; texts are wrapped with an indent, but a URL stays in one piece for copying.
 
@@ -155,9 +194,9 @@ def print_line(console: Console, name: str, *texts: str, indent: int = 14, mark:
     width = max(console.width - indent, 20)
     pieces: list[str] = []
     for line in [line for text in texts for line in clean_lines(text).split("\n")]:
-        pieces += textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+        pieces += [piece.plain for piece in Text(line).divide(_line_starts(line, width)[1:])] or [""]
     for piece in pieces:
-        console.print(Text.assemble(head, piece), soft_wrap=True)
+        console.print(Text.assemble(head, piece.rstrip()), soft_wrap=True)
         head = Text(" " * indent)
 
 
@@ -170,8 +209,9 @@ class Column:
         value: The key of the value in a row, or a function of the row. None: the row is a sequence of values in the
             order of the columns.
         shown: Formats the value. The text may be untrusted.
-        optional: Omitted if the terminal is too narrow, the highest number first; 0 is never omitted.
-        flexible: Shortened with an ellipsis if the terminal is too narrow.
+        optional: Omitted if the terminal is too narrow, the highest number first; 0 is never omitted. A line below the
+            table names the omitted columns.
+        flexible: Continued on further lines if the terminal is too narrow, at most six.
         style: Style of the cells.
         min_width: Optional columns are omitted before this flexible one gets narrower.
     """
@@ -198,31 +238,51 @@ class Figure(Column):
         return same_decimals(super().cells(index, rows))
 
 
-def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> Table:
-    """Build a table of one line per row that fits ``width``. The flexible column is shortened, numbers never are."""
+def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> RenderableType:
+    """Build a table that fits ``width``, and name the columns that do not fit. No cell is cut off."""
     cells = [column.cells(index, rows) for index, column in enumerate(columns)]
     natural = [max(map(cell_len, (column.title, *texts))) for column, texts in zip(columns, cells, strict=True)]
     shown = list(range(len(columns)))
 
-    def room() -> int:
-        """Return the width left for the flexible column."""
-        fixed = sum(natural[index] for index in shown if not columns[index].flexible)
-        return width - fixed - _GAP * (len(shown) - 1)
+    def least() -> int:
+        """Return the width below which a column is omitted."""
+        widths = [min(natural[i], columns[i].min_width) if columns[i].flexible else natural[i] for i in shown]
+        return sum(widths) + _GAP * (len(shown) - 1)
 
-    wanted = max((natural[index] for index, column in enumerate(columns) if column.flexible), default=0)
-    min_width = max((column.min_width for column in columns if column.flexible), default=0)
-    while room() < min(wanted, min_width) and (spare := [index for index in shown if columns[index].optional]):
+    while least() > width and (spare := [index for index in shown if columns[index].optional]):
         shown.remove(max(spare, key=lambda index: columns[index].optional))
-    flexible = max(min(wanted, room()), _MIN_WIDTH)
-
+    widths = _fit({index: natural[index] for index in shown}, {i for i in shown if columns[i].flexible}, width)
     grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for index in shown:
         column = columns[index]
-        justify: Any = "right" if isinstance(column, Figure) else "left"
-        grid.add_column(column.title, justify=justify, no_wrap=True, style=column.style or None)
+        grid.add_column(
+            column.title,
+            justify="right" if isinstance(column, Figure) else "left",
+            no_wrap=not column.flexible,
+            overflow="fold",
+            width=widths[index],
+            style=column.style or None,
+        )
     for row in zip(*cells, strict=True):
-        grid.add_row(*(shorten(row[i], flexible) if columns[i].flexible else Text(row[i]) for i in shown))
-    return grid
+        grid.add_row(*(shorten(row[index], widths[index] * _MOST_LINES) for index in shown))
+    omitted = [clean(column.title) for index, column in enumerate(columns) if index not in shown]
+    return Group(grid, not_shown(omitted, width)) if omitted else grid
+
+
+def not_shown(names: Sequence[str], width: int) -> Text:
+    """Return the line below a table that names the columns for which the terminal is too narrow."""
+    return Text(f"Not shown in {width} columns: {', '.join(names)}.", style="dim")
+
+
+def _fit(natural: dict[int, int], flexible: set[int], width: int) -> dict[int, int]:
+    """Make the flexible columns narrower, the widest first, until all columns fit."""
+    widths = dict(natural)
+    while sum(widths.values()) + _GAP * (len(widths) - 1) > width:
+        index = max(flexible, key=lambda each: widths[each], default=-1)
+        if index < 0 or widths[index] <= _MIN_WIDTH:
+            break
+        widths[index] -= 1
+    return widths
 
 
 def shorten(text: str, width: int) -> Text:
@@ -230,3 +290,15 @@ def shorten(text: str, width: int) -> Text:
     if cell_len(text) > width:
         text = set_cell_size(text, width - 1).rstrip() + "…"
     return Text(text)
+
+
+def saved(savings: float | None, hit_rate: float | None) -> str:
+    """Format savings; 0 is unknown if no call reported its cache use, because every token was counted as uncached."""
+    return usd(None if hit_rate is None and not savings else savings)
+
+
+def cached(row: Mapping[str, Any]) -> str:
+    """Format cached tokens; the sum is unknown if no call reported its cache use."""
+    from rlm_cachetrack.analytics import is_cache_use_reported
+
+    return number(row["total_cached_tokens"] if is_cache_use_reported(row) else None)

@@ -12,10 +12,32 @@ from rich.console import Console
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import NONE, clean, number, percentage, rate, usd
 
-from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, argument, open_client, option, parse_moment
-from .output import Column, Figure, counted, print_data, print_line, require_one_format, slow_status, stdout, table
+from .arguments import (
+    AsCsv,
+    AsJson,
+    DbUrl,
+    ModelFilter,
+    QueryFilter,
+    Since,
+    Until,
+    argument,
+    open_client,
+    option,
+    parse_moment,
+)
+from .output import (
+    Column,
+    Figure,
+    counted,
+    print_data,
+    print_line,
+    print_prose,
+    require_one_format,
+    slow_status,
+    stdout,
+    table,
+)
 from .prices import File
-from .reading import Since, Until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +137,7 @@ def forecast(
     hit_rate: HitRate = None,
     model: ModelFilter = None,
     confidence: Annotated[
-        float, typer.Option("--confidence", help="Confidence of the interval, between 0 and 1.")
+        float, typer.Option("--confidence", metavar="SHARE", help="Confidence of the interval, between 0 and 1.")
     ] = 0.8,
     as_json: AsJson = False,
     db_url: DbUrl = None,
@@ -129,7 +151,7 @@ def forecast(
 
 def _print_forecast(console: Console, found: Forecast) -> None:
     if found["reason"] is not None:
-        console.print(f"No forecast: {found['reason']}.", soft_wrap=True)
+        print_prose(console, f"No forecast: {found['reason']}.")
         return
 
     line = partial(print_line, console)
@@ -161,7 +183,9 @@ Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the b
 @budget_app.command("set")
 def set_(
     amount: Annotated[float, argument(metavar="USD", help="The limit in USD.")],
-    per: Annotated[str, typer.Option("--per", help="day, week (from Monday) or month, in UTC.")] = "month",
+    per: Annotated[
+        str, typer.Option("--per", metavar="PERIOD", help="day, week (from Monday) or month, in UTC.")
+    ] = "month",
     name: Name = "default",
     model: ModelFilter = None,
     db_url: DbUrl = None,

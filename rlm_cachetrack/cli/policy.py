@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from rlm_cachetrack.formatting import clean, moment, number
 
 from .arguments import AsJson, DbUrl, Yes, confirm, option, parse_age
-from .output import print_json, slow_status, stdout
+from .output import print_json, print_prose, slow_status, stdout
 
 
 def policy(
@@ -39,7 +39,7 @@ def policy(
         print_json(policy_facts(found))
         return
     for name, text in policy_lines(found) or [("calls", "in a plain table; policies need TimescaleDB")]:
-        stdout().print(f"{name:<10} {text}", soft_wrap=True)
+        print_prose(stdout(), f"{name:<10} {text}")
 
 
 def policy_facts(found: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from rlm_cachetrack.errors import ConfigError, PricingError
 from rlm_cachetrack.formatting import clean
 
 from .arguments import DbUrl, argument, command_line, open_client, option
-from .output import counted, slow_status, stdout
+from .output import counted, print_prose, slow_status, stdout
 from .prices import File
 
 
@@ -55,15 +55,15 @@ def add_price(
     prices = ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
-    console.print(f"{path}: {clean(model)} has {prices} (USD per 1M tokens).", soft_wrap=True)
+    print_prose(console, f"{path}: {clean(model)} has {prices} (USD per 1M tokens).")
     if not reprice:
         command = command_line("reprice", "--unpriced", "--model", model)
-        console.print(f"Running programs use it with their next batch. Stored calls: `{command}`", soft_wrap=True)
+        print_prose(console, f"Running programs use it with their next batch. Stored calls: `{command}`")
         return
     with open_client(db_url) as client, slow_status("re-pricing"):
         change = client.reprice(path, unpriced=True, model=model)["change"]
     count = 0 if change is None else change["changed_interactions"]
-    console.print(f"{counted(count, 'stored call')} priced.", soft_wrap=True)
+    print_prose(console, f"{counted(count, 'stored call')} priced.")
 
 
 def _parsed(text: str) -> tuple[str, float | str]:

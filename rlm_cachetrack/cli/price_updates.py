@@ -11,7 +11,7 @@ from rich.console import Console
 from rlm_cachetrack.formatting import NONE, clean, number, usd
 
 from .arguments import AsJson, DbUrl, command_line, open_client, option
-from .output import Column, Figure, counted, print_json, slow_status, stderr, stdout, table
+from .output import Column, Figure, counted, print_json, print_prose, slow_status, stderr, stdout, table
 from .prices import unit_price
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def update_prices(
         console = stdout()
         _print_changes(console, result)
         if dry_run:
-            stderr().print(f"Nothing was stored. In use: {result['in_use']}", style="dim", soft_wrap=True)
+            print_prose(stderr(), f"Nothing was stored. In use: {result['in_use']}", "dim")
             return
         _print_outcome(console, result)
         _offer_repricing(client, console, reprice)
@@ -64,13 +64,13 @@ def update_prices(
 
 def _print_outcome(console: Console, result: PriceUpdate) -> None:
     if result["is_stored"]:
-        console.print(
+        print_prose(
+            console,
             f"Stored {result['in_use']} from {clean(result['origin'])}. Running programs use it within a minute; "
             "stored calls keep their prices.",
-            soft_wrap=True,
         )
     else:
-        console.print(f"Up to date: {result['in_use']} is the newest list.", soft_wrap=True)
+        print_prose(console, f"Up to date: {result['in_use']} is the newest list.")
 
 
 def _offer_repricing(client: TimescaleDBClient, console: Console, reprice: bool) -> None:
@@ -83,14 +83,14 @@ def _offer_repricing(client: TimescaleDBClient, console: Console, reprice: bool)
         return
     calls = f"{counted(count, 'stored call')} without a price {'has' if count == 1 else 'have'} one now"
     if not reprice and not (sys.stdin.isatty() and typer.confirm(f"{calls}. Re-price?", err=True)):
-        console.print(f"{calls}: `{command_line('reprice', '--unpriced')}`", soft_wrap=True)
+        print_prose(console, f"{calls}: `{command_line('reprice', '--unpriced')}`")
         return
     change = client.reprice(unpriced=True)["change"]
     if change is not None:
-        console.print(
+        print_prose(
+            console,
             f"Re-pricing {change['change_id']}: {counted(change['changed_interactions'], 'call')} priced, "
             f"{usd(change['cost_after'])}. Undo: `{command_line('reprice', '--undo')}`",
-            soft_wrap=True,
         )
 
 
@@ -117,11 +117,11 @@ def _print_changes(console: Console, result: PriceUpdate) -> None:
         console.print(table(columns, rows, console.width))
         if (more := len(changed) - _SHOWN) > 0:
             console.print(f"and {number(more)} more: --json lists them", style="dim")
-        console.print("USD per 1M tokens; searches and fees per request: USD per 1,000", style="dim", soft_wrap=True)
+        print_prose(console, "USD per 1M tokens; searches and fees per request: USD per 1,000", "dim")
     kept = "no longer listed (they keep the price of the installed release)"
     for what, models in (("priced now", result["added"]), (kept, result["removed"])):
         if models:
-            console.print(f"{counted(len(models), 'model')} {what}: {_names(models)}", soft_wrap=True)
+            print_prose(console, f"{counted(len(models), 'model')} {what}: {_names(models)}")
 
 
 def _names(models: Sequence[tuple[str, str]]) -> str:

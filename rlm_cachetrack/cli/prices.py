@@ -15,7 +15,7 @@ from rlm_cachetrack.errors import ConfigError, PricingError, StoreError
 from rlm_cachetrack.formatting import NONE, clean, clean_lines, number
 
 from .arguments import AsJson, DbUrl, NotFound, argument, command_line, option, parse_moment
-from .output import Column, Figure, counted, print_json, print_line, stderr, stdout, table
+from .output import Column, Figure, counted, print_json, print_line, print_prose, stderr, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook, PriceList, Quote
@@ -177,7 +177,7 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     for source, priced in sources.items():
         print_line(console, "from", f"{source}: {', '.join(priced)}", indent=6)
     note = "; Above: prices of the whole call if its prompt has more tokens" if any(row[2] for row in rows) else ""
-    console.print(f"USD per 1M tokens{note}. Prices: {book.describe()}", style="dim", soft_wrap=True)
+    print_prose(console, f"USD per 1M tokens{note}. Prices: {book.describe()}", "dim")
 
 
 @prices_app.command()
@@ -195,9 +195,9 @@ def check(
     if as_json:
         print_json({"ok": not mistakes, "mistakes": mistakes, "file": str(file)})
     elif book is not None:
-        stdout().print(f"No mistakes: {book.describe()}", soft_wrap=True)
+        print_prose(stdout(), f"No mistakes: {book.describe()}")
     else:
-        stderr().print(clean_lines("\n".join(mistakes)), soft_wrap=True)
+        print_prose(stderr(), clean_lines("\n".join(mistakes)))
         stderr().print(f"{counted(len(mistakes), 'mistake')}.", style="red")
     raise typer.Exit(0 if book is not None else 1)
 
@@ -223,4 +223,4 @@ def init(
         raise ConfigError(f"{file} already exists; --force overwrites it") from None
     except OSError as exc:
         raise ConfigError(f"{file} cannot be written: {exc.strerror}") from exc
-    stdout().print(f"Wrote {file}. Programs started in this directory use it.", soft_wrap=True)
+    print_prose(stdout(), f"Wrote {file}. Programs started in this directory use it.")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 from rlm_cachetrack._version import __version__
 from rlm_cachetrack.config import redact
@@ -31,18 +31,21 @@ from .experiments import experiments, outcome
 from .explaining import explain
 from .journal import journal_app
 from .latency import latency
+from .live import live
 from .metrics import metrics
-from .output import stderr
+from .models import models
+from .output import print_prose, stderr
 from .planning import budget_app, forecast, reconcile, what_if
 from .policy import policy
 from .price_entries import add_price
 from .price_updates import update_prices
 from .prices import prices_app
-from .reading import models, runs, show, top, usage
+from .reading import runs, show, top
 from .reporting import report
 from .repricing import reprice
 from .rules import rules
 from .transferring import export, import_
+from .usage import usage
 from .watching import watch
 
 
@@ -58,9 +61,9 @@ def report_error(exc: Exception) -> None:
     message = str(exc) if isinstance(exc, (CacheTrackError, NotFound)) else f"internal error: {_named(exc)}"
     if os.environ.get("RLM_CACHETRACK_DEBUG", "") not in ("", "0"):
         sys.stderr.write(redact("".join(traceback.format_exception(exc))))
-    stderr().print(
+    print_prose(
+        stderr(),
         Text.assemble((f"{PROGRAM}: ", "bold red"), clean_lines(redact(with_option_names(message)))),
-        soft_wrap=True,
     )
 
 
@@ -68,8 +71,30 @@ def _named(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc} (set RLM_CACHETRACK_DEBUG=1 for the traceback)"
 
 
+def _without_types(params: Any) -> Any:
+    for param in params:
+        if isinstance(param, TyperArgument):
+            param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        elif getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
 class _Commands(TyperGroup):
-    """Converts errors of this library to one line and an exit code; typer handles its own errors."""
+    """Converts errors of this library to one line and an exit code; typer handles its own errors.
+
+    Help shows no types: switches have none, and the other options name their values.
+    """
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            for command in (found, *getattr(found, "commands", {}).values()):
+                _without_types(command.get_params(ctx))
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -88,7 +113,22 @@ app = typer.Typer(
     help="Shows what the prompt cache saves, from the calls recorded by `instrument(client)`.",
     epilog="Exit codes: 0 ok, 1 not found or a check failed, 2 invalid usage or settings, 3 database unreachable.",
 )
-for view in (demo, runs, show, explain, rules, compare, experiments, top, models, usage, latency, report, dashboard):
+for view in (
+    demo,
+    runs,
+    show,
+    explain,
+    rules,
+    compare,
+    experiments,
+    top,
+    models,
+    usage,
+    live,
+    latency,
+    report,
+    dashboard,
+):
     app.command(rich_help_panel="View")(view)
 for plan in (check, forecast, what_if, reconcile, watch):
     app.command(rich_help_panel="Plan")(plan)

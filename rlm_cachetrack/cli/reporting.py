@@ -11,19 +11,14 @@ import typer
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean
 
-from .arguments import DbUrl, NotFound, QueryId, open_client, option
-from .output import slow_status, stderr
-from .run_selection import find_run
+from .arguments import DbUrl, NotFound, Run, RunArgument, open_client, option
+from .output import print_prose, slow_status, stderr
+from .run_selection import find_named_run
 
 
 def report(
-    query_id: QueryId,
-    run: Annotated[
-        str,
-        typer.Option(
-            "--run", metavar="RUN_ID", help="The run: latest, an id listed by `runs`, or the beginning of one."
-        ),
-    ] = "latest",
+    which: RunArgument = None,
+    run: Run = "latest",
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a web page with charts that works offline."),
@@ -36,16 +31,16 @@ def report(
 
     with open_client(db_url) as client, slow_status("reading the run"):
         store = client.reader()
-        chosen = find_run(store, query_id, run)
-        found = reports.read(store, query_id, chosen.run_id, chosen.record)
+        chosen = find_named_run(store, which, run)
+        found = reports.read(store, chosen.query_id, chosen.run_id, chosen.record)
     if found is None:
-        raise NotFound(f"no run of query {query_id!r} is stored")
+        raise NotFound(f"the run of {chosen.query_id!r} was deleted")
     if html is not None:
         text = reports.as_html(found)
         try:
             html.write_text(text, encoding="utf-8")
         except OSError as exc:
             raise ConfigError(f"--html {html}: {exc.strerror}") from exc
-        stderr().print(f"Wrote {clean(html)}.", soft_wrap=True)
+        print_prose(stderr(), f"Wrote {clean(html)}.")
     if markdown or html is None:
         sys.stdout.write(reports.as_markdown(found))

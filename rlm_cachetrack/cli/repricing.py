@@ -17,6 +17,8 @@ from .arguments import (
     DbUrl,
     ModelFilter,
     QueryFilter,
+    Since,
+    Until,
     Yes,
     command_line,
     confirm,
@@ -24,9 +26,8 @@ from .arguments import (
     option,
     parse_moment,
 )
-from .output import Column, Figure, counted, print_data, print_json, slow_status, stderr, stdout, table
+from .output import Column, Figure, counted, print_data, print_json, print_prose, slow_status, stderr, stdout, table
 from .prices import File
-from .reading import Since, Until
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import ModelDifference, PriceChange
@@ -142,10 +143,10 @@ def _print_done(change: PriceChange, as_json: bool) -> None:
     if change["status"] == "undone":
         stdout().print(f"Re-pricing {change['change_id']} undone: prices of {count} restored.")
         return
-    stdout().print(
+    print_prose(
+        stdout(),
         f"Re-pricing {change['change_id']}: {count} changed, from {usd(change['cost_before'])} to "
         f"{usd(change['cost_after'])}. Undo: `{command_line('reprice', '--undo')}`",
-        soft_wrap=True,
     )
 
 

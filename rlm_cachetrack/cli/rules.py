@@ -11,7 +11,7 @@ from rich.text import Text
 from rlm_cachetrack.formatting import number
 
 from .arguments import AsJson
-from .output import print_data, stdout
+from .output import print_data, print_prose, stdout
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheRule
@@ -30,8 +30,8 @@ def rules(as_json: AsJson = False) -> None:
     console = stdout()
     for rule in found:
         console.print(Text(rule["name"], style="bold"))
-        console.print(Text(f"  {_words(rule)}"), soft_wrap=True)
-        console.print(Text(f"  {rule['source']}, read {rule['read']} ({rule['origin']})", style="dim"), soft_wrap=True)
+        print_prose(console, Text(f"  {_words(rule)}"))
+        print_prose(console, Text(f"  {rule['source']}, read {rule['read']} ({rule['origin']})", style="dim"))
 
 
 def _plain(rule: CacheRule) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Find the run, or the group of runs, that a command-line argument names."""
+"""Find the run, or the group of runs, that a command-line argument names.
+
+A query is named by its id, or by the beginning of one if no other query begins with it.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import moment, number
 
 from .arguments import NotFound, check_query_id, command_line
+from .output import EMPTY
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import RunRecord
     from rlm_cachetrack.store import PostgresStore
 
 _FEW_RUNS, _MANY_RUNS = 100, 10_000
+_SHOWN = 3
 
 
 class FoundRun(NamedTuple):
@@ -24,9 +30,68 @@ class FoundRun(NamedTuple):
     query_runs: int
 
     @property
+    def query_id(self) -> str:
+        """Return the query of the run."""
+        return self.record["query_id"]
+
+    @property
     def run_id(self) -> datetime:
         """Return the start of the run, which identifies it within its query."""
         return self.record["run_id"]
+
+
+def find_named_run(store: PostgresStore, text: str | None, run: str) -> FoundRun:
+    """Find the run that the arguments of a command name. Blocks for a few queries.
+
+    Args:
+        store: The store to search.
+        text: A query's id or its beginning, with ``@`` and a run's id or its beginning; None: the newest run of all.
+        run: The value of ``--run``, if ``text`` names no run.
+
+    Raises:
+        NotFound: No run matches, or more than one does.
+        ConfigError: Both arguments name a run, or only ``run`` does.
+    """
+    from rlm_cachetrack.analytics import list_runs
+
+    if text is None:
+        if run != "latest":
+            raise ConfigError("--run needs the id of a query")
+        newest = list_runs(store, 1)
+        if not newest:
+            raise NotFound(f"{EMPTY[:-1].lower()}; `{command_line('demo')}` records a run")
+        return find_run(store, newest[0]["query_id"], moment(newest[0]["run_id"], full=True))
+    query_id, chosen = _parts(store, text)
+    if chosen is not None and run != "latest":
+        raise ConfigError(f"{text!r} names a run, and so does --run")
+    return find_run(store, query_id, run if chosen is None else chosen)
+
+
+def _parts(store: PostgresStore, text: str) -> tuple[str, str | None]:
+    """Return the query that ``QUERY`` or ``QUERY@RUN`` names, and the text after the ``@``; an exact id comes first."""
+    text = check_query_id(text)
+    before, _, after = text.rpartition("@")
+    for query_id, run in ((text, None), (before, after)):
+        if query_id and (found := _query(store, query_id)):
+            return found, run
+    return (before, after) if before and after else (text, None)  # which find_run reports as not stored
+
+
+def _query(store: PostgresStore, text: str) -> str | None:
+    """Return the query with this id, or the one whose id begins with it; None if there is none.
+
+    Raises:
+        NotFound: Several begin with it.
+    """
+    from rlm_cachetrack.analytics import queries_beginning, run_records
+
+    if run_records(store, text, limit=1):
+        return text
+    found = queries_beginning(store, text, _SHOWN + 1)
+    if len(found) > 1:
+        some = ", ".join(map(repr, found[:_SHOWN]))
+        raise NotFound(f"several queries begin with {text!r}: {some}{', …' if len(found) > _SHOWN else ''}")
+    return found[0] if found else None
 
 
 def find_run(store: PostgresStore, query_id: str, run: str) -> FoundRun:
@@ -67,19 +132,18 @@ def find_runs(store: PostgresStore, text: str) -> list[tuple[str, datetime]]:
 
     Args:
         store: The store to search.
-        text: A query's id (its newest run); with ``@`` and a run's id, or the beginning of one; with ``@*`` all runs of
-            the query, with ``@2026-11*`` those whose ids begin with 2026-11. An id that contains ``@`` itself is tried
-            first.
+        text: A query's id or its beginning (its newest run); with ``@`` and a run's id, or the beginning of one; with
+            ``@*`` all runs of the query, with ``@2026-11*`` those whose ids begin with 2026-11. An id that contains
+            ``@`` itself is tried first.
 
     Raises:
         NotFound: No run matches, or more than one begins with an id that must be unique.
     """
     from rlm_cachetrack.analytics import run_records
 
-    text = check_query_id(text)
-    query_id, _, run = text.rpartition("@")
-    if not query_id or run_records(store, text):
-        return [(text, find_run(store, text, "latest").run_id)]
+    query_id, run = _parts(store, text)
+    if run is None:
+        return [(query_id, find_run(store, query_id, "latest").run_id)]
     if not run.endswith("*"):
         return [(query_id, find_run(store, query_id, run).run_id)]
     listed = run_records(store, query_id, limit=_MANY_RUNS)

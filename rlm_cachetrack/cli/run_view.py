@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from rlm_cachetrack.formatting import NONE, clean, dropped_details, duration, moment, number, percentage, rate, usd
 
-from .output import counted
+from .output import counted, not_shown
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import CacheEvolutionStep, RunReport, TokenCacheOptimization, TokenCacheSummary, Usage
 
 _WIDEST = 100
 _SHORTEST_BAR = 8
-_LONGEST_EVOLUTION = 40
+_LONGEST_EVOLUTION = 48
 _NOT_REPORTED = "not reported"
 
 
@@ -169,7 +169,7 @@ def _block(title: str, rows: list[tuple[str, str]]) -> Table:
     return block
 
 
-def _evolution(steps: list[CacheEvolutionStep], width: int, unicode: bool) -> Table:
+def _evolution(steps: list[CacheEvolutionStep], width: int, unicode: bool) -> RenderableType:
     shown: list[CacheEvolutionStep | None] = list(steps)
     if len(steps) > _LONGEST_EVOLUTION:
         half = _LONGEST_EVOLUTION // 2
@@ -177,6 +177,7 @@ def _evolution(steps: list[CacheEvolutionStep], width: int, unicode: bool) -> Ta
     texts: list[tuple[str, ...]] = [_step(step) for step in shown]
     heads: tuple[str, ...] = ("Iteration", "Prompt", "Cached", "Hit rate")
     fit, length = _beside_a_bar((heads, *texts), width, 50, (2, 1))
+    omitted = [head for index, head in enumerate(heads) if index not in fit]
     heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
@@ -188,7 +189,7 @@ def _evolution(steps: list[CacheEvolutionStep], width: int, unicode: bool) -> Ta
             grid.add_row(*text, Text(f"{number(left_out)} more; see --json", style="dim"))
         else:
             grid.add_row(*text, _bar(step["cache_hit_rate"], length, unicode))
-    return grid
+    return Group(grid, not_shown(omitted, width)) if omitted else grid
 
 
 def _bar(share: float | None, length: int, unicode: bool) -> Text:
@@ -223,7 +224,7 @@ def _only(row: Sequence[str], indexes: Sequence[int]) -> tuple[str, ...]:
     return tuple(row[index] for index in indexes)
 
 
-def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
+def usage_chart(usage: Usage, width: int, unicode: bool) -> RenderableType:
     """Return a table of hit rate and cost over time, one line per bucket with a bar for the rate."""
     rows = usage["buckets"]
     left_out = max(len(rows) - _LONGEST_EVOLUTION, 0)
@@ -241,6 +242,7 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
         for row in rows[left_out:]
     ]
     fit, length = _beside_a_bar((heads, *texts), width, 40, (1, 2, 3, 4))
+    omitted = [head for index, head in enumerate(heads) if index not in fit]
     heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
     for index, head in enumerate(heads):
         grid.add_column(head, justify="right" if index else "left", no_wrap=True)
@@ -249,7 +251,7 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> Table:
         grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; see --json", style="dim"))
     for row, text in zip(rows[left_out:], texts, strict=True):
         grid.add_row(*text, _bar(row["cache_hit_rate"], length, unicode))
-    return grid
+    return Group(grid, not_shown(omitted, width)) if omitted else grid
 
 
 def _step(step: CacheEvolutionStep | None) -> tuple[str, str, str, str]:

@@ -16,9 +16,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, number
 
-from .arguments import AsJson, DbUrl, ModelFilter, OptionalQueryId, argument, open_client, option, parse_moment
-from .output import counted, print_json, slow_status, stderr, stdout
-from .reading import Since, Until
+from .arguments import (
+    AsJson,
+    DbUrl,
+    ModelFilter,
+    OptionalQueryId,
+    Since,
+    Until,
+    argument,
+    open_client,
+    option,
+    parse_moment,
+)
+from .output import counted, print_json, print_prose, slow_status, stderr, stdout
 
 if TYPE_CHECKING:
     from rlm_cachetrack.transfer import Imported
@@ -61,7 +71,7 @@ def export(
         with _output(output) as file, _bar("exporting", total) as advance:
             written = transfer.export_calls(store, file, chosen, progress=advance, **filters)
     if output is not None:
-        stderr().print(f"Wrote {counted(written, 'call')} to {clean(output)}.", soft_wrap=True)
+        print_prose(stderr(), f"Wrote {counted(written, 'call')} to {clean(output)}.")
 
 
 def import_(
@@ -148,12 +158,12 @@ def _print_result(path: Path, result: Imported) -> None:
         return
     errors = stderr()
     for line, reason in result.reasons[:_SHOWN_REASONS]:
-        errors.print(f"{clean(path)}:{line}: {clean(reason)}", soft_wrap=True)
+        print_prose(errors, f"{clean(path)}:{line}: {clean(reason)}")
     more = result.rejected - min(result.rejected, _SHOWN_REASONS)
-    errors.print(
+    print_prose(
+        errors,
         f"{f'… and {number(more)} more. ' if more else ''}{counted(result.rejected, 'line')} not imported: "
         f"see {clean(result.reject_file)}",
-        soft_wrap=True,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack.errors import ConfigError, NotStoredError, safe_repr
-from rlm_cachetrack.records import aware, checked_query_id
+from rlm_cachetrack.records import aware, checked_query_id, checked_tags
 
 from .base import ClientBase, clean_optional, optional_moment
 
@@ -117,6 +118,8 @@ class Comparing(ClientBase):
         until: datetime | None = None,
         model: str | None = None,
         query_id: str | None = None,
+        provider: str | None = None,
+        tags: Mapping[str, str] | None = None,
         confidence: float = 0.95,
     ) -> LatencyDividend:
         """Compute the time that the cache saved, from cached and comparable uncached calls.
@@ -128,13 +131,17 @@ class Comparing(ClientBase):
             until: Only calls before this moment.
             model: Only calls of this model.
             query_id: Only calls of this query.
+            provider: Only calls of this provider.
+            tags: Only calls with all of these tags.
             confidence: The confidence of the intervals, between 0 and 1.
         """
         from rlm_cachetrack import analytics
         from rlm_cachetrack.analytics.planning import repricing
 
         first, last = optional_moment(since, "since"), optional_moment(until, "until")
-        which = repricing.scope(first, last, model, clean_optional(query_id))
+        which = repricing.scope(
+            first, last, model, clean_optional(query_id), clean_optional(provider), checked_tags(tags)
+        )
         return analytics.latency_dividend(self.reader(), which, confidence)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
+
+from rlm_cachetrack.records import checked_tags
 
 from .base import ClientBase, clean_optional, optional_moment
 
@@ -186,6 +188,8 @@ class Planning(ClientBase):
         until: datetime | None = None,
         of_model: str | None = None,
         query_id: str | None = None,
+        of_provider: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> what_if.WhatIf:
         """Compute what the same tokens would have cost under other conditions. See ``WhatIf`` and its ``assumptions``.
 
@@ -199,6 +203,8 @@ class Planning(ClientBase):
             until: Only calls before this moment.
             of_model: Only calls of this model.
             query_id: Only calls of this query.
+            of_provider: Only calls of this provider.
+            tags: Only calls with all of these tags.
 
         Raises:
             ConfigError: No condition is given, or a price is not known.
@@ -206,7 +212,12 @@ class Planning(ClientBase):
         from rlm_cachetrack.analytics.planning import repricing, what_if
 
         which = repricing.scope(
-            optional_moment(since, "since"), optional_moment(until, "until"), of_model, clean_optional(query_id)
+            optional_moment(since, "since"),
+            optional_moment(until, "until"),
+            of_model,
+            clean_optional(query_id),
+            clean_optional(of_provider),
+            checked_tags(tags),
         )
         return what_if.what_if(
             self.reader(),

@@ -1,5 +1,5 @@
 -- latency_strata: Return latencies of cached and uncached calls, by groups of comparable calls.
--- Parameters: since, until TIMESTAMPTZ; model, query_id TEXT; NULL for any.
+-- Parameters: those of fragments/any_calls.sql.
 -- Result:     one row per group: provider; model; streamed: whether it has a time to first token; band: floor(4 *
 --             log2(prompt_tokens)); hit: 2 if at least half of the prompt was cached, 0 if nothing was, else 1; calls
 --             BIGINT, prompt_tokens BIGINT; ttft_log, ttft_log2, duration_log, duration_log2: SUM of the natural
@@ -21,6 +21,6 @@ SELECT
 FROM llm_interactions
 WHERE success AND prompt_tokens > 0 AND cached_tokens IS NOT NULL AND duration_ms > 0
   AND (time_to_first_token_ms IS NULL OR time_to_first_token_ms > 0)
-  AND -- include: fragments/call_filters.sql
+  AND -- include: fragments/any_calls.sql
 GROUP BY 1, 2, 3, 4, 5
 ORDER BY 1, 2, 3, 4, 5;

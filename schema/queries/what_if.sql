@@ -1,5 +1,5 @@
 -- what_if: Return the cost of calls at other prices, or with another share of cached tokens.
--- Parameters: those of fragments/call_filters.sql and fragments/rates.sql; own BOOLEAN: use each call's own prices
+-- Parameters: those of fragments/any_calls.sql and fragments/rates.sql; own BOOLEAN: use each call's own prices
 --             instead of rates; hit_rate: 0-1, NULL for the recorded cached tokens.
 -- Result:     one row per model, highest cost first: total_interactions: calls that used tokens; compared_interactions:
 --             calls whose costs are both known; and over these: actual_cost, what_if_cost (USD), prompt_tokens,
@@ -17,7 +17,7 @@ calls AS (
         prompt_token_price, cached_token_price, cache_write_token_price, completion_token_price, total_cost,
         request_options, charges, unpriced_reason
     FROM llm_interactions
-    WHERE -- include: fragments/call_filters.sql
+    WHERE -- include: fragments/any_calls.sql
       AND prompt_tokens IS NOT NULL
 ),
 priced AS (

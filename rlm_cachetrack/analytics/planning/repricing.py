@@ -80,16 +80,30 @@ _SELECTION = ("since", "until", "model", "query_id", "unpriced", "include_given"
 
 
 def scope(
-    since: datetime | None = None, until: datetime | None = None, model: str | None = None, query_id: str | None = None
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    query_id: str | None = None,
+    provider: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return query parameters that select calls by ``since <= time < until``, model and query; None selects all.
+    """Return query parameters that select calls by ``since <= time < until`` and the rest; None selects all.
+
+    A re-pricing selects by time, model and query only.
 
     Raises:
         ConfigError: ``since`` is not before ``until``.
     """
     if since is not None and until is not None and since >= until:
         raise ConfigError(f"since, {since.isoformat()}, is not before until, {until.isoformat()}")
-    return {"since": since, "until": until, "model": model, "query_id": query_id}
+    return {
+        "since": since,
+        "until": until,
+        "model": model,
+        "query_id": query_id,
+        "provider": provider,
+        "tags": json.dumps(tags) if tags else None,
+    }
 
 
 def selection(which: Mapping[str, Any], *, unpriced: bool = False, include_given: bool = False) -> dict[str, Any]:

@@ -149,6 +149,34 @@ def test_a_run_is_found_by_its_id_or_a_prefix_of_it(stored: str, run: str) -> No
     assert datetime.fromisoformat(shown["run"]["run_id"]) == MORNING
 
 
+@pytest.mark.parametrize("named", [[], ["ben"], ["bench@2026-01-10T12"], ["ben@2026-01-10T12"]], ids=str)
+@pytest.mark.parametrize("command", ["show", "explain", "report"])
+def test_a_run_is_named_by_nothing_a_prefix_or_query_at_run(command: str, named: list[str], stored: str) -> None:
+    result = cli(command, *named, "--db-url", stored)
+    assert result.exit_code == 0, result.output
+    assert "bench" in result.stdout
+    assert "2026-01-10T12:00:00" in result.stdout
+
+
+def test_a_beginning_of_several_queries_lists_them(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for query in ("alpha-1", "alpha-2", "alpha"):
+            db.record_llm_interaction(record(query, NOON, prompt_tokens=10))
+    result = cli("show", "alp", "--db-url", db_url)
+    assert result.exit_code == 1
+    assert "'alpha', 'alpha-1', 'alpha-2'" in result.stderr
+    assert "alpha  run" in cli("show", "alpha", "--db-url", db_url).stdout, "an exact id comes first"
+
+
+def test_naming_the_run_twice_is_wrong_usage(stored: str) -> None:
+    assert cli("show", "bench@2026-01-10T12", "--run", "2026-01-10T12", "--db-url", stored).exit_code == 2
+    assert cli("show", "--run", "2026", "--db-url", stored).exit_code == 2
+
+
+def test_delete_takes_no_beginning_of_an_id(stored: str) -> None:
+    assert cli("delete", "ben", "--yes", "--db-url", stored).exit_code == 1
+
+
 def test_an_ambiguous_run_prefix_lists_the_matching_runs(stored: str) -> None:
     result = cli("show", "bench", "--run", "2026-01-10", "--db-url", stored)
     assert result.exit_code == 1
@@ -252,6 +280,30 @@ def test_models_accepts_times_and_ages(disposable: str) -> None:
     assert calls("--until", "1h", "--since", f"{days + 2}d") == 4
 
 
+@pytest.mark.parametrize("command", ["runs", "top", "models", "usage --by query --range all", "experiments"])
+def test_nothing_that_identifies_a_row_is_cut_at_80_columns(command: str, db_url: str) -> None:
+    name = "abcdefghijklmnopqrstuvwxyz" * 2
+    with TimescaleDBClient(db_url) as db:
+        db.record_llm_interaction(record(name, NOON, model=name, prompt_tokens=1_000_000, cached_tokens=10))
+        db.complete_query_run(name, NOON)
+    shown = cli(*command.split(), "--db-url", db_url).stdout
+    assert "…" not in shown.replace("success=…", "")
+    assert shown.count("z") >= 2
+    assert max(map(len, shown.splitlines())) <= 80
+    if command in ("runs", "top"):
+        assert "2026-01-10T12:00:00Z" in shown
+
+
+def test_a_line_names_the_columns_that_do_not_fit(stored: str) -> None:
+    titles = {"Calls", "Failed", "Prompt", "Completion", "Hit rate", "Cost", "Saved", "Status"}
+    for columns in (50, 80, 100):
+        heading, *lines = cli("runs", "--db-url", stored, columns=columns).stdout.splitlines()
+        last = " ".join(lines[lines.index(next(line for line in lines if line.startswith("Not shown"))) :])
+        missing = {title for title in titles if title not in heading}
+        assert missing
+        assert all(title in last for title in missing), (columns, last)
+
+
 @pytest.mark.parametrize("columns", [80, 120, 200])
 def test_tables_fit_the_terminal_and_cut_no_number(db_url: str, columns: int) -> None:
     with TimescaleDBClient(db_url) as db:
@@ -312,7 +364,6 @@ def test_an_unreachable_database_is_exit_code_3_and_shows_no_password(arguments:
         ["prune", "--before", "soon"],
         ["prune"],
         ["runs", "--limit", "0"],
-        ["show"],
         ["frobnicate"],
     ],
 )

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -81,7 +81,7 @@ def test_csv_without_rows_has_its_header(reused_db_url: str) -> None:
 def test_output_formats_are_mutually_exclusive(reused_db_url: str) -> None:
     assert cli("runs", "--json", "--csv", "--db-url", reused_db_url).exit_code == 2
     assert cli("journal", "dead-letters", "--csv", "--retry", "--db-url", reused_db_url).exit_code == 2
-    assert cli("top", "--live", "--db-url", reused_db_url).exit_code == 2
+    assert cli("live", "--db-url", reused_db_url).exit_code == 2
 
 
 def test_usage_has_one_bar_per_hour(reused_db_url: str) -> None:
@@ -90,6 +90,43 @@ def test_usage_has_one_bar_per_hour(reused_db_url: str) -> None:
     (line,) = [line for line in result.stdout.splitlines() if "█" in line]
     assert line.split()[:6] == [f"{BEGUN:%Y-%m-%dT%H:%M}", "6", "6,000", "$0.0495", "$0.0225", "41.7%"]
     assert cli("usage", "--range", "eon", "--db-url", reused_db_url).exit_code == 2
+
+
+def test_usage_of_more_than_48_hours_with_calls_is_by_day(reused_db_url: str) -> None:
+    now = datetime.now(UTC)
+    with TimescaleDBClient(reused_db_url) as db:
+        for hours in range(1, 60):
+            run = now - timedelta(hours=hours)
+            db.record_llm_interaction(record("often", run, 0, prompt_tokens=100, cached_tokens=50))
+    shown = cli("usage", "--range", "7d", "--db-url", reused_db_url).stdout
+    assert len([line for line in shown.splitlines() if "█" in line]) in (3, 4)
+    assert "By day, because there are 59 hours with calls." in shown
+    assert len(json.loads(cli("usage", "--range", "7d", "--json", "--db-url", reused_db_url).stdout)["buckets"]) == 59
+
+
+def test_models_separate_providers(reused_db_url: str) -> None:
+    with TimescaleDBClient(reused_db_url) as db:
+        for number, provider in enumerate(("openai", "azure")):
+            db.record_llm_interaction(record("q", BEGUN, number, provider=provider, prompt_tokens=100))
+    lines = cli("models", "--db-url", reused_db_url).stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["tuned", "azure"], ["tuned", "openai"]]
+
+
+def test_show_and_compare_write_csv(reused_db_url: str) -> None:
+    store_runs(reused_db_url)
+    steps = list(csv.DictReader(io.StringIO(cli("show", "bench", "--csv", "--db-url", reused_db_url).stdout)))
+    assert [step["iteration"] for step in steps] == ["1", "2", "3", "4", "5", "6"]
+    found = cli("compare", "bench", "old-10", "--csv", "--db-url", reused_db_url)
+    assert "cache_hit_rate" in [row["name"] for row in csv.DictReader(io.StringIO(found.stdout))], found.output
+
+
+def test_the_version_loads_no_command() -> None:
+    program = (
+        "import sys; sys.argv = ['rlm-cachetrack', '--version']; from rlm_cachetrack.cli import main; main(); "
+        "sys.exit(bool({'typer', 'rich', 'wrapt', 'json'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout[:15]) == (0, "rlm_cachetrack ")
 
 
 def test_top_of_an_empty_store_reports_that_nothing_is_stored(reused_db_url: str) -> None:
@@ -118,11 +155,11 @@ def test_no_number_is_cut_off_however_narrow_the_terminal(columns: int, reused_d
         assert not re.search(r"(\d\.?|[$%])…", "\n".join(shown)), (command, result.stdout)
 
 
-def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> None:
+def test_live_shows_a_new_call_and_why_it_missed(reused_db_url: str) -> None:
     store_runs(reused_db_url)
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, "top", "--live", "--db-url", reused_db_url],
+        [*COMMAND, "live", "--db-url", reused_db_url],
         stdin=child,
         stdout=child,
         stderr=child,
@@ -146,6 +183,7 @@ def test_top_live_shows_a_run_that_ends_while_it_is_open(reused_db_url: str) -> 
             db.record_llm_interaction(record("newcomer", run, prompt_tokens=90_000, cached_tokens=80_000))
             db.complete_query_run("newcomer", run)
         until(b"newcomer")
+        until(b"last miss")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
     finally:

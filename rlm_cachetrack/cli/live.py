@@ -1,0 +1,146 @@
+"""``live``: what is happening now, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from rlm_cachetrack.errors import ConfigError, StoreError
+from rlm_cachetrack.formatting import NONE, clean, clock, duration, number, rate, usd, verdict
+
+from .arguments import DbUrl, ModelFilter, ProviderFilter, QueryFilter, TagFilter, open_client, parse_tags
+from .output import EMPTY, Column, Figure, counted, shorten, stdout, table
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import LiveView, NewestCall
+    from rlm_cachetrack.store import PostgresStore
+
+_PERIOD_S = 1.0
+_FULL_S = 15.0  # minutes pass even without calls
+_EXPLAINING_SHARE = 0.1
+_HEAD_LINES = 9
+_BARS = "▁▂▃▄▅▆▇█"
+_ASCII_BARS = "_.:-=+*#"
+
+
+def live(
+    model: ModelFilter = None,
+    provider: ProviderFilter = None,
+    query: QueryFilter = None,
+    tag: TagFilter = None,
+    period: Annotated[
+        float, typer.Option("--every", min=0.2, metavar="SECONDS", help="How often the calls are read.")
+    ] = _PERIOD_S,
+    db_url: DbUrl = None,
+) -> None:
+    """Show spend today, calls a minute, hit rate and the newest calls, until Ctrl-C."""
+    from rlm_cachetrack import analytics
+
+    console = stdout()
+    if not console.is_terminal:
+        raise ConfigError("live needs a terminal; `usage` and `runs` print once")
+    which = {"model": model, "provider": provider, "query_id": query, "tags": parse_tags(tag)}
+    with (
+        open_client(db_url) as client,
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=console, screen=True, auto_refresh=False) as screen,
+    ):
+        store, explainer = client.reader(), _Explainer()
+        shown: RenderableType = ""
+        read_at, marker = -_FULL_S, ""
+        while True:
+            status = Text(f"{datetime.now(UTC):%H:%M:%S} UTC, press Ctrl-C to quit", style="dim")
+            try:
+                current = analytics.marker(store)
+                if current != marker or time.monotonic() - read_at >= _FULL_S:
+                    view = analytics.live_view(store, which, max(console.height - _HEAD_LINES, 3))
+                    shown = _layout(console, view, explainer.reason(store, view["last_miss"]))
+                    read_at, marker = time.monotonic(), current
+            except StoreError as exc:
+                status = Text(clean(f"The database does not respond: {exc}"), style="red")
+            screen.update(Group(shown, status), refresh=True)
+            time.sleep(period)
+
+
+class _Explainer:
+    """Explains the last miss, and spends at most a tenth of the time on that."""
+
+    def __init__(self) -> None:
+        self._call: Any = None
+        self._reason = ""
+        self._next = 0.0
+
+    def reason(self, store: PostgresStore, call: NewestCall | None) -> str:
+        """Return why the call missed in a sentence; the earlier result if it is too soon for another one."""
+        from rlm_cachetrack.analytics.explain import explain_cache
+
+        if call is None:
+            return "none in these calls"
+        if call["interaction_id"] == self._call or time.monotonic() < self._next:
+            return self._reason
+        began = time.monotonic()
+        found = explain_cache(store, call["query_id"], call["run_id"])
+        wanted = str(call["interaction_id"])
+        rows = [each for each in found["interactions"] if str(each["interaction_id"]) == wanted] if found else []
+        why = f"{verdict(rows[0]['verdict'])}: {rows[0]['words']}" if rows else "unknown"
+        self._call = call["interaction_id"]
+        self._reason = f"{clock(call['time'])}  {_short(call['query_id'])}, {_short(call['model'])}: {_short(why, 200)}"
+        self._next = time.monotonic() + (time.monotonic() - began) / _EXPLAINING_SHARE
+        return self._reason
+
+
+def _short(text: str, width: int = 60) -> str:
+    return shorten(clean(text), width).plain
+
+
+def _layout(console: Console, view: LiveView, reason: str) -> RenderableType:
+    bars = _BARS if console.encoding.lower().startswith("utf") else _ASCII_BARS
+    head = Text.assemble(
+        ("spent today ", "bold"),
+        (usd(view["spent_today"]), "green"),
+        f" for {counted(view['calls_today'], 'call')} since 00:00 UTC; ",
+        f"{view['calls_per_minute']:.1f} calls a minute",
+    )
+    rates = Text.assemble(
+        ("hit rate    ", "bold"),
+        f"{rate(view['hit_rate_today'])} today; last hour ",
+        (sparkline(view["hit_rates"][-max(console.width - 34, 10) :], bars), "green"),
+    )
+    miss = Text.assemble(("last miss   ", "bold"), reason)
+    calls: RenderableType = _calls(view["newest"], console.width) if view["newest"] else EMPTY
+    return Group(head, rates, miss, "", calls)
+
+
+def _calls(calls: Sequence[NewestCall], width: int) -> RenderableType:
+    columns = [
+        Column("Time (UTC)", "time", clock, style="cyan"),
+        Column("Query", "query_id", _short, flexible=True, style="bold", min_width=14),
+        Column("Model", "model", _short, flexible=True, min_width=14),
+        Figure("Prompt", "prompt_tokens", number, optional=2),
+        Figure("Cached", "cached_tokens", number, optional=3),
+        Figure("Hit rate", _hit_rate, rate),
+        Figure("Cost", "total_cost", usd),
+        Figure("Time", "duration_ms", duration, optional=4),
+        Column("Failed", lambda call: "" if call["success"] else call["error_type"] or "failed", optional=1),
+    ]
+    return table(columns if any(not call["success"] for call in calls) else columns[:-1], calls, width)
+
+
+def _hit_rate(call: NewestCall) -> float | None:
+    if not call["prompt_tokens"] or call["cached_tokens"] is None:
+        return None
+    return call["cached_tokens"] / call["prompt_tokens"]
+
+
+def sparkline(rates: Sequence[float | None], bars: str = _BARS) -> str:
+    """Draw rates from 0 to 1 as one character each; a dash for None."""
+    top = len(bars) - 1
+    return "".join(NONE if each is None else bars[min(int(each * len(bars)), top)] for each in rates)

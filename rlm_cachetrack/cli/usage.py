@@ -1,0 +1,112 @@
+"""``usage``: hit rate and cost over time, or by model, query, tag and more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from rlm_cachetrack.formatting import clean, number, rate, usd
+
+from .arguments import (
+    AsCsv,
+    AsJson,
+    DbUrl,
+    GroupBy,
+    ModelFilter,
+    ProviderFilter,
+    QueryFilter,
+    Since,
+    TagFilter,
+    Until,
+    open_client,
+    parse_moment,
+    parse_tags,
+)
+from .output import Column, Figure, print_data, print_prose, require_one_format, saved, slow_status, stdout, table
+from .run_view import usage_chart
+
+_MOST_ROWS = 48
+
+
+def usage(
+    by: GroupBy = None,
+    name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
+    since: Since = None,
+    until: Until = None,
+    model: ModelFilter = None,
+    provider: ProviderFilter = None,
+    query: QueryFilter = None,
+    tag: TagFilter = None,
+    time_zone: Annotated[
+        str, typer.Option("--tz", metavar="ZONE", help="Time zone of days, weeks and months.")
+    ] = "UTC",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    db_url: DbUrl = None,
+) -> None:
+    """Show hit rate and cost over time, or by model, query, tag and more."""
+    from rlm_cachetrack import analytics
+
+    require_one_format(as_json, as_csv)
+    within = analytics.span(name, parse_moment(since, "--since"), parse_moment(until, "--until"))
+    tags = parse_tags(tag)
+    grouped = by is not None or query is not None or tags is not None or time_zone != "UTC"
+    group_by = tuple(part.strip() for part in (by or ("hour" if within.unit == "minute" else within.unit)).split(","))
+    found: Any
+    by_day = False
+    with open_client(db_url) as client, slow_status("aggregating the calls"):
+        if grouped:
+            found = client.get_usage(
+                group_by,
+                since=within.since,
+                until=within.until,
+                model=model,
+                provider=provider,
+                query_id=query,
+                tags=tags,
+                time_zone=time_zone,
+            )
+        else:
+            found = analytics.usage(client.reader(), within, model, provider)
+            hours = len(found["buckets"])
+            by_day = within.unit != "day" and hours > _MOST_ROWS and not as_json and not as_csv
+            if by_day:
+                found = analytics.usage(client.reader(), replace(within, unit="day"), model, provider)
+    rows = found if grouped else found["buckets"]
+    if print_data(found, as_json, as_csv, rows, "analytics.UsageGroup" if grouped else "analytics.UsageRow"):
+        return
+    console = stdout()
+    if not rows:
+        console.print("No calls in this time range.")
+    elif grouped:
+        keys = [
+            Column(name, name, _group_value, flexible=not index, style="bold", min_width=14)
+            for index, name in enumerate(group_by)
+        ]
+        console.print(table([*keys, *_group_columns()], rows, console.width))
+    else:
+        console.print(usage_chart(found, min(console.width, 120), console.encoding.lower().startswith("utf")))
+        if by_day:
+            print_prose(console, f"By day, because there are {number(hours)} {within.unit}s with calls.", "dim")
+
+
+def _group_columns() -> list[Column]:
+    return [
+        Figure("Calls", "total_interactions", number, optional=4),
+        Figure("Failed", "failed_interactions", number, optional=6),
+        Figure("Unpriced", "unpriced_interactions", number, optional=5),
+        Figure("Prompt", lambda row: row["total_prompt_tokens"] or None, number, optional=3),
+        Figure("Completion", "total_completion_tokens", number, optional=7),
+        Figure("Hit rate", "cache_hit_rate", rate),
+        Figure("Cost", "total_cost", usd),
+        Figure("Saved", lambda row: saved(row["cost_savings"], row["cache_hit_rate"]), optional=2),
+    ]
+
+
+def _group_value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d" if value.hour == value.minute == 0 else "%Y-%m-%d %H:%M")
+    return "(none)" if value is None else clean(str(value))
