@@ -75,7 +75,7 @@ RECORDED = {
 
 ON_REQUEST = {"moderations.create": "free of charge; recorded with `instrument(client, free_calls=True)`"}
 
-_ASSISTANTS = "the Assistants API was shut down on 2026-08-26"
+_ASSISTANTS = "the SDK marks the Assistants API as deprecated in favor of the Responses API"
 _LATER = "the server works later; its turns are recorded when they are retrieved or streamed"
 _NO_USAGE = "its response states no usage"
 _STORAGE = "billed by stored bytes and time, which no response states"

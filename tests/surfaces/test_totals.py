@@ -44,7 +44,7 @@ def test_a_batch_that_ended_is_one_record_at_batch_prices(
     assert (row["query_id"], row["api"], row["response_id"]) == ("batches", "batches", batch_id)
     assert (row["model"], row["service_tier"], row["finish_reason"]) == ("gpt-5-2025-08-07", "batch", status)
     assert (counts(row), row["usage"]) == (TOKENS, TOTAL_USAGE)
-    # Half of 1.25, 0.125 and 10 USD per 1,000,000 tokens: developers.openai.com/api/docs/pricing, 2026-12-01.
+    # Half of 1.25, 0.125 and 10 USD per 1,000,000 tokens, as genai-prices 0.2.3 lists them.
     assert row["total_cost"] == pytest.approx((6_000 * 1.25 + 4_000 * 0.125 + 500 * 10) / 2e6)
     assert row["time"].timestamp() == CREATED
     assert row["duration_ms"] is None

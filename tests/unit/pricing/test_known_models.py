@@ -84,7 +84,7 @@ def test_a_name_has_a_price_or_a_documented_reason(built_in, provider, model, ex
         assert rates.prompt * 1_000 == pytest.approx(expected)
 
 
-# USD. Source: https://developers.openai.com/api/docs/pricing and console.groq.com, 2026-12-01.
+# USD, as genai-prices 0.2.3 lists them; gpt-live-1 and 1.1: their pages on developers.openai.com, 2026-12-01.
 UNITS = [
     ("openai", "whisper-1", "seconds", 60, 0.006),
     ("openai", "gpt-transcribe", "seconds", 60, 0.0045),
