@@ -33,6 +33,9 @@ def explain(
     which: RunArgument = None,
     run: Run = "latest",
     calls: Annotated[bool, option("--calls", help="Show one line per call.")] = False,
+    agreement: Annotated[
+        bool, option("--agreement", help="Compare the provider's own reasons with the ones found here.")
+    ] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
@@ -48,7 +51,10 @@ def explain(
     if found is None:
         raise NotFound(f"the run of {chosen.query_id!r} has no calls yet")
     if not print_data(found, as_json, as_csv, found["interactions"]):
-        _print(stdout(), found, calls=calls)
+        if agreement:
+            _print_agreement(stdout(), found)
+        else:
+            _print(stdout(), found, calls=calls)
 
 
 def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
@@ -101,6 +107,25 @@ def _reason(call: CallVerdict) -> str:
     own = call["own_verdict"]
     other = f"; without it: {verdict(own)}" if own is not None and own != call["verdict"] else ""
     return f"{text} (reported by the provider: {call['provider_reason']}{other})"
+
+
+def _print_agreement(console: Console, found: CacheExplanation) -> None:
+    pairs, share = found["agreement"], found["agreement_rate"]
+    line = partial(print_line, console)
+    if share is None:
+        line("agreement", "unknown: no call has a diagnosis of the provider; cache_diagnostics=True requests it")
+        return
+    calls = sum(each["calls"] for each in pairs)
+    agreed = sum(each["calls"] for each in pairs if each["agrees"])
+    line("agreement", f"{rate(share)}: {number(agreed)} of {counted(calls, 'call')} with a diagnosis of the provider")
+    console.print()
+    columns = [
+        Column("Provider's reason", lambda each: clean(each["provider_reason"]), style="bold"),
+        Column("Reason found here", "own_verdict", verdict),
+        Column("Agree", lambda each: "yes" if each["agrees"] else "no"),
+        Figure("Calls", "calls", number),
+    ]
+    console.print(table(columns, pairs, console.width))
 
 
 def _print_calls(console: Console, found: CacheExplanation) -> None:

@@ -2,10 +2,20 @@
 
 from .cache_busts import BustWatch, bust_words, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
-from .report import VERDICTS, CacheAdvice, CacheExplanation, CallVerdict, Verdict, VerdictCount, explain_cache
+from .report import (
+    VERDICTS,
+    Agreement,
+    CacheAdvice,
+    CacheExplanation,
+    CallVerdict,
+    Verdict,
+    VerdictCount,
+    explain_cache,
+)
 
 __all__ = [
     "VERDICTS",
+    "Agreement",
     "BustWatch",
     "CacheAdvice",
     "CacheExplanation",

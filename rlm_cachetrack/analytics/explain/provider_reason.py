@@ -32,10 +32,12 @@ class ProviderReason(NamedTuple):
     missed_tokens: int
 
 
+TOOLS_CHANGED = "tools_changed"
+
 _REASONS: dict[str, tuple[Verdict, str | None, str]] = {
     "model_changed": ("model_changed", None, "the model changed"),
     "prompt_cache_key_changed": ("key_changed", None, "prompt_cache_key changed"),
-    "tools_changed": ("prefix_changed", None, "the tools changed"),
+    TOOLS_CHANGED: ("prefix_changed", None, "the tools changed"),
     "text_format_changed": ("settings_changed", "text_format", "the response format changed"),
     "reasoning_effort_changed": ("settings_changed", "reasoning_effort", "reasoning effort changed"),
     "verbosity_changed": ("settings_changed", "verbosity", "verbosity changed"),
@@ -61,3 +63,8 @@ def provider_reason(diagnostics: Any) -> ProviderReason | None:
     if known is None:
         return None
     return ProviderReason(str(name), *known, max(0, missed) if isinstance(missed, int) else 0)
+
+
+def says_hit(diagnostics: Any) -> bool:
+    """Return True if the provider found that the prefix was reused."""
+    return isinstance(diagnostics, Mapping) and diagnostics.get("type") == "cache_hit"

@@ -19,6 +19,7 @@ from rlm_cachetrack.formatting import Sheet, Table
 from rlm_cachetrack.records import shifted
 
 from .advice import CacheAdvice, advise, usd_lost
+from .agreement import Agreement, agreement_rate, count_agreement
 from .chains import Call, chain_calls
 from .divergence import segment_words
 from .token_counts import count_tokens
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VERDICTS",
+    "Agreement",
     "CacheAdvice",
     "CacheExplanation",
     "CallVerdict",
@@ -96,7 +98,9 @@ class CacheExplanation(TypedDict):
     avoidable misses; ``tokens_lost`` and ``usd_lost`` are the difference between the two. ``ceiling_hit_rate`` is the
     highest rate that the provider's rules allowed for the prompts as they were sent. ``unknown_interactions`` counts
     the calls whose miss reasons are not known because they have no fingerprint. ``verdicts`` and ``advice`` are sorted
-    by loss, largest first. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was
+    by loss, largest first. ``agreement`` compares the reasons that the
+    provider returned with the verdicts without them; ``agreement_rate`` is the share of these calls for which both
+    agree, None without any. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was
     read. ``notes`` are sentences on how far to trust the explanation.
     """
 
@@ -114,6 +118,8 @@ class CacheExplanation(TypedDict):
     ceiling_hit_rate: float | None
     verdicts: Table[VerdictCount]
     advice: Table[CacheAdvice]
+    agreement: Table[Agreement]
+    agreement_rate: float | None
     rules: list[dict[str, Any]]
     notes: list[str]
     interactions: Table[CallVerdict]
@@ -183,6 +189,7 @@ def explain_rows(
     cached = sum(each.call.row["cached_tokens"] for each in reported)
     ceiling = sum(each.ceiling for each in reported)
     lost = sum(each.lost for each in reported)
+    agreement = count_agreement(judged)
     made: CacheExplanation = {
         "query_id": query_id,
         "run_id": run_id,
@@ -198,6 +205,8 @@ def explain_rows(
         "ceiling_hit_rate": ceiling / prompt if prompt else None,
         "verdicts": _counts(judged),
         "advice": Table(advise(judged), CacheAdvice.__annotations__),
+        "agreement": agreement,
+        "agreement_rate": agreement_rate(agreement),
         "rules": _rules(judged),
         "notes": _notes(judged),
         "interactions": Table([_call_verdict(each) for each in judged], CallVerdict.__annotations__),

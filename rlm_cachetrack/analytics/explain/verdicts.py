@@ -15,7 +15,7 @@ from rlm_cachetrack.fingerprint import Segment
 
 from .chains import Call
 from .divergence import Divergence, PromptVariants, find_divergence
-from .provider_reason import ProviderReason, provider_reason
+from .provider_reason import TOOLS_CHANGED, ProviderReason, provider_reason, says_hit
 from .replay import LIVE, Match, Obstacles, Replay, Unmarked, reads_more
 from .sentences import cause_words
 
@@ -61,6 +61,7 @@ class JudgedCall:
         unmarked_tokens: Tokens that could have been read with a breakpoint there.
         is_continuation: Whether that prefix is a whole earlier prompt, which the call continues.
         reason: The reason that the provider returned; ``own_verdict`` is the verdict without it.
+        agrees: Whether the provider's diagnosis and the verdict without it agree; None without a diagnosis.
         words: The verdict in a sentence.
     """
 
@@ -78,6 +79,7 @@ class JudgedCall:
     is_continuation: bool = False
     reason: ProviderReason | None = None
     own_verdict: Verdict | None = None
+    agrees: bool | None = None
     words: str = ""
 
 
@@ -338,9 +340,14 @@ def _confidence(call: Call, cause: Cause, gap: float) -> float:
 def _with_provider_reason(judged: JudgedCall) -> JudgedCall:
     """Replace the verdict with the reason that the provider returned, if it returned one."""
     row = judged.call.row
-    reason = provider_reason(row.get("cache_diagnostics"))
-    if reason is None or row["cached_tokens"] is None:
+    diagnostics = row.get("cache_diagnostics")
+    reason = provider_reason(diagnostics)
+    if row["cached_tokens"] is None:
         return judged
+    if reason is None:
+        judged.agrees = judged.verdict == "hit" if says_hit(diagnostics) else None
+        return judged
+    judged.agrees = _agrees(judged, reason)
     judged.reason, judged.own_verdict = reason, judged.verdict
     if judged.verdict != reason.verdict:
         judged.verdict, judged.words = reason.verdict, f"the provider's reason: {reason.words}"
@@ -349,3 +356,12 @@ def _with_provider_reason(judged: JudgedCall) -> JudgedCall:
         judged.divergence, judged.unmarked, judged.unmarked_tokens = None, None, 0
     judged.setting, judged.confidence = reason.setting or judged.setting, 1.0
     return judged
+
+
+def _agrees(judged: JudgedCall, reason: ProviderReason) -> bool:
+    """Return True if the verdict names the same cause as the provider."""
+    if judged.verdict != reason.verdict or reason.setting not in (None, judged.setting):
+        return False
+    if judged.divergence is None:
+        return True
+    return (judged.divergence.part.kind == "tool_definition") == (reason.name == TOOLS_CHANGED)

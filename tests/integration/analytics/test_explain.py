@@ -291,6 +291,34 @@ def test_what_a_response_states_reaches_the_explanation(db_url: str) -> None:
         ]
     shown = CliRunner().invoke(app, ["explain", "q", "--calls", "--db-url", db_url], env={"COLUMNS": "220"})
     assert "reported by the provider: reasoning_effort_changed; without it: provider miss" in shown.output
+    compared = CliRunner().invoke(app, ["explain", "q", "--agreement", "--db-url", db_url], env={"COLUMNS": "220"})
+    assert "0.0%: 0 of 1 call with a diagnosis of the provider" in compared.output
+    assert compared.exit_code == 0
+
+
+def test_the_agreement_with_the_provider_is_counted() -> None:
+    rows = [dict(each.row) for each in Script(Shape(api="responses"), seed=5).run(120)]
+    first = explain_rows("q", T0, rows)
+    assert first["agreement_rate"] is None
+    found = {each["interaction_id"]: each for each in first["interactions"]}
+    hit = next(row for row in rows if found[row["interaction_id"]]["verdict"] == "hit")
+    changed = [row for row in rows if found[row["interaction_id"]]["verdict"] == "prefix_changed"]
+    text = next(row for row in changed if found[row["interaction_id"]]["segment"] != "tools")
+    tools = next(row for row in changed if found[row["interaction_id"]]["segment"] == "tools")
+    hit["cache_diagnostics"] = {"type": "cache_hit"}
+    text["cache_diagnostics"] = {"type": "cache_miss", "reason": "input_changed", "cache_missed_tokens": 9}
+    tools["cache_diagnostics"] = {"cache_miss_reason": {"type": "system_changed", "cache_missed_input_tokens": 9}}
+    rows[-1]["cache_diagnostics"] = {"type": "unavailable"}
+    explained = explain_rows("q", T0, rows)
+    pairs = {(each["provider_reason"], each["own_verdict"]): each["agrees"] for each in explained["agreement"]}
+    assert pairs == {
+        ("cache_hit", "hit"): True,
+        ("input_changed", "prefix_changed"): True,
+        ("system_changed", "prefix_changed"): False,
+    }
+    assert explained["agreement_rate"] == pytest.approx(2 / 3)
+    shown = next(each for each in explained["interactions"] if each["interaction_id"] == tools["interaction_id"])
+    assert (shown["provider_reason"], shown["confidence"]) == ("system_changed", 1.0)
 
 
 # -- the rules --------------------------------------------------------------------------------------------------------
