@@ -32,7 +32,8 @@ def add_price(
         option(
             "--set",
             metavar="NAME=USD",
-            help="Any other price or factor of the file, such as tiers.flex=0.5. Can be repeated.",
+            help="Any other price or factor of the file: audio.prompt=32, tools.web_search=0.01 (USD for one use), "
+            "tiers.flex=0.5. Can be repeated.",
         ),
     ] = None,
     provider: Annotated[str | None, option("--provider", metavar="NAME", help="Only for this provider.")] = None,
@@ -43,7 +44,10 @@ def add_price(
     pricing: File = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Write the prices of a model (USD per 1M tokens) into the pricing file; comments stay."""
+    """Write the prices of a model (USD per 1M tokens) into the pricing file; comments stay.
+
+    A new entry for a listed model, without --prompt and --completion, takes all other prices from the list.
+    """
     given = {"prompt": prompt, "cached": cached, "cache_write": cache_write, "completion": completion}
     values: dict[str, float | str] = {name: value for name, value in given.items() if value is not None}
     values.update(_parsed(one) for one in more or ())
@@ -55,7 +59,7 @@ def add_price(
     prices = ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
-    print_prose(console, f"{path}: {clean(model)} has {prices} (USD per 1M tokens).")
+    print_prose(console, f"{path}: {clean(model)} has {prices} (tokens: USD per 1M).")
     if not reprice:
         command = command_line("reprice", "--unpriced", "--model", model)
         print_prose(console, f"Running programs use it with their next batch. Stored calls: `{command}`")
@@ -83,9 +87,8 @@ def _write(path: Path, model: str, values: dict[str, float | str], provider: str
 
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        if before:
-            PriceBook.load(path)  # a mistake that is there already is reported as such
-        text = with_entry(before, model, values, provider)
+        book = PriceBook.load(path if before else None)  # a mistake that is there already is reported as such
+        text = with_entry(before, model, values, provider, is_listed=bool(book.quotes(model, provider)))
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".rlm_cachetrack-") as folder:
             changed = Path(folder) / path.name
             changed.write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from .arguments import AsJson, DbUrl, NotFound, argument, command_line, option, 
 from .output import Column, Figure, counted, print_json, print_line, print_prose, stderr, stdout, table
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.pricing import PriceBook, PriceList, Quote
+    from rlm_cachetrack.pricing import PriceBook, PriceList, Quote, Rates
 
 
 class _Prices(TyperGroup):
@@ -112,6 +113,7 @@ def _facts(quotes: dict[str, list[Quote]]) -> list[dict[str, Any]]:
                     "above_prompt_tokens": quote.above,
                     **dict(zip(_NAMES, _per_million(quote), strict=True)),
                     **{f"per_{name.removesuffix('s')}": price for name, price in _per_unit(quote).items()},
+                    **further_facts(quote.rates),
                     "price_source": quote.rates.source,
                 }
                 for quote in found
@@ -133,6 +135,41 @@ def _per_unit(quote: Quote) -> dict[str, float]:
     from rlm_cachetrack.pricing import UNITS
 
     return {name: price for name, price in quote.rates.extras.items() if name in UNITS}
+
+
+def further_facts(rates: Rates) -> dict[str, dict[str, float]]:
+    """Return the prices beside the four of text, by kind; without those that are empty."""
+    from rlm_cachetrack.pricing import TOKEN_ITEMS, UNITS
+
+    facts = {
+        "further_tokens": {
+            name: round(price * 1_000, 9) for name, price in rates.extras.items() if name in TOKEN_ITEMS
+        },
+        "per_use": {
+            name: price for name, price in rates.extras.items() if name not in TOKEN_ITEMS and name not in UNITS
+        },
+        "regions": dict(rates.regions),
+        "windows": dict(rates.windows),
+    }
+    return {kind: prices for kind, prices in facts.items() if prices}
+
+
+def further_texts(rates: Rates) -> Iterator[str]:
+    """Yield the prices beside the four of text, by the names of the pricing file."""
+    facts = further_facts(rates)
+    for name, price in facts.get("further_tokens", {}).items():
+        yield f"{_key(name)} {unit_price(price)}"
+    for name, price in facts.get("per_use", {}).items():
+        yield f"{'per_request' if name == 'request' else name} {unit_price(price)} per use"
+    for kind in ("regions", "windows"):
+        for name, factor in facts.get(kind, {}).items():
+            label = f"other {kind}" if name == "*" else f"{kind.removesuffix('s')} {name}"
+            yield f"{label} x {factor:g}"
+
+
+def _key(item: str) -> str:
+    modality, _, part = item.partition("_")
+    return f"{modality}.{part}" if part in ("prompt", "cached", "completion") else item
 
 
 def unit_price(price: float) -> str:
@@ -160,12 +197,15 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     rows = []
     sources: dict[str, dict[str, None]] = {}
     units: dict[str, None] = {}
+    further: dict[str, str] = {}
     for name, found in quotes.items():
         for quote in found:
             above = number(quote.above) if quote.above else ""
             prices = [NONE if price is None else unit_price(price) for price in _per_million(quote)]
             for unit, price in _per_unit(quote).items():
                 units[f"{clean(name)}: ${price:.4g} per {unit.replace('_', ' ').removesuffix('s')}"] = None
+            if name not in further:  # of the first tier and short prompts; the others change in the same ratio
+                further[name] = "; ".join(further_texts(quote.rates))
             rows.append((clean(name), quote.service_tier, above, *prices))
             sources.setdefault(quote.rates.source, {})[name] = None
         if not found:
@@ -174,6 +214,9 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     console.print(table(columns, rows, console.width))
     for line in units:
         print_line(console, "units", line, indent=6)
+    for name, text in further.items():
+        if text:
+            print_line(console, "also", f"{clean(name)}: {text}", indent=6)
     for source, priced in sources.items():
         print_line(console, "from", f"{source}: {', '.join(priced)}", indent=6)
     note = "; Above: prices of the whole call if its prompt has more tokens" if any(row[2] for row in rows) else ""

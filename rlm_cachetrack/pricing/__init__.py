@@ -6,13 +6,14 @@ from .names import snapshot_names
 from .price_book import PriceBook, Quote, example, no_price_reason, schema_path
 from .price_changes import ChangedPrice, ListDifference, compare
 from .price_list import PriceList, fetch_address, installed, parse, sha8_of
-from .rates import UNITS, Period, Rates
+from .rates import TOKEN_ITEMS, UNITS, Period, Rates
 from .schedules import Schedule
 from .unlisted import reason_unlisted, reason_unpriced, remedy
 
 __all__ = [
     "IMAGE_GENERATION",
     "SVG_GENERATION",
+    "TOKEN_ITEMS",
     "UNITS",
     "ChangedPrice",
     "Cost",

@@ -143,7 +143,7 @@ def apply_discounts(schedule: Schedule | None, rules: Sequence[DatedFactor], sou
             rate.times(
                 factor,
                 of_tokens_only=False,
-                source=source if rate.source == source else f"{source}+{rate.source}",
+                source=rate.source if rate.source.split("+")[0] == source else f"{source}+{rate.source}",
             )
             for rate in period.rates
         )

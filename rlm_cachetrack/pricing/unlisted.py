@@ -73,12 +73,38 @@ def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
     if stored and "no price for" not in stored:
         return ()
     is_listed = stored and not stored.startswith((f"no price for {row['model']}", "no price for service tier"))
-    if is_listed:  # only a further component is missing
+    missing = _missing_keys(stored.removesuffix(f" of {row['model']}")) if is_listed else []
+    if is_listed and not missing:
         return ("prices", "update", "--reprice")
     words = ["prices", "add", row["model"]]
     if canonical_provider(row["provider"]) is not None:
         words += ["--provider", row["provider"]]
+    if missing:  # the entry takes all other prices from the list
+        return (*words, *[word for key in missing for word in ("--set", key)], "--reprice")
     words += ["--prompt", "USD", "--cached", "USD", "--completion", "USD"]
     if stored.startswith("no price for service tier"):
         words += ["--set", f"tiers.{canonical_tier(row['service_tier'])}=FACTOR"]
     return (*words, "--reprice")
+
+
+# The components that an unpriced_reason names, and their keys in the pricing file.
+_KEYS = (
+    (r"(audio|image) input tokens", r"\1.prompt=USD"),
+    (r"(audio|image) cached input tokens", r"\1.cached=USD"),
+    (r"(audio|image) output tokens", r"\1.completion=USD"),
+    (r"cache writes with (1|12)-hour retention", r"cache_write_\1h=USD"),
+    (r"completion window (\w+)", r"windows.\1=FACTOR"),
+    (r"a request", "per_request=USD"),
+    (r"([\w ]+) calls", r"tools.\1=USD"),
+)
+
+
+def _missing_keys(reason: str) -> list[str]:
+    """Return the values that `prices add --set` needs; empty if the file cannot have one of them."""
+    keys = []
+    for component in reason.removeprefix("no price for ").split(" and "):
+        found = next((match.expand(key) for one, key in _KEYS if (match := re.fullmatch(one, component))), None)
+        if found is None:
+            return []
+        keys.append(found.replace(" ", "_"))
+    return keys

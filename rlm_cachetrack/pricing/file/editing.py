@@ -17,12 +17,14 @@ from .schema import PER
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*")
 _EMPTY_FILE = "version: 1\nper: 1M\nmodels:\n"
 _LARGEST_UNIT = 1_000_000
+# Factors, and prices of one use, which do not depend on the number of tokens that prices are for.
+_WITHOUT_UNIT = re.compile(r"(tools|regions|windows)\..*|per_request|tiers\.\w+")
 
 Values = Mapping[str, float | str]
-"""Values by key; ``tiers.flex`` is a key in another mapping. Numbers are USD per 1M tokens, or factors in ``tiers``."""
+"""Values by key; ``tiers.flex`` is a key in another mapping. Numbers: USD per 1M tokens or for one use, or factors."""
 
 
-def with_entry(text: str, model: str, values: Values, provider: str | None = None) -> str:
+def with_entry(text: str, model: str, values: Values, provider: str | None = None, *, is_listed: bool = False) -> str:
     """Return the text of a pricing file with values of a model set; other values of its entry stay.
 
     Args:
@@ -30,6 +32,7 @@ def with_entry(text: str, model: str, values: Values, provider: str | None = Non
         model: The key under ``models``.
         values: The values to set.
         provider: The provider of a new entry; None: any.
+        is_listed: Whether the model has a price without the entry. A new entry without token prices then inherits them.
 
     Raises:
         PricingError: The entry of the model has another form, which must be edited by hand.
@@ -39,6 +42,8 @@ def with_entry(text: str, model: str, values: Values, provider: str | None = Non
     models = _get(_root(text), "models")
     entry = _get(models, model) if isinstance(models, MappingNode) else None
     if entry is None:
+        if is_listed and values.keys().isdisjoint(("prompt", "completion", "inherit", "alias")):
+            values = {"inherit": model, **values}
         return _with_new_entry(text, models, model, values, provider)
     if not isinstance(entry, MappingNode):
         raise PricingError(f"{model} has several entries, by period or provider; edit the one that you mean by hand")
@@ -50,7 +55,7 @@ def with_entry(text: str, model: str, values: Values, provider: str | None = Non
     unit = _unit(text, entry)
     for name, value in values.items():
         path = name.split(".")
-        shown = _value(value, unit if path[0] != "tiers" else _LARGEST_UNIT)
+        shown = _value(value, _LARGEST_UNIT if _WITHOUT_UNIT.fullmatch(name) else unit)
         text = _with_value(text, ["models", model, *path], shown)
     return text
 

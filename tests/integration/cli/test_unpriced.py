@@ -106,6 +106,40 @@ def test_one_command_gives_the_calls_a_price(stored: str, tmp_path: Path) -> Non
         ]  # fmt: skip
 
 
+AUDIO = {"audio_prompt_tokens": 1_000, "audio_completion_tokens": 500}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "keys"),
+    [
+        ("gpt-4o-audio-preview", {"token_details": AUDIO}, ["audio.prompt=USD", "audio.completion=USD"]),
+        ("gpt-5.4", {"tool_usage": {"deep_dive": 2}}, ["tools.deep_dive=USD"]),
+        ("gpt-5.4", {"request_options": {"completion_window": "2h"}}, ["windows.2h=FACTOR"]),
+        (
+            "gpt-5.4",
+            {"cache_write_tokens": 1_000, "token_details": {"cache_write_1h_tokens": 1_000}},
+            ["cache_write_1h=USD"],
+        ),
+    ],
+)
+def test_one_command_prices_a_missing_component(
+    db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, fields: dict[str, Any], keys: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RLM_CACHETRACK_PRICING", raising=False)
+    with TimescaleDBClient(db_url) as db:
+        record(db, model, provider="openai", prompt_tokens=10_000, completion_tokens=1_000, **fields)
+        (unpriced,) = db.list_unpriced_models()
+        words = unpriced["remedy"]
+    sets = [word for key in keys for word in ("--set", key)]
+    assert words == ["prices", "add", model, "--provider", "openai", *sets, "--reprice"]
+    filled = [word.replace("USD", "2").replace("FACTOR", "0.7") for word in words]
+    result = cli(*filled, "--db-url", db_url)
+    assert "1 stored call priced" in result.stdout, result.output
+    with TimescaleDBClient(db_url) as db:
+        assert db.list_unpriced_models() == []
+
+
 def test_the_models_page_lists_unpriced_calls(stored: str) -> None:
     def page(address: str, query: str) -> str:
         with urllib.request.urlopen(f"{address}/models?{query}", timeout=20) as answer:

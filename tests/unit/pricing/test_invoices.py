@@ -30,6 +30,7 @@ SOURCES = {
     "moonshot": "https://platform.moonshot.ai/docs/pricing/chat",
     "groq": "https://groq.com/pricing",
     "mistral": "https://mistral.ai/pricing",
+    "openrouter": "https://openrouter.ai/docs/features/prompt-caching",
 }
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)  # a Wednesday
 M = 1_000_000
@@ -260,6 +261,30 @@ OPENAI = [
     Invoice("openai", "gpt-4o-search-preview", chat(1_000, 200), 4_500 / M + 0.025, 0.0295),
     Invoice("openai", "gpt-4o-mini-search-preview", chat(1_000, 200), 270 / M + 0.025, 0.02527),
     Invoice("openai", "gpt-5-search-api", chat(1_000, 200), 3_250 / M + 0.01, 0.01325),
+    # -- fine-tuned models, also with cached input, in a batch, and with a base without a date
+    Invoice("openai", "ft:gpt-4o-2024-08-06:org::id", chat(1_000, 100, {"cached_tokens": 500}), 0.0043125, 0.00525),
+    Invoice(
+        "openai",
+        "ft:gpt-4o-2024-08-06:org::id",
+        chat(1_000, 100, {"cached_tokens": 500}),
+        (500 * 3.75 + 500 * 1.875 + 1_500) / 2 / M,
+        0.002625,
+        BATCH,
+    ),
+    Invoice(
+        "openai",
+        "ft:gpt-4o-mini:org::id",
+        chat(1_000, 100, {"cached_tokens": 500}),
+        (500 * 0.3 + 500 * 0.15 + 120) / M,
+        0.00042,
+    ),
+    Invoice(
+        "openai",
+        "ft:gpt-4.1-mini:org::id",
+        chat(1_000, 100, {"cached_tokens": 500}),
+        (500 * 0.8 + 500 * 0.2 + 320) / M,
+        0.00112,
+    ),
     # -- audio and images
     Invoice(
         "openai",
@@ -400,6 +425,20 @@ OTHERS = [
     ),  # Monday
     Invoice("moonshot", "kimi-k3", chat(1_000, 100, {"cached_tokens": 500}), (1_500 + 150 + 1_500) / M, 0.0045),
     Invoice("groq", "openai/gpt-oss-120b", chat(1_000, 100, {"cached_tokens": 500}), (75 + 37.5 + 60) / M, 0.00021),
+    Invoice(
+        "openrouter",
+        "anthropic/claude-sonnet-4.5",
+        chat(3_000, 100, {"cached_tokens": 1_000}) | {"cache_creation": {"ephemeral_1h_input_tokens": 1_000}},
+        (1_000 * 3 + 1_000 * 0.3 + 1_000 * 6 + 1_500) / M,
+        0.0105,
+    ),
+    Invoice(
+        "openrouter",
+        "anthropic/claude-sonnet-4.5",
+        chat(210_000, 100) | {"cache_creation": {"ephemeral_1h_input_tokens": 10_000}},
+        (200_000 * 6 + 10_000 * 12 + 2_250) / M,
+        (210_000 * 6 + 2_250) / M,
+    ),
     Invoice("mistral", "mistral-large-2512", chat(1_000, 100, {"cached_tokens": 500}), (250 + 25 + 150) / M, 0.00065),
 ]
 

@@ -311,6 +311,18 @@ def test_prices_shows_prompt_sizes_and_sources_on_a_narrow_terminal(tmp_path: Pa
     assert re.search(r"from +yaml:[0-9a-f]{8}: house", shown)
 
 
+def test_prices_shows_further_components_and_factors() -> None:
+    arguments = ("prices", "gpt-6.1-terra", "--provider", "openai")
+    shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "250"}).stdout
+    line = next(line for line in shown.splitlines() if line.startswith("also"))
+    for expected in ("cache_write_12h $2.50", "file_search $0.0025 per use", "other regions x 1.1", "window 8h x 0.6"):
+        assert expected in line
+    facts = json.loads(cli(*arguments, "--tier", "flex", "--json").stdout)["models"][0]["prices"][0]
+    assert facts["further_tokens"] == {"cache_write_12h": 1.25}
+    assert facts["per_use"]["web_search"] == 0.01
+    assert (facts["regions"], facts["windows"]) == ({"*": 1.1}, {"2h": 0.7, "8h": 0.6})
+
+
 def test_prices_of_an_unknown_model_exits_with_1_and_says_what_to_do() -> None:
     result = cli("prices", "no-such-model")
     assert result.exit_code == 1

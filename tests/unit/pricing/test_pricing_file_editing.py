@@ -164,6 +164,36 @@ def test_the_command_changes_the_file_behind_a_link(tmp_path: Path, monkeypatch:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the working directory, which is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RLM_CACHETRACK_PRICING", raising=False)
+    return tmp_path
+
+
+def test_add_keeps_the_listed_prices_beside_a_missing_component(folder: Path) -> None:
+    values = ["audio.prompt=40", "audio.completion=80"]
+    result = cli("prices", "add", "gpt-4o-audio-preview", *(word for one in values for word in ("--set", one)))
+    assert result.exit_code == 0, result.output
+    rates = PriceBook.load(folder / "rlm_cachetrack.yaml").rates(model="gpt-4o-audio-preview", provider="openai")
+    assert rates is not None
+    assert (rates.prompt, rates.completion) == (0.0025, 0.01)  # 2.50 and 10 per 1M, as listed
+    assert (rates.extras["audio_prompt"], rates.extras["audio_completion"]) == (0.04, 0.08)
+
+
+def test_add_does_not_convert_factors_and_prices_of_one_use(folder: Path) -> None:
+    path = folder / "rlm_cachetrack.yaml"
+    path.write_text("version: 1\nper: 1K\nmodels:\n  small: {prompt: 0.001, completion: 0.002}\n")
+    values = ["tools.web_search=0.01", "per_request=0.02", "regions.eu=1.1", "windows.8h=0.6", "audio.prompt=32"]
+    result = cli("prices", "add", "small", *(word for one in values for word in ("--set", one)))
+    assert result.exit_code == 0, result.output
+    rates = PriceBook.load(path).rates(model="small")
+    assert rates is not None
+    assert rates.extras == {"web_search": 0.01, "request": 0.02, "audio_prompt": 0.032}
+    assert (rates.regions, rates.windows) == ({"eu": 1.1}, {"8h": 0.6})
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
