@@ -52,6 +52,22 @@ class CacheTrack:
         self.run = run
         self._memory = memory
 
+    def __repr__(self) -> str:
+        """Return the figures so far, which pytest shows for a failed assert."""
+        from rlm_cachetrack.analytics import compare_rows, rows_of_calls
+        from rlm_cachetrack.formatting import number, rate, usd
+
+        calls = self.interactions
+        if not calls:
+            return "<cachetrack: no call>"
+        rows = rows_of_calls(calls)
+        found = {metric["name"]: metric["b"] for metric in compare_rows(rows, rows)["metrics"]}
+        return (
+            f"<cachetrack: {len(calls)} calls, hit rate {rate(found.get('cache_hit_rate'))}, "
+            f"{number(found.get('cached_tokens'))} of {number(found.get('prompt_tokens'))} prompt tokens cached, "
+            f"cost {usd(found.get('total_cost'))}>"
+        )
+
     @property
     def interactions(self) -> list[dict[str, Any]]:
         """Return the calls in order of time, keyed by the columns of ``llm_interactions``."""

@@ -14,12 +14,12 @@ from rlm_cachetrack._process import guard as _guard
 from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, StoreError
-from rlm_cachetrack.formatting import facts_as_html
+from rlm_cachetrack.formatting import run_card, run_lines
 from rlm_cachetrack.pipeline import Runtime, runtimes
 from rlm_cachetrack.records import aware, check_count, checked_json, checked_outcome, checked_query_id, checked_tags
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import TokenCacheOptimization, TokenCacheSummary
+    from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, TokenCacheSummary
     from rlm_cachetrack.analytics.explain import CacheExplanation
 
 __all__ = ["QueryRun", "Recursion", "active_run", "query_run", "tags"]
@@ -189,15 +189,31 @@ class QueryRun(_Level):
             return f"<QueryRun {self.query_id!r}, not begun>"
         if self._frame is None:
             return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, not begun>"
-        state = "over" if self._frame.is_closed else "open"
-        return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, {state}>"
+        return f"<QueryRun {self.query_id!r}, run {self._run_id.isoformat()}, {self._state()}>"
+
+    def __str__(self) -> str:
+        """Return four lines on the calls so far; the repr if there are none. Blocks like :meth:`summary`."""
+        report = self._report()
+        if report is None:
+            return repr(self)
+        return run_lines(self.query_id, self._state(), report["summary"], report["optimization"]["cost_savings"])
 
     def _repr_html_(self) -> str | None:
-        """Return the totals as HTML for a notebook; None if there are none. Blocks like :meth:`summary`."""
-        if self._frame is None:
+        """Return a card for a notebook; None if there are no calls. Blocks like :meth:`summary`."""
+        report = self._report()
+        return None if report is None else run_card(self.query_id, self._state(), report)
+
+    def _state(self) -> str:
+        return "over" if self._frame is not None and self._frame.is_closed else "open"
+
+    def _report(self) -> RunReport | None:
+        """Return the run as stored so far; None if it has not begun or cannot be read."""
+        from rlm_cachetrack.analytics import run_report
+
+        if self._frame is None or self._disabled:
             return None
         try:
-            return facts_as_html(self.summary())
+            return run_report(self._reader(), self.query_id, self.run_id)
         except CacheTrackError:
             return None
 

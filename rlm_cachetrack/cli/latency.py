@@ -8,7 +8,20 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import duration, number, percentage
 
-from .arguments import AsCsv, AsJson, DbUrl, ModelFilter, QueryFilter, Since, Until, open_client, parse_moment
+from .arguments import (
+    AsCsv,
+    AsJson,
+    DbUrl,
+    ModelFilter,
+    ProviderFilter,
+    QueryFilter,
+    Since,
+    TagFilter,
+    Until,
+    open_client,
+    parse_moment,
+    parse_tags,
+)
 from .comparing import Confidence
 from .output import Column, Figure, print_data, print_line, print_prose, require_one_format, slow_status, stdout, table
 
@@ -22,7 +35,9 @@ def latency(
     since: Since = None,
     until: Until = None,
     model: ModelFilter = None,
+    provider: ProviderFilter = None,
     query: QueryFilter = None,
+    tag: TagFilter = None,
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -36,6 +51,8 @@ def latency(
             until=parse_moment(until, "--until"),
             model=model,
             query_id=query,
+            provider=provider,
+            tags=parse_tags(tag),
             confidence=confidence,
         )
     if not print_data(found, as_json, as_csv, found["rows"], "analytics.LatencyRow"):

@@ -19,11 +19,13 @@ from .arguments import (
     ModelFilter,
     QueryFilter,
     Since,
+    TagFilter,
     Until,
     argument,
     open_client,
     option,
     parse_moment,
+    parse_tags,
 )
 from .output import (
     Column,
@@ -78,6 +80,7 @@ def what_if(
     until: Until = None,
     model: ModelFilter = None,
     query: QueryFilter = None,
+    tag: TagFilter = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
@@ -99,6 +102,7 @@ def what_if(
             until=parse_moment(until, "--until"),
             of_model=model,
             query_id=query,
+            tags=parse_tags(tag),
         )
     if not print_data(found, as_json, as_csv, found["by_model"], "analytics.planning.WhatIfModel"):
         _print_what_if(stdout(), found)

@@ -1,5 +1,6 @@
 """Format numbers, times and tables for notebooks, the command line and the dashboard."""
 
+from .run_card import run_card, run_lines
 from .tables import Facts, Sheet, Table, facts_as_html
 from .text import (
     NONE,
@@ -39,6 +40,8 @@ __all__ = [
     "number",
     "percentage",
     "rate",
+    "run_card",
+    "run_lines",
     "same_decimals",
     "size",
     "usd",
