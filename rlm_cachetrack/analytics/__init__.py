@@ -6,6 +6,8 @@ from .gate import Gate, check_rows, read_baseline, write_baseline
 from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
 from .live_view import LiveView, NewestCall, live_view
+from .model_rows import sorted_models
+from .query_rows import QueryRow, query_rows
 from .run_levels import LevelGrouping, RunLevel, run_levels
 from .run_report import (
     CacheEvolutionStep,
@@ -34,21 +36,25 @@ from .summaries import (
     top_cache_savings,
 )
 from .unpriced import UnpricedModel, unpriced_models
+from .usage_changes import UsageChanges, usage_changes
 from .usage_groups import USAGE_GROUPINGS, UsageGroup, usage_groups
 from .usage_views import (
     RANGES,
     SORTS,
     Call,
     CallsPage,
+    Percentiles,
     RunsPage,
     Span,
     Usage,
     UsageRow,
     calls_of_run,
+    count_runs,
     marker,
     runs_page,
     span,
     usage,
+    usage_percentiles,
 )
 
 __all__ = [
@@ -72,6 +78,8 @@ __all__ = [
     "LiveView",
     "ModelEffectiveness",
     "NewestCall",
+    "Percentiles",
+    "QueryRow",
     "RunLevel",
     "RunListing",
     "RunRecord",
@@ -82,6 +90,7 @@ __all__ = [
     "TokenCacheSummary",
     "UnpricedModel",
     "Usage",
+    "UsageChanges",
     "UsageGroup",
     "UsageRow",
     "cache_effectiveness_by_model",
@@ -89,6 +98,7 @@ __all__ = [
     "check_rows",
     "compare_rows",
     "compare_runs",
+    "count_runs",
     "empty_optimization",
     "empty_summary",
     "experiments",
@@ -101,6 +111,7 @@ __all__ = [
     "marker",
     "parse_grouping",
     "queries_beginning",
+    "query_rows",
     "read_baseline",
     "rows_of_calls",
     "rows_of_runs",
@@ -109,12 +120,15 @@ __all__ = [
     "run_report",
     "run_summary",
     "runs_page",
+    "sorted_models",
     "span",
     "stored_optimization",
     "token_cache_summary",
     "top_cache_savings",
     "unpriced_models",
     "usage",
+    "usage_changes",
     "usage_groups",
+    "usage_percentiles",
     "write_baseline",
 ]

@@ -68,6 +68,28 @@ def cost_effects(
     return sorted(found, key=lambda effect: -abs(effect["effect"]))
 
 
+def log_mean_effects(
+    before: float, after: float, factors: Sequence[tuple[float | None, float | None]]
+) -> list[float] | None:
+    """Split the difference between two products among their factors, exactly and independently of their order.
+
+    Source: B. W. Ang, "Decomposition analysis for policymaking in energy" (LMDI), Energy Policy 32 (2004).
+
+    Args:
+        before: The first product.
+        after: The second product.
+        factors: Each factor before and after.
+
+    Returns:
+        An effect per factor; they add up to ``after - before``. None if a product or factor is unknown or not positive.
+    """
+    if before <= 0 or after <= 0 or not all(one and other and min(one, other) > 0 for one, other in factors):
+        return None
+    ratio = after / before
+    weight = before if ratio == 1 else (after - before) / math.log(ratio)
+    return [weight * math.log((other or 1) / (one or 1)) for one, other in factors]
+
+
 def _cost(factors: Sequence[tuple[tuple[float, ...], tuple[float, ...]]], which: Sequence[int]) -> float:
     """Compute the cost of a run with each factor taken from before (0) or after (1)."""
     (calls,), (prompt,), (read, written), (completion,), (at_prompt, at_read, at_write, at_completion) = (

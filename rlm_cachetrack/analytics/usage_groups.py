@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
 
+from .run_report import is_cache_use_reported
 from .summaries import whole_hours
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class UsageGroup(TypedDict):
     """The figures of one group; the row also has one key per grouping, with its value or None.
 
     Costs: USD over the priced calls; ``cache_hit_rate`` 0-1, weighted by tokens over the calls that reported;
-    ``*_ms``: milliseconds.
+    ``*_ms``: milliseconds. The cached, uncached and written tokens are None if no call reported its cache use.
     """
 
     total_interactions: int
@@ -46,9 +47,9 @@ class UsageGroup(TypedDict):
     unpriced_interactions: int
     total_prompt_tokens: int
     total_completion_tokens: int
-    total_cached_tokens: int
-    total_uncached_tokens: int
-    total_cache_write_tokens: int
+    total_cached_tokens: int | None
+    total_uncached_tokens: int | None
+    total_cache_write_tokens: int | None
     cache_hit_rate: float | None
     total_cost: float | None
     original_cost: float | None
@@ -111,6 +112,13 @@ def usage_groups(
     return Table([_named(row, group_by, tag_names, metadata_keys, zone) for row in rows], columns=columns)
 
 
+def without_unreported(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a group with None in place of tokens that no call reported."""
+    if not row["total_interactions"] or is_cache_use_reported(row):
+        return row
+    return {**row, **dict.fromkeys(("total_cached_tokens", "total_uncached_tokens", "total_cache_write_tokens"))}
+
+
 def _parse(group_by: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the units of time, the names of tags and the metadata keys among the groupings."""
     if not 0 < len(group_by) <= _MOST_KEYS:
@@ -161,4 +169,5 @@ def _named(
             found[name] = tags[name.removeprefix("tag:")]
         else:
             found[name] = metadata[name.removeprefix("metadata.")]
-    return {**found, **{name: row[name] for name in UsageGroup.__annotations__}}
+    figures = without_unreported(row)
+    return {**found, **{name: figures[name] for name in UsageGroup.__annotations__}}

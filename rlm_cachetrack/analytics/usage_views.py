@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
+from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import shifted
 
 from .run_figures import complete_figures
 from .run_report import run_bounds
-from .usage_groups import UsageGroup
+from .usage_groups import UsageGroup, without_unreported
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -72,6 +73,14 @@ class Usage(TypedDict):
     choices: Choices
 
 
+class Percentiles(TypedDict):
+    """Percentiles of the durations (milliseconds) of ``calls`` calls; None without any."""
+
+    calls: int
+    p50_duration_ms: float | None
+    p95_duration_ms: float | None
+
+
 class RunRow(TypedDict):
     """One row of the list of runs, counted from its calls. Costs: USD over the priced calls; ``cache_hit_rate`` 0-1.
 
@@ -90,7 +99,7 @@ class RunRow(TypedDict):
     failed_interactions: int
     total_prompt_tokens: int
     total_completion_tokens: int
-    total_cached_tokens: int
+    total_cached_tokens: int | None
     cache_hit_rate: float | None
     total_cost: float | None
     cost_savings: float | None
@@ -145,11 +154,19 @@ class CallsPage(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of time: ``since <= time < until``, None for no bound, in buckets of ``unit``."""
+    """A range of time: ``since <= time < until``, None for no bound, in buckets of ``unit`` of the time zone."""
 
     since: datetime | None
     until: datetime | None
     unit: Unit
+    zone: str = "UTC"
+
+    def before(self, now: datetime | None = None) -> Span | None:
+        """Return the range of the same length that ends where this one begins; None if it has no begin."""
+        if self.since is None:
+            return None
+        begin = self.since - ((self.until or now or datetime.now(UTC)) - self.since)
+        return Span(_floor(begin, "minute" if self.unit == "minute" else "hour"), self.since, self.unit, self.zone)
 
 
 class _After(NamedTuple):
@@ -161,9 +178,21 @@ class _After(NamedTuple):
 
 
 def span(
-    name: str = "7d", since: datetime | None = None, until: datetime | None = None, *, now: datetime | None = None
+    name: str = "7d",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    now: datetime | None = None,
+    zone: str = "UTC",
 ) -> Span:
     """Make a range from a name of :data:`RANGES`, or from two moments, with bounds on whole units.
+
+    Args:
+        name: The name, if there are no moments.
+        since: The first moment, included.
+        until: The last moment, not included.
+        now: The current time; None: now.
+        zone: The time zone in which days begin.
 
     Raises:
         ConfigError: The name is unknown, or ``since`` is not before ``until``.
@@ -172,7 +201,8 @@ def span(
         if name not in RANGES:
             raise ConfigError(f"range={name!r}: expected one of {', '.join(RANGES)}")
         back, unit = RANGES[name]
-        return Span(None if back is None else _floor((now or datetime.now(UTC)) - back, unit), None, unit)
+        begin = None if back is None else _floor((now or datetime.now(UTC)) - back, unit, zone)
+        return Span(begin, None, unit, zone)
     first = None if since is None else since.astimezone(UTC)
     last = None if until is None else until.astimezone(UTC)
     if first is not None and last is not None and first >= last:
@@ -183,25 +213,43 @@ def span(
     ends = None if last is None else _floor(last, whole)
     if last is not None and ends != last:
         ends = shifted(_floor(last, whole), timedelta(**{f"{whole}s": 1}))
-    return Span(None if first is None else _floor(first, whole), ends, unit)
+    return Span(None if first is None else _floor(first, whole), ends, unit, zone)
 
 
-def _floor(moment: datetime, unit: Unit) -> datetime:
+def _floor(moment: datetime, unit: Unit, zone: str = "UTC") -> datetime:
     changed = {"second": 0, "microsecond": 0}
     if unit != "minute":
         changed["minute"] = 0
     if unit not in ("minute", "hour"):
         changed["hour"] = 0
-    return moment.astimezone(UTC).replace(**changed)  # type: ignore[arg-type]
+    return moment.astimezone(ZoneInfo(zone)).replace(**changed).astimezone(UTC)  # type: ignore[arg-type]
+
+
+def usage_percentiles(
+    store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None, *, limit: int = 10_000
+) -> Percentiles:
+    """Return percentiles of the durations of the newest calls of a range. Blocks for one query.
+
+    Args:
+        store: The store to read.
+        within: The range.
+        model: Only calls of this model.
+        provider: Only calls of this provider.
+        limit: Only this number of calls, the newest.
+    """
+    filters = {"since": within.since, "until": within.until, "model": model, "provider": provider}
+    return cast("Percentiles", store.query("usage_percentiles", **filters, limit=limit)[0])
 
 
 def usage(store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None) -> Usage:
     """Return the usage in a range, of one model or provider or of all. Blocks for one query."""
     begin, end = within.since, within.until
-    rows = store.query("usage_breakdown", since=begin, until=end, unit=within.unit, model=model, provider=provider)
+    filters = {"model": model, "provider": provider, "time_zone": within.zone}
+    rows = store.query("usage_breakdown", since=begin, until=end, unit=within.unit, **filters)
     kinds: dict[str, list[UsageRow]] = {"total": [], "bucket": [], "model": [], "choice": []}
     for row in rows:
-        kinds[row.pop("kind")].append(cast("UsageRow", row))
+        kind = row.pop("kind")
+        kinds[kind].append(cast("UsageRow", row if kind == "choice" else without_unreported(row)))
     return {
         "since": begin,
         "until": end,
@@ -221,6 +269,11 @@ def runs_page(
     *,
     search: str | None = None,
     state: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    provider: str | None = None,
+    tags: Mapping[str, str] | None = None,
     sort: str = "start",
     ascending: bool = False,
     after: str | None = None,
@@ -232,6 +285,11 @@ def runs_page(
         store: The store to read.
         search: A part of the query's id, in upper or lower case.
         state: Only runs of this state: a status, or ``never completed``.
+        since: Only runs that began at this moment or later.
+        until: Only runs that began before this moment.
+        model: Only runs with a call of this model.
+        provider: Only runs with a call of this provider.
+        tags: Only runs that have these tags, or with a call that has them.
         sort: One of :data:`SORTS`. Runs are sorted by the figures stored at their end; runs in progress come last.
         ascending: Whether the lowest comes first.
         after: ``next`` of the previous page; None for the first page.
@@ -244,8 +302,7 @@ def runs_page(
         raise ConfigError(f"sort={sort!r}: expected one of {', '.join(SORTS)}")
     last = _after(after)
     shared: dict[str, Any] = {
-        "search": f"%{_literally(search)}%" if search else None,
-        "state": state or None,
+        **_run_filters(search, state, since, until, model, provider, tags),
         "after_query_id": last.query_id if last else None,
         "after_run_id": last.run_id if last else None,
         "limit": limit + 1,
@@ -266,7 +323,46 @@ def runs_page(
         )
     for row in complete_figures(store, rows):
         del row["key"]
+        if row["cache_hit_rate"] is None and row["total_interactions"]:
+            row["total_cached_tokens"] = None  # not reported
     return {"runs": cast("list[RunRow]", rows), "next": following}
+
+
+def count_runs(
+    store: PostgresStore,
+    *,
+    search: str | None = None,
+    state: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    provider: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    limit: int = 10_000,
+) -> int:
+    """Return how many runs :func:`runs_page` lists with these filters, at most ``limit``. Blocks for one query."""
+    filters = _run_filters(search, state, since, until, model, provider, tags)
+    return int(store.query("runs_count", **filters, limit=limit)[0]["runs"])
+
+
+def _run_filters(
+    search: str | None,
+    state: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    model: str | None,
+    provider: str | None,
+    tags: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    return {
+        "search": f"%{_literally(search)}%" if search else None,
+        "state": state or None,
+        "begun_since": since,
+        "begun_until": until,
+        "model": model or None,
+        "provider": provider or None,
+        "tags": json.dumps(dict(tags)) if tags else None,
+    }
 
 
 def calls_of_run(

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, create_model
 
-from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, usage_views
+from rlm_cachetrack.analytics import Experiment, QueryRow, RunReport, TokenCacheOptimization, usage_views
 from rlm_cachetrack.analytics.explain import report as explain
+from rlm_cachetrack.analytics.planning import MonthOutlook
 from rlm_cachetrack.formatting import Table
 
 from .cached_queries import CachedQueries
+from .losses import LossReport
+from .view import Model, Provider, Range, Since, Until, View, parse_moment
 
 VERSION = "1"
+_LOSSES_WAIT_S = 5.0
 
-Since = Annotated[str | None, Query(description="From this time on, rounded to whole hours or minutes.")]
-Until = Annotated[str | None, Query(description="Before this moment.")]
-Range = Annotated[str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}.")]
-Model = Annotated[str | None, Query(description="Only this model.")]
-Provider = Annotated[str | None, Query(description="Only this provider.")]
 QueryId = Annotated[str, Query(description="As in the list of runs.")]
 RunId = Annotated[str, Query(description="ISO 8601 with an offset, as in the list of runs.")]
 After = Annotated[str | None, Query(description="`next` of the previous page.")]
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Days = Annotated[int, Query(ge=1, le=366)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="At most this number of rows.")]
+Days = Annotated[int, Query(ge=1, le=366, description="The number of days, including today.")]
+Search = Annotated[str, Query(description="Only runs whose query id contains this text.")]
+State = Annotated[str, Query(description="Only runs of this `state`.")]
+Tag = Annotated[str, Query(description="Only runs with this tag, or with a call that has it: NAME=VALUE.")]
+Sort = Annotated[str, Query(description=f"One of {', '.join(usage_views.SORTS)}.")]
+Order = Annotated[str, Query(pattern="^(asc|desc)$", description="asc: lowest first; desc: highest first.")]
+By = Annotated[str, Query(description="query, tag:NAME or metadata.KEY.")]
+ExperimentBy = Annotated[str, Query(description="query, model, label, tag:NAME or metadata.KEY.")]
+AllRange = Annotated[
+    str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}; since and until replace it.")
+]
 
 
-def parse_moment(text: str, name: str) -> datetime:
-    """Parse a time in a query string; without an offset it is UTC.
+def _all_filters(
+    name: AllRange = "all", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
+) -> View:
+    return View(name, since or "", until or "", model or "", provider or "")
 
-    Raises:
-        HTTPException: The text is not a date and time (status 400).
-    """
-    try:
-        # An unescaped plus sign arrives as a space.
-        value = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text.strip())
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise HTTPException(400, f"{name}: expected a date and time such as 2026-01-31T12:00:00Z") from None
+
+RunFilters = Annotated[View, Depends(_all_filters)]
 
 
 def parse_run(query_id: str, run_id: str) -> tuple[str, datetime]:
@@ -52,30 +55,51 @@ def parse_run(query_id: str, run_id: str) -> tuple[str, datetime]:
     return query_id.replace("\0", ""), parse_moment(run_id, "run_id")
 
 
-@dataclass(frozen=True, slots=True)
-class _Filters:
-    """The filters of a usage page, as given in its query string."""
-
-    range: str
-    since: str
-    until: str
-    model: str
-    provider: str
-
-    def usage(self, queries: CachedQueries) -> usage_views.Usage:
-        """Query the usage that the filters select. Blocks."""
-        since = parse_moment(self.since, "since") if self.since else None
-        until = parse_moment(self.until, "until") if self.until else None
-        return queries.usage(usage_views.span(self.range, since, until), self.model or None, self.provider or None)
-
-
 def _filters(
     name: Range = "7d", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
-) -> _Filters:
-    return _Filters(name, since or "", until or "", model or "", provider or "")
+) -> View:
+    return View(name, since or "", until or "", model or "", provider or "")
 
 
-UsageFilters = Annotated[_Filters, Depends(_filters)]
+UsageFilters = Annotated[View, Depends(_filters)]
+
+
+def parse_tag(text: str) -> dict[str, str]:
+    """Parse a tag in a query string; an empty text is no tag.
+
+    Raises:
+        HTTPException: The text is not ``NAME=VALUE`` (status 400).
+    """
+    if not text:
+        return {}
+    name, separator, value = text.replace("\0", "\ufffd").partition("=")
+    if not name or not separator:
+        raise HTTPException(400, "tag: expected NAME=VALUE, such as team=search")
+    return {name: value}
+
+
+def reject_unknown(request: Request) -> None:
+    """Reject a request with a parameter that the endpoint does not describe (status 400): it would have no effect."""
+    described = request.app.openapi()["paths"][request.scope["route"].path]["get"].get("parameters", [])
+    known = {parameter["name"] for parameter in described}
+    unknown = sorted(set(request.query_params) - known - {"token"})
+    if unknown:
+        given = ", ".join(name[:60] for name in unknown)
+        raise HTTPException(400, f"unknown parameter {given}; expected {', '.join(sorted(known)) or 'none'}")
+
+
+def run_filters(view: View, search: str, status: str, tag: str) -> dict[str, Any]:
+    """Return the filters of the list of runs."""
+    span = view.span("all")
+    return {
+        "search": search or None,
+        "state": status or None,
+        "since": span.since,
+        "until": span.until,
+        "model": view.model or None,
+        "provider": view.provider or None,
+        "tags": parse_tag(tag),
+    }
 
 
 class Api:
@@ -87,7 +111,7 @@ class Api:
     def router(self) -> APIRouter:
         """Return the routes; the docstrings of the endpoints describe them in OpenAPI."""
         savings, explanation = TokenCacheOptimization, explain.CacheExplanation
-        router = APIRouter(prefix="/api", tags=["numbers"])
+        router = APIRouter(prefix="/api", tags=["numbers"], dependencies=[Depends(reject_unknown)])
         for path, endpoint, response in (
             ("/usage", self.usage, _model(usage_views.Usage)),
             ("/savings", self.savings, list[_model(savings)]),  # type: ignore[misc]
@@ -95,6 +119,10 @@ class Api:
             ("/run", self.run, _model(RunReport)),
             ("/run/calls", self.calls, _model(usage_views.CallsPage)),
             ("/run/explain", self.explanation, _model(explanation)),
+            ("/queries", self.queries, list[_model(QueryRow)]),  # type: ignore[misc]
+            ("/losses", self.losses, _model(LossReport)),
+            ("/month", self.month, _model(MonthOutlook)),
+            ("/experiments", self.experiments, list[_model(Experiment)]),  # type: ignore[misc]
             ("/forecast", self.forecast, dict[str, Any]),
             ("/health", self.health, dict[str, Any]),
         ):
@@ -111,22 +139,41 @@ class Api:
 
     def runs(
         self,
-        search: str | None = None,
-        status: Annotated[str | None, Query(description="Only runs of this `state`.")] = None,
-        sort: Annotated[str, Query(description=f"One of {', '.join(usage_views.SORTS)}.")] = "start",
-        order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
+        view: RunFilters,
+        search: Search = "",
+        status: State = "",
+        tag: Tag = "",
+        sort: Sort = "start",
+        order: Order = "desc",
         after: After = None,
         limit: Limit = 50,
     ) -> Any:
         """A page of the list of runs."""
         return self._queries.runs(
-            search=search or None,
-            state=status or None,
+            **run_filters(view, search, status, tag),
             sort=sort,
             ascending=order == "asc",
             after=after or None,
             limit=limit,
         )
+
+    def queries(self, view: UsageFilters, by: By = "query") -> Any:
+        """Usage by query, tag or metadata key, with what a solved task cost."""
+        return self._queries.query_rows(by, view.span(), view.model or None, view.provider or None)
+
+    def losses(self, view: UsageFilters) -> Any:
+        """What the newest runs lost by avoidable cache misses, by query and reason. Waits for up to five seconds."""
+        return self._queries.losses(view.span(), view.model or None, view.provider or None, _LOSSES_WAIT_S)
+
+    def month(self, model: Model = None, provider: Provider = None) -> Any:
+        """The calendar month: spent, expected, and its budget."""
+        return self._queries.month(model or None, provider or None)
+
+    def experiments(self, view: RunFilters, by: ExperimentBy = "query") -> Any:
+        """Groups of runs: what they achieved, and what that cost."""
+        if view.model or view.provider:
+            raise HTTPException(400, "an experiment consists of whole runs: it has no filter by model or provider")
+        return self._queries.experiments(by, view.span("all"))
 
     def run(self, query_id: QueryId, run_id: RunId) -> Any:
         """One run: its status, totals and iterations."""

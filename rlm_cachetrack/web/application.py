@@ -7,28 +7,24 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 
 from rlm_cachetrack.analytics.metrics import CONTENT_TYPE
 from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, RecordError, StoreError
 
-from . import api, pages
+from . import api, pages, static_files
 from .access import AccessControl
 from .cached_queries import CachedQueries
 from .live import Live
-from .rendering import HERE, environment, plotly_script
+from .rendering import environment
 
 if TYPE_CHECKING:
     from .source import DashboardStore
 
-_STATIC = {
-    "app.css": "text/css",
-    "app.js": "text/javascript",
-    "live.js": "text/javascript",
-    "plotly.min.js": "text/javascript",
-}
+_COMPRESSED_FROM_BYTES = 1_000
 
 
 def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | None) -> FastAPI:
@@ -40,6 +36,7 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await live.close()
+        queries.close()
 
     app = FastAPI(
         title="rlm_cachetrack",
@@ -56,10 +53,11 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
     shown = pages.Pages(queries, templates, app)
     app.include_router(api.Api(queries).router())
     app.include_router(shown.router())
-    _add_static_files(app)
+    app.include_router(static_files.router())
     _add_event_stream(app, live)
     _add_metrics(app, queries)
     _add_error_pages(app, shown)
+    app.add_middleware(GZipMiddleware, minimum_size=_COMPRESSED_FROM_BYTES, compresslevel=5)
     app.add_middleware(AccessControl, token=token, hosts=hosts, templates=templates)
     return app
 
@@ -96,15 +94,3 @@ def _problem(request: Request, shown: pages.Pages, status: int, reason: str) -> 
     if request.scope["path"].startswith("/api/"):
         return JSONResponse({"detail": reason}, status)
     return shown.problem(status, reason)
-
-
-def _add_static_files(app: FastAPI) -> None:
-    def add(name: str, media_type: str) -> None:
-        path = plotly_script() if name == "plotly.min.js" else HERE / "static" / name
-
-        @app.get(f"/static/{name}", include_in_schema=False, name=f"static-{name}")
-        def static() -> FileResponse:
-            return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
-
-    for name, media_type in _STATIC.items():
-        add(name, media_type)

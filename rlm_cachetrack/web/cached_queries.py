@@ -10,10 +10,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rlm_cachetrack.analytics import (
+    Experiment,
+    Percentiles,
+    QueryRow,
     RunReport,
     TokenCacheOptimization,
     TokenCacheSummary,
     UnpricedModel,
+    experiments,
+    query_rows,
     run_report,
     unpriced_models,
     usage_views,
@@ -21,6 +26,9 @@ from rlm_cachetrack.analytics import (
 from rlm_cachetrack.analytics import summaries as analytics
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.analytics.metrics import prometheus_text
+from rlm_cachetrack.analytics.planning import MonthOutlook, month_outlook
+
+from .losses import MAX_RUNS, Losses, LossReport
 
 if TYPE_CHECKING:
     from .source import DashboardStore
@@ -28,7 +36,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TTL_S = 0.5
+_SLOW_TTL_S = 15.0
+"""For queries that read the calls of a whole range: they are not repeated at each change."""
 _EXPLANATION_TTL_S = 300.0
+_NEWEST_TAGGED = 1_000
 _MAX_ENTRIES = 64
 _MAX_EXPLAINED_CALLS = 2_000
 """Explaining this many calls takes up to a second; of a longer run the newest calls are explained."""
@@ -88,6 +99,11 @@ class CachedQueries:
         self.source = source
         self._cache = SingleFlightCache()
         self._marker: str | None = None
+        self._losses = Losses(source)
+
+    def close(self) -> None:
+        """Stop the work in the background."""
+        self._losses.close()
 
     def refresh_marker(self) -> str:
         """Read the marker of the stored calls and runs: a string that differs after each change."""
@@ -112,8 +128,78 @@ class CachedQueries:
     def runs(self, **filters: Any) -> usage_views.RunsPage:
         """See :func:`.runs_page`."""
         filters = {name: _without_nul(value) if isinstance(value, str) else value for name, value in filters.items()}
-        key = ("runs", *sorted(filters.items()))
-        return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters))
+        tags = filters.pop("tags", None) or {}
+        key = ("runs", *sorted(filters.items()), *sorted(tags.items()))
+        return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters, tags=tags))
+
+    def count_runs(self, **filters: Any) -> int:
+        """See :func:`.count_runs`."""
+        filters = {name: _without_nul(value) if isinstance(value, str) else value for name, value in filters.items()}
+        tags = filters.pop("tags", None) or {}
+        key = ("runs-count", *sorted(filters.items()), *sorted(tags.items()))
+        return self._cached(key, lambda: usage_views.count_runs(self.source.store, **filters, tags=tags))
+
+    def percentiles(self, span: usage_views.Span, model: str | None, provider: str | None) -> Percentiles:
+        """See :func:`.usage_percentiles`."""
+        model, provider = _without_nul(model), _without_nul(provider)
+        return self._cached(
+            ("percentiles", span, model, provider),
+            lambda: usage_views.usage_percentiles(self.source.store, span, model, provider),
+        )
+
+    def month(self, model: str | None, provider: str | None) -> MonthOutlook:
+        """See :func:`.month_outlook`."""
+        model, provider = _without_nul(model), _without_nul(provider)
+        return self._cached(("month", model, provider), lambda: month_outlook(self.source.store, model, provider))
+
+    def losses(
+        self, span: usage_views.Span, model: str | None, provider: str | None, wait_s: float = 0.0
+    ) -> LossReport:
+        """Return what the newest runs of a range lost by avoidable cache misses. Blocks for two queries and ``wait_s``.
+
+        Args:
+            span: The range in which the runs began.
+            model: Only losses of this model.
+            provider: Only runs with calls of this provider, and losses of its models.
+            wait_s: How long to wait for runs that are not explained yet.
+        """
+        filters = {"since": span.since, "until": span.until, "model": model, "provider": provider, "limit": MAX_RUNS}
+        chosen = None
+        if model or provider:
+            chosen = {str(row["model"]) for row in self.usage(span, model, provider)["models"]}
+        return self._losses.report(self.runs(**filters)["runs"], chosen, wait_s)
+
+    def failed_calls(
+        self, span: usage_views.Span, model: str | None, provider: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the newest failed calls of a range."""
+        filters = {"since": span.since, "until": span.until, "model": _without_nul(model)}
+        provider = _without_nul(provider)
+        return self._cached(
+            ("failed", span, filters["model"], provider, limit),
+            lambda: self.source.store.query("failed_calls", **filters, provider=provider, limit=limit),
+        )
+
+    def query_rows(self, by: str, span: usage_views.Span, model: str | None, provider: str | None) -> list[QueryRow]:
+        """See :func:`.query_rows`."""
+        by, model, provider = _without_nul(by) or "", _without_nul(model), _without_nul(provider)
+        filters: dict[str, Any] = {"since": span.since, "until": span.until, "time_zone": span.zone}
+        return self._slowly(
+            ("queries", by, span, model, provider),
+            lambda: query_rows(self.source.store, by, model=model, provider=provider, **filters),
+        )
+
+    def experiments(self, by: str, span: usage_views.Span) -> list[Experiment]:
+        """See :func:`.experiments`."""
+        by = _without_nul(by) or ""
+        return self._slowly(
+            ("experiments", by, span), lambda: list(experiments(self.source.store, by, span.since, span.until))
+        )
+
+    def groupings(self) -> list[str]:
+        """Return the tags and metadata keys of the newest calls and runs, as ``tag:NAME`` and ``metadata.KEY``."""
+        rows = self._slowly(("groupings",), lambda: self.source.store.query("grouping_names", limit=_NEWEST_TAGGED))
+        return [f"tag:{row['name']}" if row["kind"] == "tag" else f"metadata.{row['name']}" for row in rows]
 
     def metrics(self) -> str:
         """See :func:`.prometheus_text`."""
@@ -163,6 +249,9 @@ class CachedQueries:
     def health(self) -> dict[str, Any]:
         """Return the state of the journals and of the database."""
         return self._cached(("health",), self.source.health)
+
+    def _slowly(self, key: Hashable, load: Callable[[], T]) -> T:
+        return self._cache.get(key, lambda: None, _SLOW_TTL_S, load)
 
     def _cached(self, key: Hashable, load: Callable[[], T]) -> T:
         return self._cache.get(key, lambda: self._marker, _TTL_S, load)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-from rlm_cachetrack.analytics import Call, Iteration, Usage, UsageRow
-from rlm_cachetrack.analytics.planning import Forecast
+from rlm_cachetrack.analytics import Call, Experiment, Iteration, Usage, UsageRow
+from rlm_cachetrack.analytics.planning import Forecast, MonthOutlook
 from rlm_cachetrack.formatting import clean
+
+if TYPE_CHECKING:
+    from .view import View
 
 Figure = dict[str, Any]
 
@@ -22,9 +26,21 @@ _MAX_MODELS = 12
 _MAX_MARKERS = 60
 _MAX_NAMED_CALLS = 40
 _MAX_INDENT = 6
+_HEIGHT_OF_MANY = 420
 _MAX_TICKS = 20
+_MAX_DEPTH = 5
+_MAX_NAMED_GROUPS = 12
+_UTC = ZoneInfo("UTC")
 _WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
 """Width of a bucket; months vary."""
+_RATE_AXIS = {
+    "overlaying": "y",
+    "side": "right",
+    "tickformat": ".0%",
+    "range": [0, 1.02],
+    "dtick": 0.25,
+    "showgrid": False,
+}
 
 
 def label(text: str, max_length: int = _MAX_LABEL) -> str:
@@ -62,44 +78,85 @@ def _token_bars(x: Sequence[Any], parts: Sequence[Mapping[str, int | None]]) -> 
     ]
 
 
-def of_usage(usage: Usage) -> list[Figure]:
-    """Chart cost, hit rate, tokens and calls over time, from the start of the range to its end."""
-    rows = usage["buckets"]
-    x = [row["bucket"].isoformat() if row["bucket"] else None for row in rows]
-    time = _time_axis(usage)
+def of_usage(usage: Usage, view: View) -> list[Figure]:
+    """Chart cost, hit rate, tokens and calls over time, from the start of the range to its end.
+
+    A click on a bar opens its day.
+    """
+    rows, zone = usage["buckets"], view.zone
+    x = [_local(row["bucket"], zone) for row in rows]
+    time = {**_time_axis(usage, zone), "hovermode": "x unified"}
+    if usage["unit"] != "minute":
+        time["meta"] = {"opens": view.link("/", with_filters=True, range="", since="", until="")}
+    money = {"hovertemplate": "%{y:$,.4f}"}
+    rate = [row["cache_hit_rate"] for row in rows]
     costs = [
-        _bar("cost", "cost", x, [row["total_cost"] for row in rows]),
-        _bar("saved", "saved", x, [row["cost_savings"] for row in rows]),
+        _bar("cost", "cost", x, [row["total_cost"] for row in rows], **money),
+        _bar("saved", "saved", x, [row["cost_savings"] for row in rows], **money),
+        _line("line", x, rate, mode="lines", yaxis="y2", hovertemplate="%{y:.1%}"),
     ]
-    mode = "lines+markers" if len(rows) <= _MAX_MARKERS else "lines"
-    rates = [_line("cached", x, [row["cache_hit_rate"] for row in rows], mode=mode)]
+    rates = _hit_rates(usage, x, zone)
     calls = [
         _bar("succeeded", "cost", x, [row["total_interactions"] - row["failed_interactions"] for row in rows]),
         _bar("failed", "failed", x, [row["failed_interactions"] for row in rows]),
     ]
     usd = {"tickprefix": "$", "rangemode": "tozero"}
     return [
-        _figure("cost", "Cost and savings", costs, yaxis=usd, barmode="relative", **time),
-        _figure("hit-rate", "Hit rate", rates, yaxis={"tickformat": ".0%", "range": [0, 1.02]}, **time),
+        _figure("cost", "Cost, savings and hit rate", costs, yaxis=usd, yaxis2=_RATE_AXIS, barmode="relative", **time),
+        _figure(
+            "hit-rate",
+            "Hit rate, weighted by prompt tokens",
+            rates,
+            yaxis={"tickformat": ".0%", "range": [0, 1.02]},
+            **time,
+        ),
         _figure("tokens", "Prompt tokens", _token_bars(x, list(map(_parts, rows))), barmode="stack", **time),
         _figure("calls", "Calls", calls, barmode="stack", **time),
     ]
 
 
-def _time_axis(usage: Usage) -> dict[str, Any]:
+def _hit_rates(usage: Usage, x: Sequence[str | None], zone: ZoneInfo) -> list[dict[str, Any]]:
+    """Chart the hit rate by day; of hours, which vary more, faintly beside it."""
+    rows = usage["buckets"]
+    mode = "lines+markers" if len(rows) <= _MAX_MARKERS else "lines"
+    percent = {"hovertemplate": "%{y:.1%}"}
+    if usage["unit"] != "hour":
+        return [_line("cached", x, [row["cache_hit_rate"] for row in rows], mode=mode, **percent)]
+    days: dict[str, list[UsageRow]] = {}
+    for row in rows:
+        if row["bucket"] is not None and row["cache_hit_rate"] is not None:
+            days.setdefault(row["bucket"].astimezone(zone).date().isoformat(), []).append(row)
+    rates = {}
+    for day, its in days.items():
+        cached, uncached = (
+            sum(row[name] or 0 for row in its) for name in ("total_cached_tokens", "total_uncached_tokens")
+        )
+        rates[f"{day}T12:00:00"] = cached / (cached + uncached) if cached + uncached else None
+    hours = _line("cached", x, [row["cache_hit_rate"] for row in rows], mode="lines", opacity=0.35, **percent)
+    by_day = _line("cached", list(rates), list(rates.values()), **percent)
+    return [{**hours, "name": "by hour"}, {**by_day, "name": "by day"}]
+
+
+def _local(moment: datetime | None, zone: ZoneInfo) -> str | None:
+    """Format a time for an axis; Plotly shows it as it is, without regard to an offset."""
+    return None if moment is None else moment.astimezone(zone).replace(tzinfo=None).isoformat()
+
+
+def _time_axis(usage: Usage, zone: ZoneInfo) -> dict[str, Any]:
     width = _WIDTHS_MS.get(usage["unit"], 0)
     axis: dict[str, Any] = {"type": "date"}
     if usage["since"] is not None:
         half = timedelta(milliseconds=width / 2)  # a bar is centred on the start of its bucket
         end = usage["until"] or max(datetime.now(UTC), usage["since"])
-        axis["range"] = [(usage["since"] - half).isoformat(), (end + half).isoformat()]
+        axis["range"] = [_local(usage["since"] - half, zone), _local(end + half, zone)]
     return {"xaxis": axis, "barwidth_ms": width}
 
 
 def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
-    """Chart cost and hit rate of the models with the most prompt tokens."""
-    shown = list(reversed(rows[:_MAX_MODELS]))
-    names = [label(row["model"] or "", 28) for row in shown]
+    """Chart cost and hit rate of the most expensive models."""
+    most_expensive = sorted(rows, key=lambda row: -(row["total_cost"] or 0.0))
+    shown = list(reversed(most_expensive[:_MAX_MODELS]))
+    names = [label(f"{row['model'] or ''} · {row['provider'] or 'unknown'}", 34) for row in shown]
     # Two providers may have models of the same name, so the position identifies a model and the name is only its label.
     y = list(range(len(shown)))
     axis = {"tickvals": y, "ticktext": names, "range": [-0.6, len(shown) - 0.4]}
@@ -118,6 +175,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
                 xaxis={"tickprefix": "$", "rangemode": "tozero"},
                 yaxis=axis,
                 height=height,
+                meta={"shorten": True},
             )
         )
     rates = [row["cache_hit_rate"] for row in shown]
@@ -130,18 +188,20 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
                 xaxis={"tickformat": ".0%", "range": [0, 1]},
                 yaxis=axis,
                 height=height,
+                meta={"shorten": True},
             )
         )
     return found
 
 
 def _parts(row: UsageRow) -> dict[str, int | None]:
-    written = row["total_cache_write_tokens"]
+    cached, uncached = row["total_cached_tokens"] or 0, row["total_uncached_tokens"] or 0
+    written = row["total_cache_write_tokens"] or 0
     return {
-        "cached": row["total_cached_tokens"],
+        "cached": cached,
         "written": written,
-        "uncached": max(row["total_uncached_tokens"] - written, 0),
-        "unknown": max(row["total_prompt_tokens"] - row["total_cached_tokens"] - row["total_uncached_tokens"], 0),
+        "uncached": max(uncached - written, 0),
+        "unknown": max(row["total_prompt_tokens"] - cached - uncached, 0),
     }
 
 
@@ -165,10 +225,8 @@ def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
     )
     if any(step["cache_hit_rate"] is not None for step in steps):
         traces.append(_line("line", x, [step["cache_hit_rate"] for step in steps], yaxis="y2"))
-    rate_axis = {"overlaying": "y", "side": "right", "tickformat": ".0%", "range": [0, 1.02], "dtick": 0.25}
-    rate_axis["showgrid"] = False
     title = "Prompt tokens and hit rate by iteration"
-    figures = [_figure("evolution", title, traces, barmode="stack", xaxis=axis, yaxis2=rate_axis)]
+    figures = [_figure("evolution", title, traces, barmode="stack", xaxis=axis, yaxis2=_RATE_AXIS)]
     if any(step["total_cost"] is not None for step in steps):
         costs = [
             _bar("with cache", "cost", x, [step["total_cost"] for step in steps]),
@@ -180,7 +238,7 @@ def of_iterations(steps: Sequence[Iteration]) -> list[Figure]:
     return figures
 
 
-def of_calls(calls: Sequence[Call]) -> list[Figure]:
+def of_calls(calls: Sequence[Call], zone: ZoneInfo = _UTC) -> list[Figure]:
     """Chart the calls over time, one bar each, coloured by depth of recursion; failed calls have their own colour."""
     if not calls:
         return []
@@ -193,9 +251,9 @@ def of_calls(calls: Sequence[Call]) -> list[Figure]:
                 "type": "bar",
                 "orientation": "h",
                 "name": "failed" if depth is None else f"depth {depth}",
-                "meta": "failed" if depth is None else f"depth{depth % 6}",
+                "meta": "failed" if depth is None else f"depth{min(depth, _MAX_DEPTH)}",
                 "y": [row for row, _ in chosen],
-                "base": [call["time"].isoformat() for _, call in chosen],
+                "base": [_local(call["time"], zone) for _, call in chosen],
                 "x": [max(call["duration_ms"] or 0, 1) for _, call in chosen],
                 "hovertext": [_hover_text(call) for _, call in chosen],
                 "hoverinfo": "text",
@@ -208,7 +266,7 @@ def of_calls(calls: Sequence[Call]) -> list[Figure]:
             "Calls by time",
             traces,
             barmode="overlay",
-            height=min(110 + 20 * len(calls), 900),
+            height=110 + 20 * len(calls) if len(calls) <= _MAX_NAMED_CALLS else _HEIGHT_OF_MANY,
             xaxis={"type": "date"},
             yaxis={
                 "range": [len(calls) + 0.5, 0.5],
@@ -236,6 +294,91 @@ def _names(calls: Sequence[Call]) -> dict[str, Any]:
         "ticktext": [html.escape(text, quote=False) + "\u00a0" * (longest - len(text)) for text in shown],
         "tickfont": {"family": "ui-monospace, Menlo, Consolas, monospace", "size": 11},
     }
+
+
+def of_month(month: MonthOutlook) -> list[Figure]:
+    """Chart the cost of the calendar month: spent so far, expected with its interval, and the budget as a line."""
+    days = month["by_day"]
+    over = [day for day in days if day["cost"] is not None]
+    coming = [day for day in days if day["cost"] is None]
+    money = {"hovertemplate": "%{y:$,.2f}"}
+    x = [day["day"].isoformat() for day in over]
+    traces = [_named_line("spent", "cost", x, [day["sum_cost"] for day in over], **money)]
+    if coming:
+        # From the end of today on, so that the lines meet.
+        x = [over[-1]["day"].isoformat(), *(day["day"].isoformat() for day in coming)]
+        now = over[-1]["sum_cost"]
+        edge = {"mode": "lines", "showlegend": False, "line": {"width": 0}, "hoverinfo": "skip"}
+        low = [now, *(day["low"] for day in coming)]
+        high = [now, *(day["high"] for day in coming)]
+        name = f"{month['confidence']:.0%} interval"
+        traces += [
+            _named_line("low", "band", x, low, **edge),
+            {**_named_line(name, "band", x, high, **edge), "fill": "tonexty", "showlegend": True},
+            _named_line(
+                "expected", "cost", x, [now, *(day["sum_cost"] for day in coming)], line={"dash": "dot"}, **money
+            ),
+        ]
+    if month["budget"] is not None:
+        ends = [month["month_from"].isoformat(), month["month_to"].isoformat()]
+        traces.append(_named_line("budget", "failed", ends, [month["budget"]] * 2, line={"dash": "dash"}, **money))
+    axis = {"tickprefix": "$", "rangemode": "tozero"}
+    title = f"{month['month_from']:%B}: cost so far and expected"
+    time = {"type": "date", "tickformat": "%b %-d"}
+    return [_figure("month", title, traces, yaxis=axis, xaxis=time, hovermode="x unified")]
+
+
+def _named_line(name: str, role: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
+    return {**_line(role, x, y, **{"mode": "lines", **more}), "name": name}
+
+
+def of_experiments(groups: Sequence[Experiment]) -> list[Figure]:
+    """Chart the score, or else the success rate, over the cost per run; the best groups have their own colour."""
+    has_scores = any(group["avg_score"] is not None for group in groups)
+    quality = "avg_score" if has_scores else "success_rate"
+    points = [group for group in groups if group["avg_cost"] is not None and group[quality] is not None]  # type: ignore[literal-required]
+    if not points:
+        return []
+    traces = []
+    for is_best, name, role in ((True, "no group is cheaper and as good", "saved"), (False, "other groups", "unknown")):
+        chosen = [group for group in points if group["is_pareto"] == is_best]
+        if chosen:
+            costs = [group["avg_cost"] or 0.0 for group in chosen]
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers+text" if len(points) <= _MAX_NAMED_GROUPS else "markers",
+                    "name": name,
+                    "meta": role,
+                    "x": costs,
+                    "y": [group[quality] for group in chosen],  # type: ignore[literal-required]
+                    "text": [label(group["group"] or "not set", 24) for group in chosen],
+                    "textposition": "top center",
+                    "marker": {"size": 11},
+                    "cliponaxis": False,
+                    "error_x": {
+                        "type": "data",
+                        "symmetric": False,
+                        "array": [
+                            (group["avg_cost_high"] or cost) - cost for group, cost in zip(chosen, costs, strict=True)
+                        ],
+                        "arrayminus": [
+                            cost - (group["avg_cost_low"] or cost) for group, cost in zip(chosen, costs, strict=True)
+                        ],
+                        "thickness": 1,
+                    },
+                }
+            )
+    axis: dict[str, Any] = {"title": {"text": "mean score" if has_scores else "success rate"}}
+    if has_scores:
+        scores = [group["avg_score"] or 0.0 for group in points]
+        margin = max(0.15 * (max(scores) - min(scores)), 0.02 * max(map(abs, scores)), 0.01)
+        axis["range"] = [min(scores) - margin, max(scores) + 2 * margin]
+    else:
+        axis.update(tickformat=".0%", range=[-0.05, 1.1])
+    cost = {"title": {"text": "mean cost per run"}, "tickprefix": "$", "rangemode": "tozero"}
+    title = f"{'Score' if has_scores else 'Success rate'} over cost"
+    return [_figure("experiments", title, traces, xaxis=cost, yaxis=axis, height=360, hovermode="closest")]
 
 
 def of_forecast(forecast: Forecast, spent: Sequence[UsageRow] = ()) -> list[Figure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -13,17 +13,13 @@ import jinja2
 from rlm_cachetrack.analytics import is_cache_use_reported
 from rlm_cachetrack.formatting import text as wording
 
+from .static_files import static_url
+
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
 HERE = Path(__file__).parent
-
-
-def plotly_script() -> Path:
-    """Return the path of Plotly's script in its package."""
-    import plotly
-
-    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+_MAX_DECIMALS = 6
 
 
 def environment() -> jinja2.Environment:
@@ -43,9 +39,6 @@ def environment() -> jinja2.Environment:
         "usd",
         "duration",
         "size",
-        "moment",
-        "day",
-        "clock",
         "clean",
         "verdict",
     ):
@@ -53,6 +46,8 @@ def environment() -> jinja2.Environment:
     templates.tests["reporting_cache_use"] = is_cache_use_reported
     templates.globals["hit_rates"] = wording.hit_rates
     templates.globals["dropped_details"] = wording.dropped_details
+    templates.globals["static_url"] = static_url
+    templates.filters.update(day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, points=_percentage_points)
     templates.filters["short"] = _short
     templates.filters["query"] = _query
     templates.filters["usd_column"] = _usd_column
@@ -70,9 +65,56 @@ def _short(text: object, max_length: int = 60) -> str:
     return shown if len(shown) <= max_length else f"{shown[: max_length - 1]}…"
 
 
+def _in_zone(context: jinja2.runtime.Context, value: datetime) -> datetime:
+    """Return the local time of the page as if it were UTC, because the formats show UTC."""
+    view = context.get("view")
+    return value if view is None else value.astimezone(view.zone).replace(tzinfo=UTC)
+
+
+@jinja2.pass_context
+def _day(context: jinja2.runtime.Context, value: datetime) -> str:
+    return wording.day(_in_zone(context, value))
+
+
+@jinja2.pass_context
+def _clock(context: jinja2.runtime.Context, value: datetime, *, full: bool = False) -> str:
+    return wording.clock(_in_zone(context, value), full=full)
+
+
+def _signed_usd(value: float | None) -> str:
+    """Format a change in US dollars: ``+$1.20``, ``-$1.20``."""
+    shown = wording.usd(value)
+    return f"+{shown}" if value is not None and value > 0 else shown
+
+
+def _percentage_points(value: float | None) -> str:
+    """Format a change between two rates in percentage points: ``+3.2``."""
+    return wording.NONE if value is None else f"{100 * value:+.1f}"
+
+
+def _spark(values: Sequence[float | None]) -> str:
+    """Return the points of a line over the values in a box of 100 x 24; an unknown value counts as 0."""
+    known = [value or 0.0 for value in values]
+    top, last = max([*known, 0.0]), len(known) - 1
+    if last < 1 or top <= 0:
+        return ""
+    return " ".join(
+        f"{100 * number / last:.1f},{23 - 22 * max(value, 0.0) / top:.1f}" for number, value in enumerate(known)
+    )
+
+
 def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    """Format a column of amounts with the same number of decimals."""
-    return wording.same_decimals([wording.usd(row[name]) for row in rows])
+    """Format a column of amounts with the number of decimals that its smallest amount needs, up to six."""
+    values = [row[name] for row in rows]
+    texts = [wording.usd(value) for value in values]
+    decimals = max((len(text.partition(".")[2]) for text in texts if text[-1:].isdigit() and "." in text), default=2)
+    return [_amount(value, text, min(decimals, _MAX_DECIMALS)) for value, text in zip(values, texts, strict=True)]
+
+
+def _amount(value: float | None, text: str, decimals: int) -> str:
+    if value is None or text == wording.NONE or text == "$0":
+        return text
+    return f"{'-' if value < 0 else ''}${abs(value):,.{decimals}f}"
 
 
 def _query(parameters: dict[str, Any]) -> str:

@@ -62,9 +62,8 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
     """
     try:
         from . import charts
-        from .rendering import HERE, environment, plotly_script, verdicts
-
-        plotly = plotly_script().read_text(encoding="utf-8")
+        from .rendering import environment, verdicts
+        from .static_files import FILES, PLOTLY
     except ImportError as exc:
         raise ConfigError("the report as HTML needs: pip install 'rlm_cachetrack[dashboard]'") from exc
     return (
@@ -75,9 +74,9 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
             after=None,
             why=verdicts(report["misses"]),
             figures=[*charts.of_iterations(report["iterations"]), *charts.of_calls(report["calls"])],
-            css=(HERE / "static" / "app.css").read_text(encoding="utf-8"),
-            script=_within_script((HERE / "static" / "app.js").read_text(encoding="utf-8")),
-            plotly=_within_script(plotly),
+            css=FILES["app.css"].body.decode(),
+            script=_within_script(FILES["app.js"].body.decode()),
+            plotly=_within_script(FILES[PLOTLY].body.decode()),
             rendered=made or datetime.now(UTC),
         )
     )

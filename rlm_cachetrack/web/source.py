@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics.planning import budgets, forecast
 
 
+_MAX_DEAD_LETTERS = 50
+
+
 class DashboardStore:
     """A store for reads, which do not wait for records of this process. Connects at the first query.
 
@@ -28,10 +31,21 @@ class DashboardStore:
         self.store.read_timeout_s = timeout_s
 
     def health(self) -> dict[str, Any]:
-        """Return ``journal`` (events in journals of this machine) and ``database`` (the connected one). Blocks."""
+        """Return the state of the database and of the journals of this machine. Blocks.
+
+        Returns:
+            ``journal``, ``database`` and ``local`` as :mod:`.diagnostics` describes them; ``activity``, the row of that
+            query; and ``dead_letters``, the newest of them.
+        """
         return {
             "journal": diagnostics.describe_journals(self._runtime),
             "database": diagnostics.describe_store(self._runtime),
+            "local": diagnostics.describe_local(self._runtime),
+            "activity": self.store.query("activity")[0],
+            "dead_letters": [
+                {"id": letter.id, "time": letter.time, "reason": letter.reason}
+                for letter in self._runtime.dead_letters.read()[-_MAX_DEAD_LETTERS:]
+            ],
         }
 
     def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:

@@ -312,7 +312,7 @@ SELECT
     count(*) AS total_interactions,
     count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
     count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-    count(*) FILTER (WHERE cached_tokens IS NULL) AS interactions_not_reported,
+    count(*) FILTER (WHERE cached_tokens IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS interactions_not_reported,
     count(*) FILTER (WHERE NOT success) AS failed_interactions,
     count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
     sum(prompt_tokens::bigint) AS prompt_tokens,

@@ -1,5 +1,5 @@
 -- runs_newest_page: Return a page of runs, newest first.
--- Parameters: search, state, limit: as in runs_page. after_time TIMESTAMPTZ, after_query_id TEXT, after_run_id
+-- Parameters: those of fragments/run_page_filters.sql; state, limit: as in runs_page. after_time TIMESTAMPTZ, after_query_id TEXT, after_run_id
 --             TIMESTAMPTZ: start_time and key of the last row of the previous page; NULL for the first page.
 -- Result:     as in runs_page; key is NULL. Served by idx_query_run_summaries_start.
 WITH page AS (
@@ -18,7 +18,7 @@ WITH page AS (
           OR s.query_id > %(after_query_id)s::text
           OR (s.query_id = %(after_query_id)s::text AND s.run_id < %(after_run_id)s::timestamptz)
       )
-      AND (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
+      AND -- include: fragments/run_page_filters.sql
       AND (%(state)s::text IS NULL OR t.state = %(state)s::text)
     ORDER BY s.start_time DESC, s.query_id, s.run_id DESC
     LIMIT %(limit)s

@@ -1,7 +1,6 @@
 -- runs_page: Return a page of runs, sorted by one of their figures.
--- Parameters: search TEXT: part of the query_id, as a LIKE pattern without regard to case; NULL for all. state TEXT:
---             see fragments/run_state.sql; NULL for any. sort TEXT: duration, calls, tokens, cost, saved, hit_rate or
---             start. direction INTEGER: 1 highest first, -1 lowest first. after_key DOUBLE PRECISION, after_query_id
+-- Parameters: those of fragments/run_page_filters.sql. state TEXT: see fragments/run_state.sql; NULL for any. sort
+--             TEXT: duration, calls, tokens, cost, saved, hit_rate or start. direction INTEGER: 1 highest first, -1 lowest first. after_key DOUBLE PRECISION, after_query_id
 --             TEXT, after_run_id TIMESTAMPTZ: of the last row of the previous page; NULL for the first page. limit
 --             BIGINT.
 -- Result:     one row per run; key is the value of the sort, for after_key. Runs are sorted by the totals that were
@@ -28,7 +27,7 @@ WITH listed AS (
         ) AS key
     FROM query_run_summaries AS s
     LEFT JOIN token_cache_optimization AS o USING (query_id, run_id)
-    WHERE (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
+    WHERE -- include: fragments/run_page_filters.sql
 ),
 page AS (
     SELECT *

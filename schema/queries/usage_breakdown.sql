@@ -1,7 +1,8 @@
 -- usage_breakdown: Return the usage of a time range in total, by bucket, and by provider and model.
 -- Parameters: since, until TIMESTAMPTZ: since <= bucket < until, NULL for no bound; whole hours, or whole minutes if
---             unit is minute. unit TEXT: minute, hour, day, week or month. model, provider TEXT; NULL for all.
--- Result:     rows by kind. total: one row. bucket: one row per bucket, with its start in UTC. model: one row per
+--             unit is minute. unit TEXT: minute, hour, day, week or month; time_zone TEXT: of buckets. model,
+--             provider TEXT; NULL for all.
+-- Result:     rows by kind. total: one row. bucket: one row per bucket, with its start. model: one row per
 --             provider and model. choice: one row per provider and model of the range, also of those that are filtered
 --             out, with NULL figures. cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over
 --             the priced calls. *_ms: milliseconds.
@@ -10,7 +11,7 @@
 -- groups; otherwise it would sort all calls on disk.
 WITH parts AS MATERIALIZED (
     SELECT
-        date_trunc(%(unit)s::text, bucket, 'UTC') AS bucket, provider, model,
+        date_trunc(%(unit)s::text, bucket, %(time_zone)s::text) AS bucket, provider, model,
         -- include: fragments/usage_of_hours.sql
     FROM cache_usage_hourly
     WHERE %(unit)s::text <> 'minute'
@@ -38,7 +39,7 @@ sums AS (
         -- include: fragments/usage_costs.sql,
         -- include: fragments/usage_latencies.sql
     FROM (
-        SELECT *, date_trunc(%(unit)s::text, bucket, 'UTC') AS part_bucket
+        SELECT *, date_trunc(%(unit)s::text, bucket, %(time_zone)s::text) AS part_bucket
         FROM parts
         WHERE (%(model)s::text IS NULL OR model = %(model)s::text)
           AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)

@@ -31,6 +31,10 @@ BENCH = f"/run?{urlencode({'query_id': 'bench', 'run_id': BEGUN.isoformat()})}"
 STRANGE = f"/run?{urlencode({'query_id': HOSTILE, 'run_id': BEGUN.isoformat()})}"
 PAGES = {
     "overview": "/?range=24h",
+    "queries": "/queries?range=all",
+    "losses": "/losses?range=all",
+    "failed": "/failed?range=all",
+    "experiments": "/experiments",
     "models": "/models?range=all",
     "savings": "/savings",
     "runs": "/runs",

@@ -175,7 +175,7 @@ def test_real_world_integration_records_the_same_by_hand_and_instrumented(db_url
     assert [call["success"] for call in by_hand] == [True, True, True, False]
     assert [call["iteration"] for call in by_hand[:3]] == [1, 2, 3]
     assert summary is not None
-    assert summary["interactions_not_reported"] == summary["failed_interactions"] == 1
+    assert (summary["interactions_not_reported"], summary["failed_interactions"]) == (0, 1)
     assert all(call["duration_ms"] > 0 and call["total_cost"] > 0 for call in by_hand[:3])
     assert "4 calls, 1 failed, run completed" in hand
     rate = sum(call["cached_tokens"] for call in by_hand[:3]) / sum(call["prompt_tokens"] for call in by_hand[:3])

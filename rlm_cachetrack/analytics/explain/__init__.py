@@ -2,6 +2,7 @@
 
 from .cache_busts import BustWatch, bust_words, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
+from .losses import CacheLoss, losses_of, merge_losses
 from .report import (
     VERDICTS,
     Agreement,
@@ -19,6 +20,7 @@ __all__ = [
     "BustWatch",
     "CacheAdvice",
     "CacheExplanation",
+    "CacheLoss",
     "CacheRule",
     "CallVerdict",
     "Lifetime",
@@ -28,4 +30,6 @@ __all__ = [
     "cache_rules",
     "explain_cache",
     "find_busts",
+    "losses_of",
+    "merge_losses",
 ]

@@ -2,6 +2,7 @@
 
 from .budgets import Budget, BudgetCheck
 from .forecast import Forecast
+from .month import MonthOutlook, month_outlook
 from .reconcile import Reconciliation, ReconciliationRow
 from .repricing import ModelDifference, PriceChange
 from .what_if import WhatIf, WhatIfModel
@@ -11,9 +12,11 @@ __all__ = [
     "BudgetCheck",
     "Forecast",
     "ModelDifference",
+    "MonthOutlook",
     "PriceChange",
     "Reconciliation",
     "ReconciliationRow",
     "WhatIf",
     "WhatIfModel",
+    "month_outlook",
 ]

@@ -94,7 +94,7 @@ def check_budget(store: PostgresStore, name: str = "default", now: datetime | No
         raise NotStoredError(f"there is no budget {name!r}; `rlm-cachetrack budget set` sets one")
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     begin, end = _period(found["period"], moment.date())
-    rows = store.query("daily_costs", since=_midnight(begin), until=_midnight(end), model=found["model"])
+    rows = store.query("daily_costs", since=_midnight(begin), until=_midnight(end), model=found["model"], provider=None)
     spent_by_day = [(row["day"].date(), row["total_cost"]) for row in rows]
     spent = math.fsum(cost for _, cost in spent_by_day)
     amount = found["amount_usd"]

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from rlm_cachetrack.analytics.cost_effects import log_mean_effects
 from rlm_cachetrack.analytics.intervals import t_quantile
 from rlm_cachetrack.errors import ConfigError
 
@@ -109,16 +110,17 @@ class Outlook:
         return t_quantile((1 + confidence) / 2, self.freedom) * spread
 
 
-def history(store: PostgresStore, model: str | None, now: datetime) -> list[Day]:
+def history(store: PostgresStore, model: str | None, now: datetime, provider: str | None = None) -> list[Day]:
     """Return up to 56 whole days before today, the oldest first, without gaps. Blocks for one query."""
     today = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
-    rows = store.query("daily_costs", since=today - timedelta(days=_MAX_DAYS), until=today, model=model)
+    begin = today - timedelta(days=_MAX_DAYS)
+    rows = store.query("daily_costs", since=begin, until=today, model=model, provider=provider)
     found = {row["day"].date(): row for row in rows}
     if not found:
         return []
-    begin, days = min(found), []
-    for number in range((today.date() - begin).days):
-        day = begin + timedelta(days=number)
+    first, days = min(found), []
+    for number in range((today.date() - first).days):
+        day = first + timedelta(days=number)
         row = found.get(day)
         days.append(Day(day) if row is None else _day(day, row))
     return days
@@ -266,12 +268,8 @@ def _split(past: Sequence[Day]) -> Split:
         "price_effect": None,
     }
     pairs = [(first.tokens, second.tokens), (first.kept, second.kept), (first.price, second.price)]
-    if first.cost > 0 and second.cost > 0 and all(one and other and min(one, other) > 0 for one, other in pairs):
-        # The logarithmic mean divides a change among factors exactly and independently of their order.
-        # Source: B. W. Ang, "Decomposition analysis for policymaking in energy" (LMDI), Energy Policy 32 (2004).
-        ratio = second.cost / first.cost
-        weight = first.cost if ratio == 1 else (second.cost - first.cost) / math.log(ratio)
-        effects = [weight * math.log((other or 1) / (one or 1)) for one, other in pairs]
+    effects = log_mean_effects(first.cost, second.cost, pairs)
+    if effects is not None:
         split["volume_effect"], split["hit_rate_effect"], split["price_effect"] = effects
     return split
 

@@ -19,34 +19,72 @@ function themed(figure) {
     bargap: 0.15, ...figure.layout,
   };
   for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
-  // In a narrow window names on the axis leave no room for the bars, so it shows numbers instead.
-  if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; Object.assign(layout.yaxis, { tickvals: null, tickmode: "linear", tick0: 1, dtick: Math.ceil(layout.yaxis.range[0] / 10) }); }
+  // In a narrow window long names on the axis leave no room for the bars: models are shortened, calls have numbers.
+  if (layout.yaxis.ticktext && innerWidth < 700 && figure.layout.meta?.shorten) {
+    layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => (name.length > 17 ? `${name.slice(0, 16)}…` : name));
+  } else if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; Object.assign(layout.yaxis, { tickvals: null, tickmode: "linear", tick0: 1, dtick: Math.ceil(layout.yaxis.range[0] / 10) }); }
   const data = figure.data.map((trace) => {
     const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);
-    return { ...trace, marker: { color: own, ...trace.marker }, line: { color: own, width: 2 } };
+    const shown = { ...trace, marker: { color: own, ...trace.marker }, line: { color: own, width: 2, ...trace.line } };
+    if (trace.fill) shown.fillcolor = own;
+    if (trace.error_x) shown.error_x = { color: own, ...trace.error_x };
+    return shown;
   });
   for (const trace of data) if (trace.type === "bar") delete trace.line;
   return { data, layout };
 }
 
-// Plotly is large: load it only after the page is visible and usable.
-let plotly = null;
+
+let loading = null;
+
+// A page that had no chart when it was loaded has no script for charts either: it is loaded with the first chart.
+function loadPlotly() {
+  loading ??= new Promise((done) => {
+    const script = document.createElement("script");
+    script.src = document.body.dataset.plotly;
+    script.onload = done;
+    document.head.append(script);
+  });
+  return loading;
+}
 
 async function draw() {
   if (!document.querySelector("figure.chart")) return;
-  plotly ??= window.Plotly || new Promise((done) => {
-    const script = document.createElement("script");
-    script.src = "/static/plotly.min.js";
-    script.onload = done;
-    requestAnimationFrame(() => setTimeout(() => document.head.append(script)));
-  });
-  await plotly;
+  if (!window.Plotly) await loadPlotly();
   const options = { responsive: true, displaylogo: false, displayModeBar: false };
   for (const figure of document.querySelectorAll("figure.chart")) {
     const plot = figure.querySelector(".plot");
     const { data, layout } = themed(JSON.parse(figure.querySelector("script").textContent));
     Plotly.react(plot, data, layout, options);
+    if (layout.meta?.opens && !plot.classList.contains("opens")) {
+      plot.classList.add("opens");
+      plot.on("plotly_click", ({ points: [point] }) => openDay(figure, String(point.x).slice(0, 10)));
+    }
   }
+}
+
+// A click on a bar opens its day.
+function openDay(figure, day) {
+  const { opens } = JSON.parse(figure.querySelector("script").textContent).layout.meta;
+  const next = new Date(`${day}T00:00:00Z`);
+  next.setUTCDate(next.getUTCDate() + 1);
+  location.href = `${opens}${opens.includes("?") ? "&" : "?"}since=${day}&until=${next.toISOString().slice(0, 10)}`;
+}
+
+// -- time zone ------------------------------------------------------------------------------------
+
+function zoneField() {
+  const field = document.getElementById("zone");
+  if (!field) return;
+  const local = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (local && ![...field.options].some((one) => one.value === local)) field.add(new Option(`Local (${local})`, local));
+  field.hidden = false;
+  field.addEventListener("change", () => {
+    const address = new URL(location.href);
+    if (field.value === "UTC") address.searchParams.delete("tz");
+    else address.searchParams.set("tz", field.value);
+    location.href = address;
+  });
 }
 
 // -- light and dark mode --------------------------------------------------------------------------
@@ -99,6 +137,11 @@ async function refresh() {
   }
 }
 
+// A page whose figures are still being computed fetches itself again.
+function fetchAgain() {
+  if (content()?.dataset.again) setTimeout(refresh, 1500);
+}
+
 function replaceContent(fresh) {
   const next = fresh.getElementById("content");
   if (!next) return;
@@ -125,6 +168,7 @@ function replaceContent(fresh) {
   document.body.dataset.rendered = fresh.body.dataset.rendered;
   document.getElementById("updated").textContent = `Updated ${fresh.body.dataset.rendered.slice(11, 19)}.`;
   draw();
+  fetchAgain();
 }
 
 function listen() {
@@ -140,7 +184,7 @@ function listen() {
   };
   let leave;
   if (window.SharedWorker) {
-    const worker = new SharedWorker("/static/live.js");
+    const worker = new SharedWorker(document.getElementById("live-script").src);
     worker.port.onmessage = ({ data: [name, data] }) => handlers[name](data);
     leave = () => worker.port.postMessage("leave");
   } else {
@@ -180,6 +224,7 @@ function forms() {
     form.addEventListener("submit", (event) => { event.preventDefault(); go(); });
     form.addEventListener("change", (event) => {
       // A named range and dates exclude each other.
+      if (event.target.type === "date") { const range = form.querySelector("select[name=range]"); if (range) range.selectedIndex = -1; }
       if (event.target.name === "range") for (const date of form.querySelectorAll("input[type=date]")) date.value = "";
       if (event.target.matches("select")) go();
     });
@@ -187,6 +232,6 @@ function forms() {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  themeButton(); forms(); draw();
+  themeButton(); zoneField(); forms(); draw(); fetchAgain();
   if (document.body.dataset.live === "yes") listen();
 });

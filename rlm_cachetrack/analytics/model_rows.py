@@ -1,0 +1,47 @@
+"""Usage by model with the share of the cost and the effective price, sorted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlm_cachetrack.errors import ConfigError
+
+from .usage_views import Usage
+
+_KEYS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+    "model": lambda row: (row["model"] or "", row["provider"] or ""),
+    "calls": lambda row: row["total_interactions"],
+    "failed": lambda row: row["failed_interactions"],
+    "prompt": lambda row: row["total_prompt_tokens"],
+    "cached": lambda row: row["total_cached_tokens"],
+    "hit_rate": lambda row: row["cache_hit_rate"],
+    "cost": lambda row: row["total_cost"],
+    "share": lambda row: row["cost_share"],
+    "saved": lambda row: row["cost_savings"],
+    "price": lambda row: row["usd_per_1m"],
+    "latency": lambda row: row["avg_duration_ms"],
+}
+
+
+def sorted_models(usage: Usage, sort: str, *, is_ascending: bool) -> list[dict[str, Any]]:
+    """Return the models of a usage; unknown values come last.
+
+    Each row also has ``cost_share`` (0-1 of the cost of all models) and ``usd_per_1m``, the cost per million prompt
+    and completion tokens; both are None without a cost, ``usd_per_1m`` also if calls are unpriced.
+
+    Raises:
+        ConfigError: ``sort`` is unknown.
+    """
+    if sort not in _KEYS:
+        raise ConfigError(f"sort={sort!r}: expected one of {', '.join(_KEYS)}")
+    total = usage["total"]["total_cost"]
+    rows = []
+    for row in usage["models"]:
+        cost, tokens = row["total_cost"], row["total_prompt_tokens"] + row["total_completion_tokens"]
+        share = cost / total if cost is not None and total else None
+        is_complete = cost is not None and tokens and not row["unpriced_interactions"]
+        rows.append({**row, "cost_share": share, "usd_per_1m": (cost or 0.0) / tokens * 1e6 if is_complete else None})
+    key = _KEYS[sort]
+    known = sorted((row for row in rows if key(row) is not None), key=key, reverse=not is_ascending)
+    return known + [row for row in rows if key(row) is None]

@@ -1,0 +1,132 @@
+"""The calendar month: what was spent, what the whole month is expected to cost, and its budget. Days are UTC."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, TypedDict
+
+from .budgets import budgets
+from .forecast import history, no_forecast_reason, outlook
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.store import PostgresStore
+
+CONFIDENCE = 0.8
+"""Of the interval of a month's expected cost."""
+
+
+class MonthDay(TypedDict):
+    """One day: its cost (None: not over), and the cost of the month up to its end, spent or expected.
+
+    ``low`` and ``high`` are the interval of the expected sum; None for days that are over.
+    """
+
+    day: date
+    cost: float | None
+    sum_cost: float
+    low: float | None
+    high: float | None
+
+
+class MonthOutlook(TypedDict):
+    """The current calendar month. Costs: USD, without unpriced calls.
+
+    ``spent`` is None if no call of the month is priced although there are calls. ``spent_before`` is the cost of the
+    previous month up to the same day and time of day. ``expected_cost`` of the whole month has the interval from
+    ``low`` to ``high``; they are None for the ``reason`` given. ``budget`` is the smallest monthly budget with the same
+    model, None without one. ``recent_costs`` are the costs of the last 30 days, today included.
+    """
+
+    month_from: date
+    month_to: date
+    spent: float | None
+    unpriced_interactions: int
+    spent_before: float
+    expected_cost: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    reason: str | None
+    budget_name: str | None
+    budget: float | None
+    by_day: list[MonthDay]
+    recent_costs: list[float]
+
+
+def month_outlook(
+    store: PostgresStore, model: str | None = None, provider: str | None = None, now: datetime | None = None
+) -> MonthOutlook:
+    """Return the costs of the current month. Blocks for three queries.
+
+    Args:
+        store: The store of the calls.
+        model: Only calls of this model.
+        provider: Only calls of this provider; budgets have no provider, so there is none with it.
+        now: The current time; None: now.
+    """
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    today = moment.date()
+    begin = today.replace(day=1)
+    end = (begin + timedelta(days=32)).replace(day=1)
+    previous = (begin - timedelta(days=1)).replace(day=1)
+    rows = store.query("daily_costs", since=_midnight(previous), until=_midnight(end), model=model, provider=provider)
+    costs = {row["day"].date(): row["total_cost"] for row in rows}
+    of_month = [row for row in rows if row["day"].date() >= begin]
+    calls, unpriced = (sum(row[name] for row in of_month) for name in ("interactions", "unpriced_interactions"))
+    spent = math.fsum(row["total_cost"] for row in of_month)
+    elapsed = (moment - _midnight(today)) / timedelta(days=1)
+    past = history(store, model, moment, provider)
+    expected = outlook(past)
+    found: MonthOutlook = {
+        "month_from": begin,
+        "month_to": end - timedelta(days=1),
+        "spent": None if calls and calls == unpriced else spent,
+        "unpriced_interactions": unpriced,
+        "spent_before": _up_to(costs, previous, begin, today.day, elapsed),
+        "expected_cost": None,
+        "low": None,
+        "high": None,
+        "confidence": CONFIDENCE,
+        "reason": no_forecast_reason(past),
+        "budget_name": None,
+        "budget": None,
+        "by_day": [],
+        "recent_costs": [costs.get(today - timedelta(days=number), 0.0) for number in range(29, -1, -1)],
+    }
+    if provider is None:
+        of_budget = [one for one in budgets(store) if one["period"] == "month" and one["model"] == model]
+        if of_budget:
+            smallest = min(of_budget, key=lambda one: one["amount_usd"])
+            found["budget_name"], found["budget"] = smallest["name"], smallest["amount_usd"]
+    total = 0.0
+    for number in range((today - begin).days + 1):
+        day = begin + timedelta(days=number)
+        total += costs.get(day, 0.0)
+        found["by_day"].append({"day": day, "cost": costs.get(day, 0.0), "sum_cost": total, "low": None, "high": None})
+    if expected is None:
+        return found
+    left = 1 - elapsed
+    total += expected.of(today) * left
+    day = today + timedelta(days=1)
+    while day < end:
+        left += 1
+        total += expected.of(day)
+        half = expected.half_width(math.ceil(left), CONFIDENCE)
+        low, high = max(total - half, spent), total + half
+        found["by_day"].append({"day": day, "cost": None, "sum_cost": total, "low": low, "high": high})
+        day += timedelta(days=1)
+    half = expected.half_width(math.ceil(left), CONFIDENCE)
+    found["expected_cost"], found["low"], found["high"] = total, max(total - half, spent), total + half
+    return found
+
+
+def _up_to(costs: dict[date, float], begin: date, end: date, day_number: int, elapsed: float) -> float:
+    """Return the cost of a month up to a day, of which the elapsed part counts."""
+    of_month = {day.day: cost for day, cost in costs.items() if begin <= day < end}
+    whole = math.fsum(cost for number, cost in of_month.items() if number < day_number)
+    return whole + elapsed * of_month.get(day_number, 0.0)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(0), UTC)

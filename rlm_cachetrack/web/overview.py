@@ -1,0 +1,57 @@
+"""What the overview shows: the month, the range against the period before, and what could still be saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlm_cachetrack.analytics import usage_changes
+
+from . import charts
+
+if TYPE_CHECKING:
+    from .cached_queries import CachedQueries
+    from .view import View
+
+_NEWEST_RUNS = 8
+_MODELS = 6
+_LOSSES_WAIT_S = 0.15
+"""The page does not wait longer for losses: it fetches itself again while runs are being explained."""
+_PERIODS = {
+    "1h": "the hour before",
+    "24h": "the 24 hours before",
+    "7d": "the 7 days before",
+    "30d": "the 30 days before",
+    "90d": "the 90 days before",
+}
+
+
+def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
+    """Return the variables of the overview. Blocks for its queries."""
+    span, model, provider = view.span(), view.model or None, view.provider or None
+    usage = queries.usage(span, model, provider)
+    runs = {"model": model, "provider": provider, "since": span.since, "until": span.until}
+    found: dict[str, Any] = {
+        "usage": usage,
+        "figures": charts.of_usage(usage, view),
+        "month": queries.month(model, provider),
+        "newest": queries.runs(**runs, limit=_NEWEST_RUNS)["runs"],
+        "percentiles": queries.percentiles(span, model, provider),
+        "losses": None,
+        "before": None,
+        "losses_before": None,
+        "changes": None,
+        "period": _PERIODS.get(view.range or "7d", "") if not (view.since or view.until) else "the period before",
+        "is_empty": False,
+    }
+    if not usage["total"]["total_interactions"]:
+        found["is_empty"] = not queries.runs(limit=1)["runs"]
+        return found
+    found["losses"] = queries.losses(span, model, provider, _LOSSES_WAIT_S)
+    earlier = span.before()
+    if earlier is not None:
+        found["before"] = queries.usage(earlier, model, provider)
+        found["losses_before"] = queries.losses(earlier, model, provider)
+        if found["before"]["total"]["total_interactions"]:
+            changes = usage_changes(found["before"], usage)
+            found["changes"] = {**changes, "models": changes["models"][:_MODELS]}
+    return found

@@ -1,0 +1,15 @@
+-- runs_count: Return how many runs the list of runs has.
+-- Parameters: those of fragments/run_page_filters.sql. state TEXT: see fragments/run_state.sql; NULL for any. limit
+--             BIGINT: counting stops there.
+-- Result:     one row: runs BIGINT.
+SELECT count(*) AS runs
+FROM (
+    SELECT 1
+    FROM query_run_summaries AS s
+    CROSS JOIN LATERAL (
+        SELECT -- include: fragments/run_state.sql AS state
+    ) AS t
+    WHERE (%(state)s::text IS NULL OR t.state = %(state)s::text)
+      AND -- include: fragments/run_page_filters.sql
+    LIMIT %(limit)s
+) AS counted;
