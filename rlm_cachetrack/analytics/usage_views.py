@@ -165,7 +165,7 @@ class Span:
         """Return the range of the same length that ends where this one begins; None if it has no begin."""
         if self.since is None:
             return None
-        begin = self.since - ((self.until or now or datetime.now(UTC)) - self.since)
+        begin = shifted(self.since, self.since - (self.until or now or datetime.now(UTC)))
         return Span(_floor(begin, "minute" if self.unit == "minute" else "hour"), self.since, self.unit, self.zone)
 
 

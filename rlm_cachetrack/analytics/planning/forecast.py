@@ -110,16 +110,22 @@ class Outlook:
         return t_quantile((1 + confidence) / 2, self.freedom) * spread
 
 
-def history(store: PostgresStore, model: str | None, now: datetime, provider: str | None = None) -> list[Day]:
+def history(store: PostgresStore, model: str | None, now: datetime) -> list[Day]:
     """Return up to 56 whole days before today, the oldest first, without gaps. Blocks for one query."""
     today = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
     begin = today - timedelta(days=_MAX_DAYS)
-    rows = store.query("daily_costs", since=begin, until=today, model=model, provider=provider)
+    return days_of(store.query("daily_costs", since=begin, until=today, model=model, provider=None), today.date())
+
+
+def days_of(rows: Sequence[dict[str, Any]], today: date) -> list[Day]:
+    """Return the days before today that rows of ``daily_costs`` describe, at most 56, without gaps. Pure."""
+    earliest = today - timedelta(days=_MAX_DAYS)
+    rows = [row for row in rows if earliest <= row["day"].date() < today]
     found = {row["day"].date(): row for row in rows}
     if not found:
         return []
     first, days = min(found), []
-    for number in range((today.date() - first).days):
+    for number in range((today - first).days):
         day = first + timedelta(days=number)
         row = found.get(day)
         days.append(Day(day) if row is None else _day(day, row))

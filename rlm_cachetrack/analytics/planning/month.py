@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from .budgets import budgets
-from .forecast import history, no_forecast_reason, outlook
+from .forecast import days_of, no_forecast_reason, outlook
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
+_HISTORY_DAYS = 56
 CONFIDENCE = 0.8
 """Of the interval of a month's expected cost."""
 
@@ -57,7 +58,7 @@ class MonthOutlook(TypedDict):
 def month_outlook(
     store: PostgresStore, model: str | None = None, provider: str | None = None, now: datetime | None = None
 ) -> MonthOutlook:
-    """Return the costs of the current month. Blocks for three queries.
+    """Return the costs of the current month. Blocks for two queries.
 
     Args:
         store: The store of the calls.
@@ -70,13 +71,14 @@ def month_outlook(
     begin = today.replace(day=1)
     end = (begin + timedelta(days=32)).replace(day=1)
     previous = (begin - timedelta(days=1)).replace(day=1)
-    rows = store.query("daily_costs", since=_midnight(previous), until=_midnight(end), model=model, provider=provider)
+    first = min(previous, today - timedelta(days=_HISTORY_DAYS))
+    rows = store.query("daily_costs", since=_midnight(first), until=_midnight(end), model=model, provider=provider)
     costs = {row["day"].date(): row["total_cost"] for row in rows}
     of_month = [row for row in rows if row["day"].date() >= begin]
     calls, unpriced = (sum(row[name] for row in of_month) for name in ("interactions", "unpriced_interactions"))
     spent = math.fsum(row["total_cost"] for row in of_month)
     elapsed = (moment - _midnight(today)) / timedelta(days=1)
-    past = history(store, model, moment, provider)
+    past = days_of(rows, today)
     expected = outlook(past)
     found: MonthOutlook = {
         "month_from": begin,
