@@ -156,7 +156,7 @@ def test_the_page_reports_a_stopped_database_and_recovers(
         assert "The database is not responding" in other.inner_text("h1")
         assert embedded.ensure_running(server_folder) == url
         wait_until(page, "document.getElementById('notice').textContent === ''")
-        other.wait_for_selector("text=By model, most prompt tokens first")
+        other.wait_for_selector("text=USD per million prompt and completion tokens")
     query_id = f"after-{end.__name__}"
     assert query_id not in page.inner_text("body")
     with TimescaleDBClient(url) as db:

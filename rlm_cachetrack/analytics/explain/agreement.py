@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rlm_cachetrack.formatting import Table
 
+from .verdicts import Verdict  # the API of the dashboard reads the types of results at runtime
+
 if TYPE_CHECKING:
-    from .verdicts import JudgedCall, Verdict
+    from .verdicts import JudgedCall
 
 CACHE_HIT = "cache_hit"
 

@@ -150,14 +150,14 @@ def test_models_name_the_provider_and_sort(address: str) -> None:
 def test_columns_show_no_digits_that_are_not_known(db_url: str) -> None:
     """Amounts of one column have the same number of decimals, and these are digits of the amount, not added zeros."""
     with TimescaleDBClient(db_url) as db, served(db_url) as address:
-        for name, prompt in (("large", 123_456), ("small", 123)):
+        for name, prompt in (("large", 123_456), ("small", 1_230)):
             db.record_llm_interaction(record(name, NOW, prompt_tokens=prompt, cached_tokens=0, completion_tokens=0))
         db.flush()
         words = text_of(address, "/runs")
-        assert "$1.23456" in words
-        assert "$0.00123" in words
+        assert "$1.2346" in words
+        assert "$0.0123" in words
         losses = api(address, "losses")  # calls without fingerprint: the losses are not known, which is not zero
-        assert (losses["usd_lost"], losses["unknown_interactions"]) == (None, 1)
+        assert (losses["usd_lost"], losses["unknown_interactions"]) == (None, 2)
 
 
 def test_runs_are_filtered_and_counted(address: str) -> None:
