@@ -119,6 +119,7 @@ NARROW: dict[str, Any] = {
     "label": None,
     "tags": None,
     "grouping": "model",
+    "interaction_id": ONE_ID,
     "names": ["a"],
     "firing": True,
     "value": 1.0,
