@@ -120,6 +120,7 @@ NARROW: dict[str, Any] = {
     "tags": None,
     "grouping": "model",
     "interaction_id": ONE_ID,
+    "beginning": "q",
     "names": ["a"],
     "firing": True,
     "value": 1.0,
