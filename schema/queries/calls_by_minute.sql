@@ -2,6 +2,7 @@
 -- Parameters: those of fragments/any_calls.sql.
 -- Result:     one row per minute with calls, in order: minute TIMESTAMPTZ, calls BIGINT, cache_hit_rate: 0-1 over the
 --             calls that reported, NULL if none did.
+-- Without a bound it reads the raw table.
 SELECT
     date_trunc('minute', time) AS minute,
     count(*) AS calls,
