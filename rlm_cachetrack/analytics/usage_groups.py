@@ -30,6 +30,7 @@ USAGE_GROUPINGS = (*_COLUMNS, "tag:NAME", "metadata.KEY", *_UNITS)
 
 _HOURLY = {"model", "provider", *_UNITS}  # the groupings that the hourly sums contain
 _MOST_KEYS = 8
+_MOST_NAMED = 3  # tags, and metadata keys
 
 
 class UsageGroup(TypedDict):
@@ -99,8 +100,8 @@ def usage_groups(
         source="hours" if hourly else "calls",
         unit=units[0] if units else None,
         time_zone=time_zone,
-        tag_names=tag_names or None,
-        metadata_keys=metadata_keys or None,
+        **_numbered("tag", tag_names),
+        **_numbered("key", metadata_keys),
         model=model,
         provider=provider,
         query_id=query_id,
@@ -133,9 +134,17 @@ def _parse(group_by: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
             raise ConfigError(f"group_by={name!r}: expected {', '.join(USAGE_GROUPINGS[:-1])} or {USAGE_GROUPINGS[-1]}")
     if "" in tag_names or "" in keys:
         raise ConfigError("group_by: expected a name after tag: and a key after metadata.")
+    if max(len(tag_names), len(keys)) > _MOST_NAMED:
+        raise ConfigError(f"group_by: expected at most {_MOST_NAMED} tags and {_MOST_NAMED} metadata keys")
     if len(units) > 1:
         raise ConfigError(f"group_by has {' and '.join(units)}: expected one unit of time")
     return units, tag_names, keys
+
+
+def _numbered(prefix: str, names: Sequence[str]) -> dict[str, str | None]:
+    """Return the query parameters of tags or metadata keys."""
+    padded = (*names, *(None,) * _MOST_NAMED)[:_MOST_NAMED]
+    return {f"{prefix}_{number}": name for number, name in enumerate(padded, 1)}
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -157,8 +166,8 @@ def _has_whole_hours(zone: ZoneInfo, since: datetime | None) -> bool:
 def _named(
     row: dict[str, Any], group_by: Sequence[str], tag_names: list[str], metadata_keys: list[str], zone: ZoneInfo
 ) -> dict[str, Any]:
-    tags = dict(zip(tag_names, row["tag_values"] or [], strict=False))
-    metadata = dict(zip(metadata_keys, row["metadata_values"] or [], strict=False))
+    tags = {name: row[f"tag_{number}"] for number, name in enumerate(tag_names, 1)}
+    metadata = {key: row[f"key_{number}"] for number, key in enumerate(metadata_keys, 1)}
     found: dict[str, Any] = {}
     for name in group_by:
         if name in _UNITS:

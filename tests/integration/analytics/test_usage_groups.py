@@ -110,6 +110,7 @@ def test_days_begin_at_midnight_of_the_time_zone_also_when_the_clocks_change(db:
         (("day", "hour"), "expected one unit of time"),
         (("model", "model"), "names a grouping twice"),
         ("tag:", "group_by"),
+        (("tag:a", "tag:b", "tag:c", "tag:d"), "expected at most 3 tags"),
     ],
 )
 def test_an_unknown_grouping_is_refused(db: TimescaleDBClient, group_by: Any, message: str) -> None:
