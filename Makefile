@@ -9,6 +9,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 ROWS ?=
+AGE ?=
 .PHONY: help demo test nox lint types check fmt docs bench bench-scale build clean distclean
 
 PYTHON ?=
@@ -65,8 +66,8 @@ docs: $(dev)  ## build the documentation site in site/; ARGS=pictures updates it
 bench: $(dev)  ## run the benchmarks; ARGS=import_time runs one
 	@$(python) benchmarks/run.py $(ARGS)
 
-bench-scale: $(dev)  ## measure queries and space at ROWS stored calls (1000000) on all installed engines
-	@ROWS=$(or $(ROWS),1000000) $(python) benchmarks/scale.py
+bench-scale: $(dev)  ## measure queries and space at ROWS stored calls (1000000) over AGE days (30), on all installed engines
+	@ROWS=$(or $(ROWS),1000000) AGE=$(or $(AGE),30) $(python) benchmarks/scale.py
 
 build: $(dev)  ## build the sdist and the wheel in dist/
 	@$(python) -m build --no-isolation --outdir dist

@@ -5,9 +5,11 @@ extension, or the server of ``RLM_CACHETRACK_TEST_TIMESCALE_URL``. Citus: a coor
 or the cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names. PostgreSQL: an installed one without
 extensions. And the embedded one. Servers are started with default settings (Citus with fewer shards) and removed.
 
-The calls are those of ``scale_calls.py``, distributed evenly over DAYS days (30) and stored by the library. Then the
-work of the policies is done: all hours are materialized except the one in progress, which is always half filled, and
-days older than a week are moved to the columnstore. Times are medians of 20 warm runs (fewer if a run takes long).
+The calls are those of ``scale_calls.py``, distributed evenly over AGE days (30) and stored by the library, in runs of
+CALLS_A_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_A_RUN=10`` is a small, old store: 20 calls a day. Then the work of
+the policies is done: all hours are materialized except the one in progress, which is always half filled, and days older
+than a week are moved to the columnstore, of fewer than 10,000 calls a day in chunks of a week. Times are medians of 20
+warm runs (fewer if a run takes long).
 "calls read" counts the calls that the executed plans read, and those read without an index.
 """
 
@@ -39,12 +41,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rlm_cachetrack import TimescaleDBClient, analytics
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.connect import pin_settings
 from rlm_cachetrack.store.engine import detect
 from rlm_cachetrack.store.postgres import PostgresStore
 from tests.support import clusters, plans
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
-DAYS = int(os.environ.get("DAYS", "30"))
+AGE = int(os.environ.get("AGE", "30"))
 REPEATS, LONGEST_MS = 20, 5_000
 SAMPLE = 200_000
 TARGETS = {
@@ -53,8 +56,12 @@ TARGETS = {
     "one run, columnstore": 15,
     "top savings": 5,
     "by hour, 30 days": 20,
+    "by day, 3 years": 20,
+    "runs list": 10,
+    "a page of runs, newest": 15,
+    "a page of runs, by cost": 50,
 }
-"""Targets in milliseconds on TimescaleDB at 10,000,000 rows."""
+"""Targets in milliseconds on TimescaleDB, at 10,000,000 calls in 30 days and at 20 calls a day for 900 days."""
 NUMBERS = Kept()
 VARIANTS = {
     "with the raw usage": Kept(usage=True),
@@ -63,7 +70,7 @@ VARIANTS = {
 }
 
 
-def data(rows: int = ROWS, days: float = DAYS, kept: Kept = NUMBERS) -> Data:
+def data(rows: int = ROWS, days: float = AGE, kept: Kept = NUMBERS) -> Data:
     """Return the calls to store, up to the middle of the hour in progress."""
     until = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
     return Data(rows, days, until, kept)
@@ -146,6 +153,13 @@ def fill(store: PostgresStore, calls: Data, label: str = "calls") -> float:
     return calls.rows / (time.perf_counter() - begun)
 
 
+def widen_chunks(store: PostgresStore, calls: Data) -> None:
+    """Set the width of chunks that the daily job sets after eight days."""
+    with store.connection() as connection:
+        if detect(connection).timescale is not None and calls.rows < 10_000 * calls.days:
+            connection.execute("SELECT set_chunk_time_interval('llm_interactions', INTERVAL '7 days')")
+
+
 def settle(connection: psycopg.Connection[Any], timescale: bool, columnstore_after: str = "7 days") -> None:
     """Do the work of policies and autovacuum."""
     if timescale:
@@ -191,7 +205,7 @@ def space_of_parts(url: str) -> Iterator[tuple[str, str]]:
     for what, kept in {"without": NUMBERS, **VARIANTS}.items():
         with _named_server(url) as database, TimescaleDBClient(database) as client:
             rows = min(ROWS, SAMPLE)
-            fill(client.runtime.store(), data(rows, DAYS * rows / ROWS, kept), what)
+            fill(client.runtime.store(), data(rows, AGE * rows / ROWS, kept), what)
             with psycopg.connect(database, autocommit=True) as connection:
                 settle(connection, timescale=True, columnstore_after="-1 days")
                 sizes[what] = packed_bytes(connection) or float("nan")
@@ -214,7 +228,7 @@ def calls_read(store: PostgresStore, act: Callable[[], Any]) -> tuple[int, int]:
     finally:
         del store.query
     with psycopg.connect(store._open_url(), autocommit=True) as connection:
-        connection.execute(_sql.query("session"))
+        pin_settings(connection, is_local=False)
         raw = plans.raw_relations(connection)
         read = [one for name, values in asked for one in plans.explain(connection, _sql.query(name), values, raw)[0]]
     return sum(one.rows for one in read), sum(one.rows for one in read if one.sequential)
@@ -239,7 +253,10 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "top savings": lambda: client.get_top_cache_savings(10),
         "by hour, 30 days": lambda: client.get_usage(["hour"], **bounds),
         "by day, 30 days": lambda: client.get_usage(["day"], **bounds),
+        "by day, 3 years": lambda: client.get_usage(["day"], since=calls.until - timedelta(days=1095)),
         "runs list": client.list_query_runs,
+        "a page of runs, newest": lambda: analytics.runs_page(store),
+        "a page of runs, by cost": lambda: analytics.runs_page(store, sort="cost"),
         "runs list of one query": lambda: analytics.list_runs(store, 100, old[0]),
     }
 
@@ -282,7 +299,10 @@ def on_each_engine() -> None:
     for name, engine in engines().items():
         with engine as url:
             with TimescaleDBClient(url) as client:
-                rate = fill(client.runtime.store(), calls, name)
+                store = client.runtime.store()
+                store.open()
+                widen_chunks(store, calls)
+                rate = fill(store, calls, name)
             with psycopg.connect(url, autocommit=True) as connection:
                 timescale = detect(connection).timescale is not None
                 settle(connection, timescale)

@@ -1,4 +1,4 @@
-"""Calls for benchmarks of stored data: runs of 50 calls like those of agents.
+"""Calls for benchmarks of stored data: runs of 50 calls (CALLS_A_RUN) like those of agents.
 
 Prompts grow by the responses and by tool output. Most of a prompt is read from the cache in steps of 128 tokens; some
 calls miss, some providers do not report, some calls fail, and one in four is streamed. Lengths, durations and costs
@@ -8,6 +8,7 @@ and reused with other times, ids and queries, so that filling measures the serve
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from rlm_cachetrack.journal import kept_ms
 from rlm_cachetrack.pricing import amounts
 from rlm_cachetrack.records import COLUMNS, RunEnd
 
-CALLS_A_RUN, RUNS_A_BATCH, QUERIES, TEMPLATES = 50, 50, 200, 400
+CALLS_A_RUN = int(os.environ.get("CALLS_A_RUN", "50"))
+RUNS_A_BATCH, QUERIES, TEMPLATES = max(2500 // CALLS_A_RUN, 1), 200, 400
 # Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.
 _MODELS = (
     ("gpt-5-2025-08-07", "openai", 0.00125, 0.000125, 0.00125, 0.01, True, 40),
@@ -63,7 +65,7 @@ class Data:
 
     @property
     def runs(self) -> int:
-        """Return the number of runs, of 50 calls each."""
+        """Return the number of runs, of CALLS_A_RUN calls each."""
         return self.rows // CALLS_A_RUN
 
     def run(self, number: int) -> tuple[str, datetime]:

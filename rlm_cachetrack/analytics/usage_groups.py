@@ -96,8 +96,7 @@ def usage_groups(
     zone = _zone(time_zone)
     hourly = query_id is None and not tags and set(group_by) <= _HOURLY and (not units or _has_whole_hours(zone, since))
     rows = store.query(
-        "usage_groups",
-        source="hours" if hourly else "calls",
+        "usage_groups_hours" if hourly else "usage_groups_calls",
         unit=units[0] if units else None,
         time_zone=time_zone,
         **_numbered("tag", tag_names),

@@ -4,5 +4,5 @@
 INSERT INTO alert_states AS s (name, firing, value, reason, notified)
 VALUES (%(name)s, %(firing)s, %(value)s, %(reason)s, NOT %(firing)s::boolean)
 ON CONFLICT (name) DO UPDATE SET
-    firing = excluded.firing, value = excluded.value, reason = excluded.reason, changed_at = now(), notified = FALSE
+    firing = excluded.firing, value = excluded.value, reason = excluded.reason, changed_at = excluded.changed_at, notified = FALSE
 WHERE s.firing <> excluded.firing;

@@ -67,6 +67,7 @@ def test_growing_tables_are_distributed_and_co_located_by_query(
         " citus_table_type) = colocation_id FROM citus_tables ORDER BY 1",
     )
     assert found == [
+        ("alert_states", "reference", "<none>", True),
         ("budgets", "reference", "<none>", True),
         ("llm_interactions", "distributed", "query_id", True),
         ("price_change_rows", "distributed", "query_id", True),
@@ -553,7 +554,7 @@ def test_doctor_shows_nodes_and_shards(citus: clusters.Citus) -> None:
         f"shards llm_interactions by query_id in {count}, with price_change_rows, price_change_runs,"
         " query_run_summaries, token_cache_optimization"
     ) in output
-    assert "on every node: budgets, price_changes, price_lists, rlm_cachetrack_migrations" in output
+    assert "on every node: alert_states, budgets, price_changes, price_lists, rlm_cachetrack_migrations" in output
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json", "--db-url", citus.coordinator]).stdout)
     cluster = found["database"]["cluster"]
     assert [node["shards"] for node in cluster["nodes"]] == [0, *(each for _ in citus.workers)]

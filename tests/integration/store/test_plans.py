@@ -143,7 +143,6 @@ NARROW: dict[str, Any] = {
     "key_1": "agent",
     "key_2": None,
     "key_3": None,
-    "source": "calls",
     "key": None,
     "keep": False,
     "include_given": False,
