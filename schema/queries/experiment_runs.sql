@@ -6,7 +6,8 @@
 --             success BOOLEAN, score DOUBLE PRECISION: NULL if not judged; duration_ms; interactions, prompt_tokens,
 --             completion_tokens, cached_tokens, reported_prompt_tokens, unpriced_interactions BIGINT; total_cost,
 --             original_cost: USD over the priced calls, NULL if there are none.
--- Reads the totals that were stored when the runs ended, and the calls only of runs without them.
+-- Reads the totals that were stored when the runs ended, and the calls of runs without them. If it groups by model, it also
+-- reads the calls from the first to the last of these runs.
 WITH page AS (
     SELECT *
     FROM query_run_summaries
@@ -15,18 +16,27 @@ WITH page AS (
       AND (%(until)s::timestamptz IS NULL OR start_time < %(until)s::timestamptz)
       AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
 ),
--- include: fragments/run_figures.sql
+-- include: fragments/run_figures.sql,
+-- Not a subquery per run: Citus supports none here, and in the columnstore each would read its day.
+models AS MATERIALIZED (
+    SELECT i.query_id, i.run_id, string_agg(DISTINCT i.model, ' + ' ORDER BY i.model) AS names
+    FROM llm_interactions AS i
+    WHERE %(grouping)s::text = 'model'
+      AND (%(query_id)s::text IS NULL OR i.query_id = %(query_id)s::text)
+      AND i.time >= (
+          SELECT CASE WHEN count(first_call_time) = count(*) THEN min(first_call_time) ELSE '-infinity' END FROM page
+      )
+      AND i.time <= (
+          SELECT CASE WHEN count(last_call_time) = count(*) THEN max(last_call_time) ELSE 'infinity' END FROM page
+      )
+    GROUP BY i.query_id, i.run_id
+)
 SELECT
     CASE %(grouping)s::text
         WHEN 'metadata' THEN p.metadata #>> string_to_array(%(key)s::text, '.')
         WHEN 'tag' THEN p.tags ->> %(key)s::text
         WHEN 'label' THEN p.outcome_label
-        WHEN 'model' THEN (
-            SELECT string_agg(DISTINCT i.model, ' + ' ORDER BY i.model)
-            FROM llm_interactions AS i
-            WHERE i.query_id = p.query_id AND i.run_id = p.run_id
-              AND i.time >= coalesce(p.first_call_time, '-infinity') AND i.time <= coalesce(p.last_call_time, 'infinity')
-        )
+        WHEN 'model' THEN m.names
         ELSE p.query_id
     END AS "group",
     p.success, p.score,
@@ -41,5 +51,6 @@ SELECT
     f.total_cost + coalesce(f.cost_savings, 0) AS original_cost
 FROM page AS p
 LEFT JOIN figures AS f ON f.query_id = p.query_id AND f.run_id = p.run_id
+LEFT JOIN models AS m ON m.query_id = p.query_id AND m.run_id = p.run_id
 LEFT JOIN token_cache_optimization AS o ON o.query_id = p.query_id AND o.run_id = p.run_id
 ORDER BY 1, p.start_time, p.query_id, p.run_id;

@@ -2,6 +2,7 @@
 --             by their calls.
 -- Parameters: ids TEXT[]: their response ids; times TIMESTAMPTZ[]: their times.
 -- Result:     response_id, model: model is NULL if an import stored the calls of a batch.
+-- Served by idx_llm_time. In the columnstore it reads the raw table, of these days only.
 SELECT response_id, model
 FROM llm_interactions
 WHERE response_id = ANY(%(ids)s::text[]) AND time = ANY(%(times)s::timestamptz[])

@@ -92,7 +92,7 @@ def run(number: int) -> tuple[str, datetime]:
 
 
 OLD, DAY = run(RUNS // 10), T0 + timedelta(days=5)
-LATER = [run(number) for number in range(RUNS // 10, RUNS // 10 + 5)]
+LATER = [run(number) for number in range(RUNS // 10, RUNS // 10 + 4)]
 RATES = [
     {
         "model": f"model-{number}",
@@ -337,6 +337,7 @@ def check(url: str, *, timescale: bool = False, citus: bool = False) -> None:
                 continue
             if citus and name in NOT_EXPLAINED_BY_CITUS:
                 continue
+            print(name)
             narrow_rows = scanned(connection, name, NARROW, raw)
             if other := ALTERNATIVES.get(name):
                 narrow_rows = max(narrow_rows, scanned(connection, name, {**NARROW, **other}, raw))
