@@ -6,6 +6,7 @@ A query is named by its id, or by the beginning of one if no other query begins 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,7 +53,7 @@ def find_named_run(store: PostgresStore, text: str | None, run: str) -> FoundRun
         NotFound: No run matches, or more than one does.
         ConfigError: Both arguments name a run, or only ``run`` does.
     """
-    from rlm_cachetrack.analytics import list_runs
+    from rlm_cachetrack.analytics import list_runs, run_records
 
     if text is None:
         if run != "latest":
@@ -61,6 +62,9 @@ def find_named_run(store: PostgresStore, text: str | None, run: str) -> FoundRun
         if not newest:
             raise NotFound(f"{EMPTY[:-1].lower()}; `{command_line('demo')}` records a run")
         return find_run(store, newest[0]["query_id"], moment(newest[0]["run_id"], full=True))
+    records = run_records(store, check_query_id(text), limit=_FEW_RUNS)
+    if records:  # the usual case needs no other query
+        return find_run(store, text, run, records)
     query_id, chosen = _parts(store, text)
     if chosen is not None and run != "latest":
         raise ConfigError(f"{text!r} names a run, and so does --run")
@@ -94,20 +98,21 @@ def _query(store: PostgresStore, text: str) -> str | None:
     return found[0] if found else None
 
 
-def find_run(store: PostgresStore, query_id: str, run: str) -> FoundRun:
+def find_run(store: PostgresStore, query_id: str, run: str, newest: Sequence[RunRecord] | None = None) -> FoundRun:
     """Find the run that ``run`` names. Blocks for one query, or two if the query has more than 100 runs.
 
     Args:
         store: The store to search.
         query_id: The query.
         run: ``latest``, or a run's id as ``runs`` shows it: in full, or its beginning (UTC).
+        newest: The newest hundred runs of the query, if they were read already.
 
     Raises:
         NotFound: No run matches, or more than one does.
     """
     from rlm_cachetrack.analytics import run_records
 
-    newest = run_records(store, query_id, limit=_FEW_RUNS)
+    newest = run_records(store, query_id, limit=_FEW_RUNS) if newest is None else newest
     if not newest:
         raise NotFound(f"no run of query {query_id!r} is stored; `{command_line('runs')}` lists the stored runs")
     if run == "latest":
@@ -156,7 +161,7 @@ def find_runs(store: PostgresStore, text: str) -> list[tuple[str, datetime]]:
     return [(query_id, each["run_id"]) for each in found]
 
 
-def _matching(runs: list[RunRecord], text: str) -> list[RunRecord]:
+def _matching(runs: Sequence[RunRecord], text: str) -> list[RunRecord]:
     beginning = re.sub(r"(Z|[+-]00:?00)$", "", text.strip().replace(" ", "T"), flags=re.IGNORECASE)
     try:
         exact = datetime.fromisoformat(text.strip())

@@ -2,7 +2,7 @@
 --             any more.
 -- Parameters: query_id TEXT, run_id TIMESTAMPTZ.
 -- Result:     one row with columns of run_totals, without those that are not stored, and cache_evolution JSONB as in
---             optimization; no row if the stored totals are not usable: see fragments/run_figures.sql.
+--             optimization; no row if the stored totals are not usable: see analytics/run_figures.py.
 SELECT
     s.total_interactions, s.failed_interactions, s.total_prompt_tokens, s.total_completion_tokens, s.total_tokens,
     s.total_cached_tokens, s.reported_prompt_tokens - s.rated_cached_tokens AS total_uncached_tokens,

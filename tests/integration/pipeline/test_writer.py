@@ -250,7 +250,12 @@ import os, signal, sys
 from rlm_cachetrack.pipeline import Runtime, runtimes; from rlm_cachetrack.journal import journal as journal
 from rlm_cachetrack.config import load_settings
 from tests.integration.pipeline.test_writer import call
-journal.Journal.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)  # all is done but the acknowledgement
+ack = journal.Journal.ack
+def killed(self, batch):  # all is done but the acknowledgement
+    if self.appended < 4:
+        return ack(self, batch)  # the writer was faster than the program
+    os.kill(os.getpid(), signal.SIGKILL)
+journal.Journal.ack = killed
 runtime = runtimes.open(load_settings(sys.argv[1]))
 for model in ("a", "bad", "b", "c"):
     runtime.journal.append(call(model=model))
