@@ -6,8 +6,9 @@
 --             success BOOLEAN, score DOUBLE PRECISION: NULL if not judged; duration_ms; interactions, prompt_tokens,
 --             completion_tokens, cached_tokens, reported_prompt_tokens, unpriced_interactions BIGINT; total_cost,
 --             original_cost: USD over the priced calls, NULL if there are none.
--- Reads the totals that were stored when the runs ended, and the calls of runs without them. If it groups by model, it also
--- reads the calls from the first to the last of these runs.
+-- Reads the totals that were stored when the runs ended, and the calls of runs without them. If it groups by model, it
+-- also reads the calls from the first to the last of these runs.
+-- In the columnstore it reads the raw table.
 WITH page AS (
     SELECT *
     FROM query_run_summaries
