@@ -5,11 +5,11 @@
 SELECT count(*) AS runs
 FROM (
     SELECT 1
-    FROM query_run_summaries AS s
-    CROSS JOIN LATERAL (
-        SELECT -- include: fragments/run_state.sql AS state
+    FROM (
+        SELECT s.*, -- include: fragments/run_state.sql AS state
+        FROM query_run_summaries AS s
+        WHERE -- include: fragments/run_page_filters.sql
     ) AS t
     WHERE (%(state)s::text IS NULL OR t.state = %(state)s::text)
-      AND -- include: fragments/run_page_filters.sql
     LIMIT %(limit)s
 ) AS counted;
