@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 
 from rlm_cachetrack import instrument, query_run
@@ -123,6 +124,9 @@ def test_later_models_are_asked(server: ScriptedServer, sink: MemorySink, model:
     assert compared(server) == [None, "resp_1"]
 
 
+@pytest.mark.skipif(
+    int(openai.__version__.partition(".")[0]) < 3, reason=f"openai {openai.__version__} does not know these arguments"
+)
 @pytest.mark.parametrize(
     "options", [{"comparison_response_id": "resp_x", "ttl": "12h"}, {"comparison_response_id": None}]
 )
@@ -138,6 +142,9 @@ def test_what_the_caller_named_stays(server: ScriptedServer, sink: MemorySink, o
     assert server.requests[1].body["prompt_cache_options"] == options
 
 
+@pytest.mark.skipif(
+    int(openai.__version__.partition(".")[0]) < 3, reason=f"openai {openai.__version__} does not know these arguments"
+)
 def test_other_cache_options_of_the_caller_are_kept(server: ScriptedServer, sink: MemorySink) -> None:
     given = {"ttl": "12h", "mode": "explicit"}
 
