@@ -3,24 +3,21 @@
 --             TIMESTAMPTZ: start_time and key of the last row of the previous page; NULL for the first page.
 -- Result:     as in runs_page; key is NULL. Served by idx_query_run_summaries_start.
 WITH page AS (
-    SELECT s.query_id, s.run_id, s.start_time, s.end_time, s.status, t.state, s.first_call_time,
-        s.last_call_time, s.total_interactions, s.failed_interactions, s.total_prompt_tokens,
-        s.total_completion_tokens, s.total_cached_tokens, s.reported_prompt_tokens, s.rated_cached_tokens,
-        s.total_cost, NULL::double precision AS key
-    FROM query_run_summaries AS s
-    CROSS JOIN LATERAL (
-        SELECT -- include: fragments/run_state.sql AS state
+    SELECT t.*, NULL::double precision AS key
+    FROM (
+        SELECT s.*, -- include: fragments/run_state.sql AS state
+        FROM query_run_summaries AS s
+        WHERE s.start_time <= coalesce(%(after_time)s::timestamptz, 'infinity')
+          AND (
+              %(after_query_id)s::text IS NULL
+              OR s.start_time < %(after_time)s::timestamptz
+              OR s.query_id > %(after_query_id)s::text
+              OR (s.query_id = %(after_query_id)s::text AND s.run_id < %(after_run_id)s::timestamptz)
+          )
+          AND -- include: fragments/run_page_filters.sql
     ) AS t
-    WHERE s.start_time <= coalesce(%(after_time)s::timestamptz, 'infinity')
-      AND (
-          %(after_query_id)s::text IS NULL
-          OR s.start_time < %(after_time)s::timestamptz
-          OR s.query_id > %(after_query_id)s::text
-          OR (s.query_id = %(after_query_id)s::text AND s.run_id < %(after_run_id)s::timestamptz)
-      )
-      AND -- include: fragments/run_page_filters.sql
-      AND (%(state)s::text IS NULL OR t.state = %(state)s::text)
-    ORDER BY s.start_time DESC, s.query_id, s.run_id DESC
+    WHERE (%(state)s::text IS NULL OR t.state = %(state)s::text)
+    ORDER BY t.start_time DESC, t.query_id, t.run_id DESC
     LIMIT %(limit)s
 )
 -- include: fragments/run_page_rows.sql
