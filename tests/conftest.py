@@ -182,7 +182,10 @@ def _reused_database(server_url: str, template: str) -> Iterator[str]:
 def reused_db_url(_reused_database: str) -> str:
     """Return the URL of an emptied, migrated database: much faster than ``db_url``, if the schema does not change."""
     with psycopg.connect(_reused_database, autocommit=True) as connection:
-        connection.execute("TRUNCATE alert_states, llm_interactions, token_cache_optimization, query_run_summaries")
+        connection.execute(
+            "TRUNCATE alert_states, budgets, llm_interactions, price_changes, price_change_rows, price_change_runs,"
+            " price_lists, query_run_summaries, token_cache_optimization"
+        )
     return _reused_database
 
 
