@@ -1,4 +1,4 @@
-"""A scripted server shared by all tests, and a store in memory."""
+"""A scripted server and a websocket server shared by all tests, and a store in memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.memory import MemorySink
 from tests.support.scripted import ScriptedServer
+from tests.support.socket_server import SocketServer
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,20 @@ def server(_scripted: ScriptedServer) -> Iterator[ScriptedServer]:
     yield _scripted
     _scripted.usage = _scripted.usage_at = None
     _scripted.facts = {}
+
+
+@pytest.fixture(scope="session")
+def _sockets() -> Iterator[SocketServer]:
+    with SocketServer() as server:
+        yield server
+
+
+@pytest.fixture
+def socket_server(_sockets: SocketServer) -> SocketServer:
+    """Return the websocket server, which has received nothing; its script sends nothing."""
+    _sockets.rewind()
+    _sockets.script = lambda peer: None
+    return _sockets
 
 
 @pytest.fixture

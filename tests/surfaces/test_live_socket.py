@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,19 +37,6 @@ DECIDED: Json = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def _served() -> Iterator[SocketServer]:
-    with SocketServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(_served: SocketServer) -> SocketServer:
-    """Return the websocket server."""
-    _served.rewind()
-    return _served
-
-
 def play(*events: Json) -> Any:
     """Return a script that sends events when the session starts."""
 
@@ -71,12 +57,14 @@ def receive(count: int) -> Any:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_session_and_what_it_delegates_are_one_record_each(server: SocketServer, sink: MemorySink, mode: str) -> None:
+def test_a_session_and_what_it_delegates_are_one_record_each(
+    socket_server: SocketServer, sink: MemorySink, mode: str
+) -> None:
     session_id = f"live_{uuid.uuid4().hex}"
     end = closed(session_id, 60, active_seconds=40, paused_seconds=20)
     events = [started(session_id), measured(5), DELEGATED, DECIDED, measured(30), end]
-    server.script = play(*events)
-    compare(server, sink, mode, receive(len(events)))
+    socket_server.script = play(*events)
+    compare(socket_server, sink, mode, receive(len(events)))
     rows = {row["api"]: row for row in sink.rows}
     assert len(sink.rows) == len(rows) == 3
     session = rows["live"]
@@ -91,19 +79,23 @@ def test_a_session_and_what_it_delegates_are_one_record_each(server: SocketServe
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_session_that_is_not_closed_has_the_seconds_so_far(server: SocketServer, sink: MemorySink, mode: str) -> None:
-    server.script = play(started(f"live_{uuid.uuid4().hex}"), measured(5), measured(30))
-    compare(server, sink, mode, receive(3))
+def test_a_session_that_is_not_closed_has_the_seconds_so_far(
+    socket_server: SocketServer, sink: MemorySink, mode: str
+) -> None:
+    socket_server.script = play(started(f"live_{uuid.uuid4().hex}"), measured(5), measured(30))
+    compare(socket_server, sink, mode, receive(3))
     row = sink.row
     assert (row["success"], row["token_details"]) == (False, {"seconds": 30})
     assert row["total_cost"] == pytest.approx(30 * 0.05 / 60)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_connections_to_one_session_are_one_record(server: SocketServer, sink: MemorySink, mode: str) -> None:
+def test_two_connections_to_one_session_are_one_record(
+    socket_server: SocketServer, sink: MemorySink, mode: str
+) -> None:
     """A sideband connection gets the events of the session, too."""
     session_id = f"live_{uuid.uuid4().hex}"
-    server.script = play(started(session_id), DELEGATED, closed(session_id, 60))
+    socket_server.script = play(started(session_id), DELEGATED, closed(session_id, 60))
 
     async def act(client: Any) -> Any:
         live = resource_of(client, "live")
@@ -112,5 +104,5 @@ def test_two_connections_to_one_session_are_one_record(server: SocketServer, sin
                 await settled(connection.session.start(session={"model": "gpt-live-1.1"}))
             return [describe(await settled(each.recv())) for _ in range(3) for each in (first, second)]
 
-    compare(server, sink, mode, act)
+    compare(socket_server, sink, mode, act)
     assert sorted(row["api"] for row in sink.rows) == ["live", "responses"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,18 +26,11 @@ DETAILS = {
 SECRET = "the prompt that nobody may read"
 
 
-@pytest.fixture(scope="module")
-def _served() -> Iterator[SocketServer]:
-    with SocketServer() as server:
-        yield server
-
-
 @pytest.fixture
-def server(_served: SocketServer) -> SocketServer:
+def server(socket_server: SocketServer) -> SocketServer:
     """Return the websocket server, which answers every request with a complete response."""
-    _served.rewind()
-    _served.script = events.answer_all
-    return _served
+    socket_server.script = events.answer_all
+    return socket_server
 
 
 def connect(client: Any, name: str = "realtime") -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -46,18 +45,11 @@ NUMBERS = dict(zip(TOKENS, (2300, 45, 2345, 2048, 252, 128, 40), strict=True))
 REQUEST: dict[str, Any] = {"type": "response.create", "model": "gpt-5", "input": "the prompt that nobody may read"}
 
 
-@pytest.fixture(scope="module")
-def _served() -> Iterator[SocketServer]:
-    with SocketServer() as server:
-        yield server
-
-
 @pytest.fixture
-def server(_served: SocketServer) -> SocketServer:
+def server(socket_server: SocketServer) -> SocketServer:
     """Return the websocket server, which answers every request with a complete response."""
-    _served.rewind()
-    _served.script = answer_all
-    return _served
+    socket_server.script = answer_all
+    return socket_server
 
 
 def connect(client: Any, name: str = "responses", **options: Any) -> Any:

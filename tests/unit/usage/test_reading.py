@@ -13,6 +13,7 @@ import pytest
 from rlm_cachetrack.usage import reading
 from rlm_cachetrack.usage.dialects import _with_all_spellings
 from rlm_cachetrack.usage.reading import DIALECTS, NO_USAGE, TokenUsage, read_usage
+from tests.support.realtime_events import USAGE as REALTIME_USAGE
 from tests.unit.usage.samples import CHAT_USAGE, RESPONSES_USAGE, chat
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,19 +39,7 @@ READINGS = [
         id="openai responses",
     ),
     pytest.param(
-        {
-            "total_tokens": 253,
-            "input_tokens": 132,
-            "output_tokens": 121,
-            "input_token_details": {
-                "text_tokens": 89,
-                "audio_tokens": 13,
-                "image_tokens": 30,
-                "cached_tokens": 64,
-                "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4, "image_tokens": 0},
-            },
-            "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
-        },
+        REALTIME_USAGE,
         "openai",
         TokenUsage(
             132,
