@@ -112,7 +112,7 @@ def renew_ids() -> None:
 
 
 def note(times: Times, kind: bytes, nanoseconds: int) -> None:
-    """Add a time to the cases that it belongs to."""
+    """Add a measured time to each case that it belongs to."""
     times["event"].append(nanoseconds)
     times["piece of text" if b'delta"' in kind[:40] else "other event"].append(nanoseconds)
 

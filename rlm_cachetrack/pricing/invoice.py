@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IMAGE_GENERATION = "image_generation"
 SVG_GENERATION = "svg_generation"
 MODEL_TOOLS = (IMAGE_GENERATION, SVG_GENERATION)
-"""The tools that ask a model of their own, whose tokens are charged at its prices."""
+"""Tools that call a model of their own; its tokens have that model's prices."""
 # Billed apart, by the time that a container runs and by stored bytes, which no response states.
 # Source: https://developers.openai.com/api/docs/pricing (Tools: Containers, File search storage); 2026-12-01.
 _NOT_KNOWABLE = {"code_interpreter": "code_interpreter", "shell": "hosted_shell"}

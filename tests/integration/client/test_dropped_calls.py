@@ -19,7 +19,7 @@ LATER = timedelta(days=2)
 
 @pytest.fixture
 def ended(db: TimescaleDBClient) -> dict[str, Any]:
-    """A run of 20 calls over two days, and what is shown of it at its end."""
+    """Record a run of 20 calls over two days; return what is shown of it at its end."""
     for number in range(20):
         moment = at(number) + (LATER if number >= 10 else timedelta(0))
         db.record_llm_interaction(

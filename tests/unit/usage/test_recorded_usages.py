@@ -87,7 +87,7 @@ def test_no_recorded_usage_gives_a_hit_rate_over_one(cases: list[dict[str, Any]]
 
 @needs_corpus
 def test_recorded_costs_are_read(cases: list[dict[str, Any]]) -> None:
-    """Costs are those of the corpus, and two kinds that it does not contain: Perplexity's object and xAI's ticks."""
+    """Costs in the corpus, and in two forms that it lacks: Perplexity's object and xAI's ticks."""
     for case in cases:
         raw = raw_usage(case)
         noted = case["extra"].get("cost")
