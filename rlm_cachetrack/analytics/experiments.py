@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
 
+from .run_figures import complete_figures
+
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
@@ -66,7 +68,7 @@ def experiments(
     until: datetime | None = None,
     query_id: str | None = None,
 ) -> Table[Experiment]:
-    """Return the groups of finished runs, the lowest cost per success first. Blocks for one query.
+    """Return the groups of finished runs, the lowest cost per success first. Blocks for one query or two.
 
     Args:
         store: The store of the runs.
@@ -80,6 +82,7 @@ def experiments(
     """
     grouping, key = parse_grouping(by)
     rows = store.query("experiment_runs", since=since, until=until, query_id=query_id, grouping=grouping, key=key)
+    complete_figures(store, rows)
     found = [_experiment(group, list(runs)) for group, runs in groupby(rows, key=lambda row: row["group"])]
     _mark_pareto(found)
     return Table(sorted(found, key=lambda group: _last_if_none(group["cost_per_success"] or group["avg_cost"])))
@@ -106,14 +109,14 @@ def _experiment(group: str | None, runs: Sequence[dict[str, Any]]) -> Experiment
     priced = [run for run in runs if run["total_cost"] is not None]
     costs = [run["total_cost"] for run in priced]
     total = math.fsum(costs) if costs else None
-    original = math.fsum(run["original_cost"] for run in priced) if priced else None
-    reported = sum(run["reported_prompt_tokens"] for run in runs)
+    original = math.fsum(run["total_cost"] + (run["cost_savings"] or 0.0) for run in priced) if priced else None
+    reported = sum(_reported_prompt_tokens(run) for run in runs)
     success_low, success_high = _interval(judged, _success_rate)
     cost_low, cost_high = _interval(priced, lambda sample: fmean(run["total_cost"] for run in sample))
     per_success = _per_success(judged, "total_cost")
     per_low, per_high = (None, None) if per_success is None else _interval(judged, _cost_per_success)
     for run in judged:
-        run["tokens"] = run["prompt_tokens"] + run["completion_tokens"]
+        run["tokens"] = run["total_prompt_tokens"] + run["total_completion_tokens"]
     return {
         "group": group,
         "runs": len(runs),
@@ -134,11 +137,17 @@ def _experiment(group: str | None, runs: Sequence[dict[str, Any]]) -> Experiment
         "cost_per_success_high": per_high,
         "tokens_per_success": _per_success(judged, "tokens"),
         "ms_per_success": _per_success(judged, "duration_ms"),
-        "total_interactions": sum(run["interactions"] for run in runs),
+        "total_interactions": sum(run["total_interactions"] for run in runs),
         "unpriced_interactions": sum(run["unpriced_interactions"] for run in runs),
-        "cache_hit_rate": sum(run["cached_tokens"] for run in runs) / reported if reported else None,
+        "cache_hit_rate": sum(run["total_cached_tokens"] for run in runs) / reported if reported else None,
         "is_pareto": False,
     }
+
+
+def _reported_prompt_tokens(run: dict[str, Any]) -> int:
+    """Return the prompt tokens of the calls that reported their cache use; all, if they are not stored apart."""
+    reported: int | None = run["reported_prompt_tokens"]
+    return int(run["total_prompt_tokens"]) if reported is None else reported
 
 
 def _success_rate(runs: Sequence[dict[str, Any]]) -> float:
