@@ -3,7 +3,7 @@
 from . import guard, locked_files
 from .fork_gate import no_fork
 from .http_client import import_httpx2
-from .ids import new_id, uuid7
+from .ids import new_id, number_of, uuid7
 from .signal_event import SignalSafeEvent
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "locked_files",
     "new_id",
     "no_fork",
+    "number_of",
     "uuid7",
 ]

@@ -5,6 +5,7 @@ They sort by time. A record keeps its id when it is retried, so it is stored onc
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import time
@@ -37,3 +38,9 @@ def uuid7(unix_ns: int, number: int | None = None) -> UUID:
         number = _random.getrandbits(_NUMBER_BITS)
     milliseconds = min(max(unix_ns // 1_000_000, 0), (1 << 48) - 1)  # a clock may be wrong
     return UUID(int=milliseconds << 80 | _VERSION_AND_VARIANT | number & (1 << _NUMBER_BITS) - 1)
+
+
+def number_of(identity: str) -> int:
+    """Return the number for :func:`uuid7` that a text always gives, so that what it names is stored once."""
+    digest = hashlib.sha256(identity.encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:8], "big") >> 64 - _NUMBER_BITS

@@ -27,3 +27,8 @@ def get_field(value: Any, name: str) -> Any:
 def list_of(value: Any) -> Sequence[Any]:
     """Return a list or tuple unchanged, and an empty one for other values: the SDK does not validate responses."""
     return value if isinstance(value, (list, tuple)) else ()
+
+
+def text_of(value: Any) -> str | None:
+    """Return a string unchanged, and None for an empty one and for other values."""
+    return value if isinstance(value, str) and value else None

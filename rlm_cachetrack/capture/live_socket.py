@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from .fields import fields_of
 from .realtime_socket import RealtimeCalls
 from .socket_calls import Event, SocketCall
 
@@ -43,7 +44,7 @@ class LiveCalls(RealtimeCalls):
     # -- the session --------------------------------------------------------------------------------------------------
 
     def _started(self, event: Event) -> None:
-        session = _mapping(event.get("session"))
+        session = fields_of(event.get("session"))
         self._model = session.get("model") if isinstance(session.get("model"), str) else self._model
         self._begin(str(session.get("id")))
 
@@ -70,7 +71,7 @@ class LiveCalls(RealtimeCalls):
             _measure(call, event)
 
     def _finished(self, event: Event) -> None:
-        session = _mapping(event.get("session"))
+        session = fields_of(event.get("session"))
         self._model = session.get("model") if isinstance(session.get("model"), str) else self._model
         call = self._begin(str(session.get("id")))
         if call is not None:
@@ -86,14 +87,14 @@ class LiveCalls(RealtimeCalls):
     # -- what the session delegates -----------------------------------------------------------------------------------
 
     def _delegated(self, event: Event) -> None:
-        inner = _mapping(event.get("event"))
-        response = _mapping(inner.get("response"))
+        inner = fields_of(event.get("event"))
+        response = fields_of(inner.get("response"))
         if inner.get("type") in _ENDS and self._owns():
             self._record("responses", response, inner)
 
     def _decided(self, event: Event) -> None:
-        inner = _mapping(event.get("event"))
-        decision = _mapping(inner.get("decision"))
+        inner = fields_of(event.get("event"))
+        decision = fields_of(inner.get("decision"))
         if decision and self._owns():
             self._record("decisions", decision, {"type": "response.completed", "response": decision})
 
@@ -124,13 +125,9 @@ class LiveCalls(RealtimeCalls):
 
 def _measure(call: SocketCall, event: Event) -> None:
     """Set the length of the session so far; each event states the whole length."""
-    usage = _mapping(event.get("usage"))
+    usage = fields_of(event.get("usage"))
     if usage:
         call.use(usage)
         paused, active = usage.get("paused_seconds"), usage.get("active_seconds")
         if isinstance(paused, int) and paused and isinstance(active, int):
             call.add_details(seconds=active, paused_seconds=paused, replace=True)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

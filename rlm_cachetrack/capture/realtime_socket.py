@@ -14,7 +14,7 @@ from time import perf_counter_ns, time_ns
 from typing import Any, ClassVar
 
 from . import clients, context
-from .fields import list_of
+from .fields import fields_of, list_of, text_of
 from .response_facts import error_in
 from .socket_calls import Event, SocketCall, SocketCalls
 
@@ -52,11 +52,11 @@ class RealtimeCalls(SocketCalls):
     # -- the session --------------------------------------------------------------------------------------------------
 
     def _session_changed(self, event: Event) -> None:
-        session = _mapping(event.get("session"))
-        self._model = _text(session.get("model")) or self._model
-        audio_input = _mapping(_mapping(session.get("audio")).get("input"))
+        session = fields_of(event.get("session"))
+        self._model = text_of(session.get("model")) or self._model
+        audio_input = fields_of(fields_of(session.get("audio")).get("input"))
         for settings in (audio_input.get("transcription"), session.get("input_audio_transcription")):
-            self._transcription_model = _text(_mapping(settings).get("model")) or self._transcription_model
+            self._transcription_model = text_of(fields_of(settings).get("model")) or self._transcription_model
 
     def _new_call(self, body: Mapping[str, Any]) -> SocketCall | None:
         call = super()._new_call({**body, "model": body.get("model") or self._requested_model or self._model})
@@ -71,13 +71,13 @@ class RealtimeCalls(SocketCalls):
     # -- responses ----------------------------------------------------------------------------------------------------
 
     def _create(self, event: Event) -> SocketCall | None:
-        call = self._new_call(_mapping(event.get("response")))
+        call = self._new_call(fields_of(event.get("response")))
         if call is not None:
             self._waiting.append((event.get("event_id"), call))
         return call
 
     def _created(self, event: Event) -> None:
-        response_id = str(_mapping(event.get("response")).get("id"))
+        response_id = str(fields_of(event.get("response")).get("id"))
         if response_id in self._running or response_id in self._ended_ids:
             return
         call = self._claim()
@@ -92,7 +92,7 @@ class RealtimeCalls(SocketCalls):
         return self._waiting.popleft()[1] if self._waiting else self._new_call({})
 
     def _ended(self, event: Event) -> None:
-        response = _mapping(event.get("response"))
+        response = fields_of(event.get("response"))
         response_id = str(response.get("id"))
         if response_id in self._ended_ids:
             return
@@ -101,8 +101,8 @@ class RealtimeCalls(SocketCalls):
             return
         call.response_id = response_id
         self._forget(call)
-        details = _mapping(response.get("status_details"))
-        reason = _text(details.get("reason")) or _text(response.get("status"))
+        details = fields_of(response.get("status_details"))
+        reason = text_of(details.get("reason")) or text_of(response.get("status"))
         error = error_in(details) if response.get("status") == "failed" else None
         output = [item for item in list_of(response.get("output")) if isinstance(item, Mapping)]
         call.pulling = True
@@ -114,7 +114,7 @@ class RealtimeCalls(SocketCalls):
 
     def _error(self, event: Event) -> None:
         """Assign an error to the request that it names; most errors do not concern a response."""
-        error = _mapping(event.get("error"))
+        error = fields_of(event.get("error"))
         named, code, parameter = error.get("event_id"), error.get("code"), str(error.get("param"))
         for event_id, call in self._waiting:
             is_unnamed = named is None and (code == _BUSY or parameter.startswith("response"))
@@ -157,11 +157,3 @@ class RealtimeCalls(SocketCalls):
     def _forget(self, call: SocketCall) -> None:
         super()._forget(call)
         self._waiting = deque(pair for pair in self._waiting if pair[1] is not call)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from . import clients, context
-from .fields import list_of
+from .fields import fields_of, list_of
 from .socket_calls import Event, SocketCall, SocketCalls
 
 _ENVELOPE = frozenset({"type", "stream_id", "event_id"})
@@ -81,7 +81,7 @@ class ResponsesCalls(SocketCalls):
     # -- events -------------------------------------------------------------------------------------------------------
 
     def _created(self, event: Event) -> None:
-        response = _response_in(event)
+        response = fields_of(event.get("response"))
         response_id = str(response.get("id"))
         if response_id in self._running or response_id in self._ended_ids:
             return
@@ -125,7 +125,7 @@ class ResponsesCalls(SocketCalls):
             call.add_item(item)
 
     def _ended(self, event: Event) -> None:
-        response = _response_in(event)
+        response = fields_of(event.get("response"))
         response_id = str(response.get("id"))
         if response_id in self._ended_ids:
             return
@@ -201,11 +201,6 @@ def _is_prewarm(event: Event) -> bool:
     """Return True if a request prepares the prompt's cache, and has no output."""
     options = event.get("prompt_cache_options")
     return event.get("generate") is False or (isinstance(options, Mapping) and options.get("prewarm") is True)
-
-
-def _response_in(event: Event) -> Mapping[str, Any]:
-    response = event.get("response")
-    return response if isinstance(response, Mapping) else {}
 
 
 def _steered_id(event: Event) -> str:

@@ -9,19 +9,18 @@ Source: ``batch.py``, ``evals/run_retrieve_response.py``, ``fine_tuning/alpha/gr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rlm_cachetrack._process import uuid7
+from rlm_cachetrack._process import number_of, uuid7
 from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.usage import plain, read_cache_options
 
 from . import context
-from .fields import fields_of, get_field, list_of
+from .fields import fields_of, get_field, list_of, text_of
 
 _MAX_REMEMBERED = 10_000
 _counted: OrderedDict[str, None] = OrderedDict()
@@ -81,7 +80,7 @@ class TotalsReader:
 
     def _record(self, total: _Total, identity: str) -> None:
         seed = identity if total.object_id is not None else f"{identity}/{time.time_ns()}"
-        number = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "replace")).digest()[:8], "big") >> 2
+        number = number_of(seed)
         usage = plain(total.usage)
         current = runtimes.peek_default() or runtimes.default()
         provider, _, host = self._provider.partition("@")
@@ -122,8 +121,8 @@ def _batch(batch: Any) -> Iterator[_Total]:
     fields = fields_of(batch)
     usage = fields.get("usage")
     if fields.get("status") in ("completed", "cancelled", "expired") and get_field(usage, "total_tokens"):
-        start, batch_id = _time(fields, "created_at"), _text(fields.get("id"))
-        yield _Total(batch_id, _text(fields.get("model")), usage, start, tier="batch", status=fields.get("status"))
+        start, batch_id = _time(fields, "created_at"), text_of(fields.get("id"))
+        yield _Total(batch_id, text_of(fields.get("model")), usage, start, tier="batch", status=fields.get("status"))
 
 
 def _eval(run: Any) -> Iterator[_Total]:
@@ -131,9 +130,9 @@ def _eval(run: Any) -> Iterator[_Total]:
     if fields.get("status") in ("completed", "failed", "canceled"):
         for usage in list_of(fields.get("per_model_usage")):
             if get_field(usage, "total_tokens"):
-                model = _text(get_field(usage, "model_name"))
+                model = text_of(get_field(usage, "model_name"))
                 start = _time(fields, "created_at")
-                yield _Total(_text(fields.get("id")), model, usage, start, status=fields.get("status"))
+                yield _Total(text_of(fields.get("id")), model, usage, start, status=fields.get("status"))
 
 
 def _grader(result: Any) -> Iterator[_Total]:
@@ -165,7 +164,7 @@ def _agents(value: Any) -> Iterator[_Total]:
 
 def _learn_session(session: Mapping[str, Any]) -> None:
     agent = fields_of(session.get("agent"))
-    model, tier = _text(agent.get("model")), _text(agent.get("service_tier"))
+    model, tier = text_of(agent.get("model")), text_of(agent.get("service_tier"))
     if model is not None:
         _remember(_sessions, str(session.get("id")), (model, None if tier == "auto" else tier))
 
@@ -183,17 +182,17 @@ def _turn(turn: Mapping[str, Any], beside: Any) -> Iterator[_Total]:
     model, tier = _sessions.get(str(turn.get("session_id")), (None, None))
     start = _time(turn, "started_at", "created_at")
     error = turn.get("error")
-    code = (_text(get_field(error, "code")) or "turn_failed") if status == "failed" else None
+    code = (text_of(get_field(error, "code")) or "turn_failed") if status == "failed" else None
     end = turn.get("completed_at")
     options = read_cache_options({"prompt_cache_options": turn.get("prompt_cache_options")})
     yield _Total(
-        _text(turn.get("id")),
+        text_of(turn.get("id")),
         model,
         usage,
         start,
         end=max(float(end), start) if isinstance(end, (int, float)) else None,
         tier=tier,
-        status=_text(status),
+        status=text_of(status),
         error=code,
         options=options,
     )
@@ -214,7 +213,3 @@ def _time(fields: Mapping[str, Any], *names: str) -> float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     return time.time()
-
-
-def _text(value: Any) -> str | None:
-    return value if type(value) is str and value else None

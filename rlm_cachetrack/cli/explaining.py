@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from rich.text import Text
 
-from rlm_cachetrack.formatting import clean, hit_rates, moment, number, percentage, rate, usd, verdict
+from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, Run, RunArgument, command_line, open_client, option
 from .output import (
@@ -58,9 +58,11 @@ def explain(
 
 
 def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
+    from rlm_cachetrack.analytics.explain import hit_rate_words
+
     line = partial(print_line, console)
     line("run", f"{found['query_id']}, {moment(found['run_id'])}, {number(found['total_interactions'])} calls")
-    line("hit rate", _rates(found))
+    line("hit rate", hit_rate_words(found))
     if calls and found["ceiling_hit_rate"] is not None:
         line("ceiling", f"{rate(found['ceiling_hit_rate'])}: what the provider's rules allowed for the prompts as sent")
     console.print()
@@ -85,18 +87,6 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     if not calls and found["tokens_lost"]:
         each_call = command_line("explain", "--calls", query_id=found["query_id"])
         print_prose(console, Text(f"Each call: {each_call}", style="dim"))
-
-
-def _rates(found: CacheExplanation) -> str:
-    """Format the effective and the achievable hit rate of an explanation, and their difference."""
-    return hit_rates(
-        found["cache_hit_rate"],
-        found["achievable_hit_rate"],
-        found["tokens_lost"],
-        found["usd_lost"],
-        found["unknown_interactions"],
-        found["total_interactions"],
-    )
 
 
 def _reason(call: CallVerdict) -> str:

@@ -13,7 +13,6 @@ Both programs append JSON lines. Prompts are read to fingerprint them and then d
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rlm_cachetrack._process import uuid7
+from rlm_cachetrack._process import number_of, uuid7
+
+from .import_formats import mapping_of, text_of
 
 Agent = Literal["codex", "claude-code"]
 AGENTS: Mapping[Agent, tuple[Path, str]] = {
@@ -91,7 +92,7 @@ class _Session:
         self, agent: str, identity: str, start: datetime, end: datetime, **more: Any
     ) -> tuple[int, dict[str, Any]]:
         self.begun = self.begun or start
-        number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "replace")).digest()[:8], "big") >> 2
+        number = number_of(identity)
         return number, {
             "kind": "call",
             "query_id": self.query_id or f"{agent}: {Path(self.project).name or self.path.parent.name}",
@@ -118,7 +119,7 @@ class _Codex(_Session):
         total: Mapping[str, Any] | None = None
         last_moment: datetime | None = None
         for line in lines:
-            payload, moment = _mapping(line.get("payload")), _moment(line.get("timestamp"))
+            payload, moment = mapping_of(line.get("payload")), _moment(line.get("timestamp"))
             kind = line.get("type")
             if kind == "session_meta":
                 self.name, self.project = str(payload.get("id") or ""), str(payload.get("cwd") or "")
@@ -135,9 +136,9 @@ class _Codex(_Session):
                 if not _is_codex_output(payload):
                     answer_from, last_moment = len(items), moment or last_moment
             elif kind == "event_msg" and payload.get("type") == "token_count" and moment is not None:
-                info = _mapping(payload.get("info"))
-                running = _mapping(info.get("total_token_usage"))
-                usage = _mapping(info.get("last_token_usage")) or _less(running, total)
+                info = mapping_of(payload.get("info"))
+                running = mapping_of(info.get("total_token_usage"))
+                usage = mapping_of(info.get("last_token_usage")) or _less(running, total)
                 if not usage or running == total:
                     continue  # a notification of rate limits, or a repeated event
                 total = running
@@ -180,7 +181,7 @@ class _Claude(_Session):
     def calls(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[SessionCall]:
         replies: dict[str, _Reply] = {}
         for line in lines:
-            message, moment = _mapping(line.get("message")), _moment(line.get("timestamp"))
+            message, moment = mapping_of(line.get("message")), _moment(line.get("timestamp"))
             self.name = self.name or str(line.get("sessionId") or "")
             self.project = self.project or str(line.get("cwd") or "")
             if not message or line.get("type") not in ("user", "assistant"):
@@ -189,7 +190,7 @@ class _Claude(_Session):
             parent = parent if isinstance(parent, str) else None
             if isinstance(line.get("uuid"), str):
                 self.turns[line["uuid"]] = parent, message, moment
-            usage = _mapping(message.get("usage"))
+            usage = mapping_of(message.get("usage"))
             model = str(message.get("model") or "unknown")
             if not usage or moment is None or model == "<synthetic>":  # written by the program, not by a model
                 continue
@@ -214,8 +215,8 @@ class _Claude(_Session):
             provider="anthropic",
             api="messages",
             usage=dict(reply.usage),
-            service_tier=_text(reply.usage.get("service_tier")),
-            finish_reason=_text(reply.stop),
+            service_tier=text_of(reply.usage.get("service_tier")),
+            finish_reason=text_of(reply.stop),
             tool_call_count=reply.tools,
             has_tool_calls=reply.tools > 0,
             current_depth=1 if reply.is_sidechain else 0,
@@ -285,14 +286,6 @@ def _decoded(text: str) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, Mapping) else None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value[:500] if isinstance(value, str) and value else None
 
 
 def _moment(value: Any) -> datetime | None:

@@ -14,14 +14,13 @@ stored once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from rlm_cachetrack._process import uuid7
+from rlm_cachetrack._process import number_of, uuid7
 from rlm_cachetrack.errors import RecordError
 from rlm_cachetrack.records import COLUMNS, JSON_COLUMNS, LLMInteractionRecord, event_of_record
 from rlm_cachetrack.usage import locate_usage, read_usage
@@ -103,7 +102,7 @@ class EventReader:
             usage=usage,
             provider="openai",
             api=_RESPONSES[str(body.get("object"))],
-            service_tier=_text(body.get("service_tier")),
+            service_tier=text_of(body.get("service_tier")),
             finish_reason=reason,
             has_tool_calls=calls > 0,
             tool_call_count=calls,
@@ -129,7 +128,7 @@ class EventReader:
         else:
             raise InvalidLineError("the response is of an API that is not supported")
         event["service_tier"] = "batch"  # the body has "default", but the Batch API's prices apply
-        event["request_id"] = _text(response.get("request_id"))
+        event["request_id"] = text_of(response.get("request_id"))
         ids = {"response_id": body.get("id"), "custom_id": line.get("custom_id"), "batch_id": self._batch_id}
         event["metadata"] = _origin("openai-batch", **ids)
         # created is when the batch processed the request, so there is no latency to measure.
@@ -172,9 +171,9 @@ class EventReader:
             total_cost=_amount(row.get("cost_total")),
             price_source="provider",
             time_to_first_token_ms=first,
-            finish_reason=_text(row.get("finish_reason_normalized")),
+            finish_reason=text_of(row.get("finish_reason_normalized")),
             success=True,
-            response_id=_text(row.get("generation_id")),
+            response_id=text_of(row.get("generation_id")),
             metadata=_origin("openrouter", served_by=row.get("provider_name"), app=row.get("app_name")),
         )
 
@@ -186,7 +185,7 @@ class EventReader:
         start, end = _moment(row.get("startTime")), _moment(row.get("endTime"))
         if start is None:
             raise InvalidLineError("startTime is missing or is not a date and time")
-        metadata = _mapping(_decoded(row.get("metadata")))
+        metadata = mapping_of(_decoded(row.get("metadata")))
         raw = _litellm_usage(row, metadata)
         usage = read_usage(raw)
         prompt = usage.prompt_tokens if usage.prompt_tokens is not None else _count(row.get("prompt_tokens"))
@@ -202,8 +201,8 @@ class EventReader:
             start=start,
             end=end,
             model=_model(row),
-            provider=_text(row.get("custom_llm_provider")),
-            api=_text(row.get("call_type")),
+            provider=text_of(row.get("custom_llm_provider")),
+            api=text_of(row.get("call_type")),
             prompt_tokens=prompt,
             completion_tokens=completion,
             total_tokens=usage.total_tokens or _count(row.get("total_tokens")),
@@ -228,7 +227,7 @@ class EventReader:
             raise InvalidLineError("model is missing")
         if self._run_id is None:
             self._run_id = start
-        number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "replace")).digest()[:8], "big") >> 2
+        number = number_of(identity)
         return {
             "kind": kind,
             **dict.fromkeys(COLUMNS),
@@ -301,11 +300,11 @@ def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _tools_and_finish(body: Mapping[str, Any]) -> tuple[int, str | None]:
-    calls, reason = 0, _text(body.get("status"))
+    calls, reason = 0, text_of(body.get("status"))
     for item in _list(body.get("output")):
         calls += item.get("type") == "function_call"
     for choice in _list(body.get("choices")):
-        reason = _text(choice.get("finish_reason"))
+        reason = text_of(choice.get("finish_reason"))
         message = choice.get("message")
         calls += len(_list(message.get("tool_calls"))) if isinstance(message, Mapping) else 0
     return calls, reason
@@ -334,7 +333,8 @@ def _litellm_usage(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[
     return None
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """Return a mapping unchanged, and an empty one for other values."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -387,7 +387,8 @@ def _between(start: datetime, end: datetime) -> float:
     return max((end - start).total_seconds() * 1000, 0.0)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """Return the first 500 characters of a string; None for an empty one and for other values."""
     return value[:500] if isinstance(value, str) and value else None
 
 

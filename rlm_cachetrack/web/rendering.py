@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import jinja2
 
 from rlm_cachetrack.analytics import is_cache_use_reported
+from rlm_cachetrack.analytics.explain import hit_rate_words
 from rlm_cachetrack.formatting import text as wording
 
 from .static_files import static_url
@@ -44,7 +45,7 @@ def environment() -> jinja2.Environment:
     ):
         templates.filters[name] = getattr(wording, name)
     templates.tests["reporting_cache_use"] = is_cache_use_reported
-    templates.globals["hit_rates"] = wording.hit_rates
+    templates.globals["hit_rate_words"] = hit_rate_words
     templates.globals["dropped_details"] = wording.dropped_details
     templates.globals["static_url"] = static_url
     templates.filters.update(day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, points=_percentage_points)

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack.analytics import RunRecord, calls_of_run, is_cache_use_reported, run_report
-from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache
+from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache, hit_rate_words
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import (
     NONE,
     clean,
     dropped_details,
     duration,
-    hit_rates,
     moment,
     number,
     rate,
@@ -127,15 +126,7 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _misses(found: CacheExplanation) -> list[str]:
     """Render the cache miss reasons as a table, and the recommendations as a list."""
-    rates = hit_rates(
-        found["cache_hit_rate"],
-        found["achievable_hit_rate"],
-        found["tokens_lost"],
-        found["usd_lost"],
-        found["unknown_interactions"],
-        found["total_interactions"],
-    )
-    lines = [f"Hit rate: {rates}.", ""]
+    lines = [f"Hit rate: {hit_rate_words(found)}.", ""]
     lines += ["| reason | calls | tokens lost | USD lost |", "|:---|---:|---:|---:|"]
     lines += [
         f"| {verdict(each['verdict'])} | {number(each['calls'])} | {number(each['tokens_lost'])} "

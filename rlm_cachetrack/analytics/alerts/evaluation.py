@@ -115,7 +115,7 @@ def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) 
         found = explain_cache(store, run["query_id"], run["run_id"])
         for call in found["interactions"] if found else ():
             if call["time"] >= since and call["verdict"] in _BUST_VERDICTS:
-                busts, lost = busts + 1, lost + (call["tokens_lost"])
+                busts, lost = busts + 1, lost + call["tokens_lost"]
     reason = f"{busts} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
     return Reading(float(busts), *_limits(rule, rule.above), reason)
 

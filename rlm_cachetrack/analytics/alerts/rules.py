@@ -40,59 +40,59 @@ class _Rule(_Strict):
     query: str | None = None
 
 
-class Spend(_Rule):
+class _LimitRule(_Rule):
+    """A rule that compares a value with a limit; it recovers at ``recover_below``, by default 90% of the limit."""
+
+    recover_below: Annotated[float, Field(ge=0)] | None = None
+
+
+class Spend(_LimitRule):
     """Fires if the calls of the window cost more than ``above`` USD."""
 
     kind: Literal["spend"]
     above: Annotated[float, Field(gt=0)]
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
-class BudgetUse(_Rule):
+class BudgetUse(_LimitRule):
     """Fires if more than ``above_percentage`` of a budget is spent, or ``expected`` to be spent, in its period."""
 
     kind: Literal["budget"]
     budget: str = "default"
     above_percentage: Annotated[float, Field(gt=0)] = 100.0
     expected: bool = False
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
-class HitRate(_Rule):
+class HitRate(_LimitRule):
     """Fires if the hit rate falls by more than ``drop`` points below that of the same hours of the past four weeks."""
 
     kind: Literal["hit_rate"]
     window: Span = timedelta(hours=1)
     drop: Annotated[float, Field(gt=0, le=100)]
     min_prompt_tokens: Annotated[int, Field(ge=1)] = 10_000
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
-class CacheBusts(_Rule):
+class CacheBusts(_LimitRule):
     """Fires if more than ``above`` calls of the newest runs in the window lost a prefix that had been cached."""
 
     kind: Literal["cache_busts"]
     window: Span = timedelta(hours=1)
     above: Annotated[float, Field(ge=0)] = 0.0
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
-class Unpriced(_Rule):
+class Unpriced(_LimitRule):
     """Fires if more than ``above`` calls of the window have no price."""
 
     kind: Literal["unpriced"]
     above: Annotated[float, Field(ge=0)] = 0.0
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
-class Failures(_Rule):
+class Failures(_LimitRule):
     """Fires if more than ``above_percentage`` of at least ``min_calls`` calls failed."""
 
     kind: Literal["failures"]
     window: Span = timedelta(hours=1)
     above_percentage: Annotated[float, Field(ge=0, lt=100)]
     min_calls: Annotated[int, Field(ge=1)] = 20
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
 class Silence(_Rule):
@@ -102,12 +102,11 @@ class Silence(_Rule):
     window: Span
 
 
-class JournalBacklog(_Rule):
+class JournalBacklog(_LimitRule):
     """Fires if more than ``above`` records wait in the journals of this machine."""
 
     kind: Literal["journal"]
     above: Annotated[float, Field(ge=0)]
-    recover_below: Annotated[float, Field(ge=0)] | None = None
 
 
 Rule = Annotated[

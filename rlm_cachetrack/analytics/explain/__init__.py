@@ -12,6 +12,7 @@ from .report import (
     Verdict,
     VerdictCount,
     explain_cache,
+    hit_rate_words,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "cache_rules",
     "explain_cache",
     "find_busts",
+    "hit_rate_words",
     "losses_of",
     "merge_losses",
 ]

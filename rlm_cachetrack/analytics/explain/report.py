@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from rlm_cachetrack.fingerprint import decode_run
-from rlm_cachetrack.formatting import Sheet, Table
+from rlm_cachetrack.formatting import Sheet, Table, hit_rates
 from rlm_cachetrack.records import shifted
 
 from .advice import CacheAdvice, advise, usd_lost
@@ -162,6 +162,18 @@ def explain_cache(
     if before:
         found["notes"].append(f"only the newest {limit:,} calls were explained")
     return found
+
+
+def hit_rate_words(found: CacheExplanation) -> str:
+    """Format the effective and the achievable hit rate of an explanation, and their difference."""
+    return hit_rates(
+        found["cache_hit_rate"],
+        found["achievable_hit_rate"],
+        found["tokens_lost"],
+        found["usd_lost"],
+        found["unknown_interactions"],
+        found["total_interactions"],
+    )
 
 
 def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -> list[dict[str, Any]]:

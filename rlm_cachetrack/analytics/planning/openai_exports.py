@@ -207,9 +207,9 @@ def _line(where: str, values: Mapping[str, Any], costs: bool) -> Line | None:
         if currency != "usd":
             raise ConfigError(f"{where}: the amount is in {currency}; expected usd")
         model, tier = _model_and_tier(_text(values.get("line_item")))
-        return Line(day, model, tier, cost=_number(where, amount.get("value")))
-    counts = {name: int(_number(where, values.get(key) or 0)) for name, key in _COUNTS.items()}
-    parts = {name: int(_number(where, values.get(key) or 0)) for name, key in _DETAILS.items()}
+        return Line(day, model, tier, cost=number(where, amount.get("value")))
+    counts = {name: int(number(where, values.get(key) or 0)) for name, key in _COUNTS.items()}
+    parts = {name: int(number(where, values.get(key) or 0)) for name, key in _DETAILS.items()}
     details = {name: count for name, count in parts.items() if count}
     if not any(counts.values()) and not details:
         return None
@@ -259,14 +259,29 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None if value is not None else None
 
 
-def _number(where: str, value: Any) -> float:
+def number(where: str, value: Any) -> float:
+    """Return the number in a field of an export.
+
+    Raises:
+        ConfigError: It is not a finite number; the message begins with ``where``.
+    """
     try:
-        number = float(value)
+        found = float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+        found = math.nan
+    if not math.isfinite(found):
         raise ConfigError(f"{where}: {value!r} is not a number")
-    return number
+    return found
+
+
+def utc_day(text: str) -> date:
+    """Return the day (UTC) of a date or time in ISO 8601; without an offset it is UTC.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    moment = datetime.fromisoformat(text)
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
 
 
 def _day(where: str, value: Any) -> date:
@@ -275,7 +290,6 @@ def _day(where: str, value: Any) -> date:
     except (TypeError, ValueError, OverflowError, OSError):
         pass
     try:
-        moment = datetime.fromisoformat(str(value))
+        return utc_day(str(value))
     except ValueError:
         raise ConfigError(f"{where}: start_time is {value!r}; expected seconds since 1970, or a date") from None
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).date()

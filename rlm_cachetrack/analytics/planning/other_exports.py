@@ -9,7 +9,6 @@ https://learn.microsoft.com/azure/cost-management-billing/automate/understand-us
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from rlm_cachetrack.errors import ConfigError
 
-from .openai_exports import Export, Line
+from .openai_exports import Export, Line, number, utc_day
 
 _OPENROUTER = {"created_at", "cost_total", "model_permaslug"}
 _AZURE_COSTS = ("costinbillingcurrency", "pretaxcost", "cost")
@@ -54,7 +53,7 @@ def _lower(row: Mapping[str | None, str | None]) -> dict[str, str]:
 def _openrouter(file: Path, rows: csv.DictReader[str]) -> Iterator[Line]:
     for row in map(_lower, rows):
         where = f"{file}:{rows.line_num}"
-        cost = _number(where, row.get("cost_total"))
+        cost = _cost(where, row.get("cost_total"))
         if cost is not None:
             yield Line(_day(where, row.get("created_at", "")), row.get("model_permaslug") or None, cost=cost)
 
@@ -63,29 +62,19 @@ def _azure(file: Path, rows: csv.DictReader[str]) -> Iterator[Line]:
     """Yield the costs of OpenAI's models. Their meters name models in abbreviations, so only days are compared."""
     for row in map(_lower, rows):
         where = f"{file}:{rows.line_num}"
-        named = " ".join(
-            row.get(name, "") for name in ("metercategory", "metersubcategory", "productname", "metername")
-        )
+        named = " ".join(row.get(name, "") for name in _AZURE_NAMES)
         if "openai" not in named.lower() and "foundry models" not in named.lower():
             continue
         currency = next((row[name] for name in _AZURE_CURRENCIES if row.get(name)), "USD")
         if currency.upper() != "USD":
             raise ConfigError(f"{where}: the cost is in {currency}; expected USD")
-        cost = _number(where, next((row[name] for name in _AZURE_COSTS if row.get(name)), None))
+        cost = _cost(where, next((row[name] for name in _AZURE_COSTS if row.get(name)), None))
         if cost is not None:
             yield Line(_day(where, next((row[name] for name in _AZURE_DAYS if row.get(name)), "")), cost=cost)
 
 
-def _number(where: str, text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(f"{where}: {text!r} is not a number")
-    return number
+def _cost(where: str, text: str | None) -> float | None:
+    return number(where, text) if text else None
 
 
 def _day(where: str, text: str) -> date:
@@ -95,7 +84,6 @@ def _day(where: str, text: str) -> date:
         except ValueError:
             continue
     try:
-        moment = datetime.fromisoformat(text)
+        return utc_day(text)
     except ValueError:
         raise ConfigError(f"{where}: {text!r} is not a date") from None
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
