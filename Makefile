@@ -49,7 +49,7 @@ lint: $(dev)  ## check style, complexity, imports between packages and spelling
 	@$(venv)/bin/lint-imports --no-cache
 	@$(venv)/bin/codespell
 
-types: $(dev)  ## check the types (mypy --strict)
+types: $(dev)  ## check the types of the package and of a user's program (mypy --strict)
 	@$(python) -m mypy
 
 check: lint types  ## lint and types
