@@ -10,7 +10,7 @@
 .NOTPARALLEL:
 ROWS ?=
 AGE ?=
-.PHONY: help demo test nox lint types check fmt docs bench bench-scale build clean distclean
+.PHONY: help demo test nox lint types check fmt docs pages bench bench-scale build clean distclean
 
 PYTHON ?=
 ARGS ?=
@@ -62,6 +62,10 @@ docs: $(dev)  ## build the documentation site in site/; ARGS=pictures updates it
 	@test '$(ARGS)' != pictures || RLM_CACHETRACK_PICTURES=docs/pictures $(python) -m pytest -q \
 		tests/acceptance/test_dashboard_browser.py -k pictures_of
 	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict
+
+pages: $(dev)  ## write the generated pages of docs/: command line, results, coverage
+	@$(python) -m tests.docs.pages
+	@$(python) -m tests.surfaces.coverage_page
 
 bench: $(dev)  ## run the benchmarks; ARGS=import_time runs one
 	@$(python) benchmarks/run.py $(ARGS)

@@ -1,0 +1,124 @@
+"""Pages of the reference agree with the program: commands, results, settings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from rlm_cachetrack import TimescaleDBClient, config, instrument, query_run
+from rlm_cachetrack.config import Settings
+from rlm_cachetrack.simulator import SimulatedEndpoint
+
+from . import command_line_page, results_page
+from .pages import PAGES, REFERENCE, out_of_date
+from .result_types import keys_of, result_types, typed_dicts
+
+PACKAGE = Path(__file__).resolve().parents[2] / "rlm_cachetrack"
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    assert out_of_date() == [], "run `make pages`"
+
+
+def test_the_command_line_page_has_every_command_and_option() -> None:
+    text = next(page for page in PAGES if page.name == "command-line.md").read_text(encoding="utf-8")
+    assert text.count("\n### ") > 35
+    for words in ("### budget set", "`--min-hit-rate", "`--db-url URL`", "### journal dead-letters"):
+        assert words in text
+
+
+def test_every_key_of_every_result_has_a_meaning() -> None:
+    known = typed_dicts()
+    results = [*result_types(), "UsageGroup"]
+    missing = [
+        f"{name}.{key}" for name in results for key in keys_of(known[name]) if not results_page.meaning(name, key)
+    ]
+    assert missing == [], "add them to tests/docs/result_keys.yaml"
+    assert len(results) > 35
+
+
+def test_every_described_key_exists() -> None:
+    known = typed_dicts()
+    used = {key for name in [*result_types(), "UsageGroup"] for key in keys_of(known[name])} | {
+        *results_page.RUN_SUMMARY
+    }
+    assert {name.rpartition(".")[2] for name in results_page.MEANINGS} <= used
+
+
+def test_results_have_the_described_keys(endpoint: SimulatedEndpoint, db_url: str) -> None:
+    from openai import OpenAI
+
+    known = typed_dicts()
+    client = instrument(OpenAI(base_url=endpoint.base_url, api_key="any"), store=db_url)
+    with query_run("keys") as run:
+        client.chat.completions.create(model="gpt-5.4", messages=[{"role": "user", "content": "hello"}])
+    with TimescaleDBClient(db_url) as db:
+        key = (run.query_id, run.run_id)
+        db.set_budget(10.0)
+        found = {
+            "TokenCacheSummary": db.get_token_cache_summary(*key),
+            "TokenCacheOptimization": db.get_token_cache_optimization(*key),
+            "ModelEffectiveness": db.get_cache_effectiveness_by_model()[0],
+            "RunListing": db.list_query_runs()[0],
+            "CacheExplanation": db.explain_cache("keys"),
+            "Experiment": db.get_experiments("query")[0],
+            "Forecast": db.forecast_cost(),
+            "BudgetCheck": db.check_budget(),
+            "WhatIf": db.what_if(model="gpt-5.4-mini"),
+            "LatencyDividend": db.get_latency_dividend(),
+            "RunLevel": db.get_run_levels(*key)[0],
+        }
+        for name, result in found.items():
+            assert list(result or {}) == list(keys_of(known[name])), name
+        assert list(db.get_query_run_summary(*key) or {}) == list(results_page.RUN_SUMMARY)
+        assert list(db.get_usage("model")[0]) == ["model", *keys_of(known["UsageGroup"])]
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading of the settings page, by their first cell."""
+    text = (REFERENCE / "settings.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row for row in rows}
+
+
+def test_the_settings_page_has_every_variable_of_the_package() -> None:
+    named = {
+        found
+        for path in PACKAGE.rglob("*.py")
+        for found in re.findall(r"\b(?:RLM_CACHETRACK|TIMESCALE)_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+    }
+    declared = {value for name, value in vars(config).items() if name.startswith("ENV_")}
+    assert declared <= named
+    assert set(table("Environment variables")) == named
+
+
+def test_the_settings_page_has_the_defaults_of_the_settings() -> None:
+    rows = table("Environment variables")
+    defaults = {field.name: field.default for field in fields(Settings)}
+    assert rows["RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S"][2] == f"`{defaults['shutdown_timeout_s']:g}`"
+    assert rows["RLM_CACHETRACK_JOURNAL_MAX_BYTES"][2] == f"`{defaults['journal_max_bytes']}`"
+    assert rows["RLM_CACHETRACK_FINGERPRINTS"][2] == f"`{int(defaults['fingerprints'])}`"
+    assert rows["RLM_CACHETRACK_PRICES_UPDATE"][2] == "`off`"
+    assert defaults["prices_update"] is None
+
+
+def test_the_settings_page_has_the_arguments_of_instrument_and_their_defaults() -> None:
+    described = {name: row[2].strip("`") for name, row in table("Arguments of `instrument`").items()}
+    assert described == {name: str(one.default) for name, one in inspect.signature(instrument).parameters.items()}
+
+
+@pytest.mark.parametrize("variable", ["RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "RLM_CACHETRACK_FINGERPRINTS"])
+def test_a_wrong_value_is_reported_with_its_variable(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "perhaps")
+    with pytest.raises(config.ConfigError, match=variable):
+        config.load_settings()
+
+
+def test_the_pages_are_the_same_for_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = command_line_page.render()
+    monkeypatch.setenv("COLUMNS", "40")
+    assert command_line_page.render() == written
