@@ -320,7 +320,7 @@ def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
     units = {name: float(listed[key] / count) for key, (name, count) in _UNITS.items() if key in listed}
     prompt = listed.get("input_mtok")
     if prompt is None:  # an empty list does not mean free
-        return Period((), (Rates(0.0, 0.0, 0.0, 0.0, source, units, of_tokens=False),)) if units else None
+        return Period((), (Rates.of_units(units, source),)) if units else None
     # A cache price that is not listed is the prompt price: no discount, no premium.
     columns = (
         prompt,

@@ -63,6 +63,7 @@ class Exceptions:
             extras=extras,
             regions={**rates.regions, **self.regions},
             windows={**rates.windows, **self.windows},
+            of_tokens=rates.of_tokens or "prompt" in self.prices,
             source=self.source if rates.source == self.source else f"{self.source}+{rates.source}",
         )
 

@@ -247,7 +247,7 @@ class _Invoice:
             if calls:
                 self.gaps.append(f"{label} without reported tokens")
             return
-        if rates is None:
+        if rates is None or not rates.of_tokens:
             self.gaps.append(f"{label} by {used.get('model') or 'an unknown model'}")
             return
         for item, tokens, full, price in _tool_parts(tool, used, rates):

@@ -65,6 +65,16 @@ class Rates:
         has_surcharges = REQUEST in self.extras or "reasoning" in self.extras or not self.of_tokens
         object.__setattr__(self, "has_surcharges", has_surcharges)
 
+    @classmethod
+    def of_units(cls, prices: Mapping[str, float], source: str) -> Rates:
+        """Return the prices of a model that is billed by other units than tokens alone.
+
+        Args:
+            prices: USD per unit, by the names in :data:`UNITS`.
+            source: As in the class.
+        """
+        return cls(0.0, 0.0, 0.0, 0.0, source, prices, of_tokens=False)
+
     @property
     def prices(self) -> Prices:
         """Return the four prices in the order that :func:`~.amounts` expects; None if tokens have no price."""

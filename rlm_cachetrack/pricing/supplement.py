@@ -87,8 +87,8 @@ class Supplement:
         for entry, _ in _matching(self._models, provider, model):
             if (per_minute := entry.get("per_minute")) is not None:
                 prices = {name: price / 60 for name, price in per_minute.items()}
-                by_time = Rates(0.0, 0.0, 0.0, 0.0, self.source, prices, of_tokens=False)
-                return Schedule(Period((), (by_time,))) if tier == BASE_TIER else None
+                by_time = Period((), (Rates.of_units(prices, self.source),))
+                return Schedule(by_time) if tier == BASE_TIER else None
             base = _period(entry["prices"], entry.get("above"), self.source)
             if tier == BASE_TIER:
                 return Schedule(base)

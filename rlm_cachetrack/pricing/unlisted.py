@@ -67,7 +67,7 @@ def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
     ``USD`` and ``FACTOR`` stand for what the user fills in.
 
     Args:
-        row: As for :func:`reason_unpriced`.
+        row: As for :func:`reason_unpriced`; ``unit`` is what a call without tokens is billed by.
     """
     stored = row["unpriced_reason"] or ""
     if stored and "no price for" not in stored:
@@ -81,11 +81,16 @@ def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
         words += ["--provider", row["provider"]]
     if missing:  # the entry takes all other prices from the list
         return (*words, *[word for key in missing for word in ("--set", key)], "--reprice")
-    words += ["--prompt", "USD", "--cached", "USD", "--completion", "USD"]
+    if (unit := row.get("unit")) is not None:
+        words += ["--set", f"{_UNIT_KEYS[unit]}=USD"]
+    else:
+        words += ["--prompt", "USD", "--cached", "USD", "--completion", "USD"]
     if stored.startswith("no price for service tier"):
         words += ["--set", f"tiers.{canonical_tier(row['service_tier'])}=FACTOR"]
     return (*words, "--reprice")
 
+
+_UNIT_KEYS = {"seconds": "per_second", "characters": "per_1m_characters", "images": "per_image"}
 
 # The components that an unpriced_reason names, and their keys in the pricing file.
 _KEYS = (
@@ -95,6 +100,7 @@ _KEYS = (
     (r"cache writes with (1|12)-hour retention", r"cache_write_\1h=USD"),
     (r"completion window (\w+)", r"windows.\1=FACTOR"),
     (r"a request", "per_request=USD"),
+    *((unit, f"{key}=USD") for unit, key in _UNIT_KEYS.items()),
     (r"([\w ]+) calls", r"tools.\1=USD"),
 )
 

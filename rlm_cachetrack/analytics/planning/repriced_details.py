@@ -71,6 +71,8 @@ def _cost(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> Cost:
 
 
 def _rates(row: Mapping[str, Any]) -> Rates:
+    if row["prompt"] is None:
+        return Rates.of_units(row["extras"] or {}, row["source"])
     return Rates(
         row["prompt"],
         row["cached"],

@@ -421,17 +421,12 @@ def lay_out(
             continue
         starts = (-1, *period.starts, _LARGEST)
         for index, rates in enumerate(period.rates):
-            if not rates.of_tokens:  # calls that are billed by other units keep their cost
-                continue
             yield {
                 **labels,
                 **times,
                 "above": starts[index],
                 "up_to": starts[index + 1],
-                "prompt": rates.prompt,
-                "cached": rates.cached,
-                "cache_write": rates.cache_write,
-                "completion": rates.completion,
+                **dict(zip(("prompt", "cached", "cache_write", "completion"), rates.prices, strict=True)),
                 "source": rates.source,
                 "by_tokens_alone": not rates.has_surcharges,
                 "extras": dict(rates.extras),

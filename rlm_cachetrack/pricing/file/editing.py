@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*")
 _EMPTY_FILE = "version: 1\nper: 1M\nmodels:\n"
 _LARGEST_UNIT = 1_000_000
 # Factors, and prices of one use, which do not depend on the number of tokens that prices are for.
-_WITHOUT_UNIT = re.compile(r"(tools|regions|windows)\..*|per_request|tiers\.\w+")
+_WITHOUT_UNIT = re.compile(r"(tools|regions|windows)\..*|per_\w+|tiers\.\w+")
 
 Values = Mapping[str, float | str]
 """Values by key; ``tiers.flex`` is a key in another mapping. Numbers: USD per 1M tokens or for one use, or factors."""
@@ -99,7 +99,7 @@ def _quoted(text: str) -> str:
 def _with_new_entry(text: str, models: Node | None, model: str, values: Values, provider: str | None) -> str:
     nested: dict[str, dict[str, str]] = {}
     parts = [] if provider is None else [f"provider: {_quoted(provider)}"]
-    if _unit(text, None) != _LARGEST_UNIT:
+    if _unit(text, None) != _LARGEST_UNIT and not all(_WITHOUT_UNIT.fullmatch(name) for name in values):
         parts.append("per: 1M")
     for name, value in values.items():
         outer, dot, inner = name.partition(".")

@@ -26,7 +26,20 @@ from rlm_cachetrack.pricing.rules import ModelRule, Pattern, PricingFile
 from rlm_cachetrack.pricing.schedules import DatedFactor, Span
 
 from .cross_checks import check, dotted, entries
-from .schema import PER, PRICE, AliasEntry, Discount, Document, Entry, InheritEntry, Media, Prices, TierPrices
+from .schema import (
+    PER,
+    PRICE,
+    AliasEntry,
+    Discount,
+    Document,
+    Entry,
+    InheritEntry,
+    Media,
+    Prices,
+    TierPrices,
+    UnitEntry,
+    entry_tag,
+)
 from .yaml_nodes import Mistakes, Table, Text, Values, read_yaml, shown
 
 _ENTRY = "a mapping with prompt and completion, or alias, or inherit"
@@ -189,6 +202,8 @@ def _unknown(root: Table, loc: tuple[Any, ...], path: list[Any]) -> tuple[str, s
         allowed = list(Media.model_fields)
     elif "<inherit>" in loc:
         allowed = ["inherit", *_in_order(InheritEntry)]
+    elif "<units>" in loc:
+        allowed = _in_order(UnitEntry)
     elif "above" in path[2:-1]:
         allowed = _in_order(Prices)
     elif "tiers" in path[2:-1]:
@@ -201,7 +216,7 @@ def _unknown(root: Table, loc: tuple[Any, ...], path: list[Any]) -> tuple[str, s
 _ORDER = (
     *("provider", "per", "prompt", "cached", "cache_write", "completion", "tiers", "above", "valid_from", "valid_to"),
     *("cache_write_1h", "cache_write_12h", "audio", "image", "tools", "per_request", "regions", "windows"),
-    *("hours", "weekdays"),
+    *("per_second", "per_minute", "per_1m_characters", "per_image", "hours", "weekdays"),
 )
 
 
@@ -214,10 +229,21 @@ def _near(key: str, allowed: list[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+_OTHER_UNITS = {
+    "per_request": "one request",
+    "per_second": "one second",
+    "per_minute": "one minute",
+    "per_1m_characters": "1M characters",
+    "per_image": "one image",
+}
+
+
 def _usd(root: Table, path: list[Any]) -> str:
     """Return the unit of the prices at a path."""
-    if path[-1] == "per_request" or "tools" in path[2:-1]:
-        return "USD for one request" if path[-1] == "per_request" else "USD for one use"
+    if "tools" in path[2:-1]:
+        return "USD for one use"
+    if path[-1] in _OTHER_UNITS:
+        return f"USD for {_OTHER_UNITS[path[-1]]}"
     entry: Any = root
     per: Any = root.get("per")
     for step in path[:3]:
@@ -235,7 +261,7 @@ def _check_units(root: Table, mistakes: Mistakes) -> None:
     if "per" in root or not isinstance(root.get("models"), Table):
         return
     for path, line, entry in entries(root):
-        if isinstance(entry, Table) and "alias" not in entry and "per" not in entry:
+        if isinstance(entry, Table) and "per" not in entry and entry_tag(entry) not in ("<alias>", "<units>"):
             mistakes.add(line, f"{dotted(path)}.per", "is missing", "per: 1M or per: 1K, at the top or at the model")
 
 
@@ -250,6 +276,9 @@ def _rules(document: Document, source: str) -> Iterator[ModelRule]:
             span = Span(entry.valid_from, entry.valid_to, entry.recurring())
             if isinstance(entry, AliasEntry):
                 yield ModelRule(name, location, provider, span, alias=entry.alias)
+                continue
+            if isinstance(entry, UnitEntry):
+                yield ModelRule(name, location, provider, span, _unit_prices(entry, source))
                 continue
             per = entry.per or document.per or PER["1M"]
             if isinstance(entry, InheritEntry):
@@ -275,9 +304,19 @@ class _Fees(NamedTuple):
 
 
 def _fees(entry: Entry | InheritEntry) -> _Fees:
+    extras = {**entry.fees(), **entry.units()}
     return _Fees(
-        *({name: float(value) for name, value in part.items()} for part in (entry.fees(), entry.regions, entry.windows))
+        *({name: float(value) for name, value in part.items()} for part in (extras, entry.regions, entry.windows))
     )
+
+
+def _unit_prices(entry: UnitEntry, source: str) -> dict[str, Period]:
+    """Return the prices by service tier of a model whose tokens have no price."""
+    factors = {BASE_TIER: Decimal(1), **entry.tiers}
+    prices = {
+        tier: {name: float(factor * price) for name, price in entry.units().items()} for tier, factor in factors.items()
+    }
+    return {tier: Period((), (Rates.of_units(units, source),)) for tier, units in prices.items()}
 
 
 def _exceptions(entry: InheritEntry, per: int, source: str) -> Exceptions:

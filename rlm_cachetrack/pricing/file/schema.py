@@ -259,7 +259,37 @@ class _Fees(_Strict):
         return self.tools if self.per_request is None else {**self.tools, "request": self.per_request}
 
 
-class Entry(TierPrices, _Fees, _Dated):
+def _instead_of_second(price: Decimal | None, info: ValidationInfo) -> Decimal | None:
+    if price is not None and info.data.get("per_second") is not None:
+        raise _error("either per_second or per_minute, not both")
+    return price
+
+
+class _Units(_Strict):
+    """Prices of units other than tokens, in USD for the unit in the name."""
+
+    per_second: Price | None = Field(None, description="USD for a second of audio or video.")
+    per_minute: Annotated[Price | None, AfterValidator(_instead_of_second)] = Field(
+        None, description="USD for a minute of audio or video, instead of per_second."
+    )
+    per_1m_characters: Price | None = Field(None, description="USD for 1,000,000 characters of text to speak.")
+    per_image: Price | None = Field(None, description="USD for an image.")
+
+    def units(self) -> Mapping[str, Decimal]:
+        """Return the prices of one unit by the names of :data:`~rlm_cachetrack.pricing.UNITS`."""
+        found = {
+            "seconds": self.per_second if self.per_minute is None else self.per_minute / 60,
+            "characters": None if self.per_1m_characters is None else self.per_1m_characters / 1_000_000,
+            "images": self.per_image,
+        }
+        return {name: price for name, price in found.items() if price is not None}
+
+
+UNIT_KEYS = frozenset(_Units.model_fields)
+"""The keys of prices that do not depend on ``per``."""
+
+
+class Entry(TierPrices, _Fees, _Units, _Dated):
     """The prices of a model."""
 
     provider: Name | None = Field(None, description="Only for calls served by this provider.")
@@ -273,6 +303,13 @@ class Entry(TierPrices, _Fees, _Dated):
     ] = Field(default_factory=dict, description="Other service tiers: a factor, or prices.")
 
 
+class UnitEntry(_Units, _Dated):
+    """The prices of a model that is billed by seconds, characters or images alone."""
+
+    provider: Name | None = Field(None, description="Only for calls served by this provider.")
+    tiers: dict[TierName, TierFactor] = Field(default_factory=dict, description="Other service tiers: a factor.")
+
+
 class AliasEntry(_Dated):
     """Another name of a model that has prices, such as an Azure deployment."""
 
@@ -280,7 +317,7 @@ class AliasEntry(_Dated):
     provider: Name | None = Field(None, description="Only for calls served by this provider.")
 
 
-class InheritEntry(FurtherPrices, _Fees, _Dated):
+class InheritEntry(FurtherPrices, _Fees, _Units, _Dated):
     """The prices of another model with exceptions."""
 
     inherit: Name = Field(description="A model of this file or of the built-in table.")
@@ -296,10 +333,15 @@ class Discount(_Dated):
     factor: DiscountFactor = Field(description="0.9 is 10% off.")
 
 
-def _entry_tag(value: Any) -> str:
-    if isinstance(value, dict) and "alias" in value:
+def entry_tag(value: Any) -> str:
+    """Return the tag of the model that reads an entry."""
+    if not isinstance(value, dict):
+        return "<entry>"
+    if "alias" in value:
         return "<alias>"
-    return "<inherit>" if isinstance(value, dict) and "inherit" in value else "<entry>"
+    if "inherit" in value:
+        return "<inherit>"
+    return "<entry>" if UNIT_KEYS.isdisjoint(value) or "prompt" in value or "completion" in value else "<units>"
 
 
 def _discount_tag(value: Any) -> str:
@@ -311,8 +353,9 @@ def _discount_tag(value: Any) -> str:
 AnyEntry = Annotated[
     Annotated[Entry, Tag("<entry>")]
     | Annotated[AliasEntry, Tag("<alias>")]
-    | Annotated[InheritEntry, Tag("<inherit>")],
-    Discriminator(_entry_tag),
+    | Annotated[InheritEntry, Tag("<inherit>")]
+    | Annotated[UnitEntry, Tag("<units>")],
+    Discriminator(entry_tag),
 ]
 
 

@@ -24,13 +24,21 @@ models:
   gpt-audio: {prompt: 9, completion: 9}
   gpt-5-mini: {prompt: 9, completion: 9}
   sonar: {prompt: 9, completion: 9}
+  whisper-1: {per_minute: 0.009}
 """
-NEW = "version: 1\nper: 1M\nmodels: {unused: {prompt: 1, completion: 1}}\n"  # all from the built-in table
+NEW = """\
+version: 1
+per: 1M
+models:
+  film: {per_second: 0.1}
+  speaker: {per_1m_characters: 15}
+"""  # the others from the built-in table
 COSTS = (
     *("prompt_token_price", "cached_token_price", "cache_write_token_price", "completion_token_price"),
     *("total_cost", "original_cost", "price_source", "charges", "unpriced_reason", "cost_excludes"),
 )
 IMAGE = {"calls": 1, "model": "gpt-image-1.5", "prompt_tokens": 200, "completion_tokens": 4_160, "total_tokens": 4_360}
+NO_TOKENS = {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}
 
 # (model, fields, total at NEW); USD per 1M tokens in the comments
 CALLS: dict[str, tuple[str, dict[str, Any], float | None]] = {
@@ -65,12 +73,11 @@ CALLS: dict[str, tuple[str, dict[str, Any], float | None]] = {
     "fee": ("sonar", {"provider": "perplexity"}, 0.0131),  # 1,000 x 1 + 100 x 1, and 0.012
     "returned": ("gpt-5-mini", {"tool_usage": {"web_search": 2}, "total_cost": 0.5, "price_source": "provider"}, 0.5),
     "unknown model": ("nobody", {}, None),
-    "not reported": ("gpt-5-mini", {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}, None),
-    "failed": (
-        "gpt-5-mini",
-        {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None, "success": False},
-        None,
-    ),
+    "seconds": ("film", {**NO_TOKENS, "token_details": {"seconds": 8}}, 0.8),
+    "characters": ("speaker", {**NO_TOKENS, "token_details": {"characters": 2_000}}, 0.03),
+    "listed seconds": ("whisper-1", {**NO_TOKENS, "token_details": {"seconds": 60}}, 0.006),
+    "not reported": ("gpt-5-mini", NO_TOKENS, None),
+    "failed": ("gpt-5-mini", {**NO_TOKENS, "success": False}, None),
 }
 
 

@@ -403,6 +403,7 @@ def test_doctor_names_the_models_of_unpriced_calls(db_url: str) -> None:
             "provider": None,
             "service_tier": None,
             "unpriced_reason": "no price for nobody-knows-it",
+            "unit": None,
             "interactions": 1,
             "tokens": 1500,
             "last_time": NOON.isoformat(),

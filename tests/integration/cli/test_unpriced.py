@@ -106,6 +106,7 @@ def test_one_command_gives_the_calls_a_price(stored: str, tmp_path: Path) -> Non
         ]  # fmt: skip
 
 
+NO_TOKENS = {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}
 AUDIO = {"audio_prompt_tokens": 1_000, "audio_completion_tokens": 500}
 
 
@@ -120,6 +121,10 @@ AUDIO = {"audio_prompt_tokens": 1_000, "audio_completion_tokens": 500}
             {"cache_write_tokens": 1_000, "token_details": {"cache_write_1h_tokens": 1_000}},
             ["cache_write_1h=USD"],
         ),
+        ("sora-2", {**NO_TOKENS, "token_details": {"seconds": 8}}, ["per_second=USD"]),
+        ("gpt-9-voice", {**NO_TOKENS, "token_details": {"characters": 800}}, ["per_1m_characters=USD"]),
+        ("dall-e-3", {**NO_TOKENS, "token_details": {"images": 2}}, ["per_image=USD"]),
+        ("gpt-4o-mini-tts", {**NO_TOKENS, "token_details": {"seconds": 8}}, ["per_second=USD"]),
     ],
 )
 def test_one_command_prices_a_missing_component(
@@ -128,7 +133,7 @@ def test_one_command_prices_a_missing_component(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RLM_CACHETRACK_PRICING", raising=False)
     with TimescaleDBClient(db_url) as db:
-        record(db, model, provider="openai", prompt_tokens=10_000, completion_tokens=1_000, **fields)
+        record(db, model, **{"provider": "openai", "prompt_tokens": 10_000, "completion_tokens": 1_000, **fields})
         (unpriced,) = db.list_unpriced_models()
         words = unpriced["remedy"]
     sets = [word for key in keys for word in ("--set", key)]

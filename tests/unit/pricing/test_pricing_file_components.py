@@ -187,6 +187,16 @@ def test_a_model_inherits_from_the_built_in_table(book: Book) -> None:
         ("{inherit: gpt-4oo}", "models.m.inherit: is gpt-4oo, an unknown model"),
         ("{inherit: m}", "models.m.inherit: is circular"),
         ("{inherit: gpt-5, alias: gpt-5}", "models.m.inherit: is not known"),
+        ("{per_second: -1}", "models.m.per_second: is -1; expected USD for one second, a number of at least 0"),
+        ("{per_1m_characters: x}", "models.m.per_1m_characters: is x; expected USD for 1M characters"),
+        (
+            "{per_second: 1, per_minute: 60}",
+            "models.m.per_minute: is 60; expected either per_second or per_minute, not both",
+        ),
+        ("{per_minutes: 1}", "models.m.per_minutes: is not known (did you mean per_minute?)"),
+        ("{per_image: 1, per_imag: 1}", "models.m.per_imag: is not known (did you mean per_image?)"),
+        ("{per_image: 1, tiers: {flex: {prompt: 1}}}", "models.m.tiers.flex: is a mapping; expected a factor"),
+        ("{per_image: 1, completion: 1}", "models.m.prompt: is missing"),
     ],
 )
 def test_a_mistake_in_a_component_is_reported_with_its_key(book: Book, line: str, message: str) -> None:
@@ -195,3 +205,48 @@ def test_a_mistake_in_a_component_is_reported_with_its_key(book: Book, line: str
     with pytest.raises(PricingError) as caught:
         book(f"{HEAD}  m: {line}\n")
     assert f"prices.yaml:4: {message}" in str(caught.value)
+
+
+UNITS = """\
+  transcriber: {per_minute: 0.006}
+  speaker: {per_1m_characters: 15, provider: openai}
+  film: {per_second: 0.1, tiers: {batch: 0.5}}
+  picture: {per_image: 0.04}
+  mixed: {prompt: 2.5, completion: 10, per_minute: 0.006, tiers: {batch: 0.5}}
+  whisper-1: {inherit: whisper-1, per_minute: 0.003}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "details", "total"),
+    [
+        ("transcriber", None, {"seconds": 90}, 0.009),
+        ("speaker", None, {"characters": 2_000}, 0.03),
+        ("film", None, {"seconds": 8}, 0.8),
+        ("film", "batch", {"seconds": 8}, 0.4),
+        ("film", "flex", {"seconds": 8}, None),
+        ("picture", None, {"images": 3}, 0.12),
+        ("mixed", None, {"seconds": 60}, 0.006),
+        ("whisper-1", None, {"seconds": 60}, 0.003),
+        ("transcriber", None, {"characters": 60}, None),
+    ],
+)
+def test_seconds_characters_and_images_have_the_price_of_the_file(
+    book: Book, model: str, tier: str | None, details: dict[str, int], total: float | None
+) -> None:
+    usage = TokenUsage(details=details)
+    found = book(HEAD + UNITS).cost(usage, model=model, provider="openai", service_tier=tier, at=NOW)
+    assert found.total_cost == found.original_cost == (None if total is None else usd(total))
+    assert found.prompt_token_price is None or model == "mixed"
+
+
+def test_the_price_of_a_unit_needs_no_number_of_tokens(book: Book) -> None:
+    found = book("version: 1\nmodels:\n  film: {per_second: 0.1}\n").rates(model="film", at=NOW)
+    assert found is not None
+    assert found.extras == {"seconds": 0.1}
+
+
+def test_tokens_of_a_model_that_is_billed_by_units_have_no_price(book: Book) -> None:
+    found = cost(book(HEAD + UNITS), "film")
+    assert found.total_cost is None
+    assert found.unpriced_reason == "no price for input tokens and output tokens of film"

@@ -95,6 +95,17 @@ def test_prices_are_converted_to_the_unit_of_the_entry(tmp_path: Path) -> None:
     assert priced(changed, tmp_path, "old") == (3, 3, 2)
 
 
+@pytest.mark.parametrize("per", ["per: 1M\n", "per: 1K\n", ""])
+def test_a_price_of_a_unit_is_written_as_given(tmp_path: Path, per: str) -> None:
+    changed = with_entry(f"version: 1\n{per}models:\n", "film", {"per_second": 0.1}, "openai")
+    assert changed.endswith("\n  film: {provider: openai, per_second: 0.1}\n")
+    path = tmp_path / "check.yaml"
+    path.write_text(with_entry(changed, "film", {"per_second": 0.2}))
+    rates = PriceBook.load(path).rates(model="film", provider="openai")
+    assert rates is not None
+    assert rates.extras == {"seconds": 0.2}
+
+
 @pytest.mark.parametrize(
     "model",
     [
