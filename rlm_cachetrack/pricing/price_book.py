@@ -24,7 +24,7 @@ from rlm_cachetrack._process import no_fork
 
 from .builtin_table import BuiltInTable
 from .costs import UNPRICED, Cost, Prices, amounts, complete_prices, original_for
-from .invoice import SVG_GENERATION, Facts, bill, cost_of, image_model
+from .invoice import MODEL_TOOLS, Facts, bill, cost_of, image_model
 from .names import BASE_TIER, TIERS, canonical_provider, canonical_tier
 from .price_list import PriceList
 from .rates import REQUEST, Rates
@@ -204,7 +204,7 @@ class PriceBook:
         if standard and returned is None and size is not None:
             prices = rates.prices
             return Cost(*prices, *_amounts(usage, prices), rates.source)
-        return cost_of(usage, rates, self._facts(tools, options, provider, at), model)
+        return cost_of(usage, rates, self.facts(tools, options, provider, at), model)
 
     def cost_of_many(
         self, usage: TokenUsage, *, model: str, provider: str | None, service_tier: str | None, at: datetime
@@ -216,14 +216,15 @@ class PriceBook:
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at)
         return None if rates is None else cost_of(usage, rates, Facts(), model).total_cost
 
-    def _facts(
+    def facts(
         self,
         tools: Mapping[str, Any] | None,
         options: Mapping[str, Any] | None,
         provider: str | None,
         at: datetime | None,
     ) -> Facts:
-        models = (image_model(tools), image_model(tools, SVG_GENERATION))
+        """Return the facts besides tokens and model that a cost depends on; arguments as in `cost`."""
+        models = [image_model(tools, tool) for tool in MODEL_TOOLS]
         rates = [None if model is None else self.rates(model=model, provider=provider, at=at) for model in models]
         return Facts(tools, options, *rates)
 
@@ -275,7 +276,7 @@ class PriceBook:
             extras = {name: price for name, price in extras.items() if name != REQUEST}
         cost = Cost(*prices)
         if size is not None:
-            cost = bill(usage, prices, extras, self._facts(tools, None, provider, at), model)
+            cost = bill(usage, prices, extras, self.facts(tools, None, provider, at), model)
         total, original = cost.total_cost, cost.original_cost
         known = given.total_cost if given.total_cost is not None else usage.provider_cost_usd
         if known is not None:

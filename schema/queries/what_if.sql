@@ -1,4 +1,5 @@
--- what_if: Return the cost of calls at other prices, or with another share of cached tokens.
+-- what_if: Return the cost of calls at other prices, or with another share of cached tokens. At other prices without the
+--          calls of what_if_detailed.
 -- Parameters: those of fragments/any_calls.sql and fragments/rates.sql; own BOOLEAN: use each call's own prices
 --             instead of rates; hit_rate: 0-1, NULL for the recorded cached tokens.
 -- Result:     one row per model, highest cost first: total_interactions: calls that used tokens; compared_interactions:
@@ -15,7 +16,7 @@ calls AS (
         coalesce(cache_write_tokens, 0)::double precision AS recorded_written,
         coalesce(prompt_tokens * %(hit_rate)s::double precision, cached_tokens, 0) AS what_if_cached,
         prompt_token_price, cached_token_price, cache_write_token_price, completion_token_price, total_cost,
-        request_options, charges, unpriced_reason
+        request_options, token_details, tool_usage
     FROM llm_interactions
     WHERE -- include: fragments/any_calls.sql
       AND prompt_tokens IS NOT NULL
@@ -27,9 +28,7 @@ priced AS (
         CASE WHEN %(own)s THEN c.prompt_token_price ELSE r.prompt * f.factor END AS new_prompt_price,
         CASE WHEN %(own)s THEN c.cached_token_price ELSE r.cached * f.factor END AS new_cached_price,
         CASE WHEN %(own)s THEN c.cache_write_token_price ELSE r.cache_write * f.factor END AS new_cache_write_price,
-        CASE WHEN %(own)s THEN coalesce(c.completion_token_price, 0) ELSE r.completion * f.factor END AS new_completion_price,
-        -- Tools, audio and long retention have no prices here, and are the same at any hit rate.
-        %(own)s OR (r.by_tokens_alone AND c.charges IS NULL AND c.unpriced_reason IS NULL) AS by_tokens_alone
+        CASE WHEN %(own)s THEN coalesce(c.completion_token_price, 0) ELSE r.completion * f.factor END AS new_completion_price
     FROM calls AS c
     LEFT JOIN rates AS r
       ON r.model = c.model AND r.provider = c.provider AND r.service_tier = c.service_tier
@@ -40,6 +39,9 @@ priced AS (
             -- include: fragments/price_factor.sql
         END AS factor
     ) AS f
+    -- At a call's own prices, tools, audio and long retention cost the same at any hit rate.
+    WHERE %(own)s OR r.source IS NULL
+       OR (r.by_tokens_alone AND c.token_details IS NULL AND c.tool_usage IS NULL)
 ),
 changed AS (
     -- At a call's own prices its recorded cost is kept, and only the difference in tokens is priced.
@@ -56,8 +58,8 @@ changed AS (
 costed AS (
     SELECT
         model, prompt_tokens, recorded_cached, what_if_cached, recorded_completion, total_cost,
-        CASE WHEN by_tokens_alone THEN kept_cost + -- include: fragments/token_cost.sql
-        END AS what_if_cost
+        kept_cost + -- include: fragments/token_cost.sql
+        AS what_if_cost
     FROM changed
 )
 SELECT

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.pricing import IMAGE_GENERATION, SVG_GENERATION, Cost, Facts, Rates, cost_of, image_model
+from rlm_cachetrack.pricing import MODEL_TOOLS, Cost, Facts, Rates, cost_of, image_model
 from rlm_cachetrack.usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -52,21 +52,29 @@ def new_values(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> d
     }
 
 
-def _cost(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> Cost:
-    usage = TokenUsage(
+def usage_of(row: Mapping[str, Any]) -> TokenUsage:
+    """Return the usage of a stored call, without a cost that the provider returned."""
+    return TokenUsage(
         prompt_tokens=row["prompt_tokens"],
         completion_tokens=row["completion_tokens"],
         cached_tokens=row["cached_tokens"],
         cache_write_tokens=row["cache_write_tokens"],
         reasoning_tokens=row["reasoning_tokens"],
-        provider_cost_usd=row["total_cost"] if row["price_source"] == "provider" else None,
         details=row["token_details"],
     )
-    rates = _rates({name.removeprefix("listed_"): value for name, value in row.items() if name.startswith("listed_")})
-    facts = Facts(
-        row["tool_usage"], row["request_options"], *(_image_rates(row, images, tool) for tool in _MODEL_TOOLS)
-    )
-    cost = cost_of(usage, rates, facts, row["model"])
+
+
+def listed_rates(row: Mapping[str, Any]) -> Rates:
+    """Return the new prices of a row with the columns of ``fragments/repriced.sql``."""
+    return _rates({name.removeprefix("listed_"): value for name, value in row.items() if name.startswith("listed_")})
+
+
+def _cost(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> Cost:
+    usage = usage_of(row)
+    if row["price_source"] == "provider":
+        usage = usage._replace(provider_cost_usd=row["total_cost"])
+    facts = Facts(row["tool_usage"], row["request_options"], *(_image_rates(row, images, tool) for tool in MODEL_TOOLS))
+    cost = cost_of(usage, listed_rates(row), facts, row["model"])
     return cost if row["success"] or row["prompt_tokens"] is not None else cost._replace(unpriced_reason=None)
 
 
@@ -83,9 +91,6 @@ def _rates(row: Mapping[str, Any]) -> Rates:
         row["regions"] or {},
         row["windows"] or {},
     )
-
-
-_MODEL_TOOLS = (IMAGE_GENERATION, SVG_GENERATION)
 
 
 def _image_rates(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]], tool: str) -> Rates | None:

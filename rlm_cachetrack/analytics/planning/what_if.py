@@ -11,6 +11,7 @@ from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pricing import Schedule
 
 from .repricing import lay_out
+from .what_if_details import add_detailed
 
 if TYPE_CHECKING:
     from rlm_cachetrack.pricing import PriceBook
@@ -60,7 +61,7 @@ def what_if(
     other_prices: bool = False,
     now: datetime | None = None,
 ) -> WhatIf:
-    """Return the hypothetical cost of calls. Changes nothing. Blocks for two queries over the calls.
+    """Return the hypothetical cost of calls. Changes nothing. Blocks for three queries over the calls.
 
     Args:
         store: The store of the calls.
@@ -104,7 +105,13 @@ def what_if(
         if unknown and not rates:
             raise ConfigError(f"no price is known for {', '.join(sorted(unknown))}; add one to a pricing file")
     rows: list[Any] = store.query("what_if", rates=json.dumps(rates), own=own, hit_rate=hit_rate, **which)
-    return _result(rows, _assumptions(model, provider, tier, hit_rate, moment, book, unknown))
+    assumptions = _assumptions(model, provider, tier, hit_rate, moment, book, unknown)
+    if book is not None:
+        by_model = {row["model"]: row for row in rows}
+        detailed = add_detailed(by_model, store, book, which, rates, moment, hit_rate)
+        rows = sorted(by_model.values(), key=lambda row: (-(row["actual_cost"] or 0.0), row["model"]))
+        assumptions += detailed.assumptions()
+    return _result(rows, assumptions)
 
 
 def _schedule(

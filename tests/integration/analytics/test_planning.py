@@ -94,6 +94,76 @@ def test_another_hit_rate_keeps_stored_prices_and_adjusts_returned_costs(db_url:
     assert found["what_if_hit_rate"] == pytest.approx(0.9)
 
 
+# Calls with more components than text, of 1,000 input and 100 output tokens, and what each costs as the model "other".
+DETAILED: dict[str, tuple[dict[str, Any], float, float]] = {
+    # (fields, actual cost, cost as "other")
+    "two searches": ({"tool_usage": {"web_search": 2}}, 0.034, 0.013),  # 0.014 + 2 x 0.01; 0.003 + 2 x 0.005
+    "a tool that the other lacks": ({"tool_usage": {"teleport": 1}}, 3.014, 3.003),
+    "audio that the other lacks": (  # 900 x 10 + 100 x 30 + 100 x 40; 900 x 2 + 100 x 30 + 100 x 10
+        {"token_details": {"audio_prompt_tokens": 100}},
+        0.016,
+        0.0058,
+    ),
+    "long writes": (  # 500 x 10 + 500 x 25 + 100 x 40; 500 x 2 + 500 x 2.50 + 100 x 10
+        {"cache_write_tokens": 500, "token_details": {"cache_write_12h_tokens": 500}},
+        0.0215,
+        0.00325,
+    ),
+    "audio in a region": (  # 1.1 x (9,000 + 3,000 + 4,000); 1.5 x (1,800 + 1,000) + 1.1 x 3,000
+        {"token_details": {"audio_prompt_tokens": 100}, "request_options": {"region": "eu"}},
+        0.0176,
+        0.0075,
+    ),
+    "predictions": ({"token_details": {"rejected_prediction_tokens": 20}}, 0.014, 0.003),
+    "usual": ({}, 0.014, 0.003),
+}
+RICH = """\
+version: 1
+per: 1M
+models:
+  rich:
+    prompt: 10
+    completion: 40
+    cache_write_12h: 25
+    audio: {prompt: 30}
+    tools: {web_search: 0.01, teleport: 3}
+    regions: {eu: 1.1}
+  fee: {prompt: 10, completion: 40, per_request: 0.5}
+  other: {prompt: 2, cached: 0.2, cache_write: 2.5, completion: 10, tools: {web_search: 0.005}, regions: {eu: 1.5}}
+"""
+
+
+@pytest.mark.parametrize("name", DETAILED)
+def test_calls_with_more_components_are_compared_too(db_url: str, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rich.yaml"
+    path.write_text(RICH)
+    fields, actual, as_other = DETAILED[name]
+    with TimescaleDBClient(db_url, pricing=path) as db:
+        db.record_llm_interaction(call(T0, 1_000, 100, model="rich", **fields))
+        db.record_llm_interaction(call(T0, 1_000, 100, model="rich"))
+        found = db.what_if(model="other")
+    assert found["total_interactions"] == found["compared_interactions"] == 2
+    assert found["actual_cost"] == pytest.approx(actual + 0.014, abs=1e-9)
+    assert found["what_if_cost"] == pytest.approx(as_other + 0.003, abs=1e-9)
+    assert found["by_model"][0]["prompt_tokens"] == 2_000
+    said = " ".join(found["assumptions"])
+    assert ("1 call has more components than text" in said) == (name != "usual")
+    assert ("keep the price they were stored with" in said) == ("lacks" in name or "region" in name)
+    assert ("have the price of usual writes" in said) == (name == "long writes")
+
+
+def test_the_fee_of_a_model_is_not_charged_for_another(db_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "rich.yaml"
+    path.write_text(RICH)
+    with TimescaleDBClient(db_url, pricing=path) as db:
+        db.record_llm_interaction(call(T0, 1_000, 100, model="fee"))
+        cheaper = db.what_if(model="other")
+        dearer = db.what_if(tier="default", model="fee", hit_rate=0.5)
+    assert (cheaper["actual_cost"], cheaper["what_if_cost"]) == pytest.approx((0.514, 0.003), abs=1e-9)
+    assert dearer["what_if_cost"] == pytest.approx(0.514, abs=1e-9)  # cached input has the same price
+    assert dearer["what_if_hit_rate"] == pytest.approx(0.5)
+
+
 def test_what_if_without_a_difference_or_a_price_is_an_error(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         fill(db)
