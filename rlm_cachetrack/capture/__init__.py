@@ -2,7 +2,9 @@
 
 from . import context
 from .context import ContextThreadPoolExecutor
+from .endpoints import provider_of
 from .external import ExternalCall, begin_external, sdk_request_hooks, uninstrument_hooks
+from .framework_hints import active_integrations
 from .model_list import list_models
 from .patching import instrument, uninstrument
 from .sockets import SocketClient, observe_socket
@@ -15,11 +17,13 @@ __all__ = [
     "ContextThreadPoolExecutor",
     "ExternalCall",
     "SocketClient",
+    "active_integrations",
     "begin_external",
     "context",
     "instrument",
     "list_models",
     "observe_socket",
+    "provider_of",
     "sdk_request_hooks",
     "uninstrument",
     "uninstrument_hooks",

@@ -1,5 +1,6 @@
-"""Integrations that record the runs and recursion depth of frameworks, one module each. Import a module by its name.
+"""Integrations with frameworks, one module each. Import a module by its name.
 
-No module is needed to record calls: :func:`.instrument` does that for every framework. A module here adds the run
-context that the calls alone do not show.
+:func:`.instrument` records the calls that a framework sends through the OpenAI SDK. A module here records the calls
+that it sends otherwise, and the run context that the calls alone do not show. A program that loads a framework without
+its module gets one log line (:mod:`.capture.framework_hints`).
 """

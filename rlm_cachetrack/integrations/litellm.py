@@ -34,7 +34,13 @@ from datetime import datetime
 from typing import Any
 
 from rlm_cachetrack._process import guard
-from rlm_cachetrack.capture import ExternalCall, begin_external, sdk_request_hooks, uninstrument_hooks
+from rlm_cachetrack.capture import (
+    ExternalCall,
+    active_integrations,
+    begin_external,
+    sdk_request_hooks,
+    uninstrument_hooks,
+)
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pipeline import runtimes
@@ -120,16 +126,19 @@ def track() -> None:
     """
     if disabled():
         return
+    active_integrations.add("litellm")  # before the import, which may take seconds
     try:
         import litellm
         from litellm.integrations.custom_logger import CustomLogger
         from litellm.litellm_core_utils.litellm_logging import Logging
         from litellm.litellm_core_utils.thread_pool_executor import executor
     except ImportError as exc:
+        active_integrations.discard("litellm")
         raise ConfigError(f"track() needs LiteLLM 1.70 or newer: {exc}") from exc
     with _lock:
         if _undo:
             return
+        _undo.append(lambda: active_integrations.discard("litellm"))
         callback = _make_callback(CustomLogger)
         litellm.logging_callback_manager.add_litellm_callback(callback)
         _undo.append(lambda: _remove_callback(litellm, callback))

@@ -33,11 +33,13 @@ class Registry:
         is_ending: The interpreter is exiting: records of daemon threads may stay in the journal for the next process.
         before_flush: Called before a store is flushed; they append events that wait for something other than the
             writer.
+        on_wake: Called on the writer thread of a store each time it wakes up.
     """
 
     def __init__(self) -> None:
         self.is_ending = False
         self.before_flush: list[Callable[[], None]] = []
+        self.on_wake: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self._alive: weakref.WeakSet[Runtime] = weakref.WeakSet()
         self._opened: list[Runtime] = []
@@ -150,11 +152,11 @@ class Registry:
 
     def append_unfinished(self) -> None:
         """Append events that wait for something other than the writer."""
-        for hook in self.before_flush:
-            try:
-                hook()
-            except Exception as exc:
-                guard.report("appending unfinished events", exc)
+        _run_hooks(self.before_flush, "appending unfinished events")
+
+    def writer_woke(self) -> None:
+        """Call the hooks of a writer thread that woke up."""
+        _run_hooks(self.on_wake, "running a hook of the writer")
 
     def flush(self, timeout_s: float) -> bool:
         """Flush every store; see :func:`flush`."""
@@ -255,6 +257,14 @@ class Registry:
         self.after_fork_in_parent()
         for runtime in list(self._alive):
             runtime.after_fork_in_child()
+
+
+def _run_hooks(hooks: list[Callable[[], None]], doing: str) -> None:
+    for hook in hooks:
+        try:
+            hook()
+        except Exception as exc:
+            guard.report(doing, exc)
 
 
 runtimes = Registry()

@@ -52,6 +52,9 @@ class RuntimeOwner(Protocol):
     def writer_started(self) -> None:
         """Called after a writer thread was started."""
 
+    def writer_woke(self) -> None:
+        """Called on a writer thread each time it wakes up."""
+
     def append_unfinished(self) -> None:
         """Append events that wait for something other than the writer."""
 
@@ -105,6 +108,7 @@ class Runtime:
             max_age_s=settings.batch_max_age_s,
             fingerprints=self.fingerprints,
             observers=self.observers,
+            on_wake=self._owner.writer_woke,
         )
 
     # -- parts, made on first use --------------------------------------------------------------------------------------

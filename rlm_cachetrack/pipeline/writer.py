@@ -54,6 +54,7 @@ class Writer:
         max_age_s: Limit of seconds since the first event of a batch.
         fingerprints: Prompts to hash, also while nothing can be stored.
         observers: Called on the writer thread with each batch that was stored; not with those of dead processes.
+        on_wake: Called on the writer thread each time it wakes up, at least every 30 seconds. It must not raise.
 
     Attributes:
         started: Whether the thread ran at the last check; :attr:`running` checks the thread itself.
@@ -73,6 +74,7 @@ class Writer:
         max_age_s: float = 0.75,
         fingerprints: Fingerprints | None = None,
         observers: Sequence[Callable[[RecordBatch], None]] = (),
+        on_wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.started = False
         self.last_error: str | None = None
@@ -86,6 +88,7 @@ class Writer:
         self._max_age_s = max_age_s
         self._fingerprints = fingerprints
         self._observers = observers
+        self._on_wake = on_wake
         self._thread: threading.Thread | None = None
         # Reentrant: a signal handler or a finalizer may record while a thread is being started.
         self._start_lock = threading.RLock()
@@ -263,8 +266,9 @@ class Writer:
         self._recover()
         if not journal.pending:
             self._wait_for_events()
-            if not journal.pending:
-                return  # woken without an event; the store need not be opened
+        self._on_wake()
+        if not journal.pending:
+            return  # woken without an event; the store need not be opened
         if journal.pending < self._max_records and not self._store_now.is_set():
             self._store_now.wait(self._max_age_s)
         self._check_stop()
