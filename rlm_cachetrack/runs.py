@@ -77,6 +77,10 @@ class _Level:
         check_count("max_depth", max_depth)
         return Recursion(self, model_type, model_index, max_depth)
 
+    def _in_role(self, model_type: str, max_depth: int | None) -> Recursion:
+        """Open a part of this level whose calls have another model type; it has an iteration of its own."""
+        return Recursion(self, model_type, None, max_depth, is_deeper=False)
+
     def _open(self) -> context.Frame:
         if self._frame is None:
             raise CacheTrackError("not open: use it inside `with query_run(...) as run:`")
@@ -99,8 +103,17 @@ class _Level:
 class Recursion(_Level):
     """A recursion level of a run, made by ``run.recursion(...)``."""
 
-    def __init__(self, outer: _Level, model_type: str | None, model_index: int | None, max_depth: int | None) -> None:
+    def __init__(
+        self,
+        outer: _Level,
+        model_type: str | None,
+        model_index: int | None,
+        max_depth: int | None,
+        *,
+        is_deeper: bool = True,
+    ) -> None:
         super().__init__()
+        self._is_deeper = is_deeper
         self._outer = outer
         self._model_type = model_type
         self._model_index = model_index
@@ -136,6 +149,8 @@ class Recursion(_Level):
             model_index=self._model_index,
             max_depth=self._max_depth,
         )
+        if not self._is_deeper:
+            frame.stay_on_level(outer)
         self._enter(frame)
         return self
 

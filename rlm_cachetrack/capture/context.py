@@ -44,6 +44,8 @@ FIELDS = (
     "model_type",
 )
 
+_LEVEL = ("current_depth", "recursion_id", "parent_recursion_id")
+
 
 class Frame:
     """One open run, or one recursion level in it.
@@ -117,6 +119,10 @@ class Frame:
         self.tag_scope = _tag_scope.get()
         if recursive and outer is not None:
             self._go_deeper(outer)
+
+    def stay_on_level(self, outer: Frame) -> None:
+        """Undo the step from ``outer`` to a deeper level: this frame has only another role in the same level."""
+        self.fields.update({name: outer.fields.get(name) for name in _LEVEL})
 
     def _go_deeper(self, outer: Frame) -> None:
         """Make this frame a recursion level inside ``outer``."""

@@ -28,13 +28,11 @@ from typing import Any
 
 from rlm_cachetrack import query_run
 from rlm_cachetrack._process import guard, new_id
-from rlm_cachetrack.capture import SocketClient, context, observe_socket, uninstrument_hooks
+from rlm_cachetrack.capture import SocketClient, active_integrations, context, observe_socket, uninstrument_hooks
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
 
 __all__ = ["track"]
-
-_LEVEL = ("current_depth", "recursion_id", "parent_recursion_id")
 
 
 class _AgentRun:
@@ -54,7 +52,7 @@ class _AgentRun:
         self.is_numbered = is_numbered
         self._turn = 0
         if not is_nested:
-            self.frame.fields.update({name: outer.fields.get(name) for name in _LEVEL})
+            self.frame.stay_on_level(outer)
 
     def begin_turn(self, agent: str) -> None:
         """Set the iteration and the agent of the next call."""
@@ -102,15 +100,18 @@ def track(query_id: str = "agents") -> None:
     query_run(query_id)  # raises for an invalid name now, not in the middle of the program
     if disabled():
         return
+    active_integrations.add("openai_agents")  # before the import, which may take seconds
     try:
         from agents import OpenAIResponsesWSModel, RunHooks
         from agents.realtime.openai_realtime import OpenAIRealtimeWebSocketModel
         from agents.run import AgentRunner
     except ImportError as exc:
+        active_integrations.discard("openai_agents")
         raise ConfigError(f"track() needs openai-agents 0.24 or newer: {exc}") from exc
     _query_id = query_id
     if _undo:
         return
+    _undo.append(lambda: active_integrations.discard("openai_agents"))
     hooks_class = _make_hooks_class(RunHooks)
     _wrap(AgentRunner, "run", functools.partial(_run, hooks_class))
     _wrap(AgentRunner, "run_streamed", functools.partial(_run_streamed, hooks_class))

@@ -32,11 +32,13 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, TypeVar
 
 from rlm_cachetrack import ConfigError, QueryRun, active_run, query_run
+from rlm_cachetrack.capture import active_integrations
 
 __all__ = ["track"]
 
 RlmT = TypeVar("RlmT")
 
+_ROOT = "root"
 _SUB = "sub"  # as in rlms' sub_sampling_args and custom_sub_tools
 _METHODS = ("completion", "_completion_turn", "_subcall")
 
@@ -83,7 +85,6 @@ _current: ContextVar[_Position | None] = ContextVar("rlm_cachetrack_rlm", defaul
 _lock = threading.Lock()
 _tracked: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _open_positions: weakref.WeakKeyDictionary[Any, list[_Position]] = weakref.WeakKeyDictionary()
-_numbering: weakref.WeakKeyDictionary[QueryRun, tuple[int, int | None]] = weakref.WeakKeyDictionary()
 _ours: weakref.WeakSet[QueryRun] = weakref.WeakSet()  # opened by this module, for completions outside any run
 
 
@@ -92,9 +93,10 @@ def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
 
     :func:`~.instrument` records the calls; this function sets their run context. A completion inside a ``query_run``
     belongs to it; elsewhere each completion is a run of its own. Its turns set the iteration, counting from 1, unless
-    the program sets the iteration of its run itself. ``llm_query`` and ``rlm_query`` go one level deeper
-    (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that made the sub-call); a child counts
-    its own turns. Results, errors and callbacks of the ``RLM`` are unchanged. Does not block.
+    the program sets the iteration of its run itself, and have the ``model_type`` ``"root"``. ``llm_query`` and
+    ``rlm_query`` go one level deeper (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that
+    made the sub-call); a child counts its own turns. Each call has the RLM's ``max_depth``. Results, errors and
+    callbacks of the ``RLM`` are unchanged. Does not block.
 
     Args:
         rlm: An ``rlm.RLM``; tracking it again changes only ``query_id``.
@@ -113,6 +115,7 @@ def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
         raise ConfigError(
             f"track() was given a {type(rlm).__name__}; expected an RLM of the package rlms (known: 0.1.0 to 0.1.3)"
         )
+    active_integrations.add("rlm")
     with _lock:
         _follow_class(kind)
         _tracked[rlm] = query_id
@@ -238,14 +241,15 @@ def _root(rlm: Any, query_id: str) -> Iterator[_Position]:
     ):  # a run that this module opened on another thread belongs to another completion
         run = query_run(query_id)
         _ours.add(run)
-        with run:
-            yield _Position(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=True)
+        with run, run._in_role(_ROOT, rlm.max_depth) as level:
+            yield _Position(level, rlm.depth, rlm.max_depth, owner=rlm, numbered=True)
     elif outer is not None:  # a tool of a tracked RLM that calls another RLM
         with outer.deeper() as level:
             yield _Position(level, rlm.depth, rlm.max_depth, owner=rlm, numbered=outer.numbered)
     else:
-        with _numbered(run) as numbered:
-            yield _Position(run, rlm.depth, rlm.max_depth, owner=rlm, numbered=numbered)
+        numbered = run.iteration is None  # False if the program sets the iteration itself
+        with run._in_role(_ROOT, rlm.max_depth) as level:
+            yield _Position(level, rlm.depth, rlm.max_depth, owner=rlm, numbered=numbered)
 
 
 @contextlib.contextmanager
@@ -263,28 +267,3 @@ def _occupied(position: _Position) -> Iterator[None]:
             standing = _open_positions.get(position.owner, []) if position.owner is not None else []
             if position in standing:
                 standing.remove(position)
-
-
-@contextlib.contextmanager
-def _numbered(run: QueryRun) -> Iterator[bool]:
-    """Yield True if the turns of a completion in ``run`` set its iteration: False if the program does so itself.
-
-    The iteration that is set for one completion is visible to completions on other threads. Therefore concurrent
-    completions all use the result of the first of them.
-    """
-    with _lock:
-        concurrent, given = _numbering.get(run, (0, None))
-        if not concurrent:
-            given = run.iteration
-        _numbering[run] = (concurrent + 1, given)
-    try:
-        yield given is None
-    finally:
-        with _lock:
-            concurrent = _numbering[run][0] - 1
-            if concurrent:
-                _numbering[run] = (concurrent, given)
-            else:
-                del _numbering[run]
-        if given is None:
-            run.iteration = None

@@ -73,12 +73,12 @@ def test_turns_are_iterations_and_llm_queries_one_level_deeper(recorder: Recorde
     rows = recorder.check(calls=6)
     assert {(row["query_id"], row["run_id"]) for row in rows} == {("q", run.run_id)}
     assert [run_context(row) for row in rows] == [
-        (1, 0, None),
+        (1, 0, "root"),
         (1, 1, "sub"),
-        (2, 0, None),
+        (2, 0, "root"),
         (2, 1, "sub"),
         (2, 1, "sub"),
-        (3, 0, None),
+        (3, 0, "root"),
     ]
     root = rows[0]["recursion_id"]
     assert {row["recursion_id"] for row in rows if row["current_depth"] == 0} == {root}
@@ -104,19 +104,19 @@ def test_a_child_is_a_level_with_its_own_turns(recorder: Recorder) -> None:
         assert tracked.completion(CONTEXT).response == "42"
     rows = recorder.check(calls=8)
     assert [run_context(row) for row in rows] == [
-        (1, 0, None),
-        (2, 0, None),
+        (1, 0, "root"),
+        (2, 0, "root"),
         (1, 1, "sub"),
         (1, 2, "sub"),
         (2, 1, "sub"),
         (2, 2, "sub"),
         (3, 1, "sub"),
-        (3, 0, None),
+        (3, 0, "root"),
     ]
     root, child = rows[0]["recursion_id"], rows[2]["recursion_id"]
     assert [row["parent_recursion_id"] for row in rows] == [None, None, root, child, root, child, root, None]
     assert len({row["recursion_id"] for row in rows}) == 4
-    assert {row["max_depth"] for row in rows if row["current_depth"]} == {2}
+    assert {row["max_depth"] for row in rows} == {2}
 
 
 def test_concurrent_children_do_not_mix(recorder: Recorder) -> None:
@@ -156,7 +156,7 @@ def test_completions_in_two_threads_are_two_runs(recorder: Recorder) -> None:
     for name in ("left", "right"):
         (run,) = [run for run in recorder.db.list_query_runs() if run["query_id"] == name]
         rows = recorder.db.get_llm_interactions(name, run["run_id"])
-        assert [run_context(row) for row in rows] == [(1, 0, None), (1, 1, "sub")]
+        assert [run_context(row) for row in rows] == [(1, 0, "root"), (1, 1, "sub")]
         assert rows[1]["parent_recursion_id"] == rows[0]["recursion_id"]
         assert run["status"] == "completed"
 
@@ -164,7 +164,7 @@ def test_completions_in_two_threads_are_two_runs(recorder: Recorder) -> None:
 def test_the_final_answer_after_the_last_turn_belongs_to_that_turn(recorder: Recorder) -> None:
     recorder.endpoint.script(Reply(text="hm"), Reply(text="hm"), Reply(text="all I know"))
     assert track(make(recorder, max_iterations=2)).completion(CONTEXT).response == "all I know"
-    assert [run_context(row) for row in recorder.check(calls=3)] == [(1, 0, None), (2, 0, None), (2, 0, None)]
+    assert [run_context(row) for row in recorder.check(calls=3)] == [(1, 0, "root"), (2, 0, "root"), (2, 0, "root")]
 
 
 def test_outside_any_run_each_completion_is_a_run_with_the_given_name(recorder: Recorder) -> None:
@@ -187,8 +187,8 @@ def test_a_failed_completion_is_a_failed_run(recorder: Recorder) -> None:
     assert (run["query_id"], run["status"]) == ("rlm", "error")
     rows = recorder.db.get_llm_interactions("rlm", run["run_id"])
     assert [(*run_context(row), row["success"], row["error_type"]) for row in rows] == [
-        (1, 0, None, True, None),
-        (2, 0, None, False, "BadRequestError"),
+        (1, 0, "root", True, None),
+        (2, 0, "root", False, "BadRequestError"),
     ]
 
 
@@ -332,4 +332,4 @@ def test_tracking_again_changes_only_the_name(recorder: Recorder, endpoint: Simu
     assert vars(made) == before
     endpoint.script(done())
     made.completion(CONTEXT)
-    assert [(row["query_id"], *run_context(row)) for row in recorder.check(calls=1)] == [("second", 1, 0, None)]
+    assert [(row["query_id"], *run_context(row)) for row in recorder.check(calls=1)] == [("second", 1, 0, "root")]
