@@ -5,7 +5,8 @@ Videos are made in the same way.
 Each call is one record, and its usage is counted once. The record waits for the retrieval of the finished response;
 until then, the known values of the call are parked in the journal. If the store is read first, or the process ends, the
 call is stored without tokens. A later retrieval of the finished response then creates a separate record, with the
-usage.
+usage. Its time and id follow from the response, so that each process that retrieves it creates the same record; the
+writer adds what only the request states (:mod:`.pipeline.background_calls`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import guard
+from rlm_cachetrack.usage import UNKNOWN_WINDOW
 
 from .fields import get_field
 
@@ -45,10 +47,9 @@ def remember_counted(response_id: str) -> None:
 def park(call: Call, response: Any, journal: Any) -> None:
     """Keep the call of a running response until a retrieval returns the finished response."""
     response_id = str(get_field(response, "id"))
-    if options := call.request_options():
-        _options[response_id] = options
-        if len(_options) > _MAX_COUNTED:
-            _options.pop(next(iter(_options)), None)
+    _options[response_id] = call.request_options()
+    if len(_options) > _MAX_COUNTED:
+        _options.pop(next(iter(_options)), None)
     with _lock:
         replaced = _parked.pop(response_id, None)  # two calls that got the same id are two records
         _parked[response_id] = (call, journal, journal.park(call.unfinished_event()))
@@ -76,8 +77,10 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
         if response_id in _counted or not is_job:
             return  # counted when it was created
         call = make_call()
-        call.known_options = _options.get(response_id)
+        unknown = {"completion_window": UNKNOWN_WINDOW} if call.api == "responses" else None
+        call.known_options = _options.get(response_id, unknown)
         call.metadata["background"] = True
+        call.set_times(response_id, get_field(response, "created_at"), get_field(response, "completed_at"))
         call.result(response)
         return
     call, journal, parked_event = parked

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter_ns, time_ns
 from typing import Any
 
-from rlm_cachetrack._process import guard
+from rlm_cachetrack._process import guard, number_of
 from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import encode, next_number
 from rlm_cachetrack.usage import locate_usage
@@ -23,6 +23,7 @@ from .protocols import EventSink
 from .redaction import event_of, message_of, safe_error
 from .response_facts import ResponseFacts, error_in
 
+_MAX_CLOCK_SKEW_S = 86_400.0
 _JOBS = ("responses", "videos")  # the APIs whose requests can return before the work is done
 
 
@@ -80,6 +81,21 @@ class Call(ResponseFacts):
         self._run_context = context.current_json(client_tags)
         self._started_ns = time_ns()
         self._began_ns = perf_counter_ns()
+
+    def set_times(self, identity: str, created_s: Any, completed_s: Any) -> None:
+        """Set the time and the id of a call that another process made, from the response that it got.
+
+        Args:
+            identity: The id of the response.
+            created_s: When the server created it, in seconds since 1970; other values change nothing.
+            completed_s: When the server completed it, in seconds since 1970; other values leave the duration as it is.
+        """
+        if not isinstance(created_s, (int, float)) or not 0 < created_s < time_ns() / 1e9 + _MAX_CLOCK_SKEW_S:
+            return
+        self._started_ns = int(created_s * 1e9)
+        self._number = number_of(identity)
+        if isinstance(completed_s, (int, float)) and completed_s >= created_s:
+            self._began_ns = perf_counter_ns() - int((completed_s - created_s) * 1e9)
 
     # -- what is observed -----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from rlm_cachetrack.errors import CacheTrackError, RecordRejectedError
 from rlm_cachetrack.journal import DeadLetter, DeadLetters, expand_event
 from rlm_cachetrack.records import ProbingSink, RecordSink
 
+from .background_calls import with_stored_options
 from .known_totals import without_known_totals
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def store_batch(
     Raises:
         Exception: The sink failed; the batch must stay in the journal.
     """
-    batch, unreadable = prepared.built
-    if possible_duplicate:
-        batch = replace(batch, possible_duplicate=True)
-    letters = _unreadable_letters(unreadable)
+    letters = _unreadable_letters(prepared.built.unreadable)
     try:
+        batch = with_stored_options(prepared, sink, builder).batch
+        if possible_duplicate:
+            batch = replace(batch, possible_duplicate=True)
         batch = without_known_totals(batch, sink)
         if len(batch):
             sink.store(batch)

@@ -24,7 +24,8 @@ class Cost(NamedTuple):
             cost, ``record`` if prices or costs were given by hand, None if unpriced.
         charges: The components of the total besides the four standard ones; None if there are none.
         unpriced_reason: The component that has no price, if ``total_cost`` is None for that reason.
-        cost_excludes: The components that are billed apart and that no response states; None if there are none.
+        cost_excludes: The components that no response states: those that are billed apart, and an unknown discount;
+            None if there are none.
     """
 
     prompt_token_price: float | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from rlm_cachetrack.usage import UNKNOWN_WINDOW
+
 from .costs import Cost, Prices, original_for
 from .rates import CACHE_WRITES, MODALITIES, REQUEST, TOKEN_ITEMS, UNITS, Rates
 
@@ -58,6 +60,9 @@ class Facts(NamedTuple):
     svg_rates: Rates | None = None
 
 
+WINDOW_DISCOUNT = "completion_window_discount"
+"""In ``cost_excludes``: the discount of a completion window is not known, and the cost is that without one."""
+
 NOT_REPORTED = "the response reported no token usage"
 
 
@@ -71,6 +76,7 @@ def cost_of(usage: TokenUsage, rates: Rates, facts: Facts, model: str) -> Cost:
         model: The name of the model, for ``unpriced_reason``.
     """
     factor = factor_of(rates, facts.options) if facts.options else 1.0
+    windows = rates.windows
     if factor is None:
         window = (facts.options or {}).get("completion_window")
         cost = Cost(unpriced_reason=f"no price for completion window {window} of {model}")
@@ -82,6 +88,8 @@ def cost_of(usage: TokenUsage, rates: Rates, facts: Facts, model: str) -> Cost:
             cost = cost._replace(total_cost=0.0, original_cost=0.0, unpriced_reason=None)
         if usage.prompt_tokens is not None or has_units(usage):
             cost = bill(usage, rates.prices, rates.extras, facts, model)._replace(price_source=rates.source)
+            if windows and (facts.options or {}).get("completion_window") == UNKNOWN_WINDOW:
+                cost = cost._replace(cost_excludes=[*(cost.cost_excludes or ()), WINDOW_DISCOUNT])
     if (returned := usage.provider_cost_usd) is None:
         return cost
     original = original_for(returned, cost.total_cost, cost.original_cost)
@@ -321,7 +329,7 @@ def factor_of(rates: Rates, options: Mapping[str, Any]) -> float | None:
     if (region := options.get("region")) is not None:
         factor = rates.regions.get(region, rates.regions.get("*", 1.0))
     window = options.get("completion_window")
-    if window is not None and window != "soonest":
+    if window not in (None, "soonest", UNKNOWN_WINDOW):
         if window not in rates.windows:
             return None
         factor *= rates.windows[window]

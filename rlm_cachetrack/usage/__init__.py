@@ -2,9 +2,10 @@
 
 from .extraction import locate_usage, plain
 from .reading import TokenUsage, read_usage
-from .request_options import read_cache_options, read_request_options
+from .request_options import UNKNOWN_WINDOW, read_cache_options, read_request_options
 
 __all__ = [
+    "UNKNOWN_WINDOW",
     "TokenUsage",
     "locate_usage",
     "plain",

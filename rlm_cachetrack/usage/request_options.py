@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+UNKNOWN_WINDOW = "unknown"
+"""The ``completion_window`` of a background response that another process requested; no response states its window."""
+
 _BLOCK_FIELDS = ("messages", "input", "tools")
 _DEFAULT_TIERS = (None, "auto", "default", "standard")
 _LONGEST_TEXT = 40

@@ -7,6 +7,6 @@ coalesce(
     1
 )
 * CASE
-    WHEN coalesce(c.request_options ->> 'completion_window', 'soonest') = 'soonest' THEN 1
+    WHEN coalesce(c.request_options ->> 'completion_window', 'soonest') IN ('soonest', 'unknown') THEN 1
     ELSE (r.windows ->> (c.request_options ->> 'completion_window'))::double precision
 END

@@ -2,7 +2,7 @@
 -- Needs:  CTE calls: the columns of calls_to_reprice.
 -- Parameters: those of rates.
 -- Result: CTE repriced: the calls with new_*_price, new_total, new_original: USD, NULL if unknown; new_source,
---         new_reason; new_charges and new_excludes, which are NULL here. A cost that the provider reported is kept.
+--         new_reason; new_charges, which is NULL here; new_excludes. A cost that the provider reported is kept.
 --         The calls with is_detailed have more components than the four prices; rlm_cachetrack.analytics.planning
 --         computes their new values from listed_* and the other columns of the call.
 -- include: fragments/rates.sql,
@@ -66,6 +66,10 @@ repriced AS (
                 || ((call).request_options ->> 'completion_window') || ' of ' || (call).model
             WHEN (call).prompt_tokens IS NULL THEN 'the response reported no token usage'
         END AS new_reason,
-        NULL::jsonb AS new_excludes
+        CASE
+            WHEN (call).price_source IS DISTINCT FROM 'provider' AND (call).prompt_tokens IS NOT NULL
+             AND (call).request_options ->> 'completion_window' = 'unknown' AND (call).listed_windows <> '{}'
+            THEN '["completion_window_discount"]'::jsonb
+        END AS new_excludes
     FROM costed
 )
