@@ -101,9 +101,15 @@ def _image_tokens(stated: Any) -> dict[str, int]:
     return {name: count for name, count in counts.items() if type(count) is int and count > 0}
 
 
+_LONGEST_SIZE = 20
+
+
 def request_options_of(body: Mapping[str, Any], region: str | None) -> dict[str, str]:
-    """Return the region of processing, and the completion window of a background request."""
+    """Return the region of processing, the size of the search context, and the window of a background request."""
     options = {} if region is None else {"region": region}
+    size = get_field(body.get("web_search_options"), "search_context_size")
+    if type(size) is str and len(size) <= _LONGEST_SIZE:
+        options["search_context_size"] = size
     window = get_field(body.get("background_options"), "completion_window")
     if type(window) is str and window != "soonest" and body.get("background"):
         options["completion_window"] = window

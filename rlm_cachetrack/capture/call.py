@@ -191,7 +191,9 @@ class Call(ResponseFacts):
         return {**(self.known_options or {}), **request_options_of(self.body, self.region)}
 
     def _extra_columns(self) -> dict[str, Any] | None:
-        if self.region is None and self.known_options is None and "background_options" not in self.body:
+        body = self.body
+        is_usual = "background_options" not in body and "web_search_options" not in body
+        if is_usual and self.region is None and self.known_options is None:
             return self.extra
         options = {**self.request_options(), **(self.extra or {}).get("request_options", {})}
         return {**(self.extra or {}), "request_options": options} if options else self.extra

@@ -7,6 +7,8 @@ a guess.
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -26,13 +28,19 @@ from .names import (
 from .price_list import PriceList, installed, installed_source
 from .rates import REQUEST, Period, Rates
 from .schedules import Schedule
-from .supplement import Alias, Supplement, since
+from .supplement import Supplement, Validity, since
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
+
+# Azure has the vendors' prices for models of these vendors, and prices of its own for all others. genai-prices refers
+# to more of them. Source: https://prices.azure.com/api/retail/prices (Foundry Models), as in LiteLLM 1.110.2;
+# 2026-12-01.
+_RESOLD = {"azure": ("openai", "anthropic")}
+_OPEN_WEIGHTS = re.compile(r"gpt-oss", re.IGNORECASE)
 
 # Components beyond the four standard ones, by the name that genai-prices gives to their price.
 _EXTRAS = {
@@ -179,23 +187,28 @@ class BuiltInTable:
         """Return the prices of a model of one provider: those of the price list first, then the supplement's."""
         listed = self._listed_prices(provider, name, tier)
         alias = self._supplement.alias(provider, name)
-        if alias is not None and self._is_outdated(provider, name, alias):
+        if alias is not None and self._is_outdated(provider, name, alias.validity):
             aliased_tier = tier if alias.provider == provider else BASE_TIER  # tiers of another provider do not apply
             if tier != aliased_tier:
                 return None
-            return since(alias.since, self._prices_of(alias.provider, alias.model, tier), listed)
+            return since(alias.validity.since, self._prices_of(alias.provider, alias.model, tier), listed)
+        correction = self._supplement.correction(provider, name)
+        if correction is not None and self._is_outdated(provider, name, correction):
+            return since(correction.since, self._supplied_prices(provider, name, tier), listed)
         if listed is not None or self._listed_prices(provider, name, BASE_TIER) is not None:
             return listed
         return self._supplied_prices(provider, name, tier)
 
-    def _is_outdated(self, provider: str, name: str, alias: Alias) -> bool:
-        """Return True if the price list has nothing newer for a name than the supplement's alias."""
+    def _is_outdated(self, provider: str, name: str, validity: Validity) -> bool:
+        """Return True if the price list has nothing newer for a name than the supplement."""
         listed = self._listed_prices(provider, name, BASE_TIER)
-        period = None if listed is None else listed.at(None)
+        noon = datetime.combine(datetime.now(UTC).date(), time(12), UTC)  # prices may differ by the time of day
+        period = None if listed is None else listed.at(noon)
         if period is None:
             return True
-        now = period.rates[0]
-        return alias.instead_of is not None and (now.prompt, now.completion) == alias.instead_of
+        now = (period.rates[0].prompt, period.rates[0].completion)
+        outdated = validity.instead_of
+        return outdated is not None and all(map(math.isclose, now, outdated))
 
     def _listed_prices(self, provider: str, name: str, tier: str) -> Schedule | None:
         """Return the prices of the price list, completed by the supplement."""
@@ -231,7 +244,8 @@ class BuiltInTable:
         listed = self._providers.get(provider)
         if listed is None:
             return () if self._below is None else self._below._fallbacks(provider)
-        return tuple(listed.fallback_model_providers or ())
+        resold = _RESOLD.get(provider)
+        return tuple(other for other in listed.fallback_model_providers or () if resold is None or other in resold)
 
     def _lists(self, provider: str | None) -> bool:
         """Return True if a provider has a price list of its own."""
@@ -249,7 +263,14 @@ class BuiltInTable:
             return None
         # Azure lists few models itself and refers to OpenAI and others for the rest.
         found = listed.find_model(name, all_providers=list(self._providers.values()))
-        return None if found is None else (listed, found)
+        if found is None or (found not in listed.models and not self._is_resold(provider, found)):
+            return None
+        return listed, found
+
+    def _is_resold(self, provider: str, model: ModelInfo) -> bool:
+        """Return True if a provider charges the vendor's price for a model that only the vendor's list has."""
+        is_of_vendor = any(model in self._providers[other].models for other in self._fallbacks(provider))
+        return is_of_vendor and not _OPEN_WEIGHTS.match(model.id)
 
     def _schedule(self, provider: Provider, model: ModelInfo, tier: str) -> Schedule | None:
         if model.prices == []:

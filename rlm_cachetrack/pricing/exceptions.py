@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .rates import Period, Rates
+from .rates import REQUEST, Period, Rates
 from .schedules import Schedule
 
 _STANDARD = ("prompt", "cached", "cache_write", "completion")
@@ -51,7 +51,8 @@ class Exceptions:
 
     def _change(self, rates: Rates, base: Rates) -> Rates:
         standard = {name: self._price(name, getattr(rates, name), getattr(base, name)) for name in _STANDARD}
-        extras = dict(rates.extras)
+        # A fee per request replaces those for each size of search context.
+        extras = {name: price for name, price in rates.extras.items() if not self._replaces(name)}
         for name in self.prices.keys() - set(_STANDARD):
             extras[name] = self._price(name, rates.extras.get(name, 0.0), base.extras.get(name, 0.0))
         return replace(
@@ -66,6 +67,9 @@ class Exceptions:
             of_tokens=rates.of_tokens or "prompt" in self.prices,
             source=self.source if rates.source == self.source else f"{self.source}+{rates.source}",
         )
+
+    def _replaces(self, name: str) -> bool:
+        return REQUEST in self.prices and name.startswith(f"{REQUEST}_")
 
     def _price(self, name: str, listed: float, base: float) -> float:
         wanted = self.prices.get(name)

@@ -49,7 +49,8 @@ class Facts(NamedTuple):
 
     Attributes:
         tools: Billed uses by tool; for ``image_generation`` a mapping with its tokens and its ``model``.
-        options: The ``request_options`` of the call, of which ``region`` and ``completion_window`` have a price.
+        options: The ``request_options`` of the call, of which ``region``, ``completion_window`` and
+            ``search_context_size`` have a price.
         image_rates: The prices of the model that generated images; None: not known.
         svg_rates: The prices of the model that wrote an SVG; None: not known.
     """
@@ -234,8 +235,11 @@ class _Invoice:
 
     def add_tools(self, facts: Facts) -> None:
         """Charge the fee of the request and the uses of tools."""
-        if REQUEST in self.extras:
-            self.original += self._charge(REQUEST, 1)
+        fee = self.extras.get(f"{REQUEST}_{(facts.options or {}).get('search_context_size', 'low')}")
+        if fee is None:
+            fee = self.extras.get(REQUEST)
+        if fee is not None:
+            self.original += self._charge(REQUEST, 1, fee)
         for tool, used in (facts.tools or {}).items():
             if isinstance(used, Mapping):
                 self._add_model_tool(tool, used, facts.svg_rates if tool == SVG_GENERATION else facts.image_rates)

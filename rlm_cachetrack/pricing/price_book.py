@@ -273,7 +273,7 @@ class PriceBook:
         prices = complete_prices(given, rates)
         extras = {} if rates is None else rates.extras
         if given.prompt_token_price is not None and given.completion_token_price is not None:
-            extras = {name: price for name, price in extras.items() if name != REQUEST}
+            extras = {name: price for name, price in extras.items() if not name.startswith(REQUEST)}
         cost = Cost(*prices)
         if size is not None:
             cost = bill(usage, prices, extras, self.facts(tools, None, provider, at), model)

@@ -25,7 +25,7 @@ TOKEN_ITEMS = frozenset(
 UNITS = {"seconds": "second", "paused_seconds": "second", "characters": "character", "images": "image"}
 """The further components that are counted in other units than tokens, and the name of one unit of each."""
 REQUEST = "request"
-"""The fee for each request, whatever it uses."""
+"""The fee for each request, whatever it uses; with ``_low``, ``_medium`` or ``_high``: for a size of search context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class Rates:
     """True if every call has charges besides the four prices, even without tools and without token details."""
 
     def __post_init__(self) -> None:
-        has_surcharges = REQUEST in self.extras or "reasoning" in self.extras or not self.of_tokens
+        has_fee = any(name.startswith((REQUEST, "reasoning")) for name in self.extras)
+        has_surcharges = has_fee or not self.of_tokens
         object.__setattr__(self, "has_surcharges", has_surcharges)
 
     @classmethod

@@ -24,21 +24,31 @@ FILE = Path(__file__).parent / "supplement.yaml"
 _STANDARD = ("prompt", "cached", "cache_write", "completion")
 
 
+class Validity(NamedTuple):
+    """When an entry of the supplement applies.
+
+    Attributes:
+        since: The first day on which it applies; None: always.
+        instead_of: The outdated prices of prompt and completion in the price list, USD per 1,000 tokens; None: the name
+            is not listed.
+    """
+
+    since: date | None
+    instead_of: tuple[float, float] | None
+
+
 class Alias(NamedTuple):
     """The model that a name means.
 
     Attributes:
         provider: The provider whose price list has the model.
         model: Its name there.
-        since: The first day on which the name meant it; None: always.
-        instead_of: The outdated prices of prompt and completion for the name, USD per 1,000 tokens; None: it is not
-            listed.
+        validity: When the name means it.
     """
 
     provider: str
     model: str
-    since: date | None
-    instead_of: tuple[float, float] | None
+    validity: Validity
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +83,13 @@ class Supplement:
         for entry, found in _matching(self._aliases, provider, model):
             target = found.expand(entry["model"])
             prefix, slash, rest = target.partition("/")
-            outdated = entry.get("instead_of")
-            return Alias(
-                prefix if slash else provider,
-                rest if slash else target,
-                entry.get("since"),
-                None if outdated is None else (outdated["prompt"] / 1_000, outdated["completion"] / 1_000),
-            )
+            return Alias(prefix if slash else provider, rest if slash else target, _validity(entry))
+        return None
+
+    def correction(self, provider: str, model: str) -> Validity | None:
+        """Return when the prices of :meth:`model` replace outdated ones of the price list; None if they never do."""
+        for entry, _ in _matching(self._models, provider, model):
+            return _validity(entry) if "instead_of" in entry else None
         return None
 
     def model(self, provider: str, model: str, tier: str) -> Schedule | None:
@@ -112,15 +122,28 @@ class Supplement:
         """
         additions = [entry for entry, _ in _matching(self._additions, provider, model)]
         if listed is None and tier != BASE_TIER:
-            factor = next((entry["tiers"][tier] for entry in additions if tier in entry.get("tiers", {})), None)
-            listed = None if factor is None or (standard := base()) is None else _times(standard, factor)
+            given = next((entry["tiers"][tier] for entry in additions if tier in entry.get("tiers", {})), None)
+            if isinstance(given, Mapping) and "prompt" in given:
+                listed = Schedule(_period(given, None, self.source))
+            elif given is not None and (standard := base()) is not None:
+                listed = _times(standard, given)
         if listed is None or not additions:
             return listed
 
+        above = next((entry["above"] for entry in additions if "above" in entry), None)
+
         def complete_period(period: Period, _: datetime) -> Period:
+            if above is not None and not period.starts:
+                period = _with_long_prompts(period.rates[0], above)
             return Period(period.starts, tuple(_complete(rates, additions) for rates in period.rates))
 
         return _mapped(listed, complete_period)
+
+
+def _validity(entry: Mapping[str, Any]) -> Validity:
+    outdated = entry.get("instead_of")
+    prices = None if outdated is None else (outdated["prompt"] / 1_000, outdated["completion"] / 1_000)
+    return Validity(entry.get("since"), prices)
 
 
 def _matching(
@@ -138,25 +161,35 @@ def _period(prices: Mapping[str, float], above: Mapping[str, Any] | None, source
     per_thousand = {name: value / 1_000 for name, value in values.items()}
     prompt, cached, cache_write, completion = (per_thousand.pop(name) for name in _STANDARD)
     rates = Rates(prompt, cached, cache_write, completion, source, per_thousand)
-    if above is None:
-        return Period((), (rates,))
+    return Period((), (rates,)) if above is None else _with_long_prompts(rates, above)
+
+
+def _with_long_prompts(rates: Rates, above: Mapping[str, Any]) -> Period:
     long = rates.times(above["input"])
     return Period((above["tokens"],), (rates, replace(long, completion=rates.completion * above["output"])))
 
 
-def _times(schedule: Schedule, factor: float | list[dict[str, Any]]) -> Schedule:
+def _times(schedule: Schedule, factor: float | Mapping[str, Any] | list[Mapping[str, Any]]) -> Schedule:
     """Multiply all token prices by a factor, or by the factor whose dates apply; without one, there is no price."""
-    dated: list[dict[str, Any]] = factor if isinstance(factor, list) else [{"factor": factor}]
+    if isinstance(factor, int | float):
+        factor = {"factor": factor}
+    dated = factor if isinstance(factor, list) else [factor]
     days = [one[end].toordinal() for one in dated for end in ("since", "until") if end in one]
 
     def change(period: Period, moment: datetime) -> Period | None:
         day = moment.date()
         for one in dated:
             if ("since" not in one or day >= one["since"]) and ("until" not in one or day < one["until"]):
-                return Period(period.starts, tuple(rates.times(one["factor"]) for rates in period.rates))
+                return Period(period.starts, tuple(_tier_rates(rates, one) for rates in period.rates))
         return None
 
     return _mapped(schedule, change, days)
+
+
+def _tier_rates(rates: Rates, given: Mapping[str, Any]) -> Rates:
+    """Return the prices of a tier: all multiplied by ``factor``, cached input by ``cached`` if it has its own."""
+    changed = rates.times(given["factor"])
+    return replace(changed, cached=rates.cached * given["cached"]) if "cached" in given else changed
 
 
 def since(day: date | None, new: Schedule | None, old: Schedule | None) -> Schedule | None:

@@ -70,7 +70,12 @@ CALLS: dict[str, tuple[str, dict[str, Any], float | None]] = {
     "image": ("gpt-5-mini", {"tool_usage": {"image_generation": IMAGE}}, 0.13457),  # 200 x 5 + 4,160 x 32
     "unknown tool": ("gpt-5-mini", {"tool_usage": {"teleport": 1}}, None),
     "predictions": ("gpt-5-mini", {"token_details": {"rejected_prediction_tokens": 20}}, 0.00045),
-    "fee": ("sonar", {"provider": "perplexity"}, 0.0131),  # 1,000 x 1 + 100 x 1, and 0.012
+    "fee": ("sonar", {"provider": "perplexity"}, 0.0061),  # 1,000 x 1 + 100 x 1, and 0.005
+    "fee of a large search": (  # and 0.012
+        "sonar",
+        {"provider": "perplexity", "request_options": {"search_context_size": "high"}},
+        0.0131,
+    ),
     "returned": ("gpt-5-mini", {"tool_usage": {"web_search": 2}, "total_cost": 0.5, "price_source": "provider"}, 0.5),
     "unknown model": ("nobody", {}, None),
     "seconds": ("film", {**NO_TOKENS, "token_details": {"seconds": 8}}, 0.8),

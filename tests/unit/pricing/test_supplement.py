@@ -155,7 +155,7 @@ def test_hosted_searches_have_a_price_for_models_without_one_in_the_list(built_i
         ("devstral-medium-latest", (0.40, 0.04, 2)),
         ("magistral-medium-latest", (1.50, 0.15, 7.50)),
         ("ministral-3b-latest", (0.10, 0.01, 0.10)),
-        ("mistral-large-2411", (2, 2, 6)),  # the model that mistral-large-latest meant before keeps its price
+        ("mistral-large-2411", (2, 0.20, 6)),  # the model that mistral-large-latest meant before keeps its price
     ],
 )
 def test_an_alias_has_the_price_of_the_model_that_it_means_today(built_in, model, expected):
@@ -249,3 +249,33 @@ def test_the_supplement_does_not_lead_to_a_price_for_self_priced_providers():
     assert book.rates(model="gpt-6.2-sol", provider="azure", at=NOW).prompt == 0.002
     assert book.rates(model="gpt-6.2-sol", provider="azure", service_tier="batch", at=NOW) is None
     assert book.rates(model="openai/gpt-6.2-sol", provider="openrouter", at=NOW).prompt == 0.002
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "at", "expected"),
+    [
+        ("deepseek", "deepseek-chat", datetime(2025, 9, 1, 12), (0.27, 0.07, 1.10)),
+        ("deepseek", "deepseek-chat", datetime(2025, 12, 1, 2), (0.28, 0.028, 0.42)),
+        ("deepseek", "deepseek-reasoner", datetime(2026, 7, 1, 18), (0.28, 0.028, 0.42)),
+        ("x-ai", "grok-code-fast-1", datetime(2026, 5, 1), (0.20, 0.02, 1.50)),
+        ("x-ai", "grok-code-fast-1", datetime(2026, 6, 1), (1, 0.20, 2)),
+        ("mistral", "mistral-medium", datetime(2026, 1, 1), (0.40, 0.04, 2)),
+        ("mistral", "mistral-medium", datetime(2026, 6, 1), (1.50, 0.15, 7.50)),
+        ("aws", "us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", NOW, (3.60, 0.36, 18)),
+    ],
+)
+def test_an_outdated_price_is_replaced_from_a_day_on(built_in, provider, model, at, expected):
+    rates = built_in.rates(model=model, provider=provider, at=at)
+    assert [rates.prompt * 1_000, rates.cached * 1_000, rates.completion * 1_000] == pytest.approx(expected)
+
+
+def test_a_price_that_the_list_has_corrected_is_that_of_the_list():
+    model = "eu.amazon.nova-pro-v1:0"
+    newer = _listing("aws", model, "amazon.nova-pro-v1:0", input_mtok="1.1", output_mtok="4.4")
+    assert PriceBook(prices=newer).rates(model=model, provider="aws", at=NOW).prompt == pytest.approx(0.0011)
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(272_000, (12.50, 75)), (272_001, (25, 112.50))])
+def test_long_prompts_have_a_price_where_the_list_has_one_band(built_in, tokens, expected):
+    rates = built_in.rates(model="gpt-5.6-cyber", provider="openai", at=NOW, prompt_tokens=tokens)
+    assert [rates.prompt * 1_000, rates.completion * 1_000] == pytest.approx(expected)

@@ -1,0 +1,302 @@
+"""Invoices of many providers: calls of the real SDK over HTTP to a loopback server in place of the provider's host.
+
+Each expected cost is computed by hand, in USD per 1M tokens, from the price page of the provider as named by the key in
+``SOURCES`` or, where the page could not be read, by the list of LiteLLM 1.110.2, which names it; read on 2026-12-01.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import openai
+import pytest
+
+from rlm_cachetrack import flush, instrument
+from tests.support.memory import MemorySink
+from tests.support.transport import httpx
+
+SOURCES = {
+    "openai": "https://developers.openai.com/api/docs/pricing",
+    "residency": "https://developers.openai.com/api/docs/guides/data-residency",
+    "anthropic": "https://platform.claude.com/docs/en/about-claude/pricing",
+    "google": "https://ai.google.dev/gemini-api/docs/pricing",
+    "xai": "https://docs.x.ai/developers/models",
+    "mistral": "https://docs.mistral.ai/studio-api/conversations/advanced/prompt-caching, https://mistral.ai/pricing",
+    "groq": "https://groq.com/pricing",
+    "perplexity": "https://docs.perplexity.ai/getting-started/pricing",
+    "openrouter": "https://openrouter.ai/docs/use-cases/usage-accounting",
+    "bedrock": "https://aws.amazon.com/bedrock/pricing/",
+    "azure": "https://prices.azure.com/api/retail/prices (Foundry Models, eastus)",
+    "minimax": "https://platform.minimax.io/docs/guides/pricing",
+    "novita": "https://novita.ai/pricing",
+    "baseten": "https://www.baseten.co/pricing",
+    "moonshot": "https://platform.moonshot.ai/docs/pricing/chat",
+    "cerebras": "https://www.cerebras.ai/pricing",
+    "cohere": "https://cohere.com/pricing",
+    "fireworks": "https://fireworks.ai/pricing",
+    "together": "https://www.together.ai/pricing",
+}
+HOSTS = {
+    "openai": "https://api.openai.com/v1",
+    "residency": "https://eu.api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+    "google": "https://generativelanguage.googleapis.com/v1beta/openai",
+    "xai": "https://api.x.ai/v1",
+    "mistral": "https://api.mistral.ai/v1",
+    "groq": "https://api.groq.com/openai/v1",
+    "perplexity": "https://api.perplexity.ai",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1",
+    "azure": "https://acme.openai.azure.com/openai/v1",
+    "minimax": "https://api.minimax.io/v1",
+    "novita": "https://api.novita.ai/openai/v1",
+    "baseten": "https://inference.baseten.co/v1",
+    "moonshot": "https://api.moonshot.ai/v1",
+    "cerebras": "https://api.cerebras.ai/v1",
+    "cohere": "https://api.cohere.ai/compatibility/v1",
+    "fireworks": "https://api.fireworks.ai/inference/v1",
+    "together": "https://api.together.xyz/v1",
+    "proxy": "http://litellm.internal:4000",
+}
+M = 1_000_000
+
+
+class Invoice(NamedTuple):
+    """A call: its price page or host, model, usage as the server sends it, cost in USD, and other fields."""
+
+    source: str
+    model: str
+    usage: dict[str, Any]
+    total: float | None
+    fields: Mapping[str, Any] = MappingProxyType({})
+    request: Mapping[str, Any] = MappingProxyType({})
+    host: str | None = None
+
+
+def chat(prompt: int, completion: int, cached: int = 0, **more: Any) -> dict[str, Any]:
+    given = {"cached_tokens": cached, **more.pop("given", {})}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": given,
+        **more,
+    }
+
+
+def responses(prompt: int, completion: int, cached: int = 0, written: int = 0, long: int = 0) -> dict[str, Any]:
+    details: dict[str, Any] = {"cached_tokens": cached, "cache_write_tokens": written}
+    if long:
+        details["cache_write_tokens_details"] = {"ttl_12h_tokens": long, "ttl_30m_tokens": written - long}
+    return {
+        "input_tokens": prompt,
+        "output_tokens": completion,
+        "total_tokens": prompt + completion,
+        "input_tokens_details": details,
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+def audio(prompt: int, spoken: int, completion: int, heard: int) -> dict[str, Any]:
+    return chat(prompt, completion, given={"audio_tokens": heard}, completion_tokens_details={"audio_tokens": spoken})
+
+
+PRIORITY, FLEX = {"service_tier": "priority"}, {"service_tier": "flex"}
+SEARCH = {"id": "w", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "x"}}
+FILES = {"id": "f", "type": "file_search_call", "status": "completed", "queries": ["x"], "results": None}
+WINDOW = {"background": True, "extra_body": {"background_options": {"completion_window": "8h"}}}
+
+INVOICES = [
+    # -- OpenAI: tiers, written tokens, long prompts, region, window, tools, audio, fine-tuned models
+    Invoice("openai", "gpt-6.1-terra", chat(7_310, 411, 4_096), (3_214 * 2 + 4_096 * 0.10 + 411 * 10) / M, PRIORITY),
+    Invoice("openai", "gpt-6.1-terra", chat(7_310, 411, 4_096), (3_214 * 2 + 4_096 * 0.10 + 411 * 10) / M,
+            {"service_tier": "fast"}),
+    Invoice("openai", "gpt-6.1-terra", chat(300_001, 999), (300_001 * 1 + 999 * 3.75) / M, FLEX),
+    Invoice("openai", "gpt-6.1-terra", chat(280_000, 10), (280_000 * 4 + 10 * 15) / M, PRIORITY),
+    Invoice("openai", "gpt-6.1-terra", chat(272_000, 10), (272_000 * 1 + 10 * 5) / M),
+    Invoice("openai", "gpt-6.1-sol", responses(9_000, 77, 2_000, 6_500, 4_500),
+            (500 * 2 + 2_000 * 0.10 + 4_500 * 5 + 2_000 * 2.50 + 77 * 10) / M),
+    Invoice("openai", "gpt-6.1-sol", responses(9_000, 77, 0, 6_500, 6_500),
+            (2_500 * 4 + 6_500 * 10 + 77 * 20) / M, PRIORITY),
+    Invoice("openai", "gpt-6.1-sol", responses(400_000, 77, 0, 300_000, 300_000),
+            (100_000 * 4 + 300_000 * 10 + 77 * 15) / M),
+    Invoice("openai", "gpt-6.1-sol", responses(1_000, 100, 0, 0), (1_000 * 12 + 100 * 60) / M,
+            {"service_tier": "ultrafast"}),
+    Invoice("openai", "gpt-6-astra", chat(50_000, 2_000, 49_920), (80 * 10 + 49_920 * 1 + 2_000 * 50) / M),
+    Invoice("openai", "gpt-6-luna", responses(4_000, 900, 1_000, 2_000),
+            (1_000 * 0.10 + 1_000 * 0.01 + 2_000 * 0.125 + 900 * 0.50) / M),
+    Invoice("openai", "gpt-5.6-luna", chat(273_000, 100, 270_000), (3_000 * 0.40 + 270_000 * 0.04 + 100 * 1.80) / M),
+    Invoice("openai", "gpt-5.5", chat(12_345, 678, 12_288), (57 * 12.50 + 12_288 * 1.25 + 678 * 75) / M, PRIORITY),
+    Invoice("openai", "gpt-5.4-mini", chat(2_048, 64, 1_024), (1_024 * 0.75 + 1_024 * 0.075 + 64 * 4.50) / M),
+    Invoice("openai", "gpt-5.1", chat(2_048, 64, 1_024), (1_024 * 1.25 + 1_024 * 0.125 + 64 * 10) / M),
+    Invoice("openai", "gpt-4.1-nano", chat(2_048, 64, 1_024), (1_024 * 0.20 + 1_024 * 0.05 + 64 * 0.80) / M, PRIORITY),
+    Invoice("openai", "gpt-4o-2024-08-06", chat(2_048, 64, 1_024), (1_024 * 2.50 + 1_024 * 1.25 + 64 * 10) / M),
+    Invoice("openai", "o3-2025-04-16", chat(500, 5_000), (500 * 2 + 5_000 * 8) / M),
+    Invoice("openai", "o4-mini", chat(500, 5_000, 256), (244 * 2 + 256 * 0.50 + 5_000 * 8) / M, PRIORITY),
+    Invoice("openai", "o1-pro", responses(500, 50), (500 * 150 + 50 * 600) / M),
+    Invoice("openai", "ft:gpt-4.1-mini-2025-04-14:acme::a1", chat(3_000, 300, 1_024),
+            (1_976 * 0.80 + 1_024 * 0.20 + 300 * 3.20) / M),
+    Invoice("openai", "gpt-audio", audio(900, 400, 500, 700),
+            (200 * 2.50 + 700 * 32 + 100 * 10 + 400 * 64) / M),
+    Invoice("openai", "gpt-audio-mini", audio(900, 400, 500, 700), (200 * 0.60 + 700 * 10 + 100 * 2.40 + 400 * 20) / M),
+    Invoice("openai", "gpt-4o-mini-search-preview", chat(333, 44), (333 * 0.15 + 44 * 0.60) / M + 0.025),
+    Invoice("openai", "gpt-5-search-api", chat(333, 44), (333 * 1.25 + 44 * 10) / M + 0.010),
+    Invoice("openai", "gpt-5.4", responses(6_000, 250), (6_000 * 2.50 + 250 * 15) / M + 3 * 0.010,
+            {"output": [SEARCH, SEARCH, SEARCH]}),
+    Invoice("openai", "gpt-6.1-terra", responses(6_000, 250), (6_000 * 1 + 250 * 5) / M + 2 * 0.0025,
+            {"output": [FILES, FILES]}),
+    Invoice("residency", "gpt-6.1-sol", responses(8_000, 500, 4_000, 3_000),
+            (1_000 * 2.20 + 4_000 * 0.11 + 3_000 * 2.75 + 500 * 11) / M),
+    Invoice("residency", "gpt-5.1", chat(1_000, 500), (1_000 * 1.25 + 500 * 10) / M),
+    Invoice("openai", "gpt-6.1-terra", responses(30_000, 700), 0.6 * (30_000 * 1 + 700 * 5) / M, {}, WINDOW),
+    # -- Anthropic, directly and behind gateways
+    Invoice("anthropic", "claude-sonnet-5-5", chat(1_000, 100), (1_000 * 2 + 100 * 10) / M),
+    Invoice("anthropic", "claude-opus-5-5",
+            {"prompt_tokens": 21_000, "completion_tokens": 100, "total_tokens": 21_100,
+             "cache_read_input_tokens": 10_000, "cache_creation_input_tokens": 10_000,
+             "cache_creation": {"ephemeral_5m_input_tokens": 4_000, "ephemeral_1h_input_tokens": 6_000},
+             "prompt_tokens_details": {"cached_tokens": 10_000}},
+            (1_000 * 4 + 10_000 * 0.20 + 4_000 * 5 + 6_000 * 8 + 100 * 20) / M),
+    Invoice("anthropic", "anthropic/claude-haiku-4-5", chat(1_000, 100), (1_000 * 1 + 100 * 5) / M, host="proxy"),
+    # -- Gemini: bands of the context, tiers, names with a path
+    Invoice("google", "models/gemini-3.1-pro-preview", chat(200_000, 100), (200_000 * 2 + 100 * 12) / M),
+    Invoice("google", "gemini-3.1-pro-preview", chat(200_001, 100, 100_000),
+            (100_001 * 4 + 100_000 * 0.40 + 100 * 18) / M),
+    Invoice("google", "gemini-2.5-pro", chat(10_000, 100, 5_000), (5_000 * 0.625 + 5_000 * 0.125 + 100 * 5) / M, FLEX),
+    Invoice("google", "gemini-2.5-pro", chat(250_000, 100, 5_000),
+            (245_000 * 4.50 + 5_000 * 0.45 + 100 * 27) / M, PRIORITY),
+    Invoice("google", "gemini-2.5-flash-lite", chat(10_000, 100), (10_000 * 0.18 + 100 * 0.72) / M, PRIORITY),
+    # -- xAI, Mistral, Groq, Perplexity, Moonshot, Cerebras, Cohere
+    Invoice("xai", "grok-4.6", chat(200_001, 100, 1_000), (199_001 * 4 + 1_000 * 1 + 100 * 12) / M),
+    Invoice("xai", "grok-4.20-reasoning", chat(1_000, 100, 500), (500 * 1.25 + 500 * 0.20 + 100 * 2.50) / M),
+    Invoice("mistral", "mistral-small-latest", chat(1_000, 100, 500), (500 * 0.15 + 500 * 0.015 + 100 * 0.60) / M),
+    Invoice("mistral", "devstral-small-latest", chat(1_000, 100, 500), (500 * 0.10 + 500 * 0.010 + 100 * 0.30) / M),
+    Invoice("mistral", "mistral-medium", chat(1_000, 100), (1_000 * 1.50 + 100 * 7.50) / M),
+    Invoice("groq", "openai/gpt-oss-120b", chat(1_000, 100, 512), (488 * 0.15 + 512 * 0.075 + 100 * 0.60) / M),
+    Invoice("perplexity", "sonar-pro", chat(1_000, 100), (1_000 * 3 + 100 * 15) / M + 0.006),
+    Invoice("perplexity", "sonar-pro", chat(1_000, 100), (1_000 * 3 + 100 * 15) / M + 0.014, {},
+            {"web_search_options": {"search_context_size": "high"}}),
+    Invoice("perplexity", "sonar", chat(1_000, 100, cost={"total_cost": 0.00612}), 0.00612),
+    Invoice("moonshot", "kimi-k2.5", {**chat(1_000, 100), "cached_tokens": 512},
+            (488 * 0.60 + 512 * 0.10 + 100 * 3) / M),
+    Invoice("cerebras", "gpt-oss-120b", chat(1_000, 100), (1_000 * 0.35 + 100 * 0.75) / M),
+    Invoice("cohere", "command-a-03-2025", chat(1_000, 100), (1_000 * 2.50 + 100 * 10) / M),
+    # -- gateways and clouds
+    Invoice("openrouter", "anthropic/claude-sonnet-4.5", chat(1_000, 100, cost=0.00123), 0.00123),
+    Invoice("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", chat(1_000, 100),
+            (1_000 * 3.30 + 100 * 16.50) / M),
+    Invoice("bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", chat(1_000, 100),
+            (1_000 * 3 + 100 * 15) / M),
+    Invoice("bedrock", "eu.amazon.nova-pro-v1:0", chat(1_000, 100), (1_000 * 1.05 + 100 * 4.20) / M),
+    Invoice("bedrock", "openai.gpt-oss-120b-1:0", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M),
+    Invoice("azure", "gpt-5.4-2026-03-05", chat(1_000, 100, 512), (488 * 2.50 + 512 * 0.25 + 100 * 15) / M),
+    Invoice("azure", "deepseek-v4-pro", chat(1_000, 100, 512), (488 * 1.74 + 512 * 0.145 + 100 * 3.48) / M),
+    Invoice("azure", "gpt-oss-120b", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M),
+    Invoice("azure", "deepseek-v9", chat(1_000, 100), None),
+    Invoice("minimax", "MiniMax-M3", chat(513_000, 100, 512), (512_488 * 0.60 + 512 * 0.12 + 100 * 2.40) / M),
+    Invoice("novita", "zai-org/glm-4.6", chat(1_000, 100, 512), (488 * 0.55 + 512 * 0.11 + 100 * 2.20) / M),
+    Invoice("baseten", "zai-org/GLM-4.7", chat(1_000, 100, 512), (488 * 0.60 + 512 * 0.12 + 100 * 2.20) / M),
+    Invoice("fireworks", "accounts/fireworks/models/gpt-oss-120b", chat(1_000, 100, 512),
+            (488 * 0.15 + 512 * 0.015 + 100 * 0.60) / M),
+    Invoice("together", "openai/gpt-oss-120b", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M),
+    # -- names behind a proxy
+    Invoice("openai", "openai/gpt-6.1-terra", chat(1_000, 100), (1_000 * 1 + 100 * 5) / M, host="proxy"),
+    Invoice("google", "gemini/gemini-2.5-pro", chat(1_000, 100), (1_000 * 1.25 + 100 * 10) / M, host="proxy"),
+    Invoice("groq", "groq/openai/gpt-oss-120b", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M, host="proxy"),
+    Invoice("azure", "azure/gpt-5.4", chat(1_000, 100), (1_000 * 2.50 + 100 * 15) / M, host="proxy"),
+    Invoice("openai", "openai/gpt-oss-120b", chat(1_000, 100), None, host="proxy"),
+]  # fmt: skip
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps(self.server.reply).encode()  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+@pytest.fixture(scope="module")
+def loopback() -> Iterator[Any]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class _Redirected(httpx.HTTPTransport):  # type: ignore[misc]
+    """Sends requests for any host to the loopback server."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    def handle_request(self, request: Any) -> Any:
+        request.url = request.url.copy_with(scheme="http", host="127.0.0.1", port=self._port)
+        return super().handle_request(request)
+
+
+def reply_to(invoice: Invoice) -> dict[str, Any]:
+    message = {
+        "id": "msg", "type": "message", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": "Done.", "annotations": []}],
+    }  # fmt: skip
+    if "input_tokens" in invoice.usage:
+        reply = {
+            "id": "resp", "object": "response", "created_at": 1_764_550_000, "status": "completed",
+            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], **invoice.fields,
+            "output": [*invoice.fields.get("output", ()), message],
+        }  # fmt: skip
+    else:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Done."}}
+        reply = {
+            "id": "chat", "object": "chat.completion", "created": 1_764_550_000, "choices": [choice], **invoice.fields
+        }  # fmt: skip
+    return {**reply, "model": invoice.model, "usage": invoice.usage}
+
+
+@pytest.mark.skipif(
+    tuple(map(int, openai.__version__.split(".")[:2])) < (2, 0), reason="tools as typed in openai 2 and later"
+)
+@pytest.mark.parametrize(
+    "invoice", INVOICES, ids=[f"{number:02}-{one.source}-{one.model}" for number, one in enumerate(INVOICES)]
+)
+def test_the_recorded_cost_is_that_of_the_invoice(sink: MemorySink, loopback: Any, invoice: Invoice) -> None:
+    loopback.reply = reply_to(invoice)
+    transport = _Redirected(loopback.server_port)
+    client = openai.OpenAI(
+        api_key="sk-test",
+        base_url=HOSTS[invoice.host or invoice.source],
+        http_client=httpx.Client(transport=transport),
+        max_retries=0,
+    )
+    instrument(client, store=sink, fingerprints=False)
+    with client:
+        if "input_tokens" in invoice.usage:
+            client.responses.create(model=invoice.model, input="hi", **invoice.request)
+        else:
+            client.chat.completions.create(
+                model=invoice.model, messages=[{"role": "user", "content": "hi"}], **invoice.request
+            )
+    row = sink.row
+    flush(10)
+    if invoice.total is None:
+        assert row["total_cost"] is None
+        assert row["unpriced_reason"].startswith("no price for ")
+    else:
+        assert row["unpriced_reason"] is None
+        assert row["total_cost"] == pytest.approx(invoice.total, rel=0, abs=1e-9)
