@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.support.browser import chromium
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -43,6 +49,42 @@ def test_every_linked_picture_and_page_exists(site: Path) -> None:
                 continue
             target = (page.parent / name).resolve()
             assert target.exists(), f"{page.relative_to(site)} names {name}"
+
+
+def test_the_site_contains_the_pages_from_the_root_of_the_repository(site: Path) -> None:
+    for name, words in (
+        ("changelog", "Keep a Changelog"),
+        ("contributing", "How to add"),
+        ("architecture", "One call, from the SDK to SQL and back"),
+    ):
+        assert words in (site / name / "index.html").read_text()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Do not write to stderr."""
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Yield the address of a server for the site: browsers do not search a site that is opened as files."""
+    handler = functools.partial(QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_the_search_finds_the_page_for_a_word(address: str) -> None:
+    with chromium() as browser:
+        for words, expected in (("fastapi", "recipes/fastapi/"), ("langchain", "recipes/langchain/")):
+            page = browser.new_page()
+            page.goto(address)
+            page.locator(".md-search__input").fill(words)
+            found = page.locator(".md-search-result__link").first
+            found.wait_for(timeout=60_000)
+            assert expected in str(found.get_attribute("href")), words
+            page.close()
 
 
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
