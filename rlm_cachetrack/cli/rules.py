@@ -34,6 +34,13 @@ def rules(as_json: AsJson = False) -> None:
         print_prose(console, Text(f"  {rule['source']}, read {rule['read']} ({rule['origin']})", style="dim"))
 
 
+_MATCHING = {
+    "prefix": "reads any common prefix",
+    "units": "reads whole earlier prompts, and beginnings that two earlier prompts had",
+    "breakpoints": "reads up to a breakpoint",
+}
+
+
 def _plain(rule: CacheRule) -> dict[str, Any]:
     return {
         "name": rule.name,
@@ -43,6 +50,7 @@ def _plain(rule: CacheRule) -> dict[str, Any]:
         "minimum_tokens": rule.minimum_tokens,
         "minimum_tokens_max": rule.minimum_tokens_max,
         "step_tokens": rule.step_tokens,
+        "step_tokens_max": rule.step_tokens_max,
         "lifetimes": {name: asdict(lifetime) for name, lifetime in rule.lifetimes.items()},
         "implicit_breakpoint": rule.implicit_breakpoint,
         "lookback_blocks": rule.lookback_blocks,
@@ -61,9 +69,10 @@ def _words(rule: Mapping[str, Any]) -> str:
         return "prompts are not cached"
     low, high = number(rule["minimum_tokens"]), number(rule["minimum_tokens_max"])
     parts = [
-        "reads up to a breakpoint" if rule["matching"] == "breakpoints" else "reads any common prefix",
+        _MATCHING[rule["matching"]],
         f"minimum {low if low == high else f'{low} to {high}'} tokens",
         f"steps of {rule['step_tokens']}" if rule["step_tokens"] > 1 else "",
+        f"steps of up to {high_step}" if (high_step := rule["step_tokens_max"]) > rule["step_tokens"] else "",
         f"kept for {_lifetimes(rule['lifetimes'])}",
         "" if rule["published"] else "estimates: the provider does not publish its rules",
     ]

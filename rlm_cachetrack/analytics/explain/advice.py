@@ -55,6 +55,8 @@ def _move_changing_part(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         kind = _kind(about[0])
         what = f"the {segment}" if kind in INSTRUCTIONS else segment
         often = "changes from call to call" if len(about) > 1 else "changed in one call"
+        if about[0].call.rule.matching == "units":  # the second prompt with a beginning does not read it yet
+            about = about[1:] or about
         if kind == "media":
             action = "Send the same URL or file each time: a signed URL is a different prompt"
         elif kind in INSTRUCTIONS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from importlib import resources
@@ -17,6 +17,7 @@ from rlm_cachetrack.config import cache_rules_file
 from rlm_cachetrack.errors import ConfigError
 
 _FILE = "cache_rules.yaml"
+Matching = Literal["prefix", "units", "breakpoints", "none"]
 _DEFAULT = "default"
 
 
@@ -44,10 +45,11 @@ class CacheRule:
     """
 
     name: str
-    matching: Literal["prefix", "breakpoints", "none"]
+    matching: Matching
     minimum_tokens: int
     minimum_tokens_max: int
     step_tokens: int
+    step_tokens_max: int
     lifetimes: Mapping[str, Lifetime]
     implicit_breakpoint: bool
     lookback_blocks: int
@@ -78,6 +80,19 @@ class CacheRule:
             return 0
         return int(tokens // self.step_tokens) * self.step_tokens
 
+    def surely_reads_more(self, low: float, than: int) -> bool:
+        """Return True if more than ``than`` tokens can certainly be read of a prefix with at least ``low`` tokens."""
+        if low < self.minimum_tokens_max or self.readable(low) <= than:
+            return False
+        return (
+            self.step_tokens_max <= self.step_tokens or int(low // self.step_tokens_max) * self.step_tokens_max > than
+        )
+
+    def with_read(self, tokens: int) -> CacheRule:
+        """Return the rule after a read of this many tokens, which proves that the minimum is not larger."""
+        least = max(self.minimum_tokens, tokens)
+        return self if least >= self.minimum_tokens_max else replace(self, minimum_tokens_max=least)
+
 
 class _Lifetime(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -100,10 +115,11 @@ class _Rule(BaseModel):
     name: str
     providers: list[str] | None = None
     models: str | None = None
-    matching: Literal["prefix", "breakpoints", "none"]
+    matching: Matching
     minimum_tokens: int = Field(default=0, ge=0)
     minimum_tokens_max: int = Field(default=0, ge=0)
     step_tokens: int = Field(default=1, ge=1)
+    step_tokens_max: int = Field(default=1, ge=1)
     lifetimes: dict[str, _Lifetime] = {}
     implicit_breakpoint: bool = False
     lookback_blocks: int = Field(default=0, ge=0)
@@ -127,6 +143,7 @@ class _Rule(BaseModel):
             self.minimum_tokens,
             max(self.minimum_tokens, self.minimum_tokens_max),
             self.step_tokens,
+            max(self.step_tokens, self.step_tokens_max),
             {name: Lifetime(**lifetime.model_dump()) for name, lifetime in self.lifetimes.items()},
             self.implicit_breakpoint,
             self.lookback_blocks,

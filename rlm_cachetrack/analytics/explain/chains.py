@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -127,6 +128,12 @@ class Call:
             stop = next((i for i in range(start + 1, len(self.segments)) if not self.segments[i].continues), None)
             self._instructions = _part(self.segments, start, len(self.segments) if stop is None else stop)
         return self._instructions
+
+    @property
+    def tools(self) -> tuple[bytes, ...]:
+        """Return the content of each tool definition; the order of a tool's keys does not matter."""
+        leading = takewhile(lambda segment: segment.kind == "tool_definition", self.segments)
+        return tuple([segment.digest[:CONTENT_BYTES] for segment in leading])
 
     @property
     def digests(self) -> set[bytes]:

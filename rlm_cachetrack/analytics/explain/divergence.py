@@ -14,7 +14,7 @@ from typing import Any
 
 from rlm_cachetrack.fingerprint import Segment
 
-from .chains import INSTRUCTIONS, RESPONSE, Call, Part
+from .chains import INSTRUCTIONS, LEADING, RESPONSE, Call, Part
 
 _HALF = 0.5
 _SIMILAR = 0.2  # the smallest share of a long text that is unchanged after an edit
@@ -45,28 +45,45 @@ class Divergence:
 
 
 class PromptVariants:
-    """Detects system prompts that a run uses alternately: neither is an edit of the other.
+    """Detects system prompts, and sets of tools, that a run uses alternately: neither is an edit of the other.
 
     Args:
         calls: All calls, in order of time.
     """
 
     def __init__(self, calls: Iterable[Call]) -> None:
-        self._last_use: dict[tuple[Any, Content], float] = {}
-        self._counts: Counter[Any] = Counter()
+        self._last_use: dict[tuple[Any, str, Content], float] = {}
+        self._counts: Counter[tuple[Any, str]] = Counter()
         for call in calls:
-            if (part := call.instructions) is not None:
-                use = (call.run, part.content)
-                self._counts[call.run] += use not in self._last_use
+            for kind, content in (("system", _system(call)), ("tools", call.tools)):
+                use = (call.run, kind, content)
+                self._counts[call.run, kind] += use not in self._last_use
                 self._last_use[use] = call.began
 
     def are_used_in_turns(self, later: Call, earlier: Call) -> bool:
-        """Return True if the run uses the system prompts of both calls again after the later one."""
-        one, other = later.instructions, earlier.instructions
-        if later.run != earlier.run or one is None or other is None or one.content == other.content:
+        """Return True if the run uses the system prompts, or the tools, of both calls again after the later one.
+
+        Sets of tools that have a tool in common, or the same question, are one set that changes.
+        """
+        if later.run != earlier.run:
             return False
-        last_uses = [self._last_use[later.run, part.content] for part in (one, other)]
-        return min(last_uses) > later.began and self._counts[later.run] <= _MOST_VARIANTS
+        kind, one, other = "system", _system(later), _system(earlier)
+        if one == other:
+            kind, one, other = "tools", later.tools, earlier.tools
+            if one == other or set(one) & set(other) or _question(later) == _question(earlier):
+                return False
+        elif not one or not other:
+            return False
+        last_uses = [self._last_use[later.run, kind, content] for content in (one, other)]
+        return min(last_uses) > later.began and self._counts[later.run, kind] <= _MOST_VARIANTS
+
+
+def _question(call: Call) -> bytes | None:
+    return next((segment.digest for segment in call.segments if segment.kind not in LEADING), None)
+
+
+def _system(call: Call) -> Content:
+    return () if call.instructions is None else call.instructions.content
 
 
 def find_divergence(

@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 from rlm_cachetrack.fingerprint import Segment
 
-from .cache_rules import CacheRule
 from .chains import CacheLocation, Call
 
 Obstacle = Literal["concurrent", "expired", "model", "key", "settings"]
@@ -88,6 +87,14 @@ class Unmarked(NamedTuple):
     is_whole: bool
 
 
+class _Sent(NamedTuple):
+    """A prefix that was sent: when it could have been read from, and until when, had it been cached."""
+
+    ready: float
+    until: float
+    is_whole: bool
+
+
 @dataclass(slots=True)
 class Replay:
     """Replays calls that are given in order of time: :meth:`look_up` before a call is made, :meth:`record` after it."""
@@ -95,7 +102,7 @@ class Replay:
     _entries: dict[int, CacheEntry] = field(default_factory=dict)
     _further: dict[int, dict[CacheLocation, CacheEntry]] = field(default_factory=dict)  # in further caches
     _recent: dict[CacheLocation, deque[Call]] = field(default_factory=dict)
-    _sent: dict[tuple[int, CacheLocation], tuple[float, float, bool]] = field(default_factory=dict)
+    _sent: dict[tuple[int, CacheLocation], _Sent] = field(default_factory=dict)
     _conversations: Counter[tuple[int, CacheLocation]] = field(default_factory=Counter)
     _holders: dict[tuple[CacheLocation, bytes], Call] = field(default_factory=dict)
 
@@ -143,16 +150,35 @@ class Replay:
             return None
         for index in range(len(call.chain) - 1, -1, -1):
             sent = self._sent.get((call.chain[index], call.location))
-            if sent is not None and call.began - sent[0] <= sent[1]:
-                if not reads_more(call.rule, call.low[index], readable):
+            if sent is not None and sent.ready <= call.began <= sent.until:
+                if not call.rule.surely_reads_more(call.low[index], readable):
                     return None
                 tokens = call.rule.readable(call.ends[index]) - readable
-                return Unmarked(call.segments[index], tokens, sent[2])
+                return Unmarked(call.segments[index], tokens, sent.is_whole)
         return None
+
+    def _note_sent(self, prefix: tuple[int, CacheLocation], call: Call, is_whole: bool) -> None:
+        before = self._sent.get(prefix)
+        is_live = before is not None and call.began <= before.until
+        ready = min(before.ready, call.first_token) if before is not None and is_live else call.first_token
+        self._sent[prefix] = _Sent(ready, call.began + call.lifetime.expected_s, is_whole)
+
+    def _written_ends(self, call: Call) -> Sequence[int]:
+        """Return the segments after whose end the call writes a prefix to the cache."""
+        if call.rule.matching == "prefix":
+            return range(len(call.chain))
+        if call.rule.matching == "units":  # the whole prompt, and the beginning that an earlier prompt had, too
+            last = len(call.chain) - 1
+            shared = (index for index in range(last, -1, -1) if (call.chain[index], call.location) in self._sent)
+            return sorted({next(shared, last), last})
+        breakpoints = _breakpoints(call)
+        if not _is_implicit(call):
+            return breakpoints[-_BREAKPOINTS_WRITTEN:]
+        return sorted({*breakpoints[1 - _BREAKPOINTS_WRITTEN :], *_message_ends(call)[-1:]})
 
     def cached_ends(self, call: Call) -> set[int] | None:
         """Return the segments of an earlier call at whose end its prompt can be read; None: at the end of any."""
-        if call.rule.matching == "prefix":
+        if call.rule.matching != "breakpoints":
             return None
         ends = readable_ends(call)
         return {index for index in ends if self._entry(call.chain[index], call.location) is not None}
@@ -188,14 +214,13 @@ class Replay:
             return
         if call.row["prompt_tokens"] < rule.minimum_tokens:
             return
-        lifetime = call.lifetime
         self._conversations[call.chain[_conversation_start(call)], location] += 1
-        if rule.matching == "breakpoints":
-            part, whole = (call.began, lifetime.expected_s, False), (call.began, lifetime.expected_s, True)
-            self._sent.update(((chain, location), part) for chain in call.chain[:-1])
-            self._sent[call.chain[-1], location] = whole
+        written = self._written_ends(call)
+        if rule.matching in ("breakpoints", "units"):
+            for chain in call.chain:
+                self._note_sent((chain, location), call, chain == call.chain[-1])
         made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive: its keys are ids
-        for index in _written_ends(call):
+        for index in written:
             chain = call.chain[index]
             first = self._entries.get(chain)
             is_first = first is None or first.location == location
@@ -237,15 +262,10 @@ def _used_again(entry: CacheEntry | None, call: Call) -> CacheEntry:
     )
 
 
-def reads_more(rule: CacheRule, low: float, than: int) -> bool:
-    """Return True if more than ``than`` tokens can certainly be read of a prefix with at least ``low`` tokens."""
-    return low >= rule.minimum_tokens_max and rule.readable(low) > than
-
-
 def readable_ends(call: Call) -> Sequence[int]:
     """Return the segments after whose end a prefix may be found."""
     rule = call.rule
-    if rule.matching == "prefix":
+    if rule.matching != "breakpoints":
         return range(len(call.chain))
     breakpoints = _breakpoints(call)
     if rule.lookback_blocks:
@@ -280,16 +300,6 @@ def _obstacles(call: Call, location: CacheLocation, entry: CacheEntry) -> Obstac
 def _is_implicit(call: Call) -> bool:
     """Return True if the provider sets a breakpoint at the end of the newest message."""
     return call.rule.implicit_breakpoint and call.options.get("cache_mode") != "explicit"
-
-
-def _written_ends(call: Call) -> Sequence[int]:
-    """Return the segments after whose end the call writes a prefix to the cache."""
-    if call.rule.matching == "prefix":
-        return range(len(call.chain))
-    breakpoints = _breakpoints(call)
-    if not _is_implicit(call):
-        return breakpoints[-_BREAKPOINTS_WRITTEN:]
-    return sorted({*breakpoints[1 - _BREAKPOINTS_WRITTEN :], *_message_ends(call)[-1:]})
 
 
 def _looked_back(call: Call, breakpoints: Sequence[int]) -> Sequence[int]:

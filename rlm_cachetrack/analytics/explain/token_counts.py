@@ -17,8 +17,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
+from operator import itemgetter
+from statistics import median_low
 from typing import NamedTuple
 
+from .cache_rules import CacheRule
 from .chains import Call
 
 _TOKENS_PER_CHARACTER = 0.25
@@ -53,21 +56,23 @@ def count_tokens(calls: Sequence[Call]) -> None:
         if call.chain and call.row["prompt_tokens"] is not None:
             _interpolate(call, known, rates[call.row["model"]])
     _apply_reads(calls)
+    _apply_least_reads(calls)
 
 
 def _apply_reads(calls: Sequence[Call]) -> None:
     """Raise the lower bounds of prefixes to the tokens that were read from them."""
     seen: set[int] = set()
-    read: Known = {}
+    reads: dict[tuple[str, int], list[int]] = defaultdict(list)
     for call in calls:
         cached = call.row["cached_tokens"]
         if cached and call.ends:
             index = next((i for i in range(len(call.chain) - 1, -1, -1) if call.chain[i] in seen), -1)
             # A read can exceed the shared segments, because the texts after them may begin alike.
             if index >= 0 and call.low[index] + _PREAMBLE_TOKENS < cached <= 2 * call.ends[index] - call.low[index]:
-                key = (call.row["model"], call.chain[index])
-                read[key] = max(cached, read.get(key, 0))
+                reads[call.row["model"], call.chain[index]].append(cached)
         seen.update(call.chain)
+    # Two texts after a prefix may begin alike by chance, and a provider may read less than it could: neither is usual.
+    read = {key: median_low(found) for key, found in reads.items()}
     if not read:
         return
     for call in calls:
@@ -77,6 +82,18 @@ def _apply_reads(calls: Sequence[Call]) -> None:
             if floor > call.low[index]:
                 call.low[index] = min(floor, call.row["prompt_tokens"])
                 call.ends[index] = max(call.ends[index], call.low[index])
+
+
+def _apply_least_reads(calls: Sequence[Call]) -> None:
+    """Lower the largest possible minimum of each model to the fewest tokens that were read from it."""
+    least: dict[tuple[str, str], tuple[int, CacheRule]] = {}
+    for call in calls:
+        if cached := call.row["cached_tokens"]:
+            key = (call.rule.name, call.row["model"])
+            least[key] = min((cached, call.rule), least.get(key, (cached, call.rule)), key=itemgetter(0))
+    rules = {key: rule.with_read(tokens) for key, (tokens, rule) in least.items()}
+    for call in calls:
+        call.rule = rules.get((call.rule.name, call.row["model"]), call.rule)
 
 
 def _rates(calls: Sequence[Call], known: Known) -> dict[str, _Rate]:

@@ -16,7 +16,7 @@ from rlm_cachetrack.fingerprint import Segment
 from .chains import Call
 from .divergence import Divergence, PromptVariants, find_divergence
 from .provider_reason import TOOLS_CHANGED, ProviderReason, provider_reason, says_hit
-from .replay import LIVE, Match, Obstacles, Replay, Unmarked, reads_more
+from .replay import LIVE, Match, Obstacles, Replay, Unmarked
 from .sentences import cause_words
 
 Verdict = Literal[
@@ -40,6 +40,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _TEXT_FORMAT = "text_format"
 _LARGE_LOSS = 0.5  # the share of the tokens in the cache of another model, key or setting
+_NEARLY_EQUAL = 0.9
 _MISSES = ("provider_miss", "partial_hit")
 
 
@@ -117,7 +118,7 @@ def _is_looked_up(call: Call) -> bool:
     if not call.chain or not call.ends:
         return False
     # Calls of other runs matter only if they read the entry of a breakpoint and thereby extend its lifetime.
-    return bool(call.own or (call.rule.matching == "breakpoints" and call.row["cached_tokens"]))
+    return bool(call.own or (call.rule.matching in ("breakpoints", "units") and call.row["cached_tokens"]))
 
 
 def _judge(call: Call, matches: dict[Obstacles, Match], replay: Replay, variants: PromptVariants) -> JudgedCall:
@@ -141,7 +142,7 @@ def _judge(call: Call, matches: dict[Obstacles, Match], replay: Replay, variants
         return JudgedCall(call, "unknown", cached, words=f"{reason}, so it cannot be compared")
     ceiling = _ceiling(call, matches.get(LIVE))
     causes = list(_causes(call, matches, replay, variants, ceiling))
-    cause = max(causes, key=lambda cause: cause.gain, default=None)
+    cause = _main_cause(causes)
     unmarked = replay.unmarked(call, ceiling)
     if unmarked is not None and not cached and (cause is None or unmarked.tokens > cause.gain):
         return _without_breakpoint(call, ceiling, unmarked)
@@ -153,10 +154,17 @@ def _judge(call: Call, matches: dict[Obstacles, Match], replay: Replay, variants
     return judged
 
 
+def _main_cause(causes: Sequence[Cause]) -> Cause | None:
+    """Return the cause that cost the most; of nearly equal ones the one that is not based on a changed prompt."""
+    most = max((cause.gain for cause in causes), default=0)
+    nearly = [cause for cause in causes if cause.gain >= _NEARLY_EQUAL * most]
+    return min(nearly, key=lambda cause: (cause.divergence is not None, -cause.gain), default=None)
+
+
 def _ceiling(call: Call, live: Match | None) -> int:
     """Compute the readable tokens. A difference within a caching step or an estimate's error is not a miss."""
     cached: int = call.row["cached_tokens"]
-    if live is None or not reads_more(call.rule, live.low, cached):
+    if live is None or not call.rule.surely_reads_more(live.low, cached):
         return cached
     prompt: int = call.row["prompt_tokens"]
     return max(cached, min(prompt, live.readable))
@@ -216,7 +224,7 @@ def _changed_prefix(
     call: Call, live: Match | None, replay: Replay, variants: PromptVariants, ceiling: int
 ) -> Cause | None:
     """Find the earlier state of the conversation from which the prompt differs at the greatest cost."""
-    prefix = call.rule.matching == "prefix"
+    prefix = call.rule.matching != "breakpoints"
     if prefix and live is not None and live.index == len(live.entry.call.chain) - 1:
         return None  # the newest prompt with the same beginning is a prefix of this one
     best: Cause | None = None
@@ -224,7 +232,7 @@ def _changed_prefix(
         if not prefix and live is not None and call.chain[live.index] not in other.chain[live.index :][:1]:
             continue  # the call returns from a side branch to the prompt before the branch
         found = find_divergence(call, other, variants, replay.cached_ends(other))
-        if found is None or not reads_more(call.rule, found.low, ceiling):
+        if found is None or not call.rule.surely_reads_more(found.low, ceiling):
             continue
         readable = call.rule.readable(found.tokens)
         if best is None or readable > best.readable:
@@ -240,7 +248,7 @@ def _elsewhere(call: Call, matches: dict[Obstacles, Match], ceiling: int) -> Ite
     live = matches.get(LIVE)
     # Matches with the fewest obstacles come first, because the first of equal gains is used.
     for obstacles, match in sorted(matches.items(), key=lambda each: len(each[0])):
-        if not obstacles or not reads_more(call.rule, match.low, ceiling):
+        if not obstacles or not call.rule.surely_reads_more(match.low, ceiling):
             continue
         gain = match.readable - ceiling
         moved = live is None or match.conversation_calls > live.conversation_calls

@@ -333,6 +333,13 @@ def test_every_cache_rule_has_a_source_and_the_last_one_fits_any_call() -> None:
     assert cache_rule("unknown", "gemini-2.5-pro").minimum_tokens == 2048
     assert cache_rule("openrouter", "anthropic/claude-opus-4.6").minimum_tokens == 4096
     assert cache_rule("unknown", "us.anthropic.claude-opus-5-20260901-v1:0").minimum_tokens == 512
+    assert cache_rule("anthropic", "claude-haiku-5-5").minimum_tokens == 512
+    assert cache_rule("openrouter", "anthropic/claude-sonnet-5.5").minimum_tokens == 512
+    assert cache_rule("anthropic", "claude-sonnet-5").minimum_tokens == 1024
+    assert cache_rule("anthropic", "claude-opus-4-7").minimum_tokens == 2048
+    assert cache_rule("bedrock", "anthropic.claude-opus-4-7-v1:0").minimum_tokens == 4096
+    assert cache_rule("anthropic", "claude-mythos-preview").minimum_tokens == 2048
+    assert cache_rule("deepseek", "deepseek-chat").matching == "units"
 
 
 def test_rules_of_the_user_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

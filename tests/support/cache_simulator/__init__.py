@@ -9,5 +9,6 @@ only what produces a row from a request (the fingerprint and the request's optio
 
 Sources, read 2026-12-01: https://developers.openai.com/api/docs/guides/prompt-caching and its page ``diagnostics``;
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching; https://ai.google.dev/gemini-api/docs/caching;
-https://api-docs.deepseek.com/guides/kv_cache.
+https://api-docs.deepseek.com/guides/kv_cache;
+https://docs.x.ai/developers/advanced-api-usage/prompt-caching/best-practices.
 """

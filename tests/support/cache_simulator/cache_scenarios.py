@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .provider import CLAUDE, GEMINI, GPT41, GPT41_MEMORY, GPT56, Json
+from .provider import CLAUDE, CLAUDE_SONNET_55, DEEPSEEK, GEMINI, GPT41, GPT41_MEMORY, GPT56, Json
 from .registry import AUTOMATIC, CHAT, OLD, RESPONSES, breakpoint_at, marked, scenario, talk, turn, user
 from .script import Script
 
@@ -205,6 +205,26 @@ def _provider_miss_with_new_questions(script: Script, size: int, follow: str | N
     for number in range(9):
         fault = number in (4, 7)
         script.call(script.body(system, user(script, 20 + 37 * number)), "provider_miss" if fault else None, miss=fault)
+
+
+# -- minimums and units -----------------------------------------------------------------------------------------------
+
+
+@scenario(CLAUDE_SONNET_55, apis=(CHAT,), sizes=(560, 900))
+def _above_the_minimum_of_512(script: Script, size: int, follow: str | None) -> None:
+    system = marked(script.text(size))
+    for number in range(4):
+        script.call(script.body(system, user(script)), None if number else "first_call")
+    script.call(script.body(system, user(script)), "expired", pause=900.0, without_pause=True, arguable=size < 600)
+
+
+@scenario(DEEPSEEK, apis=(CHAT,), sizes=(700, 4000))
+def _third_prompt_reads_the_shared_beginning(script: Script, size: int, follow: str | None) -> None:
+    """The second prompt with a beginning cannot read it; it makes it a unit, which the third reads."""
+    system = script.text(size)
+    for number in range(5):
+        script.call(script.body(system, user(script)), "hit" if number > 1 else "first_call")
+    script.call(script.body(system, user(script)), "provider_miss", miss=True)
 
 
 # -- short prompts ----------------------------------------------------------------------------------------------------

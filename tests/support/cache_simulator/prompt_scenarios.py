@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .provider import CLAUDE, CLAUDE_HAIKU, DEEPSEEK, GEMINI, GPT41, GPT55, GPT56, Json
+from .provider import CLAUDE, CLAUDE_HAIKU, DEEPSEEK, GEMINI, GPT41, GPT55, GPT56, GROK, Json
 from .registry import AUTOMATIC, CHAT, OLD, RESPONSES, breakpoint_at, marked, scenario, talk, tools, turn, user
 from .script import Script
 
@@ -36,6 +36,18 @@ def _claude_moving_mark(script: Script, size: int, follow: str | None) -> None:
         messages = turn(script, messages)
 
 
+@scenario(GROK, GEMINI, apis=(CHAT,), sizes=(2500, 6000))
+def _questions_that_begin_alike(script: Script, size: int, follow: str | None) -> None:
+    """The same words begin each question, and sometimes a few more are equal by chance: no miss."""
+    system, same, repeated = script.text(size), script.text(60), ""
+    for number in range(9):
+        question = same + script.text(script.chance.randint(20, 90))
+        if number == 4:
+            question = repeated + script.text(30)
+        repeated = question[: len(same) + 50]
+        script.call(script.body(system, [{"role": "user", "content": question}]))
+
+
 # -- simultaneous calls -----------------------------------------------------------------------------------------------
 
 
@@ -56,6 +68,19 @@ def _simultaneous(script: Script, size: int, follow: str | None) -> None:
         expect = "concurrent" if number else "first_call"
         lost = None if not number else _shared_tokens(script, given)
         script.call(body, expect, pause=0.002 if number else 1.0, took=2.0, lost=lost)
+
+
+@scenario(GPT56, CLAUDE, sizes=(2500, 5000))
+def _simultaneous_without_breakpoint(script: Script, size: int, follow: str | None) -> None:
+    """A breakpoint would not have helped the first group: nothing was written before it."""
+    system = script.text(size)
+    if script.rules.marks == "claude" and script.api == RESPONSES:
+        return
+    more: Json = {"cache_control": {"type": "ephemeral"}} if script.rules.marks == "claude" else {}
+    if follow == "mark_shared_beginning":
+        return
+    for _ in range(4):
+        script.call(script.body(system, user(script, 60), **more), "first_call", pause=0.002, took=2.0)
 
 
 def _shared_tokens(script: Script, system: Any) -> int:
@@ -105,7 +130,13 @@ def _head_of_system_changes(script: Script, size: int, follow: str | None) -> No
         stamped = f"{stamp}{base}"
         lost = None if number == 0 else len(script.provider.split(base)) // script.rules.step * script.rules.step
         expect = "prefix_changed" if number else "first_call"
-        script.call(script.body(stamped, user(script)), expect, lost=lost, detail="system prompt" if number else None)
+        script.call(
+            script.body(stamped, user(script)),
+            expect,
+            lost=lost,
+            detail="system prompt" if number else None,
+            arguable=number == 1 and script.rules.marks == "units",  # the second prompt could not have read it anyway
+        )
 
 
 @scenario(*OLD, sizes=(1500, 8000))
@@ -252,6 +283,17 @@ def _variants_in_turns(script: Script, size: int, follow: str | None) -> None:
     for number in range(8):
         expect = "first_call" if number < 2 else {"hit", "breakpoint_missing"}
         script.call(script.body(variants[number % 2], user(script, 30)), expect, arguable=number > 1)
+
+
+@scenario(*OLD, GPT56, sizes=(1500, 4000))
+def _two_sets_of_tools_in_turns(script: Script, size: int, follow: str | None) -> None:
+    """Two agents have one system prompt, but no tool in common."""
+    system, given = script.text(size), [tools(script), []]
+    both = [user(script), user(script)]
+    for number in range(8):
+        body = script.body(system, both[number % 2], tools=given[number % 2])
+        script.call(body, None if number > 1 else "first_call")
+        both[number % 2] = turn(script, both[number % 2])
 
 
 @scenario(*OLD, sizes=(1500, 4000))

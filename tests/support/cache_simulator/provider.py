@@ -7,11 +7,14 @@ import json
 import math
 import zlib
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 Token = Any
 Json = dict[str, Any]
 NEVER = -math.inf
+_NAMED = 128
 
 COMPACTED_TOKENS = 1_400
 SETTINGS = ("service_tier", "effort", "verbosity", "parallel_tool_calls")
@@ -26,7 +29,9 @@ class Rules:
     minimum: int
     step: int
     keep_s: float
-    marks: str = "none"  # none: any prefix; openai: breakpoints and the newest message; claude: cache_control
+    marks: str = "none"  # none: any prefix; units: whole prompts and beginnings that two prompts shared;
+    # openai: breakpoints and the newest message; claude: cache_control
+    provider: str = "unknown"
     read_price: float = 0.1  # relative to an uncached token
     write_price: float = 1.0
     long_keep_s: float = 0.0  # if the request asks for the long lifetime
@@ -35,15 +40,26 @@ class Rules:
     width: float = 4.2  # characters per token
     spread: float = 0.0  # the largest relative deviation of a text from the width
 
+    @property
+    def has_writes(self) -> bool:
+        """Return True if writes to the cache are billed and reported."""
+        return self.marks in ("openai", "claude")
+
 
 GPT41 = Rules("OpenAI", "gpt-4.1", 1024, 128, 24 * 3600.0, read_price=0.25)
 GPT41_MEMORY = Rules("OpenAI in memory", "gpt-4.1", 1024, 128, 300.0, read_price=0.25)
 GPT55 = Rules("OpenAI GPT-5.5", "gpt-5.5", 1024, 128, 24 * 3600.0)
-GPT56 = Rules("OpenAI GPT-5.6", "gpt-5.6-sol", 1024, 1, 1800.0, "openai", 0.1, 1.25, 12 * 3600.0, 2.5, message_tokens=3)
-CLAUDE = Rules("Claude", "anthropic/claude-sonnet-4.5", 1024, 1, 300.0, "claude", 0.1, 1.25, 3600.0, 2.0)
-CLAUDE_HAIKU = Rules("Claude Haiku", "anthropic/claude-haiku-4.5", 4096, 1, 300.0, "claude", 0.1, 1.25, 3600.0, 2.0)
+GPT56 = Rules(
+    "OpenAI GPT-5.6", "gpt-5.6-sol", 1024, 1, 1800.0, "openai", "unknown", 0.1, 1.25, 12 * 3600.0, 2.5, message_tokens=3
+)
+CLAUDE = Rules("Claude", "anthropic/claude-sonnet-4.5", 1024, 1, 300.0, "claude", "unknown", 0.1, 1.25, 3600.0, 2.0)
+CLAUDE_HAIKU = Rules(
+    "Claude Haiku", "anthropic/claude-haiku-4.5", 4096, 1, 300.0, "claude", "unknown", 0.1, 1.25, 3600.0, 2.0
+)
+CLAUDE_SONNET_55 = Rules("Claude Sonnet 5.5", "claude-sonnet-5-5", 512, 1, 300.0, "claude", "anthropic", 0.05, 1.25)
 GEMINI = Rules("Gemini", "gemini-2.5-flash", 2048, 1, 240.0, read_price=0.25)
-DEEPSEEK = Rules("DeepSeek", "deepseek-chat", 64, 64, 7200.0)
+DEEPSEEK = Rules("DeepSeek", "deepseek-chat", 64, 64, 7200.0, "units", "deepseek")
+GROK = Rules("Grok", "grok-4.3", 128, 128, 240.0, provider="xai", read_price=0.25)
 
 
 @dataclass
@@ -72,10 +88,12 @@ class Provider:
         self.rules = rules
         self.written: dict[Any, tuple[float, float, float]] = {}  # prefix: ready at, last use, kept for
         self.stored: dict[str, list[Any]] = {}
+        self.prompts: dict[Any, list[list[Token]]] = {}  # of providers that cache whole prompts, by model and settings
 
     def copy(self) -> Provider:
         other = Provider(self.rules)
         other.written, other.stored = dict(self.written), copy.deepcopy(self.stored)
+        other.prompts = {namespace: list(prompts) for namespace, prompts in self.prompts.items()}
         return other
 
     # -- tokens ---------------------------------------------------------------------------------------------------
@@ -83,7 +101,7 @@ class Provider:
     def split(self, text: str) -> list[Token]:
         width = 3.2 if text[:1] == "{" else self.rules.width
         width *= 1 + self.rules.spread * (zlib.crc32(text[-40:].encode()) / 2**31 - 1)
-        return [text[round(n * width) : round((n + 1) * width)] for n in range(math.ceil(len(text) / width))]
+        return list(_split(text, width))
 
     def render(self, body: Json, history: list[Any]) -> Prompt:
         """Render tools, the response format, instructions, what the server stores, and the messages."""
@@ -133,20 +151,30 @@ class Provider:
         namespace = (body["model"], body.get("prompt_cache_key"), *self._settings(body))
         keep, _ = self.lifetime(body)
         reads, writes = self._ends(body, prompt)
+        if self.rules.marks == "units":
+            reads = writes = self._units(namespace, prompt.tokens)
         names = self._names(namespace, prompt.tokens, {*reads, *writes})
         size = len(prompt.tokens)
         cached = 0
         if size >= self.rules.minimum and not miss:
             cached = max((end for end in reads if self._is_readable(names[end], now)), default=0)
+            cached -= cached % self.rules.step
         written = max([*writes, 0]) if size >= self.rules.minimum else 0
         if size >= self.rules.minimum:
-            for end in {*writes, *([cached] if cached else [])}:
+            for end in {*writes, *([cached] if cached in names else [])}:
                 ready, used, kept = self.written.get(names[end], (now + took, NEVER, keep))
                 if now - used > kept or ready > now:
                     ready = min(ready, now + took) if now - used <= kept else now + took
                 self.written[names[end]] = (ready, now, max(keep, kept if now - used <= kept else 0.0))
         self._store(body, history, answer)
-        return Usage(size, cached, max(0, written - cached) if self.rules.marks != "none" else 0)
+        return Usage(size, cached, max(0, written - cached) if self.rules.has_writes else 0)
+
+    def _units(self, namespace: Any, tokens: list[Token]) -> list[int]:
+        """Return the ends of the units that DeepSeek's document names: this prompt, and what earlier ones also had."""
+        earlier = self.prompts.setdefault(namespace, [])
+        ends = {len(tokens), *(_shared(tokens, each) for each in earlier)}
+        earlier.append(tokens)
+        return sorted(end for end in ends if end >= self.rules.minimum)
 
     def lifetime(self, body: Json) -> tuple[float, float]:
         """Return how long the entries of a request are kept, and the relative price of writing a token."""
@@ -183,11 +211,14 @@ class Provider:
 
     @staticmethod
     def _names(namespace: tuple[Any, ...], tokens: list[Token], ends: set[int]) -> dict[int, Any]:
+        """Return a name for each prefix: it depends on the tokens only, not on the other ends."""
         found, chain = {}, hash(namespace)
-        for number, token in enumerate(tokens, 1):
-            chain = hash((chain, token))
-            if number in ends:
-                found[number] = chain
+        for start in range(0, len(tokens), _NAMED):
+            piece = tokens[start : start + _NAMED]
+            for end in range(start + 1, start + len(piece) + 1):
+                if end in ends:
+                    found[end] = (chain, hash(tuple(piece[: end - start])))
+            chain = hash((chain, tuple(piece)))
         return found
 
     @staticmethod
@@ -211,6 +242,16 @@ class Provider:
         for name in (body.get("x_response_id"), body.get("conversation")):
             if name:
                 self.stored[name] = after
+
+
+@lru_cache(20_000)
+def _split(text: str, width: float) -> tuple[str, ...]:
+    ends = [round(number * width) for number in range(math.ceil(len(text) / width) + 1)]
+    return tuple([text[start:stop] for start, stop in pairwise(ends)])
+
+
+def _shared(one: list[Token], other: list[Token]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _messages(body: Json) -> list[Json]:

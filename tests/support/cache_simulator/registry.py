@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from .provider import DEEPSEEK, GEMINI, GPT41, GPT55, GPT56, Json, Rules
+from .provider import DEEPSEEK, GEMINI, GPT41, GPT55, GPT56, GROK, Json, Rules
 from .script import Script
 
 Build = Callable[[Script, int, str | None], None]
 CHAT, RESPONSES = "chat.completions", "responses"
 OLD = (GPT41, GPT55)
-AUTOMATIC = (*OLD, GPT56, GEMINI, DEEPSEEK)
+AUTOMATIC = (*OLD, GPT56, GEMINI, DEEPSEEK, GROK)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,11 @@ from .provider import Json, Provider, Rules, Usage
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 PRICE = 0.002  # USD per 1,000 uncached prompt tokens
-WORDS = ["alpha", "be", "cotton", "door", "energy", "from", "guess", "harbour", "in", "jungle", "kite", "long", "moon"]
+WORDS = [
+    f"{word}{end}"
+    for word in ("alpha", "be", "cotton", "door", "energy", "from", "guess", "in", "kite")
+    for end in " 719\n4"
+]
 _DIGESTS = Digests(b"k" * 32)
 
 
@@ -57,12 +61,11 @@ class Script:
 
     def text(self, tokens: int) -> str:
         """Return a text of about this number of tokens, with some lines."""
-        words, size = [], 0
-        while size < tokens * self.rules.width:
-            word = self.chance.choice(WORDS) + (str(self.chance.randrange(99)) if self.chance.random() < 0.3 else "")
-            words.append(word + ("\n" if self.chance.random() < 0.05 else " "))
-            size += len(words[-1])
-        return "".join(words)
+        length = round(tokens * self.rules.width)
+        text = ""
+        while len(text) < length:
+            text += "".join(self.chance.choices(WORDS, k=length // 6 + 4))
+        return text[:length]
 
     def body(self, system: Any, messages: list[Json], **more: Any) -> Json:
         """Return a request of the script's API."""
@@ -155,17 +158,17 @@ class Script:
             "iteration": None,
             "recursion_id": None,
             "model": body["model"],
-            "provider": "unknown",
+            "provider": self.rules.provider,
             "api": self.api,
             "service_tier": None,
             "success": True,
             "prompt_tokens": usage.prompt,
             "completion_tokens": 60,
             "cached_tokens": usage.cached,
-            "cache_write_tokens": usage.written if self.rules.marks != "none" else None,
+            "cache_write_tokens": usage.written if self.rules.has_writes else None,
             "prompt_token_price": PRICE,
             "cached_token_price": PRICE * self.rules.read_price,
-            "cache_write_token_price": PRICE * write if self.rules.marks != "none" else None,
+            "cache_write_token_price": PRICE * write if self.rules.has_writes else None,
             "completion_token_price": 0.008,
             "total_cost": None,
             "fingerprint": encoded,
