@@ -140,8 +140,11 @@ def _session(name: str, packages: list[str], tests: str) -> None:
         # These programs keep connections open until the interpreter exits.
         left_open = ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
         _test(session, packages, tests.split(), *(f"-Wignore::{name}" for name in left_open))
+        recipe = f"recipes-{name.replace('_', '-')}"
+        if Path("docs/recipes", f"{recipe.removeprefix('recipes-')}.md").exists() and not session.posargs:
+            session.run("python", "-m", "pytest", "-rs", "tests/docs/test_samples.py", "-k", recipe)
 
-    run.__doc__ = f"{tests}, with {', '.join(packages)}."
+    run.__doc__ = f"{tests} and the samples of its recipe, with {', '.join(packages)}."
     nox.session(name=name)(run)
 
 

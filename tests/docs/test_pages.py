@@ -8,8 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer
 
 from rlm_cachetrack import TimescaleDBClient, config, instrument, query_run
+from rlm_cachetrack.cli import app
 from rlm_cachetrack.config import Settings
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
@@ -122,3 +124,22 @@ def test_the_pages_are_the_same_for_any_terminal(monkeypatch: pytest.MonkeyPatch
     written = command_line_page.render()
     monkeypatch.setenv("COLUMNS", "40")
     assert command_line_page.render() == written
+
+
+def test_the_commands_in_the_table_of_readme_exist() -> None:
+    program = typer.main.get_command(app)
+    context = typer.Context(program, info_name="rlm-cachetrack")
+    options = {
+        name: {one for parameter in command.params for one in parameter.opts}
+        for name, command, _ in command_line_page.commands(program, context)
+    }
+    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8").partition("| question | command |")[2]
+    rows = [line for line in text.partition("\n\n")[0].splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(rows) > 10
+    for command in (found for row in rows for found in re.findall(r"`([^`]+)`", row.split(" | ")[1])):
+        if command.startswith("pip "):
+            continue
+        words = command.split()
+        name = next((known for known in (" ".join(words[:2]), words[0], f"{words[0]} show") if known in options), None)
+        assert name is not None, command
+        assert {word for word in words if word.startswith("-")} <= options[name], command

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import yaml
 
-from rlm_cachetrack import TimescaleDBClient
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from tests.support.web import BEGUN, HOSTILE, store_runs
 
 DEPLOY = Path(__file__).resolve().parents[3] / "examples" / "deploy"
@@ -55,9 +55,21 @@ def run(url: str, sql: str, **variables: list[str]) -> list[dict[str, Any]]:
         return db.execute(expanded(sql, {**chosen, **variables}).replace("%", "%%"), []).fetchall()
 
 
+def set_budget(url: str, amount_usd: float = 10.0) -> None:
+    with TimescaleDBClient(url) as db:
+        db.set_budget(amount_usd, "month")
+
+
+def panel_sql(dashboard: str, title: str) -> str:
+    """Return the SQL of a panel."""
+    (found,) = (one["targets"][0]["rawSql"] for one in DASHBOARDS[dashboard]["panels"] if one["title"] == title)
+    return str(found)
+
+
 @pytest.mark.parametrize("sql", list(queries()))
 def test_every_query_runs_and_returns_the_stored_calls(sql: str, reused_db_url: str) -> None:
     store_runs(reused_db_url)
+    set_budget(reused_db_url)
     rows = run(reused_db_url, sql)
     assert rows
     assert all(any(value is not None for value in row.values()) for row in rows)
@@ -68,8 +80,7 @@ ALERTS = yaml.safe_load((DEPLOY / "grafana/provisioning/alerting/rlm_cachetrack.
 
 def test_every_alert_rule_compares_one_number(reused_db_url: str) -> None:
     store_runs(reused_db_url)
-    with TimescaleDBClient(reused_db_url) as db:
-        db.set_budget(10.0, "month")
+    set_budget(reused_db_url)
     rules = ALERTS["groups"][0]["rules"]
     assert len({rule["uid"] for rule in rules}) == len(rules) == 5
     for rule in rules:
@@ -85,6 +96,7 @@ def test_every_query_returns_the_same_on_timescaledb(timescale_url: str, db_url:
     """The hourly sums are a continuous aggregate on TimescaleDB and a view on PostgreSQL."""
     for url in (timescale_url, db_url):
         store_runs(url)
+        set_budget(url)
     for param in queries():
         (sql,) = param.values
         there, here = run(timescale_url, sql), run(db_url, sql)
@@ -105,6 +117,29 @@ def _plain(rows: list[dict[str, Any]]) -> list[str]:
         )
         for row in rows
     )
+
+
+def test_the_budget_panels_agree_with_the_budget(reused_db_url: str) -> None:
+    now = datetime.now(UTC)
+    with TimescaleDBClient(reused_db_url) as db:
+        db.record_llm_interaction(
+            LLMInteractionRecord("spending", now, "gpt-5.4", prompt_tokens=1, total_cost=2.5, start_time=now)
+        )
+        db.record_llm_interaction(
+            LLMInteractionRecord("spending", now, "gpt-5.4-mini", prompt_tokens=1, total_cost=0.5, start_time=now)
+        )
+        db.set_budget(10.0, "month")
+        db.set_budget(5.0, "day", "large", "gpt-5.4")
+        checks = {name: db.check_budget(name) for name in ("default", "large")}
+    assert [check["spent"] for check in checks.values()] == [3.0, 2.5]
+    used = run(reused_db_url, panel_sql("overview", "Budgets used"))
+    assert {row["Budget"]: row["used"] for row in used} == {"default": 30.0, "large": 50.0}
+    for row in run(reused_db_url, panel_sql("overview", "Budgets")):
+        check = checks[row["Budget"]]
+        assert (row["Limit"], row["Spent"], row["Left"]) == (check["amount_usd"], check["spent"], check["left"])
+    month = run(reused_db_url, panel_sql("overview", "Spending of this month against the budget"))
+    assert [row["budget"] for row in month] == [10.0] * now.day
+    assert (month[-1]["time"].day, month[-1]["spent"]) == (now.day, 3.0)
 
 
 def test_the_numbers_match_the_stored_calls(reused_db_url: str) -> None:
@@ -166,6 +201,11 @@ def test_compose_mounts_existing_files_and_listens_on_loopback_only() -> None:
             assert (DEPLOY / source).exists() if source.startswith("./") else source in composed["volumes"]
         asked = re.findall(r"\$\{(\w+)", json.dumps(service["environment"]))
         assert set(asked) <= named
+    assert all("healthcheck" in service for service in composed["services"].values())
+    assert [re.findall(r"\$\{(\w+)", service["ports"][0]) for service in composed["services"].values()] == [
+        ["PG_PORT"],
+        ["GRAFANA_PORT"],
+    ]
     script = DEPLOY / "initdb/reader.sh"
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
     assert script.stat().st_mode & 0o111  # otherwise the image sources the file in a shell with `set -u`
