@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from scale_calls import CALLS_A_RUN, Data, Kept
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rlm_cachetrack import TimescaleDBClient, analytics
+from rlm_cachetrack.analytics.alerts.evaluation import evaluate
+from rlm_cachetrack.analytics.alerts.rules import Failures, HitRate, Spend
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.connect import pin_settings
@@ -62,8 +65,14 @@ TARGETS = {
     "a page of runs, by cost": 50,
 }
 """Targets in milliseconds on TimescaleDB, at 10,000,000 calls in 30 days and at 20 calls a day for 900 days."""
-NUMBERS = Kept()
+ALERTS = {
+    "spend": Spend(kind="spend", name="spend", window="24h", above=1.0),
+    "hit rate": HitRate(kind="hit_rate", name="hit rate", window="1h", drop=1.0),
+    "failures": Failures(kind="failures", name="failures", window="1h", above_percentage=1.0),
+}
+NUMBERS, TAGGED = Kept(), Kept(tags=True)
 VARIANTS = {
+    "with two tags": TAGGED,
     "with the raw usage": Kept(usage=True),
     "with the request id": Kept(request_id=True),
     "with a fingerprint": Kept(fingerprint=True),
@@ -239,6 +248,7 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
     store = client.runtime.store()
     fresh, old = calls.run(calls.runs - 1), calls.run(calls.runs // 10)
     bounds = {"since": calls.until.replace(minute=0) - timedelta(days=30), "until": calls.until}
+    day = {"since": calls.until - timedelta(days=1), "until": calls.until}
     return {
         "by model, all time": client.get_cache_effectiveness_by_model,
         "by model, 10 days and partial hours": lambda: client.get_cache_effectiveness_by_model(
@@ -258,6 +268,12 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "a page of runs, newest": lambda: analytics.runs_page(store),
         "a page of runs, by cost": lambda: analytics.runs_page(store, sort="cost"),
         "runs list of one query": lambda: analytics.list_runs(store, 100, old[0]),
+        "usage by tag, 30 days": lambda: client.get_usage(["tag:user"], **bounds),
+        "usage of one tag, 30 days": lambda: client.get_usage(["model"], tags={"user": "u-17"}, **bounds),
+        "usage of one tag, 1 day": lambda: client.get_usage(["model"], tags={"user": "u-17"}, **day),
+        "usage by query, 30 days": lambda: client.get_usage(["query"], **bounds),
+        "usage of one query, 30 days": lambda: client.get_usage(["model"], query_id=old[0], **bounds),
+        **{f"alert: {name}": partial(evaluate, store, rule, calls.until, int) for name, rule in ALERTS.items()},
     }
 
 

@@ -22,7 +22,7 @@ from rlm_cachetrack.pricing import amounts
 from rlm_cachetrack.records import COLUMNS, RunEnd
 
 CALLS_A_RUN = int(os.environ.get("CALLS_A_RUN", "50"))
-RUNS_A_BATCH, QUERIES, TEMPLATES = max(2500 // CALLS_A_RUN, 1), 200, 400
+RUNS_A_BATCH, QUERIES, USERS, TEMPLATES = max(2500 // CALLS_A_RUN, 1), 200, 100, 400
 # Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.
 _MODELS = (
     ("gpt-5-2025-08-07", "openai", 0.00125, 0.000125, 0.00125, 0.01, True, 40),
@@ -43,6 +43,7 @@ class Kept:
     usage: bool = False
     request_id: bool = False
     fingerprint: bool = False
+    tags: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def _rows(
 ) -> list[tuple[int, tuple[Any, ...]]]:
     """Return when each call of a run ended, and its row."""
     number = rng.getrandbits(61)  # the counter in the ids of a process starts at a random number
+    tags = f'{{"user": "u-{rng.randrange(USERS)}", "feature": "f-{rng.randrange(7)}"}}'
     found = []
     for index, call in enumerate(template):
         moment = _EPOCH + (start + call.begin) * _MICROSECOND
@@ -106,6 +108,8 @@ def _rows(
         row[_INDEX["end_time"]] = _EPOCH + (start + call.end) * _MICROSECOND
         row[_INDEX["query_id"]], row[_INDEX["run_id"]] = key
         row[_INDEX["interaction_id"]] = uuid7((start + call.begin) * 1000, number + index)
+        if row[_INDEX["tags"]] is not None:
+            row[_INDEX["tags"]] = tags
         if row[_INDEX["request_id"]] is not None:
             row[_INDEX["request_id"]] = f"req_{rng.getrandbits(96):024x}"
         found.append((start + call.end, tuple(row)))
@@ -169,6 +173,7 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
             "price_source": "genai-prices:0.2.3" if priced else None,
             "request_id": "req_" + "0" * 24 if kept.request_id else None,
             "usage": _usage(prompt, answer, cached, thought) if kept.usage else None,
+            "tags": "{}" if kept.tags else None,
             "fingerprint": rng.randbytes(8 if index else 40 + rng.randrange(60)) if kept.fingerprint else None,
         }
         if failed:

@@ -108,8 +108,12 @@ def usage_groups(
         **{f"by_{name}": name in group_by for name in _COLUMNS},
         **whole_hours(since, until),
     )
-    columns = (*group_by, *UsageGroup.__annotations__)
-    return Table([_named(row, group_by, tag_names, metadata_keys, zone) for row in rows], columns=columns)
+    sources = _sources(group_by, tag_names, metadata_keys).items()
+    found = [{name: row[column] for name, column in sources} for row in map(without_unreported, rows)]
+    for unit in units:
+        for group in found:
+            group[unit] = group[unit].astimezone(zone)
+    return Table(found, columns=[name for name, _ in sources])
 
 
 def without_unreported(row: dict[str, Any]) -> dict[str, Any]:
@@ -162,20 +166,9 @@ def _has_whole_hours(zone: ZoneInfo, since: datetime | None) -> bool:
     return not any(offset % timedelta(hours=1) for offset in offsets)
 
 
-def _named(
-    row: dict[str, Any], group_by: Sequence[str], tag_names: list[str], metadata_keys: list[str], zone: ZoneInfo
-) -> dict[str, Any]:
-    tags = {name: row[f"tag_{number}"] for number, name in enumerate(tag_names, 1)}
-    metadata = {key: row[f"key_{number}"] for number, key in enumerate(metadata_keys, 1)}
-    found: dict[str, Any] = {}
-    for name in group_by:
-        if name in _UNITS:
-            found[name] = row["bucket"].astimezone(zone)
-        elif name in _COLUMNS:
-            found[name] = row[_COLUMNS[name]]
-        elif name.startswith("tag:"):
-            found[name] = tags[name.removeprefix("tag:")]
-        else:
-            found[name] = metadata[name.removeprefix("metadata.")]
-    figures = without_unreported(row)
-    return {**found, **{name: figures[name] for name in UsageGroup.__annotations__}}
+def _sources(group_by: Sequence[str], tag_names: list[str], metadata_keys: list[str]) -> dict[str, str]:
+    """Return the column of the query by key of the result."""
+    named = {f"tag:{name}": f"tag_{number}" for number, name in enumerate(tag_names, 1)}
+    named |= {f"metadata.{key}": f"key_{number}" for number, key in enumerate(metadata_keys, 1)}
+    named |= {**_COLUMNS, **dict.fromkeys(_UNITS, "bucket")}
+    return {name: named[name] for name in group_by} | {name: name for name in UsageGroup.__annotations__}

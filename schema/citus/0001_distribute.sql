@@ -74,14 +74,14 @@ SELECT
     count(*) FILTER (WHERE cached_tokens IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS interactions_not_reported,
     count(*) FILTER (WHERE NOT success) AS failed_interactions,
     count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
-    sum(prompt_tokens::bigint) AS prompt_tokens,
-    sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_prompt_tokens,
-    sum(completion_tokens::bigint) AS completion_tokens,
-    sum(total_tokens::bigint) AS total_tokens,
-    sum(cached_tokens::bigint) AS cached_tokens,
-    sum(uncached_prompt_tokens::bigint) AS uncached_prompt_tokens,
-    sum(cache_write_tokens::bigint) AS cache_write_tokens,
-    sum(reasoning_tokens::bigint) AS reasoning_tokens,
+    sum(prompt_tokens::bigint)::bigint AS prompt_tokens,
+    (sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_prompt_tokens,
+    sum(completion_tokens::bigint)::bigint AS completion_tokens,
+    sum(total_tokens::bigint)::bigint AS total_tokens,
+    sum(cached_tokens::bigint)::bigint AS cached_tokens,
+    sum(uncached_prompt_tokens::bigint)::bigint AS uncached_prompt_tokens,
+    sum(cache_write_tokens::bigint)::bigint AS cache_write_tokens,
+    sum(reasoning_tokens::bigint)::bigint AS reasoning_tokens,
     sum(total_cost) AS total_cost,
     sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
     sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
@@ -90,7 +90,7 @@ SELECT
     count(time_to_first_token_ms) AS streamed_interactions,
     sum(time_to_first_token_ms) AS time_to_first_token_ms,
     count(total_cost) AS priced_interactions,
-    sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL) AS rated_cached_tokens,
-    sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL) AS reported_uncached_tokens
+    (sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL))::bigint AS rated_cached_tokens,
+    (sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_uncached_tokens
 FROM llm_interactions
 GROUP BY 1, 2, 3, 4, query_id;

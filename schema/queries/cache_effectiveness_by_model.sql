@@ -17,8 +17,7 @@ WITH parts AS (
     SELECT
         model, provider,
         -- include: fragments/usage_of_calls.sql
-    FROM llm_interactions
-    WHERE -- include: fragments/partial_hours.sql
+    FROM -- include: fragments/calls_of_partial_hours.sql
     GROUP BY model, provider
 )
 SELECT

@@ -9,7 +9,7 @@
 -- Without a bound it reads the raw table if cache_usage_hourly is a view.
 WITH parts AS (
     SELECT
-        bucket,
+        CASE WHEN %(unit)s::text IS NOT NULL THEN date_trunc(%(unit)s::text, bucket, %(time_zone)s::text) END AS bucket,
         CASE WHEN %(by_model)s::boolean THEN model END AS model,
         CASE WHEN %(by_provider)s::boolean THEN provider END AS provider,
         NULL::text AS query_id, NULL::integer AS current_depth, NULL::text AS call_site,
@@ -28,9 +28,8 @@ WITH parts AS (
         CASE WHEN %(by_provider)s::boolean THEN provider END AS provider,
         NULL::text, NULL::integer, NULL::text, NULL::text, NULL::text, NULL::text, NULL::text, NULL::text, NULL::text,
         -- include: fragments/usage_of_calls.sql
-    FROM llm_interactions
-    WHERE -- include: fragments/partial_hours.sql
-      AND (%(model)s::text IS NULL OR model = %(model)s::text)
+    FROM -- include: fragments/calls_of_partial_hours.sql
+    WHERE (%(model)s::text IS NULL OR model = %(model)s::text)
       AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)
     GROUP BY 1, 2, 3
 )

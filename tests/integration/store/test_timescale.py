@@ -126,6 +126,27 @@ def test_both_growing_tables_are_hypertables(migrated: psycopg.Connection[Any]) 
     ]
 
 
+def test_hourly_sums_are_integers_in_chunks_of_a_year(migrated: psycopg.Connection[Any]) -> None:
+    """Planning a query over 900 days took longer than its execution with the default width, ten days."""
+    migrated.execute(
+        "INSERT INTO llm_interactions (time, query_id, run_id, model)"
+        " SELECT time, 'old', time, 'm' FROM generate_series(%s::timestamptz, %s, INTERVAL '10 days') AS time",
+        [T0 - timedelta(days=900), T0],
+    )
+    migrated.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, %s)", [T0])
+    (chunks,) = migrated.execute(
+        "SELECT count(*) FROM timescaledb_information.chunks AS c"
+        " JOIN timescaledb_information.continuous_aggregates AS a"
+        " ON a.materialization_hypertable_name = c.hypertable_name WHERE a.view_name = 'cache_usage_hourly'"
+    ).fetchone() or (None,)
+    assert 3 <= chunks <= 4
+    numeric = migrated.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'cache_usage_hourly'::regclass"
+        " AND atttypid = 'numeric'::regtype"
+    )
+    assert numeric.fetchall() == []
+
+
 def test_describe_names_the_engine(migrated: psycopg.Connection[Any]) -> None:
     described = migrations.describe(migrated)
     assert described["engine"].startswith("TimescaleDB ")
