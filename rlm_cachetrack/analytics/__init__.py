@@ -2,6 +2,7 @@
 
 from .compare import Comparison, ComparisonMetric, ComparisonSide, ComparisonStep, compare_rows, compare_runs
 from .experiments import Experiment, experiments, parse_grouping
+from .filters import CallFilters, ContentFilters
 from .gate import Gate, check_rows, read_baseline, write_baseline
 from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
@@ -63,11 +64,13 @@ __all__ = [
     "USAGE_GROUPINGS",
     "CacheEvolutionStep",
     "Call",
+    "CallFilters",
     "CallsPage",
     "Comparison",
     "ComparisonMetric",
     "ComparisonSide",
     "ComparisonStep",
+    "ContentFilters",
     "Experiment",
     "Gate",
     "Iteration",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from itertools import groupby
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
 
+from .filters import CallFilters, query_parameters
 from .run_figures import complete_figures
 
 if TYPE_CHECKING:
@@ -61,27 +61,19 @@ class Experiment(TypedDict):
     is_pareto: bool
 
 
-def experiments(
-    store: PostgresStore,
-    by: str = "query",
-    since: datetime | None = None,
-    until: datetime | None = None,
-    query_id: str | None = None,
-) -> Table[Experiment]:
+def experiments(store: PostgresStore, by: str = "query", **filters: Unpack[CallFilters]) -> Table[Experiment]:
     """Return the groups of finished runs, the lowest cost per success first. Blocks for one query or two.
 
     Args:
         store: The store of the runs.
         by: One of :data:`GROUPINGS`, such as ``metadata.agent`` or ``tag:user``.
-        since: Only runs that began at this moment or later.
-        until: Only runs that began before this moment.
-        query_id: Only runs of this query.
+        filters: See :class:`.CallFilters`.
 
     Raises:
         ConfigError: ``by`` is none of the groupings.
     """
     grouping, key = parse_grouping(by)
-    rows = store.query("experiment_runs", since=since, until=until, query_id=query_id, grouping=grouping, key=key)
+    rows = store.query("experiment_runs", grouping=grouping, key=key, **query_parameters(filters))
     complete_figures(store, rows)
     found = [_experiment(group, list(runs)) for group, runs in groupby(rows, key=lambda row: row["group"])]
     _mark_pareto(found)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import number
 
+from .filters import CallFilters, query_parameters
 from .intervals import t_quantile
 
 if TYPE_CHECKING:
@@ -72,20 +73,20 @@ class LatencyDividend(TypedDict):
     notes: list[str]
 
 
-def latency_dividend(store: PostgresStore, which: Mapping[str, Any], confidence: float = 0.95) -> LatencyDividend:
+def latency_dividend(store: PostgresStore, confidence: float = 0.95, **filters: Unpack[CallFilters]) -> LatencyDividend:
     """Compute the time that the cache saved. Blocks for one query, about 0.5 s per million calls.
 
     Args:
         store: The store to read.
-        which: The calls, as :func:`.scope` returns it.
         confidence: Of the intervals, between 0 and 1.
+        filters: See :class:`.CallFilters`.
 
     Raises:
         ConfigError: ``confidence`` is out of range.
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence={confidence!r}: expected a share between 0 and 1, such as 0.95")
-    return of_strata(store.query("latency_strata", **which), confidence)
+    return of_strata(store.query("latency_strata", **query_parameters(filters)), confidence)
 
 
 def of_strata(strata: Iterable[Mapping[str, Any]], confidence: float = 0.95) -> LatencyDividend:

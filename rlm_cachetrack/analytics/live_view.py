@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from .filters import ContentFilters, query_parameters
 from .usage_groups import usage_groups
 
 if TYPE_CHECKING:
@@ -51,28 +50,25 @@ class LiveView(TypedDict):
     last_miss: NewestCall | None
 
 
-def live_view(store: PostgresStore, which: Mapping[str, Any], limit: int = 10, now: datetime | None = None) -> LiveView:
+def live_view(store: PostgresStore, which: ContentFilters, limit: int = 10, now: datetime | None = None) -> LiveView:
     """Return what is happening now. Blocks for three queries.
 
     Args:
         store: The store of the calls.
-        which: Filters: ``model``, ``provider``, ``query_id`` and ``tags``; None for any.
+        which: The calls.
         limit: The number of newest calls.
         now: The present; None: the clock.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     today = usage_groups(store, ("day",), since=midnight, **which)
-    tags = which.get("tags")
-    chosen = {**which, "tags": json.dumps(tags) if tags else None}
-    since = moment - timedelta(minutes=_MINUTES)
-    minutes = store.query("calls_by_minute", since=since, until=None, **chosen)
+    last_hour = query_parameters({**which, "since": moment - timedelta(minutes=_MINUTES), "until": None})
+    minutes = store.query("calls_by_minute", **last_hour)
     by_minute = {row["minute"]: row for row in minutes}
     current = moment.replace(second=0, microsecond=0)
     slots = [by_minute.get(current - timedelta(minutes=ago)) for ago in range(_MINUTES - 1, -1, -1)]
-    newest: Any = store.query(
-        "newest_calls", since=midnight - timedelta(days=1), until=None, limit=max(limit, _NEWEST), **chosen
-    )
+    two_days = query_parameters({**which, "since": midnight - timedelta(days=1), "until": None})
+    newest: Any = store.query("newest_calls", limit=max(limit, _NEWEST), **two_days)
     total = today[-1] if today else None
     return {
         "spent_today": total["total_cost"] if total else None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
 from rlm_cachetrack.formatting import Table
 from rlm_cachetrack.records import shifted
 
+from .filters import CallFilters, needs_calls, query_parameters
 from .run_figures import complete_figures
 from .run_report import TokenCacheOptimization, run_bounds, with_evolution
 
@@ -82,16 +83,30 @@ class RunListing(TypedDict):
     metadata: Any
 
 
-def top_cache_savings(store: PostgresStore, limit: int) -> Table[TokenCacheOptimization]:
+def top_cache_savings(
+    store: PostgresStore, limit: int, **filters: Unpack[CallFilters]
+) -> Table[TokenCacheOptimization]:
     """Return the finished runs with the largest cache savings in USD."""
-    return _all([with_evolution(row) for row in store.query("top_cache_savings", limit=limit)], TokenCacheOptimization)
+    rows = store.query("top_cache_savings", limit=limit, **query_parameters(filters))
+    return _all([with_evolution(row) for row in rows], TokenCacheOptimization)
 
 
-def cache_effectiveness_by_model(
-    store: PostgresStore, since: datetime | None, until: datetime | None
-) -> Table[ModelEffectiveness]:
-    """Return the cache effectiveness of each model of each provider, over calls with ``since <= time < until``."""
-    rows = store.query("cache_effectiveness_by_model", **whole_hours(since, until))
+def cache_effectiveness_by_model(store: PostgresStore, **filters: Unpack[CallFilters]) -> Table[ModelEffectiveness]:
+    """Return the cache effectiveness of each model of each provider. Blocks for one query.
+
+    Filters by query and tags read the calls, all others the hourly sums.
+    """
+    from .usage_groups import group_rows
+
+    chosen = query_parameters(filters)
+    if needs_calls(filters):
+        rows = group_rows(store, ("model", "provider"), **filters)
+        rows = [{**row, "avg_cache_hit_rate": row["cache_hit_rate"]} for row in rows]
+        rows = [{name: row[name] for name in ModelEffectiveness.__annotations__} for row in rows]
+        rows.sort(key=lambda row: -row["total_prompt_tokens"])
+    else:
+        hours = whole_hours(chosen["since"], chosen["until"])
+        rows = store.query("cache_effectiveness_by_model", model=chosen["model"], provider=chosen["provider"], **hours)
     return _all(rows, ModelEffectiveness)
 
 
@@ -101,9 +116,11 @@ def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table
     return Table(map(_call, rows))
 
 
-def list_runs(store: PostgresStore, limit: int, query_id: str | None = None) -> Table[RunListing]:
-    """Return the newest runs of one query or of all, newest first. Blocks for one or two queries."""
-    rows = complete_figures(store, store.query("runs_list", limit=limit, query_id=query_id))
+def list_runs(store: PostgresStore, limit: int, **filters: Unpack[CallFilters]) -> Table[RunListing]:
+    """Return the newest runs, newest first. Blocks for one or two queries."""
+    first_page = dict.fromkeys(("search", "state", "after_time", "after_query_id", "after_run_id"))
+    rows = store.query("runs_newest_page", limit=limit, **first_page, **query_parameters(filters))
+    complete_figures(store, rows)
     return _all([{name: row[name] for name in RunListing.__annotations__} for row in rows], RunListing)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from rlm_cachetrack.pricing import reason_unpriced, remedy
+
+from .filters import CallFilters, query_parameters
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -40,7 +42,7 @@ class UnpricedModel(TypedDict):
     last_time: datetime
 
 
-def unpriced_models(store: PostgresStore, since: datetime | None, until: datetime | None) -> list[UnpricedModel]:
+def unpriced_models(store: PostgresStore, **filters: Unpack[CallFilters]) -> list[UnpricedModel]:
     """Return the models of unpriced calls, most calls first, at most 1,000 rows. Blocks for one query."""
-    rows = store.query("unpriced_models", since=since, until=until)
+    rows = store.query("unpriced_models", **query_parameters(filters))
     return [cast("UnpricedModel", {**row, "reason": reason_unpriced(row), "remedy": list(remedy(row))}) for row in rows]

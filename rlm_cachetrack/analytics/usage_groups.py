@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
 
+from .filters import CallFilters, needs_calls, query_parameters
 from .run_report import is_cache_use_reported
 from .summaries import whole_hours
 
@@ -63,28 +63,18 @@ def usage_groups(
     store: PostgresStore,
     group_by: Sequence[str],
     *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    query_id: str | None = None,
-    tags: Mapping[str, str] | None = None,
     time_zone: str = "UTC",
+    **filters: Unpack[CallFilters],
 ) -> Table[dict[str, Any]]:
-    """Return usage by group, over calls with ``since <= time < until``. Blocks for one query.
+    """Return usage by group, over the calls that the filters select. Blocks for one query.
 
     Times, models and providers come from the hourly sums; any other grouping or filter reads the calls.
 
     Args:
         store: The store to read.
         group_by: Some of :data:`USAGE_GROUPINGS`, at most one unit of time. Days begin at midnight in ``time_zone``.
-        since: Only calls from this moment on.
-        until: Only calls before this moment.
-        model: Only calls of this model.
-        provider: Only calls of this provider.
-        query_id: Only calls of this query.
-        tags: Only calls with all of these tags.
         time_zone: The name of a time zone, such as ``Europe/Berlin``.
+        filters: See :class:`.CallFilters`.
 
     Returns:
         Rows with a key per grouping, then the keys of :class:`UsageGroup`.
@@ -94,26 +84,33 @@ def usage_groups(
     """
     units, tag_names, metadata_keys = _parse(group_by)
     zone = _zone(time_zone)
-    hourly = query_id is None and not tags and set(group_by) <= _HOURLY and (not units or _has_whole_hours(zone, since))
-    rows = store.query(
-        "usage_groups_hours" if hourly else "usage_groups_calls",
-        unit=units[0] if units else None,
-        time_zone=time_zone,
-        **_numbered("tag", tag_names),
-        **_numbered("key", metadata_keys),
-        model=model,
-        provider=provider,
-        query_id=query_id,
-        tags=json.dumps(tags) if tags else None,
-        **{f"by_{name}": name in group_by for name in _COLUMNS},
-        **whole_hours(since, until),
-    )
+    rows = group_rows(store, group_by, time_zone, **filters)
     sources = _sources(group_by, tag_names, metadata_keys).items()
     found = [{name: row[column] for name, column in sources} for row in map(without_unreported, rows)]
     for unit in units:
         for group in found:
             group[unit] = group[unit].astimezone(zone)
     return Table(found, columns=[name for name, _ in sources])
+
+
+def group_rows(
+    store: PostgresStore, group_by: Sequence[str], time_zone: str = "UTC", **filters: Unpack[CallFilters]
+) -> list[dict[str, Any]]:
+    """Return the rows of ``usage_groups_calls`` by the arguments of :func:`usage_groups`. Blocks for one query."""
+    units, tag_names, metadata_keys = _parse(group_by)
+    zone, chosen = _zone(time_zone), query_parameters(filters)
+    since, until = chosen["since"], chosen["until"]
+    whole = not units or _has_whole_hours(zone, since)
+    hourly = not needs_calls(filters) and set(group_by) <= _HOURLY and whole
+    return store.query(
+        "usage_groups_hours" if hourly else "usage_groups_calls",
+        unit=units[0] if units else None,
+        time_zone=time_zone,
+        **_numbered("tag", tag_names),
+        **_numbered("key", metadata_keys),
+        **{f"by_{name}": name in group_by for name in _COLUMNS},
+        **{**chosen, **whole_hours(since, until)},
+    )
 
 
 def without_unreported(row: dict[str, Any]) -> dict[str, Any]:

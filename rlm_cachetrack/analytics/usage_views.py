@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, cast
 from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import shifted
 
+from .filters import CallFilters, query_parameters
 from .run_figures import complete_figures
 from .run_report import run_bounds
 from .usage_groups import UsageGroup, without_unreported
@@ -269,15 +270,11 @@ def runs_page(
     *,
     search: str | None = None,
     state: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    tags: Mapping[str, str] | None = None,
     sort: str = "start",
     ascending: bool = False,
     after: str | None = None,
     limit: int = 50,
+    **filters: Unpack[CallFilters],
 ) -> RunsPage:
     """Return a page of the list of runs. Blocks for one or two queries.
 
@@ -285,15 +282,11 @@ def runs_page(
         store: The store to read.
         search: A part of the query's id, in upper or lower case.
         state: Only runs of this state: a status, or ``never completed``.
-        since: Only runs that began at this moment or later.
-        until: Only runs that began before this moment.
-        model: Only runs with a call of this model.
-        provider: Only runs with a call of this provider.
-        tags: Only runs that have these tags, or with a call that has them.
         sort: One of :data:`SORTS`. Runs are sorted by the figures stored at their end; runs in progress come last.
         ascending: Whether the lowest comes first.
         after: ``next`` of the previous page; None for the first page.
         limit: The most runs to return.
+        filters: See :class:`.CallFilters`.
 
     Raises:
         ConfigError: ``sort`` is unknown, or ``after`` is not the ``next`` of a page.
@@ -302,7 +295,7 @@ def runs_page(
         raise ConfigError(f"sort={sort!r}: expected one of {', '.join(SORTS)}")
     last = _after(after)
     shared: dict[str, Any] = {
-        **_run_filters(search, state, since, until, model, provider, tags),
+        **_run_filters(search, state, filters),
         "after_query_id": last.query_id if last else None,
         "after_run_id": last.run_id if last else None,
         "limit": limit + 1,
@@ -322,7 +315,7 @@ def runs_page(
             (end["start_time"].isoformat() if newest else repr(end["key"])), end["query_id"], end["run_id"]
         )
     for row in complete_figures(store, rows):
-        del row["key"]
+        del row["key"], row["metadata"]
         if row["cache_hit_rate"] is None and row["total_interactions"]:
             row["total_cached_tokens"] = None  # not reported
     return {"runs": cast("list[RunRow]", rows), "next": following}
@@ -333,36 +326,16 @@ def count_runs(
     *,
     search: str | None = None,
     state: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    tags: Mapping[str, str] | None = None,
     limit: int = 10_000,
+    **filters: Unpack[CallFilters],
 ) -> int:
     """Return how many runs :func:`runs_page` lists with these filters, at most ``limit``. Blocks for one query."""
-    filters = _run_filters(search, state, since, until, model, provider, tags)
-    return int(store.query("runs_count", **filters, limit=limit)[0]["runs"])
+    return int(store.query("runs_count", **_run_filters(search, state, filters), limit=limit)[0]["runs"])
 
 
-def _run_filters(
-    search: str | None,
-    state: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    model: str | None,
-    provider: str | None,
-    tags: Mapping[str, str] | None,
-) -> dict[str, Any]:
-    return {
-        "search": f"%{_literally(search)}%" if search else None,
-        "state": state or None,
-        "begun_since": since,
-        "begun_until": until,
-        "model": model or None,
-        "provider": provider or None,
-        "tags": json.dumps(dict(tags)) if tags else None,
-    }
+def _run_filters(search: str | None, state: str | None, filters: CallFilters) -> dict[str, Any]:
+    pattern = f"%{_literally(search)}%" if search else None
+    return {"search": pattern, "state": state or None, **query_parameters(filters)}
 
 
 def calls_of_run(

@@ -45,10 +45,6 @@ def check_query_id(value: str) -> str:
     return value
 
 
-def _optional_query_id(value: str | None) -> str | None:
-    return None if value is None else check_query_id(value)
-
-
 def option(*names: str, help: str, **more: Any) -> Any:
     """Declare an option whose default is not shown, because it is None or off."""
     return typer.Option(*names, help=help, show_default=False, **more)
@@ -79,20 +75,7 @@ RunArgument = Annotated[
         help="Id of a query or its beginning (its newest run), with @RUN one of its runs. Default: the newest run.",
     ),
 ]
-ModelFilter = Annotated[str | None, option("--model", metavar="NAME", help="Only calls of this model.")]
-QueryFilter = Annotated[str | None, option("--query", metavar="QUERY_ID", help="Only calls of this query.")]
-ProviderFilter = Annotated[str | None, option("--provider", metavar="NAME", help="Only calls of this provider.")]
-TagFilter = Annotated[
-    list[str] | None, option("--tag", metavar="NAME=VALUE", help="Only calls with this tag; can be repeated.")
-]
-OptionalQueryId = Annotated[
-    str | None, option("--query", metavar="QUERY_ID", callback=_optional_query_id, help="Only runs of this query.")
-]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of rows.")]
-Since = Annotated[
-    str | None, option("--since", metavar="WHEN", help="Only calls since this time: 2026-01-31 (UTC), 7d, 24h.")
-]
-Until = Annotated[str | None, option("--until", metavar="WHEN", help="Only calls before this time.")]
 GROUPINGS = "model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month"
 GroupBy = Annotated[str | None, option("--by", metavar="GROUPINGS", help=f"{GROUPINGS}; several with commas.")]
 Run = Annotated[
@@ -134,19 +117,6 @@ def parse_moment(text: str | None, option: str) -> datetime | None:
             f"{option} {text!r}: expected a date and time such as 2026-01-31 or 2026-01-31T12:00+01:00, "
             "or an age such as 7d or 24h"
         ) from None
-
-
-def parse_tags(given: list[str] | None) -> dict[str, str] | None:
-    """Parse the values of ``--tag``; None without any.
-
-    Raises:
-        ConfigError: A value is not of the form NAME=VALUE.
-    """
-    pairs = [text.partition("=") for text in given or ()]
-    for name, sign, _ in pairs:
-        if not name or not sign:
-            raise ConfigError(f"--tag {name}: expected NAME=VALUE, such as user=u-17")
-    return {name: value for name, _, value in pairs} or None
 
 
 def parse_age(text: str, option: str) -> timedelta | None:

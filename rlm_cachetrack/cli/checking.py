@@ -14,12 +14,13 @@ from rlm_cachetrack.formatting import clean
 
 from .arguments import AsJson, DbUrl, argument, open_client, option
 from .comparing import RUNS_HELP
+from .filters import filtered
 from .output import print_json, print_prose, slow_status, stdout
 from .planning import share
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import Gate
+    from rlm_cachetrack.analytics import CallFilters, Gate
 
 Runs = Annotated[str, argument(metavar="RUN", help=RUNS_HELP)]
 _SHARE: Any = {"metavar": "SHARE", "show_default": False}
@@ -35,7 +36,9 @@ FirstTokenDelta = Annotated[
 ]
 
 
+@filtered("runs")
 def check(
+    filters: CallFilters,
     run: Runs,
     baseline: Annotated[
         str | None, option("--baseline", metavar="RUN|FILE", help="A run, or a file that --save wrote.")
@@ -75,14 +78,14 @@ def check(
         raise ConfigError("nothing to check: give a limit, such as --min-hit-rate 60%, or --save FILE")
     with open_client(db_url) as client, slow_status("reading the runs"):
         store = client.reader()
-        runs = find_runs(store, run)
+        runs = find_runs(store, run, filters)
         rows, found = analytics.rows_of_runs(store, runs), None
         if wanted:
             before = None
             if baseline is not None and Path(baseline).is_file():
                 before = analytics.read_baseline(baseline, runs[0][0])
             elif baseline is not None:
-                before = analytics.rows_of_runs(store, find_runs(store, baseline))
+                before = analytics.rows_of_runs(store, find_runs(store, baseline, filters))
             found = analytics.check_rows(rows, before, **limits)
         if save is not None and (found is None or found["passed"]):
             analytics.write_baseline(save, runs[0][0], rows)

@@ -11,11 +11,12 @@ from rich.console import Console
 from rlm_cachetrack.formatting import NONE, duration, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, argument, open_client
+from .filters import filtered
 from .output import Column, Figure, print_data, print_line, require_one_format, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import Comparison, ComparisonMetric, ComparisonSide
+    from rlm_cachetrack.analytics import CallFilters, Comparison, ComparisonMetric, ComparisonSide
 
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."
 Confidence = Annotated[
@@ -23,7 +24,9 @@ Confidence = Annotated[
 ]
 
 
+@filtered("runs")
 def compare(
+    filters: CallFilters,
     a: Annotated[str, argument(metavar="RUN_A", help=RUNS_HELP)],
     b: Annotated[str, argument(metavar="RUN_B", help="The run or group to compare with A.")],
     confidence: Confidence = 0.95,
@@ -37,7 +40,7 @@ def compare(
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the runs"):
         store = client.reader()
-        found = analytics.compare_runs(store, find_runs(store, a), find_runs(store, b), confidence)
+        found = analytics.compare_runs(store, find_runs(store, a, filters), find_runs(store, b, filters), confidence)
     if not print_data(found, as_json, as_csv, found["metrics"], "analytics.ComparisonMetric"):
         _print_comparison(stdout(), found)
 

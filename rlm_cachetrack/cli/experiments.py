@@ -9,14 +9,15 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd
 
-from .arguments import AsCsv, AsJson, DbUrl, QueryFilter, Since, Until, command_line, open_client, option, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, command_line, open_client, option
+from .filters import filtered
 from .output import Column, Figure, counted, print_data, print_prose, require_one_format, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm_cachetrack.analytics import Experiment
+    from rlm_cachetrack.analytics import CallFilters, Experiment
 
 _COLUMNS = [
     Column("", lambda group: "*" if group["is_pareto"] else ""),
@@ -42,23 +43,21 @@ _COLUMNS = [
 ]
 
 
+@filtered("runs")
 def experiments(
+    filters: CallFilters,
     by: Annotated[
         str,
         typer.Option("--by", metavar="GROUPING", help="query, model, label, metadata.KEY or tag:NAME."),
     ] = "query",
-    since: Since = None,
-    until: Until = None,
-    query: QueryFilter = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
     """Compare groups of runs: success rate, cost per run and cost per success."""
     require_one_format(as_json, as_csv)
-    first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
     with open_client(db_url) as client, slow_status("reading the runs"):
-        found = client.get_experiments(by, first, last, query)
+        found = client.get_experiments(by, **filters)
     if not print_data(found, as_json, as_csv, row_type="analytics.Experiment"):
         _print(stdout(), found)
 
@@ -98,7 +97,7 @@ def outcome(
 ) -> None:
     """Record what a run achieved."""
     with open_client(db_url) as client:
-        found = find_runs(client.reader(), run)
+        found = find_runs(client.reader(), run, {})
         for query_id, run_id in found:
             client.record_outcome(query_id, run_id, success, score, label)
         client.flush()

@@ -11,6 +11,7 @@ from rich.text import Text
 from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, NotFound, Run, RunArgument, command_line, open_client, option
+from .filters import filtered
 from .output import (
     Column,
     Figure,
@@ -26,10 +27,13 @@ from .output import (
 from .run_selection import find_named_run
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
     from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
 
+@filtered("runs")
 def explain(
+    filters: CallFilters,
     which: RunArgument = None,
     run: Run = "latest",
     calls: Annotated[bool, option("--calls", help="Show one line per call.")] = False,
@@ -46,7 +50,7 @@ def explain(
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("comparing the prompts"):
         store = client.reader()
-        chosen = find_named_run(store, which, run)
+        chosen = find_named_run(store, which, run, filters)
         found = explain_cache(store, chosen.query_id, chosen.run_id)
     if found is None:
         raise NotFound(f"the run of {chosen.query_id!r} has no calls yet")

@@ -8,36 +8,20 @@ from rich.console import Console
 
 from rlm_cachetrack.formatting import duration, number, percentage
 
-from .arguments import (
-    AsCsv,
-    AsJson,
-    DbUrl,
-    ModelFilter,
-    ProviderFilter,
-    QueryFilter,
-    Since,
-    TagFilter,
-    Until,
-    open_client,
-    parse_moment,
-    parse_tags,
-)
+from .arguments import AsCsv, AsJson, DbUrl, open_client
 from .comparing import Confidence
+from .filters import filtered
 from .output import Column, Figure, print_data, print_line, print_prose, require_one_format, slow_status, stdout, table
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import LatencyDividend, LatencyPair
+    from rlm_cachetrack.analytics import CallFilters, LatencyDividend, LatencyPair
 
 _WIDEST_PERCENTAGE = 100  # an interval that includes a doubling of the time is too wide to show
 
 
+@filtered()
 def latency(
-    since: Since = None,
-    until: Until = None,
-    model: ModelFilter = None,
-    provider: ProviderFilter = None,
-    query: QueryFilter = None,
-    tag: TagFilter = None,
+    filters: CallFilters,
     confidence: Confidence = 0.95,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -46,15 +30,7 @@ def latency(
     """Show the time that the cache saves: cached against uncached calls of similar prompt length."""
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("aggregating the calls"):
-        found = client.get_latency_dividend(
-            since=parse_moment(since, "--since"),
-            until=parse_moment(until, "--until"),
-            model=model,
-            query_id=query,
-            provider=provider,
-            tags=parse_tags(tag),
-            confidence=confidence,
-        )
+        found = client.get_latency_dividend(confidence=confidence, **filters)
     if not print_data(found, as_json, as_csv, found["rows"], "analytics.LatencyRow"):
         _print_latency(stdout(), found)
 

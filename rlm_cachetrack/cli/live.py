@@ -16,11 +16,12 @@ from rich.text import Text
 from rlm_cachetrack.errors import ConfigError, StoreError
 from rlm_cachetrack.formatting import NONE, clean, clock, duration, number, rate, usd, verdict
 
-from .arguments import DbUrl, ModelFilter, ProviderFilter, QueryFilter, TagFilter, open_client, parse_tags
+from .arguments import DbUrl, open_client
+from .filters import filtered
 from .output import EMPTY, Column, Figure, counted, shorten, stdout, table
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import LiveView, NewestCall
+    from rlm_cachetrack.analytics import ContentFilters, LiveView, NewestCall
     from rlm_cachetrack.store import PostgresStore
 
 _PERIOD_S = 1.0
@@ -31,11 +32,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
 
 
+@filtered(**dict.fromkeys(("since", "until"), "live shows today and the last hour; `usage` shows other times"))
 def live(
-    model: ModelFilter = None,
-    provider: ProviderFilter = None,
-    query: QueryFilter = None,
-    tag: TagFilter = None,
+    filters: ContentFilters,
     period: Annotated[
         float, typer.Option("--every", min=0.2, metavar="SECONDS", help="How often the calls are read.")
     ] = _PERIOD_S,
@@ -47,12 +46,12 @@ def live(
     console = stdout()
     if not console.is_terminal:
         raise ConfigError("live needs a terminal; `usage` and `runs` print once")
-    which = {"model": model, "provider": provider, "query_id": query, "tags": parse_tags(tag)}
     with (
         open_client(db_url) as client,
         contextlib.suppress(KeyboardInterrupt),
         Live(console=console, screen=True, auto_refresh=False) as screen,
     ):
+        client.runtime.restarts_server = False
         store, explainer = client.reader(), _Explainer()
         shown: RenderableType = ""
         read_at, marker = -_FULL_S, ""
@@ -61,7 +60,7 @@ def live(
             try:
                 current = analytics.marker(store)
                 if current != marker or time.monotonic() - read_at >= _FULL_S:
-                    view = analytics.live_view(store, which, max(console.height - _HEAD_LINES, 3))
+                    view = analytics.live_view(store, filters, max(console.height - _HEAD_LINES, 3))
                     shown = _layout(console, view, explainer.reason(store, view["last_miss"]))
                     read_at, marker = time.monotonic(), current
             except StoreError as exc:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd
 
-from .arguments import AsCsv, AsJson, DbUrl, Since, Until, open_client, option, parse_moment
+from .arguments import AsCsv, AsJson, DbUrl, open_client, option
+from .filters import filtered
 from .lifecycle import print_lifecycle
 from .output import (
     EMPTY,
+    NO_MATCH,
     Column,
     Figure,
     cached,
@@ -27,10 +29,13 @@ from .output import (
 )
 from .unpriced import unpriced_lines
 
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
 
+
+@filtered()
 def models(
-    since: Since = None,
-    until: Until = None,
+    filters: CallFilters,
     lifecycle: Annotated[
         bool,
         option("--lifecycle", help="Ask the provider of OPENAI_API_KEY when the models in use shut down."),
@@ -47,30 +52,27 @@ def models(
 ) -> None:
     """Show the cache effectiveness of each model of each provider, and why calls are unpriced."""
     require_one_format(as_json, as_csv)
-    first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
-    if first is not None and last is not None and first >= last:
-        raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
     if lifecycle:
         with open_client(db_url) as client, slow_status("asking for the list of models"):
-            rows = client.model_lifecycle(replacement, since=first, until=last)
+            rows = client.model_lifecycle(replacement, **filters)
         if not print_data(rows, as_json, as_csv, row_type="analytics.planning.lifecycle.ModelLifecycle"):
             print_lifecycle(rows)
         return
     if replacement is not None:
         raise ConfigError("--replacement needs --lifecycle")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
-        found = client.get_cache_effectiveness_by_model(since=first, until=last)
+        found = client.get_cache_effectiveness_by_model(**filters)
         is_text = not as_json and not as_csv
-        unpriced = client.list_unpriced_models(first, last) if is_text and _any_unpriced(found) else []
+        unpriced = client.list_unpriced_models(**filters) if is_text and _any_unpriced(found) else []
     if print_data(found, as_json, as_csv, row_type="analytics.ModelEffectiveness"):
         return
     console = stdout()
-    if first is not None or last is not None:
-        span = [f"since {moment(first)}"] if first is not None else []
-        span += [f"before {moment(last)}"] if last is not None else []
+    if "since" in filters or "until" in filters:
+        span = [f"since {moment(filters['since'])}"] if "since" in filters else []
+        span += [f"before {moment(filters['until'])}"] if "until" in filters else []
         console.print(Text(f"Calls {' and '.join(span)}", style="dim"))
     if not found:
-        console.print("No calls in this time range." if first or last else EMPTY)
+        console.print(NO_MATCH if filters else EMPTY)
         return
     columns = [
         Column("Model", "model", flexible=True, style="bold", min_width=32 if stdout().width >= 80 else 14),

@@ -28,6 +28,7 @@ from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, clean_lines, number, same_decimals, usd
 
 EMPTY = "Nothing is stored yet."
+NO_MATCH = "No stored call matches the filters."
 _GAP = 2
 _MIN_WIDTH = 8
 _MOST_LINES = 6

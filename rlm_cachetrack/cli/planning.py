@@ -12,21 +12,8 @@ from rich.console import Console
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import NONE, clean, number, percentage, rate, usd
 
-from .arguments import (
-    AsCsv,
-    AsJson,
-    DbUrl,
-    ModelFilter,
-    QueryFilter,
-    Since,
-    TagFilter,
-    Until,
-    argument,
-    open_client,
-    option,
-    parse_moment,
-    parse_tags,
-)
+from .arguments import AsCsv, AsJson, DbUrl, argument, open_client, option
+from .filters import filtered
 from .output import (
     Column,
     Figure,
@@ -44,8 +31,10 @@ from .prices import File
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rlm_cachetrack.analytics import CallFilters
     from rlm_cachetrack.analytics.planning import BudgetCheck, Forecast, Reconciliation, WhatIf
 
+_WHOLE_EXPORT = "an export covers all calls of its days, so they are compared as a whole"
 HitRate = Annotated[
     str | None, option("--hit-rate", metavar="SHARE", help="Share of input read from the cache: 0.8 or 80%.")
 ]
@@ -68,19 +57,16 @@ def share(text: str | None, option: str) -> float | None:
     return value
 
 
+@filtered()
 def what_if(
+    filters: CallFilters,
     to_model: Annotated[str | None, option("--to-model", metavar="NAME", help="Price the calls as this model.")] = None,
-    provider: Annotated[
-        str | None, option("--provider", metavar="NAME", help="The provider whose prices of --to-model apply.")
+    to_provider: Annotated[
+        str | None, option("--to-provider", metavar="NAME", help="The provider whose prices of --to-model apply.")
     ] = None,
     tier: Annotated[str | None, option("--tier", metavar="TIER", help="Price the calls at this service tier.")] = None,
     hit_rate: HitRate = None,
     pricing: File = None,
-    since: Since = None,
-    until: Until = None,
-    model: ModelFilter = None,
-    query: QueryFilter = None,
-    tag: TagFilter = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
@@ -89,20 +75,16 @@ def what_if(
     require_one_format(as_json, as_csv)
     if to_model is None and tier is None and hit_rate is None and pricing is None:
         raise ConfigError("give at least one of --to-model, --tier, --hit-rate, --pricing")
-    if provider is not None and to_model is None:
-        raise ConfigError("--provider needs --to-model")
+    if to_provider is not None and to_model is None:
+        raise ConfigError("--to-provider needs --to-model")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.what_if(
-            model=to_model,
-            provider=provider,
+            to_model=to_model,
+            to_provider=to_provider,
             tier=tier,
             hit_rate=share(hit_rate, "--hit-rate"),
             pricing=pricing,
-            since=parse_moment(since, "--since"),
-            until=parse_moment(until, "--until"),
-            of_model=model,
-            query_id=query,
-            tags=parse_tags(tag),
+            **filters,
         )
     if not print_data(found, as_json, as_csv, found["by_model"], "analytics.planning.WhatIfModel"):
         _print_what_if(stdout(), found)
@@ -136,10 +118,11 @@ def _share(tokens: float, row: Mapping[str, Any]) -> float | None:
     return tokens / row["prompt_tokens"] if row["prompt_tokens"] else None
 
 
+@filtered(until="the history of a forecast always ends yesterday; --since says when it begins")
 def forecast(
+    filters: CallFilters,
     days: Annotated[int, typer.Option("--days", min=1, max=3660, help="Number of days, including today.")] = 30,
     hit_rate: HitRate = None,
-    model: ModelFilter = None,
     confidence: Annotated[
         float, typer.Option("--confidence", metavar="SHARE", help="Confidence of the interval, between 0 and 1.")
     ] = 0.8,
@@ -148,7 +131,7 @@ def forecast(
 ) -> None:
     """Forecast the cost of the next days from the past days, with an interval."""
     with open_client(db_url) as client, slow_status("aggregating the calls"):
-        found = client.forecast_cost(days, model=model, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence)
+        found = client.forecast_cost(days, hit_rate=share(hit_rate, "--hit-rate"), confidence=confidence, **filters)
     if not print_data(found, as_json):
         _print_forecast(stdout(), found)
 
@@ -191,7 +174,7 @@ def set_(
         str, typer.Option("--per", metavar="PERIOD", help="day, week (from Monday) or month, in UTC.")
     ] = "month",
     name: Name = "default",
-    model: ModelFilter = None,
+    model: Annotated[str | None, option("--model", metavar="NAME", help="Only calls of this model.")] = None,
     db_url: DbUrl = None,
 ) -> None:
     """Set or change a budget."""
@@ -260,23 +243,25 @@ def remove(name: Name = "default", db_url: DbUrl = None) -> None:
     stdout().print(f"Budget {clean(name)} removed.")
 
 
+@filtered(**dict.fromkeys(("since", "until", "model", "query", "tag"), _WHOLE_EXPORT))
 def reconcile(
+    filters: CallFilters,
     file: Annotated[Path, argument(metavar="FILE", help="Costs or usage from OpenAI, CSV or JSON.")],
     at_least: Annotated[
         str | None, option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.")
-    ] = None,
-    provider: Annotated[
-        str | None, option("--provider", metavar="NAME", help="Provider whose calls to compare; default: by the file.")
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Compare recorded calls with a provider's export, by day, model and tier."""
+    """Compare recorded calls with a provider's export, by day, model and tier.
+
+    The file names the provider, unless --provider does.
+    """
     require_one_format(as_json, as_csv)
     least = share(at_least, "--at-least")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
-        found = client.reconcile(file, provider=provider)
+        found = client.reconcile(file, provider=filters.get("provider"))
     if not print_data(found, as_json, as_csv, found["rows"], "analytics.planning.ReconciliationRow"):
         _print_reconciliation(stdout(), found)
     if least is not None and (found["coverage_percentage"] or 0.0) < 100 * least:

@@ -15,12 +15,12 @@ from .arguments import (
     DbUrl,
     Limit,
     NotFound,
-    OptionalQueryId,
     Run,
     RunArgument,
     command_line,
     open_client,
 )
+from .filters import filtered
 from .output import (
     EMPTY,
     Column,
@@ -41,11 +41,12 @@ from .run_view import print_report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm_cachetrack.analytics import RunLevel, TokenCacheOptimization
+    from rlm_cachetrack.analytics import CallFilters, RunLevel, TokenCacheOptimization
 
 
+@filtered("runs")
 def runs(
-    query: OptionalQueryId = None,
+    filters: CallFilters,
     limit: Limit = 20,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -54,17 +55,17 @@ def runs(
     """List the newest runs."""
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the runs"):
-        found = client.list_query_runs(limit=limit + 1, query_id=query)
+        found = client.list_query_runs(limit=limit + 1, **filters)
     more = len(found) > limit
     del found[limit:]
     if print_data(found, as_json, as_csv, row_type="analytics.RunListing"):
         return
     console = stdout()
     if not found:
-        if query is None:
-            print_prose(console, f"{EMPTY} To see how it looks, run `{command_line('demo')}`.")
+        if filters:
+            print_prose(console, "No stored run matches the filters.")
         else:
-            print_prose(console, f"No run of query {query!r} is stored.")
+            print_prose(console, f"{EMPTY} To see how it looks, run `{command_line('demo')}`.")
         return
     all_completed = all(run["state"] == "completed" for run in found)
     columns = [
@@ -92,7 +93,9 @@ def runs(
         console.print("There are older runs: --limit shows more.", style="dim")
 
 
+@filtered("runs")
 def show(
+    filters: CallFilters,
     which: RunArgument = None,
     run: Run = "latest",
     by: Annotated[
@@ -111,7 +114,7 @@ def show(
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the run"):
         store = client.reader()
-        found = find_named_run(store, which, run)
+        found = find_named_run(store, which, run, filters)
         query_id = found.query_id
         if by is not None:
             _show_levels(run_levels(store, query_id, found.run_id, by), as_json, as_csv)  # type: ignore[arg-type]
@@ -155,7 +158,9 @@ def _show_levels(found: Sequence[RunLevel], as_json: bool, as_csv: bool) -> None
     console.print(table(columns, found, console.width))
 
 
+@filtered("runs")
 def top(
+    filters: CallFilters,
     limit: Limit = 10,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -164,17 +169,20 @@ def top(
     """List the runs with the largest cache savings."""
     require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the savings"):
-        found = client.get_top_cache_savings(limit)
+        found = client.get_top_cache_savings(limit, **filters)
         empty = not found and not client.list_query_runs(limit=1)
     if print_data(found, as_json, as_csv, row_type="analytics.TokenCacheOptimization"):
         return
     console = stdout()
-    console.print(EMPTY if empty else _top_table(found, console.width))
+    if found:
+        console.print(_top_table(found, console.width))
+    elif empty:
+        console.print(EMPTY)
+    else:
+        print_prose(console, f"No finished run {'that matches the filters ' if filters else ''}has known savings yet.")
 
 
 def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> RenderableType:
-    if not found:
-        return "No finished run has known savings yet."
     columns = [
         Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_savings_percentage"]), style="green"),
         Figure("Saved %", lambda run: run["cost_savings_percentage"] or None, percentage, optional=4),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,17 @@ from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean
 
 from .arguments import DbUrl, NotFound, Run, RunArgument, open_client, option
+from .filters import filtered
 from .output import print_prose, slow_status, stderr
 from .run_selection import find_named_run
 
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
 
+
+@filtered("runs")
 def report(
+    filters: CallFilters,
     which: RunArgument = None,
     run: Run = "latest",
     html: Annotated[
@@ -31,7 +37,7 @@ def report(
 
     with open_client(db_url) as client, slow_status("reading the run"):
         store = client.reader()
-        chosen = find_named_run(store, which, run)
+        chosen = find_named_run(store, which, run, filters)
         found = reports.read(store, chosen.query_id, chosen.run_id, chosen.record)
     if found is None:
         raise NotFound(f"the run of {chosen.query_id!r} was deleted")

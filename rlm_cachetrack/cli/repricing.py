@@ -12,34 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, moment, number, usd
 
-from .arguments import (
-    AsJson,
-    DbUrl,
-    ModelFilter,
-    QueryFilter,
-    Since,
-    Until,
-    Yes,
-    command_line,
-    confirm,
-    open_client,
-    option,
-    parse_moment,
-)
+from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client, option
+from .filters import filtered
 from .output import Column, Figure, counted, print_data, print_json, print_prose, slow_status, stderr, stdout, table
 from .prices import File
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
     from rlm_cachetrack.analytics.planning import ModelDifference, PriceChange
     from rlm_cachetrack.client import TimescaleDBClient
 
 
+@filtered(**dict.fromkeys(("provider", "tag"), "a re-pricing selects calls by --since, --until, --model and --query"))
 def reprice(
+    filters: CallFilters,
     pricing: File = None,
-    since: Since = None,
-    until: Until = None,
-    model: ModelFilter = None,
-    query: QueryFilter = None,
     unpriced: Annotated[bool, option("--unpriced", help="Only calls without a cost.")] = False,
     include_given: Annotated[
         bool, option("--include-given", help="Also calls whose prices were given by hand.")
@@ -70,14 +57,7 @@ def reprice(
             with _progress() as progress:
                 _print_done(client.undo_repricing(change, progress), as_json)
         else:
-            which: dict[str, Any] = {
-                "since": parse_moment(since, "--since"),
-                "until": parse_moment(until, "--until"),
-                "model": model,
-                "query_id": query,
-                "unpriced": unpriced,
-                "include_given": include_given,
-            }
+            which: dict[str, Any] = {**filters, "unpriced": unpriced, "include_given": include_given}
             _reprice(client, pricing, which, dry_run, yes, as_json)
 
 

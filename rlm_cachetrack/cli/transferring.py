@@ -16,28 +16,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, number
 
-from .arguments import (
-    AsJson,
-    DbUrl,
-    ModelFilter,
-    OptionalQueryId,
-    Since,
-    Until,
-    argument,
-    open_client,
-    option,
-    parse_moment,
-)
+from .arguments import AsJson, DbUrl, argument, open_client, option, parse_moment
+from .filters import filtered
 from .output import counted, print_json, print_prose, slow_status, stderr, stdout
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
     from rlm_cachetrack.transfer import Imported
 
 _SHOWN_REASONS = 10
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
+@filtered()
 def export(
+    filters: CallFilters,
     form: Annotated[
         str | None,
         typer.Option(
@@ -45,10 +38,6 @@ def export(
         ),
     ] = None,
     output: Annotated[Path | None, option("--output", "-o", metavar="FILE", help="Default: stdout.")] = None,
-    since: Since = None,
-    until: Until = None,
-    query: OptionalQueryId = None,
-    model: ModelFilter = None,
     db_url: DbUrl = None,
 ) -> None:
     """Write calls to a file or to stdout, oldest first."""
@@ -59,12 +48,6 @@ def export(
         raise ConfigError(f"--format {chosen!r}: expected one of {', '.join(transfer.FORMATS)}")
     if output is None and chosen == "parquet":
         raise ConfigError("--format parquet is not text: give --output FILE")
-    filters: dict[str, Any] = {
-        "since": parse_moment(since, "--since"),
-        "until": parse_moment(until, "--until"),
-        "query_id": query,
-        "model": model,
-    }
     with open_client(db_url) as client:
         store = client.reader()
         total = transfer.count_exported(store, **filters) if sys.stderr.isatty() else 0

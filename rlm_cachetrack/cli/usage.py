@@ -4,42 +4,39 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rlm_cachetrack.formatting import clean, number, rate, usd
 
-from .arguments import (
-    AsCsv,
-    AsJson,
-    DbUrl,
-    GroupBy,
-    ModelFilter,
-    ProviderFilter,
-    QueryFilter,
-    Since,
-    TagFilter,
-    Until,
-    open_client,
-    parse_moment,
-    parse_tags,
+from .arguments import AsCsv, AsJson, DbUrl, GroupBy, open_client
+from .filters import filtered
+from .output import (
+    NO_MATCH,
+    Column,
+    Figure,
+    print_data,
+    print_prose,
+    require_one_format,
+    saved,
+    slow_status,
+    stdout,
+    table,
 )
-from .output import Column, Figure, print_data, print_prose, require_one_format, saved, slow_status, stdout, table
 from .run_view import usage_chart
+
+if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
 
 _MOST_ROWS = 48
 
 
+@filtered()
 def usage(
+    filters: CallFilters,
     by: GroupBy = None,
     name: Annotated[str, typer.Option("--range", metavar="RANGE", help="1h, 24h, 7d, 30d, 90d or all.")] = "7d",
-    since: Since = None,
-    until: Until = None,
-    model: ModelFilter = None,
-    provider: ProviderFilter = None,
-    query: QueryFilter = None,
-    tag: TagFilter = None,
     time_zone: Annotated[
         str, typer.Option("--tz", metavar="ZONE", help="Time zone of days, weeks and months.")
     ] = "UTC",
@@ -51,24 +48,16 @@ def usage(
     from rlm_cachetrack import analytics
 
     require_one_format(as_json, as_csv)
-    within = analytics.span(name, parse_moment(since, "--since"), parse_moment(until, "--until"))
-    tags = parse_tags(tag)
-    grouped = by is not None or query is not None or tags is not None or time_zone != "UTC"
+    within = analytics.span(name, filters.get("since"), filters.get("until"))
+    model, provider = filters.get("model"), filters.get("provider")
+    grouped = by is not None or "query_id" in filters or "tags" in filters or time_zone != "UTC"
     group_by = tuple(part.strip() for part in (by or ("hour" if within.unit == "minute" else within.unit)).split(","))
     found: Any
     by_day = False
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         if grouped:
-            found = client.get_usage(
-                group_by,
-                since=within.since,
-                until=within.until,
-                model=model,
-                provider=provider,
-                query_id=query,
-                tags=tags,
-                time_zone=time_zone,
-            )
+            chosen: CallFilters = {**filters, "since": within.since, "until": within.until}
+            found = client.get_usage(group_by, time_zone=time_zone, **chosen)
         else:
             found = analytics.usage(client.reader(), within, model, provider)
             hours = len(found["buckets"])
@@ -80,7 +69,7 @@ def usage(
         return
     console = stdout()
     if not rows:
-        console.print("No calls in this time range.")
+        console.print(NO_MATCH if filters else "No calls in this time range.")
     elif grouped:
         keys = [
             Column(name, name, _group_value, flexible=not index, style="bold", min_width=14)

@@ -12,9 +12,10 @@ from rlm_cachetrack.capture import context
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, PricingError, StoreError
 from rlm_cachetrack.pipeline import FLUSH_TIMEOUT_S, Runtime, runtimes
-from rlm_cachetrack.records import aware, checked_query_id, clean_text
+from rlm_cachetrack.records import aware, checked_query_id, checked_tags, clean_text
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
     from rlm_cachetrack.store import PostgresStore
 
 
@@ -118,6 +119,22 @@ def optional_moment(value: datetime | str | None, name: str) -> datetime | None:
         RecordError: The datetime has no time zone.
     """
     return None if value is None else aware(value, name)
+
+
+def checked_filters(given: CallFilters) -> CallFilters:
+    """Return filters as the queries expect them.
+
+    Raises:
+        RecordError: A datetime has no time zone, or a tag is unusable.
+    """
+    return {
+        "since": optional_moment(given.get("since"), "since"),
+        "until": optional_moment(given.get("until"), "until"),
+        "model": clean_optional(given.get("model")),
+        "provider": clean_optional(given.get("provider")),
+        "query_id": clean_optional(given.get("query_id")),
+        "tags": checked_tags(given.get("tags")),
+    }
 
 
 def clean_optional(text: str | None) -> str | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from rlm_cachetrack.errors import ConfigError, NotStoredError, safe_repr
-from rlm_cachetrack.records import aware, checked_query_id, checked_tags
+from rlm_cachetrack.records import aware, checked_query_id
 
-from .base import ClientBase, clean_optional, optional_moment
+from .base import ClientBase, checked_filters, optional_moment
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics import Comparison, Gate, LatencyDividend
+    from rlm_cachetrack.analytics import CallFilters, Comparison, Gate, LatencyDividend
     from rlm_cachetrack.analytics.explain import CacheExplanation
     from rlm_cachetrack.store import PostgresStore
 
@@ -111,38 +110,18 @@ class Comparing(ClientBase):
             moment = newest[0]["run_id"]
         return explain.explain_cache(store, query_id, moment)
 
-    def get_latency_dividend(
-        self,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        model: str | None = None,
-        query_id: str | None = None,
-        provider: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        confidence: float = 0.95,
-    ) -> LatencyDividend:
+    def get_latency_dividend(self, *, confidence: float = 0.95, **filters: Unpack[CallFilters]) -> LatencyDividend:
         """Compute the time that the cache saved, from cached and comparable uncached calls.
 
         See ``LatencyDividend``. Blocks for one query over the calls.
 
         Args:
-            since: Only calls from this moment on.
-            until: Only calls before this moment.
-            model: Only calls of this model.
-            query_id: Only calls of this query.
-            provider: Only calls of this provider.
-            tags: Only calls with all of these tags.
             confidence: The confidence of the intervals, between 0 and 1.
+            filters: Only such calls.
         """
         from rlm_cachetrack import analytics
-        from rlm_cachetrack.analytics.planning import repricing
 
-        first, last = optional_moment(since, "since"), optional_moment(until, "until")
-        which = repricing.scope(
-            first, last, model, clean_optional(query_id), clean_optional(provider), checked_tags(tags)
-        )
-        return analytics.latency_dividend(self.reader(), which, confidence)
+        return analytics.latency_dividend(self.reader(), confidence, **checked_filters(filters))
 
 
 def _runs(store: PostgresStore, given: RunOrRuns) -> list[tuple[str, datetime]]:

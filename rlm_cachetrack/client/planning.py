@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from rlm_cachetrack.records import checked_tags
-
-from .base import ClientBase, clean_optional, optional_moment
+from .base import ClientBase, checked_filters
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import CallFilters
     from rlm_cachetrack.analytics.planning import budgets, forecast, lifecycle, reconcile, repricing, what_if
     from rlm_cachetrack.pricing import PriceBook
 
@@ -70,10 +69,8 @@ class Planning(ClientBase):
         from rlm_cachetrack.analytics.planning import repricing
 
         store, book = self.reader(), self._runtime.priced_by(pricing)
-        calls = repricing.scope(
-            optional_moment(since, "since"), optional_moment(until, "until"), model, clean_optional(query_id)
-        )
-        which = repricing.selection(calls, unpriced=unpriced, include_given=include_given)
+        chosen = checked_filters({"since": since, "until": until, "model": model, "query_id": query_id})
+        which = repricing.selection(unpriced=unpriced, include_given=include_given, **chosen)
         difference = repricing.difference(store, book, which)
         kept = repricing.count_kept(store, which)
         change = None if dry_run else repricing.apply(store, book, which, progress=progress)
@@ -115,7 +112,7 @@ class Planning(ClientBase):
         }
 
     def model_lifecycle(
-        self, replacement: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+        self, replacement: str | None = None, **filters: Unpack[CallFilters]
     ) -> list[lifecycle.ModelLifecycle]:
         """Ask the provider for its list of models, and return when each model in use shuts down. Blocks for a request.
 
@@ -123,8 +120,7 @@ class Planning(ClientBase):
 
         Args:
             replacement: Also compute what the calls of a model that shuts down would have cost on this one.
-            since: Only calls from this moment on.
-            until: Only calls before this moment.
+            filters: Only such calls.
 
         Raises:
             ConfigError: No API key is set, or no price is known for the replacement.
@@ -134,13 +130,19 @@ class Planning(ClientBase):
         from rlm_cachetrack.capture import list_models
 
         listed = list_models()
-        used = usage_groups(self.reader(), ("model", "provider"), since=since, until=until)
+        chosen = checked_filters(filters)
+        used = usage_groups(self.reader(), ("model", "provider"), **chosen)
+
+        def cost_on_replacement(model: str) -> what_if.WhatIf:
+            which: CallFilters = {**chosen, "model": model}
+            return self.what_if(to_model=replacement, **which)
+
         return lifecycle.lifecycle(
             used,
             listed.provider,
             listed.shutdown_dates,
             replacement,
-            lambda model: self.what_if(model=replacement, of_model=model, since=since, until=until),
+            cost_on_replacement,
         )
 
     def resume_repricing(self, progress: Callable[[int, int], None] | None = None) -> repricing.PriceChange:
@@ -179,71 +181,63 @@ class Planning(ClientBase):
     def what_if(
         self,
         *,
-        model: str | None = None,
+        to_model: str | None = None,
+        to_provider: str | None = None,
         tier: str | None = None,
         hit_rate: float | None = None,
         pricing: str | os.PathLike[str] | None = None,
-        provider: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        of_model: str | None = None,
-        query_id: str | None = None,
-        of_provider: str | None = None,
-        tags: Mapping[str, str] | None = None,
+        **filters: Unpack[CallFilters],
     ) -> what_if.WhatIf:
         """Compute what the same tokens would have cost under other conditions. See ``WhatIf`` and its ``assumptions``.
 
         Args:
-            model: As if made with this model.
+            to_model: As if made with this model.
+            to_provider: The provider whose prices of ``to_model`` apply; None: each call's provider, else the model's
+                vendor.
             tier: At this service tier.
             hit_rate: With this share (0-1) of the input read from the cache.
             pricing: At the prices of this pricing YAML.
-            provider: The provider whose prices of ``model`` apply; None: each call's provider, else the model's vendor.
-            since: Only calls from this moment on.
-            until: Only calls before this moment.
-            of_model: Only calls of this model.
-            query_id: Only calls of this query.
-            of_provider: Only calls of this provider.
-            tags: Only calls with all of these tags.
+            filters: Only such calls.
 
         Raises:
             ConfigError: No condition is given, or a price is not known.
         """
-        from rlm_cachetrack.analytics.planning import repricing, what_if
+        from rlm_cachetrack.analytics.planning import what_if
 
-        which = repricing.scope(
-            optional_moment(since, "since"),
-            optional_moment(until, "until"),
-            of_model,
-            clean_optional(query_id),
-            clean_optional(of_provider),
-            checked_tags(tags),
-        )
         return what_if.what_if(
             self.reader(),
             lambda: self._prices(pricing),
-            which,
-            model=model,
-            provider=provider,
+            to_model=to_model,
+            to_provider=to_provider,
             tier=tier,
             hit_rate=hit_rate,
             other_prices=pricing is not None,
+            **checked_filters(filters),
         )
 
     def forecast_cost(
-        self, days: int = 30, *, model: str | None = None, hit_rate: float | None = None, confidence: float = 0.8
+        self,
+        days: int = 30,
+        *,
+        hit_rate: float | None = None,
+        confidence: float = 0.8,
+        **filters: Unpack[CallFilters],
     ) -> forecast.Forecast:
         """Forecast the cost of the next days from the past ones, with an interval. See ``Forecast``.
 
         Args:
             days: How many days, including today.
-            model: Only calls of this model.
             hit_rate: Also forecast the cost with this share (0-1) of the input read from the cache.
             confidence: The confidence of the interval, between 0 and 1.
+            filters: Only such calls. With ``since``, the history begins with the first whole day (UTC).
+
+        Raises:
+            ConfigError: A number is out of range, or ``until`` is given: the history always ends yesterday.
         """
         from rlm_cachetrack.analytics.planning import forecast
 
-        return forecast.forecast_cost(self.reader(), days, model=model, hit_rate=hit_rate, confidence=confidence)
+        chosen = checked_filters(filters)
+        return forecast.forecast_cost(self.reader(), days, hit_rate=hit_rate, confidence=confidence, **chosen)
 
     def set_budget(
         self, amount_usd: float, period: str = "month", name: str = "default", model: str | None = None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from rlm_cachetrack.errors import ConfigError, safe_repr
-from rlm_cachetrack.records import checked_tags
 
-from .base import ClientBase, clean_optional, optional_moment
+from .base import ClientBase, checked_filters, clean_optional, optional_moment
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import (
+        CallFilters,
+        ContentFilters,
         Experiment,
         LevelGrouping,
         ModelEffectiveness,
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class Reading(ClientBase):
-    """Methods that read records. Every method first waits until earlier records are stored, then blocks for queries."""
+    """Methods that read records. Every method first waits until earlier records are stored, then blocks for queries.
+
+    Methods with ``filters`` accept ``since``, ``until``, ``model``, ``provider``, ``query_id`` and ``tags``; see
+    :class:`~rlm_cachetrack.analytics.filters.CallFilters`.
+    """
 
     def get_token_cache_summary(self, query_id: str, run_id: datetime | str) -> TokenCacheSummary | None:
         """Return the totals of one run; None for an unknown run. ``TokenCacheSummary`` documents keys and units."""
@@ -53,86 +58,59 @@ class Reading(ClientBase):
         key = self._key(query_id, run_id)
         return analytics.stored_optimization(self.reader(), *key)
 
-    def get_top_cache_savings(self, limit: int = 10) -> Table[TokenCacheOptimization]:
+    def get_top_cache_savings(self, limit: int = 10, **filters: Unpack[CallFilters]) -> Table[TokenCacheOptimization]:
         """Return the finished runs with the largest cache savings, highest ``cost_savings`` (USD) first."""
         from rlm_cachetrack import analytics
 
-        return analytics.top_cache_savings(self.reader(), _checked_limit(limit))
+        return analytics.top_cache_savings(self.reader(), _checked_limit(limit), **checked_filters(filters))
 
-    def list_unpriced_models(self, since: datetime | None = None, until: datetime | None = None) -> list[UnpricedModel]:
-        """Return the models of calls without a cost, and why they have none, over calls with ``since <= time < until``.
-
-        ``UnpricedModel`` documents the keys.
-        """
+    def list_unpriced_models(self, **filters: Unpack[CallFilters]) -> list[UnpricedModel]:
+        """Return the models of calls without a cost, and why they have none. ``UnpricedModel`` documents the keys."""
         from rlm_cachetrack import analytics
 
-        return analytics.unpriced_models(
-            self.reader(), optional_moment(since, "since"), optional_moment(until, "until")
-        )
+        return analytics.unpriced_models(self.reader(), **checked_filters(filters))
 
     def get_cache_effectiveness_by_model(
-        self, since: datetime | None = None, until: datetime | None = None
+        self, since: datetime | None = None, until: datetime | None = None, **filters: Unpack[ContentFilters]
     ) -> Table[ModelEffectiveness]:
         """Return the cache effectiveness of each model of each provider.
 
         Args:
             since: Only calls from this moment on; None: from the first.
             until: Only calls before this moment; None: to the last.
+            filters: Only calls with these ``model``, ``provider``, ``query_id`` and ``tags``.
         """
         from rlm_cachetrack import analytics
 
-        first, last = optional_moment(since, "since"), optional_moment(until, "until")
-        return analytics.cache_effectiveness_by_model(self.reader(), first, last)
+        chosen = checked_filters({**filters, "since": since, "until": until})
+        return analytics.cache_effectiveness_by_model(self.reader(), **chosen)
 
-    def get_experiments(
-        self,
-        by: str = "query",
-        since: datetime | None = None,
-        until: datetime | None = None,
-        query_id: str | None = None,
-    ) -> Table[Experiment]:
+    def get_experiments(self, by: str = "query", **filters: Unpack[CallFilters]) -> Table[Experiment]:
         """Return groups of finished runs with success rate, cost per run and cost per success.
 
         ``Experiment`` documents keys and units.
 
         Args:
             by: ``query``, ``model``, ``label``, ``metadata.KEY`` or ``tag:NAME``.
-            since: Only runs that began at this moment or later; None: from the first.
-            until: Only runs that began before this moment; None: to the last.
-            query_id: Only runs of this query.
+            filters: Only runs that began in this time, and have such a call.
 
         Raises:
             ConfigError: ``by`` is none of these.
         """
         from rlm_cachetrack import analytics
 
-        first, last = optional_moment(since, "since"), optional_moment(until, "until")
-        return analytics.experiments(self.reader(), by, first, last, clean_optional(query_id))
+        return analytics.experiments(self.reader(), by, **checked_filters(filters))
 
     def get_usage(
-        self,
-        group_by: str | Sequence[str] = "model",
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        model: str | None = None,
-        provider: str | None = None,
-        query_id: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        time_zone: str = "UTC",
+        self, group_by: str | Sequence[str] = "model", *, time_zone: str = "UTC", **filters: Unpack[CallFilters]
     ) -> Table[dict[str, Any]]:
         """Return calls, tokens, hit rate, cost and savings by group; ``UsageGroup`` documents the keys and units.
 
         Args:
             group_by: One or more of ``model``, ``provider``, ``query``, ``depth``, ``call_site``, ``tag:NAME``,
                 ``metadata.KEY`` (of the run), and one of ``hour``, ``day``, ``week`` and ``month``.
-            since: Only calls from this moment on; None: from the first.
-            until: Only calls before this moment; None: to the last.
-            model: Only calls of this model.
-            provider: Only calls of this provider.
-            query_id: Only calls of this query.
-            tags: Only calls with all of these tags.
             time_zone: The zone of days, weeks and months, such as ``Europe/Berlin``.
+            filters: Only such calls.
 
         Raises:
             ConfigError: A grouping or the time zone is unknown.
@@ -142,13 +120,8 @@ class Reading(ClientBase):
         return analytics.usage_groups(
             self.reader(),
             (group_by,) if isinstance(group_by, str) else tuple(group_by),
-            since=optional_moment(since, "since"),
-            until=optional_moment(until, "until"),
-            model=clean_optional(model),
-            provider=clean_optional(provider),
-            query_id=clean_optional(query_id),
-            tags=checked_tags(tags),
             time_zone=time_zone,
+            **checked_filters(filters),
         )
 
     def get_run_levels(self, query_id: str, run_id: datetime | str, by: LevelGrouping = "depth") -> Table[RunLevel]:
@@ -171,11 +144,11 @@ class Reading(ClientBase):
         key = self._key(query_id, run_id)
         return analytics.interactions(self.reader(), *key)
 
-    def list_query_runs(self, limit: int = 100, query_id: str | None = None) -> Table[RunListing]:
-        """Return the newest runs of one query or of all, newest first."""
+    def list_query_runs(self, limit: int = 100, **filters: Unpack[CallFilters]) -> Table[RunListing]:
+        """Return the newest runs, newest first."""
         from rlm_cachetrack import analytics
 
-        return analytics.list_runs(self.reader(), _checked_limit(limit), clean_optional(query_id))
+        return analytics.list_runs(self.reader(), _checked_limit(limit), **checked_filters(filters))
 
     def get_query_run_summary(self, query_id: str, run_id: datetime | str) -> dict[str, Any] | None:
         """Return the start, end and status of a run, its totals and latency percentiles; None for an unknown run."""

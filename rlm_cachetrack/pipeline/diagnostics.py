@@ -62,7 +62,8 @@ def describe_store(runtime: Runtime) -> dict[str, Any]:
             facts["cluster"] = {part: store.query_on(connection, name) for part, name in queries.items()}
         facts.update(unpriced_models=[], price_list=None)
         if facts["migrations_applied"] and not facts["schema_error"]:
-            facts["unpriced_models"] = store.query_on(connection, "unpriced_models", since=None, until=None)
+            anything = dict.fromkeys(("since", "until", "model", "provider", "query_id", "tags"))
+            facts["unpriced_models"] = store.query_on(connection, "unpriced_models", **anything)
             for row in store.query_on(connection, "price_list_newest", known=None):
                 facts["price_list"] = {name: row[name] for name in ("fetched_at", "origin", "sha8")}
         return facts

@@ -121,7 +121,9 @@ class CachedQueries:
         if not shown["total"]["unpriced_interactions"]:
             return []  # the query reads the calls themselves, so it is skipped if it would find none
         since, until = shown["since"], shown["until"]
-        found = self._cached(("unpriced", since, until), lambda: unpriced_models(self.source.store, since, until))
+        found = self._cached(
+            ("unpriced", since, until), lambda: unpriced_models(self.source.store, since=since, until=until)
+        )
         of_model = [row for row in found if not model or row["model"] == model]
         return [row for row in of_model if not provider or row["provider"] == provider]
 
@@ -193,7 +195,8 @@ class CachedQueries:
         """See :func:`.experiments`."""
         by = _without_nul(by) or ""
         return self._slowly(
-            ("experiments", by, span), lambda: list(experiments(self.source.store, by, span.since, span.until))
+            ("experiments", by, span),
+            lambda: list(experiments(self.source.store, by, since=span.since, until=span.until)),
         )
 
     def groupings(self) -> list[str]:

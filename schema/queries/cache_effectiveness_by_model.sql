@@ -2,7 +2,7 @@
 -- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; NULL for no bound. first_hour, last_hour
 --             TIMESTAMPTZ: the whole hours between them, first_hour <= hour < last_hour, NULL for no bound. Whole hours
 --             are read from cache_usage_hourly, the partial hours before and after them from the calls. Without a whole
---             hour, both equal until.
+--             hour, both equal until. model, provider TEXT: only calls with these; NULL for any.
 -- Result:     one row per model and provider, most prompt tokens first. avg_cache_hit_rate: 0-1, weighted by tokens over the calls
 --             that reported, NULL if none did. *_cost, cost_savings: USD over the priced calls.
 -- Reads cache_usage_hourly. Without a bound it reads the raw table if that is a view.
@@ -12,12 +12,16 @@ WITH parts AS (
         -- include: fragments/usage_of_hours.sql
     FROM cache_usage_hourly
     WHERE -- include: fragments/whole_hours.sql
+      AND (%(model)s::text IS NULL OR model = %(model)s::text)
+      AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)
     GROUP BY 1, 2  -- so that Citus aggregates on the shards
     UNION ALL
     SELECT
         model, provider,
         -- include: fragments/usage_of_calls.sql
     FROM -- include: fragments/calls_of_partial_hours.sql
+    WHERE (%(model)s::text IS NULL OR model = %(model)s::text)
+      AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)
     GROUP BY model, provider
 )
 SELECT

@@ -1,7 +1,6 @@
 -- experiment_runs: Return the runs of a time range that ended or were judged, with their group, outcome, cost and tokens.
--- Parameters: since, until TIMESTAMPTZ: runs that began in since <= start < until; query_id TEXT: only its runs; NULL for
---             any. grouping TEXT: metadata, tag, query, label or model; key TEXT: the path of a metadata key, with dots,
---             or the name of a tag; NULL for the other groupings.
+-- Parameters: those of fragments/run_page_filters.sql. grouping TEXT: metadata, tag, query, label or model; key TEXT:
+--             the path of a metadata key, with dots, or the name of a tag; NULL for the other groupings.
 -- Result:     one row per run: "group" TEXT, NULL for a run without the key (model: the names of all its models);
 --             query_id, run_id; success BOOLEAN, score DOUBLE PRECISION: NULL if not judged; duration_ms;
 --             reported_prompt_tokens, unpriced_interactions BIGINT, of those stored when the run ended; figures: see
@@ -10,11 +9,9 @@
 -- In the columnstore it reads the raw table.
 WITH page AS (
     SELECT *
-    FROM query_run_summaries
-    WHERE (end_time IS NOT NULL OR success IS NOT NULL OR score IS NOT NULL)
-      AND (%(since)s::timestamptz IS NULL OR start_time >= %(since)s::timestamptz)
-      AND (%(until)s::timestamptz IS NULL OR start_time < %(until)s::timestamptz)
-      AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+    FROM query_run_summaries AS s
+    WHERE (s.end_time IS NOT NULL OR s.success IS NOT NULL OR s.score IS NOT NULL)
+      AND -- include: fragments/run_page_filters.sql
 ),
 -- Not a subquery per run: Citus supports none here, and in the columnstore each would read its day.
 models AS MATERIALIZED (

@@ -4,4 +4,4 @@
 -- Without a bound it reads the raw table.
 SELECT count(*) AS interactions
 FROM llm_interactions
-WHERE -- include: fragments/export_filters.sql;
+WHERE -- include: fragments/any_calls.sql;

@@ -1,6 +1,6 @@
 -- runs_count: Return how many runs the list of runs has.
--- Parameters: those of fragments/run_page_filters.sql. state TEXT: see fragments/run_state.sql; NULL for any. limit
---             BIGINT: counting stops there.
+-- Parameters: those of fragments/run_page_filters.sql; search, state: as in runs_page. limit BIGINT: counting stops
+--             there.
 -- Result:     one row: runs BIGINT.
 SELECT count(*) AS runs
 FROM (
@@ -9,6 +9,7 @@ FROM (
         SELECT s.*, -- include: fragments/run_state.sql AS state
         FROM query_run_summaries AS s
         WHERE -- include: fragments/run_page_filters.sql
+          AND (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
     ) AS t
     WHERE (%(state)s::text IS NULL OR t.state = %(state)s::text)
     LIMIT %(limit)s

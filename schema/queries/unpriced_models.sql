@@ -1,5 +1,5 @@
 -- unpriced_models: Return the models of the unpriced calls, and why they have no price; most calls first, at most 1,000.
--- Parameters: since, until TIMESTAMPTZ: calls with since <= time < until; NULL for no bound.
+-- Parameters: those of fragments/any_calls.sql.
 -- Result:     one row per model, provider, service tier, reason and unit: model TEXT, provider TEXT, service_tier TEXT,
 --             unpriced_reason TEXT, unit TEXT (what calls without tokens are billed by: seconds, characters, images),
 --             interactions BIGINT, tokens BIGINT (prompt and completion), last_time TIMESTAMPTZ.
@@ -19,8 +19,7 @@ SELECT
     max(time) AS last_time
 FROM llm_interactions
 WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)
-  AND (%(since)s::timestamptz IS NULL OR time >= %(since)s)
-  AND (%(until)s::timestamptz IS NULL OR time < %(until)s)
+  AND -- include: fragments/any_calls.sql
 GROUP BY model, provider, service_tier, unpriced_reason, unit
 ORDER BY interactions DESC, model, provider, service_tier, unpriced_reason, unit
 LIMIT 1000;

@@ -107,7 +107,7 @@ def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) 
     from rlm_cachetrack.analytics.explain import explain_cache
 
     since = now - rule.window
-    runs: Iterable[Any] = list_runs(store, _MOST_RUNS, rule.query)
+    runs: Iterable[Any] = list_runs(store, _MOST_RUNS, query_id=rule.query)
     busts, lost = 0, 0
     for run in runs:
         if (run["end_time"] or now) < since:

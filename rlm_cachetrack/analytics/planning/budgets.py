@@ -115,7 +115,7 @@ def check_budget(store: PostgresStore, name: str = "default", now: datetime | No
     }
     if spent > amount:
         check["status"], check["runs_out"] = "exceeded", _used_up(spent_by_day, 0.0, amount)
-    past = history(store, found["model"], moment)
+    past = history(store, moment, model=found["model"])
     expected = outlook(past)
     if expected is None:
         check["reason"] = no_forecast_reason(past)

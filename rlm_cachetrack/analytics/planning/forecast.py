@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rlm_cachetrack.analytics.cost_effects import log_mean_effects
+from rlm_cachetrack.analytics.filters import CallFilters, needs_calls, query_parameters
 from rlm_cachetrack.analytics.intervals import t_quantile
 from rlm_cachetrack.errors import ConfigError
 
-from .repricing import scope
 from .what_if import what_if
 
 if TYPE_CHECKING:
@@ -110,11 +110,27 @@ class Outlook:
         return t_quantile((1 + confidence) / 2, self.freedom) * spread
 
 
-def history(store: PostgresStore, model: str | None, now: datetime) -> list[Day]:
-    """Return up to 56 whole days before today, the oldest first, without gaps. Blocks for one query."""
-    today = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
+def history(store: PostgresStore, now: datetime, **filters: Unpack[CallFilters]) -> list[Day]:
+    """Return up to 56 whole days before today, the oldest first, without gaps. Blocks for one query.
+
+    Raises:
+        ConfigError: The filters have ``until``.
+    """
+    if filters.get("until") is not None:
+        raise ConfigError("a forecast has no filter until: its history ends yesterday")
+    today = _midnight(now)
     begin = today - timedelta(days=_MAX_DAYS)
-    return days_of(store.query("daily_costs", since=begin, until=today, model=model, provider=None), today.date())
+    since = filters.get("since")
+    if since is not None and since > begin:
+        begin = _midnight(since)
+        begin = begin if begin == since else begin + timedelta(days=1)
+    which = query_parameters({**filters, "since": begin}) | {"until": today}
+    name = "daily_costs_of_calls" if needs_calls(filters) else "daily_costs"
+    return days_of(store.query(name, **which), today.date())
+
+
+def _midnight(moment: datetime) -> datetime:
+    return datetime.combine(moment.astimezone(UTC).date(), time(0), UTC)
 
 
 def days_of(rows: Sequence[dict[str, Any]], today: date) -> list[Day]:
@@ -181,23 +197,23 @@ def forecast_cost(
     store: PostgresStore,
     days: int = 30,
     *,
-    model: str | None = None,
     hit_rate: float | None = None,
     confidence: float = 0.8,
     now: datetime | None = None,
+    **filters: Unpack[CallFilters],
 ) -> Forecast:
     """Forecast the cost of the next days, including all of today. Blocks for one query, or three with a hit rate.
 
     Args:
         store: The store of the calls.
         days: The number of days.
-        model: Only calls of this model.
         hit_rate: Also forecast the cost at this hit rate (0-1).
         confidence: The confidence of the interval, between 0 and 1.
         now: The current time; None: now.
+        filters: See :class:`.CallFilters`; from ``since``, the history begins with the first whole day (UTC).
 
     Raises:
-        ConfigError: A number is out of range.
+        ConfigError: A number is out of range, or the filters have ``until``.
     """
     if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 3660:
         raise ConfigError(f"days={days!r}: expected a whole number from 1 to 3660")
@@ -206,7 +222,7 @@ def forecast_cost(
     if hit_rate is not None and not 0 <= hit_rate <= 1:
         raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80%")
     moment = now or datetime.now(UTC)
-    past = history(store, model, moment)
+    past = history(store, moment, **filters)
     result: Forecast = {
         "days": days,
         "history_days": len(past),
@@ -239,8 +255,9 @@ def forecast_cost(
     result["by_day"] = by_day
     result["assumptions"] = _assumptions(past, expected)
     if hit_rate is not None:
-        which = scope(datetime.combine(past[0].day, time(0), UTC), datetime.combine(today, time(0), UTC), model)
-        other = what_if(store, None, which, hit_rate=hit_rate)
+        since = datetime.combine(past[0].day, time(0), UTC)
+        which: CallFilters = {**filters, "since": since, "until": _midnight(moment)}
+        other = what_if(store, None, hit_rate=hit_rate, **which)
         if other["actual_cost"]:
             result["expected_cost_at_hit_rate"] = total * (other["what_if_cost"] or 0.0) / other["actual_cost"]
             result["assumptions"] += other["assumptions"]

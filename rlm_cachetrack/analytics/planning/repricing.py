@@ -15,8 +15,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
+from rlm_cachetrack.analytics.filters import CallFilters, query_parameters
 from rlm_cachetrack.errors import ConfigError, NotStoredError, PricingError
 from rlm_cachetrack.pricing import no_price_reason
 
@@ -79,42 +80,18 @@ class Repricing(TypedDict):
 _SELECTION = ("since", "until", "model", "query_id", "unpriced", "include_given")
 
 
-def scope(
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    query_id: str | None = None,
-    provider: str | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Return query parameters that select calls by ``since <= time < until`` and the rest; None selects all.
+def selection(*, unpriced: bool = False, include_given: bool = False, **filters: Unpack[CallFilters]) -> dict[str, Any]:
+    """Return the query parameters that select the calls of a re-pricing.
 
-    A re-pricing selects by time, model and query only.
+    Args:
+        unpriced: Only calls without a cost.
+        include_given: Also calls whose prices were given by hand.
+        filters: See :class:`.CallFilters`; a re-pricing selects by time, model and query only.
 
     Raises:
         ConfigError: ``since`` is not before ``until``.
     """
-    if since is not None and until is not None and since >= until:
-        raise ConfigError(f"since, {since.isoformat()}, is not before until, {until.isoformat()}")
-    return {
-        "since": since,
-        "until": until,
-        "model": model,
-        "query_id": query_id,
-        "provider": provider,
-        "tags": json.dumps(tags) if tags else None,
-    }
-
-
-def selection(which: Mapping[str, Any], *, unpriced: bool = False, include_given: bool = False) -> dict[str, Any]:
-    """Return the query parameters that select the calls of a re-pricing.
-
-    Args:
-        which: The calls, from :func:`scope`.
-        unpriced: Only calls without a cost.
-        include_given: Also calls whose prices were given by hand.
-    """
-    return {**which, "unpriced": unpriced, "include_given": include_given}
+    return {**query_parameters(filters), "unpriced": unpriced, "include_given": include_given}
 
 
 def difference(store: PostgresStore, book: PriceBook, which: Mapping[str, Any]) -> list[ModelDifference]:

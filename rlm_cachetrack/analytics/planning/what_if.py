@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from rlm_cachetrack.analytics.filters import CallFilters, query_parameters
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pricing import Schedule
 
@@ -52,49 +53,50 @@ class WhatIf(TypedDict):
 def what_if(
     store: PostgresStore,
     prices: Callable[[], PriceBook] | None,
-    which: Mapping[str, Any],
     *,
-    model: str | None = None,
-    provider: str | None = None,
+    to_model: str | None = None,
+    to_provider: str | None = None,
     tier: str | None = None,
     hit_rate: float | None = None,
     other_prices: bool = False,
     now: datetime | None = None,
+    **filters: Unpack[CallFilters],
 ) -> WhatIf:
     """Return the hypothetical cost of calls. Changes nothing. Blocks for three queries over the calls.
 
     Args:
         store: The store of the calls.
         prices: Returns the price book; not called, and may be None, if only the hit rate differs.
-        which: The calls, from :func:`.scope`.
-        model: Price the calls as this model.
-        provider: The provider whose prices of ``model`` apply; None: that of each call, else the vendor.
+        to_model: Price the calls as this model.
+        to_provider: The provider whose prices of ``to_model`` apply; None: that of each call, else the vendor.
         tier: Price the calls at this service tier.
         hit_rate: The share of input read from the cache, 0-1.
         other_prices: Whether ``prices`` is another price list than the one that the calls were priced with.
         now: The day whose prices apply to another model, tier or list; None: today.
+        filters: See :class:`.CallFilters`.
 
     Raises:
         ConfigError: No difference is given, the hit rate is not a share, or no call has a price.
     """
-    if model is None and tier is None and hit_rate is None and not other_prices:
-        raise ConfigError("give at least one of model, tier, hit_rate and pricing")
+    if to_model is None and tier is None and hit_rate is None and not other_prices:
+        raise ConfigError("give at least one of to_model, tier, hit_rate and pricing")
     if hit_rate is not None and not 0 <= hit_rate <= 1:
         raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80%")
-    if provider is not None and model is None:
-        raise ConfigError("provider needs model: it selects whose prices of that model apply")
-    own = model is None and tier is None and not other_prices
+    if to_provider is not None and to_model is None:
+        raise ConfigError("to_provider needs to_model: it selects whose prices of that model apply")
+    which = query_parameters(filters)
+    own = to_model is None and tier is None and not other_prices
     moment = now or datetime.now(UTC)
     rates: list[dict[str, Any]] = []
     unknown: set[str] = set()
     book = None if own or prices is None else prices()
     if book is not None:
         for group in store.query("what_if_groups", **which):
-            schedule = _schedule(book, group, model, provider, tier)
+            schedule = _schedule(book, group, to_model, to_provider, tier)
             period = None if schedule is None else schedule.at(moment)
             if period is None:
                 served = tier or group["service_tier"]
-                unknown.add(f"{model or group['model']}{f' at {served}' if served else ''}")
+                unknown.add(f"{to_model or group['model']}{f' at {served}' if served else ''}")
                 continue
             labels = {
                 "model": group["model"],
@@ -105,7 +107,7 @@ def what_if(
         if unknown and not rates:
             raise ConfigError(f"no price is known for {', '.join(sorted(unknown))}; add one to a pricing file")
     rows: list[Any] = store.query("what_if", rates=json.dumps(rates), own=own, hit_rate=hit_rate, **which)
-    assumptions = _assumptions(model, provider, tier, hit_rate, moment, book, unknown)
+    assumptions = _assumptions(to_model, to_provider, tier, hit_rate, moment, book, unknown)
     if book is not None:
         by_model = {row["model"]: row for row in rows}
         detailed = add_detailed(by_model, store, book, which, rates, moment, hit_rate)

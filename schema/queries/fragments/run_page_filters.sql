@@ -1,11 +1,10 @@
--- run_page_filters: condition that selects the runs of the list of runs.
+-- run_page_filters: condition that selects runs by everything that commands can filter by.
 -- Needs:  query_run_summaries AS s.
--- Parameters: search TEXT: part of the query_id, as a LIKE pattern without regard to case; begun_since, begun_until
---             TIMESTAMPTZ: begun_since <= start_time < begun_until; tags JSONB: the tags of the run or of one of its
---             calls; model, provider TEXT: of one of its calls; NULL for any.
-(%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
-  AND (%(begun_since)s::timestamptz IS NULL OR s.start_time >= %(begun_since)s::timestamptz)
-  AND (%(begun_until)s::timestamptz IS NULL OR s.start_time < %(begun_until)s::timestamptz)
+-- Parameters: since, until TIMESTAMPTZ: runs with since <= start_time < until; query_id TEXT: of the run; tags JSONB:
+--             the tags of the run or of one of its calls; model, provider TEXT: of one of its calls; NULL for any.
+(%(query_id)s::text IS NULL OR s.query_id = %(query_id)s::text)
+  AND (%(since)s::timestamptz IS NULL OR s.start_time >= %(since)s::timestamptz)
+  AND (%(until)s::timestamptz IS NULL OR s.start_time < %(until)s::timestamptz)
   AND (
       (%(model)s::text IS NULL AND %(provider)s::text IS NULL AND %(tags)s::jsonb IS NULL)
       OR (%(model)s::text IS NULL AND %(provider)s::text IS NULL AND s.tags @> %(tags)s::jsonb)

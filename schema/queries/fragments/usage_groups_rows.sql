@@ -8,6 +8,7 @@ SELECT
     coalesce(sum(cache_write_tokens), 0)::bigint AS total_cache_write_tokens,
     -- include: fragments/usage_hit_rate.sql AS cache_hit_rate,
     -- include: fragments/usage_costs.sql,
+    sum(total_cost) / nullif(sum(priced_interactions), 0)::double precision AS avg_cost_per_interaction,
     -- include: fragments/usage_latencies.sql
 FROM parts
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12

@@ -58,7 +58,7 @@ def fill(db: TimescaleDBClient) -> None:
 def test_the_same_tokens_on_another_model(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         fill(db)
-        found = db.what_if(model="small")
+        found = db.what_if(to_model="small")
     # 2,000 x 2 + 8,000 x 0.5 + 500 x 8 = 0.012; long: 200,000 x 4 + 1,000 x 12 = 0.812
     assert found["actual_cost"] == pytest.approx(2.088, abs=1e-9)
     assert found["what_if_cost"] == pytest.approx(0.824, abs=1e-9)
@@ -170,7 +170,7 @@ def test_what_if_without_a_difference_or_a_price_is_an_error(db_url: str, prices
         with pytest.raises(ConfigError, match="give at least one of model, tier, hit_rate and pricing"):
             db.what_if()
         with pytest.raises(ConfigError, match="no price is known for no-such-model"):
-            db.what_if(model="no-such-model")
+            db.what_if(to_model="no-such-model")
         with pytest.raises(ConfigError, match="share from 0 to 1"):
             db.what_if(hit_rate=80)
 

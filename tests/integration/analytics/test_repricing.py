@@ -297,7 +297,7 @@ def test_batches_that_split_calls_of_one_time_lose_none(db_url: str, old: Path, 
         done = repricing.apply(
             store,
             PriceBook.load(new),
-            repricing.selection(repricing.scope()),
+            repricing.selection(),
             batch=3,
             progress=lambda *some: progress.append(some),
         )
@@ -318,7 +318,7 @@ def stop(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 with TimescaleDBClient(url) as db:
     if what == "apply":
-        everything = repricing.selection(repricing.scope())
+        everything = repricing.selection()
         repricing.apply(db.reader(), PriceBook.load(prices), everything, batch=2, progress=stop)
     else:
         repricing.undo(db.reader(), progress=stop)

@@ -170,7 +170,7 @@ def test_batches_of_any_size_give_the_same_costs(
     with TimescaleDBClient(db_url, pricing=old) as db:
         fill(db)
         store, book = db.reader(), PriceBook.load(new)
-        which = repricing.selection(repricing.scope())
+        which = repricing.selection()
         difference = repricing.difference(store, book, which)
         done = repricing.apply(store, book, which, batch=batch)
         totals = [cost["total_cost"] for cost in costs(db).values()]

@@ -48,9 +48,10 @@ def test_signatures_match_the_contract() -> None:
         "get_query_run_summary",
     ):
         assert shape(getattr(TimescaleDBClient, name)) == run
-    assert shape(TimescaleDBClient.get_top_cache_savings) == [("limit", 10)]
-    assert shape(TimescaleDBClient.get_cache_effectiveness_by_model) == [("since", None), ("until", None)]
-    assert shape(TimescaleDBClient.list_query_runs)[0] == ("limit", 100)
+    filters = ("filters", empty)
+    assert shape(TimescaleDBClient.get_top_cache_savings) == [("limit", 10), filters]
+    assert shape(TimescaleDBClient.get_cache_effectiveness_by_model) == [("since", None), ("until", None), filters]
+    assert shape(TimescaleDBClient.list_query_runs) == [("limit", 100), filters]
     assert shape(TimescaleDBClient.close) == []
 
 

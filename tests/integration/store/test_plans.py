@@ -110,8 +110,6 @@ RATES = [
 ]
 ONE_ID = uuid.UUID(int=1 << 127)
 NARROW: dict[str, Any] = {
-    "begun_since": DAY,
-    "begun_until": DAY + timedelta(days=1),
     "calls": "[]",
     "unpriced": False,
     "success": True,

@@ -1,0 +1,54 @@
+"""The filters of all reading functions: time, model, provider, query and tags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypedDict
+
+from rlm_cachetrack.errors import ConfigError
+
+
+class ContentFilters(TypedDict, total=False):
+    """Select calls by all of ``model``, ``provider``, ``query_id`` and ``tags``; no key, or None, selects any.
+
+    Functions that return runs select the runs of the query that have such a call. A tag of the run counts as one of
+    each of its calls.
+    """
+
+    model: str | None
+    provider: str | None
+    query_id: str | None
+    tags: Mapping[str, str] | None
+
+
+class CallFilters(ContentFilters, total=False):
+    """The filters of :class:`ContentFilters`, and calls with ``since <= time < until``, or runs that began then."""
+
+    since: datetime | None
+    until: datetime | None
+
+
+def query_parameters(filters: CallFilters) -> dict[str, Any]:
+    """Return the parameters of ``fragments/any_calls.sql`` and of ``fragments/run_page_filters.sql``.
+
+    Raises:
+        ConfigError: ``since`` is not before ``until``.
+    """
+    since, until, tags = filters.get("since"), filters.get("until"), filters.get("tags")
+    if since is not None and until is not None and since >= until:
+        raise ConfigError(f"since, {since.isoformat()}, is not before until, {until.isoformat()}")
+    return {
+        "since": since,
+        "until": until,
+        "model": filters.get("model"),
+        "provider": filters.get("provider"),
+        "query_id": filters.get("query_id"),
+        "tags": json.dumps(dict(tags)) if tags else None,
+    }
+
+
+def needs_calls(filters: CallFilters) -> bool:
+    """Return True if the filters select by what the hourly sums do not contain."""
+    return filters.get("query_id") is not None or bool(filters.get("tags"))
