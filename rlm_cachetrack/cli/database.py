@@ -98,7 +98,10 @@ def status(as_json: AsJson = False) -> None:
 
 @embedded_app.command()
 def stop() -> None:
-    """Stop the embedded PostgreSQL. Stored data is kept; the next use starts the server again."""
+    """Stop the embedded PostgreSQL. Stored data is kept; the next use starts the server again.
+
+    An open dashboard, `live` and `watch` do not start it again.
+    """
     from rlm_cachetrack.store import embedded
 
     stopped = embedded.stop(load_settings().data_dir)

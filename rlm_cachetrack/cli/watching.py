@@ -48,6 +48,7 @@ def watch(
             if any(change["firing"] for change in found):
                 raise typer.Exit(1)
             return
+        client.runtime.restarts_server = False
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 try:

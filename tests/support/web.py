@@ -26,11 +26,11 @@ BEGUN = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta
 
 
 @contextmanager
-def served(url: str, *options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """Run ``rlm-cachetrack dashboard`` over a database; yields its address."""
+def served(url: str | None, *options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """Run ``rlm-cachetrack dashboard`` over a database (None: the embedded server); yields its address."""
     command = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()", "dashboard", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--db-url", url, *options],
+        [*command, *(() if url is None else ("--db-url", url)), *options],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "200", **(environment or {})},
@@ -43,7 +43,7 @@ def served(url: str, *options: str, environment: dict[str, str] | None = None) -
         yield found[0].rstrip("/")
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(180)
         process.stderr.close()
 
 

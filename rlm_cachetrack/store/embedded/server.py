@@ -115,12 +115,31 @@ def ensure_running(data_dir: Path, *, timeout_s: float = 60.0) -> str:
     deadline = time.monotonic() + timeout_s
     with _os_errors_explained(data_dir):
         cluster = current_cluster(data_dir)
-        server = read_postmaster(cluster)
-        if server is not None and (cluster / CREATED_MARKER).exists() and server.accepts(cluster):
-            return server.url(SUPERUSER, DATABASE)
+        if (url := _running_url(cluster)) is not None:
+            return url
         make_data_dir(cluster.parent)
         with locked(cluster.parent, deadline) as lock:
             return _bring_up(cluster, lock, deadline).url(SUPERUSER, DATABASE)
+
+
+def running_url(data_dir: Path) -> str:
+    """Return the libpq URL of the embedded database if its server runs; starts nothing.
+
+    Raises:
+        EmbeddedError: It does not run.
+    """
+    with _os_errors_explained(data_dir):
+        url = _running_url(current_cluster(data_dir))
+    if url is None:
+        raise EmbeddedError("the embedded PostgreSQL was stopped; a program or another command that uses it starts it")
+    return url
+
+
+def _running_url(cluster: Path) -> str | None:
+    server = read_postmaster(cluster)
+    if server is not None and (cluster / CREATED_MARKER).exists() and server.accepts(cluster):
+        return server.url(SUPERUSER, DATABASE)
+    return None
 
 
 def status(data_dir: Path) -> EmbeddedStatus:
