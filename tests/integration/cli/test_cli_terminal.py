@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -125,7 +126,7 @@ def test_the_version_loads_no_command() -> None:
         "import sys; sys.argv = ['rlm-cachetrack', '--version']; from rlm_cachetrack.cli import main; main(); "
         "sys.exit(bool({'typer', 'rich', 'wrapt', 'json'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=180)
     assert (done.returncode, done.stdout[:15]) == (0, "rlm_cachetrack ")
 
 
@@ -170,7 +171,7 @@ def test_live_shows_a_new_call_and_why_it_missed(reused_db_url: str) -> None:
 
     def until(text: bytes) -> None:
         nonlocal shown
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while text not in shown:
             assert time.monotonic() < deadline, shown[-2000:]
             if select.select([parent], [], [], 0.2)[0]:
@@ -185,7 +186,10 @@ def test_live_shows_a_new_call_and_why_it_missed(reused_db_url: str) -> None:
         until(b"newcomer")
         until(b"last miss")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        with contextlib.suppress(OSError):  # on Linux the end of the process is an error of its terminal
+            while os.read(parent, 65536):  # a process that writes to a full terminal would not end
+                pass
+        assert process.wait(180) == 0
     finally:
         process.kill()
         process.wait()
@@ -241,7 +245,7 @@ def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) ->
 def _type(terminal: int, text: str, wanted: str) -> None:
     """Type a text and wait until the terminal shows the wanted one."""
     os.write(terminal, text.encode())
-    shown, deadline = "", time.monotonic() + 30
+    shown, deadline = "", time.monotonic() + 180
     while wanted not in shown:
         assert time.monotonic() < deadline, (wanted, shown)
         if select.select([terminal], [], [], 0.2)[0]:

@@ -147,7 +147,7 @@ def test_one_command_prices_a_missing_component(
 
 def test_the_models_page_lists_unpriced_calls(stored: str) -> None:
     def page(address: str, query: str) -> str:
-        with urllib.request.urlopen(f"{address}/models?{query}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{address}/models?{query}", timeout=180) as answer:
             return html.unescape(answer.read().decode())
 
     with served(stored) as address:

@@ -24,7 +24,7 @@ NOW = datetime.now(UTC)
 
 def fetch(url: str, **headers: str) -> tuple[bytes, dict[str, str]]:
     request = urllib.request.Request(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=180) as answer:
         return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
 
 
