@@ -27,16 +27,17 @@ Results go to stdout, everything else to stderr. `rlm-cachetrack COMMAND --help`
 Times are `2026-01-31`, `2026-01-31T12:00+01:00` or an age such as `7d`, `24h`, `90m`. `rlm-cachetrack
 --install-completion` installs the completion of commands and options in your shell.
 
-Every command that reads calls or runs has the same filters: `--since`, `--until`, `--model`, `--provider`, `--query` and `--tag`. They can
-be combined; with several `--tag`, calls must have all of them.
+Every command that reads calls or runs has the same filters: `--since`, `--until`, `--model`, `--provider`, `--query`
+and `--tag`. They can be combined; with several `--tag`, calls must have all of them.
 
 - `usage`, `models`, `latency`, `what-if`, `forecast`, `live` and `export` sum or list the selected calls.
-- `runs`, `top`, `experiments`, `show`, `explain`, `report`, `compare` and `check` select the runs that have such a call and, with
-  `--since` and `--until`, began in this time. Their figures are those of whole runs. `show`, `explain` and `report` without an id take the
-  newest selected run.
-- A filter that a command cannot apply is refused with the reason: `forecast` has no `--until`, `live` neither `--since` nor `--until`,
-  `reconcile` only `--provider`, `reprice` neither `--provider` nor `--tag`.
-- In Python, the reading methods of `TimescaleDBClient` take `since`, `until`, `model`, `provider`, `query_id` and `tags`.
+- `runs`, `top`, `experiments`, `show`, `explain`, `report`, `compare` and `check` select the runs that have such a call
+  and, with `--since` and `--until`, began in this time. Their figures are those of whole runs. `show`, `explain` and
+  `report` without an id take the newest selected run.
+- A filter that a command cannot apply is refused with the reason: `forecast` has no `--until`, `live` neither `--since`
+  nor `--until`, `reconcile` only `--provider`, `reprice` neither `--provider` nor `--tag`.
+- In Python, the reading methods of `TimescaleDBClient` take `since`, `until`, `model`, `provider`, `query_id` and
+  `tags`.
 
 Generated from the program by `make pages`; a test fails if this page is out of date.
 """

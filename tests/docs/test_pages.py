@@ -70,7 +70,7 @@ def test_results_have_the_described_keys(endpoint: SimulatedEndpoint, db_url: st
             "Experiment": db.get_experiments("query")[0],
             "Forecast": db.forecast_cost(),
             "BudgetCheck": db.check_budget(),
-            "WhatIf": db.what_if(model="gpt-5.4-mini"),
+            "WhatIf": db.what_if(to_model="gpt-5.4-mini"),
             "LatencyDividend": db.get_latency_dividend(),
             "RunLevel": db.get_run_levels(*key)[0],
         }

@@ -141,7 +141,7 @@ def test_calls_with_more_components_are_compared_too(db_url: str, tmp_path: Path
     with TimescaleDBClient(db_url, pricing=path) as db:
         db.record_llm_interaction(call(T0, 1_000, 100, model="rich", **fields))
         db.record_llm_interaction(call(T0, 1_000, 100, model="rich"))
-        found = db.what_if(model="other")
+        found = db.what_if(to_model="other")
     assert found["total_interactions"] == found["compared_interactions"] == 2
     assert found["actual_cost"] == pytest.approx(actual + 0.014, abs=1e-9)
     assert found["what_if_cost"] == pytest.approx(as_other + 0.003, abs=1e-9)
@@ -157,8 +157,8 @@ def test_the_fee_of_a_model_is_not_charged_for_another(db_url: str, tmp_path: Pa
     path.write_text(RICH)
     with TimescaleDBClient(db_url, pricing=path) as db:
         db.record_llm_interaction(call(T0, 1_000, 100, model="fee"))
-        cheaper = db.what_if(model="other")
-        dearer = db.what_if(tier="default", model="fee", hit_rate=0.5)
+        cheaper = db.what_if(to_model="other")
+        dearer = db.what_if(tier="default", to_model="fee", hit_rate=0.5)
     assert (cheaper["actual_cost"], cheaper["what_if_cost"]) == pytest.approx((0.514, 0.003), abs=1e-9)
     assert dearer["what_if_cost"] == pytest.approx(0.514, abs=1e-9)  # cached input has the same price
     assert dearer["what_if_hit_rate"] == pytest.approx(0.5)
