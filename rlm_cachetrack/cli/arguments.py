@@ -71,11 +71,13 @@ QueryId = Annotated[str, argument(metavar="QUERY_ID", callback=check_query_id, h
 RunArgument = Annotated[
     str | None,
     argument(
-        metavar="[QUERY[@RUN]]",
+        metavar="QUERY[@RUN]",
         help="Id of a query or its beginning (its newest run), with @RUN one of its runs. Default: the newest run.",
     ),
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of rows.")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", metavar="ROWS", min=1, max=100_000, help="Maximum number of rows.")
+]
 GROUPINGS = "model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month"
 GroupBy = Annotated[str | None, option("--by", metavar="GROUPINGS", help=f"{GROUPINGS}; several with commas.")]
 Run = Annotated[

@@ -18,7 +18,9 @@ def dashboard(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen on. Any other than 127.0.0.1 requires --token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = _PORT,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = _PORT,
     token: Annotated[
         str | None,
         option(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
@@ -20,7 +19,7 @@ from rlm_cachetrack.formatting import duration, number
 
 from .arguments import AsJson, DbUrl, Yes, command_line, confirm, open_client, option
 from .demo_agent import ITERATIONS, MISTAKE_IN, answer_question
-from .output import print_json, print_line, print_prose, stderr, stdout
+from .output import print_json, print_line, stderr, stdout
 from .run_view import print_report
 
 if TYPE_CHECKING:
@@ -182,4 +181,4 @@ def _print_next_steps(console: Console, query_id: str, db_url: str | None) -> No
     ]
     width = max(len(line) for line, _ in lines)
     for line, description in lines:
-        print_prose(console, Text.assemble("  ", (line.ljust(width), "cyan"), "  ", description))
+        print_line(console, f"  {line}", description, indent=width + 4)

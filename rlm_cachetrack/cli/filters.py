@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import moment
 
 from .arguments import check_query_id, option, parse_moment
 
@@ -104,9 +105,12 @@ def _parsed(
     query: str | None,
     tag: list[str] | None,
 ) -> CallFilters:
+    first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(f"--since, {moment(first)}, is not before --until, {moment(last)}")
     given: CallFilters = {
-        "since": parse_moment(since, "--since"),
-        "until": parse_moment(until, "--until"),
+        "since": first,
+        "until": last,
         "model": model,
         "provider": provider,
         "query_id": query,

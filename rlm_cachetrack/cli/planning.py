@@ -121,7 +121,9 @@ def _share(tokens: float, row: Mapping[str, Any]) -> float | None:
 @filtered(until="the history of a forecast always ends yesterday; --since says when it begins")
 def forecast(
     filters: CallFilters,
-    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="Number of days, including today.")] = 30,
+    days: Annotated[
+        int, typer.Option("--days", metavar="DAYS", min=1, max=3660, help="Number of days, including today.")
+    ] = 30,
     hit_rate: HitRate = None,
     confidence: Annotated[
         float, typer.Option("--confidence", metavar="SHARE", help="Confidence of the interval, between 0 and 1.")

@@ -69,7 +69,7 @@ def runs(
         return
     all_completed = all(run["state"] == "completed" for run in found)
     columns = [
-        Column("Query", "query_id", flexible=True, style="bold", min_width=14),
+        Column("Query", "query_id", flexible=True, style="bold", min_width=24),
         Column("Run (UTC)", lambda run: moment(run["run_id"], full=full), style="cyan"),
         Column("Status", lambda run: clean(run["state"]), optional=6 if all_completed else 4),
         Figure("Calls", "total_interactions", number, optional=5),
@@ -186,7 +186,7 @@ def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> Renderabl
     columns = [
         Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_savings_percentage"]), style="green"),
         Figure("Saved %", lambda run: run["cost_savings_percentage"] or None, percentage, optional=4),
-        Column("Query", "query_id", flexible=True, style="bold", min_width=14),
+        Column("Query", "query_id", flexible=True, style="bold", min_width=24),
         Column("Run (UTC)", "run_id", moment, style="cyan"),
         Figure("Calls", "total_interactions", number, optional=5),
         Figure("Cached", cached, optional=6),

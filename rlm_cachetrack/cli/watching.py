@@ -30,7 +30,9 @@ _COMMAND_S = 30
 def watch(
     rules: Annotated[Path, argument(metavar="RULES.yaml", help="The file of alert rules.")],
     once: Annotated[bool, option("--once", help="Evaluate once; exit code 1 if a rule fires.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds between evaluations.")] = 15.0,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", min=1, help="Time between evaluations.")
+    ] = 15.0,
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
