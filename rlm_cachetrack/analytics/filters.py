@@ -30,18 +30,23 @@ class CallFilters(ContentFilters, total=False):
     until: datetime | None
 
 
-def query_parameters(filters: CallFilters) -> dict[str, Any]:
-    """Return the parameters of ``fragments/any_calls.sql`` and of ``fragments/run_page_filters.sql``.
+def check_range(filters: CallFilters) -> None:
+    """Check that the filters can select calls of any time.
 
     Raises:
         ConfigError: ``since`` is not before ``until``.
     """
-    since, until, tags = filters.get("since"), filters.get("until"), filters.get("tags")
+    since, until = filters.get("since"), filters.get("until")
     if since is not None and until is not None and since >= until:
         raise ConfigError(f"since, {since.isoformat()}, is not before until, {until.isoformat()}")
+
+
+def query_parameters(filters: CallFilters) -> dict[str, Any]:
+    """Return the parameters of ``fragments/any_calls.sql`` and of ``fragments/run_page_filters.sql``."""
+    tags = filters.get("tags")
     return {
-        "since": since,
-        "until": until,
+        "since": filters.get("since"),
+        "until": filters.get("until"),
         "model": filters.get("model"),
         "provider": filters.get("provider"),
         "query_id": filters.get("query_id"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import number
 
-from .filters import CallFilters, query_parameters
+from .filters import CallFilters, check_range, query_parameters
 from .intervals import t_quantile
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ def latency_dividend(store: PostgresStore, confidence: float = 0.95, **filters: 
         filters: See :class:`.CallFilters`.
 
     Raises:
-        ConfigError: ``confidence`` is out of range.
+        ConfigError: ``confidence`` is out of range, or ``since`` is not before ``until``.
     """
+    check_range(filters)
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence={confidence!r}: expected a share between 0 and 1, such as 0.95")
     return of_strata(store.query("latency_strata", **query_parameters(filters)), confidence)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, time, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
-from rlm_cachetrack.analytics.filters import CallFilters, query_parameters
+from rlm_cachetrack.analytics.filters import CallFilters, check_range, query_parameters
 from rlm_cachetrack.errors import ConfigError, NotStoredError, PricingError
 from rlm_cachetrack.pricing import no_price_reason
 
@@ -91,6 +91,7 @@ def selection(*, unpriced: bool = False, include_given: bool = False, **filters:
     Raises:
         ConfigError: ``since`` is not before ``until``.
     """
+    check_range(filters)
     return {**query_parameters(filters), "unpriced": unpriced, "include_given": include_given}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from rlm_cachetrack.analytics.filters import CallFilters, query_parameters
+from rlm_cachetrack.analytics.filters import CallFilters, check_range, query_parameters
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pricing import Schedule
 
@@ -84,6 +84,7 @@ def what_if(
         raise ConfigError(f"hit_rate={hit_rate!r}: expected a share from 0 to 1, such as 0.8 for 80%")
     if to_provider is not None and to_model is None:
         raise ConfigError("to_provider needs to_model: it selects whose prices of that model apply")
+    check_range(filters)
     which = query_parameters(filters)
     own = to_model is None and tier is None and not other_prices
     moment = now or datetime.now(UTC)

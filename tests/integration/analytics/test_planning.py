@@ -167,7 +167,7 @@ def test_the_fee_of_a_model_is_not_charged_for_another(db_url: str, tmp_path: Pa
 def test_what_if_without_a_difference_or_a_price_is_an_error(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
         fill(db)
-        with pytest.raises(ConfigError, match="give at least one of model, tier, hit_rate and pricing"):
+        with pytest.raises(ConfigError, match="give at least one of to_model, tier, hit_rate and pricing"):
             db.what_if()
         with pytest.raises(ConfigError, match="no price is known for no-such-model"):
             db.what_if(to_model="no-such-model")
