@@ -219,7 +219,7 @@ class QueryRun(_Level):
         return None if report is None else run_card(self.query_id, self._state(), report)
 
     def _state(self) -> str:
-        return "over" if self._frame is not None and self._frame.is_closed else "open"
+        return "ended" if self._frame is not None and self._frame.is_closed else "open"
 
     def _report(self) -> RunReport | None:
         """Return the run as stored so far; None if it has not begun or cannot be read."""

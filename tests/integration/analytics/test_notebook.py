@@ -59,7 +59,7 @@ def test_a_run_shows_its_totals(endpoint: SimulatedEndpoint, reused_db_url: str)
         with run:
             sdk.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hi"}])
         assert '<th>total_interactions</th><td style="text-align:right">1</td>' in (run._repr_html_() or "")
-    assert repr(run).endswith(", over>")
+    assert repr(run).endswith(", ended>")
     assert repr(endpoint) == f"<SimulatedEndpoint {endpoint.base_url}, 1 requests>"
     assert repr(query_run("not-yet")) == "<QueryRun 'not-yet', not begun>"
     assert repr(SimulatedEndpoint()) == "<SimulatedEndpoint not started, 0 requests>"
