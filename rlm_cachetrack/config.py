@@ -59,7 +59,7 @@ class Settings:
         pool_size: Limit of simultaneous connections for reads; the writer has its own.
         data_dir: The folder of the embedded PostgreSQL's data.
         state_dir: The folder of the journals.
-        shutdown_timeout_s: The maximum time that the interpreter's exit waits for the writer, in seconds.
+        shutdown_timeout_s: How long leaving the interpreter may take while records are not stored, in seconds.
         journal_max_bytes: Limit of the journal on disk, in bytes.
         fingerprints: Whether prompts are hashed, so that cache misses can be explained.
         fingerprint_key: The secret key of the hashes, to share between machines; None: the key in ``state_dir``.

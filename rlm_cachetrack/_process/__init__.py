@@ -1,6 +1,7 @@
 """Process-level building blocks: error reports, fork hooks, locked files, ids, signal-safe events."""
 
 from . import guard, locked_files
+from .exit_time import exit_time_s
 from .fork_gate import no_fork
 from .http_client import import_httpx2
 from .ids import new_id, number_of, uuid7
@@ -8,6 +9,7 @@ from .signal_event import SignalSafeEvent
 
 __all__ = [
     "SignalSafeEvent",
+    "exit_time_s",
     "guard",
     "import_httpx2",
     "locked_files",

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from rlm_cachetrack._process import guard
+from rlm_cachetrack._process import exit_time_s, guard
 from rlm_cachetrack.config import Settings, load_settings, redact
 from rlm_cachetrack.errors import CacheTrackError, ConfigError, EmbeddedError
 from rlm_cachetrack.records import RecordSink
@@ -24,6 +24,9 @@ from rlm_cachetrack.records import RecordSink
 from .runtime import FLUSH_TIMEOUT_S, Runtime, store_id_of
 
 logger = logging.getLogger("rlm_cachetrack")
+
+_AT_ONCE_S = 0.5
+_MOST_RESERVED = 0.4
 
 
 class Registry:
@@ -171,18 +174,26 @@ class Registry:
         ]
         return all(done)
 
-    def shutdown(self, timeout_s: float | None) -> bool:
-        """Flush and close every store; see :func:`shutdown`."""
+    def shutdown(self, timeout_s: float | None, *, began: float | None = None, reserved_s: float = 0.0) -> bool:
+        """Flush and close every store; see :func:`shutdown`.
+
+        Args:
+            timeout_s: As in :func:`shutdown`.
+            began: When the time began (``time.monotonic()``); None: now.
+            reserved_s: The part of the time that is for steps after this one; at most 40% of it.
+        """
         self.append_unfinished()
         with self._lock:
             if self._default is not None:
                 self._default_before_shutdown = (self._default.settings, self._default.sink)
             opened, self._opened = self._opened, []
             self._default = self._released = None
-        began = time.monotonic()
+        if began is None:
+            began = time.monotonic()
         done = []
         for runtime in opened:
             allowed_s = runtime.settings.shutdown_timeout_s if timeout_s is None else timeout_s
+            allowed_s -= min(reserved_s, _MOST_RESERVED * allowed_s)
             done.append(runtime.close(max(0.0, began + allowed_s - time.monotonic())))
         return all(done)
 
@@ -203,8 +214,13 @@ class Registry:
     def at_exit(self) -> None:
         """Shut down at the end of the interpreter; never raises."""
         self.is_ending = True
+        began = time.monotonic()
         try:
-            self.shutdown(None)
+            # If the records are not stored at once, the wait may be long, and the interpreter needs time after it.
+            with self._lock:
+                shortest_s = min((runtime.settings.shutdown_timeout_s for runtime in self._opened), default=0.0)
+            is_stored = self.flush(min(_AT_ONCE_S, shortest_s / 4))
+            self.shutdown(None, began=began, reserved_s=0.0 if is_stored else exit_time_s())
         except CacheTrackError as exc:
             logger.warning("at exit: %s", exc)
         except KeyboardInterrupt:
