@@ -3,8 +3,8 @@
 Uses a temporary embedded PostgreSQL with default settings, or a new database on the server that
 ``RLM_CACHETRACK_BENCH_URL`` names. The calls are of four models in 10,000 ended runs over 30 days (``CALLS_A_RUN=50``
 makes 20,000), and all of them change. The time includes the difference by model, saving the old prices, and the new
-sums of the runs. ``ROWS=100000`` is a smaller run; ``COMPRESS=1`` compresses every chunk first, on a server with
-TimescaleDB.
+sums of the runs. ``ROWS=100000`` is a smaller run. On a server with TimescaleDB, ``COMPRESS=1``
+compresses every chunk first, and ``POLICY=2`` runs the columnstore policy every two seconds meanwhile.
 """
 
 from __future__ import annotations
@@ -56,6 +56,16 @@ SELECT query_id, run_id, run_id, max(time), 'completed', count(*), sum(total_cos
 FROM llm_interactions GROUP BY query_id, run_id
 """
 
+POLICY = """
+SELECT alter_job(job_id, schedule_interval => %s::interval, next_start => now())
+FROM timescaledb_information.jobs WHERE proc_name IN ('policy_compression', 'policy_columnstore')
+"""
+POLICY_RUNS = """
+SELECT sum(s.total_runs), sum(s.total_failures)
+FROM timescaledb_information.jobs AS j JOIN timescaledb_information.job_stats AS s USING (job_id)
+WHERE j.proc_name IN ('policy_compression', 'policy_columnstore')
+"""
+
 
 def measure(url: str, prices: Path) -> None:
     """Fill the database, re-price and undo; print a table."""
@@ -70,6 +80,8 @@ def measure(url: str, prices: Path) -> None:
         if os.environ.get("COMPRESS"):
             connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
             connection.execute("SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c")
+        if seconds := os.environ.get("POLICY"):
+            connection.execute(POLICY, [f"{seconds} seconds"])
         connection.execute("VACUUM ANALYZE llm_interactions")
         print(f"filled {ROWS:,} calls of {len(runs):,} runs in {time.perf_counter() - begun:.0f} s", flush=True)
     with TimescaleDBClient(url) as client:
@@ -83,6 +95,10 @@ def measure(url: str, prices: Path) -> None:
         begun = time.perf_counter()
         client.undo_repricing()
         taken.append(time.perf_counter() - begun)
+        if os.environ.get("POLICY"):
+            with psycopg.connect(url) as connection:
+                runs, failures = connection.execute(POLICY_RUNS).fetchone() or (0, 0)
+            print(f"the columnstore policy ran {runs} times, {failures} of them failed")
     if change is None or change["changed_interactions"] != ROWS:
         raise SystemExit(f"expected {ROWS} calls to change: {change}")
     print(f"\n| {ROWS:,} calls, s | difference only | difference and change | undo | target |")

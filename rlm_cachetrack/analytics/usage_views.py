@@ -304,8 +304,8 @@ def runs_page(
     if newest:
         rows = store.query("runs_newest_page", after_time=last.key if last else None, **shared)
     else:
-        key = float(last.key) if last else None
-        rows = store.query("runs_page", sort=sort, direction=-1 if ascending else 1, after_key=key, **shared)
+        shared |= {"direction": -1 if ascending else 1, "after_key": float(last.key) if last else None}
+        rows = store.query("runs_page_saved" if sort == "saved" else "runs_page", sort=sort, **shared)
     more, rows = len(rows) > limit, rows[:limit]
     following = None
     if more:
