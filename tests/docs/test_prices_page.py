@@ -14,10 +14,7 @@ from rlm_cachetrack.usage import read_usage
 from .blocks import ROOT
 
 PAGE = (ROOT / "docs" / "prices.md").read_text(encoding="utf-8")
-EXAMPLES = {
-    heading: formula
-    for heading, formula in re.findall(r"^### (.+)\n(?:(?!^#).*\n)*?`([^`]*= \$[\d.]+)`$", PAGE, re.MULTILINE)
-}
+EXAMPLES = dict(re.findall(r"^### (.+)\n(?:(?!^#).*\n)*?`([^`]*= \$[\d.]+)`$", PAGE, re.MULTILINE))
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 IMAGE = {"calls": 1, "model": "gpt-image-1.5", "prompt_tokens": 1_200, "image_prompt_tokens": 1_000}
 IMAGE |= {"completion_tokens": 4_160, "total_tokens": 5_360}
@@ -103,7 +100,7 @@ def test_every_component_has_an_example() -> None:
 @pytest.mark.parametrize("heading", CALLS)
 def test_the_arithmetic_of_an_example_is_right(heading: str) -> None:
     formula, _, amount = EXAMPLES[heading].rpartition(" = $")
-    expression = formula.replace(",", "").replace("$", "").replace("×", "*").replace("÷ 1M", "/ 1e6")
+    expression = formula.replace(",", "").replace("$", "").replace("\N{MULTIPLICATION SIGN}", "*").replace("÷ 1M", "/ 1e6")
     assert re.fullmatch(r"[\d.+*/() e]+", expression), "only arithmetic is evaluated"
     assert eval(expression) == pytest.approx(float(amount), abs=1e-12)
 
