@@ -100,7 +100,8 @@ def test_every_component_has_an_example() -> None:
 @pytest.mark.parametrize("heading", CALLS)
 def test_the_arithmetic_of_an_example_is_right(heading: str) -> None:
     formula, _, amount = EXAMPLES[heading].rpartition(" = $")
-    expression = formula.replace(",", "").replace("$", "").replace("\N{MULTIPLICATION SIGN}", "*").replace("÷ 1M", "/ 1e6")
+    signs = {",": "", "$": "", "\N{MULTIPLICATION SIGN}": "*", "÷": "/", "M": "e6"}
+    expression = formula.translate(str.maketrans(signs))
     assert re.fullmatch(r"[\d.+*/() e]+", expression), "only arithmetic is evaluated"
     assert eval(expression) == pytest.approx(float(amount), abs=1e-12)
 
