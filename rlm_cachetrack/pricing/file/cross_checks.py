@@ -186,7 +186,7 @@ def _key(rule: ModelRule) -> str:
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Format a path of keys for messages: ``models.gpt-5[0].prompt``."""
+    """Format a path of keys for messages: ``models.gpt-5.4[0].prompt``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"

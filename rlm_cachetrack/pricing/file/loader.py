@@ -2,7 +2,7 @@
 
 ::
 
-    prices.yaml:7: models.gpt-5.prompt: is -1; expected USD per 1M tokens, a number of at least 0 such as 1.25
+    prices.yaml:7: models.gpt-5.4.prompt: is -1; expected USD per 1M tokens, a number of at least 0 such as 1.25
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def _model(value: Any) -> str:
         except re.error as exc:
             raise _error("a regular expression between slashes", f"is not a valid regular expression ({exc})") from None
     elif "*" in name[:-1]:
-        raise _error("* at the end only (gpt-5*), or /a regular expression/", "has a * inside")
+        raise _error("* at the end only (gpt-6*), or /a regular expression/", "has a * inside")
     return name
 
 
