@@ -27,17 +27,27 @@ class _Hint(NamedTuple):
         integration: The integration that records the calls.
         message: Which calls are not recorded, and the line of code that changes it.
         modules: The modules that send such calls; one of them must be loaded besides the package.
+        covers: A package below, which gets no hint of its own, because the same line records its calls.
     """
 
     package: str
     integration: str
     message: str
     modules: tuple[str, ...]
+    covers: str = ""
 
 
 _CREWAI_PROVIDERS = ("anthropic", "azure", "bedrock", "gemini", "snowflake")  # it calls OpenAI through the SDK
 
 _HINTS = (
+    _Hint(
+        "dspy",
+        "dspy",
+        "DSPy sends calls with an engine of its own, and these are not recorded. To record them: "
+        "from rlm_cachetrack.integrations.dspy import track; track()",
+        ("dspy.clients.engines.lm15_engine",),
+        covers="litellm",
+    ),
     _Hint(
         "litellm",
         "litellm",
@@ -45,13 +55,6 @@ _HINTS = (
         "SDK, and these are not recorded. To record them: "
         "from rlm_cachetrack.integrations.litellm import track; track()",
         ("litellm.main",),
-    ),
-    _Hint(
-        "dspy",
-        "dspy",
-        "DSPy sends calls with an engine of its own, and these are not recorded. To record them: "
-        "from rlm_cachetrack.integrations.dspy import track; track()",
-        ("dspy.clients.engines.lm15_engine",),
     ),
     _Hint(
         "crewai",
@@ -104,7 +107,7 @@ def look_for_frameworks() -> None:
             continue
         seen = _first_seen.setdefault(hint.package, now)
         if now - seen >= _GRACE_S or runtimes.is_ending:
-            _announced.add(hint.package)
+            _announced.update((hint.package, hint.covers))
             if _first_seen.pop(hint.package, None) is not None:  # no other thread logs it at this moment
                 logger.warning("%s", hint.message)
 

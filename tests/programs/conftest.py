@@ -5,8 +5,12 @@ A module is skipped if the package that it tests is not installed.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,31 @@ from rlm_cachetrack.simulator import SimulatedEndpoint, SimulatedRequest
 
 # Long enough to be cached: 4 tokens for the role and 1,500 for 6,000 characters; the cache reads 1,408 (11 x 128).
 SYSTEM = "You are brief. " * 400
+
+
+def hints_of(program: str, folder: Path) -> list[str]:
+    """Run a program that records every client, and return the log lines that name an integration.
+
+    Args:
+        program: The code after ``instrument()``.
+        folder: The home folder of the program.
+    """
+    code = (
+        "from rlm_cachetrack import instrument\nfrom tests.support.memory import MemorySink\n"
+        f"instrument(store=MemorySink())\n{program}\n"
+    )
+    names = ("HOME", "RLM_CACHETRACK_STATE_DIR", "CREWAI_STORAGE_DIR", "DSPY_CACHEDIR")
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **dict.fromkeys(names, str(folder)), "OPENAI_API_KEY": "sk-test"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return [line for line in ended.stderr.splitlines() if "rlm_cachetrack.integrations" in line]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from rlm_cachetrack import query_run, uninstrument
 from rlm_cachetrack.integrations.litellm import track
 from rlm_cachetrack.simulator import Reply
-from tests.programs.conftest import Recorder
+from tests.programs.conftest import Recorder, hints_of
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise LiteLLM fetches its price list when it is imported
 os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
@@ -60,3 +61,12 @@ def test_each_call_of_a_crew_is_one_record(tracked: Recorder, name: str) -> None
     rows = tracked.rows()
     assert len(rows) == len(tracked.endpoint.requests) >= 1
     assert {row["query_id"] for row in rows} == {"q"}
+
+
+def test_a_program_that_only_uses_the_sdk_gets_no_log_line(tmp_path: Path) -> None:
+    assert hints_of("import crewai\ncrewai.LLM(model='gpt-4.1')", tmp_path) == []
+
+
+def test_a_program_that_uses_litellm_without_track_gets_one_log_line(tmp_path: Path) -> None:
+    (line,) = hints_of("import crewai, litellm\ncrewai.LLM(model='deepseek/deepseek-chat', is_litellm=True)", tmp_path)
+    assert "from rlm_cachetrack.integrations.litellm import track; track()" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from rlm_cachetrack import query_run, stats, uninstrument
 from rlm_cachetrack.integrations.dspy import track
 from rlm_cachetrack.simulator import Reply
-from tests.programs.conftest import SYSTEM, Recorder
+from tests.programs.conftest import SYSTEM, Recorder, hints_of
 from tests.support.anthropic_server import TEXT, AnthropicServer
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise LiteLLM fetches its price list when it is imported
@@ -187,3 +188,12 @@ def test_tracking_twice_changes_nothing_and_uninstrument_restores(recorder: Reco
     assert [dict(vars(each)) for each in classes] == before
     lm(messages=MESSAGES)
     assert len(recorder.rows()) == 1
+
+
+@pytest.mark.parametrize(
+    ("tracks", "expected"), [("", 1), ("from rlm_cachetrack.integrations import dspy as ours; ours.track()", 0)]
+)
+def test_a_program_without_track_gets_one_log_line(tmp_path: Path, tracks: str, expected: int) -> None:
+    found = hints_of(f"import dspy, litellm\n{tracks}", tmp_path)
+    assert len(found) == expected
+    assert all("from rlm_cachetrack.integrations.dspy import track; track()" in line for line in found)

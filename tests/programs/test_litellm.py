@@ -7,6 +7,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from openai import OpenAI
 from rlm_cachetrack import query_run, uninstrument
 from rlm_cachetrack.integrations.litellm import track
 from rlm_cachetrack.simulator import Reply
-from tests.programs.conftest import SYSTEM, Recorder
+from tests.programs.conftest import SYSTEM, Recorder, hints_of
 from tests.support.anthropic_server import TEXT, AnthropicServer
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise it fetches its price list when it is imported
@@ -289,3 +290,12 @@ def test_the_program_gets_the_same_responses_as_without_us(recorder: Recorder) -
     without = check()
     track()
     assert check() == without
+
+
+@pytest.mark.parametrize(
+    ("tracks", "expected"), [("", 1), ("from rlm_cachetrack.integrations import litellm as ours; ours.track()", 0)]
+)
+def test_a_program_without_track_gets_one_log_line(tmp_path: Path, tracks: str, expected: int) -> None:
+    found = hints_of(f"import litellm\n{tracks}", tmp_path)
+    assert len(found) == expected
+    assert all("from rlm_cachetrack.integrations.litellm import track; track()" in line for line in found)

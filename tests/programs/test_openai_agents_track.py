@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from openai import AsyncOpenAI
 from rlm_cachetrack import ConfigError, RecordError, query_run, uninstrument
 from rlm_cachetrack.integrations.openai_agents import track
 from rlm_cachetrack.simulator import Reply
-from tests.programs.conftest import Recorder
+from tests.programs.conftest import Recorder, hints_of
 from tests.support import realtime_events, socket_server
 from tests.support.socket_server import Peer, SocketServer
 
@@ -274,3 +275,13 @@ def test_uninstrument_restores_the_package(recorder: Recorder) -> None:
 def test_an_invalid_name_raises(recorder: Recorder) -> None:
     with pytest.raises((RecordError, ConfigError), match="query_id"):
         track("")
+
+
+@pytest.mark.parametrize(
+    ("tracks", "expected"),
+    [("", 1), ("from rlm_cachetrack.integrations import openai_agents as ours; ours.track()", 0)],
+)
+def test_a_program_without_track_gets_one_log_line(tmp_path: Path, tracks: str, expected: int) -> None:
+    found = hints_of(f"import agents\n{tracks}", tmp_path)
+    assert len(found) == expected
+    assert all("from rlm_cachetrack.integrations.openai_agents import track; track()" in line for line in found)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,7 +17,7 @@ import pytest
 from rlm_cachetrack import ConfigError, RecordError, query_run
 from rlm_cachetrack.integrations.rlm import track
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
-from tests.programs.conftest import Recorder
+from tests.programs.conftest import Recorder, hints_of
 
 rlm = pytest.importorskip("rlm", reason="the package rlms is not installed")
 logger = pytest.importorskip("rlm.logger", reason="the package rlms is not installed")
@@ -333,3 +334,14 @@ def test_tracking_again_changes_only_the_name(recorder: Recorder, endpoint: Simu
     endpoint.script(done())
     made.completion(CONTEXT)
     assert [(row["query_id"], *run_context(row)) for row in recorder.check(calls=1)] == [("second", 1, 0, "root")]
+
+
+@pytest.mark.parametrize(("last", "expected"), [("", 1), ("rlm_cachetrack.integrations.rlm.track(made)", 0)])
+def test_a_program_without_track_gets_one_log_line(tmp_path: Path, last: str, expected: int) -> None:
+    program = (
+        "import rlm, rlm_cachetrack.integrations.rlm\n"
+        "made = rlm.RLM(backend='openai', backend_kwargs={'model_name': 'gpt-4.1'})"
+    )
+    found = hints_of(f"{program}\n{last}", tmp_path)
+    assert len(found) == expected
+    assert all("from rlm_cachetrack.integrations.rlm import track; rlm = track(RLM(...))" in line for line in found)

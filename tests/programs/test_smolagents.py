@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from rlm_cachetrack import query_run, uninstrument
 from rlm_cachetrack.integrations.litellm import track
 from rlm_cachetrack.simulator import Reply
-from tests.programs.conftest import Recorder
+from tests.programs.conftest import Recorder, hints_of
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise LiteLLM fetches its price list when it is imported
 smolagents = pytest.importorskip("smolagents", reason="the package smolagents is not installed")
@@ -51,3 +52,18 @@ def test_each_step_of_an_agent_is_one_record(tracked: Recorder, name: str | None
     assert {(row["query_id"], row["success"]) for row in rows} == {("q", True)}
     # smolagents requests the usage of its streams.
     assert [row["prompt_tokens"] for row in rows] == [request.prompt_tokens for request in tracked.endpoint.requests]
+
+
+MODELS_AND_HINTS = {
+    "OpenAIServerModel('gpt-4.1', api_key='sk')": [],
+    "LiteLLMModel('deepseek/deepseek-chat')": ["integrations.litellm import track; track()"],
+    "InferenceClientModel('some/model', api_key='hf')": ["smolagents.LiteLLMModel(...)"],
+}
+
+
+@pytest.mark.parametrize("made", MODELS_AND_HINTS)
+def test_a_program_without_track_gets_a_log_line_if_calls_are_not_recorded(tmp_path: Path, made: str) -> None:
+    found = hints_of(f"import smolagents\nsmolagents.{made}", tmp_path)
+    assert [line[-len(end) :] for line, end in zip(found, MODELS_AND_HINTS[made], strict=True)] == MODELS_AND_HINTS[
+        made
+    ]

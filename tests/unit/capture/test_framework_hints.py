@@ -115,6 +115,16 @@ def test_a_framework_that_uses_only_the_sdk_is_not_logged(
     assert hints(caplog) == []
 
 
+def test_a_dspy_program_that_uses_litellm_gets_one_hint(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(monkeypatch, [*LOADED["litellm"][0], *LOADED["dspy"][0]])
+    instrument(store=MemorySink())
+    flush(5)
+    flush(5)
+    assert [hint.partition(" ")[0] for hint in hints(caplog)] == ["DSPy"]
+
+
 def test_a_program_that_records_one_client_gets_no_hint(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
