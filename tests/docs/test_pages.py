@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 
 from rlm_cachetrack import TimescaleDBClient, config, instrument, query_run
+from rlm_cachetrack.analytics.alerts import rules
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.config import Settings
 from rlm_cachetrack.simulator import SimulatedEndpoint
@@ -143,3 +146,30 @@ def test_the_commands_in_the_table_of_readme_exist() -> None:
         name = next((known for known in (" ".join(words[:2]), words[0], f"{words[0]} show") if known in options), None)
         assert name is not None, command
         assert {word for word in words if word.startswith("-")} <= options[name], command
+
+
+def test_the_alerts_page_has_every_kind_of_rule_with_its_keys_and_defaults() -> None:
+    page = (REFERENCE.parent / "how-to" / "alerts.md").read_text(encoding="utf-8")
+    rows = {
+        row[0].strip("`"): row[2]
+        for row in (line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `"))
+    }
+    shared = {"name", "kind", "model", "provider", "query", "recover_below"}
+    found: dict[str, str] = {}
+    for rule in get_args(get_args(rules.Rule)[0]):
+        (kind,) = get_args(rule.model_fields["kind"].annotation)
+        keys = {name: field for name, field in rule.model_fields.items() if name not in shared}
+        found[kind] = rows.get(kind, "")
+        described = dict(part.strip("`").partition(": ")[::2] for part in found[kind].split(", "))
+        assert set(described) <= set(keys), kind
+        # `window` has no effect on budgets and journals.
+        assert set(keys) - {"window"} <= set(described), kind
+        for name, shown in described.items():
+            default = keys[name].default
+            if shown and isinstance(default, timedelta):
+                assert shown == f"{default.total_seconds() / 3600:g}h"
+            elif shown:
+                assert shown == str(default).lower().removesuffix(".0"), (kind, name)
+            else:
+                assert keys[name].is_required(), (kind, name)
+    assert set(found) == set(rows) - {"kind"}
