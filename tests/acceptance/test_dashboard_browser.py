@@ -320,7 +320,7 @@ def test_the_pictures_of_the_documentation(browser: Any, db_url: str) -> None:
                         LLMInteractionRecord(
                             query,
                             begun,
-                            ("gpt-5", "gpt-5-mini")[depth],
+                            ("gpt-5.4", "gpt-5.4-mini")[depth],
                             provider="openai",
                             prompt_tokens=prompt,
                             cached_tokens=cached,
@@ -333,6 +333,7 @@ def test_the_pictures_of_the_documentation(browser: Any, db_url: str) -> None:
                         )
                     )
                 db.complete_query_run(query, begun)
+        db.set_budget(8.0)
     run = f"/run?{urlencode({'query_id': 'benchmark-001', 'run_id': newest.isoformat()})}"
     with served(db_url) as address:
         for name, path, scheme, width, height in (
