@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rlm_cachetrack.usage import is_count
+
 from .fields import get_field, list_of
 
 HOSTED_TOOLS = {
@@ -43,7 +45,7 @@ def tool_usage_of(
             uses["svg_generation"] = drawing
     stated = response.get("tool_usage")
     searches = get_field(get_field(stated, "web_search"), "num_requests")
-    if type(searches) is int:
+    if searches == 0 or is_count(searches):
         uses["web_search"] = searches
     tools = list_of(response.get("tools")) or list_of(body.get("tools"))
     images = _image_tokens(get_field(stated, "image_gen"))
@@ -72,7 +74,7 @@ def svg_usage_of(stated: Any, before: Mapping[str, Any] | None = None) -> dict[s
         "completion_tokens": get_field(stated, "output_tokens"),
         "total_tokens": get_field(stated, "total_tokens"),
     }
-    used = {name: count + before.get(name, 0) for name, count in counts.items() if type(count) is int}
+    used = {name: count + before.get(name, 0) for name, count in counts.items() if is_count(count)}
     return {"calls": before.get("calls", 0) + 1, "model": get_field(stated, "model"), **used}
 
 
@@ -98,7 +100,7 @@ def _image_tokens(stated: Any) -> dict[str, int]:
         "text_completion_tokens": get_field(outputs, "text_tokens"),
         "total_tokens": get_field(stated, "total_tokens"),
     }
-    return {name: count for name, count in counts.items() if type(count) is int and count > 0}
+    return {name: count for name, count in counts.items() if is_count(count)}
 
 
 _LONGEST_SIZE = 20

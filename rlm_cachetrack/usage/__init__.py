@@ -1,5 +1,6 @@
 """Read the usage object of every provider dialect into TokenUsage, and the options of a request."""
 
+from .details import is_count
 from .extraction import locate_usage, plain
 from .reading import TokenUsage, read_usage
 from .request_options import UNKNOWN_WINDOW, read_cache_options, read_request_options
@@ -7,6 +8,7 @@ from .request_options import UNKNOWN_WINDOW, read_cache_options, read_request_op
 __all__ = [
     "UNKNOWN_WINDOW",
     "TokenUsage",
+    "is_count",
     "locate_usage",
     "plain",
     "read_cache_options",

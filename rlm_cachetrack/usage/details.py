@@ -6,7 +6,6 @@ The spellings do not depend on the dialect, because gateways pass on the details
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
 from typing import Any
 
 from .dialects import Path, get_path, has_path
@@ -68,6 +67,15 @@ _MODALITY_LISTS = {
 }
 
 
+MOST = 2**31 - 1
+"""The largest count that is believed; a larger one would only make the cost, and every sum with it, absurd."""
+
+
+def is_count(value: object) -> bool:
+    """Return True if a value is a whole number from 1 to :data:`MOST`."""
+    return type(value) is int and 0 < value <= MOST
+
+
 def find_paths(raw: Mapping[str, Any], names: Mapping[str, tuple[Path, ...]]) -> tuple[tuple[str, Path], ...]:
     """Return the paths that a usage may have, judging by the first two levels of its keys."""
     found = [(name, path) for name, paths in names.items() for path in paths if has_path(raw, path[:2])]
@@ -87,7 +95,7 @@ def read_details(raw: Mapping[str, Any], paths: tuple[tuple[str, Path], ...]) ->
             continue
         if found is None:
             found = {}
-        if (type(value) is int and value > 0) or (name == _SECONDS and type(value) is float and 0 < value < inf):
+        if is_count(value) or (name == _SECONDS and type(value) is float and 0 < value <= MOST):
             found.setdefault(name, value)
         elif isinstance(value, list):
             _read_modalities(name, value, found)
@@ -99,7 +107,7 @@ def _read_modalities(part: str, listed: list[Any], found: dict[str, int]) -> Non
         if not isinstance(entry, Mapping):
             continue
         kind, count = str(entry.get("modality")).lower(), entry.get("tokenCount", entry.get("token_count"))
-        if kind in ("audio", "image", "video") and type(count) is int and count > 0:
+        if kind in ("audio", "image", "video") and is_count(count):
             found[f"{kind}_{part}_tokens"] = count
 
 
@@ -110,4 +118,4 @@ def split_writes(write: int | None, details: dict[str, int]) -> int | None:
     """
     by_retention = sum([details.pop(name, 0) for name in _DEFAULT_WRITES])
     by_retention += sum([details.get(name, 0) for name in _LONG_WRITES])
-    return write or by_retention or write
+    return write or min(by_retention, MOST) or write

@@ -6,7 +6,6 @@ writer thread. ``docs/dialects.md`` explains the rows and the rules of normaliza
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +14,8 @@ from .details import DETAILS, TOOLS, find_paths, read_details, split_writes
 from .dialects import DIALECTS, Dialect, Path, get_path, has_path
 
 _INT4_MAX = 2**31 - 1
+# No call costs more; an absurd amount of a server would make every sum with it absurd.
+_MOST_USD = 1_000_000
 
 
 class TokenUsage(NamedTuple):
@@ -272,18 +273,19 @@ def _count(raw: Mapping[str, Any], paths: tuple[Path, ...], flags: list[str]) ->
 def _cost(raw: Mapping[str, Any], row: Dialect, flags: list[str]) -> float | None:
     if row.cost is None:
         return None
-    cost = _amount(get_path(raw, row.cost), flags)
+    most = _MOST_USD * row.cost_units_per_usd
+    cost = _amount(get_path(raw, row.cost), most, flags)
     if cost is None or (cost == 0 and not row.cost_zero):
         return None
     if row.cost_byok is not None and raw.get("is_byok") is True:
-        cost += _amount(get_path(raw, row.cost_byok), flags) or 0.0
+        cost += _amount(get_path(raw, row.cost_byok), most, flags) or 0.0
     return cost / row.cost_units_per_usd
 
 
-def _amount(value: object, flags: list[str]) -> float | None:
+def _amount(value: object, most: float, flags: list[str]) -> float | None:
     if value is None:
         return None
-    if type(value) not in (int, float) or not 0 <= value < math.inf:  # type: ignore[operator]
+    if type(value) not in (int, float) or not 0 <= value <= most:  # type: ignore[operator]
         flags.append("malformed")
         return None
     return float(value)  # type: ignore[arg-type]

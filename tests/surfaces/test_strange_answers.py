@@ -132,6 +132,26 @@ def test_a_number_that_no_column_can_hold_loses_only_itself(
         assert row[column] is None or 0 <= row[column] < 2**31
 
 
+@pytest.mark.parametrize("number", [10**400, 10**30, 2**31, -5, 1e308, 1.5e9], ids=repr)
+@pytest.mark.parametrize("place", ["cost", "audio", "searches", "long writes"])
+def test_an_absurd_number_of_a_component_makes_no_absurd_cost(number: float, place: str, sink: MemorySink) -> None:
+    usage: Any = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    if place == "cost":
+        usage["cost"] = number
+    elif place == "audio":
+        usage["prompt_tokens_details"] = {"audio_tokens": number}
+    elif place == "searches":
+        usage["num_search_queries"] = number
+    else:
+        usage["prompt_tokens_details"] = {
+            "cache_write_tokens": 5, "cache_write_tokens_details": {"ttl_12h_tokens": number, "ttl_30m_tokens": number}
+        }  # fmt: skip
+    run("sync", ask(chat(model="gpt-6.1-terra", usage=usage), "sync", sink))
+    row = sink.row
+    assert (row["success"], row["prompt_tokens"]) == (True, 10)
+    assert row["total_cost"] is None or 0 <= row["total_cost"] < 0.01
+
+
 @pytest.mark.parametrize(
     ("deltas", "calls"),
     [
