@@ -31,11 +31,15 @@ def _url(base: str, database: str) -> str:
     return make_conninfo(base, dbname=database)
 
 
+# Read at import, because tests run with an emptied environment.
+TEST_SERVER = os.environ.get("RLM_CACHETRACK_TEST_DB_URL")
+
+
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """Return the URL of a PostgreSQL server for this run of the suite."""
-    if url := os.environ.get("RLM_CACHETRACK_TEST_DB_URL"):
-        yield url
+    if TEST_SERVER:
+        yield TEST_SERVER
         return
     # Not pytest's tmp_path: for root it is closed to other users, and PostgreSQL does not run as root.
     folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
@@ -191,7 +195,7 @@ def reused_db_url(_reused_database: str) -> str:
 
 def _database(server_url: str, template: str | None) -> Iterator[str]:
     name = f"rlm_test_{uuid.uuid4().hex[:12]}"
-    if server_url == os.environ.get("RLM_CACHETRACK_TEST_DB_URL") and (nodes := clusters.citus_at(server_url)):
+    if server_url == TEST_SERVER and (nodes := clusters.citus_at(server_url)):
         made = nodes.create(name)  # copying a distributed database would copy only the data of one node
         if template not in (None, "template0"):
             with psycopg.connect(made.coordinator, autocommit=True) as connection:
