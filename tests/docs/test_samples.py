@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
@@ -41,11 +45,23 @@ def seeded_url(module_db_url: str, served: str, tmp_path_factory: pytest.TempPat
     return module_db_url
 
 
+@pytest.fixture
+def own_url(seeded_url: str, server_url: str) -> Iterator[str]:
+    """Yield the URL of a copy of the database: one page may delete what another one shows."""
+    name = f"rlm_docs_{uuid.uuid4().hex[:12]}"
+    original = conninfo_to_dict(seeded_url)["dbname"]
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        copied = "CREATE DATABASE {} TEMPLATE {}"
+        connection.execute(sql.SQL(copied).format(sql.Identifier(name), sql.Identifier(str(original))))
+        yield make_conninfo(seeded_url, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
-def test_the_blocks_of_a_page_run_as_pasted(page: Path, seeded_url: str, served: str, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run_as_pasted(page: Path, own_url: str, served: str, tmp_path: Path) -> None:
     if page.stem == "grafana" or page.parent.name == "deploy":  # read in that folder of a checkout
         shutil.copytree(ROOT / "examples" / "deploy", tmp_path, dirs_exist_ok=True)
-    reader = Reader(tmp_path, seeded_url, served)
+    reader = Reader(tmp_path, own_url, served)
     for block in WITH_BLOCKS[page]:
         reader.run(block)
     for line in reader.not_run:
