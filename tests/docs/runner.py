@@ -20,7 +20,9 @@ from .blocks import ROOT, Block
 
 STAND_INS = ("rlm-cachetrack", "pip", "make", "docker", "uvicorn", "gunicorn")
 LANGUAGES = {"python", "sh", "text", "yaml", "json", "toml", "sql", "ini"}
-_OPTIONAL = {"rlm": "rlms", "agents": "openai-agents", "langchain_openai": "langchain-openai", "nbclient": "nbclient"}
+_DISTRIBUTIONS = {"rlm": "rlms", "agents": "openai-agents", "langchain_openai": "langchain-openai"}
+LOCAL_MODULES = {"app", "tasks", "agent", "sample", "handler"}
+"""Files that pages create and import."""
 
 
 class SampleError(AssertionError):
@@ -181,8 +183,8 @@ class Reader:
             connection.rollback()
 
 
-def missing_packages(code: str) -> list[str]:
-    """Return the top-level packages that the code imports and that are not installed."""
+def imported_packages(code: str) -> set[str]:
+    """Return the top-level packages that the code imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -190,9 +192,14 @@ def missing_packages(code: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module.split(".")[0]}
             if node.module == "rlm_cachetrack.integrations":
-                names |= {alias.name for alias in node.names} & {"litellm"}
-    local = {"app", "tasks", "agent", "sample", "handler"}  # files that pages create
-    return sorted(_OPTIONAL.get(name, name) for name in names - local if importlib.util.find_spec(name) is None)
+                names |= {alias.name for alias in node.names} & {"litellm", "dspy"}
+    return names
+
+
+def missing_packages(code: str) -> list[str]:
+    """Return the packages that the code imports and that are not installed, by the names of their distributions."""
+    names = imported_packages(code) - LOCAL_MODULES
+    return sorted(_DISTRIBUTIONS.get(name, name) for name in names if importlib.util.find_spec(name) is None)
 
 
 def figures_replaced(line: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
 from .blocks import PAGES, ROOT, Block, blocks_of
-from .runner import LANGUAGES, Reader
+from .runner import LANGUAGES, LOCAL_MODULES, Reader, imported_packages
 
 NOT_RUN: dict[str, int] = {}
 """The number of blocks on each page that cannot be run; the comment before each gives the reason."""
@@ -90,3 +91,16 @@ def test_blocks_that_cannot_be_run_are_known() -> None:
         for page, blocks in WITH_BLOCKS.items()
     }
     assert {page: number for page, number in found.items() if number} == NOT_RUN
+
+
+def test_the_framework_of_each_recipe_has_a_nox_session() -> None:
+    sessions = set(re.findall(r'^    "(\w+)": \(', (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
+    ours = {"openai", "rlm_cachetrack", *sys.stdlib_module_names}
+    found: dict[str, set[str]] = {}
+    for page, blocks in WITH_BLOCKS.items():
+        if page.parent.name == "recipes":
+            code = "\n".join(block.code for block in blocks if block.language == "python")
+            if others := imported_packages(code) - ours - LOCAL_MODULES:
+                found[page.stem.replace("-", "_")] = others
+    assert set(found) <= sessions, found
+    assert len(found) >= 7
