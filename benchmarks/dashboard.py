@@ -1,11 +1,13 @@
-"""How long the dashboard's pages take at ROWS stored calls (1,000,000). Targets: the first view 1 s, news 2 s.
+"""How long the dashboard's pages take at ROWS stored calls (1,000,000). Targets: 400 ms, first 1 s.
 
 The calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a process of its own; its database is
 warm, because the calls have just been stored. "first" is the first request for a page after the start, "again" the
-median of 20 requests, none of which is served from the cache. If Playwright and Chromium are installed, "seen" is the
-first contentful paint of the overview in a new profile, "drawn" the moment when its charts are complete, and "news" the
-time from the end of a flush until an open page shows the call: with one page of a run open, with 20 of them (until all
-show it), and with five different pages (overview and models with several ranges and filters).
+median of 20 requests, none of which is served from the cache; Queries, Experiments and the choices of the filters are
+kept for 15 s by design. "KB" is the size of the compressed page. If Playwright and Chromium are installed, "painted" is
+the first contentful paint of the overview in a new profile, "drawn" the moment when its charts are complete, also
+counted from the first byte of the page, and "news" the time from the end of a flush until an open page shows the call:
+with one page of a run open, with 20 of them (until all show it), and with five different pages (overview and models
+with several ranges and filters).
 """
 
 from __future__ import annotations
@@ -56,12 +58,13 @@ def dashboard(url: str) -> Iterator[tuple[str, int]]:
             process.wait(20)
 
 
-def request_ms(address: str) -> float:
-    """Return the milliseconds of one request."""
+def request(address: str) -> tuple[float, float]:
+    """Return the milliseconds of one request, and the kilobytes of the compressed response."""
+    asked = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})
     begun = time.perf_counter()
-    with urllib.request.urlopen(address, timeout=120) as response:
-        response.read()
-    return (time.perf_counter() - begun) * 1e3
+    with urllib.request.urlopen(asked, timeout=120) as response:
+        size = len(response.read())
+    return (time.perf_counter() - begun) * 1e3, size / 1e3
 
 
 def resident_mb(pid: int) -> float:
@@ -84,29 +87,39 @@ def pages(calls: scale_calls.Data) -> dict[str, str]:
         "overview, 30 days": "/?range=30d",
         "overview, all time": "/?range=all",
         "overview, one model": "/?range=30d&model=gpt-4.1-2025-04-14",
+        "overview, one query, 30 days": f"/?range=30d&query={query_id}",
+        "queries, 7 days": "/queries",
+        "queries, 30 days": "/queries?range=30d",
+        "losses": "/losses",
+        "savings": "/savings",
         "models, 30 days": "/models?range=30d",
-        "top savings": "/savings",
+        "failed calls": "/failed",
+        "experiments, by query": "/experiments",
+        "experiments, by model": "/experiments?by=model&range=7d",
         "runs": "/runs",
+        "runs of one model": "/runs?model=gpt-4.1-2025-04-14",
         "runs by cost": "/runs?sort=cost",
         "runs, searched": "/runs?search=query-7",
         "one run": f"/run?{urlencode({'query_id': query_id, 'run_id': run_id.isoformat()})}",
         "forecast": "/forecast",
+        "forecast, one query": f"/forecast?query={query_id}",
+        "alerts": "/alerts",
         "health": "/health",
     }
 
 
 def measure_requests(address: str, calls: scale_calls.Data) -> None:
     """Print a row for each page."""
-    firsts = {name: request_ms(address + path) for name, path in pages(calls).items()}
+    firsts = {name: request(address + path)[0] for name, path in pages(calls).items()}
     for name, path in pages(calls).items():
         times = []
         for number in range(REPEATS):
-            time.sleep(
-                TTL_S + 0.001 * number
-            )  # lets the cache expire, and varies the time within the server's polling interval
-            times.append(request_ms(address + path))
-        target = "≤ 1000" if name.startswith("overview") else ""
-        print(f"| {name} | {firsts[name]:.0f} | {statistics.median(times):.0f} | {target} |", flush=True)
+            # Lets the cache expire, and varies the time within the server's polling interval.
+            time.sleep(TTL_S + 0.001 * number)
+            took, size = request(address + path)
+            times.append(took)
+        target = "first ≤ 1000, again ≤ 400" if name == "overview, 30 days" else "again ≤ 400"
+        print(f"| {name} | {firsts[name]:.0f} | {statistics.median(times):.0f} | {size:.0f} | {target} |", flush=True)
 
 
 def until(page: Any, condition: str, timeout_s: float = 30) -> None:
@@ -126,11 +139,11 @@ def measure_browser(url: str) -> None:
     except ImportError:
         chromium = None
     if chromium is None:
-        print("| in a browser: not measured, Playwright or Chromium is not installed | | | |")
+        print("| in a browser: not measured, Playwright or Chromium is not installed | | | | |")
         return
     with sync_playwright() as playwright, TimescaleDBClient(url) as client:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        painted, drawn = [], []
+        painted, drawn, after_first_byte = [], [], []
         for _ in range(5):  # a new server and profile each time, with empty caches
             with dashboard(url) as (address, _), contextlib.closing(browser.new_context()) as context:
                 page = context.new_page()
@@ -138,10 +151,19 @@ def measure_browser(url: str) -> None:
                 charts = page.locator("figure.chart").count()
                 until(page, f"document.querySelectorAll('.plot .main-svg').length >= {charts}")
                 drawn.append(page.evaluate("performance.now()"))
+                first_byte = page.evaluate("performance.getEntriesByType('navigation')[0].responseStart")
+                after_first_byte.append(drawn[-1] - first_byte)
                 paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
                 painted.append(page.evaluate(paint))
-        print(f"| painted, new server and profile | {max(painted):.0f} | {statistics.median(painted):.0f} | ≤ 1000 |")
-        print(f"| charts drawn, the same | {max(drawn):.0f} | {statistics.median(drawn):.0f} | |", flush=True)
+        for name, times, target in (
+            ("painted, new server and profile", painted, ""),
+            ("charts drawn, the same", drawn, ""),
+            ("charts drawn, after the first byte", after_first_byte, "≤ 1000"),
+        ):
+            print(
+                f"| {name}, worst and median | {max(times):.0f} | {statistics.median(times):.0f} | | {target} |",
+                flush=True,
+            )
         run_id = datetime.now(UTC)
         one = f"/run?{urlencode({'query_id': 'news', 'run_id': run_id.isoformat()})}"
         several = (
@@ -151,10 +173,13 @@ def measure_browser(url: str) -> None:
         )
         client.record_llm_interaction(call(run_id, 0))
         client.flush()
-        # A usage page shows the number of calls in its fourth card, the page of a run lists the calls.
+        # The overview and a run show the number of calls in a card, the models in their seventh column.
         calls = (
-            "(document.querySelector('#calls') ? document.querySelectorAll('#calls tbody tr').length"
-            " : Number(document.querySelectorAll('dl.cards data')[3].value))"
+            "(() => { const cards = Array.from(document.querySelectorAll('dl.cards .card'));"
+            " const card = cards.find(one => one.querySelector('dt').textContent === 'Calls');"
+            " const shown = card ? [card.querySelector('data')]"
+            " : Array.from(document.querySelectorAll('table.models tbody td:nth-child(7) data'));"
+            " return shown.reduce((sum, one) => sum + Number(one.value), 0); })()"
         )
         for name, paths in several:
             with dashboard(url) as (address, pid), contextlib.closing(browser.new_context()) as context:
@@ -171,8 +196,8 @@ def measure_browser(url: str) -> None:
                     for page, known in zip(opened, before, strict=True):
                         until(page, f"{calls} > {known}")
                     times.append((time.perf_counter() - begun) * 1e3)
-                print(f"| {name}, worst and median | {max(times):.0f} | {statistics.median(times):.0f} | ≤ 2000 |")
-                print(f"| memory of the server after it, MB | | {resident_mb(pid):.0f} | |", flush=True)
+                print(f"| {name}, worst and median | {max(times):.0f} | {statistics.median(times):.0f} | | ≤ 2000 |")
+                print(f"| memory of the server after it, MB | | {resident_mb(pid):.0f} | | |", flush=True)
         client.delete(query_id="news")
         browser.close()
 
@@ -204,8 +229,8 @@ def main() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             scale.settle(connection, timescale=False)
         print(f"{scale.ROWS:,} calls in {calls.runs:,} runs; milliseconds\n")
-        print("| page | first | again | target |")
-        print("|---|--:|--:|--:|")
+        print("| page | first | again | KB | target |")
+        print("|---|--:|--:|--:|--:|")
         with dashboard(url) as (address, _):
             measure_requests(address, calls)
         measure_browser(url)

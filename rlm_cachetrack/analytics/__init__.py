@@ -8,7 +8,7 @@ from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
 from .live_view import LiveView, NewestCall, live_view
 from .model_rows import sorted_models
-from .query_rows import QueryRow, query_rows
+from .query_rows import QueryRow, query_rows, sorted_query_rows, worse_queries
 from .run_levels import LevelGrouping, RunLevel, run_levels
 from .run_report import (
     CacheEvolutionStep,
@@ -44,6 +44,7 @@ from .usage_views import (
     SORTS,
     Call,
     CallsPage,
+    FailedCall,
     Percentiles,
     RunsPage,
     Span,
@@ -51,6 +52,7 @@ from .usage_views import (
     UsageRow,
     calls_of_run,
     count_runs,
+    failed_calls,
     marker,
     runs_page,
     span,
@@ -72,6 +74,7 @@ __all__ = [
     "ComparisonStep",
     "ContentFilters",
     "Experiment",
+    "FailedCall",
     "Gate",
     "Iteration",
     "LatencyDividend",
@@ -105,6 +108,7 @@ __all__ = [
     "empty_optimization",
     "empty_summary",
     "experiments",
+    "failed_calls",
     "interactions",
     "is_cache_use_reported",
     "iterations_of_run",
@@ -124,6 +128,7 @@ __all__ = [
     "run_summary",
     "runs_page",
     "sorted_models",
+    "sorted_query_rows",
     "span",
     "stored_optimization",
     "token_cache_summary",
@@ -133,5 +138,6 @@ __all__ = [
     "usage_changes",
     "usage_groups",
     "usage_percentiles",
+    "worse_queries",
     "write_baseline",
 ]

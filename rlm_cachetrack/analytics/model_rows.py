@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlm_cachetrack.errors import ConfigError
-
+from .sorting import sorted_by
 from .usage_views import Usage
 
 _KEYS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
@@ -33,8 +32,6 @@ def sorted_models(usage: Usage, sort: str, *, is_ascending: bool) -> list[dict[s
     Raises:
         ConfigError: ``sort`` is unknown.
     """
-    if sort not in _KEYS:
-        raise ConfigError(f"sort={sort!r}: expected one of {', '.join(_KEYS)}")
     total = usage["total"]["total_cost"]
     rows = []
     for row in usage["models"]:
@@ -42,6 +39,4 @@ def sorted_models(usage: Usage, sort: str, *, is_ascending: bool) -> list[dict[s
         share = cost / total if cost is not None and total else None
         is_complete = cost is not None and tokens and not row["unpriced_interactions"]
         rows.append({**row, "cost_share": share, "usd_per_1m": (cost or 0.0) / tokens * 1e6 if is_complete else None})
-    key = _KEYS[sort]
-    known = sorted((row for row in rows if key(row) is not None), key=key, reverse=not is_ascending)
-    return known + [row for row in rows if key(row) is None]
+    return sorted_by(rows, _KEYS, sort, is_ascending=is_ascending)

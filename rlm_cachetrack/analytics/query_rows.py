@@ -1,19 +1,24 @@
-"""Usage by query, tag or metadata key, with a trend by day and what a solved task cost."""
+"""Usage by query, tag or metadata key: trend by day, change against the period before, cost of a solved task."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rlm_cachetrack.errors import ConfigError
 
 from .experiments import Experiment, experiments, parse_grouping
+from .filters import ContentFilters
+from .sorting import sorted_by
 from .usage_groups import usage_groups
+from .usage_views import Span, span
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
+
+_FALL = 0.05  # hit rates vary by less from week to week
 
 
 class DayOfGroup(TypedDict):
@@ -27,9 +32,9 @@ class DayOfGroup(TypedDict):
 class QueryRow(TypedDict):
     """A group of calls. ``cache_hit_rate``: 0-1 over the calls that reported; costs: USD over the priced calls.
 
-    ``hit_rate_change`` is the hit rate of the second half of the days minus that of the first. ``runs`` (finished or
-    judged), ``success_rate`` and ``cost_per_success`` are None where calls are filtered by model or provider, because
-    they are figures of whole runs.
+    ``hit_rate_before`` and ``cost_before`` are those of the period of the same length before; None without one.
+    ``runs`` (finished or judged), ``success_rate`` and ``cost_per_success`` are None where calls are filtered by model,
+    provider or tag, because they are figures of whole runs.
     """
 
     group: str | None
@@ -38,8 +43,11 @@ class QueryRow(TypedDict):
     unpriced_interactions: int
     total_prompt_tokens: int
     cache_hit_rate: float | None
+    hit_rate_before: float | None
     hit_rate_change: float | None
     total_cost: float | None
+    cost_before: float | None
+    cost_change: float | None
     cost_savings: float | None
     runs: int | None
     success_rate: float | None
@@ -47,56 +55,94 @@ class QueryRow(TypedDict):
     by_day: list[DayOfGroup]
 
 
+_KEYS: Mapping[str, Callable[[QueryRow], Any]] = {
+    "group": lambda row: row["group"],
+    "cost": lambda row: row["total_cost"],
+    "cost_change": lambda row: row["cost_change"],
+    "hit_rate": lambda row: row["cache_hit_rate"],
+    "hit_rate_change": lambda row: row["hit_rate_change"],
+    "saved": lambda row: row["cost_savings"],
+    "runs": lambda row: row["runs"],
+    "success": lambda row: row["success_rate"],
+    "cost_per_success": lambda row: row["cost_per_success"],
+    "calls": lambda row: row["total_interactions"],
+    "failed": lambda row: row["failed_interactions"],
+}
+
+
 def query_rows(
-    store: PostgresStore,
-    by: str = "query",
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    time_zone: str = "UTC",
+    store: PostgresStore, by: str = "query", within: Span | None = None, **filters: Unpack[ContentFilters]
 ) -> list[QueryRow]:
-    """Return the groups, the most expensive first. Blocks for two queries, which read the calls of the range.
+    """Return the groups, the most expensive first. Blocks for up to three queries, which read the calls of the range.
 
     Args:
         store: The store to read.
         by: ``query``, ``tag:NAME`` or ``metadata.KEY``.
-        since: Only calls from this moment on.
-        until: Only calls before this moment.
-        model: Only calls of this model.
-        provider: Only calls of this provider.
-        time_zone: The time zone of the days.
+        within: Only calls of this range; None: all.
+        filters: See :class:`.ContentFilters`.
 
     Raises:
         ConfigError: ``by`` is none of these.
     """
     if parse_grouping(by)[0] not in ("query", "tag", "metadata"):
         raise ConfigError(f"by={by!r}: expected query, tag:NAME or metadata.KEY")
-    more: dict[str, Any] = {"since": since, "until": until}
-    days = usage_groups(store, [by, "day"], model=model, provider=provider, time_zone=time_zone, **more)
+    within = within or span("all")
+    days = _groups(store, [by, "day"], within, filters)
+    earlier = within.before()
+    before = {row[by]: row for row in _groups(store, [by], earlier, filters)} if earlier else {}
     judged: dict[str | None, Experiment] = {}
-    if model is None and provider is None:
-        judged = {row["group"]: row for row in experiments(store, by, **more)}
+    if not (filters.get("model") or filters.get("provider") or filters.get("tags")):
+        runs = experiments(store, by, since=within.since, until=within.until, query_id=filters.get("query_id"))
+        judged = {row["group"]: row for row in runs}
     groups: dict[str | None, list[dict[str, Any]]] = {}
     for row in days:
         groups.setdefault(row[by], []).append(row)
-    found = [_row(group, rows, judged.get(group)) for group, rows in groups.items()]
+    found = [_row(group, rows, before.get(group), judged.get(group)) for group, rows in groups.items()]
     return sorted(found, key=lambda row: (-(row["total_cost"] or 0.0), -row["total_interactions"]))
 
 
-def _row(group: str | None, days: Sequence[dict[str, Any]], judged: Experiment | None) -> QueryRow:
-    middle = len(days) // 2
-    halves = [_hit_rate(days[:middle]), _hit_rate(days[middle:])]
+def sorted_query_rows(rows: Sequence[QueryRow], sort: str, *, is_ascending: bool) -> list[QueryRow]:
+    """Return the rows by one of their figures; unknown values come last. Pure.
+
+    Raises:
+        ConfigError: ``sort`` is unknown.
+    """
+    return sorted_by(rows, _KEYS, sort, is_ascending=is_ascending)
+
+
+def worse_queries(rows: Sequence[QueryRow]) -> list[QueryRow]:
+    """Return the groups whose hit rate fell by more than five percentage points, most affected tokens first. Pure."""
+
+    def tokens(row: QueryRow) -> float:
+        return (row["hit_rate_change"] or 0.0) * row["total_prompt_tokens"]
+
+    fallen = [row for row in rows if row["hit_rate_change"] is not None and row["hit_rate_change"] < -_FALL]
+    return sorted(fallen, key=tokens)
+
+
+def _groups(
+    store: PostgresStore, group_by: Sequence[str], within: Span, filters: ContentFilters
+) -> Sequence[dict[str, Any]]:
+    return usage_groups(store, group_by, time_zone=within.zone, **filters, since=within.since, until=within.until)
+
+
+def _row(
+    group: str | None, days: Sequence[dict[str, Any]], before: Mapping[str, Any] | None, judged: Experiment | None
+) -> QueryRow:
+    rate, cost = _hit_rate(days), _sum(day["total_cost"] for day in days)
+    rate_before, cost_before = (before["cache_hit_rate"], before["total_cost"]) if before else (None, None)
     return {
         "group": group,
         "total_interactions": sum(day["total_interactions"] for day in days),
         "failed_interactions": sum(day["failed_interactions"] for day in days),
         "unpriced_interactions": sum(day["unpriced_interactions"] for day in days),
         "total_prompt_tokens": sum(day["total_prompt_tokens"] for day in days),
-        "cache_hit_rate": _hit_rate(days),
-        "hit_rate_change": None if halves[0] is None or halves[1] is None else halves[1] - halves[0],
-        "total_cost": _sum(day["total_cost"] for day in days),
+        "cache_hit_rate": rate,
+        "hit_rate_before": rate_before,
+        "hit_rate_change": None if rate is None or rate_before is None else rate - rate_before,
+        "total_cost": cost,
+        "cost_before": cost_before,
+        "cost_change": None if cost is None or cost_before is None else cost - cost_before,
         "cost_savings": _sum(day["cost_savings"] for day in days),
         "runs": judged["runs"] if judged else None,
         "success_rate": judged["success_rate"] if judged else None,

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import shifted
 
-from .filters import CallFilters, query_parameters
+from .filters import CallFilters, ContentFilters, needs_calls, query_parameters
 from .run_figures import complete_figures
 from .run_report import run_bounds
 from .usage_groups import UsageGroup, without_unreported
@@ -82,6 +82,21 @@ class Percentiles(TypedDict):
     p95_duration_ms: float | None
 
 
+class FailedCall(TypedDict):
+    """One failed call; ``duration_ms``: milliseconds."""
+
+    time: datetime
+    interaction_id: str
+    query_id: str
+    run_id: datetime
+    model: str
+    provider: str | None
+    error_type: str | None
+    error_message: str | None
+    duration_ms: float | None
+    trace_id: str | None
+
+
 class RunRow(TypedDict):
     """One row of the list of runs, counted from its calls. Costs: USD over the priced calls; ``cache_hit_rate`` 0-1.
 
@@ -144,6 +159,7 @@ class Call(TypedDict):
     tool_call_count: int | None
     price_source: str | None
     usage_anomaly: str | None
+    trace_id: str | None
 
 
 class CallsPage(TypedDict):
@@ -227,26 +243,39 @@ def _floor(moment: datetime, unit: Unit, zone: str = "UTC") -> datetime:
 
 
 def usage_percentiles(
-    store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None, *, limit: int = 10_000
+    store: PostgresStore, within: Span, *, limit: int = 10_000, **filters: Unpack[ContentFilters]
 ) -> Percentiles:
     """Return percentiles of the durations of the newest calls of a range. Blocks for one query.
 
     Args:
         store: The store to read.
         within: The range.
-        model: Only calls of this model.
-        provider: Only calls of this provider.
         limit: Only this number of calls, the newest.
+        filters: See :class:`.ContentFilters`.
     """
-    filters = {"since": within.since, "until": within.until, "model": model, "provider": provider}
-    return cast("Percentiles", store.query("usage_percentiles", **filters, limit=limit)[0])
+    chosen = query_parameters({**filters, "since": within.since, "until": within.until})
+    return cast("Percentiles", store.query("usage_percentiles", **chosen, limit=limit)[0])
 
 
-def usage(store: PostgresStore, within: Span, model: str | None = None, provider: str | None = None) -> Usage:
-    """Return the usage in a range, of one model or provider or of all. Blocks for one query."""
+def failed_calls(
+    store: PostgresStore, within: Span, *, limit: int = 200, **filters: Unpack[ContentFilters]
+) -> list[FailedCall]:
+    """Return the newest failed calls of a range. Blocks for one query."""
+    chosen = query_parameters({**filters, "since": within.since, "until": within.until})
+    return cast("list[FailedCall]", store.query("failed_calls", **chosen, limit=limit))
+
+
+def usage(store: PostgresStore, within: Span, **filters: Unpack[ContentFilters]) -> Usage:
+    """Return the usage in a range. Blocks for one query, which reads the calls if filtered by query or tags."""
     begin, end = within.since, within.until
-    filters = {"model": model, "provider": provider, "time_zone": within.zone}
-    rows = store.query("usage_breakdown", since=begin, until=end, unit=within.unit, **filters)
+    chosen: CallFilters = {**filters, "since": begin, "until": end}
+    rows = store.query(
+        "usage_breakdown",
+        unit=within.unit,
+        time_zone=within.zone,
+        from_calls=within.unit == "minute" or needs_calls(chosen),
+        **query_parameters(chosen),
+    )
     kinds: dict[str, list[UsageRow]] = {"total": [], "bucket": [], "model": [], "choice": []}
     for row in rows:
         kind = row.pop("kind")

@@ -29,10 +29,18 @@ def dashboard(
             help="Token that clients must present. Prefer the variable: other users can see this command line.",
         ),
     ] = None,
+    trace_url: Annotated[
+        str | None,
+        option(
+            "--trace-url",
+            metavar="URL",
+            help="Address of a trace, such as 'https://traces.example.com/{trace_id}'; calls are linked to theirs.",
+        ),
+    ] = None,
     open_browser: Annotated[bool, option("--open", help="Open the dashboard in the browser.")] = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Serve a live dashboard on this machine: usage, models, savings, runs and calls; as JSON under /api."""
+    """Serve a live dashboard on this machine: spending, losses, runs, experiments, alerts; as JSON under /api."""
     from rlm_cachetrack import web
     from rlm_cachetrack.web.source import DashboardStore
 
@@ -46,7 +54,7 @@ def dashboard(
         raise ConfigError("the token is too short to be safe: expected at least 8 characters")
     source = DashboardStore(db_url)
     hosts = frozenset({"127.0.0.1", "localhost", "[::1]", host}) if local else None
-    app = web.create_app(source, token=token, hosts=hosts)
+    app = web.create_app(source, token=token, hosts=hosts, trace_url=trace_url)
 
     def started(chosen: int) -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{chosen}/"

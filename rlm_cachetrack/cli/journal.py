@@ -210,26 +210,23 @@ def _discard(db_url: str | None, ids: Collection[str], *, yes: bool, as_json: bo
 
 def _retry(db_url: str | None, ids: Collection[str], *, as_json: bool) -> None:
     from rlm_cachetrack.client import runtime_for
+    from rlm_cachetrack.pipeline import retry_dead_letters
 
     with open_client(db_url) as client, slow_status("storing"):
         with _rewrite_errors():
-            retried = runtime_for(db_url).retry_dead_letters(ids)
-        if not client.flush():
+            found = retry_dead_letters(runtime_for(db_url), ids)
+        if not found.is_stored:
             raise StoreUnreachableError(f"the records wait in the journal now: {client.stats()['last_error']}")
-        remaining = {letter.id for letter in runtime_for(db_url).dead_letters.read()}
-    rejected = len(remaining & retried)
-    stored = len(retried) - rejected
-    without_room = len((remaining & set(ids)) - retried)
     if as_json:
-        print_json({"retried": len(retried), "stored": stored, "rejected": rejected})
+        print_json({"retried": found.retried, "stored": found.stored, "rejected": found.rejected})
     else:
         console = stdout()
-        console.print(f"Stored {counted(stored, 'record')}.")
-        if rejected:
-            console.print(f"{counted(rejected, 'record')} rejected again: still in the dead-letter file.")
-        if without_room:
-            console.print(f"{counted(without_room, 'record')} not retried: the journal is full.")
-    raise typer.Exit(1 if rejected or without_room else 0)
+        console.print(f"Stored {counted(found.stored, 'record')}.")
+        if found.rejected:
+            console.print(f"{counted(found.rejected, 'record')} rejected again: still in the dead-letter file.")
+        if found.kept:
+            console.print(f"{counted(found.kept, 'record')} not retried: the journal is full.")
+    raise typer.Exit(1 if found.rejected or found.kept else 0)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +20,7 @@ from .run_selection import find_named_run
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import CallFilters
+    from rlm_cachetrack.client import TimescaleDBClient
 
 
 @filtered("runs")
@@ -30,23 +33,45 @@ def report(
         typer.Option("--html", metavar="FILE", help="Write a web page with charts that works offline."),
     ] = None,
     markdown: Annotated[bool, option("--md", help="Print Markdown for a pull request; the default.")] = False,
+    by: Annotated[
+        str | None,
+        option("--experiments", metavar="GROUPING", help="Compare the runs (of QUERY) by metadata.KEY, model, …"),
+    ] = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Write the report on a run as one web page, or as Markdown."""
+    """Write the report on a run, or on groups of runs, as one web page or as Markdown."""
     from rlm_cachetrack.web import report as reports
 
-    with open_client(db_url) as client, slow_status("reading the run"):
-        store = client.reader()
-        chosen = find_named_run(store, which, run, filters)
-        found = reports.read(store, chosen.query_id, chosen.run_id, chosen.record)
-    if found is None:
-        raise NotFound(f"the run of {chosen.query_id!r} was deleted")
+    as_html: Callable[[], str]
+    as_markdown: Callable[[], str]
+    with open_client(db_url) as client, slow_status("reading the runs"):
+        if by is not None:
+            chosen: CallFilters = {**filters, "query_id": which or filters.get("query_id")}
+            groups = client.get_experiments(by, **chosen)
+            if not groups:
+                raise NotFound("no finished run matches")
+            as_html = partial(reports.experiments_as_html, groups, by)
+            as_markdown = partial(reports.experiments_as_markdown, groups, by)
+        else:
+            found = _read_run(client, which, run, filters)
+            as_html, as_markdown = partial(reports.as_html, found), partial(reports.as_markdown, found)
     if html is not None:
-        text = reports.as_html(found)
+        text = as_html()
         try:
             html.write_text(text, encoding="utf-8")
         except OSError as exc:
             raise ConfigError(f"--html {html}: {exc.strerror}") from exc
         print_prose(stderr(), f"Wrote {clean(html)}.")
     if markdown or html is None:
-        sys.stdout.write(reports.as_markdown(found))
+        sys.stdout.write(as_markdown())
+
+
+def _read_run(client: TimescaleDBClient, which: str | None, run: str, filters: CallFilters) -> dict[str, Any]:
+    from rlm_cachetrack.web import report as reports
+
+    store = client.reader()
+    chosen = find_named_run(store, which, run, filters)
+    found = reports.read(store, chosen.query_id, chosen.run_id, chosen.record)
+    if found is None:
+        raise NotFound(f"the run of {chosen.query_id!r} was deleted")
+    return found

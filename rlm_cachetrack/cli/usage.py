@@ -59,11 +59,11 @@ def usage(
             chosen: CallFilters = {**filters, "since": within.since, "until": within.until}
             found = client.get_usage(group_by, time_zone=time_zone, **chosen)
         else:
-            found = analytics.usage(client.reader(), within, model, provider)
+            found = analytics.usage(client.reader(), within, model=model, provider=provider)
             hours = len(found["buckets"])
             by_day = within.unit != "day" and hours > _MOST_ROWS and not as_json and not as_csv
             if by_day:
-                found = analytics.usage(client.reader(), replace(within, unit="day"), model, provider)
+                found = analytics.usage(client.reader(), replace(within, unit="day"), model=model, provider=provider)
     rows = found if grouped else found["buckets"]
     if print_data(found, as_json, as_csv, rows, "analytics.UsageGroup" if grouped else "analytics.UsageRow"):
         return

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, create_model
 
-from rlm_cachetrack.analytics import Experiment, QueryRow, RunReport, TokenCacheOptimization, usage_views
+from rlm_cachetrack.analytics import (
+    ContentFilters,
+    Experiment,
+    QueryRow,
+    RunReport,
+    TokenCacheOptimization,
+    usage_views,
+)
+from rlm_cachetrack.analytics.alerts import AlertState
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.analytics.planning import MonthOutlook
 from rlm_cachetrack.formatting import Table
 
 from .cached_queries import CachedQueries
 from .losses import LossReport
-from .view import Model, Provider, Range, Since, Until, View, parse_moment
+from .view import Model, Provider, QueryFilter, Range, Since, Tag, Until, View, parse_moment
 
 VERSION = "1"
 _LOSSES_WAIT_S = 5.0
@@ -27,7 +36,6 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most this number of 
 Days = Annotated[int, Query(ge=1, le=366, description="The number of days, including today.")]
 Search = Annotated[str, Query(description="Only runs whose query id contains this text.")]
 State = Annotated[str, Query(description="Only runs of this `state`.")]
-Tag = Annotated[str, Query(description="Only runs with this tag, or with a call that has it: NAME=VALUE.")]
 Sort = Annotated[str, Query(description=f"One of {', '.join(usage_views.SORTS)}.")]
 Order = Annotated[str, Query(pattern="^(asc|desc)$", description="asc: lowest first; desc: highest first.")]
 By = Annotated[str, Query(description="query, tag:NAME or metadata.KEY.")]
@@ -37,13 +45,31 @@ AllRange = Annotated[
 ]
 
 
-def _all_filters(
-    name: AllRange = "all", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
+def _usage_filters(
+    name: Range = "7d",
+    since: Since = None,
+    until: Until = None,
+    model: Model = None,
+    provider: Provider = None,
+    query: QueryFilter = None,
+    tag: Tag = None,
 ) -> View:
-    return View(name, since or "", until or "", model or "", provider or "")
+    return View(name, since or "", until or "", model or "", provider or "", query or "", tag or "")
 
 
-RunFilters = Annotated[View, Depends(_all_filters)]
+def _run_filters(view: Annotated[View, Depends(_usage_filters)], name: AllRange = "all") -> View:
+    return replace(view, range=name)
+
+
+def _call_filters(
+    model: Model = None, provider: Provider = None, query: QueryFilter = None, tag: Tag = None
+) -> ContentFilters:
+    return View(model=model or "", provider=provider or "", query=query or "", tag=tag or "").filters
+
+
+UsageFilters = Annotated[View, Depends(_usage_filters)]
+RunFilters = Annotated[View, Depends(_run_filters)]
+Filters = Annotated[ContentFilters, Depends(_call_filters)]
 
 
 def parse_run(query_id: str, run_id: str) -> tuple[str, datetime]:
@@ -55,29 +81,6 @@ def parse_run(query_id: str, run_id: str) -> tuple[str, datetime]:
     return query_id.replace("\0", ""), parse_moment(run_id, "run_id")
 
 
-def _filters(
-    name: Range = "7d", since: Since = None, until: Until = None, model: Model = None, provider: Provider = None
-) -> View:
-    return View(name, since or "", until or "", model or "", provider or "")
-
-
-UsageFilters = Annotated[View, Depends(_filters)]
-
-
-def parse_tag(text: str) -> dict[str, str]:
-    """Parse a tag in a query string; an empty text is no tag.
-
-    Raises:
-        HTTPException: The text is not ``NAME=VALUE`` (status 400).
-    """
-    if not text:
-        return {}
-    name, separator, value = text.replace("\0", "\ufffd").partition("=")
-    if not name or not separator:
-        raise HTTPException(400, "tag: expected NAME=VALUE, such as team=search")
-    return {name: value}
-
-
 def reject_unknown(request: Request) -> None:
     """Reject a request with a parameter that the endpoint does not describe (status 400): it would have no effect."""
     described = request.app.openapi()["paths"][request.scope["route"].path]["get"].get("parameters", [])
@@ -86,20 +89,6 @@ def reject_unknown(request: Request) -> None:
     if unknown:
         given = ", ".join(name[:60] for name in unknown)
         raise HTTPException(400, f"unknown parameter {given}; expected {', '.join(sorted(known)) or 'none'}")
-
-
-def run_filters(view: View, search: str, status: str, tag: str) -> dict[str, Any]:
-    """Return the filters of the list of runs."""
-    span = view.span("all")
-    return {
-        "search": search or None,
-        "state": status or None,
-        "since": span.since,
-        "until": span.until,
-        "model": view.model or None,
-        "provider": view.provider or None,
-        "tags": parse_tag(tag),
-    }
 
 
 class Api:
@@ -124,6 +113,7 @@ class Api:
             ("/month", self.month, _model(MonthOutlook)),
             ("/experiments", self.experiments, list[_model(Experiment)]),  # type: ignore[misc]
             ("/forecast", self.forecast, dict[str, Any]),
+            ("/alerts", self.alerts, list[_model(AlertState)]),  # type: ignore[misc]
             ("/health", self.health, dict[str, Any]),
         ):
             router.add_api_route(path, endpoint, response_model=response, summary=str(endpoint.__doc__).rstrip("."))
@@ -131,7 +121,7 @@ class Api:
 
     def usage(self, filters: UsageFilters) -> Any:
         """Usage over time and by model."""
-        return filters.usage(self._queries)
+        return self._queries.usage(filters.span(), filters.filters)
 
     def savings(self, limit: Limit = 25) -> Any:
         """The runs with the largest cache savings."""
@@ -142,7 +132,6 @@ class Api:
         view: RunFilters,
         search: Search = "",
         status: State = "",
-        tag: Tag = "",
         sort: Sort = "start",
         order: Order = "desc",
         after: After = None,
@@ -150,7 +139,10 @@ class Api:
     ) -> Any:
         """A page of the list of runs."""
         return self._queries.runs(
-            **run_filters(view, search, status, tag),
+            view.span("all"),
+            view.filters,
+            search=search,
+            state=status,
             sort=sort,
             ascending=order == "asc",
             after=after or None,
@@ -159,21 +151,19 @@ class Api:
 
     def queries(self, view: UsageFilters, by: By = "query") -> Any:
         """Usage by query, tag or metadata key, with what a solved task cost."""
-        return self._queries.query_rows(by, view.span(), view.model or None, view.provider or None)
+        return self._queries.query_rows(by, view.span(), view.filters)
 
     def losses(self, view: UsageFilters) -> Any:
         """What the newest runs lost by avoidable cache misses, by query and reason. Waits for up to five seconds."""
-        return self._queries.losses(view.span(), view.model or None, view.provider or None, _LOSSES_WAIT_S)
+        return self._queries.losses(view.span(), view.filters, _LOSSES_WAIT_S)
 
-    def month(self, model: Model = None, provider: Provider = None) -> Any:
+    def month(self, filters: Filters) -> Any:
         """The calendar month: spent, expected, and its budget."""
-        return self._queries.month(model or None, provider or None)
+        return self._queries.month(filters)
 
     def experiments(self, view: RunFilters, by: ExperimentBy = "query") -> Any:
         """Groups of runs: what they achieved, and what that cost."""
-        if view.model or view.provider:
-            raise HTTPException(400, "an experiment consists of whole runs: it has no filter by model or provider")
-        return self._queries.experiments(by, view.span("all"))
+        return self._queries.experiments(by, view.span("all"), view.filters)
 
     def run(self, query_id: QueryId, run_id: RunId) -> Any:
         """One run: its status, totals and iterations."""
@@ -200,9 +190,13 @@ class Api:
             raise HTTPException(404, "no such run is stored, or it has no calls")
         return found
 
-    def forecast(self, days: Days = 30, model: Model = None) -> Any:
+    def forecast(self, filters: Filters, days: Days = 30) -> Any:
         """The cost of the next days, and the state of each budget."""
-        return self._queries.forecast(days, model or None)
+        return self._queries.forecast(days, filters)
+
+    def alerts(self) -> Any:
+        """The states of the alert rules since their last changes."""
+        return self._queries.alerts()
 
     def health(self) -> Any:
         """The state of the database, and of the journals of this machine."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _COMPRESSED_FROM_BYTES = 1_000
 
 
-def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | None) -> FastAPI:
+def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | None, trace_url: str | None) -> FastAPI:
     """See :func:`.create_app`."""
     queries = CachedQueries(source)
     live = Live(queries)
@@ -49,7 +49,7 @@ def build(source: DashboardStore, *, token: str | None, hosts: frozenset[str] | 
         redirect_slashes=False,  # the redirect would contain the Host header
         lifespan=lifespan,
     )
-    templates = environment()
+    templates = environment(trace_url)
     shown = pages.Pages(queries, templates, app)
     app.include_router(api.Api(queries).router())
     app.include_router(shown.router())

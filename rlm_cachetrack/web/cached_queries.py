@@ -5,25 +5,35 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from rlm_cachetrack.analytics import (
+    ContentFilters,
     Experiment,
+    FailedCall,
     Percentiles,
     QueryRow,
     RunReport,
+    RunsPage,
+    Span,
     TokenCacheOptimization,
     TokenCacheSummary,
     UnpricedModel,
+    Usage,
+    count_runs,
     experiments,
+    failed_calls,
     query_rows,
     run_report,
+    runs_page,
     unpriced_models,
+    usage_percentiles,
     usage_views,
 )
 from rlm_cachetrack.analytics import summaries as analytics
+from rlm_cachetrack.analytics.alerts import AlertState, alert_states
 from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.analytics.metrics import prometheus_text
 from rlm_cachetrack.analytics.planning import MonthOutlook, month_outlook
@@ -88,6 +98,16 @@ class SingleFlightCache:
             return cast("T", entry.value)
 
 
+class Choices(NamedTuple):
+    """Values to filter by, and ``tag:NAME`` and ``metadata.KEY`` to group by."""
+
+    models: list[str]
+    providers: list[str]
+    queries: list[str]
+    tags: list[str]
+    groupings: list[str]
+
+
 class CachedQueries:
     """The queries behind the pages. Each method blocks for its query. Thread-safe.
 
@@ -110,99 +130,90 @@ class CachedQueries:
         self._marker = usage_views.marker(self.source.store)
         return self._marker
 
-    def usage(self, span: usage_views.Span, model: str | None = None, provider: str | None = None) -> usage_views.Usage:
+    def usage(self, span: Span, filters: ContentFilters) -> Usage:
         """See :func:`.usage`."""
-        model, provider = _without_nul(model), _without_nul(provider)
-        key = ("usage", span, model, provider)
-        return self._cached(key, lambda: usage_views.usage(self.source.store, span, model, provider))
+        return self._cached(("usage", span, filters), lambda: usage_views.usage(self.source.store, span, **filters))
 
-    def unpriced(self, shown: usage_views.Usage, model: str | None, provider: str | None) -> list[UnpricedModel]:
+    def unpriced(self, shown: Usage, filters: ContentFilters) -> list[UnpricedModel]:
         """Return the models of the unpriced calls among those of a usage, and why they have no price."""
         if not shown["total"]["unpriced_interactions"]:
             return []  # the query reads the calls themselves, so it is skipped if it would find none
         since, until = shown["since"], shown["until"]
-        found = self._cached(
-            ("unpriced", since, until), lambda: unpriced_models(self.source.store, since=since, until=until)
-        )
-        of_model = [row for row in found if not model or row["model"] == model]
-        return [row for row in of_model if not provider or row["provider"] == provider]
-
-    def runs(self, **filters: Any) -> usage_views.RunsPage:
-        """See :func:`.runs_page`."""
-        filters = {name: _without_nul(value) if isinstance(value, str) else value for name, value in filters.items()}
-        tags = filters.pop("tags", None) or {}
-        key = ("runs", *sorted(filters.items()), *sorted(tags.items()))
-        return self._cached(key, lambda: usage_views.runs_page(self.source.store, **filters, tags=tags))
-
-    def count_runs(self, **filters: Any) -> int:
-        """See :func:`.count_runs`."""
-        filters = {name: _without_nul(value) if isinstance(value, str) else value for name, value in filters.items()}
-        tags = filters.pop("tags", None) or {}
-        key = ("runs-count", *sorted(filters.items()), *sorted(tags.items()))
-        return self._cached(key, lambda: usage_views.count_runs(self.source.store, **filters, tags=tags))
-
-    def percentiles(self, span: usage_views.Span, model: str | None, provider: str | None) -> Percentiles:
-        """See :func:`.usage_percentiles`."""
-        model, provider = _without_nul(model), _without_nul(provider)
         return self._cached(
-            ("percentiles", span, model, provider),
-            lambda: usage_views.usage_percentiles(self.source.store, span, model, provider),
+            ("unpriced", since, until, filters),
+            lambda: unpriced_models(self.source.store, since=since, until=until, **filters),
         )
 
-    def month(self, model: str | None, provider: str | None) -> MonthOutlook:
-        """See :func:`.month_outlook`."""
-        model, provider = _without_nul(model), _without_nul(provider)
-        return self._cached(("month", model, provider), lambda: month_outlook(self.source.store, model, provider))
+    def runs(self, span: Span, filters: ContentFilters, **more: Any) -> RunsPage:
+        """See :func:`.runs_page`; a run belongs to the range in which it began."""
+        given = {"since": span.since, "until": span.until, **filters, **_without_nul(more)}
+        return self._cached(("runs", given), lambda: runs_page(self.source.store, **given))
 
-    def losses(
-        self, span: usage_views.Span, model: str | None, provider: str | None, wait_s: float = 0.0
-    ) -> LossReport:
+    def count_runs(self, span: Span, filters: ContentFilters, **more: Any) -> int:
+        """See :func:`.count_runs`."""
+        given = {"since": span.since, "until": span.until, **filters, **_without_nul(more)}
+        return self._cached(("runs-count", given), lambda: count_runs(self.source.store, **given))
+
+    def percentiles(self, span: Span, filters: ContentFilters) -> Percentiles:
+        """See :func:`.usage_percentiles`."""
+        return self._cached(
+            ("percentiles", span, filters), lambda: usage_percentiles(self.source.store, span, **filters)
+        )
+
+    def month(self, filters: ContentFilters) -> MonthOutlook:
+        """See :func:`.month_outlook`."""
+        return self._cached(("month", filters), lambda: month_outlook(self.source.store, **filters))
+
+    def losses(self, span: Span, filters: ContentFilters, wait_s: float = 0.0) -> LossReport:
         """Return what the newest runs of a range lost by avoidable cache misses. Blocks for two queries and ``wait_s``.
 
         Args:
             span: The range in which the runs began.
-            model: Only losses of this model.
-            provider: Only runs with calls of this provider, and losses of its models.
+            filters: Only runs with such calls, and losses of their models.
             wait_s: How long to wait for runs that are not explained yet.
         """
-        filters = {"since": span.since, "until": span.until, "model": model, "provider": provider, "limit": MAX_RUNS}
         chosen = None
-        if model or provider:
-            chosen = {str(row["model"]) for row in self.usage(span, model, provider)["models"]}
-        return self._losses.report(self.runs(**filters)["runs"], chosen, wait_s)
+        if filters.get("model") or filters.get("provider"):
+            chosen = {str(row["model"]) for row in self.usage(span, filters)["models"]}
+        return self._losses.report(self.runs(span, filters, limit=MAX_RUNS)["runs"], chosen, wait_s)
 
-    def failed_calls(
-        self, span: usage_views.Span, model: str | None, provider: str | None, limit: int
-    ) -> list[dict[str, Any]]:
-        """Return the newest failed calls of a range."""
-        filters = {"since": span.since, "until": span.until, "model": _without_nul(model)}
-        provider = _without_nul(provider)
+    def failed_calls(self, span: Span, filters: ContentFilters, limit: int) -> list[FailedCall]:
+        """See :func:`.failed_calls`."""
         return self._cached(
-            ("failed", span, filters["model"], provider, limit),
-            lambda: self.source.store.query("failed_calls", **filters, provider=provider, limit=limit),
+            ("failed", span, filters, limit), lambda: failed_calls(self.source.store, span, limit=limit, **filters)
         )
 
-    def query_rows(self, by: str, span: usage_views.Span, model: str | None, provider: str | None) -> list[QueryRow]:
+    def query_rows(self, by: str, span: Span, filters: ContentFilters) -> list[QueryRow]:
         """See :func:`.query_rows`."""
-        by, model, provider = _without_nul(by) or "", _without_nul(model), _without_nul(provider)
-        filters: dict[str, Any] = {"since": span.since, "until": span.until, "time_zone": span.zone}
-        return self._slowly(
-            ("queries", by, span, model, provider),
-            lambda: query_rows(self.source.store, by, model=model, provider=provider, **filters),
-        )
+        by = by.replace("\0", "\ufffd")
+        return self._slowly(("queries", by, span, filters), lambda: query_rows(self.source.store, by, span, **filters))
 
-    def experiments(self, by: str, span: usage_views.Span) -> list[Experiment]:
+    def experiments(self, by: str, span: Span, filters: ContentFilters) -> list[Experiment]:
         """See :func:`.experiments`."""
-        by = _without_nul(by) or ""
+        by = by.replace("\0", "\ufffd")
         return self._slowly(
-            ("experiments", by, span),
-            lambda: list(experiments(self.source.store, by, since=span.since, until=span.until)),
+            ("experiments", by, span, filters),
+            lambda: list(experiments(self.source.store, by, since=span.since, until=span.until, **filters)),
         )
 
-    def groupings(self) -> list[str]:
-        """Return the tags and metadata keys of the newest calls and runs, as ``tag:NAME`` and ``metadata.KEY``."""
+    def choices(self, span: Span) -> Choices:
+        """Return what the calls of a range can be filtered by, and what the newest runs and calls can be grouped by."""
         rows = self._slowly(("groupings",), lambda: self.source.store.query("grouping_names", limit=_NEWEST_TAGGED))
-        return [f"tag:{row['name']}" if row["kind"] == "tag" else f"metadata.{row['name']}" for row in rows]
+        usage = self._slowly(("choices", span), lambda: self.usage(span, {}))["choices"]
+        names: dict[str, list[str]] = {"metadata": [], "tag": [], "value": [], "query": []}
+        for row in rows:
+            names[row["kind"]].append(row["name"])
+        return Choices(
+            models=usage["models"],
+            providers=usage["providers"],
+            queries=names["query"],
+            tags=names["value"],
+            groupings=[*(f"metadata.{key}" for key in names["metadata"]), *(f"tag:{name}" for name in names["tag"])],
+        )
+
+    def alerts(self) -> list[AlertState]:
+        """See :func:`.alert_states`."""
+        return self._cached(("alerts",), lambda: alert_states(self.source.store))
 
     def metrics(self) -> str:
         """See :func:`.prometheus_text`."""
@@ -241,25 +252,31 @@ class CachedQueries:
             lambda: explain.explain_cache(self.source.store, query_id, run_id, limit=limit),
         )
 
-    def forecast(self, days: int, model: str | None) -> dict[str, Any]:
+    def forecast(self, days: int, filters: ContentFilters) -> dict[str, Any]:
         """Return ``forecast``, the cost of the next days, and ``budgets``, the state of each."""
-        model = _without_nul(model)
         return self._cached(
-            ("forecast", days, model),
-            lambda: {"forecast": self.source.forecast(days, model), "budgets": self.source.budgets()},
+            ("forecast", days, filters),
+            lambda: {"forecast": self.source.forecast(days, filters), "budgets": self.source.budgets()},
         )
 
     def health(self) -> dict[str, Any]:
         """Return the state of the journals and of the database."""
         return self._cached(("health",), self.source.health)
 
-    def _slowly(self, key: Hashable, load: Callable[[], T]) -> T:
-        return self._cache.get(key, lambda: None, _SLOW_TTL_S, load)
+    def _slowly(self, key: Sequence[object], load: Callable[[], T]) -> T:
+        return self._cache.get(_hashable(key), lambda: None, _SLOW_TTL_S, load)
 
-    def _cached(self, key: Hashable, load: Callable[[], T]) -> T:
-        return self._cache.get(key, lambda: self._marker, _TTL_S, load)
+    def _cached(self, key: Sequence[object], load: Callable[[], T]) -> T:
+        return self._cache.get(_hashable(key), lambda: self._marker, _TTL_S, load)
 
 
-def _without_nul(text: str | None) -> str | None:
+def _without_nul(given: dict[str, Any]) -> dict[str, Any]:
     """Replace NUL, which no stored text contains and PostgreSQL rejects in a query."""
-    return text.replace("\0", "\ufffd") if text else text
+    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in given.items()}
+
+
+def _hashable(value: object) -> Hashable:
+    """Return sequences and mappings as tuples."""
+    if isinstance(value, Mapping):
+        return tuple((name, _hashable(value[name])) for name in sorted(value))
+    return tuple(map(_hashable, value)) if isinstance(value, (tuple, list)) else value

@@ -156,7 +156,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
     """Chart cost and hit rate of the most expensive models."""
     most_expensive = sorted(rows, key=lambda row: -(row["total_cost"] or 0.0))
     shown = list(reversed(most_expensive[:_MAX_MODELS]))
-    names = [label(f"{row['model'] or ''} · {row['provider'] or 'unknown'}", 34) for row in shown]
+    names = [f"{label(row['model'] or '', 26)} · {label(row['provider'] or 'unknown', 14)}" for row in shown]
     # Two providers may have models of the same name, so the position identifies a model and the name is only its label.
     y = list(range(len(shown)))
     axis = {"tickvals": y, "ticktext": names, "range": [-0.6, len(shown) - 0.4]}
@@ -175,7 +175,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
                 xaxis={"tickprefix": "$", "rangemode": "tozero"},
                 yaxis=axis,
                 height=height,
-                meta={"shorten": True},
+                meta={"two_lines": True},
             )
         )
     rates = [row["cache_hit_rate"] for row in shown]
@@ -188,7 +188,7 @@ def of_models(rows: Sequence[UsageRow]) -> list[Figure]:
                 xaxis={"tickformat": ".0%", "range": [0, 1]},
                 yaxis=axis,
                 height=height,
-                meta={"shorten": True},
+                meta={"two_lines": True},
             )
         )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import usage_changes
+from rlm_cachetrack.analytics import usage_changes, usage_views
 
 from . import charts
 
@@ -27,18 +27,22 @@ _PERIODS = {
 }
 
 
+def period_before(view: View) -> str:
+    """Return words for the period that a range is compared with; empty for all time."""
+    return "the period before" if view.since or view.until else _PERIODS.get(view.range or "7d", "")
+
+
 def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
     """Return the variables of the overview. Blocks for its queries."""
-    span, model, provider = view.span(), view.model or None, view.provider or None
+    span, filters = view.span(), view.filters
     earlier = span.before()
-    runs = {"model": model, "provider": provider, "since": span.since, "until": span.until}
     # At the same time: together they would take three times as long as the slowest of them.
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        counted = pool.submit(queries.usage, span, model, provider)
-        before = pool.submit(queries.usage, earlier, model, provider) if earlier else None
-        month = pool.submit(queries.month, model, provider)
-        percentiles = pool.submit(queries.percentiles, span, model, provider)
-        newest = queries.runs(**runs, limit=_NEWEST_RUNS)["runs"]
+        counted = pool.submit(queries.usage, span, filters)
+        before = pool.submit(queries.usage, earlier, filters) if earlier else None
+        month = pool.submit(queries.month, filters)
+        percentiles = pool.submit(queries.percentiles, span, filters)
+        newest = queries.runs(span, filters, limit=_NEWEST_RUNS)["runs"]
     usage = counted.result()
     found: dict[str, Any] = {
         "usage": usage,
@@ -50,16 +54,17 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         "before": None,
         "losses_before": None,
         "changes": None,
-        "period": _PERIODS.get(view.range or "7d", "") if not (view.since or view.until) else "the period before",
+        "period": period_before(view),
+        "firing": [alert for alert in queries.alerts() if alert["firing"]],
         "is_empty": False,
     }
     if not usage["total"]["total_interactions"]:
-        found["is_empty"] = not queries.runs(limit=1)["runs"]
+        found["is_empty"] = not queries.runs(usage_views.span("all"), {}, limit=1)["runs"]
         return found
-    found["losses"] = queries.losses(span, model, provider, _LOSSES_WAIT_S)
+    found["losses"] = queries.losses(span, filters, _LOSSES_WAIT_S)
     if earlier is not None and before is not None:
         found["before"] = before.result()
-        found["losses_before"] = queries.losses(earlier, model, provider)
+        found["losses_before"] = queries.losses(earlier, filters)
         if found["before"]["total"]["total_interactions"]:
             changes = usage_changes(found["before"], usage)
             found["changes"] = {**changes, "models": changes["models"][:_MODELS]}

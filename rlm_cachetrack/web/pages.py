@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import hmac
+import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import parse_qs, urlencode
 
 import jinja2
-from fastapi import APIRouter, FastAPI, HTTPException, Query
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from rlm_cachetrack.analytics import sorted_models, usage_views
+from rlm_cachetrack.analytics import sorted_models, sorted_query_rows, usage_views, worse_queries
 from rlm_cachetrack.formatting import clean
 
 from . import charts
-from .api import After, Days, Limit, Order, QueryId, RunId, Sort, parse_run, run_filters
+from .api import After, Days, Order, QueryId, RunId, Sort, parse_run
 from .cached_queries import CachedQueries
-from .overview import overview
+from .overview import overview, period_before
 from .rendering import verdicts
 from .view import PageView, View
 
@@ -32,8 +36,9 @@ _PROBLEM_TITLES = {400: "Invalid request", 404: "Not found", 503: "The database 
 _RUNS_PER_PAGE = 50
 _CALLS_PER_PAGE = 100
 _FAILED_CALLS = 200
+_SAVINGS = 25
+_WORSE_QUERIES = 3
 _LOSSES_WAIT_S = 1.5
-_GROUPINGS = ("query", "model", "label")
 
 _WITHOUT_ADVICE = {
     "provider_miss": "The entry should have existed: nothing in the requests explains this miss.",
@@ -44,6 +49,9 @@ _WITHOUT_ADVICE = {
 }
 """What is shown of a loss for which explain has no advice."""
 
+_MAX_FORM_BYTES = 100_000
+
+Count = Annotated[int | None, Query(ge=0)]
 By = Annotated[str, Query(max_length=200)]
 
 
@@ -54,6 +62,7 @@ class Pages:
         self._queries = queries
         self._templates = templates
         self._app = app
+        self._form_token = secrets.token_urlsafe(24)
 
     def router(self) -> APIRouter:
         """Return the routes of the pages."""
@@ -69,10 +78,12 @@ class Pages:
             ("/failed", self.failed),
             ("/experiments", self.experiments),
             ("/forecast", self.forecast),
+            ("/alerts", self.alerts),
             ("/health", self.health),
             ("/api/docs", self.docs),
         ):
             router.add_api_route(path, page)
+        router.add_api_route("/health/dead-letters", self.change_dead_letters, methods=["POST"])
         router.add_api_route("/docs", lambda: RedirectResponse("/api/docs"))  # FastAPI's usual address
         return router
 
@@ -89,7 +100,15 @@ class Pages:
             view: The range, filters and time zone.
             values: Variables of the template.
         """
-        given = {"view": view or View(), "ranges": _RANGE_NAMES, "figures": [], "rendered": datetime.now(UTC), **values}
+        given: dict[str, Any] = {
+            "view": view or View(),
+            "ranges": _RANGE_NAMES,
+            "default_range": "7d",
+            "choices": lambda: self._queries.choices((view or View()).span(given["default_range"])),
+            "figures": [],
+            "rendered": datetime.now(UTC),
+            **values,
+        }
         shown = self._templates.get_template(template)
         return HTMLResponse(shown.render(page=page, title=title, live=status in (200, 503), **given), status)
 
@@ -102,33 +121,26 @@ class Pages:
         """What was spent and saved, what could still be saved, and what changed."""
         found = overview(self._queries, view)
         again = any(report and report["pending_runs"] for report in (found["losses"], found["losses_before"]))
-        return self.render(
-            "overview.html", "Overview", "overview", view=view, again=again, **found, **_choices(found["usage"], view)
-        )
+        return self.render("overview.html", "Overview", "overview", view=view, again=again, **found)
 
-    def queries(self, view: PageView, by: By = "query") -> HTMLResponse:
-        """Usage by query, tag or metadata key."""
-        usage = view.usage(self._queries)
-        rows = self._queries.query_rows(by, view.span(), view.model or None, view.provider or None)
-        groupings = _with(["query", *self._queries.groupings()], by)
+    def queries(self, view: PageView, by: By = "query", sort: str = "cost", order: Order = "desc") -> HTMLResponse:
+        """Usage by query, tag or metadata key, and which one got worse."""
+        rows = self._queries.query_rows(by, view.span(), view.filters)
         return self.render(
             "queries.html",
             "Queries",
             "queries",
             view=view,
-            rows=rows,
+            rows=sorted_query_rows(rows, sort, is_ascending=order == "asc"),
+            worse=worse_queries(rows)[:_WORSE_QUERIES],
             by=by,
-            groupings=groupings,
-            **_choices(usage, view),
+            period=period_before(view),
+            sorting={"sort": sort, "order": order},
         )
 
     def losses(self, view: PageView) -> HTMLResponse:
         """What the newest runs lost by avoidable cache misses, with the reasons and advice."""
-        usage = view.usage(self._queries)
-        model, provider = view.model or None, view.provider or None
-        report = self._queries.losses(view.span(), model, provider, _LOSSES_WAIT_S)
-        span = view.span()
-        filters = {"since": span.since, "until": span.until, "model": model, "provider": provider}
+        report = self._queries.losses(view.span(), view.filters, _LOSSES_WAIT_S)
         return self.render(
             "losses.html",
             "Losses",
@@ -136,47 +148,40 @@ class Pages:
             view=view,
             report=report,
             reasons=_WITHOUT_ADVICE,
-            all_runs=self._queries.count_runs(**filters),
+            all_runs=self._queries.count_runs(view.span(), view.filters),
             again=bool(report["pending_runs"]),
-            **_choices(usage, view),
         )
 
-    def savings(self, view: PageView, limit: Limit = 25) -> HTMLResponse:
+    def savings(self, view: PageView) -> HTMLResponse:
         """The runs with the largest cache savings."""
-        top = self._queries.top_savings(limit)
-        return self.render("savings.html", "Savings", "losses", view=view, top=top)
+        found = self._queries.runs(view.span(), view.filters, sort="saved", limit=_SAVINGS)
+        return self.render("savings.html", "Savings", "losses", view=view, runs=found["runs"])
 
     def models(self, view: PageView, sort: str = "cost", order: Order = "desc") -> HTMLResponse:
         """Usage by model."""
-        usage = view.usage(self._queries)
-        rows = sorted_models(usage, sort, is_ascending=order == "asc")
-        unpriced = self._queries.unpriced(usage, view.model, view.provider)
+        usage = self._queries.usage(view.span(), view.filters)
         return self.render(
             "models.html",
             "Models",
             "models",
             view=view,
             usage=usage,
-            rows=rows,
+            rows=sorted_models(usage, sort, is_ascending=order == "asc"),
             figures=charts.of_models(usage["models"]),
-            unpriced=unpriced,
+            unpriced=self._queries.unpriced(usage, view.filters),
             sorting={"sort": sort, "order": order},
-            **_choices(usage, view),
         )
 
     def failed(self, view: PageView) -> HTMLResponse:
         """The newest failed calls of a range."""
-        usage = view.usage(self._queries)
-        calls = self._queries.failed_calls(view.span(), view.model or None, view.provider or None, _FAILED_CALLS)
         return self.render(
             "failed.html",
             "Failed calls",
             "overview",
             view=view,
-            calls=calls,
-            total=usage["total"],
+            calls=self._queries.failed_calls(view.span(), view.filters, _FAILED_CALLS),
+            total=self._queries.usage(view.span(), view.filters)["total"],
             limit=_FAILED_CALLS,
-            **_choices(usage, view),
         )
 
     def runs(
@@ -184,29 +189,33 @@ class Pages:
         view: PageView,
         search: str = "",
         status: str = "",
-        tag: str = "",
         sort: Sort = "start",
         order: Order = "desc",
         after: After = None,
     ) -> HTMLResponse:
         """The list of runs, one page at a time."""
-        filters = run_filters(view, search, status, tag)
+        which = {"search": search, "state": status}
         found = self._queries.runs(
-            **filters, sort=sort, ascending=order == "asc", after=after or None, limit=_RUNS_PER_PAGE
+            view.span("all"),
+            view.filters,
+            **which,
+            sort=sort,
+            ascending=order == "asc",
+            after=after or None,
+            limit=_RUNS_PER_PAGE,
         )
-        usage = view.usage(self._queries, "all")
         return self.render(
             "runs.html",
             "Runs",
             "runs",
             view=view,
+            default_range="all",
             **found,
-            count=self._queries.count_runs(**filters),
+            count=self._queries.count_runs(view.span("all"), view.filters, **which),
             after=after,
-            kept={"search": search, "status": status, "tag": tag},
+            kept={"search": search, "status": status},
             sorting={"sort": sort, "order": order},
             statuses=_STATES,
-            **_choices(usage, view),
         )
 
     def run(self, view: PageView, query_id: QueryId, run_id: RunId, after: After = None) -> HTMLResponse:
@@ -233,24 +242,23 @@ class Pages:
 
     def experiments(self, view: PageView, by: By = "query") -> HTMLResponse:
         """What groups of runs achieved, and what that cost."""
-        groups = self._queries.experiments(by, view.span("all"))
+        groups = self._queries.experiments(by, view.span("all"), view.filters)
         return self.render(
             "experiments.html",
             "Experiments",
             "experiments",
             view=view,
+            default_range="all",
             groups=groups,
             by=by,
-            groupings=_with([*_GROUPINGS, *self._queries.groupings()], by),
             figures=charts.of_experiments(groups),
         )
 
     def forecast(self, view: PageView, days: Days = 30) -> HTMLResponse:
         """The cost of the calendar month and of the next days, and the state of each budget."""
-        model = view.model or None
-        found = self._queries.forecast(days, model)
-        month = self._queries.month(model, None)
-        spent = self._queries.usage(usage_views.span("30d"), model)
+        found = self._queries.forecast(days, view.filters)
+        month = self._queries.month(view.filters)
+        spent = self._queries.usage(usage_views.span("30d"), view.filters)
         return self.render(
             "forecast.html",
             "Forecast",
@@ -260,26 +268,59 @@ class Pages:
             month=month,
             days=days,
             figures=[*charts.of_month(month), *charts.of_forecast(found["forecast"], spent["buckets"])],
-            **_choices(spent, view),
         )
 
-    def health(self, view: PageView) -> HTMLResponse:
+    def alerts(self, view: PageView) -> HTMLResponse:
+        """The states of the alert rules."""
+        return self.render("alerts.html", "Alerts", "alerts", view=view, alerts=self._queries.alerts())
+
+    def health(
+        self,
+        view: PageView,
+        stored: Count = None,
+        rejected: Count = None,
+        kept: Count = None,
+        waiting: Count = None,
+        discarded: Count = None,
+    ) -> HTMLResponse:
         """The state of the database, and of the journals of this machine."""
-        return self.render("health.html", "Health", "health", view=view, health=self._queries.health())
+        return self.render(
+            "health.html",
+            "Health",
+            "health",
+            view=view,
+            health=self._queries.health(),
+            outcome={
+                "Stored": stored,
+                "Rejected again": rejected,
+                "Not retried, because the journal is full": kept,
+                "Waiting in the journal, because the database does not respond": waiting,
+                "Deleted": discarded,
+            },
+            form_token=self._form_token,
+        )
+
+    async def change_dead_letters(self, request: Request) -> RedirectResponse:
+        """Retry or discard the dead letters of a form on the page Health, then show that page with the outcome."""
+        body = await request.body()
+        if len(body) > _MAX_FORM_BYTES:
+            raise HTTPException(413, "The form is too large.")
+        form = parse_qs(body.decode("utf-8", "replace"))
+        given, action, ids = form.get("form_token", [""])[0], form.get("action", [""])[0], form.get("id", [])
+        # Another site can send a form to this server, but cannot read the token.
+        if not hmac.compare_digest(given.encode(), self._form_token.encode()):
+            raise HTTPException(403, "This form is not from this dashboard, or is old: reload the page Health.")
+        if action == "retry":
+            found = await asyncio.to_thread(self._queries.source.retry_dead_letters, ids)
+            outcome = {"stored": found.stored, "rejected": found.rejected, "kept": found.kept}
+            if not found.is_stored:
+                outcome = {"waiting": found.retried}
+        elif action == "discard":
+            outcome = {"discarded": await asyncio.to_thread(self._queries.source.discard_dead_letters, ids)}
+        else:
+            raise HTTPException(400, "action: expected retry or discard")
+        return RedirectResponse(f"/health?{urlencode(outcome)}", 303)
 
     def docs(self, view: PageView) -> HTMLResponse:
         """The description of the JSON API."""
         return self.render("docs.html", "API", "docs", view=view, spec=self._app.openapi())
-
-
-def _choices(usage: usage_views.Usage, view: View) -> dict[str, Any]:
-    """Return the models and providers to filter by."""
-    return {
-        "models": _with(usage["choices"]["models"], view.model),
-        "providers": _with(usage["choices"]["providers"], view.provider),
-    }
-
-
-def _with(choices: list[str], chosen: str | None) -> list[str]:
-    """Return the choices, including the selected one even if it is unknown."""
-    return [*choices, chosen] if chosen and chosen not in choices else choices

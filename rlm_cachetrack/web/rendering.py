@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import jinja2
 
@@ -23,8 +23,12 @@ HERE = Path(__file__).parent
 _MAX_DECIMALS = 6
 
 
-def environment() -> jinja2.Environment:
-    """Return the environment of the templates; it escapes every value."""
+def environment(trace_url: str | None = None) -> jinja2.Environment:
+    """Return the environment of the templates; it escapes every value.
+
+    Args:
+        trace_url: Address of a trace, in which ``{trace_id}`` stands for its id; None: traces are not linked.
+    """
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -48,6 +52,7 @@ def environment() -> jinja2.Environment:
     templates.globals["hit_rate_words"] = hit_rate_words
     templates.globals["dropped_details"] = wording.dropped_details
     templates.globals["static_url"] = static_url
+    templates.globals["trace_link"] = lambda trace_id: _trace_link(trace_url, trace_id)
     templates.filters.update(day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, points=_percentage_points)
     templates.filters["short"] = _short
     templates.filters["query"] = _query
@@ -59,6 +64,10 @@ def environment() -> jinja2.Environment:
 def verdicts(explained: CacheExplanation | None) -> dict[str, CallVerdict]:
     """Return the verdicts of an explanation by ``interaction_id``."""
     return {} if explained is None else {each["interaction_id"]: each for each in explained["interactions"]}
+
+
+def _trace_link(trace_url: str | None, trace_id: str | None) -> str | None:
+    return trace_url.replace("{trace_id}", quote(trace_id, safe="")) if trace_url and trace_id else None
 
 
 def _short(text: object, max_length: int = 60) -> str:

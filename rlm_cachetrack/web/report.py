@@ -1,4 +1,4 @@
-"""A run in one file: a web page with charts, or Markdown for a pull request."""
+"""A run, or a comparison of groups of runs, in one file: a web page with charts, or Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from rlm_cachetrack.formatting import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rlm_cachetrack.analytics import Experiment
     from rlm_cachetrack.store import PostgresStore
 
 _CALLS = 500
@@ -59,24 +62,59 @@ def as_html(report: dict[str, Any], *, made: datetime | None = None) -> str:
     Raises:
         ConfigError: The extra ``dashboard`` is not installed.
     """
+    charts, rendering = _page_modules()
+    return _page(
+        "_run.html",
+        clean(report["summary"]["query_id"])[:60],
+        "Prompt cache report of one run",
+        made,
+        **report,
+        after=None,
+        why=rendering.verdicts(report["misses"]),
+        figures=[*charts.of_iterations(report["iterations"]), *charts.of_calls(report["calls"])],
+    )
+
+
+def experiments_as_html(groups: Sequence[Experiment], by: str, *, made: datetime | None = None) -> str:
+    """Render groups of runs, with their score over cost, as one page that needs no other file and no network.
+
+    Args:
+        groups: As :func:`.experiments` returns them.
+        by: What the runs are grouped by.
+        made: The time of the report, as shown on the page; None: now.
+
+    Raises:
+        ConfigError: The extra ``dashboard`` is not installed.
+    """
+    charts, _ = _page_modules()
+    title = f"Runs by {clean(by)[:40]}"
+    return _page("_experiments.html", title, title, made, groups=groups, by=by, figures=charts.of_experiments(groups))
+
+
+def _page_modules() -> tuple[Any, Any]:
     try:
-        from . import charts
-        from .rendering import environment, verdicts
-        from .static_files import FILES, PLOTLY
+        from . import charts, rendering
     except ImportError as exc:
         raise ConfigError("the report as HTML needs: pip install 'rlm_cachetrack[dashboard]'") from exc
+    return charts, rendering
+
+
+def _page(part: str, title: str, heading: str, made: datetime | None, **values: Any) -> str:
+    from .rendering import environment
+    from .static_files import FILES, PLOTLY
+
     return (
         environment()
         .get_template("report.html")
         .render(
-            **report,
-            after=None,
-            why=verdicts(report["misses"]),
-            figures=[*charts.of_iterations(report["iterations"]), *charts.of_calls(report["calls"])],
+            part=part,
+            title=title,
+            heading=heading,
             css=FILES["app.css"].body.decode(),
             script=_within_script(FILES["app.js"].body.decode()),
             plotly=_within_script(FILES[PLOTLY].body.decode()),
             rendered=made or datetime.now(UTC),
+            **values,
         )
     )
 
@@ -121,6 +159,28 @@ def as_markdown(report: dict[str, Any]) -> str:
         lines += ["", f"… and {number(len(steps) - _STEPS)} more iterations."]
     if report["misses"] is not None:
         lines += ["", *_misses(report["misses"])]
+    return "\n".join(lines) + "\n"
+
+
+def experiments_as_markdown(groups: Sequence[Experiment], by: str) -> str:
+    """Render groups of runs as a GitHub Markdown table, the lowest cost per success first."""
+    lines = [
+        f"### Runs by {_code(by)}",
+        "",
+        "| group | runs | success | score | cost per success | 95% interval | cost a run | without cache | hit rate |",
+        "|:---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for group in groups:
+        name = "not set" if group["group"] is None else _code(group["group"])
+        score = NONE if group["avg_score"] is None else f"{group['avg_score']:.3f}"
+        low, high = group["cost_per_success_low"], group["cost_per_success_high"]
+        interval = NONE if low is None or high is None else f"{usd(low)} to {usd(high)}"
+        lines.append(
+            f"| {name}{' ★' if group['is_pareto'] else ''} | {number(group['runs'])} | {rate(group['success_rate'])} "
+            f"| {score} | {usd(group['cost_per_success'])} | {interval} | {usd(group['avg_cost'])} "
+            f"| {usd(group['avg_original_cost'])} | {rate(group['cache_hit_rate'])} |"
+        )
+    lines += ["", "★: no other group is cheaper per run and at least as good."]
     return "\n".join(lines) + "\n"
 
 

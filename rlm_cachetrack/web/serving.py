@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 _MISSING = "the dashboard needs additional packages: pip install 'rlm_cachetrack[dashboard]'"
 
 
-def create_app(source: DashboardStore, *, token: str | None = None, hosts: frozenset[str] | None = None) -> FastAPI:
+def create_app(
+    source: DashboardStore,
+    *,
+    token: str | None = None,
+    hosts: frozenset[str] | None = None,
+    trace_url: str | None = None,
+) -> FastAPI:
     """Build the ASGI application.
 
     Args:
@@ -24,17 +30,24 @@ def create_app(source: DashboardStore, *, token: str | None = None, hosts: froze
         token: Required from every client; None: every client that can connect has access.
         hosts: Accepted values of the Host header; None: any. Protects a server without a token against DNS rebinding,
             that is, pages of other sites whose name resolves to this machine.
+        trace_url: Address of a trace in the user's tracing system, with ``{trace_id}`` in place of its id. Calls that
+            have a trace are linked to it.
 
     Raises:
-        ConfigError: The extra is not installed.
+        ConfigError: The extra is not installed, or ``trace_url`` is not such an address.
     """
+    if trace_url is not None and not (trace_url.startswith(("https://", "http://")) and "{trace_id}" in trace_url):
+        raise ConfigError(
+            f"trace URL {trace_url!r}: expected an http or https address that contains {{trace_id}}, such as "
+            "https://traces.example.com/trace/{trace_id}"
+        )
     try:
         from .application import build
     except ImportError as exc:
         if str(exc.name).startswith("rlm_cachetrack"):
             raise
         raise ConfigError(_MISSING) from exc
-    return build(source, token=token, hosts=hosts)
+    return build(source, token=token, hosts=hosts, trace_url=trace_url)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,14 +1,19 @@
-"""The data source of the dashboard: a store that it never writes to and never flushes."""
+"""The data source of the dashboard: a store that it writes to only to retry dead letters, and never flushes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack.client import runtime_for
-from rlm_cachetrack.pipeline import diagnostics
+from rlm_cachetrack.errors import CacheTrackError, ConfigError
+from rlm_cachetrack.pipeline import diagnostics, retry_dead_letters
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from rlm_cachetrack.analytics import ContentFilters
     from rlm_cachetrack.analytics.planning import budgets, forecast
+    from rlm_cachetrack.pipeline import RetriedDeadLetters
 
 
 _MAX_DEAD_LETTERS = 50
@@ -49,11 +54,11 @@ class DashboardStore:
             ],
         }
 
-    def forecast(self, days: int = 30, model: str | None = None) -> forecast.Forecast:
+    def forecast(self, days: int, filters: ContentFilters) -> forecast.Forecast:
         """Forecast the cost of the next days; see :meth:`~rlm_cachetrack.TimescaleDBClient.forecast_cost`. Blocks."""
         from rlm_cachetrack.analytics.planning import forecast
 
-        return forecast.forecast_cost(self.store, days, model=model)
+        return forecast.forecast_cost(self.store, days, **filters)
 
     def budgets(self) -> list[budgets.BudgetCheck]:
         """Check every budget; see :meth:`~rlm_cachetrack.TimescaleDBClient.check_budget`. Blocks."""
@@ -61,7 +66,41 @@ class DashboardStore:
 
         return [budgets.check_budget(self.store, budget["name"]) for budget in budgets.budgets(self.store)]
 
+    def retry_dead_letters(self, ids: Collection[str]) -> RetriedDeadLetters:
+        """Try to store dead letters; see :func:`.retry_dead_letters`. Blocks; starts the writer of this process.
+
+        Raises:
+            ConfigError: The role of the database may not store calls.
+            CacheTrackError: The dead-letter file cannot be rewritten.
+        """
+        self._require_write_access()
+        try:
+            return retry_dead_letters(self._runtime, ids)
+        except OSError as exc:
+            raise _not_rewritten(exc) from exc
+
+    def discard_dead_letters(self, ids: Collection[str]) -> int:
+        """Delete dead letters and return how many were deleted. Blocks.
+
+        Raises:
+            ConfigError: The role of the database may not store calls.
+            CacheTrackError: The dead-letter file cannot be rewritten.
+        """
+        self._require_write_access()
+        try:
+            return self._runtime.dead_letters.remove(ids)
+        except OSError as exc:
+            raise _not_rewritten(exc) from exc
+
+    def _require_write_access(self) -> None:
+        if not self.store.query("activity")[0]["may_write"]:
+            raise ConfigError("the dashboard's database role may only read: it can neither retry nor discard records")
+
     def close(self) -> None:
         """Close the connections, unless this process records into the same store."""
         if not self._runtime.in_use:
             self._runtime.close(0)
+
+
+def _not_rewritten(exc: OSError) -> CacheTrackError:
+    return CacheTrackError(f"the dead-letter file cannot be rewritten ({exc.strerror}); all dead letters are kept")

@@ -1,19 +1,16 @@
-"""What a page shows: range, model, provider and time zone, as given in its address, and links that keep them."""
+"""What a page shows: range, filters and time zone, as given in its address, and links that keep them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, HTTPException, Query
 
-from rlm_cachetrack.analytics import usage_views
-
-if TYPE_CHECKING:
-    from .cached_queries import CachedQueries
+from rlm_cachetrack.analytics import ContentFilters, usage_views
 
 Since = Annotated[str | None, Query(description="From this time on, rounded to whole hours or minutes.")]
 Until = Annotated[str | None, Query(description="Before this moment.")]
@@ -22,6 +19,8 @@ Range = Annotated[
 ]
 Model = Annotated[str | None, Query(description="Only this model.")]
 Provider = Annotated[str | None, Query(description="Only this provider.")]
+QueryFilter = Annotated[str | None, Query(alias="query", description="Only this query.")]
+Tag = Annotated[str | None, Query(description="Only calls with this tag: NAME=VALUE.")]
 Zone = Annotated[str, Query(description="Time zone in which days begin and times are shown, such as Europe/Berlin.")]
 
 
@@ -39,21 +38,48 @@ def parse_moment(text: str, name: str, zone: ZoneInfo | None = None) -> datetime
         raise HTTPException(400, f"{name}: expected a date and time such as 2026-01-31T12:00:00Z") from None
 
 
+def parse_tag(text: str) -> dict[str, str]:
+    """Parse a tag in a query string.
+
+    Raises:
+        HTTPException: The text is not ``NAME=VALUE`` (status 400).
+    """
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise HTTPException(400, "tag: expected NAME=VALUE, such as team=search")
+    return {name: value}
+
+
 @dataclass(frozen=True, slots=True)
 class View:
-    """The filters of a page; empty where its address does not set them."""
+    """The range, filters and time zone of a page; empty where its address does not set them."""
 
     range: str = ""
     since: str = ""
     until: str = ""
     model: str = ""
     provider: str = ""
+    query: str = ""
+    tag: str = ""
     tz: str = "UTC"
 
     @property
     def zone(self) -> ZoneInfo:
         """The time zone."""
         return ZoneInfo(self.tz)
+
+    @property
+    def filters(self) -> ContentFilters:
+        """The filters on calls. NUL, which PostgreSQL rejects and no stored text contains, is replaced."""
+        model, provider, query, tag = (
+            text.replace("\0", "\ufffd") or None for text in (self.model, self.provider, self.query, self.tag)
+        )
+        return {"model": model, "provider": provider, "query_id": query, "tags": parse_tag(tag) if tag else None}
+
+    @property
+    def is_filtered(self) -> bool:
+        """Return True if the page covers only some models, providers, queries or tags."""
+        return bool(self.model or self.provider or self.query or self.tag)
 
     def span(self, default: str = "7d") -> usage_views.Span:
         """Return the range of time.
@@ -65,23 +91,14 @@ class View:
         until = parse_moment(self.until, "until", self.zone) if self.until else None
         return usage_views.span(self.range or default, since, until, zone=self.tz)
 
-    def usage(self, queries: CachedQueries, default: str = "7d") -> usage_views.Usage:
-        """Query the usage that the filters select. Blocks."""
-        return queries.usage(self.span(default), self.model or None, self.provider or None)
-
-    def link(self, path: str, *, with_filters: bool = False, **more: Any) -> str:
-        """Return an address that keeps the range and the time zone.
+    def link(self, path: str, **more: Any) -> str:
+        """Return an address that keeps range, filters and time zone.
 
         Args:
             path: The page.
-            with_filters: Whether it keeps the model and the provider, too.
             more: Further parameters; they replace those kept.
         """
-        kept: dict[str, Any] = {"range": self.range, "since": self.since, "until": self.until}
-        if with_filters:
-            kept.update(model=self.model, provider=self.provider)
-        kept["tz"] = "" if self.tz == "UTC" else self.tz
-        kept.update(more)
+        kept = {**asdict(self), "tz": "" if self.tz == "UTC" else self.tz, **more}
         given = urlencode({name: value for name, value in kept.items() if value not in (None, "")})
         return f"{path}?{given}" if given else path
 
@@ -92,13 +109,15 @@ def _view(
     until: Until = None,
     model: Model = None,
     provider: Provider = None,
+    query: QueryFilter = None,
+    tag: Tag = None,
     tz: Zone = "UTC",
 ) -> View:
     try:
         ZoneInfo(tz)
     except (KeyError, ValueError, OSError):
         raise HTTPException(400, f"tz: {tz[:60]!r} is no time zone; expected a name such as Europe/Berlin") from None
-    return View(name, since or "", until or "", model or "", provider or "", tz)
+    return View(name, since or "", until or "", model or "", provider or "", query or "", tag or "", tz)
 
 
 PageView = Annotated[View, Depends(_view)]

@@ -8,7 +8,7 @@ SELECT
     current_depth, recursion_id, parent_recursion_id, prompt_tokens, completion_tokens, cached_tokens,
     uncached_prompt_tokens, cache_write_tokens, reasoning_tokens, total_cost, original_cost,
     original_cost - total_cost AS cost_savings, duration_ms, time_to_first_token_ms, success, error_type, finish_reason,
-    tool_call_count, price_source, usage_anomaly
+    tool_call_count, price_source, usage_anomaly, trace_id
 FROM llm_interactions
 WHERE -- include: fragments/of_run.sql
   AND (

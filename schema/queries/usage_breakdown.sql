@@ -1,20 +1,21 @@
 -- usage_breakdown: Return the usage of a time range in total, by bucket, and by provider and model.
 -- Parameters: since, until TIMESTAMPTZ: since <= bucket < until, NULL for no bound; whole hours, or whole minutes if
---             unit is minute. unit TEXT: minute, hour, day, week or month; time_zone TEXT: of buckets. model,
---             provider TEXT; NULL for all.
+--             unit is minute. unit TEXT: minute, hour, day, week or month; time_zone TEXT: of buckets. from_calls
+--             BOOLEAN: read the calls, as for minutes; needed to filter by query or tags. model, provider, query_id
+--             TEXT, tags JSONB: only calls with these; NULL for all.
 -- Result:     rows by kind. total: one row. bucket: one row per bucket, with its start. model: one row per
---             provider and model. choice: one row per provider and model of the range, also of those that are filtered
---             out, with NULL figures. cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over
---             the priced calls. *_ms: milliseconds.
--- Reads cache_usage_hourly; for minutes the calls, served by idx_llm_time. Without a bound it reads the raw table if
--- cache_usage_hourly is a view. It groups by expressions that have an index, so that PostgreSQL knows the number of
+--             provider and model. choice: one row per provider and model of the range, also of those that the filters by
+--             model and provider leave out, with NULL figures. cache_hit_rate: 0-1 over the calls that reported. *_cost,
+--             cost_savings: USD over the priced calls. *_ms: milliseconds.
+-- Reads cache_usage_hourly, or the calls, served by idx_llm_time or the index of queries or tags. Without a bound it
+-- reads the raw table if cache_usage_hourly is a view. It groups by expressions that have an index, so that PostgreSQL knows the number of
 -- groups; otherwise it would sort all calls on disk.
 WITH parts AS MATERIALIZED (
     SELECT
         date_trunc(%(unit)s::text, bucket, %(time_zone)s::text) AS bucket, provider, model,
         -- include: fragments/usage_of_hours.sql
     FROM cache_usage_hourly
-    WHERE %(unit)s::text <> 'minute'
+    WHERE NOT %(from_calls)s::boolean
       AND (%(since)s::timestamptz IS NULL OR bucket >= %(since)s::timestamptz)
       AND (%(until)s::timestamptz IS NULL OR bucket < %(until)s::timestamptz)
     GROUP BY 1, 2, 3  -- so that Citus aggregates on the shards
@@ -23,9 +24,11 @@ WITH parts AS MATERIALIZED (
         date_trunc('minute', time, 'UTC') AS bucket, provider, model,
         -- include: fragments/usage_of_calls.sql
     FROM llm_interactions
-    WHERE %(unit)s::text = 'minute'
+    WHERE %(from_calls)s::boolean
       AND time >= coalesce(%(since)s::timestamptz, '-infinity')
       AND time < coalesce(%(until)s::timestamptz, 'infinity')
+      AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+      AND (%(tags)s::jsonb IS NULL OR tags @> %(tags)s::jsonb)
     GROUP BY 1, 2, 3
 ),
 

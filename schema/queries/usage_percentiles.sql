@@ -1,6 +1,6 @@
 -- usage_percentiles: Return percentiles of the durations of the newest calls of a time range.
--- Parameters: since, until TIMESTAMPTZ: since <= time < until; model, provider TEXT; NULL for any. limit BIGINT: at most
---             this number of calls, the newest.
+-- Parameters: since, until TIMESTAMPTZ: since <= time < until; model, provider, query_id TEXT, tags JSONB: only calls with these;
+--             NULL for any. limit BIGINT: at most this number of calls, the newest.
 -- Result:     one row: calls BIGINT, those with a duration; p50_duration_ms, p95_duration_ms: milliseconds, NULL without
 --             such calls. Served by idx_llm_time.
 SELECT
@@ -15,6 +15,8 @@ FROM (
       AND (%(until)s::timestamptz IS NULL OR time < %(until)s::timestamptz)
       AND (%(model)s::text IS NULL OR model = %(model)s::text)
       AND (%(provider)s::text IS NULL OR provider = %(provider)s::text)
+      AND (%(query_id)s::text IS NULL OR query_id = %(query_id)s::text)
+      AND (%(tags)s::jsonb IS NULL OR tags @> %(tags)s::jsonb)
     ORDER BY time DESC
     LIMIT %(limit)s
 ) AS newest;

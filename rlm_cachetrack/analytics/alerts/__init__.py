@@ -2,6 +2,15 @@
 
 from .evaluation import Reading, evaluate
 from .rules import AlertFile, read_alerts
-from .states import AlertChange, update_states
+from .states import AlertChange, AlertState, alert_states, update_states
 
-__all__ = ["AlertChange", "AlertFile", "Reading", "evaluate", "read_alerts", "update_states"]
+__all__ = [
+    "AlertChange",
+    "AlertFile",
+    "AlertState",
+    "Reading",
+    "alert_states",
+    "evaluate",
+    "read_alerts",
+    "update_states",
+]

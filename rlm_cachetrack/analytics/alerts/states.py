@@ -22,6 +22,17 @@ class AlertChange(TypedDict):
     changed_at: datetime
 
 
+class AlertState(AlertChange):
+    """The state of a rule since its last change; ``notified``: the change needs no notification any more."""
+
+    notified: bool
+
+
+def alert_states(store: PostgresStore) -> list[AlertState]:
+    """Return the states of all rules that a watcher has stored, the firing ones first. Blocks for one query."""
+    return cast("list[AlertState]", store.query("alert_states", names=None))
+
+
 def update_states(
     store: PostgresStore, readings: Mapping[str, Reading], notify: Callable[[AlertChange], None]
 ) -> list[AlertChange]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from rlm_cachetrack.analytics.filters import CallFilters, ContentFilters, needs_calls, query_parameters
 
 from .budgets import budgets
 from .forecast import days_of, no_forecast_reason, outlook
@@ -55,16 +57,13 @@ class MonthOutlook(TypedDict):
     recent_costs: list[float]
 
 
-def month_outlook(
-    store: PostgresStore, model: str | None = None, provider: str | None = None, now: datetime | None = None
-) -> MonthOutlook:
+def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: Unpack[ContentFilters]) -> MonthOutlook:
     """Return the costs of the current month. Blocks for two queries.
 
     Args:
         store: The store of the calls.
-        model: Only calls of this model.
-        provider: Only calls of this provider; budgets have no provider, so there is none with it.
         now: The current time; None: now.
+        filters: Only these calls; a budget can have a model, so there is no budget with any other filter.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     today = moment.date()
@@ -72,7 +71,9 @@ def month_outlook(
     end = (begin + timedelta(days=32)).replace(day=1)
     previous = (begin - timedelta(days=1)).replace(day=1)
     first = min(previous, today - timedelta(days=_HISTORY_DAYS))
-    rows = store.query("daily_costs", since=_midnight(first), until=_midnight(end), model=model, provider=provider)
+    chosen: CallFilters = {**filters, "since": _midnight(first), "until": _midnight(end)}
+    name = "daily_costs_of_calls" if needs_calls(chosen) else "daily_costs"
+    rows = store.query(name, **query_parameters(chosen))
     costs = {row["day"].date(): row["total_cost"] for row in rows}
     of_month = [row for row in rows if row["day"].date() >= begin]
     calls, unpriced = (sum(row[name] for row in of_month) for name in ("interactions", "unpriced_interactions"))
@@ -96,8 +97,8 @@ def month_outlook(
         "by_day": [],
         "recent_costs": [costs.get(today - timedelta(days=number), 0.0) for number in range(29, -1, -1)],
     }
-    if provider is None:
-        of_budget = [one for one in budgets(store) if one["period"] == "month" and one["model"] == model]
+    if not (filters.get("provider") or needs_calls(chosen)):
+        of_budget = [one for one in budgets(store) if one["period"] == "month" and one["model"] == filters.get("model")]
         if of_budget:
             smallest = min(of_budget, key=lambda one: one["amount_usd"])
             found["budget_name"], found["budget"] = smallest["name"], smallest["amount_usd"]

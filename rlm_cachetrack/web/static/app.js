@@ -19,9 +19,10 @@ function themed(figure) {
     bargap: 0.15, ...figure.layout,
   };
   for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
-  // In a narrow window long names on the axis leave no room for the bars: models are shortened, calls have numbers.
-  if (layout.yaxis.ticktext && innerWidth < 700 && figure.layout.meta?.shorten) {
-    layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => (name.length > 17 ? `${name.slice(0, 16)}…` : name));
+  // In a narrow window long names on the axis leave no room for the bars: models have two lines, calls have numbers.
+  if (layout.yaxis.ticktext && innerWidth < 700 && figure.layout.meta?.two_lines) {
+    layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => name.replace(" · ", "<br>"));
+    layout.yaxis.tickfont = { size: 10 };
   } else if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; Object.assign(layout.yaxis, { tickvals: null, tickmode: "linear", tick0: 1, dtick: Math.ceil(layout.yaxis.range[0] / 10) }); }
   const data = figure.data.map((trace) => {
     const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);

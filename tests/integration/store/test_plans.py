@@ -188,6 +188,7 @@ NARROW: dict[str, Any] = {
     "sort": "cost",
     "direction": 1,
     "unit": "hour",
+    "from_calls": False,
     "period": "day",
     "amount_usd": 1.0,
     "limit": 50,
@@ -225,7 +226,7 @@ NARROW: dict[str, Any] = {
 # query or a time.
 ALWAYS_GIVEN = ("first_call", "last_call", "before", "metadata")
 # Parameters with which a query reads other tables.
-ALTERNATIVES: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute"}}
+ALTERNATIVES: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute", "from_calls": True}}
 # Queries that must run before, in the same transaction.
 AFTER: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("reprice_apply", "reprice_save", "reprice_batch"), ("reprice_stage",)),

@@ -363,7 +363,7 @@ def test_the_forecast_and_the_health_are_in_the_api(address: str) -> None:
         ("/api/health?x=1", 400),
         ("/api/runs?tag=team", 400),
         ("/api/queries?by=model", 400),
-        ("/api/experiments?model=tuned", 400),
+        ("/runs?tag=team", 400),
         ("/?tz=Mars/Base", 400),
         ("/?tz=../etc/passwd", 400),
         ("/models?sort=colour", 400),

@@ -9,12 +9,16 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
+from rlm_cachetrack.cli import app
+from rlm_cachetrack.formatting.text import usd
 from tests.support.web import BEGUN, record, served, store_missed
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -102,6 +106,43 @@ def test_every_panel_of_the_overview_obeys_the_filters(address: str) -> None:
     assert api(address, "month")["budget"] == 100.0
 
 
+PAGES = ("/", "/queries", "/models", "/runs", "/savings", "/experiments", "/failed", "/losses", "/forecast")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"query": "steady"}, {"tag": "team=steady"}, {"model": "model-steady"}, {"tag": "team=steady", "range": "1h"}],
+    ids=["query", "tag", "model", "minutes"],
+)
+def test_every_page_has_the_same_filters(chosen: dict[str, str], address: str) -> None:
+    for path in PAGES:
+        page = fetch(f"{address}{path}?{urlencode(chosen)}")[0].decode()
+        content = page[page.index('<div id="content"') :]
+        assert not re.findall(r"\b(?:model-)?(?:worse|broken)\b(?! the)", content), path
+        for name in ("model", "provider", "query", "tag"):
+            assert f'name="{name}"' in page, path
+        for link in ("/models?", "/runs?"):  # the pages keep them for each other
+            assert f"{link}{html.escape(urlencode({'range': '1h', **chosen} if 'range' in chosen else chosen))}" in page
+        assert "Clear filters" in page
+    days = 1 if "range" in chosen else 14
+    total = api(address, "usage", **{"range": "30d", **chosen})["total"]
+    if days > 1:
+        assert (total["total_interactions"], total["cache_hit_rate"]) == (days, pytest.approx(0.8))
+        assert total["total_cost"] == pytest.approx(days * 0.0048)
+    filters = {name: value for name, value in chosen.items() if name != "range"}
+    month, forecast = api(address, "month", **filters), api(address, "forecast", **filters)["forecast"]
+    assert month["spent"] == pytest.approx(sum(0.0048 for day in range(14) if is_this_month(day)))
+    assert month["budget"] is None
+    assert forecast["expected_cost"] == pytest.approx(30 * 0.0048)
+    assert {run["query_id"] for run in api(address, "runs", **filters)["runs"]} == {"steady"}
+
+
+def test_a_filter_by_provider_leaves_out_the_other_calls(address: str) -> None:
+    assert "model-broken" not in text_of(address, "/", provider="openai")
+    assert "No finished runs in this range match the filters" in text_of(address, "/experiments", provider="other")
+    assert api(address, "usage", provider="other", query="steady")["total"]["total_interactions"] == 0
+
+
 def is_this_month(day: int) -> bool:
     begun = NOW - timedelta(days=day, hours=1)
     return (begun.year, begun.month) == (datetime.now(UTC).year, datetime.now(UTC).month)
@@ -119,12 +160,18 @@ def test_failed_calls_are_not_calls_that_did_not_report(address: str) -> None:
 
 @pytest.mark.parametrize(("by", "names"), [("query", ["worse", "steady"]), ("tag:team", ["worse", "steady"])])
 def test_queries_show_what_got_worse(by: str, names: list[str], address: str) -> None:
-    rows = [row for row in api(address, "queries", by=by, range="30d") if row["group"] in names]
+    rows = [row for row in api(address, "queries", by=by) if row["group"] in names]
     assert [row["group"] for row in rows] == names
     worse, steady = rows
-    assert (worse["cache_hit_rate"], worse["hit_rate_change"]) == (pytest.approx(0.4), pytest.approx(-0.8))
+    assert (worse["cache_hit_rate"], worse["hit_rate_change"]) == (pytest.approx(0), pytest.approx(-0.8))
+    assert worse["cost_change"] == pytest.approx(7 * (0.012 - 0.0048))
     assert (steady["cache_hit_rate"], steady["hit_rate_change"]) == (pytest.approx(0.8), pytest.approx(0))
-    assert "-80.0" in text_of(address, "/queries", by=by, range="30d")
+    words = text_of(address, "/queries", by=by)
+    assert "Got worse worse : hit rate 80.0% in the 7 days before, now 0.0% ; cost $0.0336, now $0.0840" in words
+    first = words.index("worse $0.0840"), words.index("steady $0.0336")
+    assert first == tuple(sorted(first))
+    reverse = text_of(address, "/queries", by=by, sort="cost", order="asc")
+    assert reverse.index("steady $0.0336") < reverse.index("worse $0.0840")
 
 
 def test_what_a_success_costs_by_metadata(address: str) -> None:
@@ -136,6 +183,22 @@ def test_what_a_success_costs_by_metadata(address: str) -> None:
     groups = {row["group"]: row for row in api(address, "experiments", by="metadata.agent")}
     assert groups["w"]["cost_per_success"] == pytest.approx((7 * 0.0048 + 7 * 0.012) / 7)
     assert "Success rate over cost" in text_of(address, "/experiments", by="metadata.agent")
+
+
+def test_a_report_compares_groups_of_runs(stored: str, tmp_path: Path) -> None:
+    file = tmp_path / "agents.html"
+    asked = ["report", "--experiments", "metadata.agent", "--html", str(file), "--md", "--db-url", stored]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.stderr
+    each = usd((7 * 0.0048 + 7 * 0.012) / 7)
+    assert re.search(rf"\| `w` \| 14 \| 50\.0% \| . \| {re.escape(each)} \| \$0", result.stdout)
+    assert "| `s` ★ | 14 |" in result.stdout
+    page = file.read_text()
+    assert "Success rate over cost" in page
+    assert each in page
+    assert len(page) < 1_500_000
+    nobody = CliRunner().invoke(app, ["report", "nobody", "--experiments", "model", "--db-url", stored])
+    assert (nobody.exit_code, "no finished run matches" in nobody.stderr) == (1, True)
 
 
 def test_models_name_the_provider_and_sort(address: str) -> None:
