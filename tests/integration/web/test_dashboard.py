@@ -494,6 +494,7 @@ def test_a_report_is_one_file_with_the_numbers(stored: str, tmp_path: Path) -> N
     assert CliRunner().invoke(app, ["report", "bench", "--html", str(file), "--db-url", stored]).exit_code == 0
     text = file.read_text()
     assert re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="', text) == []
+    assert len(text.encode()) < 1_500_000
     body = text[text.index("<body") :]
     assert f'<data value="{2500 / 6000}">41.7%</data>' in body
     assert body.count('<th scope="row"><time') == 6
