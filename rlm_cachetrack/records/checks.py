@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from rlm_cachetrack.errors import RecordError, safe_repr
 
@@ -20,6 +22,7 @@ MAX_TAGS = 16
 _TAG_NAME_LENGTH = 64
 _TAG_LENGTH = 256
 _LABEL_LENGTH = 256
+_AS_TEXT = (str, int, float, Decimal, date, UUID)
 
 
 def aware(value: object, name: str) -> datetime:
@@ -179,6 +182,12 @@ def clean_text(value: object) -> str:
     if text.isascii() and "\x00" not in text:
         return text
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def check_text(name: str, value: object) -> None:
+    """Check that a value is text, or a number, moment or id that becomes text, or None; else raise a RecordError."""
+    if value is not None and not isinstance(value, _AS_TEXT):
+        raise RecordError(f"{name}={safe_repr(value)}: expected a text or None")
 
 
 def check_count(name: str, value: object) -> None:

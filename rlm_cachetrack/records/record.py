@@ -10,7 +10,7 @@ from typing import Any
 
 from rlm_cachetrack.errors import RecordError, safe_repr
 
-from .checks import aware, check_amount, check_count, check_json_list, checked_json, checked_query_id
+from .checks import aware, check_amount, check_count, check_json_list, check_text, checked_json, checked_query_id
 
 _TOKEN_FIELDS = (
     "prompt_tokens",
@@ -166,6 +166,8 @@ class LLMInteractionRecord:
         for name in ("start_time", "end_time", "time"):
             if (value := getattr(self, name)) is not None:
                 aware(value, name)
+        for name in _TEXT_FIELDS:
+            check_text(name, getattr(self, name))
         for name in INTEGER_COLUMNS:
             check_count(name, getattr(self, name))
         for name in _AMOUNT_FIELDS:
@@ -201,6 +203,8 @@ class LLMInteractionRecord:
                 f"= {uncached}, or leave it out"
             )
 
+
+_TEXT_FIELDS = tuple(field.name for field in fields(LLMInteractionRecord) if field.type == "str | None")
 
 COLUMNS: tuple[str, ...] = (
     "time",

@@ -3,6 +3,7 @@ passes."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -135,6 +136,19 @@ def test_a_wrong_value_of_any_kind_is_a_record_error(name: str, value: Any) -> N
         return
     with pytest.raises(RecordError):
         CALLS[name](value)
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize("name", ["provider", "error_message", "request_id", "service_tier", "model_type", "trace_id"])
+@pytest.mark.parametrize("value", [Hostile(), CYCLE, {"a": 1}, object(), b"x"], ids=safe_repr)
+def test_a_text_field_of_a_record_takes_text(name: str, value: Any) -> None:
+    with pytest.raises(RecordError, match=f"{name}="):
+        LLMInteractionRecord("q", datetime.now(UTC), "m", **{name: value}).check()
+    for accepted in ("text", None, 7, datetime.now(UTC), uuid.UUID(int=1)):
+        LLMInteractionRecord("q", datetime.now(UTC), "m", **{name: accepted}).check()
 
 
 def test_a_message_shows_a_value_shortly_and_survives_its_repr() -> None:
