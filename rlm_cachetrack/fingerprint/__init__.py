@@ -3,7 +3,8 @@
 from .delta_codec import FingerprintChain, decode_run
 from .hash_queue import Fingerprints, HashedRequest
 from .secret_key import key_facts
-from .segments import CONTENT_BYTES, Fingerprint, Segment
+from .segment_codec import Segment
+from .segments import CONTENT_BYTES, Fingerprint
 
 __all__ = [
     "CONTENT_BYTES",

@@ -7,8 +7,7 @@ that few rows depend on a row that is deleted.
 
 Layout (numbers are LEB128): one byte with the version in the upper three bits, then flags; ``response`` if flagged; for
 a complete fingerprint the installation, the cache key and the segments; for a difference the last four
-bytes of the base's ``interaction_id``, the two counts, and the new segments. A segment is a byte (kind and flags), its
-size and its digest: 7 to 9 bytes.
+bytes of the base's ``interaction_id``, the two counts, and the new segments. :mod:`.segment_codec` describes a segment.
 """
 
 from __future__ import annotations
@@ -16,17 +15,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .segments import DIGEST_BYTES, KINDS, Fingerprint, Segment
+from .segment_codec import DIGEST_BYTES, Segment, decode_number, decode_segments, encode_number
+from .segments import EncodedFingerprint, Fingerprint
 
 _VERSION = 1 << 5
 _VERSION_MASK = 0b1110_0000
 _IS_DIFFERENCE, _RESPONSE, _KEY = 1, 2, 4
-_NEW_MESSAGE, _IN_MESSAGE, _BREAKPOINT, _CONTINUES = 8, 4, 2, 1
-_KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 
 _MAX_DIFFERENCES = 64
 _MAX_RUNS = 256
@@ -66,7 +63,7 @@ class Encoder:
     def __init__(self) -> None:
         self._runs: OrderedDict[Any, _Run] = OrderedDict()
 
-    def encode(self, run: Any, number: int, fingerprint: Fingerprint) -> bytes:
+    def encode(self, run: Any, number: int, fingerprint: EncodedFingerprint) -> bytes:
         """Return the column's bytes for one call.
 
         Args:
@@ -74,7 +71,7 @@ class Encoder:
             number: The call's number: its lower 32 bits are the last four bytes of its ``interaction_id``.
             fingerprint: The call's fingerprint.
         """
-        segments = _segments_as_bytes(fingerprint.segments)
+        segments = fingerprint.encoded
         head = (fingerprint.installation, fingerprint.cache_key)
         known = self._run(run)
         hashes = _prefix_hashes(segments)
@@ -100,7 +97,7 @@ class Encoder:
         return known
 
 
-def _complete_row(fingerprint: Fingerprint, segments: Sequence[bytes]) -> bytes:
+def _complete_row(fingerprint: EncodedFingerprint | Fingerprint, segments: Sequence[bytes]) -> bytes:
     key = fingerprint.cache_key
     flags = _flags(fingerprint) | (_KEY if key else 0)
     return b"".join(
@@ -109,27 +106,29 @@ def _complete_row(fingerprint: Fingerprint, segments: Sequence[bytes]) -> bytes:
             fingerprint.response or b"",
             fingerprint.installation,
             key or b"",
-            _number(len(segments)),
+            encode_number(len(segments)),
             *segments,
         )
     )
 
 
-def _difference_row(fingerprint: Fingerprint, base: _Base, prefix: int, suffix: int, new: Sequence[bytes]) -> bytes:
+def _difference_row(
+    fingerprint: EncodedFingerprint, base: _Base, prefix: int, suffix: int, new: Sequence[bytes]
+) -> bytes:
     return b"".join(
         (
             bytes((_flags(fingerprint) | _IS_DIFFERENCE,)),
             fingerprint.response or b"",
             base.reference,
-            _number(prefix),
-            _number(suffix),
-            _number(len(new)),
+            encode_number(prefix),
+            encode_number(suffix),
+            encode_number(len(new)),
             *new,
         )
     )
 
 
-def _flags(fingerprint: Fingerprint) -> int:
+def _flags(fingerprint: EncodedFingerprint | Fingerprint) -> int:
     return _VERSION | (_RESPONSE if fingerprint.response else 0)
 
 
@@ -170,35 +169,6 @@ def _shared(first: Sequence[bytes], second: Sequence[bytes]) -> int:
     return count
 
 
-def _segments_as_bytes(segments: Iterable[Segment]) -> list[bytes]:
-    found, last = [], None
-    for kind, message, size, digest, breakpoint_after, continues in segments:
-        flags = (_BREAKPOINT if breakpoint_after else 0) | (_CONTINUES if continues else 0)
-        if message is not None:
-            flags |= _IN_MESSAGE | (_NEW_MESSAGE if message != last else 0)
-            last = message
-        found.append(_segment_as_bytes(_KIND_NUMBERS[kind] << 4 | flags, size, digest))
-    return found
-
-
-# Cached because a conversation sends its segments again with every call. The cache also returns the same object for
-# equal segments, and a bytes object computes its hash once, which `_prefix_hashes` needs.
-@lru_cache(maxsize=8192)
-def _segment_as_bytes(kind_and_flags: int, size: int, digest: bytes) -> bytes:
-    return bytes((kind_and_flags,)) + _number(size) + digest
-
-
-def _number(value: int) -> bytes:
-    if value < 128:
-        return bytes((value,))
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
 # -- decoding ---------------------------------------------------------------------------------------------------------
 
 
@@ -227,9 +197,9 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
     by_reference: dict[bytes, _Row] = {}
     for identity, row in _parsed(rows):
         parsed[str(identity)] = by_reference[identity.bytes[-4:]] = row
-    made: dict[tuple[bytes, int], Segment] = {}
+    known: dict[tuple[bytes, int], Segment] = {}
     return {
-        identity: Fingerprint(tuple(_segments(row.segments or [], made)), row.head[1], row.response, row.head[0])
+        identity: Fingerprint(tuple(decode_segments(row.segments or [], known)), row.head[1], row.response, row.head[0])
         for identity, row in parsed.items()
         if _resolve(row, by_reference) and row.head is not None
     }
@@ -305,8 +275,8 @@ def _parse(data: bytes) -> _Row | None:
         response, position = _take(data, position, DIGEST_BYTES)
     if flags & _IS_DIFFERENCE:
         base, position = _take(data, position, 4)
-        prefix, position = _read(data, position)
-        suffix, position = _read(data, position)
+        prefix, position = decode_number(data, position)
+        suffix, position = decode_number(data, position)
         new = _read_segments(data, position)
         return _Row(None, response, base, prefix, suffix, new)
     installation, position = _take(data, position, 2)
@@ -318,11 +288,11 @@ def _parse(data: bytes) -> _Row | None:
 
 
 def _read_segments(data: bytes, position: int) -> list[bytes]:
-    count, position = _read(data, position)
+    count, position = decode_number(data, position)
     found = []
     for _ in range(count):
         begin = position
-        _, position = _read(data, position + 1)
+        _, position = decode_number(data, position + 1)
         _, position = _take(data, position, DIGEST_BYTES)
         found.append(data[begin:position])
     if position != len(data):
@@ -334,34 +304,3 @@ def _take(data: bytes, position: int, size: int) -> tuple[bytes, int]:
     if position + size > len(data):
         raise ValueError("truncated")
     return data[position : position + size], position + size
-
-
-def _read(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position
-
-
-def _segments(segments: Iterable[bytes], made: dict[tuple[bytes, int], Segment]) -> Iterable[Segment]:
-    """Yield the segments of a call, reusing equal segments of other calls of the run from ``made``."""
-    message = -1
-    for data in segments:
-        flags = data[0]
-        if flags & _NEW_MESSAGE:
-            message += 1
-        segment = made.get((data, message))
-        if segment is None:
-            size, _ = _read(data, 1)
-            segment = made[data, message] = Segment(
-                KINDS[flags >> 4],
-                message if flags & _IN_MESSAGE else None,
-                size,
-                data[-DIGEST_BYTES:],
-                bool(flags & _BREAKPOINT),
-                bool(flags & _CONTINUES),
-            )
-        yield segment

@@ -15,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +31,6 @@ _MAX_WAITING_TOKENS = 2 << 20  # about 8 MB
 _MIN_CALL_TOKENS = 512  # what a call counts at least, so that at most 4,096 wait
 _ESTIMATED_MESSAGE_TOKENS = 256  # where the server reports no count
 _MAX_HASHED = 20_000
-_is_marked = attrgetter("breakpoint")
 
 
 _Request = tuple[int, str, str, dict[str, Any], int | None, str | None]  # the arguments of `Fingerprints.add`
@@ -149,8 +147,7 @@ class Fingerprints:
                     raise ValueError("the program shortened the list of messages after the call")
                 body[field] = turns[:turn_count]
             fingerprint = fingerprint_request(api, body, digests, response_id if api == "responses" else None)
-            marked = any(map(_is_marked, fingerprint.segments))
-            options = read_request_options(body, digests.of_format, marked=marked)
+            options = read_request_options(body, digests.of_format, marked=fingerprint.has_breakpoint)
             encoded = self._encoder.encode(_run_of(run_context), number, fingerprint)
             self._hashed[number] = HashedRequest(encoded, options or None)
         except Exception as exc:  # a body that no server accepts; the call is recorded without a fingerprint

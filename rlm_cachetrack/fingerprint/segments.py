@@ -29,24 +29,19 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-KINDS = (
-    "other",
-    "tool_definition",
-    "response_format",
-    "system",
-    "developer",
-    "user",
-    "assistant",
-    "tool",
-    "previous_response",
-    "conversation",
-    "prompt_template",
-    "media",
-    "compaction",
+from .segment_codec import (
+    BREAKPOINT,
+    CONTINUES,
+    DIGEST_BYTES,
+    IN_MESSAGE,
+    KINDS,
+    NEW_MESSAGE,
+    Segment,
+    decode_segments,
+    encode_segment,
+    with_breakpoint,
 )
-"""The kinds of segments. A kind is stored as its index here, so new kinds are appended; there is room for 16."""
 
-DIGEST_BYTES = 5
 CONTENT_BYTES = 3
 """The first bytes of a JSON value's digest, which do not depend on the order of its keys."""
 
@@ -59,27 +54,6 @@ _INSTRUCTIONS = frozenset(("system", "developer"))
 _FIRST_CUT = 256  # characters from either end of a long text; each further cut doubles the distance
 _LONG_TEXT = 4_096  # characters from which a text that gives no instructions is cut into pieces
 _MAX_REMEMBERED = 8_192
-
-
-class Segment(NamedTuple):
-    """One part of a prompt.
-
-    Attributes:
-        kind: One of :data:`KINDS`.
-        message: The index of its message, from 0; None if it belongs to none.
-        size: Characters, as sent; 0 if the server has the text (``previous_response``, ``conversation``) or if the
-            number of tokens does not depend on the characters (``media``, ``compaction``).
-        digest: Five bytes; equal for equal segments of one installation.
-        breakpoint: The request asks the cache to end a prefix after this segment.
-        continues: The segment is a further piece of the text of the previous segment.
-    """
-
-    kind: str
-    message: int | None
-    size: int
-    digest: bytes
-    breakpoint: bool = False
-    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +73,26 @@ class Fingerprint:
     installation: bytes = b"\0\0"
 
 
+class EncodedFingerprint(NamedTuple):
+    """The fingerprint of a prompt with the bytes of its segments.
+
+    Attributes:
+        encoded: The segments, as :func:`~.segment_codec.encode_segment` returns them.
+        has_breakpoint: Whether the request asks the cache to end a prefix after one of them.
+        cache_key, response, installation: As in :class:`Fingerprint`.
+    """
+
+    encoded: list[bytes]
+    has_breakpoint: bool
+    cache_key: bytes | None
+    response: bytes | None
+    installation: bytes
+
+    def decoded(self) -> Fingerprint:
+        """Return the same fingerprint with its segments as objects."""
+        return Fingerprint(tuple(decode_segments(self.encoded, {})), self.cache_key, self.response, self.installation)
+
+
 class Digests:
     """Hashes text with SHA-256 under a key, and caches the digests of recent texts without the texts.
 
@@ -107,12 +101,17 @@ class Digests:
 
     Args:
         key: The secret key, 16 to 64 bytes.
+
+    Attributes:
+        installation: Two bytes for the key.
+        known_messages: The segments of recent messages of one text, by role and by hash and length of the text.
     """
 
     def __init__(self, key: bytes) -> None:
         self._keyed = sha256(key.ljust(_BLOCK_BYTES, b"\0"))
         self._known: dict[tuple[str, int, int], bytes] = {}
         self._known_pieces: dict[tuple[str, int, int], tuple[tuple[int, bytes], ...]] = {}
+        self.known_messages: dict[tuple[str, int, int], list[bytes]] = {}
         self.installation = self.of_bytes("installation", b"", 2)
 
     def of_text(self, domain: str, text: str) -> bytes:
@@ -122,9 +121,7 @@ class Digests:
         found = self._known.get(known)
         if found is None:
             found = self.of_bytes(domain, text.encode("utf-8", "surrogatepass"))
-            if len(self._known) >= _MAX_REMEMBERED:
-                self._known.clear()
-            self._known[known] = found
+            remember(self._known, known, found)
         return found
 
     def of_pieces(self, domain: str, text: str) -> tuple[tuple[int, bytes], ...]:
@@ -136,9 +133,7 @@ class Digests:
             pieces = [text[begin:end] for begin, end in pairwise(cuts)]
             data = [piece.encode("utf-8", "surrogatepass") for piece in pieces]
             found = tuple((len(piece), self.of_bytes(domain, each)) for piece, each in zip(pieces, data, strict=True))
-            if len(self._known_pieces) >= _MAX_REMEMBERED:
-                self._known_pieces.clear()
-            self._known_pieces[known] = found
+            remember(self._known_pieces, known, found)
         return found
 
     def of_json(self, domain: str, rendered: str) -> bytes:
@@ -151,9 +146,7 @@ class Digests:
                 content = json.dumps(json.loads(rendered), sort_keys=True).encode()
             exact = self.of_bytes(domain, data, DIGEST_BYTES - CONTENT_BYTES)
             found = self.of_bytes(domain, content, CONTENT_BYTES) + exact
-            if len(self._known) >= _MAX_REMEMBERED:
-                self._known.clear()
-            self._known[known] = found
+            remember(self._known, known, found)
         return found
 
     def of_format(self, form: Any) -> str:
@@ -168,9 +161,16 @@ class Digests:
         return hashed.digest()[:size]
 
 
+def remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add a value to a cache of bounded size."""
+    if len(cache) >= _MAX_REMEMBERED:
+        cache.clear()
+    cache[key] = value
+
+
 def fingerprint_request(
     api: str, body: Mapping[str, Any], digests: Digests, response_id: str | None = None
-) -> Fingerprint:
+) -> EncodedFingerprint:
     """Return the fingerprint of a request.
 
     Args:
@@ -198,11 +198,12 @@ def fingerprint_request(
         collector.prompt(body.get("prompt"))
     else:
         collector.response(body)
-    if collector.segments and body.get("cache_control"):  # the provider marks the last block
-        collector.segments[-1] = collector.segments[-1]._replace(breakpoint=True)
+    if body.get("cache_control"):  # the provider marks the last block
+        collector.mark_last()
     key = body.get("prompt_cache_key")
-    return Fingerprint(
-        tuple(collector.segments),
+    return EncodedFingerprint(
+        collector.encoded,
+        collector.has_breakpoint,
         digests.of_bytes("key", key.encode("utf-8", "surrogatepass"), 4) if isinstance(key, str) and key else None,
         None if not isinstance(response_id, str) else digests.of_text("response", response_id),
         digests.installation,
@@ -214,18 +215,36 @@ class _SegmentCollector:
 
     def __init__(self, digests: Digests) -> None:
         self._digests = digests
-        self.segments: list[Segment] = []
+        self._message: int | None = None  # of the last segment that belongs to one
+        self.encoded: list[bytes] = []
+        self.has_breakpoint = False
+
+    def _add(
+        self, kind: str, message: int | None, size: int, digest: bytes, *, marked: bool = False, continues: bool = False
+    ) -> None:
+        flags = (BREAKPOINT if marked else 0) | (CONTINUES if continues else 0)
+        if message is not None:
+            flags |= IN_MESSAGE | (NEW_MESSAGE if message != self._message else 0)
+            self._message = message
+        self.has_breakpoint = self.has_breakpoint or marked
+        self.encoded.append(encode_segment(kind, flags, size, digest))
+
+    def mark_last(self) -> None:
+        """Note that the request asks the cache to end a prefix after the last segment."""
+        if self.encoded:
+            self.encoded[-1] = with_breakpoint(self.encoded[-1])
+            self.has_breakpoint = True
 
     def text(self, kind: str, message: int | None, text: str, more: str = "", *, marked: bool = False) -> None:
         """Add a text; ``more`` are the other fields of its message, such as a name."""
         size = len(text)
         if size < 2 * _FIRST_CUT or (size < _LONG_TEXT and kind not in _INSTRUCTIONS):
-            self.segments.append(Segment(kind, message, size, self._digests.of_text(kind + more, text), marked))
+            self._add(kind, message, size, self._digests.of_text(kind + more, text), marked=marked)
             return
         pieces = self._digests.of_pieces(kind + more, text)
         for number, (size, digest) in enumerate(pieces, 1):
             ends = marked and number == len(pieces)
-            self.segments.append(Segment(kind, message, size, digest, ends, number > 1))
+            self._add(kind, message, size, digest, marked=ends, continues=number > 1)
 
     def whole(self, kind: str, message: int | None, value: Any) -> None:
         """Add a value that is one segment."""
@@ -235,7 +254,7 @@ class _SegmentCollector:
             value = {name: item for name, item in value.items() if name not in _BREAKPOINT_FIELDS}
         rendered = _rendered(value)
         size = 0 if kind in ("media", "compaction") else len(rendered) - _size_of_ciphertext(value)
-        self.segments.append(Segment(kind, message, size, self._digests.of_json(kind, rendered), marked))
+        self._add(kind, message, size, self._digests.of_json(kind, rendered), marked=marked)
 
     def reference(self, kind: str, value: Any) -> None:
         """Add text that the request only references and the server has; its size is unknown."""
@@ -244,7 +263,7 @@ class _SegmentCollector:
         if isinstance(value, Mapping) and kind == "conversation":
             value = value.get("id")
         named = value if isinstance(value, str) else _rendered(value)
-        self.segments.append(Segment(kind, None, 0, self._digests.of_text(domain, named)))
+        self._add(kind, None, 0, self._digests.of_text(domain, named))
 
     def messages(self, messages: Iterable[Any]) -> None:
         """Add the messages of a chat."""
@@ -259,13 +278,17 @@ class _SegmentCollector:
         role = message.get("role")
         kind = role if role in KINDS else ("tool" if role == "function" else "other")
         content = message.get("content")
+        before = len(self.encoded)
         if len(message) == 2 and type(content) is str:  # the usual message
-            if len(content) < 2 * _FIRST_CUT:
-                self.segments.append(Segment(kind, number, len(content), self._digests.of_text(kind, content)))
-            else:
+            known = (kind, hash(content), len(content))
+            found = self._digests.known_messages.get(known)
+            if found is None:
                 self.text(kind, number, content)
+                remember(self._digests.known_messages, known, self.encoded[before:])
+            else:
+                self._message = number
+                self.encoded += found
             return
-        before = len(self.segments)
         rest = {
             name: value
             for name, value in message.items()
@@ -283,10 +306,10 @@ class _SegmentCollector:
                 self.part(kind, number, _plain(part), more)
         for call in _items(message.get("tool_calls")):
             self.whole(kind, number, call)
-        if len(self.segments) == before:  # an empty message is a segment, too
+        if len(self.encoded) == before:  # an empty message is a segment, too
             self.text(kind, number, "", more)
         elif marked and not isinstance(content, str):
-            self.segments[-1] = self.segments[-1]._replace(breakpoint=True)
+            self.mark_last()
 
     def part(self, kind: str, number: int, part: Any, more: str) -> None:
         """Add one part of a message's content; a text has the same digest in every form."""

@@ -17,6 +17,13 @@ UNKNOWN_WINDOW = "unknown"
 """The ``completion_window`` of a background response that another process requested; no response states its window."""
 
 _BLOCK_FIELDS = ("messages", "input", "tools")
+_OPTIONS = frozenset(
+    (
+        *("reasoning", "reasoning_effort", "text", "verbosity", "service_tier", "response_format"),
+        *("parallel_tool_calls", "prompt_cache_retention", "prompt_cache_options", "background_options"),
+        *("context_management", "cache_control"),
+    )
+)
 _DEFAULT_TIERS = (None, "auto", "default", "standard")
 _LONGEST_TEXT = 40
 
@@ -37,6 +44,8 @@ def read_request_options(
         ``completion_window``, ``context_management``.
     """
     found: dict[str, Any] = {}
+    if not marked and _OPTIONS.isdisjoint(body):  # the usual request
+        return found
     reasoning, text = _mapping(body.get("reasoning")), _mapping(body.get("text"))
     _add_text(found, "reasoning_effort", body.get("reasoning_effort") or reasoning.get("effort"))
     _add_text(found, "verbosity", body.get("verbosity") or text.get("verbosity"))

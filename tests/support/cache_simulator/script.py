@@ -142,7 +142,7 @@ class Script:
     ) -> Json:
         number = (self.seed << 24) + len(self.calls) + 1
         fingerprint = fingerprint_request(self.api, body, _DIGESTS, body.get("x_response_id"))
-        marked = any(segment.breakpoint for segment in fingerprint.segments)
+        marked = fingerprint.has_breakpoint
         options = {**read_request_options(body, _DIGESTS.of_format, marked=marked), **(stated or {})}
         encoder = self.encoders.setdefault(self.run, Encoder())
         encoded = encoder.encode("q", number, fingerprint) if fingerprinted else None

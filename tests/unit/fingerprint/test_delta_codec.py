@@ -36,8 +36,9 @@ def test_every_fingerprint_is_decoded_after_any_change_of_a_conversation() -> No
         else:
             messages += [{"role": "user", "content": f"q {number}"}, {"role": "assistant", "content": f"a {number}"}]
         body = {"messages": messages, "prompt_cache_key": "k" if number % 50 == 0 else None}
-        sent[identity(number)] = fingerprint_request("chat.completions", body, digests)
-        rows.append((identity(number), encoder.encode("run", number, sent[identity(number)])))
+        made = fingerprint_request("chat.completions", body, digests)
+        sent[identity(number)] = made.decoded()
+        rows.append((identity(number), encoder.encode("run", number, made)))
     chance.shuffle(rows)
     assert decode_run(rows) == sent
 
@@ -46,9 +47,10 @@ def test_the_pieces_of_a_long_text_are_decoded() -> None:
     part = {"type": "text", "text": "all that matters " * 200, "prompt_cache_breakpoint": {"mode": "explicit"}}
     body = {"messages": [{"role": "system", "content": [part]}, {"role": "user", "content": "hi"}]}
     made = fingerprint_request("chat.completions", body, Digests(KEY))
-    assert [segment.continues for segment in made.segments][:3] == [False, True, True]
-    assert [segment.breakpoint for segment in made.segments][-3:] == [False, True, False]
-    assert decode_run([(identity(1), Encoder().encode("run", 1, made))]) == {identity(1): made}
+    segments = made.decoded().segments
+    assert [segment.continues for segment in segments][:3] == [False, True, True]
+    assert [segment.breakpoint for segment in segments][-3:] == [False, True, False]
+    assert decode_run([(identity(1), Encoder().encode("run", 1, made))]) == {identity(1): made.decoded()}
 
 
 def test_the_bytes_of_a_growing_conversation_are_those_of_its_new_segments() -> None:

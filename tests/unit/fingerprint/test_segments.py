@@ -10,7 +10,7 @@ KEY = b"k" * 32
 
 
 def fingerprint(body: dict[str, Any], api: str = "chat.completions", key: bytes = KEY) -> Fingerprint:
-    return fingerprint_request(api, body, Digests(key))
+    return fingerprint_request(api, body, Digests(key)).decoded()
 
 
 def kinds(body: dict[str, Any], api: str = "chat.completions") -> list[tuple[str, int | None, int]]:
@@ -62,7 +62,7 @@ def test_a_response_includes_references_to_text_that_the_server_has() -> None:
         ("user", 0),
         ("tool", 1),
     ]
-    first = fingerprint_request("responses", {"input": "hi"}, Digests(KEY), "resp_1")
+    first = fingerprint_request("responses", {"input": "hi"}, Digests(KEY), "resp_1").decoded()
     assert first.response == fingerprint(body, "responses").segments[2].digest
     assert kinds({"input": "hello"}, "responses") == [("user", 0, 5)]
     assert kinds({"prompt": ["ab", "c"]}, "completions") == [("user", 0, 2), ("user", 1, 1)]
@@ -148,3 +148,20 @@ def test_unusual_texts_have_a_fingerprint() -> None:
         ("other", 2, 3),
     ]
     assert kinds({}) == []
+
+
+def test_a_message_that_was_sent_before_has_the_same_segments() -> None:
+    long = "all that matters " * 300
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": long},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function"}]},
+        {"role": "user", "content": "hi"},
+        {"role": "user", "content": long},
+    ]
+    digests = Digests(KEY)
+    for count in range(1, len(messages) + 1):
+        body = {"messages": messages[:count]}
+        known = fingerprint_request("chat.completions", body, digests)
+        assert known == fingerprint_request("chat.completions", body, Digests(KEY))
+        assert [each.message for each in known.decoded().segments if not each.continues] == list(range(count))
