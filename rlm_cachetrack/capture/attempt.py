@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rlm_cachetrack._process import guard
 from rlm_cachetrack.pipeline import runtimes
 
 from . import clients, external
 from .background import Retrieved, settle
-from .cache_diagnosis import COMPARISON, FIELD, PromptStart, forget_responses, prompt_start, supports_diagnosis
+from .cache_diagnosis import COMPARISON, FIELD, forget_responses, prompt_start, supports_diagnosis
 from .cache_diagnosis import with_comparison as body_with_comparison
 from .call import Call
 from .clients import CaptureOptions
-from .endpoints import ENDPOINTS, PROMPT_APIS, endpoint_of, provider_of, region_of, stored_object_of
+from .endpoints import ENDPOINTS, PROMPT_APIS, endpoint_of, origin_of, provider_of, stored_object_of
 from .fields import fields_of, get_field
 from .protocols import Observation
 from .retries import attempts
 from .streams import watch_raw, watch_stream
 from .surroundings import OPENTELEMETRY, call_site, current_span
 from .totals import TotalsReader
+
+T = TypeVar("T")
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
@@ -73,13 +75,14 @@ def begin(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Obse
             body = {**body, **extra}
         current = runtimes.peek_default() or runtimes.default()
         fingerprints = current.fingerprints if options.fingerprints and api in PROMPT_APIS else None
-        attempt = _Attempt(current, api, provider_of(client), body, stream, fingerprints, options.tags)
+        provider, region = origin_of(client)
+        attempt = _Attempt(current, api, provider, body, stream, fingerprints, options.tags)
         if options.call_site:
             attempt.note(call_site=call_site())
         if OPENTELEMETRY in sys.modules:
             attempt.note(**current_span())
         attempt.arguments, attempt.request, attempt.client = args, request, client
-        attempt.region = region_of(client)
+        attempt.region = region
         if stream or callable(given["post_parser"]) or (type(headers) is dict and _RAW_HEADER in headers):
             attempt.prepare(options)
         if options.cache_diagnostics and api == "responses":
@@ -115,7 +118,6 @@ class _Attempt(Call):
     _added: _Addition | None = None
     _is_rejected = False  # the server rejected the addition
     _original: tuple[tuple[Any, ...], Any]
-    _start: PromptStart | None = None  # of a prompt to which later ones may be compared
 
     def prepare(self, options: CaptureOptions) -> None:
         """Change the request so that more can be observed: the argument of its parser, and the usage of a stream."""
@@ -135,10 +137,10 @@ class _Attempt(Call):
         if host in _DIAGNOSIS.rejected_by:
             return
         if not self.body.get("previous_response_id"):
-            self._start = prompt_start(self.body, host)
+            self.prompt_start = prompt_start(self.body, host)
         if FIELD in (self.request.extra_json or ()):
             return
-        body = body_with_comparison(self.request.json_data, self._start)
+        body = body_with_comparison(self.request.json_data, self.prompt_start)
         if body is not None:
             self._add(_DIAGNOSIS, body)
 
@@ -182,7 +184,7 @@ class _Attempt(Call):
             return
         body = self.request.json_data
         given = body.get("stream_options")
-        given = given if isinstance(given, Mapping) else {}
+        given = given if type(given) is dict or isinstance(given, Mapping) else {}
         if given.get("include_usage") or "stream_options" in (self.request.extra_json or ()):
             return
         if _USAGE.rejected_by and str(self.client.base_url) in _USAGE.rejected_by:
@@ -199,8 +201,8 @@ class _Attempt(Call):
 
     # -- what comes back ------------------------------------------------------------------------------------------
 
-    def returned(self, result: Any) -> None:
-        """Observe the result that the caller gets. Never raises."""
+    def returned(self, result: T) -> T:
+        """Observe the result that the caller gets, and return it. Never raises."""
         try:
             if attempts:
                 self._note_attempts()
@@ -210,13 +212,13 @@ class _Attempt(Call):
                 self._added.rejected_by.add(str(self.client.base_url))
             if self._raw:
                 watch_raw(result, self, deferred=self._raw == "stream")
-                return
-            if self.stream and hasattr(result, "_iterator"):
+            elif self.stream and hasattr(result, "_iterator"):
                 watch_stream(result, self)
             else:
                 self.result(result)
         except Exception as exc:
             guard.report("recording a call", exc)
+        return result
 
     def raised(self, exc: BaseException) -> bool:
         """Record the error that goes to the caller. Never raises.
@@ -236,11 +238,6 @@ class _Attempt(Call):
         except Exception as internal:
             guard.report("recording a failed call", internal)
         return False
-
-    def _finish(self, error: tuple[str, str] | None) -> None:
-        super()._finish(error)
-        if self._start is not None and self._response_id and error is None and self._finish_reason == "completed":
-            self._start.remember(self._response_id)
 
     def _note_attempts(self) -> None:
         count = attempts.pop(id(self.request.json_data), None)
@@ -263,8 +260,8 @@ class _Retrieval:
         self._raw = _raw_mark(request)
         self._totals = None if kind in _SINGLE_CALLS else TotalsReader(kind, provider_of(client), options.tags)
 
-    def returned(self, result: Any) -> None:
-        """Observe the object that the caller gets. Never raises."""
+    def returned(self, result: T) -> T:
+        """Observe the object that the caller gets, and return it. Never raises."""
         try:
             if self._raw:
                 watch_raw(result, self._observer(stream=self._stream), deferred=self._raw == "stream")
@@ -274,6 +271,7 @@ class _Retrieval:
                 self._read(result)
         except Exception as exc:
             guard.report("observing a stored object", exc)
+        return result
 
     def raised(self, exc: BaseException) -> bool:
         """Ignore the error: a failed retrieval changes nothing."""
@@ -292,8 +290,9 @@ class _Retrieval:
 
     def _make_call(self) -> Call:
         current = runtimes.peek_default() or runtimes.default()
-        call = Call(current, self._kind, provider_of(self._client), {}, stream=False)
-        call.region = region_of(self._client)
+        provider, region = origin_of(self._client)
+        call = Call(current, self._kind, provider, {}, stream=False)
+        call.region = region
         return call
 
 
@@ -302,4 +301,4 @@ _SINGLE_CALLS = ("responses", "videos")  # retrieved objects that are one call; 
 
 def _raw_mark(request: Any) -> str | None:
     headers = request.headers
-    return headers.get(_RAW_HEADER) if isinstance(headers, (dict, Mapping)) else None
+    return headers.get(_RAW_HEADER) if headers and isinstance(headers, Mapping) else None

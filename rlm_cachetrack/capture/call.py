@@ -17,8 +17,9 @@ from rlm_cachetrack.usage import locate_usage
 from . import context
 from .background import RUNNING, park
 from .billed_facts import request_options_of
-from .fields import fields_of
-from .media_facts import may_be_text, read_request_units
+from .cache_diagnosis import PromptStart
+from .fields import fields_of, request_id_in
+from .media_facts import APIS_WITH_REQUEST_UNITS, may_be_text, read_request_units
 from .protocols import EventSink
 from .redaction import event_of, message_of, safe_error
 from .response_facts import ResponseFacts, error_in
@@ -45,6 +46,7 @@ class Call(ResponseFacts):
         answers: The response that a ``.parse()`` helper of the SDK got, if it got one.
         region: The region of processing, if the host selects one.
         known_options: The request options of a retrieved response, as they were remembered at its creation.
+        prompt_start: The prompt to which later ones may be compared, if it has completed.
     """
 
     # Further defaults on the class; see ResponseFacts.
@@ -58,6 +60,7 @@ class Call(ResponseFacts):
     _background_error: tuple[str, str] | None = None
     region: str | None = None
     known_options: Mapping[str, str] | None = None
+    prompt_start: PromptStart | None = None
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class Call(ResponseFacts):
         """Record the request id that the server returned."""
         headers = getattr(response, "headers", None)
         if self._request_id is None and headers is not None:
-            self._request_id = headers.get("x-request-id") or headers.get("apim-request-id")
+            self._request_id = request_id_in(headers)
 
     def result(self, response: Any) -> None:
         """Finish with a complete response: an SDK object, or other data that a server sent instead.
@@ -205,12 +208,14 @@ class Call(ResponseFacts):
 
     def _finish(self, error: tuple[str, str] | None) -> None:
         self.done = True
-        if error is None:
+        if error is None and self.api in APIS_WITH_REQUEST_UNITS:
             read_request_units(self)
         is_measured = self._usage is not None or (self.extra is not None and "token_details" in self.extra)
         if not is_measured and (error is None or self.pulling):  # a broken stream may have been billed
             self.metadata["usage"] = "unknown"
         self.sink.append(self._event(error, self.metadata))
+        if self.prompt_start is not None and error is None and self._finish_reason == "completed" and self._response_id:
+            self.prompt_start.remember(self._response_id)
 
     def _event(self, error: tuple[str, str] | None, metadata: Mapping[str, Any]) -> bytes:
         duration = perf_counter_ns() - self._began_ns

@@ -102,11 +102,10 @@ _HOSTS = (
     ("inference.heroku.com", "heroku"),
 )
 
-_MAX_CACHED_PROVIDERS = 1000
-_cached_providers: dict[int, tuple[Any, type, str]] = {}
+_MAX_CACHED_ORIGINS = 1000
+_cached_origins: dict[int, tuple[Any, type, tuple[str, str | None]]] = {}
 # Hosts with data residency. Source: https://developers.openai.com/api/docs/guides/data-residency; 2026-12-01.
 _REGIONAL_HOST = re.compile(r"([a-z]{2,3})\.api\.openai\.com")
-_regions: dict[int, tuple[Any, str]] = {}  # by the id of the address, as in _cached_providers
 
 
 def endpoint_of(url: str, *, free: bool = False) -> str | None:
@@ -133,45 +132,38 @@ def stored_object_of(url: str) -> str | None:
     return None if match is None else match[match.lastindex or 0]
 
 
-def provider_of(client: Any) -> str:
-    """Return the provider that serves a client, from its class and base address.
+def origin_of(client: Any) -> tuple[str, str | None]:
+    """Return the provider that serves a client, and the region of processing that its host selects.
+
+    Both follow from the class of the client and its base address.
 
     Returns:
-        A provider name such as ``openai``, or ``unknown@host`` if the host is not a known provider.
+        A provider name such as ``openai``, or ``unknown@host`` if the host is not a known provider; a region such as
+        ``eu``, or None.
     """
     # The property `base_url` copies the address, so the attribute behind it is compared. The entry keeps the address
     # alive, so its id stays unique.
     address = vars(client).get("_base_url")
-    cached = _cached_providers.get(id(address))
+    cached = _cached_origins.get(id(address))
     if cached is not None and cached[0] is address and cached[1] is type(client):
         return cached[2]
-    provider = _find_provider(client, client.base_url)
+    origin = _find_provider(client, client.base_url), _find_region(address)
     if address is not None:
-        if len(_cached_providers) >= _MAX_CACHED_PROVIDERS:  # a program that makes a client for each request
-            _cached_providers.clear()
-            _regions.clear()
-        _cached_providers[id(address)] = (address, type(client), provider)
-        if (region := _find_region(address)) is not None:
-            _regions[id(address)] = (address, region)
-    return provider
+        if len(_cached_origins) >= _MAX_CACHED_ORIGINS:  # a program that makes a client for each request
+            _cached_origins.clear()
+        _cached_origins[id(address)] = (address, type(client), origin)
+    return origin
+
+
+def provider_of(client: Any) -> str:
+    """Return the provider that serves a client, as :func:`origin_of` does."""
+    return origin_of(client)[0]
 
 
 def socket_provider_of(client: Any) -> str:
     """Return the provider of a client's websockets, which may have a base address of their own."""
     address = getattr(client, "websocket_base_url", None)
     return provider_of(client) if address is None else _find_provider(client, type(client.base_url)(str(address)))
-
-
-def region_of(client: Any) -> str | None:
-    """Return the region of processing that the host of a client selects, such as ``eu``; None if it selects none.
-
-    Call :func:`provider_of` first.
-    """
-    if not _regions:
-        return None
-    address = vars(client).get("_base_url")
-    known = _regions.get(id(address))
-    return known[1] if known is not None and known[0] is address else None
 
 
 def socket_region_of(client: Any) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NO_FIELDS: dict[str, Any] = {}
+_REQUEST_IDS = (b"x-request-id", b"apim-request-id")
 
 
 def fields_of(value: Any) -> Mapping[str, Any]:
@@ -32,3 +33,14 @@ def list_of(value: Any) -> Sequence[Any]:
 def text_of(value: Any) -> str | None:
     """Return a string unchanged, and None for an empty one and for other values."""
     return value if isinstance(value, str) and value else None
+
+
+def request_id_in(headers: Any) -> str | None:
+    """Return the request id in the headers of an HTTP response; None if there is none."""
+    raw = getattr(headers, "raw", None)
+    if raw is None:
+        return text_of(headers.get("x-request-id")) or text_of(headers.get("apim-request-id"))
+    # The raw headers are read, because each look-up by name of a missing header takes microseconds.
+    found = {lower: value for name, value in raw if (lower := name.lower()) in _REQUEST_IDS and value}
+    value = found.get(b"x-request-id") or found.get(b"apim-request-id")
+    return None if value is None else value.decode("ascii", "replace")

@@ -56,9 +56,13 @@ FINAL_EVENTS = _IMAGE_EVENTS | {"transcript.text.done", "speech.audio.done"}
 """The types of the events that :func:`read_final_event` reads."""
 
 
+APIS_WITH_REQUEST_UNITS = frozenset(("audio.speech",))
+"""The APIs for which :func:`read_request_units` reads something."""
+
+
 def read_request_units(facts: ResponseFacts) -> None:
     """Read the units that only the request states: the characters of the text to speak."""
-    if facts.api == "audio.speech" and type(text := facts.body.get("input")) is str:
+    if type(text := facts.body.get("input")) is str:
         facts.add_details(characters=len(text))
 
 

@@ -211,15 +211,12 @@ def _recorded(request: Callable[..., Any]) -> Callable[..., Any]:
         observation = begin(client, args, kwargs)
         if observation is None:
             return request(client, *args, **kwargs)
-        while True:  # repeated, outside the handler, if the server rejected our addition
+        while True:  # repeated if the server rejected our addition
             try:
-                result = request(client, *observation.arguments, **kwargs)
+                return observation.returned(request(client, *observation.arguments, **kwargs))
             except BaseException as exc:
                 if not observation.raised(exc):
                     raise
-            else:
-                observation.returned(result)
-                return result
 
     return recorded
 
@@ -232,13 +229,10 @@ def _recorded_async(request: Callable[..., Any]) -> Callable[..., Any]:
             return await request(client, *args, **kwargs)
         while True:
             try:
-                result = await request(client, *observation.arguments, **kwargs)
+                return observation.returned(await request(client, *observation.arguments, **kwargs))
             except BaseException as exc:
                 if not observation.raised(exc):
                     raise
-            else:
-                observation.returned(result)
-                return result
 
     return recorded
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class EventSink(Protocol):
@@ -27,8 +29,8 @@ class Observation(Protocol):
 
     arguments: tuple[Any, ...]
 
-    def returned(self, result: Any) -> None:
-        """Observe the result that the caller gets."""
+    def returned(self, result: T) -> T:
+        """Observe the result that the caller gets, and return it."""
 
     def raised(self, exc: BaseException) -> bool:
         """Observe an error. Returns True if the request must be sent again with the new ``arguments``."""

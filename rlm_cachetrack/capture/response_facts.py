@@ -171,28 +171,40 @@ class ResponseFacts:
         Returns:
             True if the chunk must be hidden from the caller.
         """
-        length = self.length
-        if length is not None:
-            # Nearly every chunk of a chat is a piece of text. It is read inline, because further function calls would
-            # double the cost of a chunk.
-            try:
-                fields = chunk.__dict__
-                if fields["usage"] is None:
-                    (choice,) = fields["choices"]
-                    parts = choice.__dict__
-                    delta = parts["delta"].__dict__
-                    if parts["finish_reason"] is None and delta["tool_calls"] is None and (text := delta["content"]):
+        # Nearly every chunk of a chat is a piece of text. It is read inline, because further function calls would
+        # double the cost of a chunk.
+        try:
+            fields = chunk.__dict__
+            if fields["usage"] is None:
+                (choice,) = fields["choices"]
+                parts = choice.__dict__
+                delta = parts["delta"].__dict__
+                if parts["finish_reason"] is None and delta["tool_calls"] is None and (text := delta["content"]):
+                    length = self.length
+                    if length is not None:
                         self.length = length + len(text)
                         if self.hide_usage:
                             chunk.__pydantic_fields_set__.discard("usage")
                         return False
-            except _UNEXPECTED_SHAPE:
-                pass
+                    if not (self.hide_usage or chunk.__pydantic_extra__ or choice.__pydantic_extra__):
+                        self._read_first_text(fields, text)
+                        return False
+        except _UNEXPECTED_SHAPE:
+            pass
         try:
             return self._read_chunk(chunk)
         except Exception as exc:
             guard.report("reading a chunk", exc)
             return False
+
+    def _read_first_text(self, fields: Mapping[str, Any], text: str) -> None:
+        """Read the first chunk with text of a chat."""
+        self.length = len(text)
+        if self._first_token_ns is None:
+            self._first_token_ns = perf_counter_ns()
+        self._model = self._model or fields["model"]
+        self._response_id = self._response_id or fields["id"]
+        self._tier = fields["service_tier"] or self._tier
 
     def _read_chunk(self, chunk: Any) -> bool:
         fields = fields_of(chunk)

@@ -8,8 +8,9 @@ its generator ends, its HTTP response is closed, or it is garbage-collected.
 from __future__ import annotations
 
 import atexit
+import functools
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from rlm_cachetrack._process import guard
@@ -43,10 +44,11 @@ def watch_stream(stream: Any, observer: Observer) -> None:
     iterator = stream._iterator
     response = getattr(stream, "response", None)
     observer.http(response)
-    items = _async_items(iterator, observer) if hasattr(iterator, "__anext__") else _items(iterator, observer)
+    is_async = hasattr(iterator, "__anext__")
+    items = _async_items(iterator, observer) if is_async else _items(iterator, observer)
     observer.items = weakref.ref(items)  # weak: the generator holds the observer, and must end with the stream
     stream._iterator = items
-    _watch_close(response, observer, None)
+    _watch_close(response, observer, None, ("aclose",) if is_async else ("close",))
     _watch_for_collection(stream, observer)
 
 
@@ -134,9 +136,10 @@ def watch_raw(raw: Any, observer: Observer, *, deferred: bool) -> None:
     recorder = BodyRecorder(response, observer)
     raw.parse = _observed_parse(raw, recorder, observer)
     recorder.start()
-    closed = _watch_close(response, observer, recorder)
-    if not deferred:
-        recorder.at_end = closed  # the response is not closed afterwards
+    _watch_close(response, observer, recorder)
+    if not deferred and response is not None:
+        # The response is not closed afterwards.
+        recorder.at_end = functools.partial(_response_closed, response, observer, recorder)
     _watch_for_collection(raw, observer)
 
 
@@ -193,38 +196,46 @@ def _observe_parsed(parsed: Any, observer: Observer, raw: weakref.ref[Any]) -> N
 # -- closing ----------------------------------------------------------------------------------------------------------
 
 
-def _watch_close(response: Any, observer: Observer, recorder: BodyRecorder | None) -> Callable[[], None] | None:
+def _watch_close(
+    response: Any, observer: Observer, recorder: BodyRecorder | None, names: Sequence[str] = ("close", "aclose")
+) -> None:
     """Finish the call when its HTTP response is closed early, by the caller or by other code.
 
-    Returns:
-        The function that finishes it.
+    Args:
+        response: The HTTP response.
+        observer: Observes the call.
+        recorder: Keeps the body that the caller reads; None if the SDK parses it.
+        names: The methods that can close the response.
     """
-    if response is None:
-        return None
+    for name in names:
+        close = getattr(response, name, None)
+        if close is not None:
+            observed = _observed_aclose if name == "aclose" else _observed_close
+            setattr(response, name, observed(close, response, observer, recorder))
 
-    def closed() -> None:
-        _response_closed(response, observer, recorder)
 
-    close, aclose = getattr(response, "close", None), getattr(response, "aclose", None)
-    if close is not None:
+def _observed_close(
+    close: Callable[[], None], response: Any, observer: Observer, recorder: BodyRecorder | None
+) -> Callable[[], None]:
+    def observed_close() -> None:
+        try:
+            close()
+        finally:
+            _response_closed(response, observer, recorder)
 
-        def observed_close() -> None:
-            try:
-                close()
-            finally:
-                closed()
+    return observed_close
 
-        response.close = observed_close
-    if aclose is not None:
 
-        async def observed_aclose() -> None:
-            try:
-                await aclose()
-            finally:
-                closed()
+def _observed_aclose(
+    aclose: Callable[[], Awaitable[None]], response: Any, observer: Observer, recorder: BodyRecorder | None
+) -> Callable[[], Awaitable[None]]:
+    async def observed_aclose() -> None:
+        try:
+            await aclose()
+        finally:
+            _response_closed(response, observer, recorder)
 
-        response.aclose = observed_aclose
-    return closed
+    return observed_aclose
 
 
 def _response_closed(response: Any, observer: Observer, recorder: BodyRecorder | None) -> None:
