@@ -233,6 +233,7 @@ def write_files(folder: Path) -> None:
     (folder / "batch_output.jsonl").write_text(f"{json.dumps(line)}\n")
     spent = {
         "request_id": "chatcmpl-2",
+        "call_type": "acompletion",
         "model": "gpt-5.4",
         "startTime": "2026-12-01T08:00:00Z",
         "endTime": "2026-12-01T08:00:01Z",
