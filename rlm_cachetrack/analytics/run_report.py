@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from rlm_cachetrack.formatting import Facts, Table
 
+from .figures import CallCounts, RunKey, UsageFigures
+
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
@@ -37,7 +39,7 @@ __all__ = [
 RowT = TypeVar("RowT")
 
 
-class TokenCacheSummary(TypedDict):
+class TokenCacheSummary(RunKey, UsageFigures):
     """Totals of one run. Costs: USD over the priced calls, None when none is; rates 0-1, percentages 0-100.
 
     ``dropped_interactions`` are calls that were counted at the run's end and deleted since, by retention or ``prune``.
@@ -45,30 +47,15 @@ class TokenCacheSummary(TypedDict):
     remaining calls.
     """
 
-    query_id: str
-    run_id: datetime
-    total_prompt_tokens: int
-    total_completion_tokens: int
     total_tokens: int
     total_cached_tokens: int
     total_uncached_tokens: int
     total_cache_write_tokens: int | None
     total_reasoning_tokens: int | None
     cache_hit_rate: float | None
-    total_cost: float | None
-    original_cost: float | None
-    cost_savings: float | None
     avg_cost_per_interaction: float | None
-    total_interactions: int
-    interactions_with_cache: int
-    interactions_without_cache: int
-    interactions_not_reported: int
-    failed_interactions: int
-    unpriced_interactions: int
     cache_savings_tokens: int
     cache_savings_percentage: float | None
-    avg_duration_ms: float | None
-    avg_time_to_first_token_ms: float | None
     first_call_time: datetime | None
     last_call_time: datetime | None
     models: list[str]
@@ -84,14 +71,12 @@ class CacheEvolutionStep(TypedDict):
     cache_hit_rate: float | None
 
 
-class TokenCacheOptimization(TypedDict):
+class TokenCacheOptimization(RunKey, CallCounts):
     """The cache savings of one run. Costs: USD over the calls whose cost and original cost are both known.
 
     Percentages are 0-100. ``time`` is the time of the newest call.
     """
 
-    query_id: str
-    run_id: datetime
     total_prompt_tokens: int
     total_cached_tokens: int
     cache_savings_tokens: int
@@ -100,11 +85,6 @@ class TokenCacheOptimization(TypedDict):
     cached_cost: float | None
     cost_savings: float | None
     cost_savings_percentage: float | None
-    total_interactions: int
-    interactions_with_cache: int
-    interactions_without_cache: int
-    interactions_not_reported: int
-    unpriced_interactions: int
     cache_evolution: list[CacheEvolutionStep]
     time: datetime
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 from rlm_cachetrack.formatting import Table
 from rlm_cachetrack.records import shifted
 
+from .figures import ListedRun, UsageFigures
 from .filters import CallFilters, needs_calls, query_parameters
 from .run_figures import complete_figures
 from .run_report import TokenCacheOptimization, run_bounds, with_evolution
@@ -31,55 +32,28 @@ RowT = TypeVar("RowT")
 _HOUR = timedelta(hours=1)
 
 
-class ModelEffectiveness(TypedDict):
+class _ModelKeys(TypedDict):
+    model: str
+    provider: str | None
+
+
+class ModelEffectiveness(_ModelKeys, UsageFigures):
     """The cache effectiveness of one model of one provider, which is None if not known.
 
     Costs: USD over the priced calls; ``*_ms``: milliseconds.
     ``avg_cache_hit_rate`` (0-1) is weighted by tokens.
     """
 
-    model: str
-    provider: str | None
-    total_interactions: int
-    interactions_with_cache: int
-    interactions_without_cache: int
-    interactions_not_reported: int
-    failed_interactions: int
-    unpriced_interactions: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
     total_cached_tokens: int
     total_uncached_tokens: int
     avg_cache_hit_rate: float | None
-    total_cost: float | None
-    original_cost: float | None
-    cost_savings: float | None
     avg_cost_per_interaction: float | None
-    avg_duration_ms: float | None
-    avg_time_to_first_token_ms: float | None
 
 
-class RunListing(TypedDict):
-    """One row of the list of runs. Costs: USD over the priced calls; ``cache_hit_rate`` 0-1.
+class RunListing(ListedRun):
+    """One row of the list of runs."""
 
-    ``state`` is the status, but ``never completed`` for a run whose end is not stored and that made no call for an
-    hour: its process was killed or is waiting, or its calls were made outside any run.
-    """
-
-    query_id: str
-    run_id: datetime
-    start_time: datetime
-    end_time: datetime | None
-    status: str
-    state: str
-    total_interactions: int
-    failed_interactions: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
     total_cached_tokens: int
-    cache_hit_rate: float | None
-    total_cost: float | None
-    cost_savings: float | None
     metadata: Any
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
 
+from .figures import UsageFigures
 from .filters import CallFilters, needs_calls, query_parameters
 from .run_report import is_cache_use_reported
 from .summaries import whole_hours
@@ -33,30 +34,17 @@ _MOST_KEYS = 8
 _MOST_NAMED = 3  # tags, and metadata keys
 
 
-class UsageGroup(TypedDict):
+class UsageGroup(UsageFigures):
     """The figures of one group; the row also has one key per grouping, with its value or None.
 
     Costs: USD over the priced calls; ``cache_hit_rate`` 0-1, weighted by tokens over the calls that reported;
     ``*_ms``: milliseconds. The cached, uncached and written tokens are None if no call reported its cache use.
     """
 
-    total_interactions: int
-    interactions_with_cache: int
-    interactions_without_cache: int
-    interactions_not_reported: int
-    failed_interactions: int
-    unpriced_interactions: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
     total_cached_tokens: int | None
     total_uncached_tokens: int | None
     total_cache_write_tokens: int | None
     cache_hit_rate: float | None
-    total_cost: float | None
-    original_cost: float | None
-    cost_savings: float | None
-    avg_duration_ms: float | None
-    avg_time_to_first_token_ms: float | None
 
 
 def usage_groups(

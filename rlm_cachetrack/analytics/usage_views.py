@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.records import shifted
 
+from .figures import ListedRun
 from .filters import CallFilters, ContentFilters, needs_calls, query_parameters
 from .run_figures import complete_figures
 from .run_report import run_bounds
@@ -97,28 +98,11 @@ class FailedCall(TypedDict):
     trace_id: str | None
 
 
-class RunRow(TypedDict):
-    """One row of the list of runs, counted from its calls. Costs: USD over the priced calls; ``cache_hit_rate`` 0-1.
+class RunRow(ListedRun):
+    """One row of a page of runs. ``duration_ms`` is None until the run ends."""
 
-    ``duration_ms`` is None until the run ends. ``state`` is the status, but ``never completed`` for a run whose end is
-    not stored and that made no call for an hour.
-    """
-
-    query_id: str
-    run_id: datetime
-    start_time: datetime
-    end_time: datetime | None
-    status: str
-    state: str
     duration_ms: float | None
-    total_interactions: int
-    failed_interactions: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
     total_cached_tokens: int | None
-    cache_hit_rate: float | None
-    total_cost: float | None
-    cost_savings: float | None
 
 
 class RunsPage(TypedDict):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PROGRAM = "rlm-cachetrack"
 
 _RELATIVE = re.compile(r"(\d{1,9})\s*([smhdw])")
+_OPTIONS = {"group_by": "--by", "by": "--by", **{name: f"--{name}" for name in ("range", "confidence", "days")}}
+_ARGUMENT = re.compile(rf"^({'|'.join(_OPTIONS)})=")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -140,7 +142,8 @@ def parse_age(text: str, option: str) -> timedelta | None:
 
 def with_option_names(message: str) -> str:
     """Replace names of Python arguments in a message with those of the command-line options."""
-    return message.replace("the db_url argument", "--db-url")
+    named = _ARGUMENT.sub(lambda found: f"{_OPTIONS[found[1]]} ", message)
+    return named.replace("the db_url argument", "--db-url")
 
 
 def confirm(question: str) -> None:

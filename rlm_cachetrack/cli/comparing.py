@@ -45,6 +45,10 @@ def compare(
         _print_comparison(stdout(), found)
 
 
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.1f}".removesuffix(".0")
+
+
 _METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "cache_hit_rate": ("hit rate", rate),
     "uncached_prompt_tokens": ("uncached tokens", number),
@@ -53,8 +57,8 @@ _METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "original_cost": ("cost without cache", usd),
     "time_to_first_token_ms": ("first token", duration),
     "duration_ms": ("duration", duration),
-    "calls": ("calls", number),
-    "failed": ("failed calls", number),
+    "calls": ("calls", _count),
+    "failed": ("failed calls", _count),
     "prompt_tokens": ("prompt tokens", number),
     "completion_tokens": ("completion tokens", number),
     "success_rate": ("success rate", rate),
@@ -151,10 +155,6 @@ def _print_miss_reasons(console: Console, found: Comparison) -> None:
         print_line(console, "" if index else "tokens lost", f"{lost}  {what}: {calls}")
     rates = f"hit rate {rate(achievable['a'])} → {rate(achievable['b'])} without avoidable misses"
     print_line(console, "achievable", rates)
-
-
-def _count(value: float) -> str:
-    return f"{value:,.1f}".removesuffix(".0")
 
 
 def _factor_change(factor: str, a: float | None, b: float | None) -> str:

@@ -18,7 +18,7 @@ from rlm_cachetrack.formatting import moment, number, size
 
 from .arguments import AsJson, DbUrl, command_line, with_option_names
 from .database import embedded_lines, print_marked_lines, status_facts
-from .output import counted, print_json, print_prose, slow_status, stdout
+from .output import counted, print_json, print_line, slow_status, stdout
 from .policy import failed_jobs, policy_facts, policy_lines
 from .unpriced import unpriced_lines
 
@@ -155,7 +155,7 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
     else:
         console.print(f"{counted(len(facts['problems']), 'problem')}:", style="red")
         for problem in facts["problems"]:
-            print_prose(console, f"- {problem}")
+            print_line(console, "-", problem, indent=2)
 
 
 def _database_lines(database: dict[str, Any]) -> _Lines:

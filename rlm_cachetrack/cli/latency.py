@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from rlm_cachetrack.formatting import duration, number, percentage
+from rlm_cachetrack.formatting import NONE, duration, number, percentage
 
 from .arguments import AsCsv, AsJson, DbUrl, open_client
 from .comparing import Confidence
@@ -44,20 +44,20 @@ def _print_latency(console: Console, found: LatencyDividend) -> None:
         print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved")
         console.print()
         ambiguous = len({(row["model"], row["prompt_tokens_from"]) for row in found["rows"]}) < len(found["rows"])
+        is_streamed = found["time_to_first_token"]["cached_ms"] is not None
         columns = [
-            Column("Provider", "provider", flexible=True, optional=0 if ambiguous else 3, min_width=8),
-            Column("Model", "model", flexible=True, style="bold"),
+            Column("Provider", "provider", flexible=True, optional=0 if ambiguous else 5, min_width=8),
+            Column("Model", "model", flexible=True, style="bold", min_width=24),
             Figure(
                 "Prompt tokens", lambda row: f"{number(row['prompt_tokens_from'])} to {number(row['prompt_tokens_to'])}"
             ),
-            Figure("Cached calls", "cached_calls", number, optional=2),
-            Figure("Uncached calls", "uncached_calls", number, optional=1),
-            Figure("First token", lambda row: row["time_to_first_token"]["cached_ms"], duration),
-            Figure("(uncached)", lambda row: row["time_to_first_token"]["uncached_ms"], duration),
-            Figure("Duration", lambda row: row["duration"]["cached_ms"], duration),
-            Figure("(uncached)", lambda row: row["duration"]["uncached_ms"], duration),
+            Figure("Cached calls", "cached_calls", number, optional=4),
+            Figure("Uncached calls", "uncached_calls", number, optional=3),
+            Figure("First token", "time_to_first_token", _times, optional=0 if is_streamed else 1),
+            Figure("Duration", "duration", _times, optional=1 if is_streamed else 0),
         ]
         console.print(table(columns, found["rows"], console.width))
+        console.print("In parentheses: of uncached calls.", style="dim")
         compared = f"{number(found['compared_calls'])} calls compared"
         left_out = (
             f"{number(found['unmatched_calls'])} with no comparable call, "
@@ -78,6 +78,12 @@ def _summary(found: LatencyDividend) -> str:
     change = f"{percentage(abs(share))} {'shorter' if share >= 0 else 'longer'}"
     times = f"{duration(pair['cached_ms'])} instead of {duration(pair['uncached_ms'])}"
     return f"With a cached prompt the {name} is {change}: {times}."
+
+
+def _times(pair: LatencyPair) -> str:
+    if pair["cached_ms"] is None:
+        return NONE
+    return f"{duration(pair['cached_ms'])} ({duration(pair['uncached_ms'])})"
 
 
 def _pair(pair: LatencyPair) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from rlm_cachetrack.errors import ConfigError, StoreError
@@ -18,7 +19,7 @@ from rlm_cachetrack.formatting import NONE, clean, clock, duration, number, rate
 
 from .arguments import DbUrl, open_client
 from .filters import filtered
-from .output import EMPTY, Column, Figure, counted, shorten, stdout, table
+from .output import EMPTY, NO_MATCH, Column, Figure, counted, shorten, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import ContentFilters, LiveView, NewestCall
@@ -28,6 +29,7 @@ _PERIOD_S = 1.0
 _FULL_S = 15.0  # minutes pass even without calls
 _EXPLAINING_SHARE = 0.1
 _HEAD_LINES = 9
+_NAMES_WIDTH = 12
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
 
@@ -61,11 +63,12 @@ def live(
                 current = analytics.marker(store)
                 if current != marker or time.monotonic() - read_at >= _FULL_S:
                     view = analytics.live_view(store, filters, max(console.height - _HEAD_LINES, 3))
-                    shown = _layout(console, view, explainer.reason(store, view["last_miss"]))
+                    reason = explainer.reason(store, view["last_miss"])
+                    shown = _layout(console, view, reason, NO_MATCH if filters else EMPTY)
                     read_at, marker = time.monotonic(), current
             except StoreError as exc:
                 status = Text(clean(f"The database does not respond: {exc}"), style="red")
-            screen.update(Group(shown, status), refresh=True)
+            screen.update(Group(status, shown), refresh=True)
             time.sleep(period)
 
 
@@ -100,29 +103,28 @@ def _short(text: str, width: int = 60) -> str:
     return shorten(clean(text), width).plain
 
 
-def _layout(console: Console, view: LiveView, reason: str) -> RenderableType:
+def _layout(console: Console, view: LiveView, reason: str, no_calls: str) -> RenderableType:
     bars = _BARS if console.encoding.lower().startswith("utf") else _ASCII_BARS
-    head = Text.assemble(
-        ("spent today ", "bold"),
+    spent = Text.assemble(
         (usd(view["spent_today"]), "green"),
-        f" for {counted(view['calls_today'], 'call')} since 00:00 UTC; ",
-        f"{view['calls_per_minute']:.1f} calls a minute",
+        f" for {counted(view['calls_today'], 'call')} since 00:00 UTC; {view['calls_per_minute']:.1f} calls a minute",
     )
-    rates = Text.assemble(
-        ("hit rate    ", "bold"),
-        f"{rate(view['hit_rate_today'])} today; last hour ",
-        (sparkline(view["hit_rates"][-max(console.width - 34, 10) :], bars), "green"),
-    )
-    miss = Text.assemble(("last miss   ", "bold"), reason)
-    calls: RenderableType = _calls(view["newest"], console.width) if view["newest"] else EMPTY
-    return Group(head, rates, miss, "", calls)
+    today = f"{rate(view['hit_rate_today'])} today; last hour "
+    room = max(console.width - _NAMES_WIDTH - len(today), 10)
+    rates = Text.assemble(today, (sparkline(view["hit_rates"][-room:], bars), "green"))
+    head = Table.grid()
+    head.add_column(width=_NAMES_WIDTH, style="bold")
+    for name, text in (("spent today", spent), ("hit rate", rates), ("last miss", reason)):
+        head.add_row(name, text)
+    calls: RenderableType = _calls(view["newest"], console.width) if view["newest"] else no_calls
+    return Group(head, "", calls)
 
 
 def _calls(calls: Sequence[NewestCall], width: int) -> RenderableType:
     columns = [
         Column("Time (UTC)", "time", clock, style="cyan"),
-        Column("Query", "query_id", _short, flexible=True, style="bold", min_width=14),
-        Column("Model", "model", _short, flexible=True, min_width=14),
+        Column("Query", "query_id", _short, flexible=True, style="bold", min_width=24),
+        Column("Model", "model", _short, flexible=True, min_width=32),
         Figure("Prompt", "prompt_tokens", number, optional=2),
         Figure("Cached", "cached_tokens", number, optional=3),
         Figure("Hit rate", _hit_rate, rate),

@@ -11,7 +11,7 @@ from rich.text import Text
 from rlm_cachetrack.formatting import number
 
 from .arguments import AsJson
-from .output import print_data, print_prose, stdout
+from .output import print_data, print_line, stdout
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheRule
@@ -30,8 +30,7 @@ def rules(as_json: AsJson = False) -> None:
     console = stdout()
     for rule in found:
         console.print(Text(rule["name"], style="bold"))
-        print_prose(console, Text(f"  {_words(rule)}"))
-        print_prose(console, Text(f"  {rule['source']}, read {rule['read']} ({rule['origin']})", style="dim"))
+        print_line(console, "", _words(rule), f"{rule['source']}, read {rule['read']} ({rule['origin']})", indent=2)
 
 
 _MATCHING = {

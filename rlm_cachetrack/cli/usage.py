@@ -72,7 +72,7 @@ def usage(
         console.print(NO_MATCH if filters else "No calls in this time range.")
     elif grouped:
         keys = [
-            Column(name, name, _group_value, flexible=not index, style="bold", min_width=14)
+            Column(name, name, _group_value, flexible=not index, style="bold", min_width=32)
             for index, name in enumerate(group_by)
         ]
         console.print(table([*keys, *_group_columns()], rows, console.width))
