@@ -254,11 +254,11 @@ def empty_optimization(query_id: str, run_id: datetime) -> TokenCacheOptimizatio
 
 
 def with_evolution(row: dict[str, Any]) -> dict[str, Any]:
-    """Restore the key order and the floats of ``cache_evolution``, which JSONB does not keep."""
+    """Restore the order of the keys, and the floats of ``cache_evolution``, which JSONB does not keep."""
     steps = [{name: step[name] for name in CacheEvolutionStep.__annotations__} for step in row["cache_evolution"]]
     for step in steps:
         step["cache_hit_rate"] = None if step["cache_hit_rate"] is None else float(step["cache_hit_rate"])
-    return {**row, "cache_evolution": steps}
+    return {name: row[name] for name in TokenCacheOptimization.__annotations__} | {"cache_evolution": steps}
 
 
 def _bounds(query_id: str, run_id: datetime, record: RunRecord | None) -> dict[str, Any]:

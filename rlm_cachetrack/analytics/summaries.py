@@ -76,7 +76,6 @@ def cache_effectiveness_by_model(store: PostgresStore, **filters: Unpack[CallFil
     if needs_calls(filters):
         rows = group_rows(store, ("model", "provider"), **filters)
         rows = [{**row, "avg_cache_hit_rate": row["cache_hit_rate"]} for row in rows]
-        rows = [{name: row[name] for name in ModelEffectiveness.__annotations__} for row in rows]
         rows.sort(key=lambda row: -row["total_prompt_tokens"])
     else:
         hours = whole_hours(chosen["since"], chosen["until"])
@@ -95,7 +94,7 @@ def list_runs(store: PostgresStore, limit: int, **filters: Unpack[CallFilters]) 
     first_page = dict.fromkeys(("search", "state", "after_time", "after_query_id", "after_run_id"))
     rows = store.query("runs_newest_page", limit=limit, **first_page, **query_parameters(filters))
     complete_figures(store, rows)
-    return _all([{name: row[name] for name in RunListing.__annotations__} for row in rows], RunListing)
+    return _all(rows, RunListing)
 
 
 def queries_beginning(store: PostgresStore, beginning: str, limit: int) -> list[str]:
@@ -131,4 +130,5 @@ def _hour(moment: datetime) -> datetime:
 
 
 def _all(rows: list[dict[str, Any]], kind: type[RowT]) -> Table[RowT]:
-    return Table(cast("list[RowT]", rows), columns=tuple(kind.__annotations__))
+    columns = tuple(kind.__annotations__)
+    return Table(cast("list[RowT]", [{name: row[name] for name in columns} for row in rows]), columns=columns)

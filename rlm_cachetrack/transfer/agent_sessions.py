@@ -16,13 +16,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rlm_cachetrack._process import number_of, uuid7
 
-from .import_formats import mapping_of, text_of
+from .import_formats import mapping_of, moment_of, text_of
 
 Agent = Literal["codex", "claude-code"]
 AGENTS: Mapping[Agent, tuple[Path, str]] = {
@@ -119,7 +119,7 @@ class _Codex(_Session):
         total: Mapping[str, Any] | None = None
         last_moment: datetime | None = None
         for line in lines:
-            payload, moment = mapping_of(line.get("payload")), _moment(line.get("timestamp"))
+            payload, moment = mapping_of(line.get("payload")), moment_of(line.get("timestamp"))
             kind = line.get("type")
             if kind == "session_meta":
                 self.name, self.project = str(payload.get("id") or ""), str(payload.get("cwd") or "")
@@ -181,7 +181,7 @@ class _Claude(_Session):
     def calls(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[SessionCall]:
         replies: dict[str, _Reply] = {}
         for line in lines:
-            message, moment = mapping_of(line.get("message")), _moment(line.get("timestamp"))
+            message, moment = mapping_of(line.get("message")), moment_of(line.get("timestamp"))
             self.name = self.name or str(line.get("sessionId") or "")
             self.project = self.project or str(line.get("cwd") or "")
             if not message or line.get("type") not in ("user", "assistant"):
@@ -286,11 +286,3 @@ def _decoded(text: str) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, Mapping) else None
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -86,10 +86,10 @@ class EventReader:
         )
 
     def _response(self, body: Mapping[str, Any], source: str) -> dict[str, Any]:
-        created = _moment(body.get("created_at", body.get("created")))
+        created = moment_of(body.get("created_at", body.get("created")))
         if created is None:
             raise InvalidLineError("the response has neither created nor created_at")
-        completed = _moment(body.get("completed_at"))
+        completed = moment_of(body.get("completed_at"))
         usage = _usage(body)
         calls, reason = _tools_and_finish(body)
         failed = body.get("status") == "failed"
@@ -152,7 +152,7 @@ class EventReader:
         )
 
     def _openrouter(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        start = _moment(row.get("created_at"))
+        start = moment_of(row.get("created_at"))
         if start is None:
             raise InvalidLineError("created_at is missing or is not a date and time")
         prompt, cached = _whole(row.get("tokens_prompt")), _whole(row.get("tokens_cached"))
@@ -182,7 +182,7 @@ class EventReader:
             raise InvalidLineError("served from LiteLLM's own cache: no model was called")
         if row.get("mcp_namespaced_tool_name"):
             raise InvalidLineError("a tool call: no model was called")
-        start, end = _moment(row.get("startTime")), _moment(row.get("endTime"))
+        start, end = moment_of(row.get("startTime")), moment_of(row.get("endTime"))
         if start is None:
             raise InvalidLineError("startTime is missing or is not a date and time")
         metadata = mapping_of(_decoded(row.get("metadata")))
@@ -194,7 +194,7 @@ class EventReader:
             completion = _count(row.get("completion_tokens"))
         failed = str(row.get("status") or metadata.get("status") or "success").lower() == "failure"
         spend = _amount(row.get("spend"))
-        first = _moment(row.get("completionStartTime"))
+        first = moment_of(row.get("completionStartTime"))
         return self._event(
             kind="record",
             identity=str(row.get("request_id") or source),
@@ -249,7 +249,7 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
         given[column] = _decoded(given[column])
     for column, value in given.items():
         if COLUMN_TYPES[column] == "time":
-            moment = _moment(value)
+            moment = moment_of(value)
             if moment is None:
                 raise InvalidLineError(f"{column} is not a date and time")
             given[column] = moment
@@ -367,7 +367,7 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def _moment(value: Any) -> datetime | None:
+def moment_of(value: Any) -> datetime | None:
     """Parse seconds or milliseconds since 1970, or ISO 8601; without an offset it is UTC, as LiteLLM writes it."""
     try:
         if isinstance(value, datetime):

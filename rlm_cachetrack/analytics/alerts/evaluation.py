@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _WEEKS = 4
 _MOST_RUNS = 20
-_BUST_VERDICTS = ("prefix_changed", "settings_changed")
 _RECOVERY = 0.9  # of the limit, if the rule states no other value
 _WEEK = timedelta(days=7)
 
@@ -104,7 +103,7 @@ def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Rea
 
 
 def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) -> Reading:
-    from rlm_cachetrack.analytics.explain import explain_cache
+    from rlm_cachetrack.analytics.explain import busts_among, explain_cache
 
     since = now - rule.window
     runs: Iterable[Any] = list_runs(store, _MOST_RUNS, query_id=rule.query)
@@ -113,8 +112,8 @@ def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) 
         if (run["end_time"] or now) < since:
             continue
         found = explain_cache(store, run["query_id"], run["run_id"])
-        for call in found["interactions"] if found else ():
-            if call["time"] >= since and call["verdict"] in _BUST_VERDICTS:
+        for call in busts_among(found["interactions"] if found else ()):
+            if call["time"] >= since:
                 busts, lost = busts + 1, lost + call["tokens_lost"]
     reason = f"{busts} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
     return Reading(float(busts), *_limits(rule, rule.above), reason)

@@ -1,6 +1,6 @@
 """Explain cache misses: replay the stored calls of a run against the provider's published cache rules."""
 
-from .cache_busts import BustWatch, bust_words, find_busts
+from .cache_busts import BustWatch, bust_words, busts_among, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
 from .losses import CacheLoss, losses_of, merge_losses
 from .report import (
@@ -28,6 +28,7 @@ __all__ = [
     "Verdict",
     "VerdictCount",
     "bust_words",
+    "busts_among",
     "cache_rules",
     "explain_cache",
     "find_busts",

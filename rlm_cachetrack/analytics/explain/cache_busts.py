@@ -57,8 +57,12 @@ def find_busts(query_id: str, run_id: datetime, rows: Iterable[Mapping[str, Any]
         rows: The calls of the run, keyed by the columns of ``llm_interactions``.
     """
     calls = [_explained_row(row) for row in rows if row["api"] != "embeddings"]
-    found = explain_rows(query_id, run_id, calls)["interactions"]
-    return [each for each in found if each["verdict"] in _BREAKS and each["tokens_lost"] > _MIN_TOKENS_LOST]
+    return busts_among(explain_rows(query_id, run_id, calls)["interactions"])
+
+
+def busts_among(calls: Iterable[CallVerdict]) -> list[CallVerdict]:
+    """Return the calls that broke a prefix which the run had cached, and lost more than 1,024 tokens. Pure."""
+    return [each for each in calls if each["verdict"] in _BREAKS and each["tokens_lost"] > _MIN_TOKENS_LOST]
 
 
 def bust_words(bust: CallVerdict) -> str:

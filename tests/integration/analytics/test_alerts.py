@@ -18,6 +18,7 @@ from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.analytics.alerts import AlertChange, evaluate, read_alerts, update_states
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError
+from tests.support.web import store_missed
 
 NOW = datetime.now(UTC)
 
@@ -199,3 +200,13 @@ def test_watch_notifies_through_apprise(db: TimescaleDBClient, reused_db_url: st
     assert len(received) == 1, (found.output, found.exception)
     (sent,) = received
     assert (sent["title"], sent["message"]) == ("Firing: costly", "$20.00 in 1d, limit $10.00")
+
+
+def test_cache_busts_are_the_calls_that_the_warnings_report(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path
+) -> None:
+    store_missed(reused_db_url)  # the prompts of five calls begin with another number
+    line = "{name: a, kind: cache_busts, window: 1h, above: 3}"
+    reading = read(db, tmp_path, line, datetime.now(UTC))
+    assert (reading.value, reading.above) == (5.0, 3.0)
+    assert reading.reason.startswith("5 calls broke a cached prefix in 1h: ")
