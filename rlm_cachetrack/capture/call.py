@@ -12,12 +12,13 @@ from typing import Any
 from rlm_cachetrack._process import guard, number_of
 from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import encode, next_number
-from rlm_cachetrack.usage import locate_usage
+from rlm_cachetrack.usage import locate_usage, read_request_options
 
 from . import context
 from .background import RUNNING, park
 from .billed_facts import request_options_of
 from .cache_diagnosis import PromptStart
+from .endpoints import PROMPT_APIS
 from .fields import fields_of, request_id_in
 from .media_facts import APIS_WITH_REQUEST_UNITS, may_be_text, read_request_units
 from .protocols import EventSink
@@ -193,12 +194,23 @@ class Call(ResponseFacts):
         """Return the options of the request that decide the price; empty for the usual call."""
         return {**(self.known_options or {}), **request_options_of(self.body, self.region)}
 
+    def _options_without_fingerprint(self) -> dict[str, Any]:
+        """Return the options that the writer otherwise reads with the fingerprint, for a call that gets none."""
+        if self.fingerprints is not None or self.api not in PROMPT_APIS:
+            return {}
+        try:
+            return read_request_options(self.body)
+        except Exception as exc:  # a body that no server accepts
+            guard.report("reading the options of a request", exc)
+            return {}
+
     def _extra_columns(self) -> dict[str, Any] | None:
         body = self.body
         is_usual = "background_options" not in body and "web_search_options" not in body
-        if is_usual and self.region is None and self.known_options is None:
+        if is_usual and self.region is None and self.known_options is None and self.fingerprints is not None:
             return self.extra
-        options = {**self.request_options(), **(self.extra or {}).get("request_options", {})}
+        options = self._options_without_fingerprint()
+        options = {**options, **self.request_options(), **(self.extra or {}).get("request_options", {})}
         return {**(self.extra or {}), "request_options": options} if options else self.extra
 
     def _park(self, response: Any) -> None:
