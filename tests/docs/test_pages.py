@@ -19,6 +19,7 @@ from rlm_cachetrack.config import Settings
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
 from . import command_line_page, results_page
+from .blocks import PAGES as PAGES_OF_DOCS
 from .pages import PAGES, REFERENCE, out_of_date
 from .result_types import keys_of, result_types, typed_dicts
 
@@ -173,3 +174,16 @@ def test_the_alerts_page_has_every_kind_of_rule_with_its_keys_and_defaults() -> 
             else:
                 assert keys[name].is_required(), (kind, name)
     assert set(found) == set(rows) - {"kind"}
+
+
+def test_no_page_or_example_names_a_model_that_shuts_down() -> None:
+    """OpenAI shuts these models down on 2026-12-11; the section for users of the old logger shows their old code."""
+    shut_down = re.compile(r"(?<![\w./-])(?:gpt-5(?:-mini|-nano)?|o3)(?![\w*-]|\.\d)")
+    files = [*PAGES_OF_DOCS, *sorted((PACKAGE.parent / "examples").rglob("*.py"))]
+    found = {
+        file.relative_to(PACKAGE.parent).as_posix(): shut_down.findall(
+            file.read_text(encoding="utf-8").partition("## Coming from `rlm.logger`")[0]
+        )
+        for file in files
+    }
+    assert {name: models for name, models in found.items() if models} == {}
