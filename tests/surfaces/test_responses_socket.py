@@ -413,6 +413,37 @@ def test_a_request_after_steering_keeps_its_own_run(server: SocketServer, sink: 
     ]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_connection_lost_while_steering_is_one_failure(server: SocketServer, sink: MemorySink, mode: str) -> None:
+    """The successor never begins, so it is no call."""
+
+    def script(peer: Peer) -> None:
+        peer.get()
+        peer.send(created("resp_1"), delta())
+        peer.get()
+        peer.drop()
+
+    server.script = script
+
+    async def act(client: Any) -> Any:
+        async with entering(connect(client)) as connection:
+            await settled(connection.send(REQUEST))
+            found = [await settled(connection.recv_bytes()) for _ in range(2)]
+            await settled(
+                connection.send({"type": "response.steer", "input": "rather", "previous_response_id": "resp_1"})
+            )
+            return found + await read(connection, "recv")
+
+    compare(server, sink, mode, act, raises=True)
+    assert picked(sink.row, "response_id", "success", "error_type", "prompt_tokens") == {
+        "response_id": "resp_1",
+        "success": False,
+        "error_type": "ConnectionClosedError",
+        "prompt_tokens": None,
+    }
+    assert sink.row["metadata"]["usage"] == "unknown"
+
+
 # -- requests without output ------------------------------------------------------------------------------------------
 
 
@@ -455,6 +486,33 @@ def test_preparing_the_cache_is_a_successful_call(
     }
     assert row["request_options"]["prewarm"] is True
     assert "usage" not in row["metadata"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_request_after_one_without_output_is_a_call_of_its_own(
+    server: SocketServer, sink: MemorySink, mode: str
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.get()
+        peer.send(created("resp_1"), completed("resp_1", output=[]))
+        peer.get()
+        peer.send(*whole("resp_2", previous_response_id="resp_1"))
+
+    server.script = script
+
+    async def act(client: Any) -> Any:
+        found = []
+        async with entering(connect(client)) as connection:
+            for more in ({"generate": False}, {"previous_response_id": "resp_1"}):
+                await settled(connection.send({**REQUEST, **more}))
+                found += await read(connection, "recv")
+        return found
+
+    compare(server, sink, mode, act)
+    prepared, answered = sink.rows
+    assert (prepared["response_id"], prepared["request_options"]) == ("resp_1", {"prewarm": True})
+    assert (answered["response_id"], answered["request_options"]) == ("resp_2", None)
+    assert prepared["success"] is answered["success"] is True
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
@@ -694,6 +752,40 @@ def test_a_message_queued_before_connecting_has_its_run(server: SocketServer, si
 
     compare(server, sink, mode, act)
     assert picked(sink.row, "query_id", *TOKENS) == {"query_id": "queues", **NUMBERS}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_messages_queued_by_several_runs_keep_their_runs(server: SocketServer, sink: MemorySink, mode: str) -> None:
+    async def act(client: Any) -> Any:
+        manager = connect(client)
+        if not hasattr(manager, "send"):
+            pytest.skip(f"openai {openai.__version__} queues no messages")
+        for name in ("first", "second"):
+            with in_run(name):
+                manager.send(REQUEST)
+        async with entering(manager) as connection:
+            return await read(connection, "recv", endings=2)
+
+    compare(server, sink, mode, act)
+    assert [(row["query_id"], row["response_id"], row["prompt_tokens"]) for row in sink.rows] == [
+        ("first", "resp_1", 2300),
+        ("second", "resp_2", 2300),
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_queued_message_that_is_never_sent_is_no_call(server: SocketServer, sink: MemorySink, mode: str) -> None:
+    async def act(client: Any) -> Any:
+        client.websocket_base_url = "ws://127.0.0.1:9"  # no server listens there
+        manager = connect(client, **({"max_retries": 0} if accepts(client, "responses", "max_retries") else {}))
+        if not hasattr(manager, "send"):
+            pytest.skip(f"openai {openai.__version__} queues no messages")
+        manager.send(REQUEST)
+        async with entering(manager) as connection:
+            return await read(connection, "recv")
+
+    compare(server, sink, mode, act, raises=True)
+    assert sink.rows == []
 
 
 @pytest.mark.parametrize("mode", MODES)
