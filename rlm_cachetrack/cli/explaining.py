@@ -79,6 +79,7 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     console.print(table(columns, found["verdicts"], console.width))
     if found["advice"]:
         console.print()
+        console.print(Text("Recommendations, with what each would have saved in this run:", style="bold"))
     for each in found["advice"]:
         at_stake = usd(each["usd_at_stake"]) if each["usd_at_stake"] else f"{number(each['tokens_at_stake'])} tokens"
         line(at_stake, f"{each['words']} ({counted(each['calls'], 'call')}).")
@@ -87,10 +88,10 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
         _print_calls(console, found)
     console.print()
     for text in found["notes"]:
-        print_prose(console, Text(clean(text), style="dim"))
+        print_prose(console, Text(clean(f"{text[:1].upper()}{text[1:]}."), style="dim"))
     if not calls and found["tokens_lost"]:
         each_call = command_line("explain", "--calls", query_id=found["query_id"])
-        print_prose(console, Text(f"Each call: {each_call}", style="dim"))
+        print_prose(console, Text(f"The reason of each call: {each_call}", style="dim"))
 
 
 def _reason(call: CallVerdict) -> str:

@@ -55,6 +55,8 @@ def _plain(rule: CacheRule) -> dict[str, Any]:
         "lookback_blocks": rule.lookback_blocks,
         "settings": list(rule.settings),
         "needs_key": rule.needs_key,
+        "key_routes": rule.key_routes,
+        "prewarm": rule.prewarm,
         "published": rule.published,
         "source": rule.source,
         "read": rule.read.isoformat(),

@@ -288,6 +288,34 @@ def test_tags_and_the_calling_function_are_stored(server: SocketServer, sink: Me
     assert sent["call_site"] == f"{__name__}:test_tags_and_the_calling_function_are_stored"
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_diagnosis_that_the_caller_requests_is_stored(server: SocketServer, sink: MemorySink, mode: str) -> None:
+    """Nothing is added to the message: the server's rejection of a field could not be hidden from the caller."""
+    diagnosis = {"type": "cache_miss", "reason": "tools_changed", "cache_missed_tokens": 512}
+    options = {"prompt_cache_options": {"comparison_response_id": "resp_0"}}
+    received: list[Json] = []
+
+    def script(peer: Peer) -> None:
+        for name, given in (("resp_1", {}), ("resp_2", {"prompt_cache_diagnostics": diagnosis})):
+            received.append(peer.get())
+            peer.send(created(name), completed(name, **given))
+
+    server.script = script
+    client = instrument(client_of(server, mode), store=sink, cache_diagnostics=True)
+    sent = [{**REQUEST, "model": "gpt-5.6-sol"}, {**REQUEST, "model": "gpt-5.6-sol", **options}]
+
+    async def act(client: Any) -> None:
+        with query_run("query"):
+            async with entering(connect(client)) as connection:
+                for request in sent:
+                    await settled(connection.send(request))
+                    await read(connection, "recv")
+
+    asyncio.run(act(client))
+    assert received == sent
+    assert [row["cache_diagnostics"] for row in sink.rows] == [None, diagnosis]
+
+
 def test_the_host_of_the_websocket_decides_provider_and_region(server: SocketServer, sink: MemorySink) -> None:
     """The client connects to the loopback server; only its configured address is another one."""
     client = instrument(client_of(server, "sync"), store=sink)

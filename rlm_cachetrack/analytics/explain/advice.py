@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from .advice_item import CacheAdvice, advice_item, read_price, usd_lost
+from .advice_item import LEAST_SHARE, CacheAdvice, advice_item, read_price, usd_lost
 from .cache_advice import CACHE_RULES
 from .chains import INSTRUCTIONS, JSON_KINDS
 from .divergence import segment_words
@@ -63,7 +63,7 @@ def _move_changing_part(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             action = "Move what varies (a date, an id, retrieved text) into the last message"
         else:
             action = "Append new messages instead of changing earlier ones"
-        words = f"{what} {often}, so everything after the change is billed in full. {action}"
+        words = f"{what} {often}, so nothing after the change is read from the cache. {action}"
         yield advice_item("move_changing_part", words, about, segment)
 
 
@@ -112,6 +112,8 @@ def _drop_history_seldom(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     lost = fmean([usd_lost(each) or 0.0 for each in about])
     kept = fmean([_tokens_dropped(each) * read_price(each) / 1000 for each in about])
     saved, calls = max((lost * (1 - 1 / calls) - kept * (calls - 1) / 2, calls) for calls in range(2, len(about) + 1))
+    if saved < LEAST_SHARE * lost:
+        return
     words = (
         "messages are dropped from the middle of the history, and everything after them is billed in full. Drop "
         f"{calls} times as many at once, every {calls} calls"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from .verdicts import JudgedCall
+
+LEAST_SHARE = 0.2
+"""Advice whose own cost leaves less than this share of the saving is withheld: its estimates are not so exact."""
 
 
 class CacheAdvice(TypedDict):
@@ -49,6 +52,11 @@ def advice_item(
         "usd_at_stake": usd if usd is not None else (math.fsum(costs) if costs else None),
         "interaction_ids": [str(each.call.row["interaction_id"]) for each in about[:10]],
     }
+
+
+def priced(judged: Iterable[JudgedCall]) -> list[JudgedCall]:
+    """Return the calls that have a price."""
+    return [each for each in judged if each.call.row["prompt_token_price"] is not None]
 
 
 def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:

@@ -1,4 +1,4 @@
-"""Advice about cache keys, lifetimes, breakpoints, short prompts, simultaneous calls and unread writes. Pure."""
+"""Advice about cache keys, breakpoints, short prompts, simultaneous calls and unread writes. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from .advice_item import CacheAdvice, advice_item, read_price, usd_lost, write_premium
+from .advice_item import LEAST_SHARE, CacheAdvice, advice_item, priced, read_price, usd_lost, write_premium
 from .chains import CacheLocation
 from .divergence import segment_words
-from .sentences import span
+from .lifetime_advice import advise_lifetimes
 from .verdicts import JudgedCall
 
 _CALLS_PER_MINUTE = 15
@@ -18,12 +18,7 @@ _CALLS_PER_MINUTE = 15
 Source: https://developers.openai.com/api/docs/guides/prompt-caching, read 2026-12-01.
 """
 _LEAST_CALLS = 2
-_KEEPING_OUTPUT_TOKENS = 16  # the smallest value that max_output_tokens allows
 _LEAST_UNREAD_WRITES = 3
-
-
-def _priced(judged: Iterable[JudgedCall]) -> list[JudgedCall]:
-    return [each for each in judged if each.call.row["prompt_token_price"] is not None]
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -35,7 +30,7 @@ def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         words = "the same beginning is sent with several prompt_cache_keys. Use one key for these prompts"
         yield advice_item("share_prompt_cache_key", words, about)
     missed = [each for each in judged if each.verdict in ("provider_miss", "partial_hit") and _is_guaranteed(each)]
-    without = [each for each in missed if each.call.key is None and each.call.rule.needs_key]
+    without = [each for each in missed if each.call.key is None and each.call.rule.key_routes]
     if len(without) >= _LEAST_CALLS:
         words = (
             "prompts with the same beginning were not found in the cache, probably because they went to different "
@@ -43,14 +38,17 @@ def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         )
         yield advice_item("set_prompt_cache_key", words, without)
     busy = _busy(judged)
-    crowded = [each for each in missed if each.call.key is not None and each.call.location in busy]
+    crowded = [each for each in missed if each.call.rule.key_routes and each.call.key and each.call.location in busy]
     if crowded:
         most = max(busy[each.call.location] for each in crowded)
         words = (
             f"up to {most} calls per minute share one prompt_cache_key, and above about {_CALLS_PER_MINUTE} they "
             "overflow to machines without their cache. Split the key, by user or by conversation"
         )
-        yield advice_item("split_prompt_cache_key", words, crowded)
+        costs = [usd_lost(each) or 0.0 for each in crowded]
+        cold = math.ceil(most / _CALLS_PER_MINUTE) - 1  # each further key begins with an empty cache
+        usd = math.fsum(costs) - cold * max(costs)
+        yield advice_item("split_prompt_cache_key", words, crowded, usd=usd if priced(crowded) else None)
 
 
 def _is_guaranteed(judged: JudgedCall) -> bool:
@@ -75,69 +73,6 @@ def _busy(judged: Sequence[JudgedCall]) -> dict[CacheLocation, int]:
         if count > _CALLS_PER_MINUTE:
             busy[location] = max(count, busy.get(location, 0))
     return busy
-
-
-# -- lifetimes --------------------------------------------------------------------------------------------------------
-
-
-def _lifetimes(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
-    """Advise a longer lifetime or calls that keep the entry alive, whichever saves more; nothing if neither saves."""
-    expired: dict[str, list[JudgedCall]] = defaultdict(list)
-    for each in _priced(judged):
-        if each.verdict == "expired":
-            expired[each.call.rule.name].append(each)
-    for about in expired.values():
-        options = [_longer(judged, about, name) for name in about[0].call.rule.lifetimes if name != "default"]
-        options.append(_kept_alive(about))
-        best = max((each for each in options if each is not None), key=lambda each: each["usd_at_stake"] or 0.0)
-        yield best
-
-
-def _longer(judged: Sequence[JudgedCall], about: Sequence[JudgedCall], name: str) -> CacheAdvice | None:
-    """Return the advice to request a longer lifetime; its more expensive writes are subtracted from the saving."""
-    lifetime = about[0].call.rule.lifetimes[name]
-    saved = [
-        each
-        for each in about
-        if each.call.lifetime.expected_s < lifetime.expected_s and (each.gap_s or 0.0) <= lifetime.expected_s
-    ]
-    if not saved:
-        return None
-    usd = math.fsum([usd_lost(each) or 0.0 for each in saved])
-    again = {id(each) for each in saved}
-    for each in _priced(judged):
-        written = each.call.row["cache_write_tokens"] or 0
-        if written and each.call.rule is about[0].call.rule and each.call.lifetime is not lifetime:
-            left = max(0, written - each.lost) if id(each) in again else written
-            usd -= left * (write_premium(each, name) - write_premium(each)) / 1000
-    field = "prompt_cache_retention" if name in ("24h", "in_memory") else "prompt_cache_options.ttl"
-    if about[0].call.rule.lookback_blocks:
-        field = "cache_control.ttl"
-    words = (
-        f"pauses are longer than the {span(about[0].call.lifetime.expected_s)} for which entries are kept. Request "
-        f'{field}="{name}"'
-    )
-    return advice_item("longer_lifetime", words, saved, usd=usd)
-
-
-def _kept_alive(about: Sequence[JudgedCall]) -> CacheAdvice:
-    kept, saved = [], 0.0
-    for each in about:
-        interval = each.call.lifetime.guaranteed_s
-        if not interval:
-            continue
-        times = math.floor((each.gap_s or 0.0) / interval)
-        output = _KEEPING_OUTPUT_TOKENS * (each.call.row["completion_token_price"] or 0.0)
-        gain = (usd_lost(each) or 0.0) - times * (each.lost * read_price(each) + output) / 1000
-        if gain > 0:
-            kept.append(each)
-            saved += gain
-    every = span(about[0].call.lifetime.guaranteed_s)
-    words = (
-        f"pauses are longer than the cache keeps entries. Send a short call with the same beginning every {every} of a "
-        "pause; its cost is subtracted"
-    )
-    return advice_item("keep_alive", words, kept, usd=saved)
 
 
 # -- prompts below the minimum, and simultaneous ones -----------------------------------------------------------------
@@ -173,12 +108,36 @@ def _short(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 def _send_one_first(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "concurrent"]
-    if about:
+    prewarmed = [each for each in about if each.call.rule.prewarm and each.call.row["api"] == "responses"]
+    if prewarmed:
+        words = (
+            "groups of calls with the same beginning start before anything has filled the cache. Send the beginning "
+            'alone with prompt_cache_options={"prewarm": true}, wait for the response, then start the group'
+        )
+        costs = [usd_lost(each) or 0.0 for each in prewarmed]
+        usd = math.fsum(costs) - _first_reads(prewarmed) if priced(prewarmed) else None
+        yield advice_item("prewarm", words, prewarmed, usd=usd)
+    others = [each for each in about if each not in prewarmed]
+    if others:
         words = (
             "calls with the same beginning are sent at the same time, before the first one has filled the cache. Send "
             "one, wait for its first token, then send the others"
         )
-        yield advice_item("send_one_first", words, about)
+        yield advice_item("send_one_first", words, others)
+
+
+def _first_reads(about: Sequence[JudgedCall]) -> float:
+    """Return the cost in USD of the reads by the first call of each group, which a call before the group adds."""
+    groups: dict[int, int] = {}
+    usd = 0.0
+    for each in about:
+        before = id(each.compared)
+        group = groups.get(before)
+        if group is None:
+            group = before
+            usd += each.lost * read_price(each) / 1000 if each.call.row["prompt_token_price"] is not None else 0.0
+        groups[id(each.call)] = groups[before] = group
+    return usd
 
 
 # -- breakpoints and writes -------------------------------------------------------------------------------------------
@@ -192,8 +151,10 @@ def _breakpoints(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     for segment, about in found.items():
         if len(about) < _LEAST_CALLS:
             continue
-        priced = _priced(about)
-        usd = math.fsum([usd_lost(each, each.unmarked_tokens) or 0.0 for each in priced]) - _new_writes(about)
+        gross = math.fsum([usd_lost(each, each.unmarked_tokens) or 0.0 for each in priced(about)])
+        usd = gross - (_new_writes(about) if segment else _further_writes(judged, about))
+        if priced(about) and usd < LEAST_SHARE * gross:
+            continue
         mark = "prompt_cache_breakpoint" if about[0].call.rule.implicit_breakpoint else "cache_control"
         if segment:
             words = f"these prompts are equal up to {_the(segment)}, but no breakpoint ends there. Set {mark} after it"
@@ -203,7 +164,7 @@ def _breakpoints(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             )
             if about[0].call.rule.implicit_breakpoint:
                 words += ", or leave prompt_cache_options.mode at implicit"
-        advice = advice_item("mark_shared_beginning", words, about, segment or None, usd=usd if priced else None)
+        advice = advice_item("mark_shared_beginning", words, about, segment or None, usd=usd if priced(about) else None)
         yield {**advice, "tokens_at_stake": sum(each.unmarked_tokens for each in about)}
 
 
@@ -212,24 +173,31 @@ def _the(segment: str) -> str:
 
 
 def _new_writes(about: Sequence[JudgedCall]) -> float:
-    """Return the cost in USD of the writes that the breakpoints add to calls that write nothing today."""
+    """Return the cost in USD of writing the shared beginning once; the first call, which is not among them, does."""
+    first = about[0]
+    if first.call.row["prompt_token_price"] is None or first.call.row["cache_write_tokens"]:
+        return 0.0
+    return first.unmarked_tokens * write_premium(first) / 1000
+
+
+def _further_writes(judged: Sequence[JudgedCall], about: Sequence[JudgedCall]) -> float:
+    """Return the cost in USD of the writes that a breakpoint at the newest message adds in these caches."""
+    places = {each.call.location for each in about}
+    read = {id(each): each.unmarked_tokens for each in about}
     usd = 0.0
-    for number, each in enumerate(about):
+    for each in priced(judged):
         row = each.call.row
-        if row["prompt_token_price"] is None or row["cache_write_tokens"]:
+        if each.call.location not in places or (row["prompt_tokens"] or 0) < each.call.rule.minimum_tokens:
             continue
-        left = row["prompt_tokens"] - row["cached_tokens"] - each.unmarked_tokens
-        written = max(0, left) if each.is_continuation else 0
-        if number == 0:  # the first call with this beginning, which is not among them, writes it
-            written += each.unmarked_tokens
-        usd += written * write_premium(each) / 1000
+        left = row["prompt_tokens"] - (row["cached_tokens"] or 0) - read.get(id(each), 0)
+        usd += max(0, left - (row["cache_write_tokens"] or 0)) * write_premium(each) / 1000
     return usd
 
 
 def _write_less(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     """Advise against implicit writes where none of them was ever read and no beginning is shared."""
     by_location: dict[CacheLocation, list[JudgedCall]] = defaultdict(list)
-    for each in _priced(judged):
+    for each in priced(judged):
         if each.call.row["cache_write_tokens"]:
             by_location[each.call.location].append(each)
     used = {each.call.location for each in judged if each.call.reads_newest or each.unmarked is not None}
@@ -259,7 +227,7 @@ def _write_less(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 CACHE_RULES: tuple[Callable[[Sequence[JudgedCall]], Iterable[CacheAdvice]], ...] = (
     _keys,
-    _lifetimes,
+    advise_lifetimes,
     _short,
     _send_one_first,
     _breakpoints,

@@ -55,6 +55,8 @@ class CacheRule:
     lookback_blocks: int
     settings: tuple[str, ...]
     needs_key: bool
+    key_routes: bool
+    prewarm: bool
     published: bool
     source: str
     read: date
@@ -84,9 +86,7 @@ class CacheRule:
         """Return True if more than ``than`` tokens can certainly be read of a prefix with at least ``low`` tokens."""
         if low < self.minimum_tokens_max or self.readable(low) <= than:
             return False
-        return (
-            self.step_tokens_max <= self.step_tokens or int(low // self.step_tokens_max) * self.step_tokens_max > than
-        )
+        return self.step_tokens_max <= self.step_tokens or low - than >= 2 * self.step_tokens_max
 
     def with_read(self, tokens: int) -> CacheRule:
         """Return the rule after a read of this many tokens, which proves that the minimum is not larger."""
@@ -125,6 +125,8 @@ class _Rule(BaseModel):
     lookback_blocks: int = Field(default=0, ge=0)
     settings: list[str] = []
     needs_key: bool = False
+    key_routes: bool | None = None
+    prewarm: bool = False
     published: bool = True
     source: str = Field(pattern=r"^https://")
     read: date
@@ -149,6 +151,8 @@ class _Rule(BaseModel):
             self.lookback_blocks,
             tuple(self.settings),
             self.needs_key,
+            self.needs_key if self.key_routes is None else self.key_routes,
+            self.prewarm,
             self.published,
             self.source,
             self.read,

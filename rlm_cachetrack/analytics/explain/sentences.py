@@ -26,7 +26,8 @@ def cause_words(call: Call, cause: Cause, gap: float) -> str:
     if cause.divergence is not None:
         part, change = segment_words(cause.divergence.part), cause.divergence.change
         verb = "were" if part == "tools" else "was"
-        return f"{part} {verb} {change}; nothing after this point could be read"
+        the = part if part.startswith("message") else f"the {part}"
+        return f"{the} {verb} {change}, so nothing after the change could be read from the cache"
     earlier = f"a call {span(gap)} earlier has the same beginning"
     match cause.verdict:
         case "expired":
@@ -59,7 +60,7 @@ def _setting_words(call: Call, cause: Cause) -> str:
     name = cause.setting or ""
     words = SETTING_WORDS.get(name, name)
     if cause.divergence is not None:
-        return f"{words} changed; nothing after this point could be read"
+        return f"{words} changed, so nothing after the change could be read from the cache"
     before, now = cause.compared.options.get(name), call.options.get(name)
     return f"{words} changed from {_value(before)} to {_value(now)}"
 

@@ -64,6 +64,8 @@ class JudgedCall:
         reason: The reason that the provider returned; ``own_verdict`` is the verdict without it.
         agrees: Whether the provider's diagnosis and the verdict without it agree; None without a diagnosis.
         words: The verdict in a sentence.
+        idle_s: Seconds since the previous call whose prompt it continues or changes; None without one.
+        idle_tokens: The tokens of that prompt.
     """
 
     call: Call
@@ -82,6 +84,8 @@ class JudgedCall:
     own_verdict: Verdict | None = None
     agrees: bool | None = None
     words: str = ""
+    idle_s: float | None = None
+    idle_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -108,9 +112,19 @@ def judge(calls: Sequence[Call]) -> list[JudgedCall]:
         matches = replay.look_up(call) if _is_looked_up(call) else {}
         if call.own:
             judged = _judge(call, matches, replay, variants)
+            _set_idle(judged, matches)
             found.append(_with_provider_reason(judged))
         replay.record(call, matches.get(LIVE) if call.row["cached_tokens"] else None)
     return found
+
+
+def _set_idle(judged: JudgedCall, matches: dict[Obstacles, Match]) -> None:
+    """Set for how long the conversation paused before the call: since its longest earlier prompt was used."""
+    longest = max(matches.values(), key=lambda match: match.index, default=None)
+    before = judged.compared or (longest.entry.call if longest is not None else None)
+    if before is not None:
+        judged.idle_s = max(0.0, judged.call.began - before.began)
+        judged.idle_tokens = before.row["prompt_tokens"] or 0
 
 
 def _is_looked_up(call: Call) -> bool:
@@ -191,7 +205,7 @@ def _without_breakpoint(call: Call, ceiling: int, unmarked: Unmarked) -> JudgedC
 def _without_cause(call: Call, matches: Iterable[Match], replay: Replay, ceiling: int) -> JudgedCall:
     minimum = call.rule.minimum_tokens
     if call.row["cached_tokens"]:
-        return JudgedCall(call, "hit", ceiling, words="everything that could be read was read")
+        return JudgedCall(call, "hit", ceiling, words="everything that could be read from the cache was read")
     if (before := _before_compaction(call, replay)) is not None:
         readable = min(call.rule.readable(before.row["prompt_tokens"] or 0), call.row["prompt_tokens"])
         return _judged(call, Cause("context_compacted", readable, readable - ceiling, before), ceiling)

@@ -51,7 +51,7 @@ def test_a_broken_prefix_is_reported_once_per_cause(client: OpenAI, caplog: pyte
         (first,) = warnings(caplog)
         ask(client, head="It is 10:02. ", messages=4)
         assert len(warnings(caplog)) == 1
-    assert "CacheBustWarning: system prompt was edited" in first
+    assert "CacheBustWarning: the system prompt was edited" in first
     lost = re.search(r"([\d,]+) tokens were not read from the cache \(\$0\.00\d+\)", first)
     assert lost is not None
     assert int(lost[1].replace(",", "")) > 1_024

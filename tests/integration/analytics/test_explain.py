@@ -193,11 +193,11 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     assert shown.exit_code == 0, shown.output
     assert " achievable (+" in shown.output
     assert "The system prompt changes from call to call" in shown.output
-    (hint,) = (line for line in shown.output.splitlines() if line.startswith("Each call: "))
+    (hint,) = (line for line in shown.output.splitlines() if line.startswith("The reason of each call: "))
     hinted = shlex.split(hint.partition("rlm-cachetrack ")[2])
     calls = CliRunner().invoke(app, [*hinted, "--db-url", db_url], env={"COLUMNS": "80"})
     assert calls.exit_code == 0, calls.output
-    assert max(len(line) for line in calls.output.splitlines() if "token counts of parts" not in line) <= 80
+    assert max(len(line) for line in calls.output.splitlines() if "oken counts of parts" not in line) <= 80
     as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert as_json["interactions"] == json.loads(json.dumps(explained["interactions"], default=lambda v: v.isoformat()))
     assert CliRunner().invoke(app, ["explain", "nobody", "--db-url", db_url]).exit_code == 1

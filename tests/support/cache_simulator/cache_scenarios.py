@@ -194,17 +194,36 @@ def _keys_and_models(script: Script, size: int, follow: str | None) -> None:
 def _provider_miss(script: Script, size: int, follow: str | None) -> None:
     system, messages = script.text(size), user(script)
     for number in range(8):
-        fault = number in (3, 6)
-        script.call(script.body(system, messages), "provider_miss" if fault else None, miss=fault)
+        fault = number in (3, 6) and follow != "set_prompt_cache_key"
+        body = script.body(system, messages, **_keyed(follow))
+        script.call(body, "provider_miss" if fault else None, miss=fault)
         messages = turn(script, messages)
+
+
+def _keyed(follow: str | None) -> Json:
+    """Return the key with which the prompts go to one machine, so that none misses."""
+    return {"prompt_cache_key": "one"} if follow == "set_prompt_cache_key" else {}
+
+
+@scenario(*OLD, apis=(CHAT,), sizes=(2500, 6000))
+def _too_many_calls_for_one_key(script: Script, size: int, follow: str | None) -> None:
+    """One machine serves about 15 calls a minute with a key; the calls above that go to others without its cache."""
+    system = script.text(size)
+    for number in range(44):
+        split = follow == "split_prompt_cache_key"
+        fault = number % 22 > 16 and not split
+        key = f"user-{number % 2}" if split else "all"
+        body = script.body(system, user(script, 30), prompt_cache_key=key)
+        script.call(body, "provider_miss" if fault else None, pause=2.6, miss=fault)
 
 
 @scenario(*OLD, sizes=(2500, 6000))
 def _provider_miss_with_new_questions(script: Script, size: int, follow: str | None) -> None:
     system = script.text(size)
     for number in range(9):
-        fault = number in (4, 7)
-        script.call(script.body(system, user(script, 20 + 37 * number)), "provider_miss" if fault else None, miss=fault)
+        fault = number in (4, 7) and follow != "set_prompt_cache_key"
+        body = script.body(system, user(script, 20 + 37 * number), **_keyed(follow))
+        script.call(body, "provider_miss" if fault else None, miss=fault)
 
 
 # -- minimums and units -----------------------------------------------------------------------------------------------
@@ -215,6 +234,11 @@ def _above_the_minimum_of_512(script: Script, size: int, follow: str | None) -> 
     system = marked(script.text(size))
     for number in range(4):
         script.call(script.body(system, user(script)), None if number else "first_call")
+    if follow == "keep_alive":
+        for _ in range(3):
+            script.call(script.body(system, user(script)), pause=285.0)
+        script.call(script.body(system, user(script)), pause=45.0)
+        return
     script.call(script.body(system, user(script)), "expired", pause=900.0, without_pause=True, arguable=size < 600)
 
 
@@ -233,6 +257,10 @@ def _third_prompt_reads_the_shared_beginning(script: Script, size: int, follow: 
 @scenario(GPT41, GPT56, GEMINI, sizes=(200, 400))
 def _short_prompts(script: Script, size: int, follow: str | None) -> None:
     system = script.text(min(size, 400))
+    if follow == "batch_short_prompts":
+        questions = [user(script, 50)[0]["content"] for _ in range(4)]
+        script.call(script.body(system, [{"role": "user", "content": "".join(questions)}]), "below_minimum")
+        return
     for _ in range(4):
         script.call(script.body(system, user(script, 50)), "below_minimum")
 
@@ -271,5 +299,7 @@ def _provider_diagnosis(script: Script, size: int, follow: str | None) -> None:
     messages = talk(script, system, 3)
     for reason, verdict in reasons:
         diagnosis = {"type": "cache_miss", "reason": reason, "cache_missed_tokens": size}
-        script.call(script.body(system, messages), verdict, miss=True, diagnostics=diagnosis)
+        held = follow == "hold_setting_constant" and verdict == "settings_changed"
+        body = script.body(system, messages)
+        script.call(body, None if held else verdict, miss=not held, diagnostics=None if held else diagnosis)
         messages = turn(script, messages)

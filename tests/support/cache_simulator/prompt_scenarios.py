@@ -48,49 +48,6 @@ def _questions_that_begin_alike(script: Script, size: int, follow: str | None) -
         script.call(script.body(system, [{"role": "user", "content": question}]))
 
 
-# -- simultaneous calls -----------------------------------------------------------------------------------------------
-
-
-@scenario(*OLD, GPT56, sizes=(1800, 5000))
-def _simultaneous(script: Script, size: int, follow: str | None) -> None:
-    system = script.text(size)
-    count = 3 + script.seed * 3
-    key: Json = {} if script.rules.marks == "none" else {"prompt_cache_options": {"mode": "explicit"}}
-    given = system if script.rules.marks == "none" else breakpoint_at(system)
-    if script.api == RESPONSES and script.rules.marks != "none":
-        return
-    for number in range(count):
-        body = script.body(given, user(script, 30), **key)
-        wait = 4.0 if follow == "send_one_first" and number == 1 else 0.002
-        if follow == "send_one_first" and number:
-            script.call(body, pause=wait, took=2.0)
-            continue
-        expect = "concurrent" if number else "first_call"
-        lost = None if not number else _shared_tokens(script, given)
-        script.call(body, expect, pause=0.002 if number else 1.0, took=2.0, lost=lost)
-
-
-@scenario(GPT56, CLAUDE, sizes=(2500, 5000))
-def _simultaneous_without_breakpoint(script: Script, size: int, follow: str | None) -> None:
-    """A breakpoint would not have helped the first group: nothing was written before it."""
-    system = script.text(size)
-    if script.rules.marks == "claude" and script.api == RESPONSES:
-        return
-    more: Json = {"cache_control": {"type": "ephemeral"}} if script.rules.marks == "claude" else {}
-    if follow == "mark_shared_beginning":
-        return
-    for _ in range(4):
-        script.call(script.body(system, user(script, 60), **more), "first_call", pause=0.002, took=2.0)
-
-
-def _shared_tokens(script: Script, system: Any) -> int:
-    prompt = script.provider.render({"messages": [{"role": "system", "content": system}]}, [])
-    shared = len(prompt.tokens) if script.api == CHAT else len(prompt.tokens) - script.rules.message_tokens
-    # The role of the next message is shared, too.
-    shared += script.rules.message_tokens if script.rules.marks == "none" else 0
-    return shared // script.rules.step * script.rules.step
-
-
 # -- retrieval: no estimate may create a miss ------------------------------------------------------------------------
 
 
@@ -143,7 +100,12 @@ def _head_of_system_changes(script: Script, size: int, follow: str | None) -> No
 def _head_of_user_document_changes(script: Script, size: int, follow: str | None) -> None:
     base = script.text(size)
     for number in range(4):
-        content = f"{_stamp(script, number)}{base}"
+        stamp = _stamp(script, number)
+        if follow == "move_changing_part":
+            last = {"role": "user", "content": stamp + script.text(20)}
+            script.call(script.body("Be brief.", [{"role": "user", "content": base}, last]))
+            continue
+        content = f"{stamp}{base}"
         lost = None if number == 0 else len(script.provider.split(base)) // script.rules.step * script.rules.step
         detail = "message 1 (user)" if script.api == CHAT else "message 0 (user)"
         script.call(
@@ -158,9 +120,9 @@ def _head_of_user_document_changes(script: Script, size: int, follow: str | None
 def _run_id_at_the_head(script: Script, size: int, follow: str | None) -> None:
     base = script.text(size)
     for run in range(2):
-        system = f"run-{run:04d}: {base}"
+        system = f"run-{run:04d}: {base}" if follow is None else base
         for number in range(3):
-            changed = run == 1 and number == 0
+            changed = run == 1 and number == 0 and follow is None
             lost = len(script.provider.split(base)) // script.rules.step * script.rules.step if changed else None
             expect = "prefix_changed" if changed else None
             script.call(
@@ -192,9 +154,10 @@ def _edited_message(script: Script, size: int, follow: str | None) -> None:
     system, messages = script.text(size), user(script, 150)
     for number in range(7):
         sent = [dict(message) for message in messages]
-        fault = number == 5
+        edited = script.text(80)
+        fault = number == 5 and follow is None
         if fault:
-            sent[2]["content"] = script.text(80)
+            sent[2]["content"] = edited
         script.call(
             script.body(system, sent),
             {"prefix_changed"} if fault else None,
@@ -237,6 +200,9 @@ def _all_tools_with_other_key_order(script: Script, size: int, follow: str | Non
     script.call(body)
     script.call(script.body("Be brief.", user(script), tools=given))
     messages = user(script)
+    if follow == "stop_reordering":
+        script.call(script.body("Be brief.", messages, tools=given))
+        return
     script.call(
         script.body("Be brief.", messages, tools=other),
         "prefix_changed",
@@ -282,7 +248,20 @@ def _variants_in_turns(script: Script, size: int, follow: str | None) -> None:
     variants = [script.text(size), script.text(size)]
     for number in range(8):
         expect = "first_call" if number < 2 else {"hit", "breakpoint_missing"}
-        script.call(script.body(variants[number % 2], user(script, 30)), expect, arguable=number > 1)
+        system: Any = variants[number % 2]
+        if follow == "mark_shared_beginning":
+            script.call(_marked_system(script, system), expect)
+            continue
+        script.call(script.body(system, user(script, 30)), expect, arguable=number > 1)
+
+
+def _marked_system(script: Script, system: str) -> Json:
+    """Return a request with a breakpoint after the system prompt, which ``instructions`` cannot have."""
+    if script.api == CHAT:
+        return script.body(breakpoint_at(system), user(script, 30))
+    body = script.body(None, [{"role": "developer", "content": breakpoint_at(system)}, *user(script, 30)])
+    body.pop("instructions")
+    return body
 
 
 @scenario(*OLD, GPT56, sizes=(1500, 4000))
