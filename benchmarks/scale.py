@@ -5,11 +5,12 @@ extension, or the server of ``RLM_CACHETRACK_TEST_TIMESCALE_URL``. Citus: a coor
 or the cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names. PostgreSQL: an installed one without
 extensions. And the embedded one. Servers are started with default settings (Citus with fewer shards) and removed.
 
-The calls are those of ``scale_calls.py``, distributed evenly over AGE days (30) and stored by the library, in runs of
-CALLS_A_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_A_RUN=10`` is a small, old store: 20 calls a day. Then the work of
+The calls are those of ``scale_calls.py`` with two tags each, distributed evenly over AGE days (30) and stored by the
+library, in runs of CALLS_A_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_A_RUN=10`` is a small, old store: 20 calls a day. Then the work of
 the policies is done: all hours are materialized except the one in progress, which is always half filled, and days older
 than a week are moved to the columnstore, of fewer than 10,000 calls a day in chunks of a week. Times are medians of 20
-warm runs (fewer if a run takes long).
+warm runs (fewer if a run takes long). "CPU of server" is the CPU time of the connection's process, without parallel
+workers; on a busy machine it says more than the times do.
 "calls read" counts the calls that the executed plans read, and those read without an index.
 """
 
@@ -218,6 +219,7 @@ def space_of_parts(url: str) -> Iterator[tuple[str, str]]:
             with psycopg.connect(database, autocommit=True) as connection:
                 settle(connection, timescale=True, columnstore_after="-1 days")
                 sizes[what] = packed_bytes(connection) or float("nan")
+    yield "without tags, bytes in the columnstore", f"{sizes['without']:.1f}"
     for what in VARIANTS:
         yield f"{what}, additional bytes in the columnstore", f"{sizes[what] - sizes['without']:.1f}"
 
@@ -267,7 +269,7 @@ def acts(client: TimescaleDBClient, calls: Data) -> dict[str, Callable[[], Any]]
         "runs list": client.list_query_runs,
         "a page of runs, newest": lambda: analytics.runs_page(store),
         "a page of runs, by cost": lambda: analytics.runs_page(store, sort="cost"),
-        "runs list of one query": lambda: analytics.list_runs(store, 100, old[0]),
+        "runs list of one query": lambda: analytics.list_runs(store, 100, query_id=old[0]),
         "usage by tag, 30 days": lambda: client.get_usage(["tag:user"], **bounds),
         "usage of one tag, 30 days": lambda: client.get_usage(["model"], tags={"user": "u-17"}, **bounds),
         "usage of one tag, 1 day": lambda: client.get_usage(["model"], tags={"user": "u-17"}, **day),
@@ -292,26 +294,40 @@ def measure(url: str, name: str, calls: Data, rate: float | None = None) -> None
     if rate is not None:
         lines.append(("calls stored per second", f"{rate:,.0f}"))
     for what, figure in lines:
-        print(f"| {name} | {what} | {figure} | | | |", flush=True)
+        print(f"| {name} | {what} | {figure} | | | | | |", flush=True)
 
 
 def _measure(client: TimescaleDBClient, name: str, what: str, act: Callable[[], Any], target: str) -> None:
     act()
     times: list[float] = []
-    while len(times) < REPEATS and (sum(times) < LONGEST_MS or len(times) < 3):
-        begun = time.perf_counter()
-        act()
-        times.append((time.perf_counter() - begun) * 1e3)
+    worked: list[float] = []
+    with psycopg.connect(client.runtime.store()._open_url(), autocommit=True) as connection:
+        while len(times) < REPEATS and (sum(times) < LONGEST_MS or len(times) < 3):
+            before, begun = _cpu_ms(connection), time.perf_counter()
+            act()
+            times.append((time.perf_counter() - begun) * 1e3)
+            worked.append(sum(total - before.get(pid, 0.0) for pid, total in _cpu_ms(connection).items()))
     read, unindexed = calls_read(client.runtime.store(), act)
-    print(f"| {name} | {what} | {statistics.median(times):.1f} | {target} | {read:,} | {unindexed:,} |", flush=True)
+    figures = f"{statistics.median(times):.1f} | {min(times):.1f} | {statistics.median(worked):.1f}"
+    print(f"| {name} | {what} | {figures} | {target} | {read:,} | {unindexed:,} |", flush=True)
+
+
+def _cpu_ms(connection: psycopg.Connection[Any]) -> dict[int, float]:
+    """Return the CPU time of each other connection to the database; empty if the server is on another machine."""
+    found = connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+    )
+    files = {pid: Path(f"/proc/{pid}/schedstat") for (pid,) in found.fetchall()}
+    return {pid: int(file.read_text().split()[0]) / 1e6 for pid, file in files.items() if file.exists()}
 
 
 def on_each_engine() -> None:
     """Fill and measure every engine; print the table."""
-    calls = data()
+    calls = data(kept=TAGGED)
     print(f"{calls.rows:,} calls in {calls.runs:,} runs over {calls.days} days\n")
-    print("| engine | what | p50 in ms, or as named | target at 10,000,000 | calls read | without an index |")
-    print("|---|---|--:|--:|--:|--:|")
+    print("| engine | what | p50 in ms, or as named | min | CPU of server | target | calls read | without an index |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
     for name, engine in engines().items():
         with engine as url:
             with TimescaleDBClient(url) as client:
@@ -325,7 +341,7 @@ def on_each_engine() -> None:
             measure(url, name, calls, rate)
             if timescale:
                 for what, figure in space_of_parts(url):
-                    print(f"| {name} | {what} | {figure} | | | |", flush=True)
+                    print(f"| {name} | {what} | {figure} | | | | | |", flush=True)
 
 
 if __name__ == "__main__":

@@ -65,21 +65,10 @@ NO_TIMESCALE = (
 
 @pytest.fixture(scope="session")
 def timescale_server_url() -> Iterator[str]:
-    """Return the URL of a server with TimescaleDB: the one configured, or a cluster started for this run."""
-    if TIMESCALE_SERVER:
-        yield TIMESCALE_SERVER
-        return
-    programs = clusters.installation_with("timescaledb")
-    if programs is None:
-        pytest.skip(NO_TIMESCALE)
-    # Background jobs would compress and refresh data during a test; tests run the jobs that they need.
-    with clusters.cluster(programs, "timescaledb", timescaledb__max_background_workers="0") as url:
-        yield url
+    """Return the URL of a server with TimescaleDB: the one configured, or a cluster started for this run.
 
-
-@pytest.fixture(scope="session")
-def timescale_scheduler_server_url() -> Iterator[str]:
-    """As ``timescale_server_url``, with background jobs, for tests that wait for them."""
+    Background jobs run, as on a user's server: they may refresh, compress and drop data during a test.
+    """
     if TIMESCALE_SERVER:
         yield TIMESCALE_SERVER
         return
@@ -94,12 +83,6 @@ def timescale_scheduler_server_url() -> Iterator[str]:
 def timescale_url(timescale_server_url: str) -> Iterator[str]:
     """Yield the URL of an empty database on a server with TimescaleDB; migrations create the extension."""
     yield from _database(timescale_server_url, "template0")
-
-
-@pytest.fixture
-def timescale_scheduler_url(timescale_scheduler_server_url: str) -> Iterator[str]:
-    """Yield the URL of an empty database on a server with TimescaleDB that runs background jobs."""
-    yield from _database(timescale_scheduler_server_url, "template0")
 
 
 CITUS_SERVER = os.environ.get("RLM_CACHETRACK_TEST_CITUS_URL")

@@ -56,8 +56,8 @@ def no_roles_left(server_url: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def no_timescale_roles_left(timescale_scheduler_server_url: str) -> Iterator[None]:
-    with roles_removed(timescale_scheduler_server_url):
+def no_timescale_roles_left(timescale_server_url: str) -> Iterator[None]:
+    with roles_removed(timescale_server_url):
         yield
 
 
@@ -67,10 +67,10 @@ def roles(no_roles_left: None, empty_db_url: str) -> Roles:
 
 
 @pytest.fixture
-def timescale_roles(no_timescale_roles_left: None, timescale_scheduler_url: str) -> Roles:
-    with psycopg.connect(timescale_scheduler_url, autocommit=True) as admin:
+def timescale_roles(no_timescale_roles_left: None, timescale_url: str) -> Roles:
+    with psycopg.connect(timescale_url, autocommit=True) as admin:
         admin.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-    return made(timescale_scheduler_url)
+    return made(timescale_url)
 
 
 def made(url: str) -> Roles:
