@@ -57,6 +57,13 @@ def argument(*, help: str, **more: Any) -> Any:
     return typer.Argument(help=help, show_default=False, **more)
 
 
+def _one_format(context: typer.Context, is_given: bool) -> bool:
+    """Check, when the second of ``--json`` and ``--csv`` is parsed, that the first one is not given."""
+    if is_given and (context.params.get("as_json") or context.params.get("as_csv")):
+        raise ConfigError("--json and --csv are mutually exclusive")
+    return is_given
+
+
 DbUrl = Annotated[
     str | None,
     option(
@@ -66,8 +73,8 @@ DbUrl = Annotated[
         "PostgreSQL.",
     ),
 ]
-AsJson = Annotated[bool, option("--json", help="Print JSON.")]
-AsCsv = Annotated[bool, option("--csv", help="Print CSV.")]
+AsJson = Annotated[bool, option("--json", help="Print JSON.", callback=_one_format)]
+AsCsv = Annotated[bool, option("--csv", help="Print CSV.", callback=_one_format)]
 Yes = Annotated[bool, option("--yes", "-y", help="Do not ask for confirmation.")]
 QueryId = Annotated[str, argument(metavar="QUERY_ID", callback=check_query_id, help="Id of the query, from `runs`.")]
 RunArgument = Annotated[

@@ -12,7 +12,7 @@ from rlm_cachetrack.formatting import NONE, duration, moment, number, percentage
 
 from .arguments import AsCsv, AsJson, DbUrl, argument, open_client
 from .filters import filtered
-from .output import Column, Figure, print_data, print_line, require_one_format, slow_status, stdout, table
+from .output import Column, Figure, print_data, print_line, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def compare(
     """Compare two runs, or two groups of runs, at equal iteration: the differences and their causes."""
     from rlm_cachetrack import analytics
 
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the runs"):
         store = client.reader()
         found = analytics.compare_runs(store, find_runs(store, a, filters), find_runs(store, b, filters), confidence)

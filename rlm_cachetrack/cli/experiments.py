@@ -11,7 +11,7 @@ from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rat
 
 from .arguments import AsCsv, AsJson, DbUrl, command_line, open_client, option
 from .filters import filtered
-from .output import Column, Figure, counted, print_data, print_prose, require_one_format, slow_status, stdout, table
+from .output import Column, Figure, counted, print_data, print_prose, slow_status, stdout, table
 from .run_selection import find_runs
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def experiments(
     db_url: DbUrl = None,
 ) -> None:
     """Compare groups of runs: success rate, cost per run and cost per success."""
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the runs"):
         found = client.get_experiments(by, **filters)
     if not print_data(found, as_json, as_csv, row_type="analytics.Experiment"):

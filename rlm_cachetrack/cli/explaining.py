@@ -19,7 +19,6 @@ from .output import (
     print_data,
     print_line,
     print_prose,
-    require_one_format,
     slow_status,
     stdout,
     table,
@@ -47,7 +46,6 @@ def explain(
     """Explain why tokens of a run were not read from the cache: reasons, cost, and recommendations."""
     from rlm_cachetrack.analytics.explain import explain_cache
 
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("comparing the prompts"):
         store = client.reader()
         chosen = find_named_run(store, which, run, filters)

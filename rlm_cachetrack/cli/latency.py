@@ -11,7 +11,7 @@ from rlm_cachetrack.formatting import NONE, duration, number, percentage
 from .arguments import AsCsv, AsJson, DbUrl, open_client
 from .comparing import Confidence
 from .filters import filtered
-from .output import Column, Figure, print_data, print_line, print_prose, require_one_format, slow_status, stdout, table
+from .output import Column, Figure, print_data, print_line, print_prose, slow_status, stdout, table
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import CallFilters, LatencyDividend, LatencyPair
@@ -28,7 +28,6 @@ def latency(
     db_url: DbUrl = None,
 ) -> None:
     """Show the time that the cache saves: cached against uncached calls of similar prompt length."""
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.get_latency_dividend(confidence=confidence, **filters)
     if not print_data(found, as_json, as_csv, found["rows"], "analytics.LatencyRow"):

@@ -21,7 +21,6 @@ from .output import (
     cached,
     print_data,
     print_line,
-    require_one_format,
     saved,
     slow_status,
     stdout,
@@ -51,7 +50,6 @@ def models(
     db_url: DbUrl = None,
 ) -> None:
     """Show the cache effectiveness of each model of each provider, and why calls are unpriced."""
-    require_one_format(as_json, as_csv)
     if lifecycle:
         with open_client(db_url) as client, slow_status("asking for the list of models"):
             rows = client.model_lifecycle(replacement, **filters)

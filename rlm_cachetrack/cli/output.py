@@ -24,7 +24,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import clean, clean_lines, number, same_decimals, usd
 
 EMPTY = "Nothing is stored yet."
@@ -100,16 +99,6 @@ def print_csv(rows: Sequence[Mapping[str, Any]], row_type: str = "") -> None:
 def counted(count: int, noun: str) -> str:
     """Format a count with its noun: ``1 call``, ``2,000 calls``."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
-
-
-def require_one_format(*formats: bool) -> None:
-    """Check that at most one output format is selected.
-
-    Raises:
-        ConfigError: More than one is selected.
-    """
-    if sum(formats) > 1:
-        raise ConfigError("--json and --csv are mutually exclusive")
 
 
 @contextlib.contextmanager

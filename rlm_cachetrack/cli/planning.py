@@ -21,7 +21,6 @@ from .output import (
     print_data,
     print_line,
     print_prose,
-    require_one_format,
     slow_status,
     stdout,
     table,
@@ -72,7 +71,6 @@ def what_if(
     db_url: DbUrl = None,
 ) -> None:
     """Show the cost of recorded calls with another model, tier, price list or hit rate."""
-    require_one_format(as_json, as_csv)
     if to_model is None and tier is None and hit_rate is None and pricing is None:
         raise ConfigError("give at least one of --to-model, --tier, --hit-rate, --pricing")
     if to_provider is not None and to_model is None:
@@ -219,7 +217,6 @@ def _print_check(console: Console, found: BudgetCheck) -> None:
 @budget_app.command("list")
 def list_(as_json: AsJson = False, as_csv: AsCsv = False, db_url: DbUrl = None) -> None:
     """List the budgets."""
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.list_budgets()
     if print_data(found, as_json, as_csv, row_type="analytics.planning.Budget"):
@@ -260,7 +257,6 @@ def reconcile(
 
     The file names the provider, unless --provider does.
     """
-    require_one_format(as_json, as_csv)
     least = share(at_least, "--at-least")
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.reconcile(file, provider=filters.get("provider"))

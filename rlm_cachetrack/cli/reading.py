@@ -29,7 +29,6 @@ from .output import (
     counted,
     print_data,
     print_prose,
-    require_one_format,
     saved,
     slow_status,
     stdout,
@@ -53,7 +52,6 @@ def runs(
     db_url: DbUrl = None,
 ) -> None:
     """List the newest runs."""
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the runs"):
         found = client.list_query_runs(limit=limit + 1, **filters)
     more = len(found) > limit
@@ -111,7 +109,6 @@ def show(
     """Show the cache use of one run: totals, savings, and a bar per iteration."""
     from rlm_cachetrack.analytics import run_levels, run_report
 
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the run"):
         store = client.reader()
         found = find_named_run(store, which, run, filters)
@@ -167,7 +164,6 @@ def top(
     db_url: DbUrl = None,
 ) -> None:
     """List the runs with the largest cache savings."""
-    require_one_format(as_json, as_csv)
     with open_client(db_url) as client, slow_status("reading the savings"):
         found = client.get_top_cache_savings(limit, **filters)
         empty = not found and not client.list_query_runs(limit=1)

@@ -18,7 +18,6 @@ from .output import (
     Figure,
     print_data,
     print_prose,
-    require_one_format,
     saved,
     slow_status,
     stdout,
@@ -47,7 +46,6 @@ def usage(
     """Show hit rate and cost over time, or by model, query, tag and more."""
     from rlm_cachetrack import analytics
 
-    require_one_format(as_json, as_csv)
     within = analytics.span(name, filters.get("since"), filters.get("until"))
     model, provider = filters.get("model"), filters.get("provider")
     grouped = by is not None or "query_id" in filters or "tags" in filters or time_zone != "UTC"

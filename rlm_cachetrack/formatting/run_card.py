@@ -24,8 +24,9 @@ def run_lines(name: str, state: str, summary: Mapping[str, Any], savings: float 
     models = ", ".join(clean(model) for model in summary["models"]) or "no model yet"
     calls, failed = number(summary["total_interactions"]), number(summary["failed_interactions"])
     cached, prompt = number(summary["total_cached_tokens"]), number(summary["total_prompt_tokens"])
-    reported = summary["interactions_not_reported"] < summary["total_interactions"]
-    tokens = f": {cached} of {prompt} prompt tokens cached" if reported else " (not reported)"
+    tokens = f": {cached} of {prompt} prompt tokens cached"
+    if summary["interactions_not_reported"] == summary["total_interactions"]:
+        tokens = " (not reported)" if summary["total_interactions"] else ""
     cost, taken = usd(summary["total_cost"]), duration(summary["avg_duration_ms"])
     return "\n".join(
         (

@@ -57,20 +57,6 @@ COSTS = (
 )
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    path = tmp_path / "old.yaml"
-    path.write_text(OLD)
-    return path
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Path:
-    path = tmp_path / "new.yaml"
-    path.write_text(NEW)
-    return path
-
-
 def record(query_id: str, model: str, hours: float, prompt: int, **more: Any) -> LLMInteractionRecord:
     at = T0 + timedelta(hours=hours)
     given = {"completion_tokens": 100, "cached_tokens": 0, "start_time": at, **more}

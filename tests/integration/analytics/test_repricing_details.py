@@ -86,20 +86,6 @@ CALLS: dict[str, tuple[str, dict[str, Any], float | None]] = {
 }
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    path = tmp_path / "old.yaml"
-    path.write_text(OLD)
-    return path
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Path:
-    path = tmp_path / "new.yaml"
-    path.write_text(NEW)
-    return path
-
-
 def fill(db: TimescaleDBClient) -> None:
     for number, (model, fields, _) in enumerate(CALLS.values()):
         given = {

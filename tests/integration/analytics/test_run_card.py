@@ -5,6 +5,7 @@ from __future__ import annotations
 from openai import OpenAI
 
 from rlm_cachetrack import instrument, query_run
+from rlm_cachetrack.formatting import NONE
 from rlm_cachetrack.pytest_plugin import CacheTrack
 from rlm_cachetrack.simulator import SimulatedEndpoint
 
@@ -22,6 +23,7 @@ def test_a_run_prints_four_lines_and_renders_as_a_card(reused_db_url: str) -> No
     with SimulatedEndpoint(latency=False) as endpoint:
         instrument(store=reused_db_url)
         with query_run("<b>card</b>") as run:
+            assert str(run).splitlines()[2] == f"hit rate  {NONE}"
             for question in run.iterations(["one", "two", "three"]):
                 _ask(endpoint, question)
         lines = str(run).splitlines()

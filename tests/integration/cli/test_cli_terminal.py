@@ -80,7 +80,9 @@ def test_csv_without_rows_has_its_header(reused_db_url: str) -> None:
 
 
 def test_output_formats_are_mutually_exclusive(reused_db_url: str) -> None:
-    assert cli("runs", "--json", "--csv", "--db-url", reused_db_url).exit_code == 2
+    for formats in (["--json", "--csv"], ["--csv", "--json"]):
+        refused = cli("runs", *formats, "--db-url", reused_db_url)
+        assert (refused.exit_code, "mutually exclusive" in refused.stderr) == (2, True)
     assert cli("journal", "dead-letters", "--csv", "--retry", "--db-url", reused_db_url).exit_code == 2
     assert cli("live", "--db-url", reused_db_url).exit_code == 2
 
