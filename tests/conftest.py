@@ -157,6 +157,7 @@ def module_db_url(server_url: str, template: str, tmp_path_factory: pytest.TempP
     """Yield the URL of a migrated database that the tests of one module share; its journals have their own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "180")  # so that a machine under load stores all of it
         yield from _database(server_url, template)
 
 
