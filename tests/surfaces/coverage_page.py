@@ -68,7 +68,8 @@ UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
     "translations of Realtime": "not recorded: their events report no usage",
     "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
-        "not recorded"
+        "not recorded; `integrations.openai_agents` records those of openai-agents, and without it one log line says "
+        "that they are not recorded"
     ),
     "a message that waits in the SDK's queue for a connection that is never opened": "not recorded: it was never sent",
     "a response of a connection that is closed or lost before the response ends": (
