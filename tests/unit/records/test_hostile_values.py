@@ -143,7 +143,7 @@ CYCLE.append(CYCLE)
 
 
 @pytest.mark.parametrize("name", ["provider", "error_message", "request_id", "service_tier", "model_type", "trace_id"])
-@pytest.mark.parametrize("value", [Hostile(), CYCLE, {"a": 1}, object(), b"x"], ids=safe_repr)
+@pytest.mark.parametrize("value", [Hostile(), CYCLE, {"a": 1}, object(), b"x"], ids=lambda value: type(value).__name__)
 def test_a_text_field_of_a_record_takes_text(name: str, value: Any) -> None:
     with pytest.raises(RecordError, match=f"{name}="):
         LLMInteractionRecord("q", datetime.now(UTC), "m", **{name: value}).check()
