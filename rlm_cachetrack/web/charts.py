@@ -339,6 +339,7 @@ def of_experiments(groups: Sequence[Experiment]) -> list[Figure]:
     points = [group for group in groups if group["avg_cost"] is not None and group[quality] is not None]  # type: ignore[literal-required]
     if not points:
         return []
+    highest = max(group["avg_cost"] or 0.0 for group in points)
     traces = []
     for is_best, name, role in ((True, "no group is cheaper and as good", "saved"), (False, "other groups", "unknown")):
         chosen = [group for group in points if group["is_pareto"] == is_best]
@@ -353,7 +354,8 @@ def of_experiments(groups: Sequence[Experiment]) -> list[Figure]:
                     "x": costs,
                     "y": [group[quality] for group in chosen],  # type: ignore[literal-required]
                     "text": [label(group["group"] or "not set", 24) for group in chosen],
-                    "textposition": "top center",
+                    # A label above a point at the edge of the chart would be cut.
+                    "textposition": ["top left" if cost > 0.6 * highest else "top right" for cost in costs],
                     "marker": {"size": 11},
                     "cliponaxis": False,
                     "error_x": {

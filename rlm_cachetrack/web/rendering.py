@@ -57,6 +57,7 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.filters["short"] = _short
     templates.filters["query"] = _query
     templates.filters["usd_column"] = _usd_column
+    templates.filters["signed_column"] = _signed_column
     templates.policies["json.dumps_kwargs"] = {"default": _json_default}
     return templates
 
@@ -119,6 +120,14 @@ def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     texts = [wording.usd(value) for value in values]
     decimals = max((len(text.partition(".")[2]) for text in texts if text[-1:].isdigit() and "." in text), default=2)
     return [_amount(value, text, min(decimals, _MAX_DECIMALS)) for value, text in zip(values, texts, strict=True)]
+
+
+def _signed_column(values: Sequence[float | None]) -> list[str]:
+    """Format a column of changes in US dollars with the number of decimals that its largest change needs."""
+    largest = wording.usd(max((abs(value) for value in values if value is not None), default=None))
+    decimals = len(largest.partition(".")[2]) if largest[-1:].isdigit() else 0
+    shown = [_amount(value, wording.usd(value), max(decimals, 2)) for value in values]
+    return [f"+{text}" if value and value > 0 else text for value, text in zip(values, shown, strict=True)]
 
 
 def _amount(value: float | None, text: str, decimals: int) -> str:
