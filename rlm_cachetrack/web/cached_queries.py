@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TTL_S = 0.5
+_KEPT_S = 30.0
+"""For sums over a whole range, while the marker is the same. The marker may miss a change of old calls."""
 _SLOW_TTL_S = 15.0
 """For queries that read the calls of a whole range: they are not repeated at each change."""
 _EXPLANATION_TTL_S = 300.0
@@ -111,7 +113,8 @@ class Choices(NamedTuple):
 class CachedQueries:
     """The queries behind the pages. Each method blocks for its query. Thread-safe.
 
-    A result is kept for half a second, or until :meth:`refresh_marker` finds that calls or runs have changed. A page
+    A result is kept for half a second, or until :meth:`refresh_marker` finds that calls or runs have changed. Sums over
+    a whole range, which take seconds at a million calls, are kept for longer while nothing changes. A page
     that was notified of a change therefore never gets a result from before it.
     """
 
@@ -132,14 +135,14 @@ class CachedQueries:
 
     def usage(self, span: Span, filters: ContentFilters) -> Usage:
         """See :func:`.usage`."""
-        return self._cached(("usage", span, filters), lambda: usage_views.usage(self.source.store, span, **filters))
+        return self._kept(("usage", span, filters), lambda: usage_views.usage(self.source.store, span, **filters))
 
     def unpriced(self, shown: Usage, filters: ContentFilters) -> list[UnpricedModel]:
         """Return the models of the unpriced calls among those of a usage, and why they have no price."""
         if not shown["total"]["unpriced_interactions"]:
             return []  # the query reads the calls themselves, so it is skipped if it would find none
         since, until = shown["since"], shown["until"]
-        return self._cached(
+        return self._kept(
             ("unpriced", since, until, filters),
             lambda: unpriced_models(self.source.store, since=since, until=until, **filters),
         )
@@ -156,13 +159,11 @@ class CachedQueries:
 
     def percentiles(self, span: Span, filters: ContentFilters) -> Percentiles:
         """See :func:`.usage_percentiles`."""
-        return self._cached(
-            ("percentiles", span, filters), lambda: usage_percentiles(self.source.store, span, **filters)
-        )
+        return self._kept(("percentiles", span, filters), lambda: usage_percentiles(self.source.store, span, **filters))
 
     def month(self, filters: ContentFilters) -> MonthOutlook:
         """See :func:`.month_outlook`."""
-        return self._cached(("month", filters), lambda: month_outlook(self.source.store, **filters))
+        return self._kept(("month", filters), lambda: month_outlook(self.source.store, **filters))
 
     def losses(self, span: Span, filters: ContentFilters, wait_s: float = 0.0) -> LossReport:
         """Return what the newest runs of a range lost by avoidable cache misses. Blocks for two queries and ``wait_s``.
@@ -179,7 +180,7 @@ class CachedQueries:
 
     def failed_calls(self, span: Span, filters: ContentFilters, limit: int) -> list[FailedCall]:
         """See :func:`.failed_calls`."""
-        return self._cached(
+        return self._kept(
             ("failed", span, filters, limit), lambda: failed_calls(self.source.store, span, limit=limit, **filters)
         )
 
@@ -254,7 +255,7 @@ class CachedQueries:
 
     def forecast(self, days: int, filters: ContentFilters) -> dict[str, Any]:
         """Return ``forecast``, the cost of the next days, and ``budgets``, the state of each."""
-        return self._cached(
+        return self._kept(
             ("forecast", days, filters),
             lambda: {"forecast": self.source.forecast(days, filters), "budgets": self.source.budgets()},
         )
@@ -265,6 +266,13 @@ class CachedQueries:
 
     def _slowly(self, key: Sequence[object], load: Callable[[], T]) -> T:
         return self._cache.get(_hashable(key), lambda: None, _SLOW_TTL_S, load)
+
+    def _kept(self, key: Sequence[object], load: Callable[[], T]) -> T:
+        return self._cache.get(_hashable(key), self._fresh_marker, _KEPT_S, load)
+
+    def _fresh_marker(self) -> str | None:
+        self._cache.get(("marker",), lambda: None, _TTL_S, self.refresh_marker)
+        return self._marker
 
     def _cached(self, key: Sequence[object], load: Callable[[], T]) -> T:
         return self._cache.get(_hashable(key), lambda: self._marker, _TTL_S, load)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics import Experiment
     from rlm_cachetrack.store import PostgresStore
 
-_CALLS = 500
+_CALLS = 150
 _STEPS = 60
 _EXPLAINED = 10_000
 

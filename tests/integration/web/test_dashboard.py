@@ -494,11 +494,23 @@ def test_a_report_is_one_file_with_the_numbers(stored: str, tmp_path: Path) -> N
     assert CliRunner().invoke(app, ["report", "bench", "--html", str(file), "--db-url", stored]).exit_code == 0
     text = file.read_text()
     assert re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="', text) == []
-    assert len(text.encode()) < 1_500_000
     body = text[text.index("<body") :]
     assert f'<data value="{2500 / 6000}">41.7%</data>' in body
     assert body.count('<th scope="row"><time') == 6
     assert 'href="/' not in body
+
+
+def test_a_report_of_a_long_run_is_below_one_and_a_half_megabytes(db_url: str, tmp_path: Path) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for number in range(400):
+            db.record_llm_interaction(record("long", BEGUN, number, prompt_tokens=1000 + number, cached_tokens=500))
+        db.flush()
+    file = tmp_path / "long.html"
+    assert CliRunner().invoke(app, ["report", "long", "--html", str(file), "--db-url", db_url]).exit_code == 0
+    text = file.read_text()
+    assert len(text.encode()) < 1_500_000
+    assert "Only the first 100 of 400 iterations are listed" in text
+    assert "Only the first 150 calls are shown." in text
 
 
 def test_a_report_as_markdown_escapes_untrusted_text(stored: str) -> None:

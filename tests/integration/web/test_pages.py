@@ -6,6 +6,7 @@ import gzip
 import html
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -259,6 +260,24 @@ def test_the_time_zone_decides_where_days_begin_and_is_kept(address: str) -> Non
     first = re.search(r'<th scope="row"><time datetime="[^"]*">([^<]*)</time>', page)
     assert first is not None
     assert first[1].endswith("00:00:00")  # midnight in New York
+
+
+def test_sums_of_a_range_are_read_again_only_after_a_change(db_url: str) -> None:
+    from rlm_cachetrack.analytics import span
+    from rlm_cachetrack.web.cached_queries import CachedQueries
+    from rlm_cachetrack.web.source import DashboardStore
+
+    queries, week = CachedQueries(DashboardStore(db_url)), span("7d")
+    with TimescaleDBClient(db_url) as db:
+        for calls in (1, 2):
+            db.record_llm_interaction(record("kept", datetime.now(UTC), prompt_tokens=10, cached_tokens=0))
+            db.flush()
+            time.sleep(0.6)  # the marker is at most half a second old
+            first = queries.usage(week, {})
+            assert first["total"]["total_interactions"] == calls
+            time.sleep(0.6)
+            assert queries.usage(week, {}) is first
+    queries.close()
 
 
 def test_static_files_are_compressed_and_cached_by_content(address: str) -> None:
