@@ -22,7 +22,7 @@ GROUPINGS = ("query", "model", "label", "metadata.KEY", "tag:NAME")
 """What runs can be grouped by."""
 
 _RESAMPLES = 1_000
-_MOST_DRAWS = 2_000_000  # limits the time of one interval to about half a second
+_MOST_DRAWS = 2_000_000  # for the intervals of one kind, of all groups: about half a second
 _Interval = tuple[float | None, float | None]
 
 
@@ -61,12 +61,15 @@ class Experiment(TypedDict):
     is_pareto: bool
 
 
-def experiments(store: PostgresStore, by: str = "query", **filters: Unpack[CallFilters]) -> Table[Experiment]:
+def experiments(
+    store: PostgresStore, by: str = "query", *, has_intervals: bool = True, **filters: Unpack[CallFilters]
+) -> Table[Experiment]:
     """Return the groups of finished runs, the lowest cost per success first. Blocks for one query or two.
 
     Args:
         store: The store of the runs.
         by: One of :data:`GROUPINGS`, such as ``metadata.agent`` or ``tag:user``.
+        has_intervals: False: all intervals are None, which saves their time.
         filters: See :class:`.CallFilters`.
 
     Raises:
@@ -75,7 +78,9 @@ def experiments(store: PostgresStore, by: str = "query", **filters: Unpack[CallF
     grouping, key = parse_grouping(by)
     rows = store.query("experiment_runs", grouping=grouping, key=key, **query_parameters(filters))
     complete_figures(store, rows)
-    found = [_experiment(group, list(runs)) for group, runs in groupby(rows, key=lambda row: row["group"])]
+    groups = [(group, list(runs)) for group, runs in groupby(rows, key=lambda row: row["group"])]
+    draws = _MOST_DRAWS // max(len(groups), 1) if has_intervals else 0
+    found = [_experiment(group, runs, draws) for group, runs in groups]
     _mark_pareto(found)
     return Table(sorted(found, key=lambda group: _last_if_none(group["cost_per_success"] or group["avg_cost"])))
 
@@ -94,7 +99,7 @@ def parse_grouping(by: str) -> tuple[str, str | None]:
     return by, None
 
 
-def _experiment(group: str | None, runs: Sequence[dict[str, Any]]) -> Experiment:
+def _experiment(group: str | None, runs: Sequence[dict[str, Any]], draws: int) -> Experiment:
     judged = [run for run in runs if run["success"] is not None]
     solved = sum(run["success"] for run in judged)
     scores = [run["score"] for run in runs if run["score"] is not None]
@@ -103,10 +108,10 @@ def _experiment(group: str | None, runs: Sequence[dict[str, Any]]) -> Experiment
     total = math.fsum(costs) if costs else None
     original = math.fsum(run["total_cost"] + (run["cost_savings"] or 0.0) for run in priced) if priced else None
     reported = sum(_reported_prompt_tokens(run) for run in runs)
-    success_low, success_high = _interval(judged, _success_rate)
-    cost_low, cost_high = _interval(priced, lambda sample: fmean(run["total_cost"] for run in sample))
+    success_low, success_high = _interval(judged, _success_rate, draws)
+    cost_low, cost_high = _interval(priced, lambda sample: fmean(run["total_cost"] for run in sample), draws)
     per_success = _per_success(judged, "total_cost")
-    per_low, per_high = (None, None) if per_success is None else _interval(judged, _cost_per_success)
+    per_low, per_high = (None, None) if per_success is None else _interval(judged, _cost_per_success, draws)
     for run in judged:
         run["tokens"] = run["total_prompt_tokens"] + run["total_completion_tokens"]
     return {
@@ -158,16 +163,18 @@ def _cost_per_success(runs: Sequence[dict[str, Any]]) -> float:
     return math.inf if cost is None else cost
 
 
-def _interval(runs: Sequence[dict[str, Any]], value: Callable[[Sequence[dict[str, Any]]], float]) -> _Interval:
+def _interval(
+    runs: Sequence[dict[str, Any]], value: Callable[[Sequence[dict[str, Any]]], float], draws: int
+) -> _Interval:
     """Return the 95% percentile bootstrap interval of a value over runs; a bound that is not finite is None.
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. The seed is fixed, so the
     same runs give the same interval.
     """
-    if len(runs) < 2:
+    if len(runs) < 2 or not draws:
         return None, None
     chance = random.Random(0)  # noqa: S311 - no secret is made of it
-    resamples = max(200, min(_RESAMPLES, _MOST_DRAWS // len(runs)))
+    resamples = max(200, min(_RESAMPLES, draws // len(runs)))
     values = sorted(value(chance.choices(runs, k=len(runs))) for _ in range(resamples))
     bounds = values[int(0.025 * resamples)], values[math.ceil(0.975 * resamples) - 1]
     low, high = (bound if math.isfinite(bound) else None for bound in bounds)

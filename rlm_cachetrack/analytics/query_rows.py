@@ -92,7 +92,9 @@ def query_rows(
     before = {row[by]: row for row in _groups(store, [by], earlier, filters)} if earlier else {}
     judged: dict[str | None, Experiment] = {}
     if not (filters.get("model") or filters.get("provider") or filters.get("tags")):
-        runs = experiments(store, by, since=within.since, until=within.until, query_id=filters.get("query_id"))
+        runs = experiments(
+            store, by, since=within.since, until=within.until, query_id=filters.get("query_id"), has_intervals=False
+        )
         judged = {row["group"]: row for row in runs}
     groups: dict[str | None, list[dict[str, Any]]] = {}
     for row in days:
