@@ -155,7 +155,7 @@ class CachedQueries:
     def count_runs(self, span: Span, filters: ContentFilters, **more: Any) -> int:
         """See :func:`.count_runs`."""
         given = {"since": span.since, "until": span.until, **filters, **_without_nul(more)}
-        return self._cached(("runs-count", given), lambda: count_runs(self.source.store, **given))
+        return self._kept(("runs-count", given), lambda: count_runs(self.source.store, **given))
 
     def percentiles(self, span: Span, filters: ContentFilters) -> Percentiles:
         """See :func:`.usage_percentiles`."""
