@@ -79,6 +79,7 @@ def settle(response: Any, make_call: Callable[[], Call]) -> None:
         call = make_call()
         unknown = {"completion_window": UNKNOWN_WINDOW} if call.api == "responses" else None
         call.known_options = _options.get(response_id, unknown)
+        call.body = {"model": get_field(response, "model")}  # the requested name is not known
         call.metadata["background"] = True
         call.set_times(response_id, get_field(response, "created_at"), get_field(response, "completed_at"))
         call.result(response)

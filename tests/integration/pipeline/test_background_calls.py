@@ -108,6 +108,7 @@ def test_its_time_is_that_of_the_response(process: Process, server: ScriptedServ
     (row,) = process.rows("polls")
     assert row["time"].timestamp() == pytest.approx(server.facts["created_at"], abs=1e-3)
     assert row["duration_ms"] == pytest.approx(45_000, abs=100)
+    assert "requested_model" not in row["metadata"]
 
 
 def test_a_response_that_several_processes_retrieve_is_charged_once(process: Process) -> None:
