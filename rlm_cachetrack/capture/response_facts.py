@@ -202,9 +202,9 @@ class ResponseFacts:
         self.length = len(text)
         if self._first_token_ns is None:
             self._first_token_ns = perf_counter_ns()
-        self._model = self._model or fields["model"]
-        self._response_id = self._response_id or fields["id"]
-        self._tier = fields["service_tier"] or self._tier
+        self._model = self._model or fields.get("model")
+        self._response_id = self._response_id or fields.get("id")
+        self._tier = fields.get("service_tier") or self._tier
 
     def _read_chunk(self, chunk: Any) -> bool:
         fields = fields_of(chunk)

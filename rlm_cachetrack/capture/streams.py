@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from rlm_cachetrack._process import guard
@@ -208,34 +208,49 @@ def _watch_close(
         names: The methods that can close the response.
     """
     for name in names:
-        close = getattr(response, name, None)
-        if close is not None:
-            observed = _observed_aclose if name == "aclose" else _observed_close
-            setattr(response, name, observed(close, response, observer, recorder))
+        if hasattr(response, name):
+            (_ObservedAclose if name == "aclose" else _ObservedClose)(response, name, observer, recorder)
 
 
-def _observed_close(
-    close: Callable[[], None], response: Any, observer: Observer, recorder: BodyRecorder | None
-) -> Callable[[], None]:
-    def observed_close() -> None:
+class _ObservedMethod:
+    """Replaces a method that closes an HTTP response, until the response is closed.
+
+    It is not replaced for longer, because the response and the replacement refer to each other: only the garbage
+    collector would free them, and the request. A response whose body the caller reads may be closed twice.
+    """
+
+    def __init__(self, response: Any, name: str, observer: Observer, recorder: BodyRecorder | None) -> None:
+        self._response = response
+        self._name = name
+        self._observer = observer
+        self._recorder = recorder
+        self._method = getattr(response, name)
+        self._before = vars(response).get(name)
+        vars(response)[name] = self
+
+    def _closed(self) -> None:
+        _response_closed(self._response, self._observer, self._recorder)
+        attributes = vars(self._response)
+        if self._recorder is None and attributes.get(self._name) is self:  # otherwise others wrapped it after us
+            del attributes[self._name]
+            if self._before is not None:
+                attributes[self._name] = self._before
+
+
+class _ObservedClose(_ObservedMethod):
+    def __call__(self) -> None:
         try:
-            close()
+            self._method()
         finally:
-            _response_closed(response, observer, recorder)
-
-    return observed_close
+            self._closed()
 
 
-def _observed_aclose(
-    aclose: Callable[[], Awaitable[None]], response: Any, observer: Observer, recorder: BodyRecorder | None
-) -> Callable[[], Awaitable[None]]:
-    async def observed_aclose() -> None:
+class _ObservedAclose(_ObservedMethod):
+    async def __call__(self) -> None:
         try:
-            await aclose()
+            await self._method()
         finally:
-            _response_closed(response, observer, recorder)
-
-    return observed_aclose
+            self._closed()
 
 
 def _response_closed(response: Any, observer: Observer, recorder: BodyRecorder | None) -> None:

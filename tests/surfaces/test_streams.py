@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -99,6 +100,29 @@ def test_a_stream_read_to_its_end_is_recorded_with_its_last_item(
     assert {column: row[column] for column in TOKENS} == BY_NAME[name].tokens
     assert "ended" not in row["metadata"]
     assert 0 < row["time_to_first_token_ms"] <= row["duration_ms"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", APIS)
+def test_a_stream_that_was_read_is_freed_without_the_garbage_collector(
+    server: ScriptedServer, sink: MemorySink, name: str, mode: str
+) -> None:
+    async def act(client: Any) -> Any:
+        gc.collect()
+        gc.disable()
+        try:
+            stream = await opened(client, name)
+            response = weakref.ref(stream.response)
+            await items(stream)
+            await settled(stream.close())
+            del stream
+            return response() is None
+        finally:
+            gc.enable()
+
+    outcome, _ = compare(server, sink, mode, act)
+    if mode == "sync":  # the SDK itself leaves some async streams to the garbage collector
+        assert outcome == ("returned", True)
 
 
 @pytest.mark.parametrize("mode", MODES)
