@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import httpx2
 from openai import OpenAI
-from sdk_calls import SMALL, transport
+from sdk_calls import SMALL, own_server, transport
 
 import rlm_cachetrack
 from rlm_cachetrack import instrument
-from rlm_cachetrack.store import embedded
 
 CALLS = int(os.environ.get("CALLS", "2000"))
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
@@ -59,11 +56,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # for root, the server runs as another user, who must be able to enter the folder
-        os.environ["RLM_CACHETRACK_STATE_DIR"] = folder
-        os.environ["RLM_CACHETRACK_DATA_DIR"] = f"{folder}/data"
-        try:
-            main()
-        finally:
-            embedded.stop(Path(folder, "data"))
+    with own_server():
+        main()

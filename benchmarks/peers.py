@@ -18,7 +18,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import venv
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from typing import Any, NamedTuple
 import httpx2
 import openai
 from openai import AsyncOpenAI, OpenAI
-from sdk_calls import LARGE, SMALL, STREAMED, alternate, alternate_async, transport
+from sdk_calls import LARGE, SMALL, STREAMED, alternate, alternate_async, own_server, transport
 
 PEER = (
     "opentelemetry-instrumentation-openai-v2==2.4b0",
@@ -227,13 +226,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         measure(sys.argv[1])
     else:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            Path(folder).chmod(0o755)  # for root, the server runs as another user, who must be able to enter the folder
-            os.environ["RLM_CACHETRACK_STATE_DIR"] = folder
-            os.environ["RLM_CACHETRACK_DATA_DIR"] = f"{folder}/data"
-            try:
-                main()
-            finally:
-                from rlm_cachetrack.store import embedded
-
-                embedded.stop(Path(folder, "data"))
+        with own_server():
+            main()

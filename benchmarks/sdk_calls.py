@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -95,3 +98,18 @@ def alternate_async(
         return first, second
 
     return asyncio.run(run())
+
+
+@contextmanager
+def own_server() -> Iterator[None]:
+    """Let this process and its children record into an embedded server of their own, in a temporary folder."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # for root, the server runs as another user, who must be able to enter the folder
+        os.environ["RLM_CACHETRACK_STATE_DIR"] = folder
+        os.environ["RLM_CACHETRACK_DATA_DIR"] = f"{folder}/data"
+        try:
+            yield
+        finally:
+            from rlm_cachetrack.store import embedded
+
+            embedded.stop(Path(folder, "data"))
