@@ -315,6 +315,7 @@ def test_the_api_describes_itself(address: str) -> None:
         "/api/queries",
         "/api/losses",
         "/api/month",
+        "/api/alerts",
         "/api/experiments",
         "/api/savings",
         "/api/runs",
