@@ -24,6 +24,8 @@ _HEAD = """# Benchmarks
 
 The last output of `make bench`. Figures depend on the machine; ratios to the run without us, or to raw COPY, depend on
 it less. The header of each file in `benchmarks/` describes its measurement."""
+_OF_OTHER_TARGETS = ("scale",)
+"""Sections that `make bench` keeps, but does not measure."""
 _SECTION = re.compile(r"^## (\w+)\n", re.MULTILINE)
 
 
@@ -54,7 +56,8 @@ def keep(name: str, text: str, known: Iterable[str]) -> None:
     """Replace one section of the page, and remove those of benchmarks that no longer exist."""
     parts = sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     parts[name] = text.strip()
-    page = [_HEAD, *(f"## {each}\n\n{parts[each]}" for each in known if each in parts)]
+    kept = sorted({*known, *_OF_OTHER_TARGETS} & parts.keys())
+    page = [_HEAD, *(f"## {each}\n\n{parts[each]}" for each in kept)]
     PAGE.write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
 
