@@ -27,6 +27,8 @@ logger = logging.getLogger("rlm_cachetrack")
 
 _AT_ONCE_S = 0.5
 _MOST_RESERVED = 0.4
+_WORKING = 0.03
+"""The share of a CPU that a process uses while its writer works, even on a busy machine."""
 
 
 class Registry:
@@ -216,17 +218,31 @@ class Registry:
         self.is_ending = True
         began = time.monotonic()
         try:
-            # If the records are not stored at once, the wait may be long, and the interpreter needs time after it.
-            with self._lock:
-                shortest_s = min((runtime.settings.shutdown_timeout_s for runtime in self._opened), default=0.0)
-            is_stored = self.flush(min(_AT_ONCE_S, shortest_s / 4))
-            self.shutdown(None, began=began, reserved_s=0.0 if is_stored else exit_time_s())
+            self.shutdown(None, began=began, reserved_s=self._time_for_exit_s(began))
         except CacheTrackError as exc:
             logger.warning("at exit: %s", exc)
         except KeyboardInterrupt:
             logger.info("at exit: interrupted; records that are not stored stay in the journal")
         except Exception as exc:
             guard.report("shutting down", exc)
+
+    def _time_for_exit_s(self, began: float) -> float:
+        """Return the time to reserve for the interpreter: none, unless the database hangs. Blocks while it hangs.
+
+        Args:
+            began: When the exit began (``time.monotonic()``).
+        """
+        with self._lock:
+            shortest_s = min((runtime.settings.shutdown_timeout_s for runtime in self._opened), default=0.0)
+        if self.flush(min(_AT_ONCE_S, shortest_s / 4)):
+            return 0.0
+        reserved_s = min(exit_time_s(), _MOST_RESERVED * shortest_s)
+        since, cpu = time.monotonic(), time.process_time()
+        if self.flush(max(0.0, began + shortest_s - reserved_s - _AT_ONCE_S - since)):
+            return 0.0
+        # A writer that works, such as one that has just started on a busy machine, may need the whole time.
+        is_working = time.process_time() - cpu > _WORKING * (time.monotonic() - since)
+        return 0.0 if is_working else reserved_s
 
     def writer_started(self) -> None:
         """Arrange a shutdown at the end of a forked ``multiprocessing`` worker: it skips ``atexit``."""

@@ -205,9 +205,8 @@ class Writer:
         if not stored and not self._warned:  # the thread was waiting for the store, and has not warned
             self._warned = True
             logger.warning(
-                "records wait in the journal %s because they were not stored within %.3g s; the next use stores them",
+                "records wait in the journal %s because they were not stored in time; the next use stores them",
                 self._journal.directory,
-                timeout_s,
             )
         return stored
 

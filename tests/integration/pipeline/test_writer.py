@@ -721,7 +721,7 @@ def test_records_of_a_store_closed_during_a_batch_are_stored_by_the_next_store(
     assert stored(db_url) == ["a"]
     [message] = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
     assert "records wait in the journal" in message
-    assert "not stored within 0.1 s" in message
+    assert "not stored in time" in message
 
 
 def test_flush_and_shutdown_wait_for_several_hanging_stores_in_parallel(own_server: Path, own_url: str) -> None:
