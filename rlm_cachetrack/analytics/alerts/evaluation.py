@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm_cachetrack.analytics.planning.budgets import check_budget
@@ -62,6 +62,10 @@ def _sums(store: PostgresStore, rule: Any, since: datetime, until: datetime | No
     return found
 
 
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
 def _limits(rule: Any, above: float) -> tuple[float, float]:
     below = above * _RECOVERY if rule.recover_below is None else min(rule.recover_below, above)
     return above, below
@@ -89,10 +93,12 @@ def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Rea
     current = _sums(store, rule, now - rule.window)
     if current["rated_tokens"] < rule.min_prompt_tokens:
         return Reading(None, *limits, f"fewer than {rule.min_prompt_tokens:,} prompt tokens in {_words(rule.window)}")
+    # Whole hours: parts of an hour would be read from the calls, of which a columnstore reads a whole day.
+    first, last = _hour(now - rule.window), _hour(now + timedelta(minutes=59, seconds=59))
     past = [
         found
         for week in range(1, _WEEKS + 1)
-        if (found := _sums(store, rule, now - rule.window - week * _WEEK, now - week * _WEEK))["rated_tokens"]
+        if (found := _sums(store, rule, first - week * _WEEK, last - week * _WEEK))["rated_tokens"]
         >= rule.min_prompt_tokens
     ]
     if not past:

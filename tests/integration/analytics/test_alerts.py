@@ -76,6 +76,17 @@ def test_the_value_of_each_kind_of_rule(db: TimescaleDBClient, tmp_path: Path) -
     assert {line: read(db, tmp_path, line).value for line in values} == values
 
 
+def test_a_hit_rate_is_compared_with_whole_hours(db: TimescaleDBClient, tmp_path: Path) -> None:
+    """Half past an hour, the quarter to the next hour of the week before is in the same hours; the one after is not."""
+    now = (NOW - timedelta(hours=1)).replace(minute=30)
+    line = "{name: a, kind: hit_rate, window: 15m, drop: 20}"
+    record(db, 0, cached_tokens=10_000, start_time=now - timedelta(minutes=5))
+    record(db, 0, cached_tokens=0, start_time=now + timedelta(minutes=35) - timedelta(days=7))
+    assert read(db, tmp_path, line, now).value is None
+    record(db, 0, cached_tokens=18_000, start_time=now + timedelta(minutes=15) - timedelta(days=7))
+    assert read(db, tmp_path, line, now).value == pytest.approx(100 * (0.9 - 0.5))
+
+
 def test_a_budget_rule_reads_the_budget(db: TimescaleDBClient, tmp_path: Path) -> None:
     record(db, 0.01, cost=8.0)
     db.set_budget(10.0, "day")
