@@ -106,6 +106,7 @@ def _stop_reordering(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 def _drop_history_seldom(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     """Advise dropping more messages at once, less often. The cost of the longer prompts until then is subtracted."""
     about = [each for each in _changed(judged, "shortened") if _kind(each) not in JSON_KINDS]
+    about = [each for each in about if each.call.lifetime.write_factor == 1]  # longer prompts would be written, too
     about = [each for each in about if each.call.row["prompt_token_price"] is not None and each.compared is not None]
     if len(about) < _FEWEST_DROPS:
         return

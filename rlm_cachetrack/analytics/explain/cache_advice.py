@@ -18,7 +18,7 @@ _CALLS_PER_MINUTE = 15
 Source: https://developers.openai.com/api/docs/guides/prompt-caching, read 2026-12-01.
 """
 _LEAST_CALLS = 2
-_LEAST_UNREAD_WRITES = 3
+_LEAST_UNREAD_WRITES = 5
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

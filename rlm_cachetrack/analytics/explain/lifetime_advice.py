@@ -16,6 +16,7 @@ from .verdicts import JudgedCall
 _KEEPING_OUTPUT_TOKENS = 16  # the smallest value that max_output_tokens allows
 _MARGIN = 0.95  # calls in a pause are sent a little before the entry may expire
 _MOST_KEEPING_CALLS = 12
+_LEAST_KEEPING_SHARE = 0.5  # pauses before calls that continue nothing cost as much, and are not among the calls
 
 
 def advise_lifetimes(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
@@ -87,7 +88,7 @@ def _kept_alive(calls: Sequence[JudgedCall], most: int) -> CacheAdvice | None:
         if times <= most and each.verdict == "expired":
             kept.append(each)
             usd += usd_lost(each) or 0.0
-    if not kept:
+    if usd < _LEAST_KEEPING_SHARE * math.fsum([usd_lost(each) or 0.0 for each in kept]) or not kept:
         return None
     often = "once" if most == 1 else f"up to {most} times"
     words = (

@@ -231,7 +231,7 @@ def _provider_miss_with_new_questions(script: Script, size: int, follow: str | N
 
 @scenario(CLAUDE_SONNET_55, apis=(CHAT,), sizes=(560, 900))
 def _above_the_minimum_of_512(script: Script, size: int, follow: str | None) -> None:
-    system = marked(script.text(size))
+    system = marked(script.text(size), **({"ttl": "1h"} if follow == "longer_lifetime" else {}))
     for number in range(4):
         script.call(script.body(system, user(script)), None if number else "first_call")
     if follow == "keep_alive":
@@ -239,7 +239,8 @@ def _above_the_minimum_of_512(script: Script, size: int, follow: str | None) -> 
             script.call(script.body(system, user(script)), pause=285.0)
         script.call(script.body(system, user(script)), pause=45.0)
         return
-    script.call(script.body(system, user(script)), "expired", pause=900.0, without_pause=True, arguable=size < 600)
+    expect = "hit" if follow else "expired"
+    script.call(script.body(system, user(script)), expect, pause=900.0, without_pause=True, arguable=size < 600)
 
 
 @scenario(DEEPSEEK, apis=(CHAT,), sizes=(700, 4000))

@@ -56,7 +56,9 @@ CLAUDE = Rules("Claude", "anthropic/claude-sonnet-4.5", 1024, 1, 300.0, "claude"
 CLAUDE_HAIKU = Rules(
     "Claude Haiku", "anthropic/claude-haiku-4.5", 4096, 1, 300.0, "claude", "unknown", 0.1, 1.25, 3600.0, 2.0
 )
-CLAUDE_SONNET_55 = Rules("Claude Sonnet 5.5", "claude-sonnet-5-5", 512, 1, 300.0, "claude", "anthropic", 0.05, 1.25)
+CLAUDE_SONNET_55 = Rules(
+    "Claude Sonnet 5.5", "claude-sonnet-5-5", 512, 1, 300.0, "claude", "anthropic", 0.05, 1.25, 3600.0, 2.0
+)
 GEMINI = Rules("Gemini", "gemini-2.5-flash", 2048, 1, 240.0, read_price=0.25)
 DEEPSEEK = Rules("DeepSeek", "deepseek-chat", 64, 64, 7200.0, "units", "deepseek")
 GROK = Rules("Grok", "grok-4.3", 128, 128, 240.0, provider="xai", read_price=0.25)
