@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rlm_cachetrack.journal import FIELDS
 from rlm_cachetrack.records import COLUMNS, RecordSink
 from rlm_cachetrack.usage import UNKNOWN_WINDOW
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .prefetch import PreparedBatch
 
 _OPTIONS, _ID, _TIME = (COLUMNS.index(name) for name in ("request_options", "response_id", "time"))
-_RESPONSE_ID = 11  # in the field `call` of an event
+_RESPONSE_ID = FIELDS.index("response_id")
 _MARK = f'"{UNKNOWN_WINDOW}"'
 _MARGIN = timedelta(hours=1)  # the stored call has the time of the client's clock, and the response that of the server
 
