@@ -115,7 +115,8 @@ class RunRecord(TypedDict):
 
     ``state`` is the status, but ``never completed`` for a run whose end is not stored and that made no call for an
     hour. ``first_call`` and ``last_call`` are the times of its first and last call, None if not known.
-    ``stored_interactions`` is the number of calls at the run's end, None before.
+    ``stored_interactions`` is the number of calls at the run's end, None before. ``success``, ``score`` and
+    ``outcome_label`` are the outcome of the run, None if not recorded.
     """
 
     query_id: str
@@ -129,6 +130,10 @@ class RunRecord(TypedDict):
     first_call: datetime | None
     last_call: datetime | None
     stored_interactions: int | None
+    success: bool | None
+    score: float | None
+    outcome_label: str | None
+    tags: dict[str, str] | None
 
 
 class RunReport(TypedDict):
@@ -145,7 +150,20 @@ class RunReport(TypedDict):
     iterations: list[Iteration]
 
 
-_RUN_FIELDS = ("query_id", "run_id", "start_time", "end_time", "status", "metadata", "state", "duration_ms")
+_RUN_FIELDS = (
+    "query_id",
+    "run_id",
+    "start_time",
+    "end_time",
+    "status",
+    "metadata",
+    "state",
+    "duration_ms",
+    "success",
+    "score",
+    "outcome_label",
+    "tags",
+)
 _RUN_TOTALS = (
     "total_interactions",
     "failed_interactions",

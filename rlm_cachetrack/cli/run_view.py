@@ -10,7 +10,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlm_cachetrack.formatting import NONE, clean, dropped_details, duration, moment, number, percentage, rate, usd
+from rlm_cachetrack.formatting import (
+    NONE,
+    clean,
+    dropped_details,
+    duration,
+    moment,
+    number,
+    outcome_words,
+    percentage,
+    rate,
+    usd,
+)
 
 from .output import counted, not_shown
 
@@ -56,7 +67,9 @@ def _heading(run: dict[str, Any], summary: TokenCacheSummary) -> Text:
         f" after {duration(run['duration_ms'])}" if run.get("duration_ms") is not None else "",
     )
     models = ", ".join(clean(model) for model in summary["models"])
-    return Text("\n").join([first, Text(models, style="dim")]) if models else first
+    reached = outcome_words(run)
+    lines = [first, Text(f"Outcome: {reached}" if reached else ""), Text(models, style="dim")]
+    return Text("\n").join(line for line in lines if line.plain)
 
 
 def _savings(summary: TokenCacheSummary, costs: TokenCacheOptimization) -> Table:

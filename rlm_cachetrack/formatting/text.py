@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
@@ -146,6 +147,17 @@ _VERDICTS = {
 def verdict(name: str) -> str:
     """Return the display name of a verdict; see ``CallVerdict``."""
     return _VERDICTS.get(name, name)
+
+
+def outcome_words(run: Mapping[str, Any]) -> str:
+    """Return the outcome of a run, such as "succeeded, score 0.83, label pass"; empty if none was recorded."""
+    success, score, label = run.get("success"), run.get("score"), run.get("outcome_label")
+    words = [] if success is None else ["succeeded" if success else "failed"]
+    if score is not None:
+        words.append(f"score {score:.4g}")
+    if label is not None:
+        words.append(f"label {clean(label)}")
+    return ", ".join(words)
 
 
 def dropped_details(dropped: int, calls: int) -> str:

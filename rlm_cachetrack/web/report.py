@@ -15,6 +15,7 @@ from rlm_cachetrack.formatting import (
     duration,
     moment,
     number,
+    outcome_words,
     rate,
     usd,
     verdict,
@@ -135,7 +136,8 @@ def as_markdown(report: dict[str, Any]) -> str:
         f"### {_code(summary['query_id'])}",
         "",
         f"Run {moment(summary['run_id'])}, {clean(run.get('state') or NONE)}{ended}; "
-        f"models: {', '.join(map(_code, summary['models'])) or NONE}",
+        f"models: {', '.join(map(_code, summary['models'])) or NONE}"
+        + (f"; outcome: {_text(reached)}" if (reached := outcome_words(run)) else ""),
         "",
         "| hit rate | saved | cost | calls | failed | prompt tokens | cached | completion tokens |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",

@@ -4,9 +4,9 @@
 --             to end, NULL for a run in progress. first_call, last_call TIMESTAMPTZ: times of its first and last call,
 --             both included, NULL if unknown; with them, a query of the run's calls need not read other days.
 --             stored_interactions BIGINT: number of calls at its end, NULL before; more than there are now if
---             retention dropped some.
+--             retention dropped some. success, score, outcome_label: its outcome, NULL if not recorded.
 SELECT
-    query_id, run_id, start_time, end_time, status, metadata,
+    query_id, run_id, start_time, end_time, status, metadata, success, score, outcome_label, tags,
     -- include: fragments/run_state.sql AS state,
     extract(epoch FROM end_time - start_time)::double precision * 1000 AS duration_ms,
     first_call_time AS first_call, last_call_time AS last_call,

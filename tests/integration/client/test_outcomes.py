@@ -6,8 +6,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
-from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run, shutdown
+from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, flush, instrument, query_run, shutdown
+from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import RecordError
 from tests.support.client_calls import T0
 
@@ -59,3 +61,23 @@ def test_outcomes_cost_nothing_where_recording_is_disabled(monkeypatch: pytest.M
     instrument()
     with query_run("off", tags={"user": "x"}) as run:
         run.record_outcome(success=True)
+
+
+def test_the_outcome_is_shown_with_the_run(db: TimescaleDBClient, db_url: str) -> None:
+    db.initialize_query_run("judged", T0)
+    db.record_llm_interaction(LLMInteractionRecord("judged", T0, "m", prompt_tokens=10))
+    db.record_outcome("judged", T0, success=False, score=0.25, label="time|out")
+    run = db.get_query_run_summary("judged", T0)
+    assert run is not None
+    assert (run["success"], run["score"], run["outcome_label"], run["tags"]) == (False, 0.25, "time|out", None)
+    shown = CliRunner().invoke(app, ["show", "judged", "--db-url", db_url]).stdout
+    assert "Outcome: failed, score 0.25, label time|out" in shown
+    report = CliRunner().invoke(app, ["report", "judged", "--db-url", db_url]).stdout
+    assert "; outcome: failed, score 0.25, label time\\|out\n" in report
+
+
+def test_a_run_without_an_outcome_shows_none(db: TimescaleDBClient, db_url: str) -> None:
+    db.record_llm_interaction(LLMInteractionRecord("open", T0, "m", prompt_tokens=10))
+    assert db.flush()
+    for command in ("show", "report"):
+        assert "utcome" not in CliRunner().invoke(app, [command, "open", "--db-url", db_url]).stdout

@@ -186,6 +186,18 @@ def test_what_a_success_costs_by_metadata(address: str) -> None:
     assert "Success rate over cost" in text_of(address, "/experiments", by="metadata.agent")
 
 
+def test_a_run_shows_its_outcome(address: str) -> None:
+    for days, words in ((0, "Outcome: succeeded"), (1, "Outcome: failed")):
+        run_id = (NOW - timedelta(days=days, hours=1)).isoformat()
+        assert words in text_of(address, "/run", query_id="steady", run_id=run_id)
+        assert "Outcome" not in text_of(address, "/run", query_id="broken", run_id=run_id)
+
+
+def test_the_cost_without_a_cache_is_beside_the_cost_of_a_group(address: str) -> None:
+    # worse: 7 runs at $0.0048 and 7 at $0.012, all $0.012 with nothing cached
+    assert re.search(r"w 14 .* \$0\.0084 \$0\.012\d* ", text_of(address, "/experiments", by="metadata.agent"))
+
+
 def test_a_report_compares_groups_of_runs(stored: str, tmp_path: Path) -> None:
     file = tmp_path / "agents.html"
     asked = ["report", "--experiments", "metadata.agent", "--html", str(file), "--md", "--db-url", stored]
