@@ -44,3 +44,8 @@ def number_of(identity: str) -> int:
     """Return the number for :func:`uuid7` that a text always gives, so that what it names is stored once."""
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8], "big") >> 64 - _NUMBER_BITS
+
+
+def is_named(value: UUID, identity: str) -> bool:
+    """Return True if an id was made by :func:`uuid7` with the number that belongs to a text."""
+    return value.int & (1 << _NUMBER_BITS) - 1 == number_of(identity)

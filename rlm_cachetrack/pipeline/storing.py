@@ -22,7 +22,7 @@ from rlm_cachetrack.errors import CacheTrackError, RecordRejectedError
 from rlm_cachetrack.journal import DeadLetter, DeadLetters, expand_event
 from rlm_cachetrack.records import ProbingSink, RecordSink
 
-from .background_calls import with_stored_options
+from .background_calls import with_stored_calls
 from .known_totals import without_known_totals
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def store_batch(
     """
     letters = _unreadable_letters(prepared.built.unreadable)
     try:
-        batch = with_stored_options(prepared, sink, builder).batch
+        batch = with_stored_calls(prepared, sink, builder).batch
         if possible_duplicate:
             batch = replace(batch, possible_duplicate=True)
         batch = without_known_totals(batch, sink)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,21 @@ class Process:
             ]
 
 
+@contextmanager
+def in_another_process() -> Iterator[None]:
+    """Hide what this process knows of its background responses, and forget what it learns meanwhile."""
+    states = (background._counted, background._options, background._parked)
+    known = [dict(state) for state in states]
+    for state in states:
+        state.clear()
+    try:
+        yield
+    finally:
+        for state, values in zip(states, known, strict=True):
+            state.clear()
+            state.update(values)
+
+
 @pytest.fixture
 def process(server: ScriptedServer, db_url: str, tmp_path: Path) -> Process:
     return Process(server, db_url, tmp_path, PRICES)
@@ -118,6 +134,20 @@ def test_a_response_that_several_processes_retrieve_is_charged_once(process: Pro
     assert [len(process.rows(query_id)) for query_id in ("first", "second")] == [1, 0]
 
 
+@pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+def test_a_video_that_several_processes_retrieve_is_charged_once(process: Process) -> None:
+    video_id = f"video_{uuid.uuid4().hex}"
+
+    def retrieve(client: Any) -> str:
+        assert client.videos.retrieve(video_id).status == "completed"
+        return video_id
+
+    for query_id in ("first", "second"):
+        process._run(retrieve, query_id)
+    assert [row["token_details"] for row in process.rows("first")] == [{"seconds": 8}]
+    assert process.rows("second") == []
+
+
 def test_a_response_that_its_own_process_retrieved_is_not_charged_again(process: Process) -> None:
     def create_and_retrieve(client: Any) -> str:
         made = client.responses.create(model="gpt-5", input="hello", extra_body={"background": True})
@@ -129,6 +159,31 @@ def test_a_response_that_its_own_process_retrieved_is_not_charged_again(process:
     process.retrieve(response_id)
     assert [row["prompt_tokens"] for row in process.rows("asks")] == [1_000]
     assert process.rows("polls") == []
+
+
+@pytest.mark.parametrize("is_stored", [False, True], ids=["its request waits", "its request is stored"])
+def test_a_response_that_another_process_counted_is_not_charged_to_its_own_again(
+    process: Process, server: ScriptedServer, is_stored: bool
+) -> None:
+    server.facts = {"created_at": time.time()}
+
+    def create_retrieve_elsewhere_and_retrieve(client: Any) -> str:
+        body = {"background": True, "background_options": {"completion_window": "8h"}}
+        response_id = str(client.responses.create(model="gpt-5", input="hello", extra_body=body).id)
+        if is_stored:
+            assert flush(20)
+        with in_another_process(), query_run("polls"):
+            while client.responses.retrieve(response_id).status != "completed":
+                pass
+            assert flush(20)
+        assert client.responses.retrieve(response_id).status == "completed"
+        return response_id
+
+    process._run(create_retrieve_elsewhere_and_retrieve, "asks")
+    (asked,) = process.rows("asks")
+    assert (asked["prompt_tokens"], asked["total_cost"], asked["metadata"]["usage"]) == (None, None, "pending")
+    assert asked["request_options"]["completion_window"] == "8h"
+    assert [row["prompt_tokens"] for row in process.rows("polls")] == [1_000]
 
 
 def test_a_request_that_is_not_stored_leaves_the_discount_open(process: Process, db_url: str) -> None:

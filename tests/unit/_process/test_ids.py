@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from uuid import RFC_4122, UUID
 
-from rlm_cachetrack._process import new_id, uuid7
+from rlm_cachetrack._process import is_named, new_id, number_of, uuid7
 
 
 def test_ids_are_version_7_uuids_with_their_time_in_milliseconds() -> None:
@@ -35,3 +35,10 @@ def test_ids_of_calls_contain_their_number_and_sort_by_it_within_a_millisecond()
         assert one.int >> 80 == (first + step * 300_000) // 1_000_000
         assert one.int & 2**62 - 1 == 2**61 + step
     assert {one.int >> 64 & 0xFFF for one in ids} == {0}  # constant bits take no space in a columnstore
+
+
+def test_an_id_with_the_number_of_a_text_is_named_by_it() -> None:
+    named = uuid7(time.time_ns(), number_of("resp_1"))
+    assert is_named(named, "resp_1")
+    assert not is_named(named, "resp_2")
+    assert not is_named(uuid7(time.time_ns()), "resp_1")
