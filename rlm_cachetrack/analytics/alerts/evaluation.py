@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm_cachetrack.analytics.planning.budgets import check_budget
 from rlm_cachetrack.analytics.summaries import list_runs
 from rlm_cachetrack.analytics.usage_groups import usage_groups
-from rlm_cachetrack.formatting import percentage, rate, usd
+from rlm_cachetrack.formatting import percentage, rate, usd, verdict
 
 from .rules import BudgetUse, CacheBusts, Failures, HitRate, JournalBacklog, Rule, Silence, Spend, Unpriced
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics.explain import CallVerdict
+    from rlm_cachetrack.analytics.filters import ContentFilters
     from rlm_cachetrack.store import PostgresStore
 
 _WEEKS = 4
@@ -51,15 +54,17 @@ def evaluate(store: PostgresStore, rule: Rule, now: datetime, backlog: Callable[
 
 
 def _sums(store: PostgresStore, rule: Any, since: datetime, until: datetime | None = None) -> dict[str, float]:
-    rows = usage_groups(
-        store, ("provider",), since=since, until=until, model=rule.model, provider=rule.provider, query_id=rule.query
-    )
+    rows = usage_groups(store, ("provider",), since=since, until=until, **_filters(rule))
     names = ("total_interactions", "failed_interactions", "unpriced_interactions", "total_cost", "total_prompt_tokens")
     found: dict[str, float] = {name: sum(row[name] or 0 for row in rows) for name in names}
     rated = [(row["cache_hit_rate"], row["total_prompt_tokens"]) for row in rows if row["cache_hit_rate"] is not None]
     found["rated_tokens"] = sum(tokens for _, tokens in rated)
     found["hits"] = sum(share * tokens for share, tokens in rated)
     return found
+
+
+def _filters(rule: Any) -> ContentFilters:
+    return {"model": rule.model, "provider": rule.provider, "query_id": rule.query, "tags": rule.tags}
 
 
 def _hour(moment: datetime) -> datetime:
@@ -112,17 +117,24 @@ def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) 
     from rlm_cachetrack.analytics.explain import busts_among, explain_cache
 
     since = now - rule.window
-    runs: Iterable[Any] = list_runs(store, _MOST_RUNS, query_id=rule.query)
-    busts, lost = 0, 0
-    for run in runs:
+    busts: list[CallVerdict] = []
+    for run in list_runs(store, _MOST_RUNS, **_filters(rule)):
         if (run["end_time"] or now) < since:
             continue
         found = explain_cache(store, run["query_id"], run["run_id"])
-        for call in busts_among(found["interactions"] if found else ()):
-            if call["time"] >= since:
-                busts, lost = busts + 1, lost + call["tokens_lost"]
-    reason = f"{busts} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
-    return Reading(float(busts), *_limits(rule, rule.above), reason)
+        calls = busts_among(found["interactions"] if found else ())
+        busts += [call for call in calls if call["time"] >= since and rule.model in (None, call["model"])]
+    lost = sum(call["tokens_lost"] for call in busts)
+    reason = f"{len(busts)} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
+    if busts:
+        ((cause, _),) = Counter(map(_cause, busts)).most_common(1)
+        reason += f", most often because of: {cause}"
+    return Reading(float(len(busts)), *_limits(rule, rule.above), reason)
+
+
+def _cause(bust: CallVerdict) -> str:
+    part = bust["segment"] or bust["setting"]
+    return f"{verdict(bust['verdict'])} ({part})" if part else verdict(bust["verdict"])
 
 
 def _unpriced(store: PostgresStore, rule: Unpriced, now: datetime, _: Any) -> Reading:

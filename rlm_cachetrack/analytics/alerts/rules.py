@@ -38,6 +38,7 @@ class _Rule(_Strict):
     model: str | None = None
     provider: str | None = None
     query: str | None = None
+    tags: dict[str, str] | None = None
 
 
 class _LimitRule(_Rule):

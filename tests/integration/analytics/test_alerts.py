@@ -53,8 +53,9 @@ def read(db: TimescaleDBClient, folder: Path, line: str, now: datetime = NOW) ->
 
 
 def test_the_value_of_each_kind_of_rule(db: TimescaleDBClient, tmp_path: Path) -> None:
-    for minutes in (10, 20, 90):
+    for minutes in (10, 20):
         record(db, minutes)
+    record(db, 90, tags={"user": "u-1", "app": "shop"})
     record(db, 15, cost=None, cached_tokens=0)
     db.record_llm_interaction(LLMInteractionRecord("q", NOW, "m", cached_tokens=None, success=False, start_time=NOW))
     for week in (1, 2):
@@ -63,6 +64,7 @@ def test_the_value_of_each_kind_of_rule(db: TimescaleDBClient, tmp_path: Path) -
         "{name: a, kind: spend, window: 1h, above: 5}": 2.0,
         "{name: a, kind: spend, window: 2h, above: 5}": 3.0,
         "{name: a, kind: spend, window: 2h, above: 5, model: other}": 0.0,
+        "{name: a, kind: spend, window: 2h, above: 5, tags: {user: u-1}}": 1.0,
         "{name: a, kind: unpriced, window: 1h}": 1.0,
         "{name: a, kind: failures, window: 1h, above_percentage: 10, min_calls: 4}": 25.0,
         "{name: a, kind: failures, window: 1h, above_percentage: 10, min_calls: 5}": None,
@@ -221,3 +223,22 @@ def test_cache_busts_are_the_calls_that_the_warnings_report(
     reading = read(db, tmp_path, line, datetime.now(UTC))
     assert (reading.value, reading.above) == (5.0, 3.0)
     assert reading.reason.startswith("5 calls broke a cached prefix in 1h: ")
+    assert reading.reason.endswith(" tokens lost, most often because of: prompt changed (system prompt)")
+
+
+@pytest.mark.parametrize(
+    ("given", "busts"),
+    [
+        ("model: gpt-4.1-2025-04-14", 5),
+        ("model: other", 0),
+        ("provider: other", 0),
+        ("query: other", 0),
+        ("tags: {a: b}", 0),
+    ],
+)
+def test_a_rule_about_cache_busts_has_the_filters(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path, given: str, busts: int
+) -> None:
+    store_missed(reused_db_url)
+    line = f"{{name: a, kind: cache_busts, window: 1h, {given}}}"
+    assert read(db, tmp_path, line, datetime.now(UTC)).value == busts

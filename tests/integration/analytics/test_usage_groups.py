@@ -102,6 +102,31 @@ def test_days_begin_at_midnight_of_the_time_zone_also_when_the_clocks_change(db:
     ]
 
 
+def test_weeks_and_months_begin_at_midnight_of_the_time_zone(db: TimescaleDBClient) -> None:
+    """The calls are those of Saturday to Monday around the change of the clocks; Monday in Berlin is Sunday in UTC."""
+    for group_by, more in (("week", {}), ("week", {"tags": {"app": "shop"}})):  # from hourly sums, and from the calls
+        by_week = db.get_usage(group_by, time_zone="Europe/Berlin", **more)
+        assert [row["week"].isoformat() for row in by_week] == [
+            "2026-03-23T00:00:00+01:00",
+            "2026-03-30T00:00:00+02:00",
+        ]
+    assert [row["total_cost"] for row in db.get_usage("week", time_zone="Europe/Berlin")] == [7.0, 24.0]
+    assert [row["total_cost"] for row in db.get_usage("week")] == [31.0]
+    (month,) = db.get_usage("month", time_zone="Europe/Berlin")
+    assert (month["month"].isoformat(), month["total_cost"]) == ("2026-03-01T00:00:00+01:00", 31.0)
+
+
+def test_the_hour_that_the_clocks_repeat_is_two_hours(db: TimescaleDBClient) -> None:
+    for hour in (0, 1):  # 02:30 twice in Berlin: before and after the clocks go back
+        started = datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+        db.record_llm_interaction(LLMInteractionRecord("q-3", T0, "m-3", total_cost=1.0, start_time=started))
+    assert db.flush()
+    by_hour = db.get_usage("hour", time_zone="Europe/Berlin", model="m-3")
+    assert [row["hour"].isoformat() for row in by_hour] == ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00"]
+    (day,) = db.get_usage("day", time_zone="Europe/Berlin", model="m-3")
+    assert (day["day"].isoformat(), day["total_cost"]) == ("2026-10-25T00:00:00+02:00", 2.0)
+
+
 @pytest.mark.parametrize(
     ("group_by", "message"),
     [

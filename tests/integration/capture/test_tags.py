@@ -158,6 +158,16 @@ def test_the_call_site_is_the_function_outside_the_sdk(reused_db_url: str, clien
     assert row["call_site"] == f"{__name__}:ask"
 
 
+def test_frames_of_frameworks_are_not_the_call_site(reused_db_url: str, client: OpenAI) -> None:
+    framework: dict[str, Any] = {"__name__": "langchain_openai.chat_models"}
+    exec("def invoke(call, **arguments): return call(**arguments)", framework)
+    instrument(client, store=reused_db_url, call_site=True)
+    create = client.chat.completions.create
+    framework["invoke"](create, model="gpt-5", messages=[{"role": "user", "content": "hi"}])
+    (row,) = rows(reused_db_url)
+    assert row["call_site"] == f"{__name__}:test_frames_of_frameworks_are_not_the_call_site"
+
+
 def test_the_current_span_is_stored_with_the_call(reused_db_url: str, client: OpenAI) -> None:
     tracer = TracerProvider().get_tracer("test")
     instrument(client, store=reused_db_url)
