@@ -112,6 +112,19 @@ class Call:
         return self.row["query_id"], self.row["run_id"]
 
     @property
+    def conversation(self) -> int | None:
+        """Return the hash of the prompt up to the first user message; None without a fingerprint.
+
+        Prompts that share it mostly belong to one conversation.
+        """
+        return self.chain[self.conversation_start] if self.chain else None
+
+    @property
+    def conversation_start(self) -> int:
+        """Return the number of the first user message's segment; 0 without one."""
+        return next((index for index, segment in enumerate(self.segments) if segment.kind == "user"), 0)
+
+    @property
     def parts(self) -> list[Part]:
         """Return the parts of the prompt, in order."""
         if self._parts is None:

@@ -127,7 +127,7 @@ class Replay:
             if LIVE in found:
                 break
         if (live := found.get(LIVE)) is not None:
-            start = call.chain[min(_conversation_start(call), live.index)]
+            start = call.chain[min(call.conversation_start, live.index)]
             for match in found.values():
                 match.conversation_calls = self._conversations[start, match.entry.call.location]
         return found
@@ -220,7 +220,7 @@ class Replay:
             return
         if call.row["prompt_tokens"] < rule.minimum_tokens:
             return
-        self._conversations[call.chain[_conversation_start(call)], location] += 1
+        self._conversations[call.chain[call.conversation_start], location] += 1
         written = self._written_ends(call)
         if rule.matching in ("breakpoints", "units"):
             for chain in call.chain:
@@ -317,11 +317,6 @@ def _looked_back(call: Call, breakpoints: Sequence[int]) -> Sequence[int]:
         position = positions[breakpoint_end]
         found.update(ends[max(0, position - call.rule.lookback_blocks) : position + 1])
     return sorted(found)
-
-
-def _conversation_start(call: Call) -> int:
-    """Return the first user message; prompts that share it mostly belong to one conversation."""
-    return next((index for index, segment in enumerate(call.segments) if segment.kind == "user"), 0)
 
 
 def _breakpoints(call: Call) -> list[int]:

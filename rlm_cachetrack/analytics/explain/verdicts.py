@@ -64,8 +64,7 @@ class JudgedCall:
         reason: The reason that the provider returned; ``own_verdict`` is the verdict without it.
         agrees: Whether the provider's diagnosis and the verdict without it agree; None without a diagnosis.
         words: The verdict in a sentence.
-        idle_s: Seconds since the previous call whose prompt it continues or changes; None without one.
-        idle_tokens: The tokens of that prompt.
+        previous: The previous call whose prompt it continues or changes; None without one.
     """
 
     call: Call
@@ -84,8 +83,7 @@ class JudgedCall:
     own_verdict: Verdict | None = None
     agrees: bool | None = None
     words: str = ""
-    idle_s: float | None = None
-    idle_tokens: int = 0
+    previous: Call | None = None
 
 
 @dataclass(slots=True)
@@ -112,19 +110,11 @@ def judge(calls: Sequence[Call]) -> list[JudgedCall]:
         matches = replay.look_up(call) if _is_looked_up(call) else {}
         if call.own:
             judged = _judge(call, matches, replay, variants)
-            _set_idle(judged, matches)
+            longest = max(matches.values(), key=lambda match: match.index, default=None)
+            judged.previous = judged.compared or (None if longest is None else longest.entry.call)
             found.append(_with_provider_reason(judged))
         replay.record(call, matches.get(LIVE) if call.row["cached_tokens"] else None)
     return found
-
-
-def _set_idle(judged: JudgedCall, matches: dict[Obstacles, Match]) -> None:
-    """Set for how long the conversation paused before the call: since its longest earlier prompt was used."""
-    longest = max(matches.values(), key=lambda match: match.index, default=None)
-    before = judged.compared or (longest.entry.call if longest is not None else None)
-    if before is not None:
-        judged.idle_s = max(0.0, judged.call.began - before.began)
-        judged.idle_tokens = before.row["prompt_tokens"] or 0
 
 
 def _is_looked_up(call: Call) -> bool:

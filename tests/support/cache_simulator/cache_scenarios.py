@@ -50,6 +50,37 @@ def _pauses(script: Script, size: int, follow: str | None) -> None:
         messages = turn(script, messages)
 
 
+@scenario(CLAUDE, apis=(CHAT,), sizes=(1500, 6000))
+def _several_conversations_with_a_pause(script: Script, size: int, follow: str | None) -> None:
+    """Each of three conversations pauses once. Short prompts, which cannot be cached, are sent between them.
+
+    A program that keeps a conversation alive does not know that it has ended: it repeats the last prompt then, too.
+    """
+    keep = script.rules.keep_s
+    ttl = {"ttl": "1h"} if follow == "longer_lifetime" else {}
+    for number in range(3):
+        system, messages = script.text(size), user(script)
+        before: Json = {}
+        for pause in (5.0, 3.5 * keep):
+            sent = [*messages[:-1], {**messages[-1], "content": marked(messages[-1]["content"], **ttl)}]
+            body = script.body(system, sent)
+            fault = pause > keep and follow is None
+            spent = _repeat(script, before) if pause > keep and follow == "keep_alive" else 0.0
+            script.call(body, "expired" if fault else None, pause=pause - spent, without_pause=fault)
+            before, messages = body, turn(script, messages)
+        if number < 2:
+            spent = _repeat(script, before) if follow == "keep_alive" else 0.0
+            script.call(script.body(script.text(60), user(script)), "below_minimum", pause=4 * keep - spent)
+
+
+def _repeat(script: Script, body: Json) -> float:
+    """Repeat a prompt three times, as calls that keep its entries do. Returns the seconds that this takes."""
+    every = 0.96 * script.rules.keep_s
+    for _ in range(3):
+        script.call(body, pause=every)
+    return 3 * every
+
+
 @scenario(*OLD, sizes=(1500, 6000))
 def _default_retention_is_a_day(script: Script, size: int, follow: str | None) -> None:
     system, messages = script.text(size), user(script)

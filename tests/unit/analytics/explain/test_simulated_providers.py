@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.cache_simulator.scenarios import Scenario, scenarios
 from tests.support.cache_simulator.scores import Score, follow_advice, played, score
+from tests.support.cache_simulator.script import T0
 
 ALL = [each for each in scenarios(seeds=1) if each.size < 20_000]
 KINDS = sorted({each.kind for each in ALL})
@@ -47,6 +48,26 @@ def test_advice_saves_about_what_it_claims(kind: str) -> None:
         assert advice.claimed > 0, advice
         assert advice.saved is not None, f"the scenario does not follow {advice}"
         assert advice.saved == pytest.approx(advice.claimed, rel=0.25, abs=0.0006), advice
+
+
+def test_keeping_a_conversation_alive_counts_the_calls_after_its_end() -> None:
+    followed = list(follow_advice(of_kind("several_conversations_with_a_pause")))
+    assert any(advice.rule == "keep_alive" for advice in followed)
+    for advice in followed:
+        assert advice.saved is not None
+        assert advice.claimed <= 1.05 * advice.saved, advice
+
+
+def test_keeping_alive_leaves_out_prompts_below_the_minimum() -> None:
+    given = [
+        advice["words"]
+        for each in of_kind("several_conversations_with_a_pause")
+        for advice in played(each)[1][str(T0)]["advice"]
+        if advice["rule"] == "keep_alive"
+    ]
+    assert given
+    assert all("the last prompt of the conversation" in words for words in given)
+    assert all("Leave out prompts of fewer than 1,024 tokens" in words for words in given)
 
 
 NO_ADVICE = ("growing", "two_conversations_in_turns", "claude_moving_mark", "twelve_hours", "two_agents_same_question")
