@@ -12,7 +12,7 @@ from typing import Any
 from rlm_cachetrack._process import guard, number_of
 from rlm_cachetrack.fingerprint import Fingerprints
 from rlm_cachetrack.journal import encode, next_number
-from rlm_cachetrack.usage import locate_usage, read_request_options
+from rlm_cachetrack.usage import PRICE_AND_CACHE_FIELDS, locate_usage, read_request_options
 
 from . import context
 from .background import RUNNING, park
@@ -194,9 +194,9 @@ class Call(ResponseFacts):
         """Return the options of the request that decide the price; empty for the usual call."""
         return {**(self.known_options or {}), **request_options_of(self.body, self.region)}
 
-    def _options_without_fingerprint(self) -> dict[str, Any]:
-        """Return the options that the writer otherwise reads with the fingerprint, for a call that gets none."""
-        if self.fingerprints is not None or self.api not in PROMPT_APIS:
+    def _prompt_options(self) -> dict[str, Any]:
+        """Return the options of a request with a prompt, except those that need the fingerprint."""
+        if self.api not in PROMPT_APIS:
             return {}
         try:
             return read_request_options(self.body)
@@ -205,12 +205,12 @@ class Call(ResponseFacts):
             return {}
 
     def _extra_columns(self) -> dict[str, Any] | None:
-        body = self.body
-        is_usual = "background_options" not in body and "web_search_options" not in body
+        # The writer reads all options with the fingerprint. Those of price and cache are read here, because a call has
+        # no fingerprint if the queue of bodies is full or the process is killed.
+        is_usual = PRICE_AND_CACHE_FIELDS.isdisjoint(self.body)
         if is_usual and self.region is None and self.known_options is None and self.fingerprints is not None:
             return self.extra
-        options = self._options_without_fingerprint()
-        options = {**options, **self.request_options(), **(self.extra or {}).get("request_options", {})}
+        options = {**self._prompt_options(), **self.request_options(), **(self.extra or {}).get("request_options", {})}
         return {**(self.extra or {}), "request_options": options} if options else self.extra
 
     def _park(self, response: Any) -> None:

@@ -16,13 +16,17 @@ from typing import Any
 UNKNOWN_WINDOW = "unknown"
 """The ``completion_window`` of a background response that another process requested; no response states its window."""
 
-_BLOCK_FIELDS = ("messages", "input", "tools")
-_OPTIONS = frozenset(
+PRICE_AND_CACHE_FIELDS = frozenset(
     (
-        *("reasoning", "reasoning_effort", "text", "verbosity", "service_tier", "response_format"),
-        *("parallel_tool_calls", "prompt_cache_retention", "prompt_cache_options", "background_options"),
+        *("service_tier", "background_options", "web_search_options", "prompt_cache_retention", "prompt_cache_options"),
         *("context_management", "cache_control"),
     )
+)
+"""The fields of a request that decide its price or its cache, whatever the prompt is."""
+
+_BLOCK_FIELDS = ("messages", "input", "tools")
+_OPTIONS = PRICE_AND_CACHE_FIELDS.union(
+    ("reasoning", "reasoning_effort", "text", "verbosity", "response_format", "parallel_tool_calls")
 )
 _DEFAULT_TIERS = (None, "auto", "default", "standard")
 _LONGEST_TEXT = 40
@@ -59,7 +63,8 @@ def read_request_options(
     found.update(read_cache_options(body))
     if _mapping(body.get("prompt_cache_options")).get("prewarm") is True:
         found["prewarm"] = True
-    _add_text(found, "completion_window", _mapping(body.get("background_options")).get("completion_window"))
+    if body.get("background"):  # other requests have no window
+        _add_text(found, "completion_window", _mapping(body.get("background_options")).get("completion_window"))
     if body.get("context_management"):
         found["context_management"] = True
     if isinstance(control := body.get("cache_control"), Mapping):  # the last block is a breakpoint

@@ -39,6 +39,13 @@ STORED: Json = {
     "prewarm": True,
     "context_management": True,
 }
+OF_PRICE_AND_CACHE: list[tuple[str, Any, Json]] = [
+    ("service_tier", "flex", {"service_tier": "flex"}),
+    ("prompt_cache_retention", "24h", {"cache_retention": "24h"}),
+    ("prompt_cache_options", {"ttl": "12h", "prewarm": True}, {"cache_ttl": "12h", "prewarm": True}),
+    ("context_management", [{"type": "compaction"}], {"context_management": True}),
+    ("cache_control", {"type": "ephemeral", "ttl": "1h"}, {"cache_mode": "automatic", "cache_ttl": "1h"}),
+]
 CELLS = [cell for cell in cells("plain", "stream") if cell.values[0].api in PROMPT_APIS]
 
 
@@ -77,6 +84,20 @@ def test_the_options_of_a_request_are_recorded(
     if surface.method == "parse" and surface.api == "responses":
         expected.pop("verbosity")
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stored"), OF_PRICE_AND_CACHE, ids=[field for field, _, _ in OF_PRICE_AND_CACHE]
+)
+def test_options_of_price_and_cache_do_not_need_the_fingerprint(
+    server: ScriptedServer, sink: MemorySink, monkeypatch: pytest.MonkeyPatch, field: str, value: Any, stored: Json
+) -> None:
+    monkeypatch.setattr("rlm_cachetrack.fingerprint.hash_queue._MAX_WAITING_TOKENS", 0)  # the queue is always full
+    with client_of(server, "sync") as client:
+        instrument(client, store=sink)
+        client.responses.create(model="gpt-5", input="hello", extra_body={field: value})
+    assert sink.row["fingerprint"] is None
+    assert sink.row["request_options"] == stored
 
 
 @pytest.mark.parametrize("fingerprints", [True, False], ids=["fingerprints", "without"])

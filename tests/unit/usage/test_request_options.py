@@ -34,6 +34,7 @@ from rlm_cachetrack.usage import read_cache_options, read_request_options
             {"background": True, "background_options": {"completion_window": "8h"}},
             {"completion_window": "8h"},
         ),
+        ({"background_options": {"completion_window": "8h"}}, {}),
         ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, {"cache_mode": "automatic", "cache_ttl": "1h"}),
         ({"response_format": {"type": "json_object"}}, {"text_format": "a hash"}),
         ({"text": {"format": {"type": "json_schema"}}}, {"text_format": "a hash"}),
