@@ -6,13 +6,14 @@ claims only what its action saves: what the action costs is subtracted, and an a
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from .advice_item import LEAST_SHARE, CacheAdvice, advice_item, read_price, usd_lost
+from .advice_item import LEAST_SHARE, CacheAdvice, advice_item, priced, read_price, usd_lost, usd_moved
 from .cache_advice import CACHE_RULES
-from .chains import INSTRUCTIONS, JSON_KINDS
+from .chains import INSTRUCTIONS, JSON_KINDS, Call
 from .divergence import segment_words
 from .sentences import SETTING_WORDS
 from .verdicts import JudgedCall
@@ -83,9 +84,57 @@ def _hold_settings(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         if each.verdict == "settings_changed" and each.setting is not None:
             found[each.setting].append(each)
     for setting, about in found.items():
+        about, usd = _held(judged, about)
+        if not about:
+            continue
         name = SETTING_WORDS.get(setting, setting)
-        words = f"{name} differs between calls with the same beginning. Keep it the same within a conversation"
-        yield advice_item("hold_setting_constant", words, about, setting.replace("_", " "))
+        words = f"{name} differs between calls with the same beginning. Keep the value of the first of them"
+        yield advice_item("hold_setting_constant", words, about, setting.replace("_", " "), usd)
+
+
+def _held(judged: Sequence[JudgedCall], about: Sequence[JudgedCall]) -> tuple[list[JudgedCall], float | None]:
+    """Return the calls that save by using the model and settings of the first call with the same beginning.
+
+    All later calls with the beginning would use them, too. That can cost more than it saves, if the first model or
+    service tier is more expensive. Also returns the saving in USD; None if no call has a price.
+    """
+    groups: dict[int | None, list[JudgedCall]] = defaultdict(list)
+    for each in judged if about else ():
+        groups[_beginning(each.call)].append(each)
+    moved = {id(each) for each in about}
+    kept: list[JudgedCall] = []
+    total = None
+    for calls in groups.values():
+        of_group = [each for each in calls if id(each) in moved]
+        usd = _held_usd(calls, of_group)
+        if of_group and (usd is None or usd > 0):
+            kept += of_group
+            total = total if usd is None else (total or 0.0) + usd
+    return kept, total
+
+
+def _beginning(call: Call) -> int | None:
+    """Return the hash of the prompt before the first user message; None without a fingerprint."""
+    return call.chain[max(0, call.conversation_start - 1)] if call.chain else None
+
+
+def _held_usd(calls: Iterable[JudgedCall], moved: Sequence[JudgedCall]) -> float | None:
+    """Return the saving if all of the calls had the model and settings of the first; None if unpriced.
+
+    Args:
+        calls: The calls with one beginning.
+        moved: Those of them that lost tokens, because they did not.
+    """
+    target = next((each.compared for each in moved if each.compared is not None), None)
+    if target is None or target.row["prompt_token_price"] is None:
+        return None
+    lost = {id(each): each.lost for each in moved}
+    costs = [
+        usd_moved(each, target.row, lost.get(id(each), 0))
+        for each in priced(calls)
+        if id(each) in lost or each.call.location != target.location
+    ]
+    return math.fsum(costs) if costs else None
 
 
 def _stop_reordering(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
@@ -131,13 +180,14 @@ def _tokens_dropped(judged: JudgedCall) -> float:
 
 def _stay_with_one_model(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     about = [each for each in judged if each.verdict == "model_changed" and each.compared is not None]
+    about, usd = _held(judged, about)
     if about:
         names = sorted({str(call.row["model"]) for each in about for call in (each.call, each.compared) if call})
         words = (
-            f"conversations move between models ({', '.join(names)}), and each model has its own cache. Use one model "
-            "per conversation"
+            f"prompts with the same beginning go to several models ({', '.join(names)}), and each model has its own "
+            "cache. Send all of them to the first model"
         )
-        yield advice_item("stay_with_one_model", words, about)
+        yield advice_item("stay_with_one_model", words, about, usd=usd)
 
 
 _RULES: tuple[Callable[[Sequence[JudgedCall]], Iterable[CacheAdvice]], ...] = (

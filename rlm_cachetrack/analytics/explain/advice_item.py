@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
 from .verdicts import JudgedCall
 
@@ -68,6 +68,31 @@ def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:
         return None
     written = min(lost, row["cache_write_tokens"] or 0)
     return float(lost * (prompt - read_price(judged)) + written * write_premium(judged)) / 1000
+
+
+def usd_moved(judged: JudgedCall, target: Mapping[str, Any], lost: int) -> float:
+    """Compute the saving of sending a call with the model and settings of another one, in USD.
+
+    It is the cost of the lost tokens, less what the call costs more at the other prices. A lower price is not counted:
+    it is not a saving of the cache.
+
+    Args:
+        judged: The call, which has a price.
+        target: The row of the other call, which has a price.
+        lost: The tokens that the call would then read from the cache in addition.
+    """
+    row = judged.call.row
+    more = _usd(row, target, lost) - _usd(row, row, lost)
+    return (usd_lost(judged, lost) or 0.0) - max(0.0, more)
+
+
+def _usd(row: Mapping[str, Any], prices: Mapping[str, Any], lost: int) -> float:
+    """Return the cost of a call that reads the lost tokens, at these prices, in USD."""
+    cached = (row["cached_tokens"] or 0) + lost
+    prompt = prices["prompt_token_price"]
+    read = prompt if prices["cached_token_price"] is None else prices["cached_token_price"]
+    output = (row["completion_tokens"] or 0) * (prices["completion_token_price"] or 0.0)
+    return float(max(0, (row["prompt_tokens"] or 0) - cached) * prompt + cached * read + output) / 1000
 
 
 def read_price(judged: JudgedCall) -> float:

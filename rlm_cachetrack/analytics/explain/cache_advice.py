@@ -31,7 +31,7 @@ def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         yield advice_item("share_prompt_cache_key", words, about)
     missed = [each for each in judged if each.verdict in ("provider_miss", "partial_hit") and _is_guaranteed(each)]
     without = [each for each in missed if each.call.key is None and each.call.rule.key_routes]
-    if len(without) >= _LEAST_CALLS:
+    if len(without) >= _LEAST_CALLS and _most_per_minute(judged, without) <= _CALLS_PER_MINUTE:
         words = (
             "prompts with the same beginning were not found in the cache, probably because they went to different "
             "machines. Set one prompt_cache_key for them"
@@ -41,13 +41,14 @@ def _keys(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     crowded = [each for each in missed if each.call.rule.key_routes and each.call.key and each.call.location in busy]
     if crowded:
         most = max(busy[each.call.location] for each in crowded)
+        keys = math.ceil(most / _CALLS_PER_MINUTE)
         words = (
             f"up to {most} calls per minute share one prompt_cache_key, and above about {_CALLS_PER_MINUTE} they "
-            "overflow to machines without their cache. Split the key, by user or by conversation"
+            f"overflow to machines without their cache. Use {keys} keys instead, and the same one for all calls of a "
+            "conversation"
         )
         costs = [usd_lost(each) or 0.0 for each in crowded]
-        cold = math.ceil(most / _CALLS_PER_MINUTE) - 1  # each further key begins with an empty cache
-        usd = math.fsum(costs) - cold * max(costs)
+        usd = math.fsum(costs) - (keys - 1) * max(costs)  # each further key begins with an empty cache
         yield advice_item("split_prompt_cache_key", words, crowded, usd=usd if priced(crowded) else None)
 
 
