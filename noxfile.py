@@ -49,6 +49,14 @@ CAPTURE = (
     "tests/surfaces",
 )
 
+# The first version of the SDK with each of the younger resources, and the tests of that resource.
+FIRST_WITH = {
+    "videos": ("openai==2.2.0", "tests/surfaces/test_media.py"),
+    "live": ("openai==3.12.0", "tests/surfaces/test_live_socket.py"),
+    "agents": ("openai==3.13.0", "tests/surfaces/test_totals.py"),
+    "decisions": ("openai==3.26.0", "tests/surfaces/test_media.py"),
+}
+
 WEB = ("fastapi", "starlette")
 
 # Session name: the packages it installs, and its tests. Older versions than the lower bounds may work, untested.
@@ -138,6 +146,14 @@ def sockets(session: nox.Session, openai: str, websockets: str) -> None:
     """Run the tests of websockets with one version of the SDK and one of the package `websockets` that it accepts."""
     package = "websockets<16" if websockets == "newest" else f"websockets=={websockets}"
     _test(session, [SOCKET_SDKS[openai], package], list(SOCKETS))
+
+
+@nox.session
+@nox.parametrize("resource", list(FIRST_WITH))
+def first_with(session: nox.Session, resource: str) -> None:
+    """Run the tests of one resource with the first version of the SDK that has it."""
+    package, tests = FIRST_WITH[resource]
+    _test(session, [package], [tests])
 
 
 # These programs keep connections open until the interpreter exits.
