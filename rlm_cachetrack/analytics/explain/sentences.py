@@ -38,6 +38,8 @@ def cause_words(call: Call, cause: Cause, gap: float) -> str:
             return "the same beginning was sent with another prompt_cache_key"
         case "concurrent":
             return "the earlier call was still in progress, so there was nothing to read yet"
+        case "context_compacted" if not cause.is_certain:
+            return "context_management is set, so the provider may have compacted the context before this call"
         case "context_compacted":
             return "the provider compacted the context, so the prompt no longer begins like the earlier one"
         case "partial_hit":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.cache_simulator.provider import GPT41
+from tests.support.cache_simulator.registry import turn, user
 from tests.support.cache_simulator.scenarios import Scenario, scenarios
-from tests.support.cache_simulator.scores import Score, follow_advice, played, score
-from tests.support.cache_simulator.script import T0
+from tests.support.cache_simulator.scores import Score, explain, follow_advice, played, score
+from tests.support.cache_simulator.script import T0, Script
 
 ALL = [each for each in scenarios(seeds=1) if each.size < 20_000]
 KINDS = sorted({each.kind for each in ALL})
@@ -82,6 +84,19 @@ def test_without_an_avoidable_miss_there_is_no_advice(kind: str) -> None:
         for advice in found["advice"]
     ]
     assert given == []
+
+
+def test_a_compaction_that_is_not_proven_is_only_possible() -> None:
+    script = Script(GPT41, "responses")
+    more = {"context_management": [{"type": "compaction", "compact_threshold": 100_000}]}
+    system, messages = script.text(3000), user(script)
+    for number in range(3):
+        script.call(script.body(system, messages, **more), miss=number == 2)
+        messages = turn(script, messages)
+    last = explain(script)[str(T0)]["interactions"][-1]
+    assert last["verdict"] == "context_compacted"
+    assert last["confidence"] < 0.6
+    assert "may have compacted the context" in last["words"]
 
 
 def test_the_two_hit_rates_and_the_loss_agree() -> None:
