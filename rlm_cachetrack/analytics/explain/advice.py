@@ -7,13 +7,13 @@ claims only what its action saves: what the action costs is subtracted, and an a
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from .advice_item import LEAST_SHARE, CacheAdvice, advice_item, priced, read_price, usd_lost, usd_moved
 from .cache_advice import CACHE_RULES
-from .chains import INSTRUCTIONS, JSON_KINDS, Call
+from .chains import INSTRUCTIONS, JSON_KINDS, CacheLocation, Call
 from .divergence import segment_words
 from .sentences import SETTING_WORDS
 from .verdicts import JudgedCall
@@ -21,6 +21,8 @@ from .verdicts import JudgedCall
 __all__ = ["CacheAdvice", "advise", "usd_lost"]
 
 _FEWEST_DROPS = 2
+
+_Agent = tuple[CacheLocation, tuple[bytes, ...] | None]
 
 
 def advise(judged: Sequence[JudgedCall]) -> list[CacheAdvice]:
@@ -75,7 +77,42 @@ def _hold_tools(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             "the tools differ between calls with the same beginning, so the whole prompt is billed in full. Send the "
             "same tools in every call; limit their use with tool_choice"
         )
-        yield advice_item("hold_tools_constant", words, about, "tools")
+        costs = [usd_lost(each) or 0.0 for each in priced(about)]
+        usd = math.fsum(costs) - _further_tools_usd(judged, about) if costs else None
+        if usd is None or usd >= LEAST_SHARE * math.fsum(costs):
+            yield advice_item("hold_tools_constant", words, about, "tools", usd)
+
+
+def _further_tools_usd(judged: Iterable[JudgedCall], about: Iterable[JudgedCall]) -> float:
+    """Return the cost of sending all tools in every call with the same system prompt: the further ones are read.
+
+    A tool that occurs in one call only is a version of another one, whose text changes.
+    """
+    changed = {_agent(each.call) for each in about}
+    calls = [each for each in priced(judged) if each.call.tools and _agent(each.call) in changed]
+    counts = Counter([(_agent(each.call), tool) for each in calls for tool in set(each.call.tools)])
+    sizes = [_tool_tokens(each.call) for each in calls]
+    tokens = {(_agent(each.call), tool): size for each, tools in zip(calls, sizes, strict=True) for tool, size in tools}
+    whole: Counter[_Agent] = Counter()
+    for tool, times in counts.items():
+        if times > 1:
+            whole[tool[0]] += int(tokens.get(tool, 0.0))
+    usd = 0.0
+    for each, tools in zip(calls, sizes, strict=True):
+        further = whole[_agent(each.call)] - sum([size for _, size in tools])
+        usd += max(0.0, further) * read_price(each) / 1000
+    return usd
+
+
+def _agent(call: Call) -> _Agent:
+    """Return the cache and the system prompt of a call."""
+    return call.location, None if call.instructions is None else call.instructions.content
+
+
+def _tool_tokens(call: Call) -> list[tuple[bytes, float]]:
+    """Return the content and the tokens of each tool."""
+    ends = [0.0, *call.ends]
+    return [(tool, ends[number + 1] - ends[number]) for number, tool in enumerate(call.tools[: len(call.ends)])]
 
 
 def _hold_settings(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:

@@ -71,3 +71,30 @@ def test_a_crowded_key_is_split_into_as_few_keys_as_serve_the_calls() -> None:
         script.call(body, pause=2.6, miss=number % 20 > 15)
     (given,) = advice(script, "split_prompt_cache_key")
     assert "Use 2 keys instead" in given["words"]
+
+
+@pytest.mark.parametrize(("tokens", "is_given"), [(60, True), (900, False)])
+def test_all_tools_in_every_call_are_advised_only_if_they_cost_less(tokens: int, is_given: bool) -> None:
+    """Each call sends 2 of 12 tools; sending all of them costs their reading in every call."""
+    script = Script(GPT41)
+    system = script.text(3000)
+    tools = [{"type": "function", "function": {"name": f"t{n}", "description": script.text(tokens)}} for n in range(12)]
+    for _ in range(20):
+        script.call(script.body(system, user(script), tools=script.chance.sample(tools, 2)))
+    given = advice(script, "hold_tools_constant")
+    assert bool(given) is is_given
+    lost = sum(call["usd_lost"] or 0.0 for call in explain(script)[str(T0)]["interactions"])
+    assert all(0 < (each["usd_at_stake"] or 0.0) < lost for each in given)
+
+
+def test_a_tool_whose_text_changes_is_advised_to_stay() -> None:
+    script = Script(GPT41)
+    system, other = script.text(1500), script.text(60)
+    for number in range(20):
+        texts = (other, f"Today is day {number}. {script.text(600)}")
+        tools = [
+            {"type": "function", "function": {"name": f"t{n}", "description": text}} for n, text in enumerate(texts)
+        ]
+        script.call(script.body(system, user(script), tools=tools))
+    (given,) = advice(script, "hold_tools_constant")
+    assert given["calls"] == 19
