@@ -104,8 +104,11 @@ _HOSTS = (
 
 _MAX_CACHED_ORIGINS = 1000
 _cached_origins: dict[int, tuple[Any, type, tuple[str, str | None]]] = {}
-# Hosts with data residency. Source: https://developers.openai.com/api/docs/guides/data-residency; 2026-12-01.
-_REGIONAL_HOST = re.compile(r"([a-z]{2,3})\.api\.openai\.com")
+# Hosts that select a region with another price. Sources: https://developers.openai.com/api/docs/guides/data-residency,
+# https://docs.aws.amazon.com/general/latest/gr/bedrock.html (GovCloud); 2026-12-01.
+_REGIONAL_HOST = re.compile(
+    r"([a-z]{2,3})\.api\.openai\.com|bedrock-(?:runtime|mantle)(?:-fips)?\.(us-gov-[a-z]+-\d)\..+"
+)
 
 
 def endpoint_of(url: str, *, free: bool = False) -> str | None:
@@ -174,7 +177,7 @@ def socket_region_of(client: Any) -> str | None:
 
 def _find_region(address: Any) -> str | None:
     found = _REGIONAL_HOST.fullmatch(_host_of(address))
-    return None if found is None else found[1]
+    return None if found is None else found[1] or found[2]
 
 
 def _find_provider(client: Any, address: Any) -> str:

@@ -28,7 +28,7 @@ from .names import (
 from .price_list import PriceList, installed, installed_source
 from .rates import REQUEST, Period, Rates
 from .schedules import Schedule
-from .supplement import Supplement, Validity, since
+from .supplement import Alias, Supplement, Validity, since
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
@@ -187,11 +187,14 @@ class BuiltInTable:
         """Return the prices of a model of one provider: those of the price list first, then the supplement's."""
         listed = self._listed_prices(provider, name, tier)
         alias = self._supplement.alias(provider, name)
-        if alias is not None and self._is_outdated(provider, name, alias.validity):
+        if alias is not None and self._applies(provider, name, alias):
             aliased_tier = tier if alias.provider == provider else BASE_TIER  # tiers of another provider do not apply
             if tier != aliased_tier:
                 return None
-            return since(alias.validity.since, self._prices_of(alias.provider, alias.model, tier), listed)
+            prices = self._prices_of(alias.provider, alias.model, tier)
+            if alias.factor is not None:
+                prices = self._supplement.multiplied(prices, alias.factor)
+            return since(alias.validity.since, prices, listed)
         correction = self._supplement.correction(provider, name)
         if correction is not None and self._is_outdated(provider, name, correction):
             return since(correction.since, self._supplied_prices(provider, name, tier), listed)
@@ -199,16 +202,24 @@ class BuiltInTable:
             return listed
         return self._supplied_prices(provider, name, tier)
 
+    def _applies(self, provider: str, name: str, alias: Alias) -> bool:
+        """Return True if the price list has nothing newer for a name than the alias of the supplement."""
+        validity = alias.validity
+        if alias.factor is not None:  # outdated if the list has the price without the factor
+            validity = validity._replace(instead_of=self._prices_today(alias.provider, alias.model))
+        return self._is_outdated(provider, name, validity)
+
     def _is_outdated(self, provider: str, name: str, validity: Validity) -> bool:
         """Return True if the price list has nothing newer for a name than the supplement."""
+        today, outdated = self._prices_today(provider, name), validity.instead_of
+        return today is None or (outdated is not None and all(map(math.isclose, today, outdated)))
+
+    def _prices_today(self, provider: str, name: str) -> tuple[float, float] | None:
+        """Return the listed prices of prompt and completion; None if a model is not listed."""
         listed = self._listed_prices(provider, name, BASE_TIER)
         noon = datetime.combine(datetime.now(UTC).date(), time(12), UTC)  # prices may differ by the time of day
         period = None if listed is None else listed.at(noon)
-        if period is None:
-            return True
-        now = (period.rates[0].prompt, period.rates[0].completion)
-        outdated = validity.instead_of
-        return outdated is not None and all(map(math.isclose, now, outdated))
+        return None if period is None else (period.rates[0].prompt, period.rates[0].completion)
 
     def _listed_prices(self, provider: str, name: str, tier: str) -> Schedule | None:
         """Return the prices of the price list, completed by the supplement."""

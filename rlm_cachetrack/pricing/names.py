@@ -77,7 +77,7 @@ VENDOR_MODELS: Mapping[str, re.Pattern[str]] = {
     "perplexity": re.compile(r"sonar(-|$)"),
     "cohere": re.compile(r"command-"),
     "voyageai": re.compile(r"voyage-"),
-    "aws": re.compile(r"(us|eu|apac|jp|au|ca|global)\.[a-z0-9]+\."),  # inference profiles of Bedrock
+    "aws": re.compile(r"(us|us-gov|eu|apac|jp|au|ca|in|global)\.[a-z0-9]+\."),  # inference profiles of Bedrock
     "databricks": re.compile(r"databricks-"),
     "fireworks": re.compile(r"accounts/fireworks/"),
     "cloudflare": re.compile(r"@cf/"),

@@ -44,11 +44,13 @@ class Alias(NamedTuple):
         provider: The provider whose price list has the model.
         model: Its name there.
         validity: When the name means it.
+        factor: A factor on the token prices of that model; None: the same prices.
     """
 
     provider: str
     model: str
     validity: Validity
+    factor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,23 @@ class Supplement:
         for entry, found in _matching(self._aliases, provider, model):
             target = found.expand(entry["model"])
             prefix, slash, rest = target.partition("/")
-            return Alias(prefix if slash else provider, rest if slash else target, _validity(entry))
+            owner, name = (prefix, rest) if slash else (provider, target)
+            return Alias(owner, name, _validity(entry), entry.get("factor"))
         return None
+
+    def multiplied(self, schedule: Schedule | None, factor: float) -> Schedule | None:
+        """Return the prices of a model with all token prices multiplied by the factor of an alias.
+
+        The name says the region, so the factors of regions do not apply to it in addition.
+        """
+        if schedule is None:
+            return None
+
+        def change(period: Period, _: datetime) -> Period:
+            rates = (replace(one.times(factor, source=self.source), regions={}) for one in period.rates)
+            return Period(period.starts, tuple(rates))
+
+        return _mapped(schedule, change)
 
     def correction(self, provider: str, model: str) -> Validity | None:
         """Return when the prices of :meth:`model` replace outdated ones of the price list; None if they never do."""
