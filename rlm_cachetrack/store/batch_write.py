@@ -7,7 +7,7 @@ table that the transaction drops at its end, and ``INSERT … ON CONFLICT DO NOT
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -65,16 +65,9 @@ def write_batch(
     if hourly is not None:
         hourly.prepare(cursor)
     for start in batch.run_starts:
-        cursor.execute(
-            named_sql.query("store_run_start"),
-            {
-                "query_id": start.query_id,
-                "run_id": start.run_id,
-                "time": start.time,
-                "metadata": None if start.metadata is None else Jsonb(start.metadata),
-                "tags": None if start.tags is None else Jsonb(start.tags),
-            },
-        )
+        metadata, tags = (None if value is None else Jsonb(value) for value in (start.metadata, start.tags))
+        run = {"query_id": start.query_id, "run_id": start.run_id, "time": start.time}
+        _store_run(cursor, "store_run_start", {**run, "metadata": metadata, "tags": tags})
     finished = {(end.query_id, end.run_id) for end in batch.run_ends}
     finished.update((run.query_id, run.run_id) for run in batch.optimizations)
     if batch.interactions:
@@ -87,15 +80,13 @@ def write_batch(
         else:
             _copy(cursor, "copy_interactions", batch.interactions)
             if cursor.rowcount < len(batch.interactions):
-                raise _dropped(len(batch.interactions) - cursor.rowcount)
+                raise _dropped("llm_interactions", f"{len(batch.interactions) - cursor.rowcount} calls")
         finished |= _list_runs(cursor, batch.interactions)
     for end in batch.run_ends:
-        cursor.execute(
-            named_sql.query("store_run_end"),
-            {"query_id": end.query_id, "run_id": end.run_id, "time": end.time, "status": end.status},
-        )
+        run = {"query_id": end.query_id, "run_id": end.run_id, "time": end.time}
+        _store_run(cursor, "store_run_end", {**run, "status": end.status})
     for outcome in batch.outcomes:
-        cursor.execute(named_sql.query("store_run_outcome"), asdict(outcome))
+        _store_run(cursor, "store_run_outcome", asdict(outcome))
     if finished:
         _store_totals(cursor, finished)
 
@@ -145,13 +136,24 @@ def _check_stored(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) ->
     found: Any = cursor.execute(named_sql.query("calls_stored"), parameters).fetchone()
     [count] = found.values() if isinstance(found, dict) else found
     if count < len(ids):
-        raise _dropped(len(ids) - count)
+        raise _dropped("llm_interactions", f"{len(ids) - count} calls")
 
 
-def _dropped(count: int) -> RecordRejectedError:
+def _store_run(cursor: psycopg.Cursor[Any], name: str, parameters: Mapping[str, Any]) -> None:
+    """Insert or update a run by one of the queries ``store_run_…``, which always write one row.
+
+    Raises:
+        RecordRejectedError: A trigger dropped the row.
+    """
+    cursor.execute(named_sql.query(name), parameters)
+    if cursor.rowcount == 0:
+        raise _dropped("query_run_summaries", f"run {parameters['query_id']!r}")
+
+
+def _dropped(table: str, rows: str) -> RecordRejectedError:
     return RecordRejectedError(
-        f"a trigger of llm_interactions dropped {count} calls instead of storing them: disable it, or let it raise an "
-        "exception for a call that it rejects"
+        f"a trigger of {table} dropped {rows} instead of storing: disable it, or let it raise an exception for a row "
+        "that it rejects"
     )
 
 

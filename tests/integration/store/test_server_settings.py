@@ -161,6 +161,29 @@ def test_a_table_that_drops_every_call_gives_up_none(db_url: str) -> None:
     assert stored(db_url) == ["a"]
 
 
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
+def test_a_run_that_a_trigger_drops_is_a_dead_letter(event: str, db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        db.initialize_query_run("bad", RUN)
+        assert db.flush()
+        sql(
+            db_url,
+            *(["DELETE FROM query_run_summaries"] if event == "INSERT" else []),
+            "CREATE FUNCTION drop_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF NEW.query_id = 'bad' THEN RETURN NULL; END IF; RETURN NEW; END $$",
+            f"CREATE TRIGGER drop_bad BEFORE {event} ON query_run_summaries FOR EACH ROW EXECUTE FUNCTION drop_bad()",
+        )
+        for query_id in ("bad", "good"):
+            db.record_llm_interaction(LLMInteractionRecord(query_id, RUN, "m", prompt_tokens=1, completion_tokens=1))
+            db.complete_query_run(query_id, RUN)
+        db.flush()
+        assert db.stats()["dead_letters"] == 1
+        assert len(db.get_llm_interactions("bad", RUN)) == 1
+        good = db.get_query_run_summary("good", RUN)
+        assert good is not None
+        assert good["status"] == "completed"
+
+
 def test_duplicates_are_not_taken_for_dropped_calls(db_url: str) -> None:
     events = [call(model=model) for model in ("a", "b")]
     with pipeline(db_url) as runtime:
