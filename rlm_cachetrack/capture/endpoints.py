@@ -65,6 +65,7 @@ _HOSTS = (
     ("fireworks.ai", "fireworks"),
     ("generativelanguage.googleapis.com", "gemini"),
     ("aiplatform.googleapis.com", "vertex"),
+    (".rep.googleapis.com", "vertex"),
     ("api.cerebras.ai", "cerebras"),
     ("ai-gateway.vercel.sh", "vercel-gateway"),
     ("bedrock", "bedrock"),  # bedrock-runtime.REGION.amazonaws.com, bedrock-mantle.REGION.api.aws
@@ -104,10 +105,13 @@ _HOSTS = (
 
 _MAX_CACHED_ORIGINS = 1000
 _cached_origins: dict[int, tuple[Any, type, tuple[str, str | None]]] = {}
-# Hosts that select a region with another price. Sources: https://developers.openai.com/api/docs/guides/data-residency,
-# https://docs.aws.amazon.com/general/latest/gr/bedrock.html (GovCloud); 2026-12-01.
+# Hosts that select a region with other prices: data residency of OpenAI, GovCloud of AWS, Vertex AI. Sources:
+# https://developers.openai.com/api/docs/guides/data-residency,
+# https://docs.aws.amazon.com/general/latest/gr/bedrock.html,
+# https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/locations; 2026-12-01.
 _REGIONAL_HOST = re.compile(
     r"([a-z]{2,3})\.api\.openai\.com|bedrock-(?:runtime|mantle)(?:-fips)?\.(us-gov-[a-z]+-\d)\..+"
+    r"|([a-z]+-[a-z]+\d+)-aiplatform\.googleapis\.com|aiplatform\.([a-z]{2,3})\.rep\.googleapis\.com"
 )
 
 
@@ -177,7 +181,7 @@ def socket_region_of(client: Any) -> str | None:
 
 def _find_region(address: Any) -> str | None:
     found = _REGIONAL_HOST.fullmatch(_host_of(address))
-    return None if found is None else found[1] or found[2]
+    return None if found is None else found[found.lastindex or 0]
 
 
 def _find_provider(client: Any, address: Any) -> str:

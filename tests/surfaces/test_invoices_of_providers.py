@@ -34,6 +34,7 @@ SOURCES = {
     # "Commercial In-Region prices include a 10% fee over OpenAI rates"
     "mantle": "https://docs.aws.amazon.com/bedrock/latest/userguide/model-card-openai-gpt-6-astra.html",
     "govcloud": "https://aws.amazon.com/bedrock/pricing/",
+    "vertex": "https://cloud.google.com/gemini-enterprise-agent-platform/generative-ai/pricing",
     "azure": "https://prices.azure.com/api/retail/prices (Foundry Models, eastus)",
     "minimax": "https://platform.minimax.io/docs/guides/pricing",
     "novita": "https://novita.ai/pricing",
@@ -57,6 +58,9 @@ HOSTS = {
     "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1",
     "mantle": "https://bedrock-mantle.us-east-2.api.aws/openai/v1",
     "govcloud": "https://bedrock-mantle.us-gov-west-1.api.aws/openai/v1",
+    "vertex": "https://aiplatform.googleapis.com/v1/projects/acme/locations/global/endpoints/openapi",
+    "region": "https://europe-west4-aiplatform.googleapis.com/v1/projects/acme/locations/europe-west4/endpoints/openapi",
+    "regions": "https://aiplatform.eu.rep.googleapis.com/v1/projects/acme/locations/eu/endpoints/openapi",
     "azure": "https://acme.openai.azure.com/openai/v1",
     "minimax": "https://api.minimax.io/v1",
     "novita": "https://api.novita.ai/openai/v1",
@@ -200,7 +204,7 @@ INVOICES = [
     Invoice("bedrock", "eu.amazon.nova-pro-v1:0", chat(1_000, 100), (1_000 * 1.05 + 100 * 4.20) / M),
     Invoice("bedrock", "openai.gpt-oss-120b-1:0", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M),
     # A name without a prefix is served in the region of the endpoint, which costs as much as a profile of a region:
-    # 10 % more than a global one for models of OpenAI, and for Claude since Sonnet 4.5 (price page of Anthropic).
+    # 10% more than a global one for models of OpenAI, and for Claude since Sonnet 4.5 (price page of Anthropic).
     Invoice("mantle", "openai.gpt-6-astra", chat(1_000, 100), (1_000 * 11 + 100 * 55) / M),
     Invoice("mantle", "openai.gpt-5.6-sol", chat(1_000, 100), (1_000 * 4.40 + 100 * 22) / M),
     Invoice("bedrock", "anthropic.claude-sonnet-4-5-20250929-v1:0", chat(1_000, 100),
@@ -216,6 +220,11 @@ INVOICES = [
     Invoice("govcloud", "anthropic.claude-opus-5-5", chat(1_000, 100), (1_000 * 4.80 + 100 * 24) / M),
     Invoice("govcloud", "anthropic.claude-3-5-sonnet-20240620-v1:0", chat(1_000, 100),
             (1_000 * 3.60 + 100 * 18) / M),
+    # Gemini on Vertex AI: regions cost 10% more than the global endpoint, for models since Gemini 3.1 Flash-Lite
+    Invoice("vertex", "google/gemini-3.5-flash", chat(1_000, 100), (1_000 * 1.50 + 100 * 9) / M),
+    Invoice("vertex", "google/gemini-3.5-flash", chat(1_000, 100), (1_000 * 1.65 + 100 * 9.90) / M, host="region"),
+    Invoice("vertex", "google/gemini-3.5-flash", chat(1_000, 100), (1_000 * 1.65 + 100 * 9.90) / M, host="regions"),
+    Invoice("vertex", "google/gemini-2.5-flash", chat(1_000, 100), (1_000 * 0.30 + 100 * 2.50) / M, host="region"),
     Invoice("azure", "gpt-5.4-2026-03-05", chat(1_000, 100, 512), (488 * 2.50 + 512 * 0.25 + 100 * 15) / M),
     Invoice("azure", "deepseek-v4-pro", chat(1_000, 100, 512), (488 * 1.74 + 512 * 0.145 + 100 * 3.48) / M),
     Invoice("azure", "gpt-oss-120b", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M),

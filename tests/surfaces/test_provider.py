@@ -44,6 +44,7 @@ ADDRESSES = {
     "https://someone.openai.azure.us/openai/v1/": "azure",
     "https://someone.azure-api.net/openai/v1/": "azure",
     "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi": "vertex",
+    "https://aiplatform.eu.rep.googleapis.com/v1/projects/p/locations/eu/endpoints/openapi": "vertex",
     "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/openapi": "vertex",
     "https://bedrock-mantle.us-east-1.api.aws/v1": "bedrock",
     "https://dbc-1.cloud.databricks.com/serving-endpoints": "databricks",

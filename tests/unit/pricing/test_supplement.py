@@ -199,6 +199,17 @@ def test_an_alias_loses_to_a_price_list_that_corrected_it():
     assert (rates.prompt * 1_000, rates.completion * 1_000) == pytest.approx((0.6, 1.8))
 
 
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [("0.80", 0.96), ("0.90", 0.90)],  # the price of the USA, which the list has by mistake; a price of its own
+)
+def test_a_factor_loses_to_a_price_list_that_has_the_multiplied_price(listed, expected):
+    name = "us-gov.amazon.nova-pro-v1:0"
+    newer = _listing("aws", name, "amazon.nova-pro-v1:0", input_mtok=listed)
+    rates = BuiltInTable(newer).find(name, "aws", "default").at(NOW).rates[0]
+    assert rates.prompt * 1_000 == pytest.approx(expected)
+
+
 def test_a_component_loses_to_a_price_list_that_has_it():
     newer = _listing("openai", "gpt-4.1-nano", "gpt-4.1-nano", web_searches_kcount="12")
     rates = BuiltInTable(newer).find("gpt-4.1-nano", "openai", "default").at(NOW).rates[0]
