@@ -237,7 +237,10 @@ class BuiltInTable:
         schedule = self._schedule(listed, model, tier)
         if owner != provider and tier != BASE_TIER:
             return schedule
-        return self._supplement.complete(owner, name, tier, schedule, lambda: self._schedule(listed, model, BASE_TIER))
+        prices = self._supplement.complete(
+            owner, name, tier, schedule, lambda: self._schedule(listed, model, BASE_TIER)
+        )
+        return prices if owner == provider else self._supplement.resold(provider, name, prices)
 
     def _supplied_prices(self, provider: str, name: str, tier: str) -> Schedule | None:
         """Return the prices of the supplement for a model that the price list lacks."""
@@ -247,7 +250,8 @@ class BuiltInTable:
             if base is not None:
                 if tier != BASE_TIER and other != provider:
                     return None  # tiers of another provider do not apply
-                return supplement.complete(other, name, tier, supplement.model(other, name, tier), lambda: None)
+                prices = supplement.complete(other, name, tier, supplement.model(other, name, tier), lambda: None)
+                return prices if other == provider else supplement.resold(provider, name, prices)
         return None
 
     def _fallbacks(self, provider: str) -> tuple[str, ...]:

@@ -70,9 +70,9 @@ class Supplement:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml it takes 5 ms, without it 50 ms
         raw = yaml.load(text, Loader=loader)  # noqa: S506 - both loaders are safe
         self.source = f"supplement:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        self._models, self._aliases, self._additions = (
+        self._models, self._aliases, self._additions, self._resellers = (
             [_Entry(one["provider"], re.compile(one["match"], re.IGNORECASE), one) for one in raw[part]]
-            for part in ("models", "aliases", "additions")
+            for part in ("models", "aliases", "additions", "resellers")
         )
 
     @classmethod
@@ -124,6 +124,18 @@ class Supplement:
                 return Schedule(_period(factor, entry.get("above"), self.source))
             return None if factor is None else _times(Schedule(base), factor)
         return None
+
+    def resold(self, provider: str, model: str, schedule: Schedule | None) -> Schedule | None:
+        """Return the prices of a model that a provider sells for its vendor, with the provider's own fees."""
+        entry = next(iter(_matching(self._resellers, provider, model)), None)
+        if schedule is None or entry is None:
+            return schedule
+        fees = {name: price / 1_000 for name, price in entry[0]["prices"].items()}
+
+        def change(period: Period, _: datetime) -> Period:
+            return Period(period.starts, tuple(replace(one, extras={**one.extras, **fees}) for one in period.rates))
+
+        return _mapped(schedule, change)
 
     def complete(
         self, provider: str, model: str, tier: str, listed: Schedule | None, base: Callable[[], Schedule | None]

@@ -174,6 +174,14 @@ def test_hosted_tools_are_charged(send, form, items, more, total, uses, excludes
         assert charge["amount"] == usd(charge["quantity"] * charge["price"])
 
 
+@pytest.mark.parametrize(("model", "tokens"), [("gpt-5-mini", 0.00065), ("gpt-6.2-sol", 0.004)])
+def test_a_search_on_azure_has_the_price_of_grounding_with_bing(send, model, tokens):
+    # $14 per 1,000 (https://github.com/microsoft/Foundry-Agent-Solution-Templates, cost.md, 2026-12-01)
+    reply = responses_reply(model, MINI, search_call(), FILE_SEARCH, **stated(1))
+    row = send(reply, base_url="https://acme.openai.azure.com/openai/v1")
+    assert row["total_cost"] == usd(tokens + 0.014 + 0.0025)
+
+
 def test_the_usual_call_has_no_further_columns(send):
     row = send(responses_reply("gpt-5-mini", MINI))
     for name in ("token_details", "tool_usage", "request_options", "charges", "unpriced_reason", "cost_excludes"):
