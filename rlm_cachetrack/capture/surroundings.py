@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
@@ -43,6 +44,11 @@ _FRAMEWORKS = frozenset(
 )
 
 
+@lru_cache(maxsize=1024)
+def _is_framework(module: str) -> bool:
+    return module.partition(".")[0] in _FRAMEWORKS
+
+
 def call_site() -> str | None:
     """Return ``module:function`` of the innermost frame outside the SDK and known frameworks; None if there is none.
 
@@ -51,7 +57,7 @@ def call_site() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__") or "?"
-        if module.partition(".")[0] not in _FRAMEWORKS:
+        if not _is_framework(module):
             return f"{module}:{frame.f_code.co_qualname}"[:256]
         frame = frame.f_back
     return None

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("pricing", {"CALLS": "200", "ROUNDS": "2"}),
         ("repricing", {"ROWS": "1000"}),
         ("sockets", {"RESPONSES": "20"}),
+        ("surroundings", {"BATCHES": "3"}),
     ],
 )
 def test_the_benchmark_prints_a_table(name: str, size: dict[str, str]) -> None:
