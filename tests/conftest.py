@@ -208,7 +208,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     A test that provokes an internal error on purpose clears the ``internal_errors`` fixture.
     """
     for name in list(os.environ):
-        if name.startswith(("RLM_CACHETRACK_", "TIMESCALE_", "OPENAI_", "AZURE_OPENAI_")):
+        if name.startswith(("RLM_CACHETRACK_", "TIMESCALE_", "OPENAI_", "AZURE_OPENAI_", "OTEL_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("RLM_CACHETRACK_DATA_DIR", str(tmp_path / "no-embedded-here"))

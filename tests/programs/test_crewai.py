@@ -33,6 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def tracked(recorder: Recorder, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setenv("CREWAI_STORAGE_DIR", str(tmp_path))
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")  # the variables of other tests are deleted before each test
     monkeypatch.chdir(tmp_path)
     track()
     yield recorder
