@@ -68,8 +68,12 @@ UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
     "translations of Realtime": "not recorded: their events report no usage",
     "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
-        "not recorded; `integrations.openai_agents` records those of openai-agents, and without it one log line says "
-        "that they are not recorded"
+        "not recorded, and no log line says so, because the SDK loads the same package. `integrations.openai_agents` "
+        "records the websockets of openai-agents; without it, one log line says that they are not recorded"
+    ),
+    "a background response or video that two processes retrieve": (
+        "recorded once, unless both store it at the same moment, or the clock of the process that requested it differs "
+        "from the server's by more than 5 minutes: then each record has the tokens"
     ),
     "a message that waits in the SDK's queue for a connection that is never opened": "not recorded: it was never sent",
     "a response of a connection that is closed or lost before the response ends": (
