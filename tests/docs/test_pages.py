@@ -155,7 +155,7 @@ def test_the_alerts_page_has_every_kind_of_rule_with_its_keys_and_defaults() -> 
         row[0].strip("`"): row[2]
         for row in (line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `"))
     }
-    shared = {"name", "kind", "model", "provider", "query", "recover_below"}
+    shared = {"name", "kind", "model", "provider", "query", "tags", "recover_below"}
     found: dict[str, str] = {}
     for rule in get_args(get_args(rules.Rule)[0]):
         (kind,) = get_args(rule.model_fields["kind"].annotation)
