@@ -21,6 +21,7 @@ from .verdicts import JudgedCall
 __all__ = ["CacheAdvice", "advise", "usd_lost"]
 
 _FEWEST_DROPS = 2
+_LEAST_DROP_SHARE = 0.4  # the longer prompts until a drop cost more where a provider reads in larger steps
 
 _Agent = tuple[CacheLocation, tuple[bytes, ...] | None]
 
@@ -199,7 +200,7 @@ def _drop_history_seldom(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     lost = fmean([usd_lost(each) or 0.0 for each in about])
     kept = fmean([_tokens_dropped(each) * read_price(each) / 1000 for each in about])
     saved, calls = max((lost * (1 - 1 / calls) - kept * (calls - 1) / 2, calls) for calls in range(2, len(about) + 1))
-    if saved < LEAST_SHARE * lost:
+    if saved < _LEAST_DROP_SHARE * lost:
         return
     words = (
         "messages are dropped from the middle of the history, and everything after them is billed in full. Drop "

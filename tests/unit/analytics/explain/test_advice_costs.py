@@ -98,3 +98,15 @@ def test_a_tool_whose_text_changes_is_advised_to_stay() -> None:
         script.call(script.body(system, user(script), tools=tools))
     (given,) = advice(script, "hold_tools_constant")
     assert given["calls"] == 19
+
+
+@pytest.mark.parametrize(("tokens", "is_given"), [(200, True), (600, False)])
+def test_dropping_history_less_often_is_advised_only_for_a_clear_saving(tokens: int, is_given: bool) -> None:
+    """The longer the dropped messages are, the more it costs to keep them until the next drop."""
+    script = Script(GPT41)
+    system, messages = script.text(1500), user(script)
+    for _ in range(12):
+        script.call(script.body(system, messages))
+        reply = {"role": "assistant", "content": script.text(tokens)}
+        messages = [*messages, reply, *user(script, 60)][-5:]
+    assert bool(advice(script, "drop_history_seldom")) is is_given
