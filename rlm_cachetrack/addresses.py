@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-__all__ = ["is_url", "redact", "remember_secrets", "secrets_of", "wrong_port"]
+__all__ = ["is_url", "redact", "remember_secrets", "secrets_of", "without_secrets", "wrong_port"]
 
 _HIDDEN = "***"
 _SECRET_NAMES = frozenset(
@@ -44,6 +44,14 @@ def redact(text: str) -> str:
     return _without_parts(text)
 
 
+def without_secrets(address: str) -> str:
+    """Return one address without its secrets; equal addresses give equal texts in every process.
+
+    :func:`redact` is no such identity: it also hides the secrets of other addresses that the process has used.
+    """
+    return _without_parts(address) if is_url(address) else _without_words(address)
+
+
 def _without_parts(text: str) -> str:
     text = _USERINFO.sub(_without_password, text)
     return _PAIR.sub(rf"\g<1>{_HIDDEN}", _URL_PARAMETER.sub(_without_secret, text))
@@ -51,7 +59,7 @@ def _without_parts(text: str) -> str:
 
 def remember_secrets(address: str) -> None:
     """Let :func:`redact` hide the secrets of this address wherever they are in a text, as in an error of the driver."""
-    shown = f"postgresql:// {_without_parts(address) if is_url(address) else _without_words(address)}"
+    shown = f"postgresql:// {without_secrets(address)}"
     for secret in secrets_of(address):
         # In postgresql://calls:calls@h/calls, the word is hidden in one place only.
         if len(secret) >= _MIN_SECRET_LENGTH and not (secret.isalnum() and secret in shown):

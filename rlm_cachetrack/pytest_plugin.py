@@ -179,7 +179,10 @@ def cachetrack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CacheTrack]:
     """Record the OpenAI calls of this test: ``assert cachetrack.hit_rate > 0.6``."""
-    from rlm_cachetrack import instrument, query_run, shutdown, uninstrument
+    # analytics: imported before the writer thread starts, which imports as well. pytest parses our modules to rewrite
+    # their asserts, and some releases of CPython 3.11 and 3.12 raise SystemError if two threads parse at the same time.
+    # Source: https://github.com/python/cpython/issues/106905, read 2026-12-01.
+    from rlm_cachetrack import analytics, instrument, query_run, shutdown, uninstrument  # noqa: F401
     from rlm_cachetrack.config import ENV_STATE_DIR, disabled
     from rlm_cachetrack.pipeline import runtimes
 

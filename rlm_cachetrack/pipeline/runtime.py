@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlm_cachetrack._process import guard, import_httpx2, no_fork
+from rlm_cachetrack.addresses import without_secrets
 from rlm_cachetrack.config import Settings, redact
 from rlm_cachetrack.errors import ConfigError, PricingError, RecordRejectedError, StoreUnreachableError
 from rlm_cachetrack.fingerprint import Fingerprints
@@ -363,4 +364,4 @@ def store_id_of(settings: Settings, sink: RecordSink | None) -> str:
         return str(getattr(sink, "store_id", f"sink:{type(sink).__module__}.{type(sink).__qualname__}"))
     if settings.db_url is None:
         return f"embedded:{settings.data_dir}"
-    return redact(settings.db_url)
+    return without_secrets(settings.db_url)

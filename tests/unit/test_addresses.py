@@ -10,9 +10,10 @@ import pytest
 from psycopg import conninfo
 
 from rlm_cachetrack import addresses
-from rlm_cachetrack.addresses import redact
+from rlm_cachetrack.addresses import redact, without_secrets
 from rlm_cachetrack.config import load_settings
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.pipeline.runtime import store_id_of
 from rlm_cachetrack.store.connect import translated_errors
 
 
@@ -163,3 +164,18 @@ def test_a_secret_that_is_also_a_name_is_hidden_in_one_place() -> None:
     load_settings(address)
     assert redact(address) == "postgresql://postgres:***@127.0.0.1/postgres"
     assert redact(f"cannot reach {address}") == "cannot reach postgresql://postgres:***@127.0.0.1/postgres"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("user=postgres dbname=calls password=a\\ b", "user=postgres dbname=calls"),
+        ("postgresql://postgres:p%40ss@h/calls", "postgresql://postgres:***@h/calls"),
+    ],
+)
+def test_the_identity_of_a_store_does_not_depend_on_other_addresses(address: str, shown: str) -> None:
+    """Otherwise a process that has used another database would look for the journals of this one elsewhere."""
+    before = without_secrets(address)
+    addresses.remember_secrets("postgresql://me:postgres@other/db")
+    addresses.remember_secrets("postgresql://me:calls@other/db")
+    assert store_id_of(load_settings(address), None) == without_secrets(address) == before == shown

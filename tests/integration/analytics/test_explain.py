@@ -358,7 +358,7 @@ def test_rules_of_the_user_come_first(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cache_rule("openai", "gpt-4.1").name != "ours"
     shown = CliRunner().invoke(app, ["rules"])
     assert shown.output.startswith("ours\n")
-    assert str(file) in "".join(shown.output.split("\n"))
+    assert str(file) in "".join(shown.output.split())
     file.with_name("bad.yaml").write_text(yaml.safe_dump({"version": 2, "rules": [rule]}))
     monkeypatch.setenv("RLM_CACHETRACK_CACHE_RULES", str(file.with_name("bad.yaml")))
     wrong = CliRunner().invoke(app, ["rules"])
