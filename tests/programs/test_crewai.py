@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ from rlm_cachetrack.simulator import Reply
 from tests.programs.conftest import Recorder, hints_of
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise LiteLLM fetches its price list when it is imported
-if importlib.util.find_spec("crewai"):  # otherwise the variables would reach the tests of other modules
-    os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
+os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
 crewai = pytest.importorskip("crewai", reason="the package crewai is not installed")
 
 pytestmark = [
