@@ -22,7 +22,6 @@ DSPy 3.4.1 (read 2026-12-01).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import time_ns
 from typing import Any
@@ -41,6 +40,7 @@ from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.usage import locate_usage
 
 from . import litellm
+from ._wrapping import wrap_method
 
 __all__ = ["track"]
 
@@ -87,10 +87,10 @@ def track() -> None:
         return
     _undo.append(lambda: active_integrations.discard("dspy"))
     if engines is not None:
-        _wrap(engines.LM15Engine, "complete", _complete)
-        _wrap(engines.LM15Engine, "stream", _stream)
-        _wrap(engines.AsyncLM15Engine, "complete", _complete_async)
-        _wrap(engines.AsyncLM15Engine, "stream", _stream_async)
+        _undo.append(wrap_method(engines.LM15Engine, "complete", _complete))
+        _undo.append(wrap_method(engines.LM15Engine, "stream", _stream))
+        _undo.append(wrap_method(engines.AsyncLM15Engine, "complete", _complete_async))
+        _undo.append(wrap_method(engines.AsyncLM15Engine, "stream", _stream_async))
     uninstrument_hooks.append(_stop)
 
 
@@ -105,18 +105,6 @@ def _load_engines() -> Any:
 def _stop() -> None:
     while _undo:
         _undo.pop()()
-
-
-def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    method = getattr(owner, name)
-    wrapper = functools.wraps(method)(make(method))
-    setattr(owner, name, wrapper)
-
-    def restore() -> None:
-        if vars(owner).get(name) is wrapper:  # otherwise it was replaced by another instrumentation
-            setattr(owner, name, method)
-
-    _undo.append(restore)
 
 
 # -- the methods of the engines ----------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.pipeline import runtimes
 
+from ._wrapping import wrap_method
+
 __all__ = ["track"]
 
 _APIS = {
@@ -179,22 +181,8 @@ def _remove_callback(litellm: Any, callback: Any) -> None:
 
 def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace a method of LiteLLM, if this version has it."""
-    method = getattr(owner, name, None)
-    if method is None:
-        return
-    is_own = name in vars(owner)
-    wrapper = functools.wraps(method)(make(method))
-    setattr(owner, name, wrapper)
-
-    def restore() -> None:
-        if vars(owner).get(name) is not wrapper:  # replaced by another instrumentation
-            return
-        if is_own:
-            setattr(owner, name, method)
-        else:
-            delattr(owner, name)
-
-    _undo.append(restore)
+    if getattr(owner, name, None) is not None:
+        _undo.append(wrap_method(owner, name, make))
 
 
 # -- what LiteLLM reports ----------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ from rlm_cachetrack.capture import SocketClient, active_integrations, context, o
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, ConfigError
 
+from ._wrapping import wrap_method
+
 __all__ = ["track"]
 
 
@@ -126,17 +128,9 @@ def _stop() -> None:
 
 
 def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    method = getattr(owner, name, None)
-    if method is None:
+    if getattr(owner, name, None) is None:
         raise ConfigError(f"track() does not know this release of openai-agents: {owner.__name__} has no {name}")
-    wrapper = functools.wraps(method)(make(method))
-    setattr(owner, name, wrapper)
-
-    def restore() -> None:
-        if vars(owner).get(name) is wrapper:
-            setattr(owner, name, method)
-
-    _undo.append(restore)
+    _undo.append(wrap_method(owner, name, make))
 
 
 # -- websockets --------------------------------------------------------------------------------------------------------
