@@ -44,17 +44,6 @@ def live_journal(reused_db_url: str) -> Iterator[Journal]:
     journal.close()
 
 
-@pytest.fixture
-def rejecting(db_url: str) -> str:
-    """Return a database that stored the model ``good`` and rejected two calls of the model ``bad``."""
-    sql(db_url, reject_model("bad"))
-    with pipeline(db_url) as runtime:
-        for model in ("bad", "good", "bad"):
-            runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
-    return db_url
-
-
 # -- status -----------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from rlm_cachetrack.cli import app
 from rlm_cachetrack.client import runtime_for
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.web.source import DashboardStore
-from tests.integration.pipeline.test_writer import call, pipeline, reject_model, sql, stored
+from tests.integration.pipeline.test_writer import sql, stored
 from tests.support.web import BEGUN, record, served
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -87,17 +87,6 @@ def test_a_trace_url_that_leads_nowhere_is_refused(given: str, db_url: str) -> N
 
 
 # -- dead letters ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rejecting(db_url: str) -> str:
-    """Return a database that rejected two calls of the model ``bad``."""
-    sql(db_url, reject_model("bad"))
-    with pipeline(db_url) as runtime:
-        for model in ("bad", "good", "bad"):
-            runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
-    return db_url
 
 
 def letters(url: str) -> list[str]:
