@@ -78,7 +78,7 @@ class _Level:
         return Recursion(self, model_type, model_index, max_depth)
 
     def _in_role(self, model_type: str, max_depth: int | None) -> Recursion:
-        """Open a part of this level whose calls have another model type; it has an iteration of its own."""
+        """Return a context at the same depth whose calls have another model type and their own iteration."""
         return Recursion(self, model_type, None, max_depth, is_deeper=False)
 
     def _open(self) -> context.Frame:

@@ -1,4 +1,4 @@
-"""Unmodified ``crewai``: its own client over the SDK, and LiteLLM for the providers that it has no client for."""
+"""Unmodified ``crewai``: its own client, which uses the SDK, and LiteLLM for providers without a client of its own."""
 
 from __future__ import annotations
 
