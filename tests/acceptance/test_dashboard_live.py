@@ -135,13 +135,19 @@ def kill(folder: Path) -> None:
     os.kill(postmaster(folder), signal.SIGKILL)
 
 
+def open_overview(page: Any, address: str) -> str:
+    """Open the overview of a day, wait until its runs are explained, and return the text of its cards."""
+    open_page(page, address + "/?range=24h")
+    wait_until(page, "!document.querySelector('dl.cards').innerText.includes('still explaining')")
+    return str(page.inner_text("dl.cards"))
+
+
 @pytest.mark.parametrize("end", [embedded.stop, kill], ids=["stopped", "killed"])
 def test_the_page_reports_a_stopped_database_and_recovers(
     end: Callable[[Path], object], page: Any, server_folder: Path, unsteady_address: str
 ) -> None:
     url = embedded.ensure_running(server_folder)
-    open_page(page, unsteady_address + "/?range=24h")
-    shown = page.inner_text("dl.cards")
+    shown = open_overview(page, unsteady_address)
     end(server_folder)
     wait_until(page, "document.getElementById('notice').textContent.includes('not responding')")
     assert page.inner_text("dl.cards") == shown
@@ -165,8 +171,7 @@ def test_the_page_reports_a_hanging_database_and_recovers(
     stopped: list[int] = []
     try:
         with psycopg.connect(embedded.ensure_running(server_folder), autocommit=True) as connection:
-            open_page(page, unsteady_address + "/?range=24h")
-            shown = page.inner_text("dl.cards")
+            shown = open_overview(page, unsteady_address)
             query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             stopped = [pid for (pid,) in connection.execute(query)]
             stopped.append(postmaster(server_folder))
