@@ -1,4 +1,4 @@
-"""No secret of a database address is shown, whatever its form; libpq's own parser is the judge of what is one."""
+"""No secret of a database address is shown, whatever its form; libpq's own parser decides what is secret."""
 
 from __future__ import annotations
 

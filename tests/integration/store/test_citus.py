@@ -148,7 +148,7 @@ def test_calls_stored_before_the_extension_was_created_are_kept(citus_servers: c
 
 
 def record_everything(db: TimescaleDBClient) -> None:
-    """Ninety calls of nine runs of five queries over two days, three models, and every kind of not-known."""
+    """Ninety calls of nine runs of five queries over two days, three models, and every kind of unknown value."""
     for run in range(9):
         query_id, run_id = f"query-{run % 5}", T0 + timedelta(hours=5 * run)
         db.initialize_query_run(query_id, run_id, {"n": run})
