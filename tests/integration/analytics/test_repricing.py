@@ -20,6 +20,7 @@ from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError, NotStoredError
 from rlm_cachetrack.pricing.price_book import PriceBook
 from rlm_cachetrack.store import migrations
+from tests.support.timescale import to_columnstore
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -413,8 +414,7 @@ def test_compressed_chunks_are_re_priced_and_undone_and_their_hours_refreshed(
         migrations.migrate(connection)
         with TimescaleDBClient(timescale_url, pricing=old) as db:
             fill(db)
-            connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
-            connection.execute("SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c")
+            to_columnstore(connection)
             connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, '2026-04-01')")
             before, hours_before = snapshot(timescale_url), connection.execute(hours).fetchall()
             done = db.reprice(new)["change"]
@@ -449,13 +449,11 @@ def test_undo_in_chunks_that_were_compressed_again_is_fast(timescale_url: str, n
             """,
             {"at": T0},
         )
-        connection.execute("ALTER TABLE llm_interactions SET (timescaledb.compress)")
-        compress = "SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions') AS c"
-        connection.execute(compress)
+        to_columnstore(connection)
         with TimescaleDBClient(timescale_url) as db:
             before = snapshot(timescale_url)
             db.reprice(new)
-            connection.execute(compress)
+            to_columnstore(connection)
             database = connection.info.dbname
             connection.execute(f"ALTER DATABASE {database} SET statement_timeout = '20s'")
         with TimescaleDBClient(timescale_url) as db:

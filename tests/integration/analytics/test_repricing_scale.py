@@ -13,6 +13,7 @@ import pytest
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.errors import QueryError
 from rlm_cachetrack.store import migrations
+from tests.support.timescale import to_columnstore
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PRICES = "version: 1\nper: 1M\nmodels:\n  mine: {prompt: 2, cached: 0.2, completion: 8}\n"
@@ -167,7 +168,7 @@ def chunk_bytes(connection: psycopg.Connection[Any]) -> int:
 def test_re_priced_days_return_to_the_columnstore(timescale_url: str, new: Path) -> None:
     with psycopg.connect(timescale_url, autocommit=True) as connection:
         fill(connection, runs=300, calls=50, step=timedelta(minutes=10))
-        connection.execute("SELECT compress_chunk(c) FROM show_chunks('llm_interactions') AS c")
+        to_columnstore(connection)
         before = chunk_bytes(connection)
         with TimescaleDBClient(timescale_url) as db:
             for act in (lambda: db.reprice(new), db.undo_repricing):

@@ -28,6 +28,7 @@ from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.engine import detect
 from tests.conftest import _database
 from tests.support import clusters, plans
+from tests.support.timescale import to_columnstore
 
 ROWS, DAYS, QUERIES, CALLS_A_RUN = 250_000, 30, 200, 50
 RUNS = ROWS // CALLS_A_RUN
@@ -274,9 +275,7 @@ def fill(url: str) -> None:
             connection.execute(statement, values)
         if timescale:
             connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now())")
-            connection.execute(
-                "SELECT compress_chunk(c) FROM show_chunks('llm_interactions', older_than => INTERVAL '7 days') AS c"
-            )
+            to_columnstore(connection, "7 days")
         connection.execute("VACUUM ANALYZE")
         if detect(connection).citus:  # only VACUUM of a named table is sent to the nodes
             for table in ("llm_interactions", "query_run_summaries", "token_cache_optimization"):
@@ -286,9 +285,11 @@ def fill(url: str) -> None:
 @pytest.fixture(scope="module")
 def plain(server_url: str) -> Iterator[str]:
     for url in _database(server_url, None):
-        with psycopg.connect(url) as connection:
-            if detect(connection).timescale:
-                pytest.skip("the suite itself runs on TimescaleDB")
+        with psycopg.connect(url, autocommit=True) as connection:
+            migrations.migrate(connection)
+            engine = detect(connection)
+        if engine.timescale or engine.citus:
+            pytest.skip(f"the suite itself runs on {engine.name}")
         fill(url)
         yield url
 

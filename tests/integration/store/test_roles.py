@@ -21,6 +21,7 @@ from rlm_cachetrack.errors import MigrationError
 from rlm_cachetrack.store import named_sql as _sql
 from tests.integration.pipeline.test_writer import in_time
 from tests.support.legacy import wait_until
+from tests.support.timescale import to_columnstore
 
 ROLES = (Path(__file__).parents[3] / "schema" / "roles.sql").read_text(encoding="utf-8")
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -194,7 +195,7 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
         assert db.flush()
     with psycopg.connect(timescale_roles.url, autocommit=True) as owner:
         refresh(owner)
-        owner.execute("SELECT compress_chunk(c) FROM show_chunks('llm_interactions') AS c")
+        to_columnstore(owner)
     with TimescaleDBClient(timescale_roles["writer"]) as db:
         record(db)  # into the columnstore
         assert db.flush()

@@ -33,6 +33,7 @@ from rlm_cachetrack.store.engine import Engine, detect
 from rlm_cachetrack.store.schema_scripts import scripts_for
 from tests.support import clusters
 from tests.support.legacy import wait_until
+from tests.support.timescale import to_columnstore
 from tests.support.web import store_missed
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -281,6 +282,11 @@ def test_no_call_is_missing_while_the_first_refresh_goes_on(
 ) -> None:
     """It refreshes some hours at a time, the newest last: everything before the newest would count as materialized."""
     some_weeks(migrated, hours=24 * 60)
+    # TimescaleDB 2.21 and newer refresh in batches by default, 2.20 does if asked.
+    migrated.execute(
+        "SELECT alter_job(job_id, config => config || '{\"buckets_per_batch\": 240}') FROM timescaledb_information.jobs"
+        " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+    )
     count = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
     everything_there = migrated.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
     failed: list[BaseException] = []
@@ -418,14 +424,6 @@ def test_the_address_selects_the_schema(timescale_url: str, extension: str) -> N
 # -- the columnstore --------------------------------------------------------------------------------------------------
 
 
-def pack(connection: psycopg.Connection[Any]) -> int:
-    """Move every chunk of calls to the columnstore, as the policy does later. Returns the number of chunks."""
-    chunks = connection.execute("SELECT c::text FROM show_chunks('llm_interactions') AS c").fetchall()
-    for (chunk,) in chunks:
-        connection.execute("CALL convert_to_columnstore(%s::regclass, if_not_columnstore => TRUE)", [chunk])
-    return len(chunks)
-
-
 def test_the_columnstore_segments_by_model_and_orders_by_run(migrated: psycopg.Connection[Any]) -> None:
     described = policies.describe(migrated)
     assert described is not None
@@ -462,7 +460,7 @@ def test_each_batch_has_ranges_and_no_bloom_filters(timescale_url: str) -> None:
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         record_two_days(db)
         assert sparse_indexes(connection) == ranges
-        pack(connection)
+        to_columnstore(connection)
         chunks = connection.execute(
             "SELECT s.compress_relid::regclass::text FROM _timescaledb_catalog.compression_settings AS s"
             " JOIN show_chunks('llm_interactions') AS c ON c = s.relid"
@@ -476,7 +474,7 @@ def test_the_numbers_are_the_same_from_the_columnstore(timescale_url: str) -> No
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         record_two_days(db)
         before = db.get_token_cache_summary("a", T0), db.get_llm_interactions("a", T0)
-        assert pack(connection) == 3
+        assert to_columnstore(connection) == 3
         assert (db.get_token_cache_summary("a", T0), db.get_llm_interactions("a", T0)) == before
         assert db.delete(query_id="a") == {"interactions": 6, "runs": 1}
 
@@ -486,7 +484,7 @@ def test_miss_reasons_are_the_same_from_the_columnstore(timescale_url: str) -> N
     with TimescaleDBClient(timescale_url) as db:
         before = db.explain_cache("missed")
         with psycopg.connect(timescale_url, autocommit=True) as connection:
-            assert pack(connection) == 1
+            assert to_columnstore(connection) == 1
         assert before is not None
         assert before["verdicts"][0]["calls"] == 5
         assert before["verdicts"][0]["verdict"] == "prefix_changed"
@@ -501,7 +499,7 @@ def test_late_calls_are_stored_once_in_days_of_the_columnstore(timescale_url: st
         db.record_llm_interaction(known)
         db.complete_query_run("q", T0)
         db.flush()
-        assert pack(connection) == 1
+        assert to_columnstore(connection) == 1
         db.record_llm_interaction(known)
         db.record_llm_interaction(late)
         summary, optimization = db.get_token_cache_summary("q", T0), db.get_token_cache_optimization("q", T0)
@@ -535,7 +533,7 @@ def test_duplicates_in_the_columnstore_are_stored_once(timescale_url: str, known
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         db.runtime.store().store(batch(range(count)))
         connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, NULL)")
-        assert pack(connection) == 1
+        assert to_columnstore(connection) == 1
         db.runtime.store().store(batch(again))
         expected = count if known == "all" else count + len(new)
         stored = connection.execute(
@@ -552,8 +550,7 @@ def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
             moment = T0 + timedelta(days=day)
             db.record_llm_interaction(LLMInteractionRecord("q", moment, "m", start_time=moment, prompt_tokens=day))
         db.flush()
-        for chunk in connection.execute("SELECT c::text FROM show_chunks('llm_interactions') AS c LIMIT 15").fetchall():
-            connection.execute("CALL convert_to_columnstore(%s::regclass)", chunk)
+        assert 0 < to_columnstore(connection, f"{(datetime.now(UTC) - T0).days - 15} days") < 30
         for day in (3, 25):
             moment = T0 + timedelta(days=day)
             summary = db.get_token_cache_summary("q", moment)
