@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rlm_cachetrack.usage import is_count
+from rlm_cachetrack.usage import STANDARD_SPEED, is_count
 
 from .fields import get_field, list_of
 
@@ -106,9 +106,20 @@ def _image_tokens(stated: Any) -> dict[str, int]:
 _LONGEST_SIZE = 20
 
 
-def request_options_of(body: Mapping[str, Any], region: str | None) -> dict[str, str]:
-    """Return the region of processing, the size of the search context, and the window of a background request."""
+def request_options_of(body: Mapping[str, Any], region: str | None, provider: str) -> dict[str, str]:
+    """Return the region of processing, the size of the search context, speed, and the window of a background request.
+
+    Args:
+        body: The request body.
+        region: The region that the host selects; None: the usual one.
+        provider: The provider, as :func:`.endpoints.provider_of` returns it.
+    """
     options = {} if region is None else {"region": region}
+    if provider != "anthropic":  # its endpoint for the OpenAI SDK ignores both
+        for name, field, usual in (("region", "inference_geo", "global"), ("speed", "speed", STANDARD_SPEED)):
+            value = body.get(field)
+            if type(value) is str and value != usual and len(value) <= _LONGEST_SIZE:
+                options[name] = value
     size = get_field(body.get("web_search_options"), "search_context_size")
     if type(size) is str and len(size) <= _LONGEST_SIZE:
         options["search_context_size"] = size

@@ -192,7 +192,7 @@ class Call(ResponseFacts):
 
     def request_options(self) -> dict[str, str]:
         """Return the options of the request that decide the price; empty for the usual call."""
-        return {**(self.known_options or {}), **request_options_of(self.body, self.region)}
+        return {**(self.known_options or {}), **request_options_of(self.body, self.region, self.provider)}
 
     def _prompt_options(self) -> dict[str, Any]:
         """Return the options of a request with a prompt, except those that need the fingerprint."""

@@ -18,6 +18,7 @@ ENDPOINTS = {
     "/audio/transcriptions": "audio.transcriptions",
     "/audio/translations": "audio.translations",
     "/audio/speech": "audio.speech",
+    "/ocr": "ocr",  # of Mistral: client.post("/ocr", ...)
     "/videos": "videos",
     "/videos/edits": "videos",
     "/videos/extensions": "videos",

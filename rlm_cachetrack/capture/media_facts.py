@@ -102,6 +102,16 @@ def _speech(facts: ResponseFacts, response: Any, fields: Mapping[str, Any]) -> N
                 read_final_event(facts, json.loads(line[5:]))
 
 
+def _ocr(facts: ResponseFacts, response: Any, fields: Mapping[str, Any]) -> None:
+    """Read the pages of a document. Source: https://docs.mistral.ai/api/endpoint/ocr, 2026-12-01."""
+    pages = _number(get_field(fields.get("usage_info"), "pages_processed"))
+    is_annotated = any(facts.body.get(name) is not None for name in _ANNOTATIONS)
+    facts.add_details(annotated_pages=pages if is_annotated else None, pages=None if is_annotated else pages)
+
+
+_ANNOTATIONS = ("document_annotation_format", "bbox_annotation_format")
+
+
 def _video(facts: ResponseFacts, response: Any, fields: Mapping[str, Any]) -> None:
     status = str(fields.get("status"))
     if status in RUNNING:
@@ -122,6 +132,7 @@ _READERS: Mapping[str, Callable[[ResponseFacts, Any, Mapping[str, Any]], None]] 
     "audio.transcriptions": _transcript,
     "audio.translations": _transcript,
     "audio.speech": _speech,
+    "ocr": _ocr,
     "videos": _video,
 }
 

@@ -131,7 +131,7 @@ def _per_million(quote: Quote) -> list[float | None]:
 
 
 def _per_unit(quote: Quote) -> dict[str, float]:
-    """Return the prices of seconds, characters and images in USD, by component."""
+    """Return the prices of units other than tokens in USD, by component."""
     from rlm_cachetrack.pricing import UNITS
 
     return {name: price for name, price in quote.rates.extras.items() if name in UNITS}
@@ -150,6 +150,7 @@ def further_facts(rates: Rates) -> dict[str, dict[str, float]]:
         },
         "regions": dict(rates.regions),
         "windows": dict(rates.windows),
+        "speeds": dict(rates.speeds),
     }
     return {kind: prices for kind, prices in facts.items() if prices}
 
@@ -161,7 +162,7 @@ def further_texts(rates: Rates) -> Iterator[str]:
         yield f"{_key(name)} {unit_price(price)}"
     for name, price in facts.get("per_use", {}).items():
         yield f"{'per_request' if name == 'request' else name} {unit_price(price)} per use"
-    for kind in ("regions", "windows"):
+    for kind in ("regions", "windows", "speeds"):
         for name, factor in facts.get(kind, {}).items():
             label = f"other {kind}" if name == "*" else f"{kind.removesuffix('s')} {name}"
             yield f"{label} x {factor:g}"

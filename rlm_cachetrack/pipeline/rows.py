@@ -164,6 +164,8 @@ class RowBuilder:
         if extra is not None and (units := extra.get("token_details")):
             usage = usage._replace(details={**(usage.details or {}), **units})
         tool_usage = _tools_of(usage, extra)
+        if usage.options is not None:
+            extra = _with_stated(extra, usage.options)
         options = None if extra is None else extra.get("request_options")
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
         if error_type is not None and usage.prompt_tokens is None:
@@ -260,6 +262,9 @@ class RowBuilder:
         else:
             usage = read_usage(values.get("usage"), provider=values.get("provider"))
             values["token_details"] = usage.details
+            if usage.options is not None:
+                stated = _with_stated({"request_options": values.get("request_options") or {}}, usage.options)
+                price_key["options"] = values["request_options"] = (stated or {}).get("request_options")
             price_key["tools"] = values["tool_usage"] = _tools_of(usage, values)
             values.update(zip(_TOKENS, _tokens(usage), strict=True))
             if values.get("success") and not _has_counts(usage):
@@ -367,6 +372,15 @@ def parse_time(value: Any) -> datetime:
 def _with_options(extra: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Add the options of the request; a value that the response states wins."""
     return {**extra, "request_options": {**options, **extra.get("request_options", {})}}
+
+
+def _with_stated(extra: Mapping[str, Any] | None, stated: Mapping[str, str | None]) -> dict[str, Any] | None:
+    """Replace the region and the speed that a request asked for by those that the usage states; None: the usual one."""
+    options = {**(extra or {}).get("request_options", {}), **stated}
+    rest = {name: value for name, value in (extra or {}).items() if name != "request_options"}
+    if options := {name: value for name, value in options.items() if value is not None}:
+        rest["request_options"] = options
+    return rest or None
 
 
 def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:

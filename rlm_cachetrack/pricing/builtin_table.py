@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -62,13 +62,22 @@ _EXTRAS = {
 }
 
 
-# Audio is priced per hour and text per million characters. Values: the component, and how many of its units a price
-# covers.
+# Audio is priced per hour, text per million characters, messages and pages per thousand. Values: the component, and how
+# many of its units a price covers. A page with annotations has only the price of those.
 _UNITS = {
     "audio_hours": ("seconds", 3_600),
     "input_audio_hours": ("seconds", 3_600),
     "input_mchars": ("characters", 1_000_000),
+    "input_text_messages_kcount": ("text_messages", 1_000),
+    "input_document_kpages": ("pages", 1_000),
+    "input_annotated_document_kpages": ("annotated_pages", 1_000),
 }
+
+PRICED_FIELDS = frozenset(("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok", *_EXTRAS, *_UNITS))
+"""The fields of a price of genai-prices that are charged. A test compares them with those of the installed release."""
+
+# The keys of the conditions of a price of genai-prices that are looked up.
+PRICED_CONDITIONS = frozenset(("processing", "service_tier", "speed"))
 
 
 class BuiltInTable:
@@ -192,8 +201,8 @@ class BuiltInTable:
             if tier != aliased_tier:
                 return None
             prices = self._prices_of(alias.provider, alias.model, tier)
-            if alias.factor is not None:
-                prices = self._supplement.multiplied(prices, alias.factor)
+            if alias.factor is not None or alias.speed is not None:
+                prices = self._supplement.multiplied(prices, alias)
             return since(alias.validity.since, prices, listed)
         correction = self._supplement.correction(provider, name)
         if correction is not None and self._is_outdated(provider, name, correction):
@@ -205,7 +214,7 @@ class BuiltInTable:
     def _applies(self, provider: str, name: str, alias: Alias) -> bool:
         """Return True if the price list has nothing newer for a name than the alias of the supplement."""
         validity = alias.validity
-        if alias.factor is not None:  # outdated if the list has the price without the factor
+        if alias.factor is not None or alias.speed is not None:  # outdated if the list has the price without the factor
             validity = validity._replace(instead_of=self._prices_today(alias.provider, alias.model))
         return self._is_outdated(provider, name, validity)
 
@@ -240,7 +249,7 @@ class BuiltInTable:
         prices = self._supplement.complete(
             owner, name, tier, schedule, lambda: self._schedule(listed, model, BASE_TIER)
         )
-        return prices if owner == provider else self._supplement.resold(provider, name, prices)
+        return self._supplement.resold(provider, name, prices, is_own=owner == provider)
 
     def _supplied_prices(self, provider: str, name: str, tier: str) -> Schedule | None:
         """Return the prices of the supplement for a model that the price list lacks."""
@@ -251,7 +260,7 @@ class BuiltInTable:
                 if tier != BASE_TIER and other != provider:
                     return None  # tiers of another provider do not apply
                 prices = supplement.complete(other, name, tier, supplement.model(other, name, tier), lambda: None)
-                return prices if other == provider else supplement.resold(provider, name, prices)
+                return supplement.resold(provider, name, prices, is_own=other == provider)
         return None
 
     def _fallbacks(self, provider: str) -> tuple[str, ...]:
@@ -307,11 +316,12 @@ class BuiltInTable:
         def resolve(moment: datetime) -> Period | None:
             if not context:
                 peak = has_peak(provider.id, model.id, moment.date())
-                return _period(model, model.get_prices(moment) if peak else _off_peak(model, moment), source)
+                prices = model.get_prices(moment) if peak else _off_peak(model, moment)
+                return _period(model, prices, source, _speeds(model, prices, moment) if own else {})
             # Before a tier's first day genai-prices returns the base price, which is often off by half: its data on
             # OpenAI notes "Tier history before this verification is not modeled".
             active = any(item.constraint is None or item.constraint.active(moment) for item in variants)
-            return _period(model, model.get_prices(moment, context), source) if active else None
+            return _period(model, model.get_prices(moment, context), source, {}) if active else None
 
         dated = [*(model.prices if isinstance(model.prices, list) else ()), *variants]
         constraints = [entry.constraint for entry in dated if entry.constraint is not None]
@@ -348,7 +358,35 @@ def _changes(constraints: Iterable[Any]) -> tuple[list[int], list[time] | None]:
     return days, times
 
 
-def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
+def _speeds(model: ModelInfo, standard: ModelPrice, moment: datetime) -> dict[str, float]:
+    """Return the factors of the speeds that a model is listed with.
+
+    A speed whose token prices are not all the same multiple of the standard ones is left out, so it has no price.
+    """
+    found = {}
+    for variant in getattr(model, "price_variants", None) or ():
+        speed = variant.when.get("speed")
+        is_active = variant.constraint is None or variant.constraint.active(moment)
+        if speed is None or len(variant.when) > 1 or not is_active:
+            continue
+        usual, other = _token_prices(standard), _token_prices(model.get_prices(moment, variant.when))
+        factors = {other[key] / price for key, price in usual.items() if price and key in other}
+        if len(factors) == 1:
+            found[speed] = float(factors.pop())
+    return found
+
+
+def _token_prices(prices: ModelPrice) -> dict[tuple[str, int], Decimal]:
+    """Return the listed prices of tokens, by field and size of prompt."""
+    found = {}
+    for name, price in vars(prices).items():
+        if price is not None and name.endswith("_mtok"):
+            for start in (0, *(tier.start for tier in getattr(price, "tiers", ()))):
+                found[name, start] = _in_band(price, start or None)
+    return found
+
+
+def _period(model: ModelInfo, prices: ModelPrice, source: str, speeds: Mapping[str, float]) -> Period | None:
     """Return the prices by prompt size; None if the list has no price."""
     listed: dict[str, Any] = {key: value for key, value in vars(prices).items() if value is not None}
     if not listed and model.id.endswith(":free"):
@@ -371,7 +409,7 @@ def _period(model: ModelInfo, prices: ModelPrice, source: str) -> Period | None:
     for above in (None, *starts):
         prompt, cached, write, output = (float(_in_band(column, above) / 1_000) for column in columns)
         further = {name: float(_in_band(price, above) / 1_000) for name, price in extras.items()}
-        rates.append(Rates(prompt, cached, write, output, source, {**further, **units}))
+        rates.append(Rates(prompt, cached, write, output, source, {**further, **units}, speeds=speeds))
     return Period(starts, tuple(rates))
 
 

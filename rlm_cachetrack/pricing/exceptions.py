@@ -20,12 +20,14 @@ class Exceptions:
         prices: Prices by component, in the units of :class:`~.rates.Rates`.
         regions: Factors by region, which replace or complete the inherited ones.
         windows: Factors by completion window, likewise.
+        speeds: Factors by speed, likewise.
         source: The price source of the exceptions, added to that of the inherited prices.
     """
 
     prices: Mapping[str, float]
     regions: Mapping[str, float]
     windows: Mapping[str, float]
+    speeds: Mapping[str, float]
     source: str
 
     def apply(self, inherited: Schedule | None, base: Schedule | None) -> Schedule | None:
@@ -64,6 +66,7 @@ class Exceptions:
             extras=extras,
             regions={**rates.regions, **self.regions},
             windows={**rates.windows, **self.windows},
+            speeds={**rates.speeds, **self.speeds},
             of_tokens=rates.of_tokens or "prompt" in self.prices,
             source=self.source if rates.source == self.source else f"{self.source}+{rates.source}",
         )

@@ -6,10 +6,10 @@ and get a charge each. The names of components are those of :class:`~.rates.Rate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from rlm_cachetrack.usage import UNKNOWN_WINDOW
+from rlm_cachetrack.usage import STANDARD_SPEED, UNKNOWN_WINDOW
 
 from .costs import Cost, Prices, original_for
 from .rates import CACHE_WRITES, MODALITIES, REQUEST, TOKEN_ITEMS, UNITS, Rates
@@ -49,7 +49,7 @@ class Facts(NamedTuple):
 
     Attributes:
         tools: Billed uses by tool; for ``image_generation`` a mapping with its tokens and its ``model``.
-        options: The ``request_options`` of the call, of which ``region``, ``completion_window`` and
+        options: The ``request_options`` of the call, of which ``region``, ``completion_window``, ``speed`` and
             ``search_context_size`` have a price.
         image_rates: The prices of the model that generated images; None: not known.
         svg_rates: The prices of the model that wrote an SVG; None: not known.
@@ -79,8 +79,10 @@ def cost_of(usage: TokenUsage, rates: Rates, facts: Facts, model: str) -> Cost:
     factor = factor_of(rates, facts.options) if facts.options else 1.0
     windows = rates.windows
     if factor is None:
-        window = (facts.options or {}).get("completion_window")
-        cost = Cost(unpriced_reason=f"no price for completion window {window} of {model}")
+        unknown = (
+            f"{name} {value}" for name, value, known in _choices(rates, facts.options or {}) if value not in known
+        )
+        cost = Cost(unpriced_reason=f"no price for {next(unknown)} of {model}")
     else:
         if factor != 1.0:
             rates = rates.times(factor)
@@ -124,13 +126,14 @@ def bill(usage: TokenUsage, prices: Prices, extras: Mapping[str, float], facts: 
         facts: Tools and options of the call.
         model: The name of the model, for ``unpriced_reason``.
     """
-    invoice = _Invoice(usage, extras)
-    invoice.add_modalities()
-    invoice.add_writes()
-    invoice.add_further_tokens()
+    invoice = _Invoice(usage, prices, extras)
+    if not invoice.is_metered:
+        invoice.add_modalities()
+        invoice.add_writes()
+        invoice.add_further_tokens()
     invoice.add_units()
     invoice.add_tools(facts)
-    total, original = invoice.totals(prices)
+    total, original = invoice.totals()
     reason = None
     if invoice.gaps:
         reason = f"no price for {' and '.join(dict.fromkeys(invoice.gaps))} of {model}"
@@ -147,7 +150,8 @@ def bill(usage: TokenUsage, prices: Prices, extras: Mapping[str, float], facts: 
 class _Invoice:
     """The components of one call: tokens left for the four standard prices, charges, and gaps in the prices."""
 
-    def __init__(self, usage: TokenUsage, extras: Mapping[str, float]) -> None:
+    def __init__(self, usage: TokenUsage, prices: Prices, extras: Mapping[str, float]) -> None:
+        self.prices = prices
         self.extras = extras
         self.details = usage.details or {}
         self.reasoning = usage.reasoning_tokens or 0
@@ -156,6 +160,9 @@ class _Invoice:
         self.cached = min(usage.cached_tokens or 0, self.prompt)
         self.written = usage.cache_write_tokens or 0
         self.completion = usage.completion_tokens or 0
+        is_priced = any(self.details.get(item) and item in extras for item in UNITS)
+        self.is_metered = is_priced and all(price is None for price in prices)
+        """Whether only other units than tokens are billed; the tokens that the response states then cost nothing."""
         self.full_prompt = self.prompt
         """The input that the original cost charges at the prompt price."""
         self.original = 0.0
@@ -283,9 +290,9 @@ class _Invoice:
         self.charges.append({"item": item, "quantity": quantity, "unit": unit, "price": each, "amount": amount})
         return amount
 
-    def totals(self, prices: Prices) -> tuple[float | None, float | None]:
+    def totals(self) -> tuple[float | None, float | None]:
         """Return the total and the original cost; None if a price is missing."""
-        prompt_price, cached_price, write_price, completion_price = prices
+        prompt_price, cached_price, write_price, completion_price = self.prices
         plain = max(self.prompt - self.cached - self.written, 0)
         parts = (
             (plain, prompt_price, "input tokens"),
@@ -293,7 +300,8 @@ class _Invoice:
             (self.written, write_price, "cache writes"),
             (self.completion, completion_price, "output tokens"),
         )
-        self.gaps += [label for tokens, price, label in parts if tokens and price is None]
+        if not self.is_metered:
+            self.gaps += [label for tokens, price, label in parts if tokens and price is None]
         if self.gaps:
             return None, None
         total = sum([tokens * (price or 0.0) for tokens, price, _ in parts]) / 1_000
@@ -328,16 +336,24 @@ def _tool_parts(tool: str, used: Mapping[str, Any], rates: Rates) -> list[tuple[
 
 
 def factor_of(rates: Rates, options: Mapping[str, Any]) -> float | None:
-    """Return the factor on the token prices that follows from region and completion window; None if it is unknown."""
+    """Return the factor on the token prices from region, completion window and speed; None if one is unknown."""
     factor = 1.0
     if (region := options.get("region")) is not None:
         factor = rates.regions.get(region, rates.regions.get("*", 1.0))
-    window = options.get("completion_window")
-    if window not in (None, "soonest", UNKNOWN_WINDOW):
-        if window not in rates.windows:
+    for _, value, factors in _choices(rates, options):
+        if value not in factors:
             return None
-        factor *= rates.windows[window]
+        factor *= factors[value]
     return factor
+
+
+def _choices(rates: Rates, options: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, float]]]:
+    """Yield what was chosen for more or less money: its name, the choice, and the factors of the model."""
+    window, speed = options.get("completion_window"), options.get("speed")
+    if window not in (None, "soonest", UNKNOWN_WINDOW):
+        yield "completion window", window, rates.windows
+    if speed not in (None, STANDARD_SPEED):
+        yield "speed", speed, rates.speeds
 
 
 def _label(item: str) -> str:

@@ -191,7 +191,7 @@ class PriceBook:
             service_tier: As in `rates`.
             at: As in `rates`.
             tools: Billed uses of hosted tools, as in the column ``tool_usage``.
-            options: The column ``request_options``; its ``region`` and ``completion_window`` have factors.
+            options: The column ``request_options``; its ``region``, ``completion_window`` and ``speed`` have factors.
         """
         size = usage.prompt_tokens
         rates = self.rates(model=model, provider=provider, service_tier=service_tier, at=at, prompt_tokens=size)

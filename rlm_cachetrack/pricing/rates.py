@@ -22,7 +22,15 @@ TOKEN_ITEMS = frozenset(
 
 ``reasoning`` and ``citation`` are tokens that a provider charges in addition to the completion (Perplexity).
 """
-UNITS = {"seconds": "second", "paused_seconds": "second", "characters": "character", "images": "image"}
+UNITS = {
+    "seconds": "second",
+    "paused_seconds": "second",
+    "characters": "character",
+    "images": "image",
+    "text_messages": "message",
+    "pages": "page",
+    "annotated_pages": "page",
+}
 """The further components that are counted in other units than tokens, and the name of one unit of each."""
 REQUEST = "request"
 """The fee for each request, whatever it uses; with ``_low``, ``_medium`` or ``_high``: for a size of search context."""
@@ -45,6 +53,8 @@ class Rates:
             the factor 1.
         windows: Factors on the token prices by completion window of a background response, such as ``8h``; a window
             that is not listed, except ``soonest``, has no price.
+        speeds: Factors on the token prices by speed of inference, such as ``fast``; a speed that is not listed, except
+            ``standard``, has no price.
         of_tokens: Whether tokens have a price. False for a model that is billed by other units alone; its four token
             prices are then 0 and not used.
     """
@@ -57,6 +67,7 @@ class Rates:
     extras: Mapping[str, float] = field(default_factory=dict)
     regions: Mapping[str, float] = field(default_factory=dict)
     windows: Mapping[str, float] = field(default_factory=dict)
+    speeds: Mapping[str, float] = field(default_factory=dict)
     of_tokens: bool = True
     has_surcharges: bool = field(init=False)
     """True if every call has charges besides the four prices, even without tools and without token details."""

@@ -45,12 +45,14 @@ class Alias(NamedTuple):
         model: Its name there.
         validity: When the name means it.
         factor: A factor on the token prices of that model; None: the same prices.
+        speed: The speed at which the name is served, which has the factor; None: the standard one.
     """
 
     provider: str
     model: str
     validity: Validity
     factor: float | None = None
+    speed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +88,27 @@ class Supplement:
             target = found.expand(entry["model"])
             prefix, slash, rest = target.partition("/")
             owner, name = (prefix, rest) if slash else (provider, target)
-            return Alias(owner, name, _validity(entry), entry.get("factor"))
+            return Alias(owner, name, _validity(entry), entry.get("factor"), entry.get("speed"))
         return None
 
-    def multiplied(self, schedule: Schedule | None, factor: float) -> Schedule | None:
+    def multiplied(self, schedule: Schedule | None, alias: Alias) -> Schedule | None:
         """Return the prices of a model with all token prices multiplied by the factor of an alias.
 
-        The name says the region, so the factors of regions do not apply to it in addition.
+        The name says the region or the speed, so factors of regions, or of speeds, do not apply in addition. A speed
+        that the model is not listed with has no price.
         """
         if schedule is None:
             return None
 
-        def change(period: Period, _: datetime) -> Period:
-            rates = (replace(one.times(factor, source=self.source), regions={}) for one in period.rates)
-            return Period(period.starts, tuple(rates))
+        def change(period: Period, _: datetime) -> Period | None:
+            found = []
+            for one in period.rates:
+                factor = alias.factor if alias.speed is None else one.speeds.get(alias.speed)
+                if factor is None:
+                    return None
+                rates = one.times(factor, source=self.source)
+                found.append(replace(rates, regions={}) if alias.speed is None else replace(rates, speeds={}))
+            return Period(period.starts, tuple(found))
 
         return _mapped(schedule, change)
 
@@ -125,15 +134,25 @@ class Supplement:
             return None if factor is None else _times(Schedule(base), factor)
         return None
 
-    def resold(self, provider: str, model: str, schedule: Schedule | None) -> Schedule | None:
-        """Return the prices of a model that a provider sells for its vendor, with the provider's own fees."""
+    def resold(self, provider: str, model: str, schedule: Schedule | None, *, is_own: bool) -> Schedule | None:
+        """Return the prices of a model with the fees of a provider that sells the models of vendors.
+
+        Args:
+            provider: The provider.
+            model: The name of the model.
+            schedule: The prices without those fees.
+            is_own: Whether the prices are the provider's. A fee that they have is kept; one of the vendor is replaced.
+        """
         entry = next(iter(_matching(self._resellers, provider, model)), None)
         if schedule is None or entry is None:
             return schedule
         fees = {name: price / 1_000 for name, price in entry[0]["prices"].items()}
 
         def change(period: Period, _: datetime) -> Period:
-            return Period(period.starts, tuple(replace(one, extras={**one.extras, **fees}) for one in period.rates))
+            extras = ({**fees, **one.extras} if is_own else {**one.extras, **fees} for one in period.rates)
+            return Period(
+                period.starts, tuple(replace(one, extras=more) for one, more in zip(period.rates, extras, strict=True))
+            )
 
         return _mapped(schedule, change)
 
@@ -267,7 +286,8 @@ def _changes(schedules: Iterable[Schedule | None], days: Iterable[int]) -> tuple
 
 
 def _complete(rates: Rates, additions: Iterable[Mapping[str, Any]]) -> Rates:
-    extras, regions, windows = dict(rates.extras), dict(rates.regions), dict(rates.windows)
+    extras = dict(rates.extras)
+    regions, windows, speeds = dict(rates.regions), dict(rates.windows), dict(rates.speeds)
     changed: dict[str, Any] = {}
     for entry in additions:
         for name, price in entry.get("prices", {}).items():
@@ -280,4 +300,5 @@ def _complete(rates: Rates, additions: Iterable[Mapping[str, Any]]) -> Rates:
                 changed[name] = price
         regions = {**entry.get("regions", {}), **regions}
         windows = {**entry.get("windows", {}), **windows}
-    return replace(rates, extras=extras, regions=regions, windows=windows, **changed)
+        speeds = {**entry.get("speeds", {}), **speeds}
+    return replace(rates, extras=extras, regions=regions, windows=windows, speeds=speeds, **changed)

@@ -90,7 +90,13 @@ def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (*words, "--reprice")
 
 
-_UNIT_KEYS = {"seconds": "per_second", "characters": "per_1m_characters", "images": "per_image"}
+_UNIT_KEYS = {
+    "seconds": "per_second",
+    "characters": "per_1m_characters",
+    "images": "per_image",
+    "pages": "per_page",
+    "text_messages": "per_text_message",
+}
 
 # The components that an unpriced_reason names, and their keys in the pricing file.
 _KEYS = (
@@ -99,8 +105,9 @@ _KEYS = (
     (r"(audio|image) output tokens", r"\1.completion=USD"),
     (r"cache writes with (1|12)-hour retention", r"cache_write_\1h=USD"),
     (r"completion window (\w+)", r"windows.\1=FACTOR"),
+    (r"speed (\w+)", r"speeds.\1=FACTOR"),
     (r"a request", "per_request=USD"),
-    *((unit, f"{key}=USD") for unit, key in _UNIT_KEYS.items()),
+    *((unit.replace("_", " "), f"{key}=USD") for unit, key in _UNIT_KEYS.items()),
     (r"([\w ]+) calls", r"tools.\1=USD"),
 )
 

@@ -3,10 +3,17 @@
 from .details import is_count
 from .extraction import locate_usage, plain
 from .reading import TokenUsage, read_usage
-from .request_options import PRICE_AND_CACHE_FIELDS, UNKNOWN_WINDOW, read_cache_options, read_request_options
+from .request_options import (
+    PRICE_AND_CACHE_FIELDS,
+    STANDARD_SPEED,
+    UNKNOWN_WINDOW,
+    read_cache_options,
+    read_request_options,
+)
 
 __all__ = [
     "PRICE_AND_CACHE_FIELDS",
+    "STANDARD_SPEED",
     "UNKNOWN_WINDOW",
     "TokenUsage",
     "is_count",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .dialects import Path, get_path, has_path
+from .request_options import STANDARD_SPEED
 
 # Chat, Responses and Realtime. Source: https://github.com/openai/openai-python src/openai/types/completion_usage.py,
 # responses/response_usage.py, realtime/realtime_response_usage.py; 2026-12-01.
@@ -47,19 +48,34 @@ DETAILS: Mapping[str, tuple[Path, ...]] = {
     # Source: https://docs.perplexity.ai/guides/pricing; 2026-12-01.
     "citation_tokens": (("citation_tokens",),),
     "search_queries": (("num_search_queries",),),
-    # Transcriptions that are billed by the length of the audio. Source: https://github.com/openai/openai-python
-    # src/openai/types/realtime/conversation_item_input_audio_transcription_completed_event.py; 2026-12-01.
-    _SECONDS: ((_SECONDS,),),
+    # Audio that is billed by its length: transcriptions of OpenAI, audio for Mistral, voices of xAI. Sources:
+    # https://github.com/openai/openai-python
+    # src/openai/types/realtime/conversation_item_input_audio_transcription_completed_event.py,
+    # https://docs.mistral.ai/studio/audio/overview (usage), the usage of xAI's Realtime API in genai-prices 0.2.3;
+    # 2026-12-01.
+    _SECONDS: ((_SECONDS,), ("prompt_audio_seconds",), ("billable_audio_seconds",)),
+    "text_messages": (("input_text_messages",),),
 }
 """The paths of each part, by the name that it has in the column ``token_details``."""
 
 TOOLS: Mapping[str, tuple[Path, ...]] = {
     # Source: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (usage); 2026-12-01.
-    "web_search": (("server_tool_use", "web_search_requests"),),
+    # Perplexity's Responses API: the usage in genai-prices 0.2.3; 2026-12-01.
+    "web_search": (("server_tool_use", "web_search_requests"), ("tool_calls_details", "search_web", "invocation")),
 }
 """The paths of tool uses that the usage states, by the name of the tool."""
 
-# Google's lists of counts by modality. Source: https://ai.google.dev/api/generate-content#UsageMetadata; 2026-12-01.
+OPTIONS: Mapping[str, tuple[Path, ...]] = {"region": (("inference_geo",),), "speed": (("speed",),)}
+"""The paths of what the usage states about region and speed, by the names of the column ``request_options``.
+
+Source: https://platform.claude.com/docs/en/build-with-claude/data-residency and …/fast-mode, 2026-12-01.
+"""
+_USUAL = frozenset(("global", STANDARD_SPEED))
+_NOT_STATED = "not_available"
+_LONGEST_OPTION = 20
+
+# Google's lists of counts by modality; documents cost what images do. Source:
+# https://ai.google.dev/api/generate-content#UsageMetadata; 2026-12-01.
 _MODALITY_LISTS = {
     "prompt": ("promptTokensDetails", "prompt_tokens_details"),
     "cached": ("cacheTokensDetails", "cache_tokens_details"),
@@ -107,8 +123,20 @@ def _read_modalities(part: str, listed: list[Any], found: dict[str, int]) -> Non
         if not isinstance(entry, Mapping):
             continue
         kind, count = str(entry.get("modality")).lower(), entry.get("tokenCount", entry.get("token_count"))
+        kind = "image" if kind == "document" else kind
         if kind in ("audio", "image", "video") and is_count(count):
-            found[f"{kind}_{part}_tokens"] = count
+            name = f"{kind}_{part}_tokens"
+            found[name] = found.get(name, 0) + count
+
+
+def read_options(raw: Mapping[str, Any], paths: tuple[tuple[str, Path], ...]) -> dict[str, str | None] | None:
+    """Return region and speed of a call as its usage states them, None for the usual one; None if it states neither."""
+    found: dict[str, str | None] = {}
+    for name, path in paths:
+        value = get_path(raw, path)
+        if type(value) is str and 0 < len(value) <= _LONGEST_OPTION and value != _NOT_STATED:
+            found[name] = None if value in _USUAL else value
+    return found or None
 
 
 def split_writes(write: int | None, details: dict[str, int]) -> int | None:

@@ -87,7 +87,7 @@ _CHAT = Dialect(
 )
 _RESPONSES = Dialect(
     name="openai-responses",
-    base=("input_tokens", "output_tokens", "seconds"),
+    base=("input_tokens", "output_tokens", "seconds", "billable_audio_seconds"),
     prompt=_at("input_tokens"),
     completion=_at("output_tokens"),
     cached=_at("input_tokens_details.cached_tokens", "input_token_details.cached_tokens"),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .details import DETAILS, TOOLS, find_paths, read_details, split_writes
+from .details import DETAILS, OPTIONS, TOOLS, find_paths, read_details, read_options, split_writes
 from .dialects import DIALECTS, Dialect, Path, get_path, has_path
 
 _INT4_MAX = 2**31 - 1
@@ -34,6 +34,8 @@ class TokenUsage(NamedTuple):
         details: Parts of the counts above with a price or a meaning of their own, and other units such as seconds, by
             the names of :data:`~.details.DETAILS`; only those that are not 0, None if there are none.
         tools: Billed uses of hosted tools that the usage states; None if there are none.
+        options: Region and speed as the usage states them, None for the usual one, by the names of the column
+            ``request_options``; None if it states neither.
     """
 
     prompt_tokens: int | None = None
@@ -47,6 +49,7 @@ class TokenUsage(NamedTuple):
     dialect: str = "none"
     details: Mapping[str, Any] | None = None
     tools: Mapping[str, int] | None = None
+    options: Mapping[str, str | None] | None = None
 
     @property
     def uncached_prompt_tokens(self) -> int | None:
@@ -100,6 +103,7 @@ def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) ->
         plan.row.name,
         details or None,
         read_details(raw, plan.tools) if plan.tools else None,
+        read_options(raw, plan.options) if plan.options else None,
     )
 
 
@@ -114,6 +118,7 @@ class _Plan(NamedTuple):
     has_cost: bool
     details: tuple[tuple[str, Path], ...]
     tools: tuple[tuple[str, Path], ...]
+    options: tuple[tuple[str, Path], ...]
 
 
 _MAX_PLANS = 1_000
@@ -153,7 +158,8 @@ def _make_plan(raw: Mapping[str, Any], provider: str | None) -> _Plan | None:
     spellings = (row.prompt, row.completion, row.total, row.cached, row.cache_write, row.reasoning)
     counts = tuple(tuple(path for path in paths if has_path(raw, path)) for paths in spellings)
     has_cost = row.cost is not None and has_path(raw, row.cost)
-    return _Plan(row, counts, has_cost, find_paths(raw, DETAILS), find_paths(raw, TOOLS))
+    details, tools, options = (find_paths(raw, names) for names in (DETAILS, TOOLS, OPTIONS))
+    return _Plan(row, counts, has_cost, details, tools, options)
 
 
 def _choose(raw: Mapping[str, Any], provider: str | None) -> Dialect | None:

@@ -16,10 +16,13 @@ from typing import Any
 UNKNOWN_WINDOW = "unknown"
 """The ``completion_window`` of a background response that another process requested; no response states its window."""
 
+STANDARD_SPEED = "standard"
+"""The ``speed`` that needs no extra payment."""
+
 PRICE_AND_CACHE_FIELDS = frozenset(
     (
         *("service_tier", "background_options", "web_search_options", "prompt_cache_retention", "prompt_cache_options"),
-        *("context_management", "cache_control"),
+        *("context_management", "cache_control", "speed", "inference_geo"),
     )
 )
 """The fields of a request that decide its price or its cache, whatever the prompt is."""

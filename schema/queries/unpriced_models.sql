@@ -1,7 +1,8 @@
 -- unpriced_models: Return the models of the unpriced calls, and why they have no price; most calls first, at most 1,000.
 -- Parameters: those of fragments/any_calls.sql.
 -- Result:     one row per model, provider, service tier, reason and unit: model TEXT, provider TEXT, service_tier TEXT,
---             unpriced_reason TEXT, unit TEXT (what calls without tokens are billed by: seconds, characters, images),
+--             unpriced_reason TEXT, unit TEXT (what calls without tokens are billed by: seconds, characters,
+--             images, pages, text_messages),
 --             interactions BIGINT, tokens BIGINT (prompt and completion), last_time TIMESTAMPTZ.
 --             Without calls that failed and used no tokens.
 -- Served by idx_llm_unpriced. In the columnstore it reads the raw table.
@@ -12,6 +13,8 @@ SELECT
             WHEN token_details ? 'seconds' THEN 'seconds'
             WHEN token_details ? 'characters' THEN 'characters'
             WHEN token_details ? 'images' THEN 'images'
+            WHEN token_details ? 'pages' THEN 'pages'
+            WHEN token_details ? 'text_messages' THEN 'text_messages'
         END
     END AS unit,
     count(*) AS interactions,

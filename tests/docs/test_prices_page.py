@@ -82,6 +82,23 @@ CALLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "Fee per request": ("gpt-4o-search-preview", chat(1_000, 200), {}),
     "Seconds, characters, images": ("whisper-1", {"type": "duration", "seconds": 90}, {}),
+    "Pages of documents (Mistral)": (
+        "mistral-ocr-latest",
+        {"type": "none", "seconds": 0},
+        {"provider": "mistral", "details": {"pages": 12}},
+    ),
+    "Voice sessions (xAI)": (
+        "grok-voice-latest",
+        {
+            "input_tokens": 90,
+            "output_tokens": 60,
+            "total_tokens": 150,
+            "input_token_details": {"text_tokens": 40, "audio_tokens": 50},
+            "billable_audio_seconds": 30.0,
+            "input_text_messages": 2,
+        },
+        {"provider": "xai"},
+    ),
     "Reasoning, citations and searches (Perplexity)": (
         "sonar-deep-research",
         chat(1_000, 100, reasoning_tokens=2_000, citation_tokens=500, num_search_queries=4),
@@ -111,6 +128,7 @@ def test_the_library_computes_the_amount_of_an_example(heading: str) -> None:
     model, usage, facts = CALLS[heading]
     more = {"provider": "openai", "at": NOW, **facts}
     read = read_usage(usage, provider=more["provider"])
+    read = read._replace(details=more.pop("details", read.details))
     cost = PriceBook().cost(read, model=model, **more)
     amount = float(EXAMPLES[heading].rpartition(" = $")[2])
     assert cost.unpriced_reason is None

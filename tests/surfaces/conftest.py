@@ -1,4 +1,4 @@
-"""A scripted server and a websocket server shared by all tests, and a store in memory."""
+"""The servers shared by all tests, and a store in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from tests.support.memory import MemorySink
 from tests.support.scripted import ScriptedServer
 from tests.support.socket_server import SocketServer
+from tests.surfaces.invoices import LoopbackServer
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,13 @@ def socket_server(_sockets: SocketServer) -> SocketServer:
     _sockets.rewind()
     _sockets.script = lambda peer: None
     return _sockets
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[LoopbackServer]:
+    """Return the server that answers in place of the hosts of providers."""
+    with LoopbackServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -6,19 +6,11 @@ Each expected cost is computed by hand, in USD per 1M tokens, from the price pag
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import MappingProxyType
-from typing import Any, NamedTuple
-
 import openai
 import pytest
 
-from rlm_cachetrack import flush, instrument
 from tests.support.memory import MemorySink
-from tests.support.transport import httpx
+from tests.surfaces.invoices import Invoice, LoopbackServer, assert_cost, audio, chat, recorded, responses
 
 SOURCES = {
     "openai": "https://developers.openai.com/api/docs/pricing",
@@ -45,74 +37,7 @@ SOURCES = {
     "fireworks": "https://fireworks.ai/pricing",
     "together": "https://www.together.ai/pricing",
 }
-HOSTS = {
-    "openai": "https://api.openai.com/v1",
-    "residency": "https://eu.api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com/v1",
-    "google": "https://generativelanguage.googleapis.com/v1beta/openai",
-    "xai": "https://api.x.ai/v1",
-    "mistral": "https://api.mistral.ai/v1",
-    "groq": "https://api.groq.com/openai/v1",
-    "perplexity": "https://api.perplexity.ai",
-    "openrouter": "https://openrouter.ai/api/v1",
-    "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1",
-    "mantle": "https://bedrock-mantle.us-east-2.api.aws/openai/v1",
-    "govcloud": "https://bedrock-mantle.us-gov-west-1.api.aws/openai/v1",
-    "vertex": "https://aiplatform.googleapis.com/v1/projects/acme/locations/global/endpoints/openapi",
-    "region": "https://europe-west4-aiplatform.googleapis.com/v1/projects/acme/locations/europe-west4/endpoints/openapi",
-    "regions": "https://aiplatform.eu.rep.googleapis.com/v1/projects/acme/locations/eu/endpoints/openapi",
-    "azure": "https://acme.openai.azure.com/openai/v1",
-    "minimax": "https://api.minimax.io/v1",
-    "novita": "https://api.novita.ai/openai/v1",
-    "baseten": "https://inference.baseten.co/v1",
-    "moonshot": "https://api.moonshot.ai/v1",
-    "cerebras": "https://api.cerebras.ai/v1",
-    "cohere": "https://api.cohere.ai/compatibility/v1",
-    "fireworks": "https://api.fireworks.ai/inference/v1",
-    "together": "https://api.together.xyz/v1",
-    "proxy": "http://litellm.internal:4000",
-}
 M = 1_000_000
-
-
-class Invoice(NamedTuple):
-    """A call: its price page or host, model, usage as the server sends it, cost in USD, and other fields."""
-
-    source: str
-    model: str
-    usage: dict[str, Any]
-    total: float | None
-    fields: Mapping[str, Any] = MappingProxyType({})
-    request: Mapping[str, Any] = MappingProxyType({})
-    host: str | None = None
-
-
-def chat(prompt: int, completion: int, cached: int = 0, **more: Any) -> dict[str, Any]:
-    given = {"cached_tokens": cached, **more.pop("given", {})}
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": given,
-        **more,
-    }
-
-
-def responses(prompt: int, completion: int, cached: int = 0, written: int = 0, long: int = 0) -> dict[str, Any]:
-    details: dict[str, Any] = {"cached_tokens": cached, "cache_write_tokens": written}
-    if long:
-        details["cache_write_tokens_details"] = {"ttl_12h_tokens": long, "ttl_30m_tokens": written - long}
-    return {
-        "input_tokens": prompt,
-        "output_tokens": completion,
-        "total_tokens": prompt + completion,
-        "input_tokens_details": details,
-        "output_tokens_details": {"reasoning_tokens": 0},
-    }
-
-
-def audio(prompt: int, spoken: int, completion: int, heard: int) -> dict[str, Any]:
-    return chat(prompt, completion, given={"audio_tokens": heard}, completion_tokens_details={"audio_tokens": spoken})
 
 
 PRIORITY, FLEX = {"service_tier": "priority"}, {"service_tier": "flex"}
@@ -244,90 +169,11 @@ INVOICES = [
 ]  # fmt: skip
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(self.server.reply).encode()  # type: ignore[attr-defined]
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Write nothing."""
-
-
-@pytest.fixture(scope="module")
-def loopback() -> Iterator[Any]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-class _Redirected(httpx.HTTPTransport):  # type: ignore[misc]
-    """Sends requests for any host to the loopback server."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._port = port
-
-    def handle_request(self, request: Any) -> Any:
-        request.url = request.url.copy_with(scheme="http", host="127.0.0.1", port=self._port)
-        return super().handle_request(request)
-
-
-def reply_to(invoice: Invoice) -> dict[str, Any]:
-    message = {
-        "id": "msg", "type": "message", "role": "assistant", "status": "completed",
-        "content": [{"type": "output_text", "text": "Done.", "annotations": []}],
-    }  # fmt: skip
-    if "input_tokens" in invoice.usage:
-        reply = {
-            "id": "resp", "object": "response", "created_at": 1_764_550_000, "status": "completed",
-            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], **invoice.fields,
-            "output": [*invoice.fields.get("output", ()), message],
-        }  # fmt: skip
-    else:
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Done."}}
-        reply = {
-            "id": "chat", "object": "chat.completion", "created": 1_764_550_000, "choices": [choice], **invoice.fields
-        }  # fmt: skip
-    return {**reply, "model": invoice.model, "usage": invoice.usage}
-
-
 @pytest.mark.skipif(
     tuple(map(int, openai.__version__.split(".")[:2])) < (2, 0), reason="tools as typed in openai 2 and later"
 )
 @pytest.mark.parametrize(
     "invoice", INVOICES, ids=[f"{number:02}-{one.source}-{one.model}" for number, one in enumerate(INVOICES)]
 )
-def test_the_recorded_cost_is_that_of_the_invoice(sink: MemorySink, loopback: Any, invoice: Invoice) -> None:
-    loopback.reply = reply_to(invoice)
-    transport = _Redirected(loopback.server_port)
-    client = openai.OpenAI(
-        api_key="sk-test",
-        base_url=HOSTS[invoice.host or invoice.source],
-        http_client=httpx.Client(transport=transport),
-        max_retries=0,
-    )
-    instrument(client, store=sink, fingerprints=False)
-    with client:
-        if "input_tokens" in invoice.usage:
-            client.responses.create(model=invoice.model, input="hi", **invoice.request)
-        else:
-            client.chat.completions.create(
-                model=invoice.model, messages=[{"role": "user", "content": "hi"}], **invoice.request
-            )
-    row = sink.row
-    flush(10)
-    if invoice.total is None:
-        assert row["total_cost"] is None
-        assert row["unpriced_reason"].startswith("no price for ")
-    else:
-        assert row["unpriced_reason"] is None
-        assert row["total_cost"] == pytest.approx(invoice.total, rel=0, abs=1e-9)
+def test_the_recorded_cost_is_that_of_the_invoice(sink: MemorySink, loopback: LoopbackServer, invoice: Invoice) -> None:
+    assert_cost(recorded(sink, loopback, invoice), invoice.total)

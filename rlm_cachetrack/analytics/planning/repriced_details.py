@@ -90,6 +90,7 @@ def _rates(row: Mapping[str, Any]) -> Rates:
         row["extras"] or {},
         row["regions"] or {},
         row["windows"] or {},
+        row["speeds"] or {},
     )
 
 

@@ -410,6 +410,7 @@ def lay_out(
                 "extras": dict(rates.extras),
                 "regions": dict(rates.regions),
                 "windows": dict(rates.windows),
+                "speeds": dict(rates.speeds),
             }
 
 

@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*")
 _EMPTY_FILE = "version: 1\nper: 1M\nmodels:\n"
 _LARGEST_UNIT = 1_000_000
 # Factors, and prices of one use, which do not depend on the number of tokens that prices are for.
-_WITHOUT_UNIT = re.compile(r"(tools|regions|windows)\..*|per_\w+|tiers\.\w+")
+_WITHOUT_UNIT = re.compile(r"(tools|regions|windows|speeds)\..*|per_\w+|tiers\.\w+")
 
 Values = Mapping[str, float | str]
 """Values by key; ``tiers.flex`` is a key in another mapping. Numbers: USD per 1M tokens or for one use, or factors."""

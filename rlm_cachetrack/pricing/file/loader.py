@@ -53,6 +53,7 @@ _SHAPES = {
     "tools": "a mapping of tools to USD for one use",
     "regions": "a mapping of regions to a factor",
     "windows": "a mapping of completion windows to a factor",
+    "speeds": "a mapping of speeds to a factor",
     "audio": "a mapping with prompt, cached and completion",
     "image": "a mapping with prompt, cached and completion",
 }
@@ -215,8 +216,17 @@ def _unknown(root: Table, loc: tuple[Any, ...], path: list[Any]) -> tuple[str, s
 
 _ORDER = (
     *("provider", "per", "prompt", "cached", "cache_write", "completion", "tiers", "above", "valid_from", "valid_to"),
-    *("cache_write_1h", "cache_write_12h", "audio", "image", "tools", "per_request", "regions", "windows"),
-    *("per_second", "per_minute", "per_1m_characters", "per_image", "hours", "weekdays"),
+    *("cache_write_1h", "cache_write_12h", "audio", "image", "tools", "per_request", "regions", "windows", "speeds"),
+    *(
+        "per_second",
+        "per_minute",
+        "per_1m_characters",
+        "per_image",
+        "per_page",
+        "per_text_message",
+        "hours",
+        "weekdays",
+    ),
 )
 
 
@@ -235,6 +245,8 @@ _OTHER_UNITS = {
     "per_minute": "one minute",
     "per_1m_characters": "1M characters",
     "per_image": "one image",
+    "per_page": "one page",
+    "per_text_message": "one message",
 }
 
 
@@ -301,13 +313,13 @@ class _Fees(NamedTuple):
     extras: dict[str, float]
     regions: dict[str, float]
     windows: dict[str, float]
+    speeds: dict[str, float]
 
 
 def _fees(entry: Entry | InheritEntry) -> _Fees:
     extras = {**entry.fees(), **entry.units()}
-    return _Fees(
-        *({name: float(value) for name, value in part.items()} for part in (extras, entry.regions, entry.windows))
-    )
+    parts = (extras, entry.regions, entry.windows, entry.speeds)
+    return _Fees(*({name: float(value) for name, value in part.items()} for part in parts))
 
 
 def _unit_prices(entry: UnitEntry, source: str) -> dict[str, Period]:
@@ -324,7 +336,7 @@ def _exceptions(entry: InheritEntry, per: int, source: str) -> Exceptions:
     given = {**{name: price for name, price in written.items() if price is not None}, **entry.further()}
     fees = _fees(entry)
     prices = {name: float(price * 1_000 / per) for name, price in given.items()}
-    return Exceptions({**prices, **fees.extras}, fees.regions, fees.windows, source)
+    return Exceptions({**prices, **fees.extras}, fees.regions, fees.windows, fees.speeds, source)
 
 
 def _period(written: TierPrices, per: int, source: str, fees: _Fees, factor: Decimal = Decimal(1)) -> Period:
@@ -341,7 +353,8 @@ def _rates(written: Prices, per: int, source: str, fees: _Fees, factor: Decimal)
     # Exact in decimal and rounded once, so that 1.25 per 1M is the float nearest to 0.00125.
     prices = [float(factor * price * 1_000 / per) for price in (prompt, cached, cache_write, written.completion)]
     further = {name: float(factor * price * 1_000 / per) for name, price in written.further().items()}
-    return Rates(prices[0], prices[1], prices[2], prices[3], source, further | fees.extras, fees.regions, fees.windows)
+    prompt_price, cached_price, write_price, completion_price = prices
+    return Rates(prompt_price, cached_price, write_price, completion_price, source, further | fees.extras, *fees[1:])
 
 
 def _compiled(name: str, sha8: str, models: list[ModelRule], document: Document) -> PricingFile:

@@ -253,6 +253,9 @@ class _Fees(_Strict):
         default_factory=dict,
         description="Factors on token prices by completion window of background requests: 8h: 0.6.",
     )
+    speeds: dict[Name, TierFactor] = Field(
+        default_factory=dict, description="Factors on token prices by speed of inference: fast: 2."
+    )
 
     def fees(self) -> Mapping[str, Decimal]:
         """Return the fees by the names of :class:`~rlm_cachetrack.pricing.Rates`."""
@@ -274,6 +277,8 @@ class _Units(_Strict):
     )
     per_1m_characters: Price | None = Field(None, description="USD for 1,000,000 characters of text to speak.")
     per_image: Price | None = Field(None, description="USD for an image.")
+    per_page: Price | None = Field(None, description="USD for a page of a document.")
+    per_text_message: Price | None = Field(None, description="USD for a text message to a voice model.")
 
     def units(self) -> Mapping[str, Decimal]:
         """Return the prices of one unit by the names of :data:`~rlm_cachetrack.pricing.UNITS`."""
@@ -281,6 +286,8 @@ class _Units(_Strict):
             "seconds": self.per_second if self.per_minute is None else self.per_minute / 60,
             "characters": None if self.per_1m_characters is None else self.per_1m_characters / 1_000_000,
             "images": self.per_image,
+            "pages": self.per_page,
+            "text_messages": self.per_text_message,
         }
         return {name: price for name, price in found.items() if price is not None}
 

@@ -1,5 +1,5 @@
--- price_factor: the factor on the token prices of a call, by region and completion window, as in
---               rlm_cachetrack.pricing; NULL if the window has no price.
+-- price_factor: the factor on the token prices of a call, by region, completion window and speed, as in
+--               rlm_cachetrack.pricing; NULL if the window or the speed has no price.
 -- Needs:  c: a row of llm_interactions with request_options; r: a row of rates.
 coalesce(
     (r.regions ->> (c.request_options ->> 'region'))::double precision,
@@ -9,4 +9,8 @@ coalesce(
 * CASE
     WHEN coalesce(c.request_options ->> 'completion_window', 'soonest') IN ('soonest', 'unknown') THEN 1
     ELSE (r.windows ->> (c.request_options ->> 'completion_window'))::double precision
+END
+* CASE
+    WHEN coalesce(c.request_options ->> 'speed', 'standard') = 'standard' THEN 1
+    ELSE (r.speeds ->> (c.request_options ->> 'speed'))::double precision
 END

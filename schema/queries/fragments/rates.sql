@@ -7,6 +7,6 @@ rates AS MATERIALIZED (
         model text, provider text, service_tier text, valid_from timestamptz, valid_to timestamptz,
         above integer, up_to integer, prompt double precision, cached double precision,
         cache_write double precision, completion double precision, source text, by_tokens_alone boolean,
-        reason text, extras jsonb, regions jsonb, windows jsonb
+        reason text, extras jsonb, regions jsonb, windows jsonb, speeds jsonb
     )
 )

@@ -11,7 +11,8 @@ listed AS (
         c.*,
         r.prompt AS listed_prompt, r.cached AS listed_cached, r.cache_write AS listed_cache_write,
         r.completion AS listed_completion, r.source AS listed_source, r.extras AS listed_extras,
-        r.regions AS listed_regions, r.windows AS listed_windows, r.reason,
+        r.regions AS listed_regions, r.windows AS listed_windows, r.speeds AS listed_speeds,
+        r.reason,
         r.source IS NOT NULL AND (NOT r.by_tokens_alone OR c.token_details IS NOT NULL OR c.tool_usage IS NOT NULL)
             AS is_detailed,
         CASE WHEN c.request_options IS NULL THEN 1 ELSE
@@ -62,8 +63,12 @@ repriced AS (
         CASE
             WHEN (call).price_source = 'provider' OR ((call).prompt_tokens IS NULL AND NOT (call).success) THEN NULL
             WHEN (call).listed_source IS NULL THEN (call).reason
-            WHEN (call).factor IS NULL THEN 'no price for completion window '
-                || ((call).request_options ->> 'completion_window') || ' of ' || (call).model
+            WHEN (call).factor IS NULL THEN 'no price for ' || CASE
+                WHEN (call).request_options ->> 'completion_window' NOT IN ('soonest', 'unknown')
+                 AND NOT (call).listed_windows ? ((call).request_options ->> 'completion_window')
+                THEN 'completion window ' || ((call).request_options ->> 'completion_window')
+                ELSE 'speed ' || ((call).request_options ->> 'speed')
+            END || ' of ' || (call).model
             WHEN (call).prompt_tokens IS NULL THEN 'the response reported no token usage'
         END AS new_reason,
         CASE

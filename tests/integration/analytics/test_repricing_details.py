@@ -25,6 +25,8 @@ models:
   gpt-5-mini: {prompt: 9, completion: 9}
   sonar: {prompt: 9, completion: 9}
   whisper-1: {per_minute: 0.009}
+  claude-opus-5-5: {prompt: 9, completion: 9}
+  claude-sonnet-5-5: {prompt: 9, completion: 9, speeds: {fast: 3}}
 """
 NEW = """\
 version: 1
@@ -38,6 +40,7 @@ COSTS = (
     *("total_cost", "original_cost", "price_source", "charges", "unpriced_reason", "cost_excludes"),
 )
 IMAGE = {"calls": 1, "model": "gpt-image-1.5", "prompt_tokens": 200, "completion_tokens": 4_160, "total_tokens": 4_360}
+FAST_US = {"speed": "fast", "region": "us"}
 NO_TOKENS = {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}
 
 # (model, fields, total at NEW); USD per 1M tokens in the comments
@@ -59,6 +62,16 @@ CALLS: dict[str, tuple[str, dict[str, Any], float | None]] = {
     "window": ("gpt-6.1-sol", {"request_options": {"completion_window": "8h"}}, 0.0018),  # (1,000 x 2 + 100 x 10) x 0.6
     "no such window": ("gpt-6.1-sol", {"request_options": {"completion_window": "9h"}}, None),
     "other options": ("gpt-6.1-sol", {"request_options": {"verbosity": "low"}}, 0.003),
+    # (1,000 x 4 + 100 x 20) x 2 x 1.1
+    "speed and region": ("claude-opus-5-5", {"provider": "anthropic", "request_options": FAST_US}, 0.0132),
+    "no such speed": ("claude-sonnet-5-5", {"provider": "anthropic", "request_options": {"speed": "fast"}}, None),
+    "neither": ("gpt-6.1-sol", {"request_options": {"completion_window": "9h", "speed": "fast"}}, None),
+    # 12.5 s at 4.80 an hour, 3 messages at 0.004
+    "voice": (
+        "grok-voice-latest",
+        {"provider": "xai", "token_details": {"audio_prompt_tokens": 50, "seconds": 12.5, "text_messages": 3}},
+        12.5 * 4.8 / 3600 + 0.012,
+    ),
     # 100 x 2.50 + 900 x 32 + 20 x 10 + 80 x 64
     "audio": (
         "gpt-audio",

@@ -116,6 +116,7 @@ AUDIO = {"audio_prompt_tokens": 1_000, "audio_completion_tokens": 500}
         ("gpt-4o-audio-preview", {"token_details": AUDIO}, ["audio.prompt=USD", "audio.completion=USD"]),
         ("gpt-5.4", {"tool_usage": {"deep_dive": 2}}, ["tools.deep_dive=USD"]),
         ("gpt-5.4", {"request_options": {"completion_window": "2h"}}, ["windows.2h=FACTOR"]),
+        ("gpt-5.4", {"request_options": {"speed": "fast"}}, ["speeds.fast=FACTOR"]),
         (
             "gpt-5.4",
             {"cache_write_tokens": 1_000, "token_details": {"cache_write_1h_tokens": 1_000}},
@@ -124,6 +125,8 @@ AUDIO = {"audio_prompt_tokens": 1_000, "audio_completion_tokens": 500}
         ("sora-2", {**NO_TOKENS, "token_details": {"seconds": 8}}, ["per_second=USD"]),
         ("gpt-9-voice", {**NO_TOKENS, "token_details": {"characters": 800}}, ["per_1m_characters=USD"]),
         ("dall-e-3", {**NO_TOKENS, "token_details": {"images": 2}}, ["per_image=USD"]),
+        ("gpt-9-reader", {**NO_TOKENS, "token_details": {"pages": 2}}, ["per_page=USD"]),
+        ("gpt-9-voice", {**NO_TOKENS, "token_details": {"text_messages": 2}}, ["per_text_message=USD"]),
         ("gpt-4o-mini-tts", {**NO_TOKENS, "token_details": {"seconds": 8}}, ["per_second=USD"]),
     ],
 )

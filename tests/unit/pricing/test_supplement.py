@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 import yaml
-from genai_prices.types import ClauseEquals
+from genai_prices.types import ClauseEquals, ModelPrice, PriceVariant
 
 from rlm_cachetrack.pricing import PriceBook
 from rlm_cachetrack.pricing.builtin_table import BuiltInTable
@@ -208,6 +208,51 @@ def test_a_factor_loses_to_a_price_list_that_has_the_multiplied_price(listed, ex
     newer = _listing("aws", name, "amazon.nova-pro-v1:0", input_mtok=listed)
     rates = BuiltInTable(newer).find(name, "aws", "default").at(NOW).rates[0]
     assert rates.prompt * 1_000 == pytest.approx(expected)
+
+
+# Hosted web search on Azure: $14 per 1,000, unless a list has a fee of Azure's own.
+@pytest.mark.parametrize(
+    ("model_id", "like", "prices", "expected"),
+    [
+        ("gpt-5.4-mini", "o3-2025-04-16", {}, 0.014),  # added to Azure's list without a fee
+        ("gpt-5.4-mini", "o3-2025-04-16", {"web_searches_kcount": "12"}, 0.012),
+        ("o3-2025-04-16", "o3-2025-04-16", {"web_searches_kcount": "12"}, 0.012),
+    ],
+)
+def test_a_fee_of_a_reseller_loses_to_a_price_list_that_has_it(model_id, like, prices, expected):
+    newer = _listing("azure", model_id, like, **prices)
+    rates = BuiltInTable(newer).find(model_id, "azure", "default").at(NOW).rates[0]
+    assert rates.extras["web_search"] == pytest.approx(expected)
+
+
+def test_a_fee_of_a_reseller_replaces_that_of_the_vendor(built_in):
+    newer = _listing("openai", "gpt-5.4-mini", "gpt-5.4-mini", web_searches_kcount="12")
+    for table in (BuiltInTable(), BuiltInTable(newer)):
+        rates = table.find("gpt-5.4-mini", "azure", "default").at(NOW).rates[0]
+        assert rates.extras["web_search"] == pytest.approx(0.014)
+    claude = built_in.rates(model="claude-opus-5-5", provider="azure", at=NOW)
+    assert claude.extras["web_search"] == pytest.approx(0.010)  # Claude has a search of its own
+
+
+def test_a_speed_loses_to_a_price_list_that_has_it():
+    fast = PriceVariant(when={"speed": "fast"}, prices=ModelPrice(input_mtok=Decimal(15), output_mtok=Decimal(75)))
+    newer = _listing("anthropic", "claude-opus-4-6", "claude-opus-4-6")
+    (changed,) = [one for one in newer.providers if one.id == "anthropic"]
+    model = changed.find_model("claude-opus-4-6")
+    assert BuiltInTable(newer).find("claude-opus-4-6", "anthropic", "default").at(NOW).rates[0].speeds == {"fast": 6}
+    usual = model.get_prices(NOW)
+    fast.prices.cache_read_mtok, fast.prices.cache_write_mtok = usual.cache_read_mtok * 3, usual.cache_write_mtok * 3
+    fast.prices.cache_write_1h_mtok = usual.cache_write_1h_mtok * 3
+    model.price_variants = [*model.price_variants, fast]
+    assert BuiltInTable(newer).find("claude-opus-4-6", "anthropic", "default").at(NOW).rates[0].speeds == {"fast": 3}
+
+
+def test_a_speed_that_is_no_multiple_of_the_standard_prices_has_no_price():
+    newer = _listing("anthropic", "claude-opus-5-5", "claude-opus-5-5")
+    (changed,) = [one for one in newer.providers if one.id == "anthropic"]
+    (fast,) = [one for one in changed.find_model("claude-opus-5-5").price_variants if "speed" in one.when]
+    fast.prices.output_mtok = Decimal(50)
+    assert BuiltInTable(newer).find("claude-opus-5-5", "anthropic", "default").at(NOW).rates[0].speeds == {}
 
 
 def test_a_component_loses_to_a_price_list_that_has_it():
