@@ -38,7 +38,7 @@ demo: $(embedded)  ## record a simulated agent's calls in a real PostgreSQL, sho
 # Files in the order of their names: the long ones of tests/acceptance begin first. xdist would begin with the files that
 # have the most tests, and end with one worker in a long file.
 test: $(dev)  ## run the whole test suite
-	@$(python) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --timeout 300 $(ARGS)
+	@$(python) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --timeout 600 $(ARGS)
 
 nox: $(dev)  ## run the capture tests with each SDK, Python and package; ARGS=-l lists them
 	@$(python) -m nox $(ARGS)

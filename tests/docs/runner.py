@@ -70,6 +70,7 @@ class Reader:
             "TEST_DB_URL": url,
             "RLM_CACHETRACK_DB_URL": url,
             "RLM_CACHETRACK_STATE_DIR": str(folder / "state"),
+            "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "180",
             "RLM_CACHETRACK_DATA_DIR": str(folder / "no-embedded-here"),
             "OPENAI_BASE_URL": base_url,
             "OPENAI_API_KEY": "any",

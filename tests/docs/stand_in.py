@@ -93,7 +93,7 @@ def _run(name: str, arguments: list[str]) -> int:
         code = process.wait(SECONDS if serves else 120)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(120)
         return int(not serves)
     return 0 if code == 1 and command in CHECKS else code
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_context
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -76,13 +76,13 @@ def address(site: Path) -> Iterator[str]:
 
 
 def test_the_search_finds_the_page_for_a_word(address: str) -> None:
-    with chromium() as browser:
+    with chromium() as browser, new_context(browser) as context:
         for words, expected in (("fastapi", "recipes/fastapi/"), ("langchain", "recipes/langchain/")):
-            page = browser.new_page()
+            page = context.new_page()
             page.goto(address)
             page.locator(".md-search__input").fill(words)
             found = page.locator(".md-search-result__link").first
-            found.wait_for(timeout=60_000)
+            found.wait_for()
             assert expected in str(found.get_attribute("href")), words
             page.close()
 

@@ -47,6 +47,7 @@ def environment_for(url: str, tmp_path: Path) -> dict[str, str]:
         "RLM_CACHETRACK_DB_URL": url,
         "RLM_CACHETRACK_STATE_DIR": str(tmp_path / "state"),
         "RLM_CACHETRACK_DATA_DIR": str(tmp_path / "no-embedded-here"),
+        "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "180",
     }
 
 

@@ -29,7 +29,7 @@ def work(endpoint: str, notes: int) -> int:
 
     stopped: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    with OpenAI(base_url=endpoint, api_key="x", max_retries=0, timeout=30) as client:
+    with OpenAI(base_url=endpoint, api_key="x", max_retries=0, timeout=120) as client:
         instrument(client)
         while not stopped:
             answer = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])

@@ -284,14 +284,14 @@ def test_an_append_does_not_wait_for_a_recovery(
 
     def read_from_a_slow_disk(segment: Segment) -> tuple[int, int]:
         reading.set()
-        waited.append(appended.wait(10))
+        waited.append(appended.wait(120))
         return 1, 13
 
     waited: list[bool] = []
     monkeypatch.setattr("rlm_cachetrack.journal.segments.count_entries", read_from_a_slow_disk)
     recovering = threading.Thread(target=journal.recover)
     recovering.start()
-    assert reading.wait(10)
+    assert reading.wait(120)
     journal.append({"number": 2})
     appended.set()
     recovering.join()
@@ -373,7 +373,7 @@ def test_the_journals_of_another_store_are_ignored(tmp_path: Path, db_url: str) 
 
     other = leave_journal(tmp_path / "state" / "journal" / "0123456789abcdef", b'{"kind":"call"}\n')
     with TimescaleDBClient(db_url) as db:
-        assert db.flush(20)
+        assert db.flush(120)
         assert db.stats()["recovered"] == 0
     assert other.read_bytes() == b'{"kind":"call"}\n'
 
@@ -528,7 +528,7 @@ print(journal.dropped, journal.pending)
 
 def test_a_full_disk_of_any_file_system_neither_kills_nor_loses(any_disk: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FILLING_PROGRAM, any_disk], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", FILLING_PROGRAM, any_disk], capture_output=True, text=True, check=False, timeout=240
     )
     assert (done.returncode, done.stdout) == (0, "Counter() 1\n"), done.stderr
     successor = Journal(any_disk / "journal")

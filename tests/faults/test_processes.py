@@ -26,9 +26,9 @@ import faulthandler, os, signal, sys, threading, time
 from openai import OpenAI
 import rlm_cachetrack
 from rlm_cachetrack import flush, instrument, query_run, stats
-faulthandler.dump_traceback_later(50, exit=True)
+faulthandler.dump_traceback_later(240, exit=True)
 def connect():
-    return instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0, timeout=20))
+    return instrument(OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0, timeout=120))
 client = connect()
 def call(client=client):
     return client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
@@ -57,7 +57,7 @@ def begin(body: str, environment: dict[str, str], tmp_path: Path) -> subprocess.
 def run(body: str, environment: dict[str, str], tmp_path: Path) -> tuple[int, str, str]:
     """Run a program. Returns its exit code, standard output and standard error."""
     with begin(body, environment, tmp_path) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=240)
     return process.returncode, output, errors
 
 
@@ -79,7 +79,7 @@ def stored(db_url: str) -> int:
 
 def stored_by_the_next_start(db_url: str) -> int:
     with TimescaleDBClient(db_url) as db:
-        assert db.flush(30)
+        assert db.flush(120)
     return stored(db_url)
 
 
@@ -111,11 +111,11 @@ def test_a_signal_that_ends_a_program_at_once_leaves_its_calls_to_the_next(
 ) -> None:
     body = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
     with begin(
-        body + "[call() for _ in range(5)]\nprint('called', flush=True)\ntime.sleep(60)", environment, tmp_path
+        body + "[call() for _ in range(5)]\nprint('called', flush=True)\ntime.sleep(600)", environment, tmp_path
     ) as p:
         await_line(p, "called")
         p.send_signal(number)
-        assert p.communicate(timeout=20)[1] == ""
+        assert p.communicate(timeout=240)[1] == ""
     assert p.returncode == -number
     assert stored_by_the_next_start(db_url) == 5
 
@@ -123,13 +123,13 @@ def test_a_signal_that_ends_a_program_at_once_leaves_its_calls_to_the_next(
 def test_a_call_interrupted_by_control_c_is_a_failure_and_others_are_stored(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
-    endpoint.script(Reply(), Reply(delay_s=30))
-    with begin("call(); flush(20)\nprint('called', flush=True)\ncall()\n", environment, tmp_path) as process:
+    endpoint.script(Reply(), Reply(delay_s=200))
+    with begin("call(); flush(120)\nprint('called', flush=True)\ncall()\n", environment, tmp_path) as process:
         await_line(process, "called")
         while len(endpoint.requests) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=20)[1]
+        errors = process.communicate(timeout=240)[1]
     assert process.returncode == -signal.SIGINT
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert "rlm_cachetrack-writer" not in errors
@@ -139,11 +139,16 @@ def test_a_call_interrupted_by_control_c_is_a_failure_and_others_are_stored(
     assert [(each["success"], each["error_type"]) for each in calls] == [(True, None), (False, "KeyboardInterrupt")]
 
 
+HANGS_S = 90
+"""How long an attempt to connect to a silent server takes: longer than the exit of an interpreter under any load."""
+
+
 @pytest.fixture
 def silent_server() -> Iterator[str]:
     """Yield the URL of a server that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"postgresql://someone:hunter2@127.0.0.1:{server.getsockname()[1]}/nowhere"
+        port = server.getsockname()[1]
+        yield f"postgresql://someone:hunter2@127.0.0.1:{port}/nowhere?connect_timeout={HANGS_S}"
 
 
 @pytest.mark.parametrize("timeout_s", [0.2, 1.5])
@@ -153,7 +158,7 @@ def test_closing_a_store_that_hangs_takes_the_given_time_in_all(silent_server: s
     assert in_time(lambda: runtime.writer.running)
     began = time.monotonic()
     assert not runtime.close(timeout_s)
-    assert time.monotonic() - began < timeout_s + 0.15  # the thread gets a tenth of a second however short the time is
+    assert time.monotonic() - began < HANGS_S / 2, "the close waited for an attempt to connect"
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, 1.5])
@@ -168,18 +173,16 @@ def test_the_interpreter_exits_in_time_if_the_database_hangs(
     body = """
     [call() for _ in range(3)]
     flush(0.5)
-    print("called", flush=True)
+    print(time.monotonic(), flush=True)  # all processes have the same clock
     """
     with begin(body, environment, tmp_path) as process:
-        await_line(process, "called")
-        began = time.monotonic()
-        errors = process.communicate(timeout=30)[1]
+        assert process.stdout is not None
+        began = float(process.stdout.readline())
+        errors = process.communicate(timeout=240)[1]
         took = time.monotonic() - began
     assert process.returncode == 0
-    assert 0.6 * timeout_s <= took + 0.1  # the rest is reserved for the interpreter's exit on a busy machine
-    assert (
-        took < timeout_s + 5.0
-    )  # a busy machine needs seconds for the interpreter's exit; a connection attempt would take ten
+    assert took >= 0.6 * timeout_s  # the rest is reserved for the interpreter's exit on a busy machine
+    assert took < HANGS_S / 2, "the exit waited for an attempt to connect"
     assert "Traceback" not in errors
     assert "hunter2" not in errors
     assert sum(path.read_bytes().count(b"\n") for path in journals(tmp_path)) == 3
@@ -216,7 +219,7 @@ def test_signal_handlers_that_flush_or_shut_down_neither_hang_nor_lose_records(
         if rounds % 50 == 0:
             rlm_cachetrack.shutdown(0.5)
     os.wait()
-    print(flush(20), stats()["dropped"], stats()["internal_errors"])
+    print(flush(120), stats()["dropped"], stats()["internal_errors"])
     print(calls)
     """
     returncode, output, errors = run(body, environment, tmp_path)
@@ -229,13 +232,24 @@ def test_signal_handlers_that_flush_or_shut_down_neither_hang_nor_lose_records(
 def test_a_second_control_c_during_exit_exits_at_once(
     environment: dict[str, str], silent_server: str, tmp_path: Path
 ) -> None:
-    environment = {**environment, "RLM_CACHETRACK_DB_URL": silent_server, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "40"}
-    body = "import atexit\ncall()\natexit.register(print, 'leaving', flush=True)\n"  # runs before our exit handler
+    environment = {**environment, "RLM_CACHETRACK_DB_URL": silent_server, "RLM_CACHETRACK_SHUTDOWN_TIMEOUT_S": "600"}
+    body = """
+    def announce():  # prints a line when the main thread is inside of our exit handler
+        names = []
+        while "at_exit" not in names[1:]:
+            time.sleep(0.001)
+            frame, names = sys._current_frames()[threading.main_thread().ident], []
+            while frame is not None:
+                names.append(frame.f_code.co_name)
+                frame = frame.f_back
+        print("leaving", flush=True)
+    call()
+    threading.Thread(target=announce, daemon=True).start()
+    """
     with begin(body, environment, tmp_path) as process:
         await_line(process, "leaving")
-        time.sleep(0.3)  # the wait cannot be announced
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (0, "")
     assert len(journals(tmp_path)) == 1
 
@@ -292,7 +306,7 @@ def test_a_call_in_flight_during_a_shutdown_is_stored(environment: dict[str, str
     next(stream)
     assert rlm_cachetrack.shutdown()
     list(stream)
-    assert flush(20)
+    assert flush(120)
     os._exit(0)
     """
     assert run(body, environment, tmp_path)[::2] == (0, "")
@@ -308,7 +322,7 @@ def test_workers_forked_after_instrument_record_however_they_end(
     """A pre-fork server loads the application once, then forks workers, which are killed and replaced."""
     body = """
     call()
-    ends = [lambda: flush(20), lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(0), lambda: sys.exit(0)]
+    ends = [lambda: flush(120), lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(0), lambda: sys.exit(0)]
     def work(end):
         with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
             instrument(own)
@@ -326,7 +340,7 @@ def test_workers_forked_after_instrument_record_however_they_end(
         for _ in ends:
             os.wait()
     call()
-    assert flush(20)
+    assert flush(120)
     print("done")
     """
     assert run(body, environment, tmp_path) == (0, "done\n", "")
@@ -347,7 +361,7 @@ def test_a_fork_while_the_writer_imports_and_stores_hangs_neither_process(
             import psycopg, genai_prices  # as the worker itself may
             with query_run("forked"):
                 pass
-            done = flush(30)
+            done = flush(120)
             sys.stderr.flush()
             os._exit(0 if done else 1)
         pids.append(pid)
@@ -373,12 +387,12 @@ def test_forks_during_batches_and_from_threads_neither_duplicate_nor_lose_record
                     if pid == 0:
                         with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as mine:
                             call(instrument(mine))
-                            os._exit(0 if number == 0 or flush(30) else 1)
+                            os._exit(0 if number == 0 or flush(120) else 1)
                     failed.append((number, count, os.waitpid(pid, 0)[1]))
     threads = [threading.Thread(target=on, args=(number,)) for number in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    print([each for each in failed if each[2]], len(failed), flush(30))
+    print([each for each in failed if each[2]], len(failed), flush(120))
     """
     assert run(body, environment, tmp_path) == (0, "[] 12 True\n", "")
     assert stored(db_url) == 4 * 30 + 4 * 3
@@ -398,7 +412,7 @@ def test_a_daemon_that_forks_twice_and_closes_every_file_records(
             with OpenAI(base_url=os.environ["ENDPOINT"], api_key="x", max_retries=0) as own:
                 instrument(own)
                 call(own); call(own)
-                os.write(250, b"1" if flush(20) else b"0")
+                os.write(250, b"1" if flush(120) else b"0")
         os._exit(0)
     os.wait()
     os.close(write)
@@ -440,7 +454,7 @@ def test_the_parent_reads_what_its_multiprocessing_children_recorded(
 def test_an_asyncio_program_and_its_cancelled_calls(
     environment: dict[str, str], endpoint: SimulatedEndpoint, db_url: str, tmp_path: Path
 ) -> None:
-    endpoint.script(*[Reply(delay_s=20)] * 2)
+    endpoint.script(*[Reply(delay_s=200)] * 2)
     body = """
     import asyncio
     from openai import AsyncOpenAI
@@ -450,7 +464,8 @@ def test_an_asyncio_program_and_its_cancelled_calls(
             def ask():
                 return client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
             slow = [asyncio.create_task(ask()) for _ in range(2)]
-            await asyncio.sleep(1)
+            print("asked", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
             for task in slow:
                 task.cancel()
             results = await asyncio.gather(*slow, return_exceptions=True)
@@ -458,7 +473,12 @@ def test_an_asyncio_program_and_its_cancelled_calls(
             print([type(result).__name__ for result in results], flush=True)
     asyncio.run(main())
     """
-    assert run(body, environment, tmp_path) == (0, "['CancelledError', 'CancelledError']\n", "")
+    with begin(body, environment, tmp_path) as process:
+        await_line(process, "asked")
+        while len(endpoint.requests) < 2:
+            time.sleep(0.01)
+        output, errors = process.communicate("go on\n", timeout=240)
+    assert (process.returncode, output, errors) == (0, "['CancelledError', 'CancelledError']\n", "")
     with TimescaleDBClient(db_url) as db:
         [adhoc] = db.list_query_runs()
         calls = db.get_llm_interactions(adhoc["query_id"], adhoc["run_id"])
@@ -476,7 +496,7 @@ def test_a_notebook_that_is_interrupted_rerun_and_killed_loses_no_calls(
         "client = connect(); instrument(client)",  # the cell is run again
         "call(client)",
         "call(client)",  # interrupted
-        "call(client); flushed = flush(20)",
+        "call(client); flushed = flush(120)",
         "run = query_run('notebook').__enter__(); call(client)",  # and never left
     ]
     namespace = globals()
@@ -487,9 +507,9 @@ def test_a_notebook_that_is_interrupted_rerun_and_killed_loses_no_calls(
         except KeyboardInterrupt:
             print("interrupted", flush=True)
     print(flushed, flush=True)
-    time.sleep(60)
+    time.sleep(600)
     """
-    endpoint.script(Reply(), Reply(), Reply(delay_s=30))
+    endpoint.script(Reply(), Reply(), Reply(delay_s=200))
     with begin(body, environment, tmp_path) as process:
         for number in range(5):
             await_line(process, str(number))

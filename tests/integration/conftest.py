@@ -14,5 +14,5 @@ def rejecting(db_url: str) -> str:
     with pipeline(db_url) as runtime:
         for model in ("bad", "good", "bad"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     return db_url

@@ -241,15 +241,15 @@ def test_runs_in_two_threads_do_not_mix_and_a_third_is_ad_hoc(openai: OpenAI, db
     def work(name: str) -> None:
         with query_run(name) as run:
             runs[name] = run
-            opened.wait(20)
+            opened.wait(120)
             ask(openai, name)
-            done.wait(20)
+            done.wait(120)
 
     with ThreadPoolExecutor(3) as pool:
         workers = [pool.submit(work, name) for name in ("one", "two")]
-        opened.wait(20)
+        opened.wait(120)
         pool.submit(ask, openai, "three").result()
-        done.wait(20)
+        done.wait(120)
         for worker in workers:
             worker.result()
     counts = {run["query_id"]: run["total_interactions"] for run in db.list_query_runs()}

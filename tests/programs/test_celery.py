@@ -82,12 +82,12 @@ def test_calls_of_celery_workers_are_stored_also_of_a_killed_one(
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()
     with TimescaleDBClient(reused_db_url) as next_start:
-        assert next_start.flush(20)
+        assert next_start.flush(120)
         runs = next_start.list_query_runs()
     requests = [request for _, request in returned()]
     assert stored_requests(reused_db_url) == dict.fromkeys(requests, 1)

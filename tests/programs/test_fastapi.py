@@ -34,7 +34,7 @@ class Meeting:
         self._tasks = asyncio.Barrier(AT_ONCE)
 
     def in_threads(self) -> None:
-        self._threads.wait(30)
+        self._threads.wait(120)
 
     async def in_tasks(self) -> None:
         await asyncio.wait_for(self._tasks.wait(), 30)
@@ -170,7 +170,7 @@ def served(app: Any) -> Iterator[str]:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
 
 

@@ -95,9 +95,9 @@ def test_calls_of_gunicorn_workers_are_stored_also_of_a_killed_one(
         workers.add(pid)
         requests.append(request)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     with TimescaleDBClient(reused_db_url) as next_start:
-        assert next_start.flush(20)
+        assert next_start.flush(120)
     assert stored_requests(reused_db_url) == dict.fromkeys(requests, 1)
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert list((tmp_path / "state").rglob("*.jsonl")) == []

@@ -104,14 +104,14 @@ def test_an_interrupted_restarted_and_killed_kernel_loses_no_call(
     assert notebook.end(slow)[0] == "KeyboardInterrupt"
     with_run = "with query_run('notebook') as run:\n    answer = call()\nprint(run.summary()['total_interactions'])"
     assert notebook.run(with_run) == ("ok", "1\n")
-    assert notebook.run("print(flush(20))") == ("ok", "True\n")
+    assert notebook.run("print(flush(120))") == ("ok", "True\n")
     assert notebook.run("answer = call()") == ("ok", "")
     notebook.restart()
     assert notebook.run(CONNECT + "answer = call()") == ("ok", "")
     assert notebook.run("never_left = query_run('open').__enter__(); answer = call()") == ("ok", "")
     notebook.close(now=True)
     with TimescaleDBClient(reused_db_url) as next_start:
-        assert next_start.flush(20)
+        assert next_start.flush(120)
         rows = [
             row
             for run in next_start.list_query_runs()

@@ -143,7 +143,7 @@ def test_completions_in_two_threads_are_two_runs(recorder: Recorder) -> None:
     barrier = threading.Barrier(2)
 
     def wait_for_the_other() -> None:
-        barrier.wait(10)
+        barrier.wait(120)
 
     turn = code("meet()", "x = llm_query('sub')", "meet()", "answer['content'] = 'c'", "answer['ready'] = True")
     recorder.endpoint.script(*[turn] * 4)
@@ -222,7 +222,7 @@ def test_concurrent_completions_in_one_run_number_their_own_turns(recorder: Reco
         turns["ahead"] += 1
         if turns["ahead"] == 2:
             ahead.set()
-            assert behind.wait(30)
+            assert behind.wait(120)
 
     def step_behind() -> None:
         turns["behind"] += 1
@@ -235,7 +235,7 @@ def test_concurrent_completions_in_one_run_number_their_own_turns(recorder: Reco
     )
     with query_run("q") as run, ThreadPoolExecutor(2) as pool:
         one = pool.submit(first.completion, CONTEXT)
-        assert ahead.wait(30)
+        assert ahead.wait(120)
         other = pool.submit(second.completion, CONTEXT)
         assert one.result().response
         assert other.result().response
@@ -259,7 +259,7 @@ def test_one_rlm_may_run_two_completions_at_once(recorder: Recorder) -> None:
         "answer['ready'] = True",
     )
     recorder.endpoint.script(*[turn] * 6)
-    tracked = track(make(recorder, custom_tools={"meet": lambda: both.wait(30)}, max_depth=2))
+    tracked = track(make(recorder, custom_tools={"meet": lambda: both.wait(120)}, max_depth=2))
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(tracked.completion, CONTEXT) for _ in range(2)]
         assert [answer.result().response for answer in answers] == ["c", "c"]

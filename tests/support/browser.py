@@ -6,13 +6,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+_PATIENCE_MS = 180_000
+"""How long the browser may take for a step on a machine under load."""
 
 _CHOSEN = os.environ.get("RLM_CACHETRACK_TEST_CHROMIUM")
 
@@ -31,11 +33,20 @@ def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="the tests of the pages need playwright")
     # Chromium has no sandbox for root, and /dev/shm of a container is too small for it.
     with api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = started.chromium.launch(executable_path=path, args=arguments, timeout=_PATIENCE_MS)
         try:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def new_context(browser: Any, **options: Any) -> Iterator[Any]:
+    """Open a context of pages, with Playwright's options, whose steps have the time that a machine under load needs."""
+    with closing(browser.new_context(**options)) as context:
+        context.set_default_timeout(_PATIENCE_MS)
+        yield context
 
 
 def collect_problems(page: Any) -> list[str]:
@@ -47,20 +58,11 @@ def collect_problems(page: Any) -> list[str]:
     return problems
 
 
-def machine_load() -> float:
-    """Return how many processes want to run per core, at least 1. Time limits are multiplied by it."""
-    waiting = os.getloadavg()[0]
-    with suppress(OSError):  # the average over a minute follows a burst late; macOS has only the average
-        waiting = max(waiting, float(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
-    return max(1.0, waiting / (os.cpu_count() or 1))
-
-
-def wait_until(page: Any, condition: str, timeout_s: float = 20.0) -> None:
+def wait_until(page: Any, condition: str) -> None:
     """Wait until a JavaScript condition holds. Playwright's own function for it is forbidden by the page's policy."""
-    timeout_s *= machine_load()
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + _PATIENCE_MS / 1000
     while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {condition}"
+        assert time.monotonic() < deadline, f"not within {_PATIENCE_MS / 1000:g} s: {condition}"
         page.wait_for_timeout(20)
 
 

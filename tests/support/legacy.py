@@ -125,7 +125,7 @@ def assert_recording_works(address: str, *, rows: int = 10) -> None:
         assert sum(row["total_interactions"] for row in models) == rows + 1
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

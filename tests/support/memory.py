@@ -30,7 +30,7 @@ class MemorySink:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Flush, and return all calls as dicts with the columns of ``llm_interactions``."""
-        assert flush(10)
+        assert flush(120)
         return self._rows
 
     @property

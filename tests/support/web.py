@@ -72,7 +72,7 @@ def store_missed(url: str, calls: int = 6, run_id: datetime | None = None) -> No
                 system = f"Call {number}. " + "All that the model must know of the matter. " * 150
                 messages: list[Any] = [{"role": "system", "content": system}, {"role": "user", "content": "And now?"}]
                 client.chat.completions.create(model="gpt-4.1", messages=messages)
-        assert flush(timeout_s=20)
+        assert flush(timeout_s=120)
 
 
 def store_runs(url: str) -> None:

@@ -19,7 +19,7 @@ def test_the_coverage_page_is_up_to_date() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -99,7 +99,7 @@ def send(sink: MemorySink) -> Iterator[Callable[..., dict[str, Any]]]:
         return sink.rows[-1]
 
     yield send_one
-    flush(10)
+    flush(120)
 
 
 def search_call(number: int = 1, action: str = "search") -> dict[str, Any]:

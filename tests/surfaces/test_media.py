@@ -297,7 +297,7 @@ def test_a_video_that_is_never_retrieved_is_one_record_without_seconds(
 ) -> None:
     with recorded(server, sink) as client:
         method_of(client, "videos.create")(prompt=SECRET, model="sora-2", seconds="4")
-    assert flush(10)
+    assert flush(120)
     row = sink.row
     assert (row["metadata"]["usage"], row["token_details"], row["total_cost"]) == ("pending", None, None)
 

@@ -236,7 +236,7 @@ def test_one_thread_may_send_what_another_receives(server: SocketServer, sink: M
         for number in range(20):
             with query_run(f"query {number}"):
                 connection.send(REQUEST)
-        reader.join(20)
+        reader.join(120)
     assert not reader.is_alive()
     assert [(row["query_id"], row["response_id"]) for row in sink.rows] == [
         (f"query {number}", f"resp_{number + 1}") for number in range(20)

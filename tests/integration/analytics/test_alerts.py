@@ -90,9 +90,9 @@ def test_a_hit_rate_is_compared_with_whole_hours(db: TimescaleDBClient, tmp_path
 
 
 def test_a_budget_rule_reads_the_budget(db: TimescaleDBClient, tmp_path: Path) -> None:
-    record(db, 0.01, cost=8.0)
+    record(db, 0, cost=8.0)
     db.set_budget(10.0, "day")
-    found = read(db, tmp_path, "{name: a, kind: budget, above_percentage: 75}", datetime.now(UTC))
+    found = read(db, tmp_path, "{name: a, kind: budget, above_percentage: 75}", NOW)
     assert found.value == pytest.approx(80.0)
 
 

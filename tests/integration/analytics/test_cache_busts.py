@@ -37,7 +37,7 @@ def ask(client: OpenAI, head: str = "", messages: int = 1, system: str = LONG, *
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    assert flush(10)
+    assert flush(120)
     return [each.getMessage() for each in caplog.records if getattr(each, "category", None) is CacheBustWarning]
 
 

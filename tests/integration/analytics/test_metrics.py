@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -18,11 +18,8 @@ from rlm_cachetrack.web import create_app
 from rlm_cachetrack.web.source import DashboardStore
 from tests.support.client_calls import T0
 
-NOW = datetime.now(UTC)
 
-
-def fill(db: TimescaleDBClient) -> None:
-    today = NOW.replace(hour=0, minute=0, second=0, microsecond=1)
+def fill(db: TimescaleDBClient, today: datetime) -> None:
     for started, cost in ((today, 0.5), (today, None), (today - timedelta(days=1), 99.0)):
         db.record_llm_interaction(
             LLMInteractionRecord(
@@ -51,9 +48,9 @@ def values(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_metrics_add_up_to_the_calls_of_today(db_url: str) -> None:
+def test_metrics_add_up_to_the_calls_of_today(db_url: str, today: datetime) -> None:
     with TimescaleDBClient(db_url) as db:
-        fill(db)
+        fill(db, today)
     printed = CliRunner().invoke(app, ["metrics", "--db-url", db_url])
     assert printed.exit_code == 0, printed.output
     found = values(printed.stdout)
@@ -67,9 +64,9 @@ def test_metrics_add_up_to_the_calls_of_today(db_url: str) -> None:
     assert found["rlm_cachetrack_saved_usd_total", ""] == 0.5
 
 
-def test_the_dashboard_serves_the_metrics_to_those_who_may_see_it(db_url: str) -> None:
+def test_the_dashboard_serves_the_metrics_to_those_who_may_see_it(db_url: str, today: datetime) -> None:
     with TimescaleDBClient(db_url) as db:
-        fill(db)
+        fill(db, today)
     with TestClient(create_app(DashboardStore(db_url), token="t"), base_url="http://localhost") as client:
         assert client.get("/metrics").status_code in (401, 403, 303)
         answer = client.get("/metrics", headers={"Authorization": "Bearer t"})

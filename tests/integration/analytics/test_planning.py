@@ -293,12 +293,11 @@ def test_a_forecast_at_another_hit_rate(db_url: str, prices: Path) -> None:
     assert found["expected_cost_at_hit_rate"] == pytest.approx(10 * 0.55)
 
 
-def test_the_forecast_command(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_forecast_command(db_url: str, prices: Path, today: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     nothing = cli("forecast", "--db-url", db_url)
     assert nothing.exit_code == 0
     assert "No forecast: the history has 0 whole days before today" in nothing.stdout
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with TimescaleDBClient(db_url) as db:
         days(db, lambda _: 2.0, 10, today - timedelta(days=10))
     shown = cli("forecast", "--days", "30", "--hit-rate", "0.5", "--db-url", db_url)
@@ -337,6 +336,7 @@ def test_a_budget_is_checked_against_spent_and_expected_cost(db_url: str, prices
         assert (day["spent"], day["status"], day["runs_out"]) == (0.0, "will be exceeded", date(2026, 3, 7))
 
 
+@pytest.mark.usefixtures("today")
 def test_a_budget_check_shows_unpriced_calls(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     now = datetime.now(UTC)
@@ -351,6 +351,7 @@ def test_a_budget_check_shows_unpriced_calls(db_url: str, prices: Path, monkeypa
     assert "not counted: 1 unpriced call" in " ".join(shown.stdout.split())
 
 
+@pytest.mark.usefixtures("today")
 def test_an_unpriced_history_gives_no_forecast(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     now = datetime.now(UTC)
@@ -386,6 +387,7 @@ def test_a_budget_of_one_model_and_invalid_budgets(db_url: str, prices: Path) ->
             db.set_budget(1, "year")
 
 
+@pytest.mark.usefixtures("today")
 def test_exit_codes_of_the_budget_commands(db_url: str, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_CACHETRACK_PRICING", str(prices))
     assert cli("budget", "check", "--db-url", db_url).exit_code == 1

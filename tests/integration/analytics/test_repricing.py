@@ -313,7 +313,7 @@ with TimescaleDBClient(url) as db:
 
 
 def killed(url: str, prices: Path, what: str) -> None:
-    done = subprocess.run([sys.executable, "-c", STOPPED, url, str(prices), what], timeout=60)
+    done = subprocess.run([sys.executable, "-c", STOPPED, url, str(prices), what], timeout=240)
     assert done.returncode == -signal.SIGKILL
 
 

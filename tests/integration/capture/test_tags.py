@@ -47,7 +47,7 @@ def ask(client: OpenAI, text: str = "hi") -> None:
 
 
 def rows(url: str, order: str = "time") -> list[dict[str, Any]]:
-    assert flush(30)
+    assert flush(120)
     with psycopg.connect(url, row_factory=dict_row) as connection:
         return connection.execute(f"SELECT * FROM llm_interactions ORDER BY {order}").fetchall()  # type: ignore[arg-type]
 

@@ -666,7 +666,7 @@ def test_a_closed_pipe_causes_no_error_message(stored: str) -> None:
         os.close(reader)
         try:
             result = subprocess.run(
-                [*COMMAND, *arguments, "--db-url", stored], stdout=writer, stderr=subprocess.PIPE, timeout=30
+                [*COMMAND, *arguments, "--db-url", stored], stdout=writer, stderr=subprocess.PIPE, timeout=240
             )
         finally:
             os.close(writer)

@@ -229,7 +229,7 @@ def test_an_unknown_id_is_exit_code_1_and_two_actions_are_2(rejecting: str) -> N
 def test_control_characters_of_a_dead_letter_are_escaped(reused_db_url: str) -> None:
     with pipeline(reused_db_url) as runtime:
         runtime.journal.append(call(model="\x1b[31mred\x07", interaction_id="\x1b[2J"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     text = cli("journal", "dead-letters", "--db-url", reused_db_url).stdout
     assert "\x1b" not in text
     assert "\\x1b[31mred" in text
@@ -243,5 +243,5 @@ def test_a_torn_line_hides_no_other_dead_letter(rejecting: str) -> None:
     assert len(listed(rejecting)) == 1
     with pipeline(rejecting) as runtime:
         runtime.journal.append(call(model="bad"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert len(listed(rejecting)) == 2

@@ -216,7 +216,7 @@ def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) ->
         env={**environment, "_RLM_CACHETRACK_COMPLETE": f"source_{shell}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     ).stdout
     (tmp_path / "completion").write_text(script)
@@ -224,7 +224,7 @@ def test_the_shell_completes_commands_and_options(shell: str, tmp_path: Path) ->
     if shell == "fish":  # fish has a command that lists the completions
         for typed, wanted in cases.items():
             command = f"source {tmp_path / 'completion'}; complete -C 'rlm-cachetrack {typed}'"
-            done = subprocess.run([found, "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+            done = subprocess.run([found, "-c", command], env=environment, capture_output=True, text=True, timeout=240)
             assert wanted in done.stdout.split(), done
         return
     options = ["--norc", "--noprofile"] if shell == "bash" else ["-f"]

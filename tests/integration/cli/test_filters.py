@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,9 +13,8 @@ from typer.testing import CliRunner, Result
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError
+from tests.support.clock import today
 
-TODAY = datetime.combine(datetime.now(UTC).date(), time(0), UTC)
-BETWEEN = TODAY - timedelta(days=4)
 RUNS = {
     "alpha": {"model": "big", "provider": "openai", "tags": {"user": "u1"}, "first_day": 6, "calls": 2},
     "beta": {"model": "small", "provider": "azure", "tags": {"user": "u2"}, "first_day": 3, "calls": 3},
@@ -33,11 +32,17 @@ def cli(*arguments: str) -> Result:
 
 
 @pytest.fixture(scope="module")
-def stored(module_db_url: str) -> str:
+def day() -> datetime:
+    """Return the beginning of the day on which all tests of this module run."""
+    return today(timedelta(minutes=5))
+
+
+@pytest.fixture(scope="module")
+def stored(module_db_url: str, day: datetime) -> str:
     with TimescaleDBClient(module_db_url) as db:
         for query_id, run in RUNS.items():
             for number in range(run["calls"]):
-                begun = TODAY - timedelta(days=run["first_day"]) + timedelta(hours=1)
+                begun = day - timedelta(days=run["first_day"]) + timedelta(hours=1)
                 record = LLMInteractionRecord(
                     query_id,
                     begun,
@@ -106,11 +111,12 @@ def test_every_reading_command_has_the_same_filters(command: str, name: str, sto
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "forecast"])
-def test_every_reading_command_selects_by_time(command: str, stored: str) -> None:
+def test_every_reading_command_selects_by_time(command: str, stored: str, day: datetime) -> None:
     read, wanted = COMMANDS[command]
+    between = day - timedelta(days=4)
     for query_id, option in (("alpha", "--until"), ("beta", "--since")):
         result = cli(
-            *command.replace("--range all", "").split(), option, f"{BETWEEN:%Y-%m-%d}", "--json", "--db-url", stored
+            *command.replace("--range all", "").split(), option, f"{between:%Y-%m-%d}", "--json", "--db-url", stored
         )
         assert result.exit_code == 0, result.output
         assert read(json.loads(result.stdout)) == wanted(query_id), (command, option)
@@ -169,12 +175,12 @@ def test_the_query_is_named_once(stored: str) -> None:
     assert (result.exit_code, "names a query, and so does --query" in result.stderr) == (2, True)
 
 
-def test_the_history_of_a_forecast_begins_with_a_whole_day(stored: str) -> None:
-    since = TODAY - timedelta(days=5, hours=1)
+def test_the_history_of_a_forecast_begins_with_a_whole_day(stored: str, day: datetime) -> None:
+    since = day - timedelta(days=5, hours=1)
     found = json.loads(cli("forecast", "--since", since.isoformat(), "--json", "--db-url", stored).stdout)
     assert found["history_days"] == 3  # the calls of beta alone: alpha's day is not whole
     with TimescaleDBClient(stored) as db, pytest.raises(ConfigError, match="until"):
-        db.forecast_cost(until=TODAY)
+        db.forecast_cost(until=day)
 
 
 def test_methods_of_the_client_have_the_same_filters(stored: str) -> None:

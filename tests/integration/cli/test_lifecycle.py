@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,25 +16,24 @@ from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
 
 T0 = datetime(2026, 11, 1, 12, tzinfo=UTC)
-TODAY = datetime.now(UTC).date()
-SOON = TODAY + timedelta(days=10)
 
 
 class Provider:
-    def __init__(self) -> None:
+    def __init__(self, today: date) -> None:
+        self.soon, self.past = str(today + timedelta(days=10)), str(today - timedelta(days=1))
         self.status = 200
         self.keys: list[str | None] = []
         self.models: list[dict[str, Any]] = [
-            {"id": "gpt-5", "shutdown_date": str(SOON)},
-            {"id": "gpt-5-mini", "shutdown_date": str(TODAY - timedelta(days=1))},
+            {"id": "gpt-5", "shutdown_date": self.soon},
+            {"id": "gpt-5-mini", "shutdown_date": self.past},
             {"id": "gpt-6.1-terra", "shutdown_date": None},
-            {"id": "not-in-use", "shutdown_date": str(SOON)},
+            {"id": "not-in-use", "shutdown_date": self.soon},
         ]
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    served = Provider()
+def provider(today: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    served = Provider(today.date())
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -88,7 +87,7 @@ def test_each_model_in_use_has_its_shutdown_date(stored: str, provider: Provider
     rows = {row["model"]: row for row in json.loads(result.stdout)}
     assert list(rows) == ["gpt-5-mini", "gpt-5-2025-08-07", "retired-model", "gpt-6.1-terra"]
     # the list names the alias, the calls its snapshot
-    assert (rows["gpt-5-2025-08-07"]["shutdown_date"], rows["gpt-5-2025-08-07"]["days_left"]) == (str(SOON), 10)
+    assert (rows["gpt-5-2025-08-07"]["shutdown_date"], rows["gpt-5-2025-08-07"]["days_left"]) == (provider.soon, 10)
     assert (rows["gpt-5-mini"]["days_left"], rows["gpt-6.1-terra"]["shutdown_date"]) == (-1, None)
     assert rows["retired-model"]["is_listed"] is False
     assert provider.keys == ["Bearer sk-hunter2"]
@@ -96,8 +95,8 @@ def test_each_model_in_use_has_its_shutdown_date(stored: str, provider: Provider
 
 def test_the_table_says_how_many_days_are_left(stored: str, provider: Provider) -> None:
     text = cli("models", "--lifecycle", "--db-url", stored).stdout
-    assert f"{SOON} (in 10 days)" in text
-    assert f"{TODAY - timedelta(days=1)} (past)" in text
+    assert f"{provider.soon} (in 10 days)" in text
+    assert f"{provider.past} (past)" in text
     assert "not in the list" in text
 
 

@@ -97,7 +97,7 @@ def test_closing_ends_the_writer_thread(db_url: str) -> None:
 
 def test_stats_count_what_was_recorded_and_stored(db: TimescaleDBClient) -> None:
     record_the_mixed_run(db)
-    assert rlm_cachetrack.flush(timeout_s=10)
+    assert rlm_cachetrack.flush(timeout_s=120)
     counts = rlm_cachetrack.stats()
     assert counts["recorded"] == counts["stored"] == 6  # the run's start and five calls
     assert counts["pending"] == 0

@@ -29,7 +29,7 @@ def test_the_outcome_of_a_run_is_stored_with_its_tags(db_url: str, monkeypatch: 
             run.record_outcome(score=0.83, label="pass")
         with query_run("silent"):
             pass
-        assert flush(30)
+        assert flush(120)
     finally:
         shutdown()
     assert runs(db_url) == [

@@ -27,7 +27,7 @@ MESSAGES = [
 
 
 def stored(url: str) -> list[Fingerprint | None]:
-    assert flush(20)
+    assert flush(120)
     with psycopg.connect(url) as connection:
         rows = connection.execute("SELECT interaction_id, fingerprint FROM llm_interactions ORDER BY time").fetchall()
     known = decode_run(rows)
@@ -100,7 +100,7 @@ def test_no_text_is_stored_anywhere(endpoint: SimulatedEndpoint, db_url: str, tm
         instrument(client, store=db_url)
         client.chat.completions.create(model="gpt-5", messages=MESSAGES)  # type: ignore[arg-type]
         held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-        assert flush(20)
+        assert flush(120)
     held += b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     with psycopg.connect(db_url) as connection:
         (row,) = connection.execute("SELECT llm_interactions::text, fingerprint FROM llm_interactions").fetchall()
@@ -136,7 +136,7 @@ def test_a_damaged_key_is_logged_once_and_loses_no_record(
         instrument(client, store=db_url)
         for _ in range(3):
             client.chat.completions.create(model="gpt-5", messages=MESSAGES)  # type: ignore[arg-type]
-            assert flush(20)
+            assert flush(120)
     assert stored(db_url) == [None] * 3
     assert [record.message for record in caplog.records if "fingerprint" in record.message] == [
         "calls are recorded without fingerprints, so cache misses cannot be explained: "

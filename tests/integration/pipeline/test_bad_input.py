@@ -544,7 +544,7 @@ def test_instrument_reports_a_newer_schema_once_and_keeps_the_records(
     assert "from_the_future" in caplog.text
     with psycopg.connect(newer_db_url) as connection:  # as after an upgrade of the library
         connection.execute("DELETE FROM rlm_cachetrack_migrations WHERE version = 9999")
-    assert rlm_cachetrack.flush(timeout_s=10)
+    assert rlm_cachetrack.flush(timeout_s=120)
     with psycopg.connect(newer_db_url) as connection:
         assert connection.execute("SELECT count(*) FROM llm_interactions").fetchone() == (1,)
 

@@ -41,7 +41,7 @@ def test_rows_of_calls_are_stored_unchanged(reused_db_url: str) -> None:
     with pipeline(reused_db_url) as runtime:
         for written in lines:
             runtime.journal.append(written)
-        assert runtime.flush(30)
+        assert runtime.flush(120)
         assert runtime.dead_letters.read() == []
         builder = RowBuilder(runtime.price_book())
     built = [dict(zip(COLUMNS, builder.row(decoded(written)), strict=True)) for written in lines]

@@ -77,7 +77,7 @@ def stored(url: str) -> list[str]:
     return [row[0] for row in sql(url, "SELECT model FROM llm_interactions ORDER BY model")]
 
 
-def in_time(condition: Any, seconds: float = 20.0) -> bool:
+def in_time(condition: Any, seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -101,7 +101,7 @@ def test_a_record_rejected_by_the_server_is_a_dead_letter_and_the_others_are_sto
             runtime.journal.append(call(model=f"good-{number:03}"))
             if number == 321:
                 runtime.journal.append(bad)
-        assert runtime.flush(30)
+        assert runtime.flush(120)
         counts = runtime.stats()
     assert stored(db_url) == [f"good-{number:03}" for number in range(500)]
     [letter] = runtime.dead_letters.read()
@@ -136,7 +136,7 @@ def test_every_kind_of_bad_record_is_a_dead_letter_with_its_reason(
             runtime.journal.append(call(model=model))
         runtime.journal.append(call(model="d", **damage))
         runtime.journal.append(call(model="e"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert [reason in letter.reason for letter in runtime.dead_letters.read()] == [True]
     assert stored(reused_db_url) == ["a", "b", "c", "e"]
 
@@ -151,7 +151,7 @@ def test_a_record_rejected_by_a_trigger_is_a_dead_letter(db_url: str) -> None:
     with pipeline(db_url) as runtime:
         for model in ("a", "bad", "b"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert ["not today" in letter.reason for letter in runtime.dead_letters.read()] == [True]
     assert stored(db_url) == ["a", "b"]
 
@@ -177,7 +177,7 @@ def test_a_shortage_of_resources_is_retried_and_no_record_rejected(
     with pipeline(reused_db_url) as runtime:
         for model in ("a", "b"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert runtime.dead_letters.read() == []
     assert [error for _, error in internal_errors] == [trouble]
     internal_errors.clear()
@@ -188,10 +188,10 @@ def test_a_bad_record_that_comes_alone_is_a_dead_letter(db_url: str) -> None:
     sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="bad"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert len(runtime.dead_letters.read()) == 1
         runtime.journal.append(call(model="good"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(db_url) == ["good"]
 
 
@@ -202,7 +202,7 @@ def test_a_run_with_a_bad_record_is_completed_by_its_others(db_url: str) -> None
         for model in ("gpt-5", "bad", "gpt-5"):
             runtime.journal.append(call(model=model))
         runtime.append_run("run_end", "q", RUN, status="completed")
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert sql(db_url, "SELECT status, total_interactions FROM query_run_summaries") == [("completed", 2)]
 
 
@@ -216,7 +216,7 @@ def test_a_store_that_rejects_every_record_is_retried_and_no_record_given_up(db_
         assert in_time(lambda: "closed" in (runtime.stats()["last_error"] or ""))
         assert runtime.dead_letters.read() == []
         sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(db_url) == ["a", "b", "c"]
 
 
@@ -235,7 +235,7 @@ def test_a_missing_permission_is_retried_and_no_record_given_up(db_url: str) -> 
             assert in_time(lambda: "permission denied" in (runtime.stats()["last_error"] or ""))
             assert runtime.dead_letters.read() == []
             sql(db_url, "GRANT INSERT ON llm_interactions TO rlm_clerk")
-            assert runtime.flush(20)
+            assert runtime.flush(120)
         assert stored(db_url) == ["a"]
     finally:
         sql(db_url, "DROP OWNED BY rlm_clerk", "DROP ROLE rlm_clerk")
@@ -259,14 +259,14 @@ journal.Journal.ack = killed
 runtime = runtimes.open(load_settings(sys.argv[1]))
 for model in ("a", "bad", "b", "c"):
     runtime.journal.append(call(model=model))
-runtime.flush(30)
+runtime.flush(120)
 """
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", program, db_url], timeout=60, check=False)
+        done = subprocess.run([sys.executable, "-c", program, db_url], timeout=240, check=False)
         assert done.returncode == -signal.SIGKILL
     with pipeline(db_url) as runtime:
         before = runtime.dead_letters.path.read_text()
-        assert runtime.flush(30)
+        assert runtime.flush(120)
         # Each of the two dead processes had one bad record. The second recovered that of the first, which by now
         # was written as a dead letter three times.
         assert before.count('"model":"bad"') >= 2
@@ -283,12 +283,12 @@ def test_a_dead_letter_file_that_cannot_be_written_delays_no_records(
         runtime.dead_letters.path.mkdir(parents=True)  # not even root can write to it
         for model in ("a", "bad", "b"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert stored(db_url) == ["a", "b"]
         assert "wait in memory" in caplog.text
         runtime.dead_letters.path.rmdir()
         runtime.journal.append(call(model="bad"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert len(runtime.dead_letters.read()) == 2  # also the dead letter that waited
 
 
@@ -298,16 +298,16 @@ def test_a_dead_letter_file_locked_by_a_stopped_process_delays_no_records(
     sql(db_url, reject_model("bad"))
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="bad"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         with runtime.dead_letters.path.open("rb") as theirs:
             fcntl.flock(theirs, fcntl.LOCK_EX)
             for model in ("a", "bad", "b"):
                 runtime.journal.append(call(model=model))
-            assert runtime.flush(20)
+            assert runtime.flush(120)
             assert "another process has locked it" in caplog.text
             ending = threading.Thread(target=runtime.close, args=(0.1,), daemon=True)
             ending.start()
-            ending.join(10)
+            ending.join(120)
             assert not ending.is_alive()
     assert runtime.stats()["dropped"] == {"dead_letters_full": 1}  # the other process still locks the file
     assert stored(db_url) == ["a", "b"]
@@ -322,7 +322,7 @@ def test_dead_letters_that_wait_for_a_disk_are_written_at_the_end_or_reported_lo
         with pipeline(db_url) as runtime:
             runtime.dead_letters.path.mkdir(parents=True)
             runtime.journal.append(call(model="bad"))
-            assert runtime.flush(20)
+            assert runtime.flush(120)
             if disk_is_back:
                 runtime.dead_letters.path.rmdir()
         lost = [record.getMessage() for record in caplog.records if "lost" in record.getMessage()]
@@ -343,7 +343,7 @@ def test_a_torn_event_is_counted_once_however_often_the_store_fails(db_url: str)
         (runtime.journal.directory / "1-dead.jsonl").write_bytes(left)
         assert not runtime.flush(2)  # several attempts
         sql(db_url, "ALTER TABLE llm_interactions DROP CONSTRAINT closed")
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         counts = runtime.stats()
     assert (counts["recovered"], counts["stored"], counts["dropped"]) == (2, 1, {"torn": 1})
     assert stored(db_url) == ["a"]
@@ -354,7 +354,7 @@ def test_a_dead_letter_that_is_rejected_again_during_a_retry_stays_one(db_url: s
     with pipeline(db_url) as runtime:
         for _ in range(3):
             runtime.journal.append(call(model="bad"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         letters = {letter.id for letter in runtime.dead_letters.read()}
 
         def append_and_wait(event: Mapping[str, Any]) -> bool:
@@ -364,7 +364,7 @@ def test_a_dead_letter_that_is_rejected_again_during_a_retry_stays_one(db_url: s
             return kept
 
         assert runtime.dead_letters.retry(letters, append_and_wait) == letters
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert {letter.id for letter in runtime.dead_letters.read()} == letters
 
 
@@ -378,7 +378,7 @@ def test_dead_letters_that_the_journal_has_no_room_for_stay_dead_letters(
         )
         retried = runtime.retry_dead_letters({letter.id for letter in runtime.dead_letters.read()})
         assert 0 < len(retried) < 20
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         left = [letter.event["model"] for letter in runtime.dead_letters.read()]
         assert len(left) == 20 - len(retried)
     assert sorted(stored(db_url) + left) == [f"{number:02}" for number in range(20)]
@@ -391,10 +391,10 @@ def test_a_duplicate_call_is_stored_once_with_the_others_of_its_batch(db_url: st
     twice, thrice = call(model="twice"), call(model="thrice")
     with pipeline(db_url) as runtime:
         runtime.journal.append(twice)
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         for event in (call(model="a"), twice, thrice, thrice, call(model="b"), thrice):
             runtime.journal.append(event)
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert runtime.dead_letters.read() == []
     assert stored(db_url) == ["a", "b", "thrice", "twice"]
 
@@ -413,7 +413,7 @@ def test_a_batch_whose_commit_is_not_confirmed_is_stored_once(db_url: str, monke
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert lost.is_set()
     assert stored(db_url) == ["a", "b", "c"]
 
@@ -433,7 +433,7 @@ def test_a_record_without_a_time_is_stored_once_if_the_commit_is_not_confirmed(
     monkeypatch.setattr(storage.PostgresStore, "store", lose_the_first_answer)
     with TimescaleDBClient(db_url) as db:
         db.record_llm_interaction(LLMInteractionRecord(query_id="q", run_id=RUN, model="a"))
-        assert db.flush(20)
+        assert db.flush(120)
     assert attempts == [1, 1]
     assert stored(db_url) == ["a"]
 
@@ -450,7 +450,7 @@ def test_text_is_stored_as_it_is_whatever_the_encoding_of_database_and_environme
     try:
         with TimescaleDBClient(url) as db:
             db.record_llm_interaction(LLMInteractionRecord(query_id="naïve", run_id=RUN, model="modèle"))
-            assert db.flush(20)
+            assert db.flush(120)
             [row] = db.get_llm_interactions("naïve", RUN)
         assert (row["query_id"], row["model"]) == ("naïve", "modèle")
     finally:
@@ -473,7 +473,7 @@ def test_a_table_with_row_level_security_accepts_records(db_url: str) -> None:
         with pipeline(make_conninfo(db_url, user="rlm_tenant")) as runtime:
             for model in ("a", "b"):
                 runtime.journal.append(call(model=model))
-                assert runtime.flush(20)
+                assert runtime.flush(120)
         assert stored(db_url) == ["a", "b"]
     finally:
         sql(db_url, "DROP OWNED BY rlm_tenant", "DROP ROLE rlm_tenant")
@@ -505,7 +505,7 @@ def test_a_sink_that_rejects_a_record_gets_the_others() -> None:
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in ("a", "bad", "b"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
     assert sorted(sink.models) == ["a", "b"]
 
@@ -537,7 +537,7 @@ def test_an_unforeseen_exception_gives_up_one_record_not_the_others(
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in models:
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         [letter] = runtime.dead_letters.read()
         assert letter.reason == f"it cannot be stored: {type(exc).__name__}: {exc}"
         assert letter.event["model"] == "bad"
@@ -555,7 +555,7 @@ def test_a_sink_that_raises_for_every_record_gives_up_none(exc: Exception, inter
         assert not runtime.flush(0.6)
         assert runtime.dead_letters.read() == []
         sink.down, sink.exc = False, RecordRejectedError("I do not like it")
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert len(runtime.dead_letters.read()) == 1
     assert sorted(sink.models) == ["a", "b"]
     internal_errors.clear()
@@ -584,7 +584,7 @@ def test_an_event_that_is_too_deep_stops_no_other_also_if_it_is_recovered(
         runtime.journal.append(call(model="a"))
         runtime.journal.append(entry)
         runtime.journal.append(call(model="b"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert runtime.journal.pending == 0
         assert len(runtime.dead_letters.read()) == 1 or runtime.journal.dropped == {"corrupt": 2}
     assert sorted(stored(db_url)) == ["a", "b", "recovered"]
@@ -609,7 +609,7 @@ def test_a_store_that_recovers_during_the_search_for_a_poison_record_stores_all(
     with pipeline("postgresql:///unused", sink) as runtime:
         for model in ("a", "bad", "b"):
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert [letter.reason for letter in runtime.dead_letters.read()] == ["I do not like it"]
     assert sorted(sink.models) == ["a", "b"]
 
@@ -619,7 +619,7 @@ def test_a_batch_too_large_for_the_store_is_stored_in_smaller_ones() -> None:
     with pipeline("postgresql:///unused", sink) as runtime:
         for _ in range(1000):
             runtime.journal.append(call())
-        assert runtime.flush(30)
+        assert runtime.flush(120)
     assert len(sink.models) == 1000
 
 
@@ -653,7 +653,7 @@ def test_an_outage_logs_one_warning_and_one_info_and_loses_no_records(
     caplog.set_level(logging.INFO, "rlm_cachetrack")
     with pipeline(own_url) as runtime:
         runtime.journal.append(call(model="before"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         embedded.stop(own_server)
         for number in range(50):
             runtime.journal.append(call(model=f"while-{number:02}"))
@@ -663,9 +663,9 @@ def test_an_outage_logs_one_warning_and_one_info_and_loses_no_records(
         assert runtime.stats()["failing_since"] is not None
         assert len(caplog.records) == 1
         assert embedded.ensure_running(own_server) == own_url
-        assert runtime.flush(30)
+        assert runtime.flush(120)
         runtime.journal.append(call(model="zafter"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert runtime.stats()["failing_since"] is None
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "the store is back after" in caplog.text
@@ -684,7 +684,7 @@ def test_connections_cut_by_the_server_neither_lose_nor_duplicate_records(db_url
                 runtime.start()
             if number % 40 == 20:
                 sql(db_url, cut)
-        assert runtime.flush(30)
+        assert runtime.flush(120)
     assert stored(db_url) == [f"{number:03}" for number in range(400)]
 
 
@@ -694,7 +694,7 @@ def test_an_idle_connection_that_is_cut_is_replaced_without_a_log_message(
     with pipeline(db_url) as runtime:
         for model in ("a", "b", "c"):
             runtime.journal.append(call(model=model))
-            assert runtime.flush(20)
+            assert runtime.flush(120)
             cut = (
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE application_name = %s AND datname = current_database()"
@@ -715,9 +715,9 @@ def test_records_of_a_store_closed_during_a_batch_are_stored_by_the_next_store(
             assert not runtime.flush(0.5)
             thread = runtime.writer._thread
         assert thread is not None
-        thread.join(20)
+        thread.join(120)
     with pipeline(db_url) as runtime:
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(db_url) == ["a"]
     [message] = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
     assert "records wait in the journal" in message
@@ -726,34 +726,34 @@ def test_records_of_a_store_closed_during_a_batch_are_stored_by_the_next_store(
 
 def test_flush_and_shutdown_wait_for_several_hanging_stores_in_parallel(own_server: Path, own_url: str) -> None:
     embedded.stop(own_server)
-    for name in ("one", "two", "three"):
+    for name in "abcdefgh":
         runtime = runtimes.open(load_settings(make_conninfo(own_url, dbname=name)))
         runtime.append(call(model=name))
     for wait in (runtimes.flush, runtimes.shutdown):
         began = time.monotonic()
-        assert not wait(0.6)
-        assert 0.5 < time.monotonic() - began < 1.2
+        assert not wait(1.0)
+        assert 0.9 < time.monotonic() - began < 6.0  # one after the other they would take eight seconds
 
 
 def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="old"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         name = psycopg.conninfo.conninfo_to_dict(db_url)["dbname"]
         server = make_conninfo(db_url, dbname="postgres")
         sql(server, f'DROP DATABASE "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
         runtime.journal.append(call(model="new"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(db_url) == ["new"]
 
 
 def test_a_schema_dropped_under_an_open_connection_is_created_again(db_url: str) -> None:
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="old"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         sql(db_url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
         runtime.journal.append(call(model="new"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert runtime.dead_letters.read() == []
     assert stored(db_url) == ["new"]
 
@@ -761,7 +761,7 @@ def test_a_schema_dropped_under_an_open_connection_is_created_again(db_url: str)
 def test_a_server_that_becomes_read_only_is_retried_until_it_accepts_writes(own_server: Path, own_url: str) -> None:
     with pipeline(own_url) as runtime:
         runtime.journal.append(call(model="a"))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         sql(own_url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         assert in_time(lambda: sql(own_url, "SHOW default_transaction_read_only") == [("on",)])
         runtime.journal.append(call(model="b"))
@@ -774,7 +774,7 @@ def test_a_server_that_becomes_read_only_is_retried_until_it_accepts_writes(own_
             "ALTER SYSTEM RESET default_transaction_read_only",
             "SELECT pg_reload_conf()",
         )
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(own_url) == ["a", "b"]
 
 
@@ -787,7 +787,7 @@ def test_the_writable_one_of_several_servers_is_found(own_server: Path, own_url:
         sql(own_url, "ALTER DATABASE rlm_cachetrack SET default_transaction_read_only = on")
         with pipeline(make_conninfo(own_url, host=",".join(hosts))) as runtime:
             runtime.journal.append(call(model="a"))
-            assert runtime.flush(20)
+            assert runtime.flush(120)
             # Failover: the old primary becomes read-only, the other server accepts writes.
             sql(
                 own_url,
@@ -796,7 +796,7 @@ def test_the_writable_one_of_several_servers_is_found(own_server: Path, own_url:
             )
             embedded.stop(other)
             runtime.journal.append(call(model="b"))
-            assert runtime.flush(20)
+            assert runtime.flush(120)
         assert stored(own_url) == ["b"]
         assert stored(embedded.ensure_running(other)) == ["a"]
     finally:
@@ -809,7 +809,7 @@ def test_a_backlog_is_stored_even_if_no_thread_can_be_started(
 ) -> None:
     with pipeline(reused_db_url) as runtime:
         runtime.journal.append(call(model="first"))
-        assert runtime.flush(20)  # the writer runs
+        assert runtime.flush(120)  # the writer runs
 
         def start(_: threading.Thread) -> None:
             raise RuntimeError("can't create new thread at interpreter shutdown")  # Python 3.12 and newer
@@ -817,7 +817,7 @@ def test_a_backlog_is_stored_even_if_no_thread_can_be_started(
         monkeypatch.setattr(threading.Thread, "start", start)
         for number in range(12_000):
             runtime.journal.append(call(model=f"{number:05}"))
-        assert runtime.flush(30)
+        assert runtime.flush(120)
     assert len(stored(reused_db_url)) == 12_001
 
 
@@ -826,9 +826,9 @@ def test_a_backlog_is_stored_even_if_no_thread_can_be_started(
 
 @pytest.fixture
 def long_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least half a minute after every failure."""
-    monkeypatch.setattr(writer, "_MIN_BACKOFF_S", 60.0)
-    monkeypatch.setattr(writer, "_MAX_BACKOFF_S", 60.0)
+    """At least five minutes after every failure, which is longer than a test waits."""
+    monkeypatch.setattr(writer, "_MIN_BACKOFF_S", 600.0)
+    monkeypatch.setattr(writer, "_MAX_BACKOFF_S", 600.0)
 
 
 @pytest.mark.usefixtures("long_backoff")
@@ -838,7 +838,7 @@ def test_a_flush_ends_the_backoff_after_a_failure(own_server: Path, own_url: str
         runtime.append(call(model="a"))
         assert in_time(lambda: runtime.stats()["last_error"])
         embedded.ensure_running(own_server)
-        assert runtime.flush(15)
+        assert runtime.flush(120)
     assert stored(own_url) == ["a"]
 
 
@@ -861,10 +861,10 @@ def test_recording_during_the_start_of_the_writer_does_not_start_a_second_one(
             patch.setattr(threading.Thread, "start", interrupted)
             starting = threading.Thread(target=runtime.writer.start, daemon=True)
             start(starting)
-            starting.join(10)
+            starting.join(120)
         assert not starting.is_alive()
         assert started == ["rlm_cachetrack-writer"]
-        assert runtime.flush(10)
+        assert runtime.flush(120)
 
 
 def test_recording_while_a_store_is_being_opened_opens_no_second(
@@ -900,16 +900,17 @@ def test_control_c_while_the_writer_is_being_started_starts_no_second(monkeypatc
                 runtime.append(call())
             runtime.append(call())
         assert started == ["rlm_cachetrack-writer"]
-        assert runtime.flush(10)
+        assert runtime.flush(120)
 
 
+@pytest.mark.usefixtures("long_backoff")
 def test_stopping_ends_the_backoff_after_a_failure() -> None:
     with pipeline("postgresql://someone@127.0.0.1:1/nowhere") as runtime:
         runtime.append(call())
         assert in_time(lambda: runtime.stats()["last_error"])
         began = time.monotonic()
         assert runtime.close(0.1) is False
-        assert time.monotonic() - began < 5
-        assert not runtime.writer.running
+        assert time.monotonic() - began < 60
+        assert in_time(lambda: not runtime.writer.running)
     [journal] = runtime.journal.directory.glob("*.jsonl")
     assert [json.loads(line)["model"] for line in journal.read_text().splitlines()] == ["gpt-5"]

@@ -113,7 +113,9 @@ def stored_lists(url: str) -> int:
     return int(count)
 
 
-def test_an_update_shows_the_changes_and_prices_calls_from_then_on(db_url: str, publisher: Publisher) -> None:
+def test_an_update_shows_the_changes_and_prices_calls_from_then_on(
+    db_url: str, publisher: Publisher, today: datetime
+) -> None:
     with TimescaleDBClient(db_url) as db:
         assert record(db, "before", "gpt-9-nova")["total_cost"] is None
     result = cli("prices", "update", "--from", publisher.url, "--db-url", db_url)
@@ -125,7 +127,7 @@ def test_an_update_shows_the_changes_and_prices_calls_from_then_on(db_url: str, 
     with TimescaleDBClient(db_url) as db:
         call = record(db, "after", "gpt-9-nova")
         assert call["total_cost"] == pytest.approx(3.0)
-        assert call["price_source"].startswith(f"genai-prices:{datetime.now(UTC).date()}-")
+        assert call["price_source"].startswith(f"genai-prices:{today.date()}-")
         # a model that the list lacks keeps the price of the installed release
         other = record(db, "other", "gpt-4.1")
         assert (other["total_cost"], other["price_source"][:15]) == (pytest.approx(2.0), "genai-prices:0.")
@@ -160,12 +162,12 @@ def test_an_update_from_a_file_needs_no_network(db_url: str, tmp_path: Path) -> 
     assert stored_lists(db_url) == 1
 
 
-def test_prices_shows_the_list_in_use(db_url: str, publisher: Publisher) -> None:
+def test_prices_shows_the_list_in_use(db_url: str, publisher: Publisher, today: datetime) -> None:
     assert cli("prices", "update", "--from", publisher.url, "--db-url", db_url).exit_code == 0
     shown = cli("prices", "gpt-9-nova", "gpt-5", "--provider", "openai", "--json", "--db-url", db_url)
     models = {row["model"]: row["prices"][0] for row in json.loads(shown.stdout)["models"]}
     assert (models["gpt-9-nova"]["prompt"], models["gpt-5"]["prompt"]) == (3.0, 1.0)
-    assert models["gpt-5"]["price_source"].startswith(f"genai-prices:{datetime.now(UTC).date()}-")
+    assert models["gpt-5"]["price_source"].startswith(f"genai-prices:{today.date()}-")
 
 
 def test_prices_needs_no_database() -> None:
@@ -182,7 +184,7 @@ def test_doctor_names_the_list_in_use(db_url: str, publisher: Publisher) -> None
 
 
 def test_a_running_program_uses_a_list_that_another_one_stored(
-    db_url: str, publisher: Publisher, endpoint: SimulatedEndpoint, monkeypatch: pytest.MonkeyPatch
+    db_url: str, publisher: Publisher, endpoint: SimulatedEndpoint, today: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(price_updates, "_POLL_EVERY_S", 0.0)
     sources = []
@@ -198,7 +200,7 @@ def test_a_running_program_uses_a_list_that_another_one_stored(
                     "INSERT INTO price_lists (origin, sha8, data) VALUES ('x', '12345678', %s)", [json.dumps(NEW)]
                 )
     assert sources[0].startswith("genai-prices:0.")
-    assert sources[1].startswith(f"genai-prices:{datetime.now(UTC).date()}-")
+    assert sources[1].startswith(f"genai-prices:{today.date()}-")
 
 
 def test_a_dry_run_stores_nothing(db_url: str, publisher: Publisher) -> None:
@@ -270,12 +272,12 @@ def test_a_missing_file_is_named(db_url: str, tmp_path: Path) -> None:
 
 def test_a_slow_server_is_given_up(db_url: str, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(price_updates, "_SOCKET_TIMEOUT_S", 0.2)
-    publisher.delay_s = 1.0
+    publisher.delay_s = 120.0
     began = time.monotonic()
     result = cli("prices", "update", "--from", publisher.url, "--db-url", db_url)
     assert result.exit_code == 1
     assert "timed out" in result.stderr
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_the_address_can_be_set_in_the_environment(
@@ -290,7 +292,7 @@ def test_the_address_can_be_set_in_the_environment(
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -325,14 +327,14 @@ def test_the_writer_updates_once_a_day(daily: str, publisher: Publisher, endpoin
 def test_a_slow_server_delays_neither_calls_nor_records(
     daily: str, publisher: Publisher, endpoint: SimulatedEndpoint
 ) -> None:
-    publisher.delay_s = 3.0
+    publisher.delay_s = 120.0
     instrument(store=daily)
     began = time.monotonic()
     call_once(endpoint, "q0")
     assert flush()
     call_once(endpoint, "q1")
     assert flush()
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 60
     with TimescaleDBClient(daily) as db:
         assert len(db.list_query_runs()) == 2
 

@@ -393,7 +393,7 @@ for number in range(3000):
     db.record_llm_interaction(LLMInteractionRecord(f"query-{number % 20}", run_id, "m", prompt_tokens=10))
 db.flush(60)
 """
-    done = subprocess.run([sys.executable, "-c", program, citus_url], timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", program, citus_url], timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL
     stored = counts(citus_url)[0]
     assert stored > 0

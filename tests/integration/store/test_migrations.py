@@ -189,7 +189,7 @@ def test_processes_migrate_an_empty_database_concurrently(
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        answers = [process.communicate(timeout=60) for process in started]
+        answers = [process.communicate(timeout=240) for process in started]
     assert [(process.returncode, *answer) for process, answer in zip(started, answers, strict=True)] == [
         (0, "1\n", "")
     ] * processes

@@ -91,7 +91,7 @@ class PgBouncer:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.wait(10)
+        self._process.wait(120)
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -157,7 +157,7 @@ def writers(url: str, calls: int, seconds: float) -> list[subprocess.Popen[str]]
 def results(started: list[subprocess.Popen[str]]) -> list[int]:
     codes = []
     for process in started:
-        process.communicate(timeout=120)
+        process.communicate(timeout=240)
         codes.append(process.returncode)
     return codes
 
@@ -226,7 +226,7 @@ def test_statement_mode_is_refused_with_the_reason_and_stores_later(direct_url: 
             pgbouncer.stop(signal.SIGINT)
             (folder / "ini").write_text((folder / "ini").read_text().replace("= statement", "= transaction"))
             pgbouncer.start()
-            assert runtime.flush(20)
+            assert runtime.flush(120)
         assert stored(direct_url) == ["a"]
     finally:
         pgbouncer.stop(signal.SIGINT)

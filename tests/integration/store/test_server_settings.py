@@ -32,9 +32,9 @@ def check_recording(url: str) -> None:
                 LLMInteractionRecord("naïve", RUN, "modèle", iteration=number, total_cost=COST, start_time=at(number))
             )
         db.complete_query_run("naïve", RUN)
-        assert db.flush(20), db.stats()
+        assert db.flush(120), db.stats()
         db.record_llm_interaction(LLMInteractionRecord("naïve", RUN, "modèle", iteration=3, start_time=at(3)))
-        assert db.flush(20), db.stats()
+        assert db.flush(120), db.stats()
         assert (db.stats()["dead_letters"], db.stats()["last_error"]) == (0, None)
         calls = db.get_llm_interactions("naïve", RUN)
         assert [each["iteration"] for each in calls] == [0, 1, 2, 3]
@@ -80,7 +80,7 @@ def test_a_batch_may_take_longer_than_the_statement_timeout_of_the_database(db_u
     sql(db_url, slow, trigger, f"ALTER DATABASE {database} SET statement_timeout = '200ms'")
     with pipeline(db_url) as runtime:
         runtime.journal.append(call(model="a"))
-        assert runtime.flush(20), runtime.stats()
+        assert runtime.flush(120), runtime.stats()
     assert stored(db_url) == ["a"]
 
 
@@ -100,7 +100,7 @@ def test_what_an_encoding_cannot_represent_is_a_dead_letter_and_stops_nothing(ot
         db.record_llm_interaction(LLMInteractionRecord("q", RUN, "modèle", start_time=RUN))
         db.record_llm_interaction(LLMInteractionRecord("q", RUN, "日本", start_time=RUN, metadata={"é": "日本"}))
         db.record_llm_interaction(LLMInteractionRecord("q", RUN, "b", start_time=RUN))
-        assert db.flush(20), db.stats()
+        assert db.flush(120), db.stats()
         refused = 1 if "latin1" in other_encoding else 0
         assert db.stats()["dead_letters"] == refused
         assert len(db.get_llm_interactions("q", RUN)) == 3 - refused
@@ -120,7 +120,7 @@ def test_a_database_that_is_read_only_by_default_is_refused_once_with_the_remedy
         assert "default_transaction_read_only" in str(runtime.stats()["last_error"])
         assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
         sql(empty_db_url, "SET default_transaction_read_only = off", f"ALTER DATABASE {database} RESET ALL")
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(empty_db_url) == ["a"]
 
 
@@ -140,7 +140,7 @@ def test_a_call_that_a_trigger_drops_is_a_dead_letter(models: tuple[str, ...], d
     with pipeline(db_url) as runtime:
         for model in models:
             runtime.journal.append(call(model=model))
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         letters = runtime.dead_letters.read()
         assert {letter.event["model"] for letter in letters} == {model for model in models if model[:3] == "bad"}
         assert "a trigger of llm_interactions dropped 1 calls" in letters[0].reason
@@ -157,7 +157,7 @@ def test_a_table_that_drops_every_call_gives_up_none(db_url: str) -> None:
         assert runtime.dead_letters.read() == []
         assert "dropped 1 calls" in str(runtime.stats()["last_error"])
         sql(db_url, "DROP TRIGGER drop_bad ON llm_interactions")
-        assert runtime.flush(20)
+        assert runtime.flush(120)
     assert stored(db_url) == ["a"]
 
 
@@ -189,10 +189,10 @@ def test_duplicates_are_not_taken_for_dropped_calls(db_url: str) -> None:
     with pipeline(db_url) as runtime:
         for event in (*events, *events, call(model="c"), events[0]):
             runtime.journal.append(event)
-            assert runtime.flush(20)
+            assert runtime.flush(120)
         for event in (*events, *events, call(model="d")):
             runtime.journal.append(event)
-        assert runtime.flush(20)
+        assert runtime.flush(120)
         assert runtime.stats()["dead_letters"] == 0
     assert stored(db_url) == ["a", "b", "c", "d"]
 

@@ -354,7 +354,7 @@ def test_a_late_call_waits_for_a_refresh_that_may_have_missed_it(
         db.record_llm_interaction(LLMInteractionRecord("late", between, "m", start_time=between, prompt_tokens=10))
         assert not db.flush(timeout_s=1)
         refreshing.rollback()
-        assert db.flush(timeout_s=10)
+        assert db.flush(timeout_s=120)
         assert migrated.execute("SELECT count(*)::int FROM llm_interactions WHERE query_id = 'late'").fetchone() == (1,)
 
 

@@ -33,7 +33,7 @@ def retrieve(server: ScriptedServer, db_url: str, batch_id: str) -> Any:
         instrument(client, store=db_url)
         with query_run("nightly") as run:
             client.batches.retrieve(batch_id)
-        assert flush(20)
+        assert flush(120)
     uninstrument()
     shutdown()
     return run

@@ -131,7 +131,7 @@ print(f"peak {peak}", file=sys.stderr)
 def peak(*arguments: str) -> int:
     """Run a command and return its highest resident memory, in bytes."""
     command = [sys.executable, "-c", PEAK, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
     return int(done.stderr.rsplit("peak ", 1)[1])
 

@@ -165,12 +165,12 @@ def oldest_versions() -> list[str]:
 def test_the_oldest_allowed_versions_pass_these_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("oldest")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *oldest_versions()]
-    installed = subprocess.run(pip, capture_output=True, text=True, check=False, timeout=120)
+    installed = subprocess.run(pip, capture_output=True, text=True, check=False, timeout=240)
     if installed.returncode:
         pytest.skip(f"no package index: {installed.stderr[-200:]}")
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "RLM_CACHETRACK_TEST_OLDEST_WEB": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout[-3000:]
 
 

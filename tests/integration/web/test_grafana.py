@@ -119,6 +119,7 @@ def _plain(rows: list[dict[str, Any]]) -> list[str]:
     )
 
 
+@pytest.mark.usefixtures("today")
 def test_the_budget_panels_agree_with_the_budget(reused_db_url: str) -> None:
     now = datetime.now(UTC)
     with TimescaleDBClient(reused_db_url) as db:

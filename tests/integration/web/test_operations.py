@@ -33,7 +33,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 def fetch(url: str, form: list[tuple[str, str]] | None = None) -> tuple[int, str]:
     body = None if form is None else urlencode(form).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=180) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as exc:
         with closing(exc):

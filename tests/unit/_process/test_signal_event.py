@@ -26,8 +26,8 @@ def test_set_wakes_the_thread_that_waits() -> None:
     event = SignalSafeEvent()
     threading.Timer(0.05, event.set).start()
     began = time.monotonic()
-    assert event.wait(20)
-    assert time.monotonic() - began < 10
+    assert event.wait(120)
+    assert time.monotonic() - began < 60
 
 
 def interrupted_everywhere(work: Callable[[], None], handler: Callable[[], None]) -> None:
@@ -56,7 +56,7 @@ def test_a_handler_that_interrupts_set_does_not_deadlock() -> None:
 
     thread = threading.Thread(target=interrupted_everywhere, args=(work, event.set), daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -74,6 +74,6 @@ def test_no_set_is_lost_during_a_clear() -> None:
     while done_before < 20_000:
         event.clear()
         if done_before == done:
-            assert event.wait(20) or done_before != done, "a set was lost"
+            assert event.wait(120) or done_before != done, "a set was lost"
         done_before = done
     setting.join()

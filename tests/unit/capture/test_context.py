@@ -387,7 +387,7 @@ def test_work_belongs_to_the_run_in_which_it_was_submitted() -> None:
     go = threading.Event()
 
     def later() -> tuple[str, int | None]:
-        assert go.wait(10)
+        assert go.wait(120)
         return here()
 
     with ContextThreadPoolExecutor(4) as pool:

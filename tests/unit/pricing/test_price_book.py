@@ -152,7 +152,7 @@ def test_loading_a_file_checks_it_without_loading_the_table(tmp_path):
     )
     root = Path(pricing.__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True, timeout=240
     )
     assert done.stdout.split() == ["0.00125", "False"]
 
