@@ -9,18 +9,14 @@ retrieval is left out, and the call of the request itself is stored without toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm_cachetrack._process import is_named, number_of
 from rlm_cachetrack.journal import FIELDS
-from rlm_cachetrack.records import COLUMNS, RecordSink
+from rlm_cachetrack.records import COLUMNS, RecordBatch, RecordSink
 from rlm_cachetrack.usage import UNKNOWN_WINDOW
-
-if TYPE_CHECKING:
-    from .batches import BatchBuilder, Built
-    from .prefetch import PreparedBatch
 
 _OPTIONS, _ID, _TIME, _METADATA, _TOKENS, _DETAILS = (
     COLUMNS.index(name)
@@ -34,27 +30,29 @@ _MARGIN_OF_REQUEST = timedelta(hours=1)
 _MARGIN_OF_RETRIEVAL = timedelta(minutes=5)  # shorter, because every finished response is looked up
 
 
-def with_stored_calls(prepared: PreparedBatch, sink: RecordSink, builder: Callable[[], BatchBuilder]) -> Built:
-    """Return the batch with what the store has about its background responses. Blocks for a query if there are any.
+def completed_events(
+    batch: RecordBatch, events: Callable[[], Iterable[dict[str, Any]]], sink: RecordSink
+) -> Iterator[dict[str, Any]] | None:
+    """Return the events of a batch with what the store has about its background responses; None if it has nothing.
 
-    If the store does not have the request of a retrieved response, its window stays unknown, and ``cost_excludes`` says
-    so.
+    Blocks for a query if there are any. If the store does not have the request of a retrieved response, its window
+    stays unknown, and ``cost_excludes`` says so.
 
     Args:
-        prepared: The batch.
+        batch: The batch that was built from the events.
+        events: Returns the events.
         sink: The store.
-        builder: Returns the batch builder.
 
     Raises:
         StoreError: The store failed.
     """
-    margins = {row[_ID]: (row[_TIME], margin) for row in prepared.built.batch.interactions if (margin := _margin(row))}
+    margins = {row[_ID]: (row[_TIME], margin) for row in batch.interactions if (margin := _margin(row))}
     if not margins:
-        return prepared.built
+        return None
     from rlm_cachetrack.store import PostgresStore  # imports psycopg
 
     if not isinstance(sink, PostgresStore):
-        return prepared.built
+        return None
     sink.open()
     since = min(time - margin for time, margin in margins.values())
     until = max(time + margin for time, margin in margins.values())
@@ -65,10 +63,10 @@ def with_stored_calls(prepared: PreparedBatch, sink: RecordSink, builder: Callab
             counted[row["response_id"]] = True
     requested = {row["response_id"]: row["request_options"] or {} for row in rows if not row["is_counted"]}
     if not counted and not requested:
-        return prepared.built
-    return builder().build(
+        return None
+    return (
         changed
-        for event in prepared.entries.decode()
+        for event in events()
         if (changed := _completed(event, counted, requested) if "call" in event else event) is not None
     )
 

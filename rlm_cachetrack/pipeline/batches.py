@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from rlm_cachetrack.fingerprint import HashedRequest
 from rlm_cachetrack.pricing import PriceBook
-from rlm_cachetrack.records import RecordBatch, RunEnd, RunKey, RunOutcome, RunStart, clean_text
+from rlm_cachetrack.records import RecordBatch, RecordSink, RunEnd, RunKey, RunOutcome, RunStart, clean_text
 
+from .background_calls import completed_events
+from .known_totals import without_known_totals
 from .rows import RowBuilder, clean_json, parse_time
 
 # A thread that computes keeps the interpreter's lock for 5 ms at a time while other threads wait for it: the program's,
@@ -84,6 +86,23 @@ class BatchBuilder:
             except Exception as exc:  # an event that cannot be read must not hold back the others
                 unreadable.append((event, exc))
         return Built(RecordBatch(interactions, starts, ends, optimizations, outcomes=outcomes), unreadable)
+
+    def completed(self, built: Built, events: Callable[[], Iterable[dict[str, Any]]], sink: RecordSink) -> Built:
+        """Return the batch with what the store has about its calls, and without what it has already counted.
+
+        Blocks for a query if the batch has background responses, and for one if it has totals.
+
+        Args:
+            built: The batch.
+            events: Returns the events that the batch was built from.
+            sink: The store.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        changed = completed_events(built.batch, events, sink)
+        found = built if changed is None else self.build(changed)
+        return found._replace(batch=without_known_totals(found.batch, sink))
 
 
 def _run(event: Mapping[str, Any]) -> tuple[str, datetime]:

@@ -15,15 +15,13 @@ import contextlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack._process import guard
 from rlm_cachetrack.errors import CacheTrackError, RecordRejectedError
 from rlm_cachetrack.journal import DeadLetter, DeadLetters, expand_event
 from rlm_cachetrack.records import ProbingSink, RecordSink
-
-from .background_calls import with_stored_calls
-from .known_totals import without_known_totals
 
 if TYPE_CHECKING:
     from .batches import BatchBuilder
@@ -50,7 +48,7 @@ def store_batch(
     Args:
         prepared: The batch.
         sink: The store.
-        builder: Returns the batch builder, which is needed if the batch must be built again in parts.
+        builder: Returns the batch builder.
         dead_letters: The file of records that can never be stored.
         check_stop: Called before each part; raises :class:`Stopped`.
         possible_duplicate: Some of the batch may be stored already.
@@ -60,10 +58,9 @@ def store_batch(
     """
     letters = _unreadable_letters(prepared.built.unreadable)
     try:
-        batch = with_stored_calls(prepared, sink, builder).batch
+        batch = builder().completed(prepared.built, prepared.entries.decode, sink).batch
         if possible_duplicate:
             batch = replace(batch, possible_duplicate=True)
-        batch = without_known_totals(batch, sink)
         if len(batch):
             sink.store(batch)
     except Exception as exc:
@@ -88,8 +85,9 @@ def _store_in_parts(
     while parts:
         check_stop()
         part = parts.pop()
-        batch, unreadable = builder.build(part)
+        built = builder.build(part)
         try:
+            batch = builder.completed(built, partial(iter, part), sink).batch
             if len(batch):
                 sink.store(replace(batch, possible_duplicate=True))
         except Exception as exc:
@@ -108,7 +106,7 @@ def _store_in_parts(
             else:
                 failed.append((part[0], exc))
         else:
-            letters += _unreadable_letters(unreadable)
+            letters += _unreadable_letters(built.unreadable)
             if batch.interactions and not sink_works:
                 sink_works = True
                 parts += [[event] for event, _ in failed]

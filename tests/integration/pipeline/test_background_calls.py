@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run, shutdown, uninstrument
 from rlm_cachetrack.capture import background
+from rlm_cachetrack.pipeline import runtimes
+from tests.integration.pipeline.test_writer import call, in_time, reject_model, sql
 from tests.support.scripted import ScriptedServer
 from tests.surfaces.calls import client_of
 
@@ -74,7 +77,7 @@ class Process:
             instrument(client, store=self._db_url, pricing=self._prices)
             with query_run(query_id):
                 response_id: str = act(client)
-            assert flush(20)
+            assert flush(120)
         uninstrument()
         shutdown()
         return response_id
@@ -134,6 +137,28 @@ def test_a_response_that_several_processes_retrieve_is_charged_once(process: Pro
     assert [len(process.rows(query_id)) for query_id in ("first", "second")] == [1, 0]
 
 
+def test_a_rejected_record_does_not_charge_a_response_of_its_batch_again(process: Process, db_url: str) -> None:
+    response_id = process.create(completion_window="8h")
+    process.retrieve(response_id, "first")
+    sql(db_url, reject_model("bad"))
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def retrieve_beside_a_rejected_record(client: Any) -> str:
+        journal = runtimes.default().journal
+        with psycopg.connect(db_url) as other:
+            other.execute("LOCK TABLE llm_interactions IN ACCESS EXCLUSIVE MODE")
+            journal.append(call(model="good"))
+            journal.wake.set()
+            assert in_time(lambda: sql(db_url, waits))  # the writer; what follows is in one batch
+            journal.append(call(model="bad"))
+            while client.responses.retrieve(response_id).status != "completed":
+                pass
+        return response_id
+
+    process._run(retrieve_beside_a_rejected_record, "second")
+    assert [len(process.rows(query_id)) for query_id in ("first", "second", "q")] == [1, 0, 1]
+
+
 @pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 def test_a_video_that_several_processes_retrieve_is_charged_once(process: Process) -> None:
     video_id = f"video_{uuid.uuid4().hex}"
@@ -171,11 +196,11 @@ def test_a_response_that_another_process_counted_is_not_charged_to_its_own_again
         body = {"background": True, "background_options": {"completion_window": "8h"}}
         response_id = str(client.responses.create(model="gpt-5", input="hello", extra_body=body).id)
         if is_stored:
-            assert flush(20)
+            assert flush(120)
         with in_another_process(), query_run("polls"):
             while client.responses.retrieve(response_id).status != "completed":
                 pass
-            assert flush(20)
+            assert flush(120)
         assert client.responses.retrieve(response_id).status == "completed"
         return response_id
 
