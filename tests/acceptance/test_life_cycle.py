@@ -236,7 +236,7 @@ def test_eventlet_is_reported_once_at_the_start(environment: dict[str, str], tmp
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "patcher.py").write_text("def is_monkey_patched(name):\n    return name == 'thread'\n")
-    program = "import eventlet.patcher\n" + PROGRAM + "call(); call()\nflush(20)\n"
+    program = "import eventlet.patcher\n" + PROGRAM + "call(); call()\nflush(120)\n"
     environment = {**environment, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False

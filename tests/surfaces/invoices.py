@@ -171,7 +171,7 @@ def recorded(sink: MemorySink, server: LoopbackServer, invoice: Invoice) -> dict
                 model=invoice.model, messages=[{"role": "user", "content": "hi"}], **invoice.request
             )
     row = sink.row
-    flush(10)
+    flush(120)
     return row
 
 

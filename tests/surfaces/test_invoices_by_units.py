@@ -32,7 +32,7 @@ def sent(sink: MemorySink, server: LoopbackServer, provider: str, path: str, bod
     server.answer_with(reply)
     with instrument(client_for(server, HOSTS[provider]), store=sink, fingerprints=False) as client:
         client.post(path, body=body, cast_to=object)
-    flush(10)
+    flush(120)
     return sink.row
 
 
@@ -41,7 +41,7 @@ def transcript(sink: MemorySink, server: LoopbackServer, model: str, usage: dict
     server.answer_with({"model": model, "text": "Done.", "language": "en", "segments": [], "usage": usage})
     with instrument(client_for(server, HOSTS["mistral"]), store=sink, fingerprints=False) as client:
         client.audio.transcriptions.create(model=model, file=("a.mp3", b"bytes", "audio/mpeg"))
-    flush(10)
+    flush(120)
     return sink.row
 
 

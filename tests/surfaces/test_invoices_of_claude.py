@@ -123,5 +123,5 @@ def test_the_last_chunk_of_a_stream_states_the_speed(sink: MemorySink) -> None:
     client = openai.OpenAI(api_key="sk-test", base_url="http://litellm.internal:4000", http_client=http_client)
     instrument(client, store=sink, fingerprints=False)
     list(client.chat.completions.create(model=OPUS, messages=[{"role": "user", "content": "hi"}], stream=True))
-    flush(10)
+    flush(120)
     assert_cost(sink.row, TOKENS * 2)
