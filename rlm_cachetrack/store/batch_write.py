@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from time import time_ns
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
+from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.errors import RecordRejectedError
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, RecordBatch
 
@@ -91,6 +93,24 @@ def write_batch(
         _store_totals(cursor, finished)
 
 
+def write_probe(cursor: psycopg.Cursor[Any], hourly: HourlyAggregate | None) -> None:
+    """Write a valid call, and then a later time of its run, as the next batch does. Blocks; the caller rolls back.
+
+    Args:
+        cursor: Of a connection inside a transaction.
+        hourly: The hourly aggregate, None if there is none.
+
+    Raises:
+        RecordRejectedError: As for :func:`write_batch`, like psycopg.Error.
+    """
+    now = datetime.now(UTC)
+    values = {"time": now, "run_id": now, "interaction_id": uuid7(time_ns()), "success": True}
+    values |= dict.fromkeys(("query_id", "model"), "rlm-cachetrack-probe")
+    write_batch(cursor, RecordBatch([tuple(map(values.get, COLUMNS))]), hourly, idempotent=True)
+    values["time"] = now + timedelta(seconds=1)
+    _list_runs(cursor, [tuple(map(values.get, COLUMNS))])
+
+
 def hours_of(rows: Sequence[Sequence[Any]]) -> list[datetime]:
     """Return the hours (UTC) in which the calls began, in order."""
     hours = {int(row[_TIME].timestamp()) // _HOUR_S for row in rows}
@@ -158,7 +178,11 @@ def _dropped(table: str, rows: str) -> RecordRejectedError:
 
 
 def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> set[tuple[str, datetime]]:
-    """List the runs of these calls; return those that had ended already, whose totals must be computed again."""
+    """List the runs of these calls; return those that had ended already, whose totals must be computed again.
+
+    Raises:
+        RecordRejectedError: A trigger dropped a run, or its times. The sums of the run would be without these calls.
+    """
     bounds: dict[tuple[str, datetime], list[datetime]] = {}
     for row in rows:
         run, time = (row[_QUERY_ID], row[_RUN_ID]), row[_TIME]
@@ -177,6 +201,9 @@ def _list_runs(cursor: psycopg.Cursor[Any], rows: Sequence[Sequence[Any]]) -> se
         "last_calls": [bounds[run][1] for run in runs],
     }
     cursor.execute(named_sql.query("staging_runs"), parameters)
+    if cursor.rowcount < len(runs):
+        dropped = f"run {runs[0][0]!r}" if len(runs) == 1 else f"{len(runs) - cursor.rowcount} runs"
+        raise _dropped("query_run_summaries", dropped)
     cursor.execute(named_sql.query("staging_late_runs"), parameters)
     return {(row[0], row[1]) for row in cursor.fetchall()}
 

@@ -14,23 +14,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import ConfigError, StoreError, StoreUnreachableError
-from rlm_cachetrack.records import COLUMNS, RecordBatch, RunKey
+from rlm_cachetrack.records import RecordBatch, RunKey
 
 from . import named_sql
-from .batch_write import fast_path_fits, hours_of, write_batch
+from .batch_write import fast_path_fits, hours_of, write_batch, write_probe
 from .conflicts import retry_on_conflict
 from .connect import POOL_NAME, SchemaError, connect, dict_rows, make_pool, translated_errors
 from .hourly_aggregate import HourlyAggregate
@@ -169,22 +167,17 @@ class PostgresStore:
         return True
 
     def probe(self) -> None:
-        """Store one valid call and roll it back, to test whether the store accepts calls at all. Blocks.
+        """Store a valid call, extend its run and roll back, to test whether the store accepts calls at all. Blocks.
 
         Raises:
             StoreError: The store accepts no call now.
         """
-        now = datetime.now(UTC)
-        known = {"time": now, "run_id": now, "interaction_id": uuid7(time.time_ns()), "success": True}
-        row = tuple(
-            known.get(name, "rlm-cachetrack-probe" if name in ("query_id", "model") else None) for name in COLUMNS
-        )
         with (
             self._writing() as connection,
             connection.transaction(force_rollback=True),
             connection.cursor() as cursor,
         ):
-            write_batch(cursor, RecordBatch([row]), self._hourly, idempotent=True)
+            write_probe(cursor, self._hourly)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[psycopg.Connection[Any]]:

@@ -533,6 +533,11 @@ OBSTACLES = {
         "CREATE TRIGGER nothing BEFORE INSERT ON llm_interactions FOR EACH ROW EXECUTE FUNCTION nothing()",
         "a trigger of llm_interactions dropped",
     ),
+    "trigger of runs": (
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER nothing BEFORE UPDATE ON query_run_summaries FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "a trigger of query_run_summaries dropped",
+    ),
     "constraint": ("ALTER TABLE llm_interactions ADD CHECK (false) NOT VALID", "violates check constraint"),
 }
 
