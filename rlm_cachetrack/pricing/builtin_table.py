@@ -40,6 +40,8 @@ _SAME_PRICE = frozenset({("groq", "flex")})
 # to more of them. Source: https://prices.azure.com/api/retail/prices (Foundry Models), as in LiteLLM 1.110.2;
 # 2026-12-01.
 _RESOLD = {"azure": ("openai", "anthropic")}
+# Azure charges the same for its service tiers and for batches of OpenAI's models as OpenAI. Source: the same.
+_SAME_TIERS = frozenset({("azure", "openai")})
 _OPEN_WEIGHTS = re.compile(r"gpt-oss", re.IGNORECASE)
 
 # Components beyond the four standard ones, by the name that genai-prices gives to their price.
@@ -243,11 +245,16 @@ class BuiltInTable:
                 (other for other in self._fallbacks(provider) if model in self._providers[other].models), provider
             )
         )
-        schedule = self._schedule(listed, model, tier)
-        if owner != provider and tier != BASE_TIER:
-            return schedule
+        if (provider, owner) in _SAME_TIERS:
+            listed = self._providers[owner]
+        elif owner != provider and tier != BASE_TIER:
+            return self._schedule(listed, model, tier)
         prices = self._supplement.complete(
-            owner, name, tier, schedule, lambda: self._schedule(listed, model, BASE_TIER)
+            owner,
+            name,
+            tier,
+            self._schedule(listed, model, tier),
+            lambda: self._schedule(listed, model, BASE_TIER),
         )
         return self._supplement.resold(provider, name, prices, is_own=owner == provider)
 
@@ -257,7 +264,7 @@ class BuiltInTable:
         for other in (provider, *self._fallbacks(provider)):
             base = supplement.model(other, name, BASE_TIER)
             if base is not None:
-                if tier != BASE_TIER and other != provider:
+                if tier != BASE_TIER and other != provider and (provider, other) not in _SAME_TIERS:
                     return None  # tiers of another provider do not apply
                 prices = supplement.complete(other, name, tier, supplement.model(other, name, tier), lambda: None)
                 return supplement.resold(provider, name, prices, is_own=other == provider)

@@ -237,7 +237,10 @@ def _times(schedule: Schedule, factor: float | Mapping[str, Any] | list[Mapping[
 def _tier_rates(rates: Rates, given: Mapping[str, Any]) -> Rates:
     """Return the prices of a tier: all multiplied by ``factor``, cached input by ``cached`` if it has its own."""
     changed = rates.times(given["factor"])
-    return replace(changed, cached=rates.cached * given["cached"]) if "cached" in given else changed
+    if "cached" not in given:
+        return changed
+    from_cache = {name: price * given["cached"] for name, price in rates.extras.items() if name.endswith("_cached")}
+    return replace(changed, cached=rates.cached * given["cached"], extras={**changed.extras, **from_cache})
 
 
 def since(day: date | None, new: Schedule | None, old: Schedule | None) -> Schedule | None:

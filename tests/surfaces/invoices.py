@@ -81,6 +81,13 @@ def responses(prompt: int, completion: int, cached: int = 0, written: int = 0, l
     }
 
 
+def heard(prompt: int, completion: int, audio: int, cached: int, from_cache: int, spoken: int = 0) -> dict[str, Any]:
+    """Return a usage with ``audio`` tokens in the prompt, of which ``from_cache`` are among the cached ones."""
+    details = {"audio_tokens": from_cache, "text_tokens": cached - from_cache}
+    given = {"audio_tokens": audio, "cached_tokens_details": details}
+    return chat(prompt, completion, cached, given=given, completion_tokens_details={"audio_tokens": spoken})
+
+
 def audio(prompt: int, spoken: int, completion: int, heard: int) -> dict[str, Any]:
     return chat(prompt, completion, given={"audio_tokens": heard}, completion_tokens_details={"audio_tokens": spoken})
 

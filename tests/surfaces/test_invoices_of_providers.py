@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tests.support.memory import MemorySink
-from tests.surfaces.invoices import Invoice, LoopbackServer, assert_cost, audio, chat, recorded, responses
+from tests.surfaces.invoices import Invoice, LoopbackServer, assert_cost, audio, chat, heard, recorded, responses
 
 SOURCES = {
     "openai": "https://developers.openai.com/api/docs/pricing",
@@ -160,6 +160,44 @@ INVOICES = [
     Invoice("fireworks", "accounts/fireworks/models/gpt-oss-120b", chat(1_000, 100, 512),
             (488 * 0.15 + 512 * 0.015 + 100 * 0.60) / M),
     Invoice("together", "openai/gpt-oss-120b", chat(1_000, 100), (1_000 * 0.15 + 100 * 0.60) / M),
+    # -- what the list of models or of components had lacked: audio at the rate of text, long prompts at Batch and Flex,
+    #    tiers of Azure, long prompts of Grok on Azure, models of November 2026
+    Invoice("google", "gemini-2.5-pro", audio(1_000, 0, 100, 600), (1_000 * 1.25 + 100 * 10) / M),
+    Invoice("google", "gemini-2.5-pro", audio(200_001, 0, 100, 600), (200_001 * 2.50 + 100 * 15) / M),
+    Invoice("google", "gemini-2.5-pro", chat(200_000, 100), (200_000 * 1.25 + 100 * 10) / M),
+    Invoice("google", "gemini-3.8-flash", heard(1_000, 100, 600, 500, 300),
+            (500 * 0.75 + 500 * 0.075 + 100 * 3.75) / M),
+    Invoice("google", "gemini-2.5-flash", heard(1_000, 100, 600, 500, 300),
+            (200 * 0.30 + 300 * 1 + 200 * 0.03 + 300 * 0.10 + 100 * 2.50) / M),
+    Invoice("google", "gemini-2.5-flash", heard(1_000, 100, 600, 500, 300),
+            (200 * 0.15 + 300 * 0.50 + 200 * 0.03 + 300 * 0.10 + 100 * 1.25) / M, FLEX),
+    Invoice("google", "gemini-4-hydrogen", chat(1_000, 100, 400), (600 * 1.50 + 400 * 0.075 + 100 * 7.50) / M),
+    Invoice("vertex", "google/gemini-4-hydrogen", chat(1_000, 100, 400),
+            (600 * 1.50 + 400 * 0.075 + 100 * 7.50) * 1.1 / M, host="region"),
+    Invoice("openai", "gpt-realtime", heard(1_000, 300, 600, 500, 400, 200),
+            (300 * 4 + 200 * 32 + 100 * 0.40 + 400 * 0.40 + 100 * 16 + 200 * 64) / M),
+    Invoice("openai", "gpt-realtime-mini", heard(1_000, 300, 600, 500, 400, 200),
+            (300 * 0.60 + 200 * 10 + 100 * 0.06 + 400 * 0.30 + 100 * 2.40 + 200 * 20) / M),
+    Invoice("residency", "gpt-realtime-2.1", audio(1_000, 200, 300, 600),
+            (400 * 4 + 600 * 32 + 100 * 24 + 200 * 64) * 1.1 / M),
+    Invoice("openai", "gpt-5.5-pro", responses(300_000, 100), (300_000 * 30 + 100 * 135) / M, FLEX),
+    Invoice("openai", "gpt-6.2-astra", responses(10_000, 100, 2_000, 7_000, 3_000),
+            (1_000 * 8 + 2_000 * 0.40 + 4_000 * 10 + 3_000 * 20 + 100 * 40) / M),
+    Invoice("openai", "gpt-6.2-astra", responses(272_001, 100), (272_001 * 16 + 100 * 60) / M),
+    Invoice("openai", "gpt-daybreak-blue-latest", chat(1_000, 100, 500), (500 * 4 + 500 * 0.40 + 100 * 20) / M),
+    Invoice("azure", "gpt-5-mini", chat(1_000, 100, 500), (500 * 0.45 + 500 * 0.045 + 100 * 3.60) / M, PRIORITY),
+    Invoice("azure", "gpt-6.1-sol", chat(1_000, 100, 500), (500 * 1 + 500 * 0.05 + 100 * 5) / M, FLEX),
+    Invoice("azure", "grok-4.3", chat(200_001, 100, 500), (199_501 * 2.50 + 500 * 0.40 + 100 * 5) / M),
+    Invoice("azure", "ft:gpt-4.1-mini-2025-04-14:a::b", chat(2_000, 100, 1_024),
+            (976 * 0.80 + 1_024 * 0.20 + 100 * 3.20) / M),
+    Invoice("xai", "grok-build-latest", chat(200_001, 100), (200_001 * 4 + 100 * 12) / M),
+    Invoice("minimax", "MiniMax-M2.5-lightning", chat(10_000, 100, 8_000),
+            (2_000 * 0.30 + 8_000 * 0.03 + 100 * 2.40) / M),
+    Invoice("minimax", "MiniMax-M3", chat(512_000, 100), (512_000 * 0.30 + 100 * 1.20) / M),
+    Invoice("bedrock", "us.anthropic.claude-opus-5-5",
+            chat(20_100, 100, cache_creation_input_tokens=20_000,
+                 cache_creation={"ephemeral_1h_input_tokens": 20_000}),
+            (100 * 4.40 + 20_000 * 8.80 + 100 * 22) / M),
     # -- names behind a proxy
     Invoice("openai", "openai/gpt-6.1-terra", chat(1_000, 100), (1_000 * 1 + 100 * 5) / M, host="proxy"),
     Invoice("google", "gemini/gemini-2.5-pro", chat(1_000, 100), (1_000 * 1.25 + 100 * 10) / M, host="proxy"),

@@ -303,7 +303,7 @@ def test_the_supplement_does_not_lead_to_a_price_for_self_priced_providers():
     for provider in ("vllm", "snowflake", "alibaba"):
         assert book.rates(model="gpt-6.2-sol", provider=provider, at=NOW) is None
     assert book.rates(model="gpt-6.2-sol", provider="azure", at=NOW).prompt == 0.002
-    assert book.rates(model="gpt-6.2-sol", provider="azure", service_tier="batch", at=NOW) is None
+    assert book.rates(model="gpt-6.2-sol", provider="azure", service_tier="batch", at=NOW).prompt == 0.001
     assert book.rates(model="openai/gpt-6.2-sol", provider="openrouter", at=NOW).prompt == 0.002
 
 
