@@ -121,7 +121,8 @@ def _test(session: nox.Session, packages: list[str], tests: list[str], *options:
 @nox.parametrize("openai", [nox.param(name, id=f"openai={name}") for name in SDKS])
 def capture(session: nox.Session, openai: str) -> None:
     """Run the capture tests with one version of the SDK and one of Python."""
-    _test(session, [SDKS[openai]], [test for test in CAPTURE if Path(test).exists()])
+    tests = [test for test in CAPTURE if Path(test).exists()]
+    _test(session, [SDKS[openai], "pytest-xdist"], tests, "--numprocesses=3", "--dist=loadfile")  # as in the Makefile
 
 
 @nox.session

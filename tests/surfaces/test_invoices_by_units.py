@@ -15,7 +15,7 @@ from tests.support.memory import MemorySink
 from tests.support.socket_server import Peer, SocketServer
 from tests.surfaces.calls import MODES, entering, settled
 from tests.surfaces.invoices import HOSTS, LoopbackServer, assert_cost, client_for
-from tests.surfaces.sockets import compare, read
+from tests.surfaces.sockets import compare, read, resource_of
 
 M = 1_000_000
 VOICE = {
@@ -103,7 +103,7 @@ def test_a_voice_of_xai_is_billed_by_seconds_and_messages(
     socket_server.script = script
 
     async def act(client: Any) -> Any:
-        async with entering(client.realtime.connect(model="grok-voice-latest")) as connection:
+        async with entering(resource_of(client, "realtime").connect(model="grok-voice-latest")) as connection:
             await settled(connection.response.create())
             return await read(connection, "recv")
 
