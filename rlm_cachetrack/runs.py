@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from rlm_cachetrack._process import guard as _guard
-from rlm_cachetrack.capture import context
+from rlm_cachetrack.capture import context, tag_scopes
+from rlm_cachetrack.capture.decorating import FunctionT, entering
+from rlm_cachetrack.capture.tag_scopes import get_innermost, set_innermost
 from rlm_cachetrack.config import disabled
 from rlm_cachetrack.errors import CacheTrackError, StoreError
 from rlm_cachetrack.formatting import run_card, run_lines
 from rlm_cachetrack.pipeline import Runtime, runtimes
-from rlm_cachetrack.records import aware, check_count, checked_json, checked_outcome, checked_query_id, checked_tags
+from rlm_cachetrack.records import (
+    aware,
+    check_count,
+    checked_json,
+    checked_outcome,
+    checked_query_id,
+    checked_tag_dict,
+    checked_tags,
+    merge_tags,
+)
 
 if TYPE_CHECKING:
     from rlm_cachetrack.analytics import RunReport, TokenCacheOptimization, TokenCacheSummary
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["QueryRun", "Recursion", "active_run", "query_run", "tags"]
 
 T = TypeVar("T")
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class _Level:
@@ -239,8 +246,7 @@ class QueryRun(_Level):
         self._run_id = self._given_run_id or context.new_run_id()
         # Only the inherited frame counts: a run is not nested in the runs of other threads.
         frame = context.Frame(self.query_id, self._run_id, outer=context.inherited())
-        if self._tags:
-            frame.tags = {**(frame.tags or {}), **self._tags}
+        frame.tags = merge_tags(self._tags, frame.tags)
         self._enter(frame)
         self._append("run_start", metadata=self._metadata, tags=self._tags)
         return self
@@ -266,46 +272,7 @@ class QueryRun(_Level):
 
         A generator stays in its run even if different threads request its items, for example in a streaming web server.
         """
-
-        def fresh() -> QueryRun:
-            return QueryRun(self.query_id, self._given_run_id, self._metadata, self._tags)
-
-        if inspect.isasyncgenfunction(function):
-
-            @functools.wraps(function)
-            async def async_generator(*args: Any, **kwargs: Any) -> Any:
-                with fresh():
-                    async with contextlib.aclosing(function(*args, **kwargs)) as items:
-                        async for item in items:
-                            yield item
-
-            return cast("FunctionT", async_generator)
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def coroutine(*args: Any, **kwargs: Any) -> Any:
-                async with fresh():
-                    return await function(*args, **kwargs)
-
-            return cast("FunctionT", coroutine)
-        if inspect.isgeneratorfunction(function):
-
-            def items(*args: Any, **kwargs: Any) -> Any:
-                with fresh():
-                    return (yield from function(*args, **kwargs))
-
-            @functools.wraps(function)
-            def generator(*args: Any, **kwargs: Any) -> Any:
-                return (yield from context.in_own_context(items(*args, **kwargs)))
-
-            return cast("FunctionT", generator)
-
-        @functools.wraps(function)
-        def plain(*args: Any, **kwargs: Any) -> Any:
-            with fresh():
-                return function(*args, **kwargs)
-
-        return cast("FunctionT", plain)
+        return entering(function, lambda: QueryRun(self.query_id, self._given_run_id, self._metadata, self._tags))
 
     def record_outcome(self, success: bool | None = None, score: float | None = None, label: str | None = None) -> None:
         """Record what the run achieved; does not wait for the database. A later outcome replaces the values it gives.
@@ -418,11 +385,37 @@ def query_run(
     return QueryRun(query_id, run_id, metadata, tags)
 
 
-def tags(**given: Any) -> contextlib.AbstractContextManager[None]:
+class TagScope:
+    """Tags for the calls made inside, made by :func:`tags`. It can be entered again, also in concurrent tasks."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: Mapping[str, str]) -> None:
+        self._own = own
+
+    def __enter__(self) -> None:
+        set_innermost((self._own, get_innermost()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        scope = get_innermost()
+        if scope is not None and scope[0] is self._own:
+            set_innermost(scope[1])
+        else:
+            set_innermost(tag_scopes.without(scope, self._own))
+
+    def __call__(self, function: FunctionT) -> FunctionT:
+        """Decorate ``function`` so that its calls have the tags: a function, coroutine function or generator."""
+        return entering(function, lambda: self)
+
+
+def tags(**given: Any) -> TagScope:
     """Add tags to the calls made inside.
 
-    Used as ``with tags(user="u-17", feature="search"):``. Scopes nest, and the inner value of a name wins. Tags follow
-    asyncio tasks, ``asyncio.to_thread`` and a ``ContextThreadPoolExecutor``, and are stored with each call.
+    Used as ``with tags(user="u-17", feature="search"):`` or as a decorator. Scopes nest, and the inner value of a name
+    wins. Tags follow asyncio tasks, ``asyncio.to_thread`` and a ``ContextThreadPoolExecutor``, and are stored with each
+    call.
 
     Args:
         **given: At most 16 short texts, numbers or booleans by name.
@@ -430,7 +423,7 @@ def tags(**given: Any) -> contextlib.AbstractContextManager[None]:
     Raises:
         RecordError: A tag cannot be stored.
     """
-    return context.tag_scope(checked_tags(given) or {})
+    return TagScope(checked_tag_dict(given))
 
 
 def active_run() -> QueryRun | None:

@@ -82,7 +82,7 @@ class Call(ResponseFacts):
         messages = body.get("messages" if api == "chat.completions" else "input")
         self._context_messages = len(messages) if type(messages) is list else (None if messages is None else 1)
         self.metadata: dict[str, Any] = {"stream": True} if stream else {}
-        self._run_context = context.current_json(client_tags)
+        self._run_context = context.current_encoded(client_tags)
         self._started_ns = time_ns()
         self._began_ns = perf_counter_ns()
 
@@ -238,11 +238,12 @@ class Call(ResponseFacts):
                 # Before the event is appended, so that the writer finds the body.
                 usage = fields_of(self._usage)
                 tokens = usage.get("prompt_tokens") or usage.get("input_tokens")
-                request = (self._number, self.api, self._run_context, self.body, self._context_messages)
+                request = (self._number, self.api, self._run_context[0], self.body, self._context_messages)
                 self.fingerprints.add(*request, tokens if type(tokens) is int else None, self._response_id)
         error_type, error_message = (None, None) if error is None else safe_error(error, self.body, self.secrets())
+        run_context, scope_tags = self._run_context
         return encode(
-            self._run_context,
+            run_context,
             (
                 self._number,
                 self.api,
@@ -265,6 +266,7 @@ class Call(ResponseFacts):
             ),
             self._usage,
             self._extra_columns(),
+            scope_tags,
         )
 
 

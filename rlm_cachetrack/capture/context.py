@@ -14,18 +14,20 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic_core import to_json
 
 from rlm_cachetrack._process import new_id
-from rlm_cachetrack.records import MAX_TAGS
+from rlm_cachetrack.records import merge_tags
+
+from . import tag_scopes
+from .tag_scopes import get_innermost, tags_inside
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +60,7 @@ class Frame:
         previous: The innermost frame of the context before this one was entered.
         handle: The object of the user: a QueryRun or a Recursion.
         is_closed: Whether the frame was left.
-        encoded: The cached run context as JSON, after the iteration and the tags that it contains.
+        encoded: The cached JSON of the run context, after what it was encoded for.
         tags: The tags of the run, with those of the code that opened it; None if there are none.
         tag_scope: The innermost ``with tags(...)`` around the frame.
         entered_in: The thread and task that opened the frame.
@@ -116,7 +118,7 @@ class Frame:
         self.is_private = False
         self.run_frame: Frame = self
         self.tags = _tags_in(outer)
-        self.tag_scope = _tag_scope.get()
+        self.tag_scope = get_innermost()
         if recursive and outer is not None:
             self._go_deeper(outer)
 
@@ -136,26 +138,12 @@ class Frame:
         self.is_private = outer.is_private or here is None or here.run_frame is not outer.run_frame
 
 
-class TagScope:
-    """One ``with tags(...)``.
+RunContext = tuple[str, Mapping[str, str] | None]
+"""A run context for the journal: JSON with the tags of run and client, and the tags of the scopes inside the run."""
 
-    Attributes:
-        tags: Its tags, with those of the scopes around it.
-        merged: The frame that a call was made in last, and its tags with those of this scope.
-    """
+# The iteration and the tags of the client, compared by identity, that a run context was encoded for; then its JSON.
+_Encoded = tuple[int | None, Mapping[str, str] | None, str]
 
-    __slots__ = ("merged", "tags")
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        outer = _tag_scope.get()
-        self.tags: Mapping[str, str] = {**outer.tags, **given} if outer is not None else given
-        self.merged: tuple[Frame | None, Mapping[str, str]] = (None, self.tags)
-
-
-# The iteration and the tags of a run context in JSON, then the JSON itself. Tags are compared by identity.
-_Encoded = tuple[int | None, Mapping[str, str] | None, Mapping[str, str] | None, str]
-
-_tag_scope: ContextVar[TagScope | None] = ContextVar("rlm_cachetrack_tags", default=None)
 _frame: ContextVar[Frame | None] = ContextVar("rlm_cachetrack_frame", default=None)
 # The iteration is kept twice: in the context, so that each of several concurrent tasks of a run has its own, and on the
 # frame, for threads that did not inherit the context.
@@ -224,34 +212,8 @@ def leave(frame: Frame) -> None:
         _frame.set(inherited())
 
 
-_VARIABLES: tuple[ContextVar[Any], ...] = (_frame, _iterations, _tag_scope)
-
-
-def in_own_context(generator: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run ``generator`` with runs, iterations and tags of its own, even if different threads request its items.
-
-    A generator runs in the context of the code that requests the next item. A streaming web server does so from several
-    threads, and two generators in one thread would share their runs.
-    """
-    own: tuple[Any, ...] | None = None
-    step: Callable[[Any], Any] = generator.send
-    given: Any = None
-    while True:
-        outside = [variable.get() for variable in _VARIABLES]
-        for variable, value in zip(_VARIABLES, own or (), strict=False):
-            variable.set(value)
-        try:
-            item = step(given)
-        except StopIteration as stop:
-            return cast("T", stop.value)
-        finally:
-            own = tuple(variable.get() for variable in _VARIABLES)
-            for variable, value in zip(_VARIABLES, outside, strict=True):
-                variable.set(value)
-        try:
-            step, given = generator.send, (yield item)
-        except BaseException as exc:  # including GeneratorExit, which the generator may handle
-            step, given = generator.throw, exc
+VARIABLES: tuple[ContextVar[Any], ...] = (_frame, _iterations, tag_scopes.innermost)
+"""All context variables of a run context."""
 
 
 def _choose_fallback() -> None:
@@ -311,52 +273,35 @@ def of_same_run(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return all(given.get(name) is None or values.get(name) in (None, given[name]) for name in ("query_id", "run_id"))
 
 
-@contextmanager
-def tag_scope(given: Mapping[str, str]) -> Iterator[None]:
-    """Add tags to the calls that are made inside, in this context and the tasks that it starts."""
-    token = _tag_scope.set(TagScope(given))
-    try:
-        yield
-    finally:
-        # In another context, for example of a generator that the event loop closes, there is nothing to restore.
-        with suppress(ValueError):
-            _tag_scope.reset(token)
+def _tags_inside(frame: Frame | None) -> Mapping[str, str] | None:
+    """Return the tags of each ``with tags(...)`` inside a frame."""
+    return tags_inside(get_innermost(), None if frame is None else frame.tag_scope)
 
 
 def _tags_in(frame: Frame | None) -> Mapping[str, str] | None:
-    """Return the tags of a call made now in a frame: its run's and those of each ``with tags(...)``; inner ones win."""
-    scope = _tag_scope.get()
-    if frame is None:
-        return None if scope is None else scope.tags
-    if scope is None or frame.tag_scope is scope:
-        return frame.tags
-    if scope.merged[0] is not frame:
-        scope.merged = (frame, {**(frame.tags or {}), **scope.tags})
-    return scope.merged[1]
+    return merge_tags(_tags_inside(frame), None if frame is None else frame.tags)
 
 
 def current_tags() -> Mapping[str, str] | None:
-    """Return the tags of a call made now; None if there are none."""
+    """Return the tags of a call made now, without those of its client; None if there are none."""
     return _tags_in(active())
 
 
 def current() -> dict[str, Any]:
-    """Return the run context of a call made now: a new dict of :data:`FIELDS` and ``tags``, ``run_id`` in ISO 8601."""
+    """Return the run context of a call made now: a new dict of :data:`FIELDS`, with ``run_id`` in ISO 8601.
+
+    Outside any run it has only the names that are known.
+    """
     frame = active()
-    tags = _tags_in(frame)
     if frame is not None:
         values = frame.fields.copy()
         values["iteration"] = get_iteration(frame)
-        if tags:
-            values["tags"] = tags
         if _manual and of_same_run(_manual, values):
             for name, value in _manual.items():
                 if value is not None and values.get(name) is None and name in FIELDS:
                     values[name] = value
         return values
     values = {name: value for name, value in _manual.items() if value is not None} if _manual else {}
-    if tags:
-        values["tags"] = tags
     if not values.get("query_id"):
         values["query_id"] = ADHOC
     if not values.get("run_id"):
@@ -364,49 +309,51 @@ def current() -> dict[str, Any]:
     return values
 
 
-def current_json(client_tags: Mapping[str, str] | None = None) -> str:
-    """Return :func:`current` as JSON for the journal; encoded once for each run, iteration and set of tags.
+def current_encoded(client_tags: Mapping[str, str] | None = None) -> RunContext:
+    """Return :func:`current` and the tags for the journal; encoded once for each run, iteration and client.
 
     Args:
         client_tags: The tags of the client that makes the call; tags of the context replace those of the same name.
     """
     global _adhoc_encoded
-    if _manual:
-        return _encode(current(), client_tags)
     frame = _frame.get()
     if frame is None:
         frame = _fallback
     elif frame.is_closed:
         frame = active()
-    tags = _tags_in(frame)
+    scope = get_innermost()
+    scope_tags = None if scope is None else tags_inside(scope, None if frame is None else frame.tag_scope)
     iteration = None if frame is None else get_iteration(frame)
     known = _adhoc_encoded if frame is None else frame.encoded
-    if known is None or known[0] != iteration or known[1] is not tags or known[2] is not client_tags:
-        known = (iteration, tags, client_tags, _encode(current(), client_tags))
+    if known is not None and known[0] == iteration and known[1] is client_tags and not _manual:
+        return known[2], scope_tags
+    run_context = _encode(current(), None if frame is None else frame.tags, client_tags)
+    if not _manual:
         if frame is None:
-            _adhoc_encoded = known
+            _adhoc_encoded = (iteration, client_tags, run_context)
         else:
-            frame.encoded = known
-    return known[3]
+            frame.encoded = (iteration, client_tags, run_context)
+    return run_context, scope_tags
 
 
-def current_json_of_session(run_id: str, client_tags: Mapping[str, str] | None) -> str:
-    """Return :func:`current_json`; outside any run, with ``run_id`` in place of the ad-hoc run of the process."""
+def encoded_of_session(run_id: str, client_tags: Mapping[str, str] | None) -> RunContext:
+    """Return :func:`current_encoded`; outside any run, with ``run_id`` in place of the ad-hoc run of the process."""
     if active() is not None or (_manual and _manual.get("run_id") is not None):
-        return current_json(client_tags)
-    return _encode({**current(), "run_id": run_id}, client_tags)
+        return current_encoded(client_tags)
+    return _encode({**current(), "run_id": run_id}, None, client_tags), _tags_inside(None)
 
 
-def with_client_tags(run_context: str, client_tags: Mapping[str, str] | None) -> str:
-    """Add the tags of a client to a run context that :func:`current_json` returned without them."""
-    return _encode(json.loads(run_context), client_tags) if client_tags else run_context
+def with_client_tags(encoded: RunContext, client_tags: Mapping[str, str] | None) -> RunContext:
+    """Add the tags of a client to a run context that :func:`current_encoded` returned without them."""
+    if not client_tags:
+        return encoded
+    values = json.loads(encoded[0])
+    return _encode(values, values.get("tags"), client_tags), encoded[1]
 
 
-def _encode(values: dict[str, Any], client_tags: Mapping[str, str] | None) -> str:
-    if client_tags:
-        values["tags"] = {**client_tags, **values.get("tags", {})}
-    if len(values.get("tags", ())) > MAX_TAGS:
-        values["tags"] = dict(list(values["tags"].items())[-MAX_TAGS:])  # the inner ones
+def _encode(values: dict[str, Any], run_tags: Mapping[str, str] | None, client_tags: Mapping[str, str] | None) -> str:
+    if tags := merge_tags(run_tags, client_tags):
+        values["tags"] = tags
     try:
         return to_json(values, fallback=str).decode()
     except ValueError:  # a lone surrogate, which the standard library escapes

@@ -66,7 +66,7 @@ class RealtimeCalls(SocketCalls):
 
     def _set_session_context(self, call: SocketCall) -> None:
         tags = getattr(clients.options_of(self._client), "tags", None)
-        call.set_run_context(context.current_json_of_session(self._run_id, tags))
+        call.set_run_context(context.encoded_of_session(self._run_id, tags))
 
     # -- responses ----------------------------------------------------------------------------------------------------
 

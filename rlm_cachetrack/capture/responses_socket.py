@@ -25,7 +25,7 @@ _CONNECTION_ERRORS = frozenset({"websocket_connection_limit_reached"})
 class _Steering:
     """Input that was sent to steer a response, and that its successor will contain."""
 
-    def __init__(self, body: Mapping[str, Any], run_context: str) -> None:
+    def __init__(self, body: Mapping[str, Any], run_context: context.RunContext) -> None:
         self.body = body
         self.run_context = run_context
         self.items: list[Any] = []
@@ -73,7 +73,7 @@ class ResponsesCalls(SocketCalls):
             parent = self._running.get(parent_id)
             body = {} if parent is None else parent.body
             tags = getattr(clients.options_of(self._client), "tags", None)
-            steering = self._steerings[parent_id] = _Steering(body, context.current_json(tags))
+            steering = self._steerings[parent_id] = _Steering(body, context.current_encoded(tags))
         given = event.get("input")
         steering.items += [{"role": "user", "content": given}] if isinstance(given, str) else list_of(given)
         steering.count += 1

@@ -56,7 +56,7 @@ class SocketCall(Call):
         """The start, on the monotonic clock."""
         return self._began_ns
 
-    def set_run_context(self, run_context: str) -> None:
+    def set_run_context(self, run_context: context.RunContext) -> None:
         """Set the run context of the code that sent the request, if it is not the current one."""
         self._run_context = run_context
 
@@ -293,19 +293,19 @@ def _parsed(message: Any) -> Event:
 
 # -- messages that wait in a queue of the SDK --------------------------------------------------------------------------
 
-_contexts: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, str]]] = weakref.WeakKeyDictionary()
+_contexts: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, context.RunContext]]] = weakref.WeakKeyDictionary()
 """The run context of each queued message by its id; the message is kept, so that its id stays unique."""
 
 
 def queue_message(queue: Any, message: Any) -> None:
     """Keep the current run context for a message that is put into a queue. Never raises."""
     try:
-        _contexts.setdefault(queue, {})[id(message)] = (message, context.current_json())
+        _contexts.setdefault(queue, {})[id(message)] = (message, context.current_encoded())
     except Exception as exc:
         guard.report("observing a queued message", exc)
 
 
-def forget_queue(queue: Any, message: Any) -> str | None:
+def forget_queue(queue: Any, message: Any) -> context.RunContext | None:
     """Forget a message that leaves a queue. Returns its run context; None if it was not in the queue."""
     kept = _contexts.get(queue) if queue is not None else None
     entry = kept.pop(id(message), None) if kept else None

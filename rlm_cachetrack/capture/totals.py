@@ -9,7 +9,6 @@ Source: ``batch.py``, ``evals/run_retrieve_response.py``, ``fine_tuning/alpha/gr
 
 from __future__ import annotations
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from rlm_cachetrack._process import number_of, uuid7
 from rlm_cachetrack.pipeline import runtimes
+from rlm_cachetrack.records import merge_tags
 from rlm_cachetrack.usage import plain, read_cache_options
 
 from . import context
@@ -87,7 +87,8 @@ class TotalsReader:
         current.append(
             {
                 "kind": "call",
-                **json.loads(context.current_json(self._tags)),
+                **context.current(),
+                "tags": merge_tags(context.current_tags(), self._tags),
                 "interaction_id": str(uuid7(int(total.start * 1_000) * 1_000_000, number)),
                 "api": self._kind,
                 "provider": provider,

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic_core import SchemaSerializer, core_schema
 
 from rlm_cachetrack._process import uuid7
+from rlm_cachetrack.records import merge_tags
 from rlm_cachetrack.usage import plain
 
 FIELDS = (
@@ -69,20 +70,29 @@ def next_number() -> int:
     return next(_numbers)
 
 
-def encode(run_context: str, call: tuple[Any, ...], usage: Any, extra: Mapping[str, Any] | None = None) -> bytes:
+def encode(
+    run_context: str,
+    call: tuple[Any, ...],
+    usage: Any,
+    extra: Mapping[str, Any] | None = None,
+    scope_tags: Mapping[str, str] | None = None,
+) -> bytes:
     """Encode one call as a line of JSON with its newline.
 
     Args:
-        run_context: The run context of the call as JSON, from :func:`.context.current_json`.
+        run_context: The run context of the call as JSON, with the tags of run and client.
         call: The values of :data:`FIELDS`.
         usage: The usage object as the SDK returned it, or None. It is copied, not kept.
         extra: Values of rarely used columns, by column; None if there are none.
+        scope_tags: The tags of the scopes inside the run, which replace those of run and client.
     """
     if usage is not None and type(usage) is not dict and not hasattr(type(usage), "__pydantic_serializer__"):
         usage = plain(usage)
     event = {"call": call, "usage": usage, "in": run_context}
     if extra:
         event["extra"] = extra
+    if scope_tags:
+        event["tags"] = scope_tags
     try:
         return _to_json(event, exclude_unset=True, warnings=False, fallback=str) + b"\n"
     except Exception:  # for example a lone surrogate, which the standard library encodes
@@ -119,8 +129,11 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
     start = start_ns // 1000  # microseconds, the resolution of the table
     # The SDK does not check the types of what a server sends.
     model, provider, metadata = served_model(model if type(model) is str else None, requested_model, provider, metadata)
+    run_context = json.loads(line["in"])
+    if scope_tags := line.get("tags"):
+        run_context["tags"] = merge_tags(scope_tags, run_context.get("tags"))
     return {
-        **json.loads(line["in"]),
+        **run_context,
         "kind": "call",
         "interaction_id": str(uuid7(start_ns, number)),
         "api": api,

@@ -25,7 +25,7 @@ from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.fingerprint import HashedRequest
 from rlm_cachetrack.journal import extra_columns, kept_ms, served_model
 from rlm_cachetrack.pricing import Cost, PriceBook
-from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, clean_text
+from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, clean_text, merge_tags
 from rlm_cachetrack.usage import TokenUsage, read_usage
 
 _CONTEXT = (
@@ -38,7 +38,6 @@ _CONTEXT = (
     "parent_recursion_id",
     "current_depth",
     "max_depth",
-    "tags",
 )
 _PRICE_KEY = ("model", "provider", "service_tier")
 _SERVED = (*_PRICE_KEY, "api", "finish_reason")
@@ -80,7 +79,7 @@ _EXTRA = (
     "cache_diagnostics",
 )
 _NO_EXTRA = (None,) * len(_EXTRA)
-_GROUPED = (*_CONTEXT, *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, "metadata", "usage", *_DETAILS, *_EXTRA)
+_GROUPED = (*_CONTEXT, "tags", *_SERVED, *_MEASURED, *_TOKENS, *Cost._fields, "metadata", "usage", *_DETAILS, *_EXTRA)
 _in_column_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] = itemgetter(*map(_GROUPED.index, COLUMNS))
 
 _TEXT = (
@@ -92,6 +91,14 @@ _TEXT = (
 _TIMES = ("time", "start_time", "end_time", "run_id")
 _INT4_MIN, _INT4_MAX = -(2**31), 2**31 - 1
 _MAX_CACHED = 10_000  # entries per cache; the limit is needed because servers choose the names
+
+
+class _Context(NamedTuple):
+    """The values that calls of one run context share."""
+
+    columns: tuple[Any, ...]
+    tags: Mapping[str, str] | None
+    tags_text: str | None
 
 
 class _Served(NamedTuple):
@@ -116,7 +123,7 @@ class RowBuilder:
     ) -> None:
         self.prices = prices
         self._hashed_request_of = hashed_request_of
-        self._contexts: dict[str, tuple[Any, ...]] = {}
+        self._contexts: dict[str, _Context] = {}
         self._served: dict[tuple[Any, ...], _Served] = {}
 
     def row(self, event: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -176,7 +183,7 @@ class RowBuilder:
             metadata_text = _json_text({**unknown, **(metadata or {}), **(served.metadata or {})} or None)
         return _in_column_order(
             (
-                *self._find_context(event["in"]),
+                *self._find_context(event["in"], event.get("tags")),
                 *served.columns,
                 start,
                 uuid7(start_ns, number),
@@ -205,17 +212,17 @@ class RowBuilder:
             )
         )
 
-    def _find_context(self, run_context: str) -> tuple[Any, ...]:
+    def _find_context(self, run_context: str, scope_tags: Mapping[str, str] | None) -> tuple[Any, ...]:
         known = self._contexts.get(run_context)
         if known is None:
             values = json.loads(run_context)
-            if unknown := values.keys() - set(_CONTEXT):
+            if unknown := values.keys() - {*_CONTEXT, "tags"}:
                 raise ValueError(f"unknown fields in the run context of a call: {', '.join(sorted(unknown))}")
-            context = _cleaned(values)
-            context["tags"] = _json_text(context.get("tags"))
-            known = tuple([context.get(name) for name in _CONTEXT])
+            context, tags = _cleaned(values), values.get("tags")
+            known = _Context(tuple([context.get(name) for name in _CONTEXT]), tags, _json_text(tags))
             _remember(self._contexts, run_context, known)
-        return known
+        tags_text = _json_text(merge_tags(scope_tags, known.tags)) if scope_tags else known.tags_text
+        return (*known.columns, tags_text)
 
     def _find_served(
         self, model: Any, requested_model: str, provider: str | None, tier: Any, api: str, finish_reason: Any

@@ -14,8 +14,10 @@ from .checks import (
     checked_json,
     checked_outcome,
     checked_query_id,
+    checked_tag_dict,
     checked_tags,
     clean_text,
+    merge_tags,
     shifted,
 )
 from .record import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, LLMInteractionRecord, event_of_record
@@ -38,9 +40,11 @@ __all__ = [
     "checked_json",
     "checked_outcome",
     "checked_query_id",
+    "checked_tag_dict",
     "checked_tags",
     "clean_text",
     "event_of_record",
+    "merge_tags",
     "new_id",
     "shifted",
 ]

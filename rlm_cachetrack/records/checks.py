@@ -158,22 +158,64 @@ def checked_tags(tags: object) -> dict[str, str] | None:
         return None
     if not isinstance(tags, Mapping):
         raise RecordError(f"tags={safe_repr(tags)}: expected a mapping such as {{'user': 'u-17'}}")
+    return checked_tag_dict(dict(tags))
+
+
+def checked_tag_dict(tags: dict[Any, Any]) -> dict[str, str]:
+    """Return a dict of tags as :func:`checked_tags` does; it may be the same dict.
+
+    Raises:
+        RecordError: ``tags`` has more than 16 keys, or a key or value is not a short text.
+    """
     if len(tags) > MAX_TAGS:
         raise RecordError(f"{len(tags)} tags: expected at most {MAX_TAGS}")
-    found: dict[str, str] = {}
+    # A program may set tags for each call, so the usual ones are checked without another function call.
     for name, value in tags.items():
-        if not isinstance(name, str) or not 0 < len(name) <= _TAG_NAME_LENGTH:
-            raise RecordError(f"tag {safe_repr(name)}: expected a name of 1 to {_TAG_NAME_LENGTH} characters")
-        if not isinstance(value, (str, int, float)):
-            raise RecordError(f"tag {name}={safe_repr(value)}: expected a text, a number, True or False")
-        try:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-        except ValueError:  # a whole number of more than 4,300 digits
-            raise RecordError(f"tag {name}: its value is too large a number") from None
-        if len(text) > _TAG_LENGTH:
-            raise RecordError(f"tag {name}: its value has {len(text)} characters, expected at most {_TAG_LENGTH}")
-        found[clean_text(name)] = clean_text(text)
-    return found
+        if not (
+            type(value) is str
+            and len(value) <= _TAG_LENGTH
+            and value.isascii()
+            and "\x00" not in value
+            and type(name) is str
+            and len(name) <= _TAG_NAME_LENGTH
+            and name.isidentifier()
+        ):
+            return dict(_checked_tag(name, value) for name, value in tags.items())
+    return tags
+
+
+def _checked_tag(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(name, str) or not 0 < len(name) <= _TAG_NAME_LENGTH:
+        raise RecordError(f"tag {safe_repr(name)}: expected a name of 1 to {_TAG_NAME_LENGTH} characters")
+    if not isinstance(value, (str, int, float)):
+        raise RecordError(f"tag {name}={safe_repr(value)}: expected a text, a number, True or False")
+    try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+    except ValueError:  # a whole number of more than 4,300 digits
+        raise RecordError(f"tag {name}: its value is too large a number") from None
+    if len(text) > _TAG_LENGTH:
+        raise RecordError(f"tag {name}: its value has {len(text)} characters, expected at most {_TAG_LENGTH}")
+    return clean_text(name), clean_text(text)
+
+
+def merge_tags(*layers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the tags of all layers, at most 16; None without any.
+
+    Args:
+        *layers: Tags, the inner ones first: they replace outer ones of the same name, and are kept first.
+    """
+    found: Mapping[str, str] | None = None
+    for tags in layers:
+        if tags:
+            found = {**tags, **found} if found else tags
+    if found is None or len(found) <= MAX_TAGS:
+        return found
+    kept: dict[str, str] = {}
+    for tags in filter(None, layers):
+        missing = [name for name in tags if name not in kept]
+        room = MAX_TAGS - len(kept)
+        kept.update({name: tags[name] for name in missing[max(0, len(missing) - room) :]})
+    return kept
 
 
 def clean_text(value: object) -> str:

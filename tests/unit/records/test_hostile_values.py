@@ -116,7 +116,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "tags": checked_tags,
     "tag": lambda value: checked_tags({"a": value}),
     "tag name": lambda value: checked_tags({value: "a"}),
-    "tags()": lambda value: tags(a=value).__enter__(),
+    "tags()": lambda value: tags(a=value),
     "model": lambda value: LLMInteractionRecord("q", datetime.now(UTC), value).check(),
     "prompt_tokens": lambda value: LLMInteractionRecord("q", datetime.now(UTC), "m", prompt_tokens=value).check(),
     "total_cost": lambda value: LLMInteractionRecord("q", datetime.now(UTC), "m", total_cost=value).check(),
