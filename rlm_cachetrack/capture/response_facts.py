@@ -51,6 +51,7 @@ class ResponseFacts:
     _first_token_ns: int | None = None
     _tools: set[tuple[str, str | None]] | None = None
     _tools_without_id = 0
+    _hosted: tuple[Mapping[str, Any], ...] = ()  # the output items of hosted tools that events have stated
     _unfinished_background: Any = None  # the response of a background stream that has not ended yet
 
     # -- complete responses ---------------------------------------------------------------------------------------
@@ -126,8 +127,15 @@ class ResponseFacts:
             elif item_type in HOSTED_TOOLS:
                 hosted.append(fields)
         self.length = length
+        hosted = hosted or list(self._hosted)  # some servers do not repeat the output at the end of a stream
         if hosted or response.get("tool_usage") is not None:
             self.note(tool_usage=tool_usage_of(response, hosted, self.body))
+
+    def note_item(self, item: Any) -> None:
+        """Remember a finished output item if it is of a hosted tool."""
+        fields = fields_of(item)
+        if fields.get("type") in HOSTED_TOOLS:
+            self._hosted = (*self._hosted, fields)
 
     def note(self, **values: Any) -> None:
         """Set values of rarely used columns; None leaves a column as it is."""
@@ -260,11 +268,7 @@ class ResponseFacts:
         """Read one event of a Responses stream, or an error event of any stream."""
         event_type = fields.get("type") or get_field(event, "type")  # not declared for an error in a chat stream
         if type(event_type) is not str:
-            if get_field(event, "event") == "error":  # openai 1.66 passes a server-sent event on undecoded
-                self._note_stream_error(get_field(event, "data"))
-            usage = locate_usage(event)
-            if usage is not None:
-                self._usage = usage
+            self._read_untyped_event(event)
             return
         if self._first_token_ns is None and event_type.endswith(".delta"):
             self._first_token_ns = perf_counter_ns()
@@ -283,8 +287,17 @@ class ResponseFacts:
                     self._unfinished_background = response
         elif event_type == "error":
             self._note_stream_error(event)
+        elif event_type == "response.output_item.done":
+            self.note_item(get_field(event, "item"))
         elif event_type in FINAL_EVENTS:
             read_final_event(self, fields)
+
+    def _read_untyped_event(self, event: Any) -> None:
+        if get_field(event, "event") == "error":  # openai 1.66 passes a server-sent event on undecoded
+            self._note_stream_error(get_field(event, "data"))
+        usage = locate_usage(event)
+        if usage is not None:
+            self._usage = usage
 
     def _note_stream_error(self, error: Any) -> None:
         code, message = get_field(error, "code") or "error", get_field(error, "message") or ""

@@ -77,6 +77,7 @@ class SocketCall(Call):
         """Count a finished output item, for a response whose last event does not repeat its output."""
         length, tools = self._items
         self._items = length + text_length(item), tools + (item.get("type") == "function_call")
+        self.note_item(item)
 
     def use_items(self) -> None:
         """Use the counts of the finished output items."""

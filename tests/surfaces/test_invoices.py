@@ -182,6 +182,26 @@ def test_a_search_on_azure_has_the_price_of_grounding_with_bing(send, model, tok
     assert row["total_cost"] == usd(tokens + 0.014 + 0.0025)
 
 
+@pytest.mark.parametrize("output", [[], None], ids=["no items", "no output"])
+def test_tools_are_charged_if_the_end_of_a_stream_does_not_repeat_the_output(sink, output):
+    final = {**responses_reply("gpt-5-mini", MINI), "output": output}
+    items = [search_call(1), FILE_SEARCH, {"id": "m", "type": "message", "role": "assistant", "content": []}]
+    events = [{"type": "response.output_item.done", "output_index": 0, "item": item} for item in items]
+    events.append({"type": "response.completed", "response": final})
+    lines = [json.dumps({**event, "sequence_number": number}) for number, event in enumerate(events)]
+    body = "".join(f"data: {line}\n\n" for line in lines).encode()
+
+    def answer(_: Any) -> Any:
+        return httpx.Response(200, content=body, headers={"content-type": "text/event-stream"})
+
+    http_client = httpx.Client(transport=httpx.MockTransport(answer))
+    client = openai.OpenAI(api_key="sk-test", http_client=http_client)
+    instrument(client, store=sink, fingerprints=False)
+    list(client.responses.create(model="gpt-5-mini", input="hi", stream=True))
+    flush(10)
+    assert sink.row["total_cost"] == usd(0.00065 + 0.01 + 0.0025)
+
+
 def test_the_usual_call_has_no_further_columns(send):
     row = send(responses_reply("gpt-5-mini", MINI))
     for name in ("token_details", "tool_usage", "request_options", "charges", "unpriced_reason", "cost_excludes"):

@@ -12,7 +12,7 @@ import pytest
 from rlm_cachetrack import flush, instrument
 from tests.support import realtime_events as events
 from tests.support.memory import MemorySink
-from tests.support.socket_server import Peer, SocketServer
+from tests.support.socket_server import Peer, SocketServer, completed, created, item_done, message
 from tests.surfaces.calls import MODES, entering, settled
 from tests.surfaces.invoices import HOSTS, LoopbackServer, assert_cost, client_for
 from tests.surfaces.sockets import compare, read, resource_of
@@ -137,3 +137,39 @@ def test_searches_of_perplexity_are_charged_if_it_states_no_cost(sink: MemorySin
         {**reply, "output": [message], "usage": usage},
     )  # fmt: skip
     assert_cost(row, (1_000 * 0.25 + 200 * 2.50) / M + 3 * 0.0025)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ending", [{}, {"output": []}, {"output": None}], ids=["output", "no items", "no output"])
+def test_tools_of_a_response_over_a_websocket_are_charged(
+    socket_server: SocketServer, sink: MemorySink, mode: str, ending: dict[str, Any]
+) -> None:
+    # 1,000 x 0.25 + 200 x 2 per 1M, two searches at $0.01 and a file search at $0.0025, all at the standard tier
+    # (https://developers.openai.com/api/docs/pricing)
+    search = {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "x"}}
+    files = {"id": "fs", "type": "file_search_call", "status": "completed", "queries": ["x"], "results": None}
+    items = [{"id": "ws_1", **search}, {"id": "ws_2", **search}, files, message()]
+    usage = {
+        "input_tokens": 1_000,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 200,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 1_200,
+    }
+
+    def script(peer: Peer) -> None:
+        peer.get()
+        peer.send(created("resp_1"), *map(item_done, items))
+        stated = {"model": "gpt-5-mini", "output": items, "usage": usage, "service_tier": "default"}
+        peer.send(completed("resp_1", **{**stated, **ending}))
+
+    socket_server.script = script
+
+    async def act(client: Any) -> Any:
+        async with entering(client.responses.connect()) as connection:
+            await settled(connection.response.create(model="gpt-5-mini", input="hi"))
+            return await read(connection, "recv")
+
+    compare(socket_server, sink, mode, act)
+    assert_cost(sink.row, (1_000 * 0.25 + 200 * 2) / M + 2 * 0.01 + 0.0025)
+    assert sink.row["cost_excludes"] == ["vector_store_storage"]
