@@ -54,6 +54,8 @@ def _plain(rule: CacheRule) -> dict[str, Any]:
         "implicit_breakpoint": rule.implicit_breakpoint,
         "lookback_blocks": rule.lookback_blocks,
         "settings": list(rule.settings),
+        "system_settings": list(rule.system_settings),
+        "message_settings": list(rule.message_settings),
         "needs_key": rule.needs_key,
         "key_routes": rule.key_routes,
         "prewarm": rule.prewarm,
@@ -75,9 +77,16 @@ def _words(rule: Mapping[str, Any]) -> str:
         f"steps of {rule['step_tokens']}" if rule["step_tokens"] > 1 else "",
         f"steps of up to {high_step}" if (high_step := rule["step_tokens_max"]) > rule["step_tokens"] else "",
         f"kept for {_lifetimes(rule['lifetimes'])}",
+        _settings_words(rule),
         "" if rule["published"] else "estimates: the provider does not publish its rules",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _settings_words(rule: Mapping[str, Any]) -> str:
+    levels = {"settings": "everything", "system_settings": "system prompt and messages", "message_settings": "messages"}
+    lost = [f"{', '.join(rule[name])} ({part})" for name, part in levels.items() if rule[name]]
+    return f"lost by a change of {', '.join(lost)}" if lost else ""
 
 
 def _lifetimes(lifetimes: Mapping[str, Mapping[str, float]]) -> str:

@@ -4,6 +4,7 @@ from .details import is_count
 from .extraction import locate_usage, plain
 from .reading import TokenUsage, read_usage
 from .request_options import (
+    NAMED_TOOL,
     PRICE_AND_CACHE_FIELDS,
     STANDARD_SPEED,
     UNKNOWN_WINDOW,
@@ -12,6 +13,7 @@ from .request_options import (
 )
 
 __all__ = [
+    "NAMED_TOOL",
     "PRICE_AND_CACHE_FIELDS",
     "STANDARD_SPEED",
     "UNKNOWN_WINDOW",

@@ -5,7 +5,9 @@ They are stored in the column ``request_options``. A value that the response sta
 Source: https://developers.openai.com/api/docs/guides/prompt-caching and the types ``PromptCacheOptions`` and
 ``ResponseCreateParams`` of the openai SDK 3.57 (``prompt_cache_retention``, ``prompt_cache_options``,
 ``context_management``), read 2026-12-01; ``cache_control`` as https://openrouter.ai/docs/features/prompt-caching
-describes it, read 2026-12-01.
+describes it, read 2026-12-01; ``thinking``, ``output_config.effort`` and ``tool_choice`` decide Claude's
+cache: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, read 2026-12-01, and OpenRouter's
+``reasoning``: https://openrouter.ai/docs/use-cases/reasoning-tokens, read 2026-12-01.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ PRICE_AND_CACHE_FIELDS = frozenset(
 
 _BLOCK_FIELDS = ("messages", "input", "tools")
 _OPTIONS = PRICE_AND_CACHE_FIELDS.union(
-    ("reasoning", "reasoning_effort", "text", "verbosity", "response_format", "parallel_tool_calls")
+    ("reasoning", "reasoning_effort", "text", "verbosity", "response_format", "parallel_tool_calls"),
+    ("tool_choice", "thinking", "output_config"),
 )
+NAMED_TOOL = "tool "
+"""The beginning of the ``tool_choice`` of a request that names a tool; a hash follows."""
 _DEFAULT_TIERS = (None, "auto", "default", "standard")
 _LONGEST_TEXT = 40
 
@@ -47,14 +52,16 @@ def read_request_options(
 
     Returns:
         Only what the request states: ``reasoning_effort``, ``verbosity``, ``service_tier``, ``text_format`` (a hash),
-        ``parallel_tool_calls``, ``cache_retention``, ``cache_ttl``, ``cache_mode``, ``prewarm``,
-        ``completion_window``, ``context_management``.
+        ``parallel_tool_calls``, ``tool_choice``, ``thinking``, ``cache_retention``, ``cache_ttl``, ``cache_mode``,
+        ``prewarm``, ``completion_window``, ``context_management``.
     """
     found: dict[str, Any] = {}
     if not marked and _OPTIONS.isdisjoint(body):  # the usual request
         return found
     reasoning, text = _mapping(body.get("reasoning")), _mapping(body.get("text"))
-    _add_text(found, "reasoning_effort", body.get("reasoning_effort") or reasoning.get("effort"))
+    output = _mapping(body.get("output_config"))
+    effort = body.get("reasoning_effort") or reasoning.get("effort") or output.get("effort")
+    _add_text(found, "reasoning_effort", effort)
     _add_text(found, "verbosity", body.get("verbosity") or text.get("verbosity"))
     if (tier := body.get("service_tier")) not in _DEFAULT_TIERS:
         _add_text(found, "service_tier", tier)
@@ -63,6 +70,8 @@ def read_request_options(
         found["text_format"] = hash_of(form)
     if isinstance(parallel := body.get("parallel_tool_calls"), bool):
         found["parallel_tool_calls"] = parallel
+    _add_text(found, "tool_choice", _tool_choice(body.get("tool_choice"), hash_of))
+    _add_text(found, "thinking", _thinking(_mapping(body.get("thinking")), reasoning))
     found.update(read_cache_options(body))
     if _mapping(body.get("prompt_cache_options")).get("prewarm") is True:
         found["prewarm"] = True
@@ -91,6 +100,26 @@ def read_cache_options(source: Mapping[str, Any]) -> dict[str, Any]:
         _add_text(found, "cache_ttl", options.get("ttl"))
         _add_text(found, "cache_mode", options.get("mode"))
     return found
+
+
+def _tool_choice(given: Any, hash_of: Callable[[Any], str] | None) -> str | None:
+    """Return the tool choice; None for the default. A tool is not named: a hash stands for it."""
+    kind = _mapping(given).get("type") if not isinstance(given, str) else given
+    if kind in ("none", "required", "any"):
+        return str(kind)
+    if given is None or kind == "auto" or hash_of is None:
+        return None
+    return NAMED_TOOL + hash_of(given)
+
+
+def _thinking(given: Mapping[str, Any], reasoning: Mapping[str, Any]) -> str | None:
+    """Return the mode of Claude's thinking and its budget, from Anthropic's field or from OpenRouter's."""
+    mode, budget = given.get("type"), given.get("budget_tokens")
+    if not given and "max_tokens" in reasoning:
+        mode, budget = "enabled", reasoning["max_tokens"]
+    if not given and reasoning.get("enabled") is False:
+        mode = "disabled"
+    return f"{mode} {budget}" if isinstance(budget, int) and mode else mode
 
 
 def _add_text(found: dict[str, Any], name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from .advice_item import LEAST_SHARE, CacheAdvice, advice_item, priced, read_price, usd_lost, usd_moved
 from .cache_advice import CACHE_RULES
-from .chains import INSTRUCTIONS, JSON_KINDS, CacheLocation, Call
+from .chains import IMAGES, INSTRUCTIONS, JSON_KINDS, CacheLocation, Call
 from .divergence import segment_words
 from .sentences import SETTING_WORDS
 from .verdicts import JudgedCall
@@ -21,6 +21,7 @@ from .verdicts import JudgedCall
 __all__ = ["CacheAdvice", "advise", "usd_lost"]
 
 _FEWEST_DROPS = 2
+_FEWEST_IMAGE_CHANGES = 2  # the first image of a conversation loses its messages once, which nothing avoids
 _LEAST_DROP_SHARE = 0.4  # the longer prompts until a drop cost more where a provider reads in larger steps
 
 _Agent = tuple[CacheLocation, tuple[bytes, ...] | None]
@@ -121,12 +122,19 @@ def _hold_settings(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     for each in judged:
         if each.verdict == "settings_changed" and each.setting is not None:
             found[each.setting].append(each)
+    if len(found.get(IMAGES, ())) < _FEWEST_IMAGE_CHANGES:
+        found.pop(IMAGES, None)
     for setting, about in found.items():
         about, usd = _held(judged, about)
         if not about:
             continue
         name = SETTING_WORDS.get(setting, setting)
         words = f"{name} differs between calls with the same beginning. Keep the value of the first of them"
+        if setting == IMAGES:
+            words = (
+                "only some calls with the same beginning contain images, and the messages before the change are billed "
+                "in full. Send calls with images in a conversation of their own"
+            )
         yield advice_item("hold_setting_constant", words, about, setting.replace("_", " "), usd)
 
 

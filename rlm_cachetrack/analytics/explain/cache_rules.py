@@ -54,6 +54,8 @@ class CacheRule:
     implicit_breakpoint: bool
     lookback_blocks: int
     settings: tuple[str, ...]
+    system_settings: tuple[str, ...]
+    message_settings: tuple[str, ...]
     needs_key: bool
     key_routes: bool
     prewarm: bool
@@ -68,6 +70,11 @@ class CacheRule:
         """Return True if the rule covers a call of this provider and model."""
         fits = self.providers is None or (provider or "unknown") in self.providers
         return fits and (self.models is None or self.models.match(model) is not None)
+
+    @property
+    def all_settings(self) -> tuple[str, ...]:
+        """Return every setting that the rule names, in the order of what a change loses: the most first."""
+        return self.settings + self.system_settings + self.message_settings
 
     def lifetime(self, options: Mapping[str, Any]) -> Lifetime:
         """Return the lifetime of the entries that a request with these options writes."""
@@ -124,6 +131,8 @@ class _Rule(BaseModel):
     implicit_breakpoint: bool = False
     lookback_blocks: int = Field(default=0, ge=0)
     settings: list[str] = []
+    system_settings: list[str] = []
+    message_settings: list[str] = []
     needs_key: bool = False
     key_routes: bool | None = None
     prewarm: bool = False
@@ -150,6 +159,8 @@ class _Rule(BaseModel):
             self.implicit_breakpoint,
             self.lookback_blocks,
             tuple(self.settings),
+            tuple(self.system_settings),
+            tuple(self.message_settings),
             self.needs_key,
             self.needs_key if self.key_routes is None else self.key_routes,
             self.prewarm,

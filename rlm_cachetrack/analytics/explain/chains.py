@@ -24,6 +24,8 @@ INSTRUCTIONS = frozenset(("system", "developer"))
 LEADING = frozenset(("tool_definition", "response_format", *INSTRUCTIONS))
 JSON_KINDS = frozenset(("tool_definition", "response_format"))
 RESPONSE = "assistant"
+IMAGES = "images"
+"""The setting that is set if a prompt contains images. It is known from the fingerprint, not from the options."""
 _CHARACTERS_PER_TOKEN = 4.0
 _LARGEST_SEGMENTS = 8
 _size = attrgetter("size")
@@ -62,7 +64,9 @@ class Call:
         options: The column ``request_options``, with the served tier.
         lifetime: How long the provider keeps the entries that this call writes.
         settings: The values of the settings that the provider's rules name.
-        location: The cache that the call uses; entries are found only from the same location.
+        location: The cache that the call uses; entries are found only from the same location. Some settings do not
+            decide where the beginning of the prompt is found: see :meth:`location_at`.
+        message_start: The first segment whose location depends on all settings.
         segments: The segments of the prompt; empty without a fingerprint.
         chain: A hash for each prefix of ``segments``.
         ends: Tokens up to the end of each segment; an estimate, unless an earlier prompt ended there.
@@ -83,6 +87,7 @@ class Call:
     lifetime: Lifetime = field(init=False)
     settings: tuple[Any, ...] = field(init=False)
     location: CacheLocation = field(init=False)
+    message_start: int = 0
     segments: Sequence[Segment] = ()
     chain: list[int] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
@@ -90,16 +95,46 @@ class Call:
     reads_newest: bool = False
     is_compacted: bool = False
     is_continued_unseen: bool = False
-    _parts: list[Part] | None = None
     _largest: list[Segment] | None = None
     _digests: set[bytes] | None = None
     _instructions: Part | None = None
+    _conversation_start: int = 0
+    _system_start: int = 0
+    _leading_locations: tuple[CacheLocation, CacheLocation] | None = None
 
     def __post_init__(self) -> None:
         self.lifetime = self.rule.lifetime(self.options)
-        self.settings = tuple([self.options.get(name) for name in self.rule.settings])
-        key = self.key if self.rule.needs_key else None
+        self._set_location(self.options)
+
+    def _set_location(self, options: Mapping[str, Any]) -> None:
+        rule = self.rule
+        self.settings = tuple([options.get(name) for name in rule.all_settings])
+        key = self.key if rule.needs_key else None
         self.location = (self.row["provider"], self.row["model"], key, self.settings)
+
+    def set_segments(self, segments: Sequence[Segment]) -> None:
+        """Set the segments, and what depends on them."""
+        self.segments = segments
+        self._conversation_start = next((index for index, segment in enumerate(segments) if segment.kind == "user"), 0)
+        rule = self.rule
+        if not rule.system_settings and not rule.message_settings:
+            return
+        self._set_location({**self.options, IMAGES: any(segment.kind == "media" for segment in segments) or None})
+        before, whole = self.location[:3], len(rule.settings)
+        of_system = self.settings[: whole + len(rule.system_settings)]
+        self._leading_locations = ((*before, self.settings[:whole]), (*before, of_system))
+        self._system_start = _leading(segments, JSON_KINDS)
+        self.message_start = _leading(segments, LEADING)
+
+    def setting(self, name: str) -> Any:
+        """Return the value of a setting that the rule names; None if it is not set."""
+        return dict(zip(self.rule.all_settings, self.settings, strict=True)).get(name)
+
+    def location_at(self, index: int) -> CacheLocation:
+        """Return the cache in which the prefix that ends with a segment is found."""
+        if index >= self.message_start or self._leading_locations is None:
+            return self.location
+        return self._leading_locations[index >= self._system_start]
 
     @property
     def key(self) -> bytes | None:
@@ -122,14 +157,11 @@ class Call:
     @property
     def conversation_start(self) -> int:
         """Return the number of the first user message's segment; 0 without one."""
-        return next((index for index, segment in enumerate(self.segments) if segment.kind == "user"), 0)
+        return self._conversation_start
 
-    @property
-    def parts(self) -> list[Part]:
-        """Return the parts of the prompt, in order."""
-        if self._parts is None:
-            self._parts = _parts(self.segments)
-        return self._parts
+    def parts_from(self, start: int) -> list[Part]:
+        """Return the parts of the prompt that begin at a segment or after it."""
+        return _parts(self.segments, start)
 
     @property
     def instructions(self) -> Part | None:
@@ -196,17 +228,23 @@ def chain_calls(calls: Iterable[Call]) -> list[Call]:
         fingerprint = call.fingerprint
         if fingerprint is None:
             continue
-        call.segments = _with_kept(call, fingerprint.segments, kept)
+        call.set_segments(_with_kept(call, fingerprint.segments, kept))
         if fingerprint.response is not None:
             kept[_PREVIOUS_RESPONSE, fingerprint.response] = call
         for segment in fingerprint.segments:
             if segment.kind == _CONVERSATION:
                 kept[_CONVERSATION, segment.digest] = call
         chain = hash((fingerprint.installation,))
-        for segment in call.segments:
-            chain = hash((chain, segment.kind, segment.digest))
-            call.chain.append(chain)
+        add = call.chain.append
+        for kind, _, _, digest, _, _ in call.segments:
+            chain = hash((chain, kind, digest))
+            add(chain)
     return found
+
+
+def _leading(segments: Sequence[Segment], kinds: frozenset[str]) -> int:
+    """Return the number of segments of these kinds with which a prompt begins."""
+    return next((index for index, segment in enumerate(segments) if segment.kind not in kinds), len(segments))
 
 
 def _with_kept(call: Call, segments: Sequence[Segment], kept: Mapping[tuple[str, bytes], Call]) -> Sequence[Segment]:
@@ -228,10 +266,11 @@ def _with_kept(call: Call, segments: Sequence[Segment], kept: Mapping[tuple[str,
     return segments
 
 
-def _parts(segments: Sequence[Segment]) -> list[Part]:
+def _parts(segments: Sequence[Segment], start: int) -> list[Part]:
     found: list[Part] = []
-    start = 0
-    for stop in range(1, len(segments) + 1):
+    while start < len(segments) and segments[start].continues:
+        start += 1
+    for stop in range(start + 1, len(segments) + 1):
         if stop < len(segments) and segments[stop].continues:
             continue
         found.append(_part(segments, start, stop))

@@ -103,10 +103,13 @@ def find_divergence(
     shared = _shared_segments(later, earlier)
     if shared in (len(later.segments), len(earlier.segments)):
         return None  # one is a prefix of the other
-    first = next(number for number, part in enumerate(later.parts) if part.stop > shared)
-    rest, before = later.parts[first:], earlier.parts[first:]
+    start = shared
+    while later.segments[start].continues:  # the difference is inside a text
+        start -= 1
+    rest, before = later.parts_from(start), earlier.parts_from(start)
     if not before:
         return None
+    first = sum([not segment.continues for segment in later.segments[:start]])
     common = Counter([part.content for part in rest]) & Counter([part.content for part in before])
     relation = "another prompt"
     if not variants.are_used_in_turns(later, earlier):

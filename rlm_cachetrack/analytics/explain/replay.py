@@ -116,8 +116,9 @@ class Replay:
         """Find the longest prefixes that earlier calls shared, by the obstacles to reading them."""
         found: dict[Obstacles, Match] = {}
         for index in reversed(readable_ends(call)):
+            location = call.location_at(index)
             for entry in self._entries_of(call.chain[index]):
-                obstacles = _obstacles(call, entry.location, entry)
+                obstacles = _obstacles(call, location, entry)
                 if obstacles is not None and obstacles not in found:
                     tokens = call.ends[index]
                     is_guaranteed = call.began - entry.used <= entry.guaranteed_s
@@ -155,7 +156,7 @@ class Replay:
         if call.rule.matching != "breakpoints":
             return None
         for index in range(len(call.chain) - 1, -1, -1):
-            sent = self._sent.get((call.chain[index], call.location))
+            sent = self._sent.get((call.chain[index], call.location_at(index)))
             if sent is not None and sent.ready <= call.began <= sent.until:
                 if not call.rule.surely_reads_more(call.low[index], readable):
                     return None
@@ -187,7 +188,7 @@ class Replay:
         if call.rule.matching != "breakpoints":
             return None
         ends = readable_ends(call)
-        return {index for index in ends if self._entry(call.chain[index], call.location) is not None}
+        return {index for index in ends if self._entry(call.chain[index], call.location_at(index)) is not None}
 
     def earlier_states(self, call: Call) -> list[Call]:
         """Return live calls of the same cache that may be earlier states of the conversation, the likeliest first."""
@@ -223,11 +224,11 @@ class Replay:
         self._conversations[call.chain[call.conversation_start], location] += 1
         written = self._written_ends(call)
         if rule.matching in ("breakpoints", "units"):
-            for chain in call.chain:
-                self._note_sent((chain, location), call, chain == call.chain[-1])
+            for index, chain in enumerate(call.chain):
+                self._note_sent((chain, call.location_at(index)), call, chain == call.chain[-1])
         made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive: its keys are ids
         for index in written:
-            chain = call.chain[index]
+            chain, location = call.chain[index], call.location_at(index)
             first = self._entries.get(chain)
             is_first = first is None or first.location == location
             entry = first if is_first else self._further.get(chain, {}).get(location)
@@ -236,7 +237,7 @@ class Replay:
             # Prefixes that this call found in one entry, or wrote, share one new entry; each breakpoint gets its own.
             same = id(entry) if rule.matching == "prefix" else index
             if same not in made:
-                made[same] = entry, _used_again(entry, call)
+                made[same] = entry, _used_again(entry, call, location)
             if is_first:
                 self._entries[chain] = made[same][1]
             else:
@@ -250,15 +251,15 @@ class Replay:
             self._holders[place, segment.digest] = call
 
 
-def _used_again(entry: CacheEntry | None, call: Call) -> CacheEntry:
+def _used_again(entry: CacheEntry | None, call: Call, location: CacheLocation) -> CacheEntry:
     """Return the entry after a call used it; a new entry if there was none."""
     lifetime = call.lifetime
     if entry is None:
         return CacheEntry(
-            call.location, call.began, call.first_token, lifetime.guaranteed_s, lifetime.expected_s, call, call
+            location, call.began, call.first_token, lifetime.guaranteed_s, lifetime.expected_s, call, call
         )
     return CacheEntry(
-        call.location,
+        location,
         call.began,
         entry.ready,
         max(entry.guaranteed_s, lifetime.guaranteed_s),
@@ -280,9 +281,16 @@ def readable_ends(call: Call) -> Sequence[int]:
     return sorted(ends)[-_BREAKPOINTS_READ:]
 
 
-def _obstacles(call: Call, location: CacheLocation, entry: CacheEntry) -> Obstacles | None:
+def _obstacles(call: Call, ours: CacheLocation, entry: CacheEntry) -> Obstacles | None:
+    """Return why a call cannot read an entry; None if it has expired in another cache.
+
+    Args:
+        call: The call.
+        ours: The cache in which the call looks for the prefix.
+        entry: An entry of the prefix.
+    """
     is_live = call.began - entry.used <= entry.expected_s
-    ours = call.location
+    location = entry.location
     if location == ours:
         if not is_live:
             return frozenset(("expired",))

@@ -20,6 +20,7 @@ from rlm_cachetrack.records import shifted
 
 from .advice import CacheAdvice, advise, usd_lost
 from .agreement import Agreement, agreement_rate, count_agreement
+from .cache_rules import cache_rule
 from .chains import Call, chain_calls
 from .divergence import segment_words
 from .token_counts import count_tokens
@@ -42,10 +43,13 @@ __all__ = [
 
 _MOST_CALLS = 50_000
 _NEIGHBOURS = 20
+_OF_SAME_QUERY = 10
+_NEWEST_CALLS = 20_000
+"""The number of calls of other runs that are looked at to find runs with the same models."""
 _LEAST_OF_NEIGHBOURS, _MOST_OF_NEIGHBOURS = 2_000, 5_000
 _BEFORE = 1_000
 """The number of earlier calls that are read, too, because they may have filled the cache."""
-_LOOK_BACK = timedelta(hours=1)
+_LEAST_LOOK_BACK = timedelta(hours=1)
 
 
 class CallVerdict(TypedDict):
@@ -150,9 +154,11 @@ def explain_cache(
             "explain_neighbours",
             query_id=query_id,
             run_id=run_id,
-            since=shifted(first, -_LOOK_BACK),
+            since=shifted(first, -_look_back(own)),
             until=last,
             models=sorted({row["model"] for row in own}),
+            of_query=_OF_SAME_QUERY,
+            newest=_NEWEST_CALLS,
             limit=_NEIGHBOURS,
         )
         if neighbours:
@@ -162,6 +168,17 @@ def explain_cache(
     if before:
         found["notes"].append(f"only the newest {limit:,} calls were explained")
     return found
+
+
+def _look_back(own: Iterable[Mapping[str, Any]]) -> timedelta:
+    """Return how long before a run to look for calls: twice as long as its models' rules keep any entry.
+
+    Older calls cannot have filled the cache. Those whose entries have expired make the difference between a first call
+    and a pause that is too long.
+    """
+    rules = [cache_rule(*model) for model in {(row["provider"], row["model"]) for row in own}]
+    longest = max((each.expected_s for rule in rules for each in rule.lifetimes.values()), default=0.0)
+    return max(_LEAST_LOOK_BACK, timedelta(seconds=2 * longest))
 
 
 def hit_rate_words(found: CacheExplanation) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlm_cachetrack.usage import NAMED_TOOL
+
+from .chains import IMAGES
 from .divergence import segment_words
 
 if TYPE_CHECKING:
@@ -16,6 +19,10 @@ SETTING_WORDS = {
     "service_tier": "the service tier",
     "parallel_tool_calls": "parallel_tool_calls",
     "text_format": "the response format",
+    "tool_choice": "tool_choice",
+    "thinking": "thinking",
+    "speed": "speed",
+    "images": "images",
 }
 
 
@@ -63,12 +70,18 @@ def _setting_words(call: Call, cause: Cause) -> str:
     words = SETTING_WORDS.get(name, name)
     if cause.divergence is not None:
         return f"{words} changed, so nothing after the change could be read from the cache"
-    before, now = cause.compared.options.get(name), call.options.get(name)
+    if name == IMAGES:
+        change = "contains images and the earlier one did not" if call.setting(name) else "no longer contains images"
+        return f"the prompt {change}, so its messages could not be read from the cache"
+    before, now = cause.compared.setting(name), call.setting(name)
     return f"{words} changed from {_value(before)} to {_value(now)}"
 
 
 def _value(value: object) -> str:
-    return "the default" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None:
+        return "the default"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return "another tool" if text.startswith(NAMED_TOOL) else text
 
 
 def span(seconds: float) -> str:

@@ -32,7 +32,8 @@ _SINGULAR = 0.02
 _PREAMBLE_TOKENS = 16  # tokens at the end of a prompt that the next prompt may not repeat
 _COMPACTED = 0.95
 
-Known = dict[tuple[str, int], int]
+Known = dict[str, dict[int, int]]
+"""The tokens of whole prompts, by model and by the hash of the prompt."""
 
 
 class _Rate(NamedTuple):
@@ -45,43 +46,55 @@ class _Rate(NamedTuple):
 
 def count_tokens(calls: Sequence[Call]) -> None:
     """Set ``ends`` and ``low`` of each call that has a fingerprint and reported its tokens."""
-    known: Known = {}
+    known: Known = defaultdict(dict)
     for call in calls:
         tokens = call.row["prompt_tokens"]
         if call.chain and tokens is not None:
-            whole = (call.row["model"], call.chain[-1])
-            known[whole] = min(tokens, known.get(whole, tokens))
+            of_model, whole = known[call.row["model"]], call.chain[-1]
+            of_model[whole] = min(tokens, of_model.get(whole, tokens))
     rates = _rates(calls, known)
     for call in calls:
         if call.chain and call.row["prompt_tokens"] is not None:
-            _interpolate(call, known, rates[call.row["model"]])
-    _apply_reads(calls)
+            _interpolate(call, known[call.row["model"]], rates[call.row["model"]])
+    _apply_reads(calls, known)
     _apply_least_reads(calls)
 
 
-def _apply_reads(calls: Sequence[Call]) -> None:
-    """Raise the lower bounds of prefixes to the tokens that were read from them."""
+def _apply_reads(calls: Sequence[Call], known: Known) -> None:
+    """Raise the lower bounds of prefixes to the tokens that were read from them.
+
+    A read that exceeds a whole prompt tells nothing about it: the prompts that continue it begin alike after it.
+    """
     seen: set[int] = set()
-    reads: dict[tuple[str, int], list[int]] = defaultdict(list)
+    reads: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for call in calls:
         cached = call.row["cached_tokens"]
         if cached and call.ends:
             index = next((i for i in range(len(call.chain) - 1, -1, -1) if call.chain[i] in seen), -1)
             # A read can exceed the shared segments, because the texts after them may begin alike.
             if index >= 0 and call.low[index] + _PREAMBLE_TOKENS < cached <= 2 * call.ends[index] - call.low[index]:
-                reads[call.row["model"], call.chain[index]].append(cached)
+                model, prefix = call.row["model"], call.chain[index]
+                if cached <= known[model].get(prefix, cached):
+                    reads[model][prefix].append(cached)
         seen.update(call.chain)
     # Two texts after a prefix may begin alike by chance, and a provider may read less than it could: neither is usual.
-    read = {key: median_low(found) for key, found in reads.items()}
-    if not read:
-        return
+    floors = {
+        model: {prefix: median_low(found) for prefix, found in of_model.items()} for model, of_model in reads.items()
+    }
     for call in calls:
-        floor = 0
-        for index in range(len(call.ends)):
-            floor = max(floor, read.get((call.row["model"], call.chain[index]), 0))
-            if floor > call.low[index]:
-                call.low[index] = min(floor, call.row["prompt_tokens"])
-                call.ends[index] = max(call.ends[index], call.low[index])
+        of_model = floors.get(call.row["model"])
+        if of_model and call.ends and not of_model.keys().isdisjoint(call.chain):
+            _raise(call, of_model)
+
+
+def _raise(call: Call, floors: Mapping[int, int]) -> None:
+    """Raise the lower bounds of a call to the tokens that were read from its prefixes."""
+    floor = 0
+    for index, prefix in enumerate(call.chain):
+        floor = max(floor, floors.get(prefix, 0))
+        if floor > call.low[index]:
+            call.low[index] = min(floor, call.row["prompt_tokens"])
+            call.ends[index] = max(call.ends[index], call.low[index])
 
 
 def _apply_least_reads(calls: Sequence[Call]) -> None:
@@ -109,11 +122,12 @@ def _rates(calls: Sequence[Call], known: Known) -> dict[str, _Rate]:
         if not unknown:
             totals[0] += tokens
             totals[1] += sum([segment.size for segment in call.segments])
-        begin = next((i for i in range(len(call.chain) - 2, -1, -1) if (model, call.chain[i]) in known), -1)
+        of_model, chain = known[model], call.chain
+        begin = next((i for i in range(len(chain) - 2, -1, -1) if chain[i] in of_model), -1)
         new = call.segments[begin + 1 :]
         if unknown and any(segment.kind in _UNKNOWN_SIZES for segment in new):
             continue
-        grown = float(tokens - (known[model, call.chain[begin]] if begin >= 0 else 0))
+        grown = float(tokens - (of_model[chain[begin]] if begin >= 0 else 0))
         size = float(sum([segment.size for segment in new]))
         if grown > 0 and size:
             samples[model].append((size, float(sum([not segment.continues for segment in new])), grown))
@@ -144,17 +158,16 @@ def _error(residual: float, squares: float, least: float) -> float:
     return min(_LARGEST_ERROR, max(least, 2 * sqrt(max(0.0, residual) / squares)))
 
 
-def _interpolate(call: Call, known: Mapping[tuple[str, int], int], rate: _Rate) -> None:
+def _interpolate(call: Call, known: Mapping[int, int], rate: _Rate) -> None:
     """Interpolate the tokens up to each segment's end between the known points."""
-    model, count, whole = call.row["model"], len(call.chain), call.row["prompt_tokens"]
+    count, whole = len(call.chain), call.row["prompt_tokens"]
     points = [(-1, 0.0)]
     longest = 0
-    for index, chain in enumerate(call.chain):
-        tokens = whole if index == count - 1 else known.get((model, chain))
-        if tokens is not None:
-            longest = max(longest, tokens)
-            if tokens >= points[-1][1]:
-                points.append((index, float(tokens)))
+    found = [(index, known[chain]) for index, chain in enumerate(call.chain[:-1]) if chain in known]
+    for index, tokens in (*found, (count - 1, whole)):
+        longest = max(longest, tokens)
+        if tokens >= points[-1][1]:
+            points.append((index, float(tokens)))
     call.is_compacted = longest * _COMPACTED > whole + _PREAMBLE_TOKENS
     if points[-1][0] < count - 1:  # the provider counted more tokens for a prefix than for the whole prompt
         points = [(-1, 0.0), (count - 1, float(whole))]

@@ -255,7 +255,7 @@ def _elsewhere(call: Call, matches: dict[Obstacles, Match], ceiling: int) -> Ite
         if not obstacles or not call.rule.surely_reads_more(match.low, ceiling):
             continue
         gain = match.readable - ceiling
-        moved = live is None or match.conversation_calls > live.conversation_calls
+        moved = live is None or live.index < call.message_start or match.conversation_calls > live.conversation_calls
         is_elsewhere = not obstacles & {"expired", "concurrent"}
         # A conversation that returns to this cache finds most of its earlier entries, so the return itself costs
         # little.
@@ -284,7 +284,7 @@ def _verdict_of(
 
 def changed_setting(call: Call, compared: Call) -> str | None:
     """Return the first setting that differs, in the order in which the provider's rules name them."""
-    for name, one, other in zip(call.rule.settings, call.settings, compared.settings, strict=False):
+    for name, one, other in zip(call.rule.all_settings, call.settings, compared.settings, strict=False):
         if one != other:
             return name
     return None

@@ -19,7 +19,7 @@ import yaml
 from openai import OpenAI
 from typer.testing import CliRunner
 
-from rlm_cachetrack import TimescaleDBClient, instrument, query_run
+from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run
 from rlm_cachetrack.analytics.explain.cache_rules import cache_rule, cache_rules
 from rlm_cachetrack.analytics.explain.report import explain_rows
 from rlm_cachetrack.capture import call as _calls
@@ -213,6 +213,63 @@ def test_cache_entries_of_another_run_count(served: SimulatedEndpoint, db_url: s
     first = verdicts(db_url)[0]
     assert first["verdict"] == "hit"
     assert first["ceiling_tokens"] == first["cached_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("query", "hours", "expected"),
+    [
+        ("q", 20, "provider_miss"),  # gpt-4.1 keeps entries for up to a day
+        ("another", 20, "provider_miss"),
+        ("q", 26, "expired"),
+        ("q", 50, "first_call"),
+    ],
+)
+def test_cache_entries_of_yesterday_count(
+    served: SimulatedEndpoint, clock: Clock, db_url: str, query: str, hours: int, expected: str
+) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        with query_run(query):
+            agent(client)
+        clock.ahead += hours * 3600
+        with query_run("q"):
+            agent(client)
+    assert verdicts(db_url)[0]["verdict"] == expected
+
+
+def test_other_runs_between_do_not_hide_the_run_of_yesterday(
+    served: SimulatedEndpoint, clock: Clock, db_url: str
+) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        with query_run("q"):
+            agent(client)
+        for number in range(25):
+            clock.ahead += 1800
+            with query_run(f"other {number}"):
+                agent(client, system=f"{number} {LONG}")
+        with query_run("q"):
+            agent(client)
+    assert verdicts(db_url)[0]["verdict"] == "provider_miss"
+
+
+def test_what_decides_the_cache_of_claude_is_recorded(served: SimulatedEndpoint, db_url: str) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        with query_run("q") as run:
+            agent(
+                client,
+                tools=tools,
+                tool_choice={"type": "function", "function": {"name": "look"}},
+                extra_body={"thinking": {"type": "enabled", "budget_tokens": 4096}, "speed": "fast"},
+            )
+    assert flush(10)
+    with TimescaleDBClient(db_url) as db:
+        options = db.get_llm_interactions("q", run.run_id)[0]["request_options"]
+    assert (options["thinking"], options["speed"]) == ("enabled 4096", "fast")
+    assert options["tool_choice"].startswith("tool ")
+    assert "look" not in options["tool_choice"]
 
 
 def test_calls_without_fingerprints_are_unknown(served: SimulatedEndpoint, db_url: str) -> None:

@@ -66,9 +66,11 @@ GROK = Rules("Grok", "grok-4.3", 128, 128, 240.0, provider="xai", read_price=0.2
 
 @dataclass
 class Prompt:
-    """A rendered prompt: tokens, and where messages and marked blocks end."""
+    """A rendered prompt: tokens, where messages and marked blocks end, and where the messages begin."""
 
     tokens: list[Token] = field(default_factory=list)
+    head: int = 0
+    has_images: bool = False
     message_ends: list[int] = field(default_factory=list)
     block_ends: list[int] = field(default_factory=list)
     marked_ends: list[int] = field(default_factory=list)
@@ -115,8 +117,11 @@ class Provider:
             self._block(prompt, self.split(json.dumps(form)), form)
         if body.get("instructions"):
             self._block(prompt, self.split(body["instructions"]), {})
+        prompt.head = len(prompt.tokens)
         for message in [*history, *_messages(body)]:
+            is_head = message.get("role") in ("system", "developer") and prompt.head == len(prompt.tokens)
             self._message(prompt, message)
+            prompt.head = len(prompt.tokens) if is_head else prompt.head
         if body.get("cache_control"):
             prompt.marked_ends.append(len(prompt.tokens))
         return prompt
@@ -133,6 +138,7 @@ class Provider:
                 self._block(prompt, self.split(part["text"]), part)
             else:
                 url = json.dumps(part)
+                prompt.has_images = True
                 self._block(prompt, [(url, n) for n in range(_image_tokens(part))], part)
         if message.get("role") != "assistant":
             prompt.message_ends.append(len(prompt.tokens))
@@ -156,6 +162,9 @@ class Provider:
         if self.rules.marks == "units":
             reads = writes = self._units(namespace, prompt.tokens)
         names = self._names(namespace, prompt.tokens, {*reads, *writes})
+        if self.rules.marks == "claude":  # the messages depend on more settings than the tools and the system prompt
+            of_messages = self._names((*namespace, *_message_settings(body, prompt)), prompt.tokens, {*reads, *writes})
+            names = {end: of_messages[end] if end > prompt.head else name for end, name in names.items()}
         size = len(prompt.tokens)
         cached = 0
         if size >= self.rules.minimum and not miss:
@@ -202,7 +211,7 @@ class Provider:
             reads = {
                 end
                 for mark in marked
-                for end in blocks[max(0, blocks.index(mark) - 20) : blocks.index(mark) + 1]
+                for end in blocks[max(0, blocks.index(mark) - 19) : blocks.index(mark) + 1]
                 if end >= least
             }
             return sorted(reads), marked[-4:]
@@ -228,7 +237,10 @@ class Provider:
         tier = body.get("service_tier")
         effort = body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
         verbosity = body.get("verbosity") or (body.get("text") or {}).get("verbosity")
-        return (None if tier in ("auto", "default") else tier, effort, verbosity, body.get("parallel_tool_calls"))
+        effort = effort or (body.get("output_config") or {}).get("effort")
+        thinking, speed = json.dumps(body.get("thinking")), body.get("speed")
+        tier = None if tier in ("auto", "default") else tier
+        return (tier, effort, verbosity, body.get("parallel_tool_calls"), thinking, speed)
 
     # -- stored conversations -------------------------------------------------------------------------------------
 
@@ -244,6 +256,12 @@ class Provider:
         for name in (body.get("x_response_id"), body.get("conversation")):
             if name:
                 self.stored[name] = after
+
+
+def _message_settings(body: Json, prompt: Prompt) -> tuple[Any, ...]:
+    """Return what decides Claude's cache of the messages only: the tool choice, and whether there are images."""
+    choice = body.get("tool_choice")
+    return (None if choice in (None, "auto") else json.dumps(choice), prompt.has_images)
 
 
 @lru_cache(20_000)

@@ -1,6 +1,13 @@
 """All scenarios: each injects one kind of fault, or none, with several sizes, providers and both APIs."""
 
-from . import cache_scenarios, concurrent_scenarios, prompt_scenarios
+from . import cache_scenarios, claude_scenarios, concurrent_scenarios, prompt_scenarios
 from .registry import Scenario, scenarios
 
-__all__ = ["Scenario", "cache_scenarios", "concurrent_scenarios", "prompt_scenarios", "scenarios"]
+__all__ = [
+    "Scenario",
+    "cache_scenarios",
+    "claude_scenarios",
+    "concurrent_scenarios",
+    "prompt_scenarios",
+    "scenarios",
+]
