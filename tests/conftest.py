@@ -25,6 +25,7 @@ from rlm_cachetrack.capture import context
 from rlm_cachetrack.pipeline import runtimes
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import embedded, migrations
+from rlm_cachetrack.store.engine import detect
 from tests.support import clock, clusters
 
 
@@ -175,6 +176,8 @@ def reused_db_url(_reused_database: str) -> str:
             "TRUNCATE alert_states, budgets, llm_interactions, price_changes, price_change_rows, price_change_runs,"
             " price_lists, query_run_summaries, token_cache_optimization"
         )
+        if detect(connection).timescale_licence == "timescale":  # the continuous aggregate keeps the sums of the calls
+            connection.execute("TRUNCATE cache_usage_hourly")
     return _reused_database
 
 

@@ -8,6 +8,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from rlm_cachetrack.store.engine import detect
+
+
+def skip_unless_plain(url: str) -> None:
+    """Skip the test if the suite itself runs on a server with TimescaleDB or Citus: migrating would use it."""
+    with psycopg.connect(url) as connection:
+        engine = detect(connection)
+    if engine.timescale or engine.timescale_missing or engine.citus:
+        pytest.skip("the suite itself runs on TimescaleDB or Citus")
+
 
 @pytest.fixture(params=["plain", "timescale"])
 def engine(request: pytest.FixtureRequest) -> str:
@@ -18,7 +28,10 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def address(engine: str, request: pytest.FixtureRequest) -> str:
     """Return the URL of an empty database on that engine, without TimescaleDB's extension."""
-    return str(request.getfixturevalue("empty_db_url" if engine == "plain" else "timescale_url"))
+    url = str(request.getfixturevalue("empty_db_url" if engine == "plain" else "timescale_url"))
+    if engine == "plain":
+        skip_unless_plain(url)
+    return url
 
 
 @pytest.fixture

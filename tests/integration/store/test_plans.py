@@ -27,6 +27,7 @@ from rlm_cachetrack.store import batch_write, connect, migrations
 from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.engine import detect
 from tests.conftest import _database
+from tests.integration.store.conftest import skip_unless_plain
 from tests.support import clusters, plans
 from tests.support.timescale import to_columnstore
 
@@ -285,11 +286,7 @@ def fill(url: str) -> None:
 @pytest.fixture(scope="module")
 def plain(server_url: str) -> Iterator[str]:
     for url in _database(server_url, None):
-        with psycopg.connect(url, autocommit=True) as connection:
-            migrations.migrate(connection)
-            engine = detect(connection)
-        if engine.timescale or engine.citus:
-            pytest.skip(f"the suite itself runs on {engine.name}")
+        skip_unless_plain(url)
         fill(url)
         yield url
 
