@@ -1,6 +1,8 @@
 -- top_cache_savings: Return the runs with the highest cost savings.
 -- Parameters: those of fragments/run_page_filters.sql; limit BIGINT.
 -- Result:     rows of optimization, highest cost_savings (USD) first; without the runs whose savings are unknown.
+-- In the columnstore it reads the raw table if it filters by model, provider or tags: TimescaleDB 2.29 reads a batch of
+-- each day instead of searching the calls of each run.
 SELECT
     -- include: fragments/optimization_columns.sql
 FROM token_cache_optimization AS o

@@ -29,6 +29,7 @@ from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import migrations
 from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store import retention as policies
+from rlm_cachetrack.store.conflicts import retry_on_conflict
 from rlm_cachetrack.store.engine import Engine, detect
 from rlm_cachetrack.store.schema_scripts import scripts_for
 from tests.support import clusters
@@ -666,7 +667,7 @@ def test_retention_keeps_the_hourly_sums_of_deleted_calls(timescale_url: str) ->
         assert db.flush()
         calls = connection.execute("SELECT count(*)::int FROM llm_interactions").fetchone()
         hours = connection.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone()
-    assert calls == (2,)  # today's call, and the late one until the policy runs again
+    assert calls in ((1,), (2,))  # today's call, and the late one until the policy runs again, which may be at once
     assert hours == (7,)
 
 
@@ -762,11 +763,12 @@ def test_calls_of_deleted_days_are_stored_and_announced_as_not_summed(
 
 
 def run_job(connection: psycopg.Connection[Any], procedure: str) -> None:
+    """Run a job now, again after a deadlock: the scheduler may run it, or another job, at the same time."""
     row = connection.execute(
         "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s", [procedure]
     ).fetchone()
     assert row is not None
-    connection.execute("CALL run_job(%s)", row)
+    retry_on_conflict(lambda: connection.execute("CALL run_job(%s)", row))
 
 
 def test_policy_on_a_plain_server_reports_plain_tables(db_url: str) -> None:

@@ -236,7 +236,7 @@ def test_a_legacy_hypertable_is_upgraded(timescale_url: str, compressed: bool) -
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         connection.execute(WITHOUT_KEY)
         connection.execute(
-            "SELECT create_hypertable('llm_interactions', 'time', chunk_time_interval => INTERVAL '7 days')"
+            "SELECT create_hypertable('llm_interactions', 'time', chunk_time_interval => INTERVAL '30 days')"
         )
         insert_legacy_rows(connection)
         if compressed:
@@ -251,7 +251,9 @@ def test_a_legacy_hypertable_is_upgraded(timescale_url: str, compressed: bool) -
 
         assert legacy_rows(connection) == before
         interval = "SELECT time_interval FROM timescaledb_information.dimensions WHERE column_name = 'time'"
-        assert connection.execute(interval).fetchall() == [(timedelta(days=1),)]
+        (width,) = connection.execute(interval).fetchall()
+        # A day, until the daily job has found few calls, which it may do at once.
+        assert width in ((timedelta(days=1),), (timedelta(days=7),))
         record_one(timescale_url)
         assert len(calls(connection)) == 11
 
