@@ -61,7 +61,7 @@ def watch(
 
 
 def _evaluate(client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]) -> list[AlertChange]:
-    from rlm_cachetrack.analytics.alerts import evaluate, update_states
+    from rlm_cachetrack.analytics.alerts import evaluate, state_name, update_states
     from rlm_cachetrack.journal import journal_files
 
     store = client.runtime.store()
@@ -70,7 +70,7 @@ def _evaluate(client: TimescaleDBClient, file: AlertFile, notify: Callable[[Aler
         return sum(file.events for file in journal_files(client.runtime.journal.directory))
 
     now = datetime.now(UTC)
-    readings = {rule.name: evaluate(store, rule, now, backlog) for rule in file.rules}
+    readings = {state_name(rule): evaluate(store, rule, now, backlog) for rule in file.rules}
 
     def reported(change: AlertChange) -> None:
         stderr().print(_line(change), soft_wrap=True)

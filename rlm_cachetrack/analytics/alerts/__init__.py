@@ -2,7 +2,7 @@
 
 from .evaluation import Reading, evaluate
 from .rules import AlertFile, read_alerts
-from .states import AlertChange, AlertState, alert_states, update_states
+from .states import AlertChange, AlertState, alert_states, state_name, update_states
 
 __all__ = [
     "AlertChange",
@@ -12,5 +12,6 @@ __all__ = [
     "alert_states",
     "evaluate",
     "read_alerts",
+    "state_name",
     "update_states",
 ]

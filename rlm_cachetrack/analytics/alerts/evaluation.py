@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm_cachetrack.analytics.planning.budgets import check_budget
-from rlm_cachetrack.analytics.summaries import list_runs
 from rlm_cachetrack.analytics.usage_groups import usage_groups
 from rlm_cachetrack.formatting import percentage, rate, usd, verdict
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
 _WEEKS = 4
-_MOST_RUNS = 20
 _RECOVERY = 0.9  # of the limit, if the rule states no other value
 _WEEK = timedelta(days=7)
 
@@ -42,7 +40,7 @@ class Reading(NamedTuple):
 
 
 def evaluate(store: PostgresStore, rule: Rule, now: datetime, backlog: Callable[[], int]) -> Reading:
-    """Return the value of a rule. Blocks for one query; for hit rates five, for cache busts one per run.
+    """Return the value of a rule. Blocks for one query; for hit rates five, for cache busts as `busts_since` does.
 
     Args:
         store: The store of the calls.
@@ -114,21 +112,16 @@ def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Rea
 
 
 def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) -> Reading:
-    from rlm_cachetrack.analytics.explain import busts_among, explain_cache
+    from rlm_cachetrack.analytics.explain import busts_since
 
-    since = now - rule.window
-    busts: list[CallVerdict] = []
-    for run in list_runs(store, _MOST_RUNS, **_filters(rule)):
-        if (run["end_time"] or now) < since:
-            continue
-        found = explain_cache(store, run["query_id"], run["run_id"])
-        calls = busts_among(found["interactions"] if found else ())
-        busts += [call for call in calls if call["time"] >= since and rule.model in (None, call["model"])]
+    busts, runs, compared = busts_since(store, now - rule.window, rule.max_calls, **_filters(rule))
     lost = sum(call["tokens_lost"] for call in busts)
     reason = f"{len(busts)} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
     if busts:
         ((cause, _),) = Counter(map(_cause, busts)).most_common(1)
         reason += f", most often because of: {cause}"
+    if compared < runs:
+        reason += f" (compared: the newest {compared:,} of {runs:,} runs)"
     return Reading(float(len(busts)), *_limits(rule, rule.above), reason)
 
 

@@ -73,11 +73,15 @@ class HitRate(_LimitRule):
 
 
 class CacheBusts(_LimitRule):
-    """Fires if more than ``above`` calls of the newest runs in the window lost a prefix that had been cached."""
+    """Fires if more than ``above`` calls of the window lost a prefix that had been cached.
+
+    ``max_calls`` bounds the calls that are compared each time; those of the newest runs are.
+    """
 
     kind: Literal["cache_busts"]
     window: Span = timedelta(hours=1)
     above: Annotated[float, Field(ge=0)] = 0.0
+    max_calls: Annotated[int, Field(ge=1, le=50_000)] = 5_000
 
 
 class Unpriced(_LimitRule):

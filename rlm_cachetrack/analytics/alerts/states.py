@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from .evaluation import Reading
+from .rules import JournalBacklog, Rule
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.store import PostgresStore
+    from rlm_cachetrack.store import PostgresStore, Session
 
 
 class AlertChange(TypedDict):
@@ -33,16 +35,21 @@ def alert_states(store: PostgresStore) -> list[AlertState]:
     return cast("list[AlertState]", store.query("alert_states", names=None))
 
 
+def state_name(rule: Rule) -> str:
+    """Return the name of a rule's state: watchers on several machines do not share that of a rule about journals."""
+    return f"{rule.name} on {socket.gethostname()}" if isinstance(rule, JournalBacklog) else rule.name
+
+
 def update_states(
     store: PostgresStore, readings: Mapping[str, Reading], notify: Callable[[AlertChange], None]
 ) -> list[AlertChange]:
     """Store the changes, and send each notification that no watcher has sent yet. Blocks.
 
-    If ``notify`` raises, the next update retries the notification.
+    If ``notify`` raises, the others are sent, and the next update retries this one.
 
     Args:
         store: The store of the states.
-        readings: The values by the names of their rules.
+        readings: The values by the names of their states; see :func:`state_name`.
         notify: Called for each change.
 
     Returns:
@@ -59,15 +66,24 @@ def update_states(
             if name not in known or firing != was:
                 session.run("alert_change", name=name, firing=firing, value=reading.value, reason=reading.reason)
         states = store.query("alert_states", names=names)
-        for row in states:
-            if row["notified"] or not session.run("alert_claim", name=row["name"], notified=True):
-                continue
-            try:
-                notify(_change(row))
-            except Exception:
-                session.run("alert_claim", name=row["name"], notified=False)
-                raise
+        failures = [exc for row in states if (exc := _notify_once(session, row, notify)) is not None]
+    if failures:
+        raise failures[0]
     return [_change(row) for row in states]
+
+
+def _notify_once(session: Session, row: Mapping[str, Any], notify: Callable[[AlertChange], None]) -> Exception | None:
+    """Send the notification of a change unless a watcher has sent it. Returns the error of ``notify``, if it failed."""
+    if row["notified"] or not session.run("alert_claim", name=row["name"], notified=True):
+        return None
+    try:
+        notify(_change(row))
+    except BaseException as exc:  # including KeyboardInterrupt: another watcher may send it
+        session.run("alert_claim", name=row["name"], notified=False)
+        if not isinstance(exc, Exception):
+            raise
+        return exc
+    return None
 
 
 def _change(row: Mapping[str, object]) -> AlertChange:

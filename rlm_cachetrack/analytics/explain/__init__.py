@@ -1,6 +1,6 @@
 """Explain cache misses: replay the stored calls of a run against the provider's published cache rules."""
 
-from .cache_busts import BustWatch, bust_words, busts_among, find_busts
+from .cache_busts import BustWatch, FoundBusts, bust_words, busts_since, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
 from .losses import CacheLoss, losses_of, merge_losses
 from .report import (
@@ -24,11 +24,12 @@ __all__ = [
     "CacheLoss",
     "CacheRule",
     "CallVerdict",
+    "FoundBusts",
     "Lifetime",
     "Verdict",
     "VerdictCount",
     "bust_words",
-    "busts_among",
+    "busts_since",
     "cache_rules",
     "explain_cache",
     "find_busts",

@@ -143,7 +143,7 @@ def explain_cache(
         run_id: The run of the query.
         limit: Explain at most this number of calls, the newest.
     """
-    own = _calls(store, [(query_id, run_id)], limit + _BEFORE)
+    own = calls_of_runs(store, [(query_id, run_id)], limit + _BEFORE)
     before = own[limit:]
     if not own:
         return None
@@ -163,7 +163,7 @@ def explain_cache(
         )
         if neighbours:
             runs = [(row["query_id"], row["run_id"]) for row in neighbours]
-            others = _calls(store, runs, min(max(limit, _LEAST_OF_NEIGHBOURS), _MOST_OF_NEIGHBOURS))
+            others = calls_of_runs(store, runs, min(max(limit, _LEAST_OF_NEIGHBOURS), _MOST_OF_NEIGHBOURS))
     found = explain_rows(query_id, run_id, own[:limit], [*others, *before])
     if before:
         found["notes"].append(f"only the newest {limit:,} calls were explained")
@@ -193,7 +193,8 @@ def hit_rate_words(found: CacheExplanation) -> str:
     )
 
 
-def _calls(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -> list[dict[str, Any]]:
+def calls_of_runs(store: PostgresStore, runs: list[tuple[str, datetime]], limit: int) -> list[dict[str, Any]]:
+    """Return at most ``limit`` calls of some runs, the newest, as the query ``explain_calls`` returns them."""
     keys = {"query_ids": [query_id for query_id, _ in runs], "run_ids": [run_id for _, run_id in runs]}
     bounds = store.query("runs_bounds", **keys)[0]
     return store.query("explain_calls", **keys, **bounds, limit=limit)

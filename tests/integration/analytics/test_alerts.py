@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from rlm_cachetrack.analytics.alerts import AlertChange, evaluate, read_alerts, update_states
+from rlm_cachetrack.analytics.alerts import AlertChange, Reading, evaluate, read_alerts, state_name, update_states
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError
 from tests.support.web import store_missed
@@ -135,6 +135,48 @@ def test_a_failed_notification_is_tried_again(db: TimescaleDBClient, tmp_path: P
     assert [change["name"] for change in sent] == ["costly"]
 
 
+def test_a_notification_that_fails_holds_back_no_other(db: TimescaleDBClient) -> None:
+    sent: list[str] = []
+
+    def notify(change: AlertChange) -> None:
+        if change["name"] == "a":
+            raise OSError("no network")
+        sent.append(change["name"])
+
+    readings = {name: Reading(1.0, 0.0, 0.0, "") for name in ("a", "b", "c")}
+    for _ in range(2):
+        with pytest.raises(OSError, match="no network"):
+            update_states(db.reader(), readings, notify)
+    assert sorted(sent) == ["b", "c"]
+
+
+def test_an_interrupted_notification_is_sent_by_the_next_watcher(db: TimescaleDBClient) -> None:
+    def interrupt(change: AlertChange) -> None:
+        raise KeyboardInterrupt
+
+    sent: list[AlertChange] = []
+    with pytest.raises(KeyboardInterrupt):
+        update_states(db.reader(), {"a": Reading(1.0, 0.0, 0.0, "")}, interrupt)
+    update_states(db.reader(), {"a": Reading(1.0, 0.0, 0.0, "")}, sent.append)
+    assert [change["name"] for change in sent] == ["a"]
+
+
+def test_watchers_on_two_machines_do_not_share_the_state_of_a_journal(
+    db: TimescaleDBClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backlog, spend = read_alerts(
+        rules(tmp_path, "{name: backlog, kind: journal, above: 10}", "{name: costly, kind: spend, above: 10}")
+    ).rules
+    assert state_name(spend) == "costly"
+    sent: list[AlertChange] = []
+    for _ in range(2):
+        for machine, waiting in (("full", 20), ("empty", 0)):
+            monkeypatch.setattr("socket.gethostname", lambda machine=machine: machine)
+            reading = evaluate(db.reader(), backlog, NOW, lambda waiting=waiting: waiting)
+            update_states(db.reader(), {state_name(backlog): reading}, sent.append)
+    assert [(change["name"], change["firing"]) for change in sent] == [("backlog on full", True)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -242,3 +284,30 @@ def test_a_rule_about_cache_busts_has_the_filters(
     store_missed(reused_db_url)
     line = f"{{name: a, kind: cache_busts, window: 1h, {given}}}"
     assert read(db, tmp_path, line, datetime.now(UTC)).value == busts
+
+
+def test_cache_busts_of_every_run_of_the_window_count(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path
+) -> None:
+    """30 newer runs, and a run that began before the window, hide no run."""
+    store_missed(reused_db_url, run_id=NOW - timedelta(days=3))
+    store_missed(reused_db_url, run_id=NOW - timedelta(minutes=30))
+    for number in range(30):
+        started = NOW + timedelta(milliseconds=number)
+        db.record_llm_interaction(LLMInteractionRecord(f"q-{number}", started, "m", start_time=started))
+    line = "{name: a, kind: cache_busts, window: 1h}"
+    reading = read(db, tmp_path, line, datetime.now(UTC))
+    assert reading.value == 10.0
+    assert "compared" not in reading.reason
+
+
+def test_a_rule_about_cache_busts_compares_no_more_calls_than_it_may(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path
+) -> None:
+    for days in range(25):
+        store_missed(reused_db_url, calls=3, run_id=NOW - timedelta(days=days))
+    whole = read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h}", datetime.now(UTC))
+    bounded = read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h, max_calls: 60}", datetime.now(UTC))
+    assert (whole.value, bounded.value) == (50.0, 40.0)
+    assert bounded.reason.endswith(" (compared: the newest 20 of 25 runs)")
+    assert read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h, max_calls: 1}", datetime.now(UTC)).value == 0.0

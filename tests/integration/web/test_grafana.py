@@ -12,14 +12,16 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 import pytest
 import yaml
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from tests.support.web import BEGUN, HOSTILE, store_runs
+from rlm_cachetrack.analytics.alerts import evaluate, read_alerts, state_name, update_states
+from rlm_cachetrack.analytics.alerts.rules import Rule
+from tests.support.web import BEGUN, HOSTILE, store_missed, store_runs
 
 DEPLOY = Path(__file__).resolve().parents[3] / "examples" / "deploy"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(DEPLOY.glob("grafana/dashboards/*.json"))}
@@ -75,6 +77,8 @@ def test_every_query_runs_and_returns_the_stored_calls(sql: str, reused_db_url: 
     assert all(any(value is not None for value in row.values()) for row in rows)
 
 
+KINDS = ("spend", "hit_rate", "failures", "unpriced", "budget", "silence", "cache_busts", "journal")
+"""The kinds of rules of `watch`, in the order of Grafana's rules."""
 ALERTS = yaml.safe_load((DEPLOY / "grafana/provisioning/alerting/rlm_cachetrack.yaml").read_text())
 
 
@@ -82,7 +86,7 @@ def test_every_alert_rule_compares_one_number(reused_db_url: str) -> None:
     store_runs(reused_db_url)
     set_budget(reused_db_url)
     rules = ALERTS["groups"][0]["rules"]
-    assert len({rule["uid"] for rule in rules}) == len(rules) == 5
+    assert len({rule["uid"] for rule in rules}) == len(rules) == len(KINDS)
     for rule in rules:
         query, threshold = rule["data"]
         (row,) = run(reused_db_url, query["model"]["rawSql"])
@@ -90,6 +94,45 @@ def test_every_alert_rule_compares_one_number(reused_db_url: str) -> None:
         assert threshold["model"]["expression"] == query["refId"]
         assert rule["condition"] == threshold["refId"]
         assert query["datasourceUid"] == "rlm_cachetrack"
+
+
+def fires(url: str, uid: str) -> bool:
+    """Return whether Grafana's rule holds now."""
+    (rule,) = (rule for rule in ALERTS["groups"][0]["rules"] if rule["uid"] == uid)
+    query, threshold = (part["model"] for part in rule["data"])
+    (row,) = run(url, query["rawSql"])
+    (condition,) = threshold["conditions"]
+    (limit,) = condition["evaluator"]["params"]
+    return bool(row["value"] > limit if condition["evaluator"]["type"] == "gt" else row["value"] < limit)
+
+
+def test_each_kind_of_rule_of_watch_has_one_in_grafana() -> None:
+    assert set(KINDS) == {kind.model_fields["kind"].annotation.__args__[0] for kind in get_args(get_args(Rule)[0])}
+
+
+def test_the_alert_for_silence_fires_until_a_call_is_recorded(reused_db_url: str) -> None:
+    with TimescaleDBClient(reused_db_url) as db:
+        for hours, silent in ((2.0, True), (0.5, False)):
+            moment = datetime.now(UTC) - timedelta(hours=hours)
+            db.record_llm_interaction(LLMInteractionRecord("q", moment, "m", start_time=moment))
+            assert db.flush()
+            assert fires(reused_db_url, "rlm_cachetrack_silence") is silent
+
+
+def test_alerts_of_watch_fire_in_grafana(reused_db_url: str) -> None:
+    file = read_alerts(DEPLOY / "watch.yaml")
+    uids = {"cache busts": "rlm_cachetrack_cache_busts", "journal backlog": "rlm_cachetrack_journal"}
+    assert [rule.name for rule in file.rules] == list(uids)
+    store_missed(reused_db_url)
+    with TimescaleDBClient(reused_db_url) as db:
+        for waiting, firing in ((10_001, True), (0, False)):
+            now = datetime.now(UTC) + (timedelta(0) if firing else timedelta(hours=2))
+            readings = {
+                state_name(rule): evaluate(db.reader(), rule, now, lambda waiting=waiting: waiting)
+                for rule in file.rules
+            }
+            update_states(db.reader(), readings, lambda change: None)
+            assert {uid: fires(reused_db_url, uid) for uid in uids.values()} == dict.fromkeys(uids.values(), firing)
 
 
 def test_every_query_returns_the_same_on_timescaledb(timescale_url: str, db_url: str) -> None:
