@@ -21,9 +21,16 @@ IMAGE_GENERATION = "image_generation"
 SVG_GENERATION = "svg_generation"
 MODEL_TOOLS = (IMAGE_GENERATION, SVG_GENERATION)
 """Tools that call a model of their own; its tokens have that model's prices."""
-# Billed apart, by the time that a container runs and by stored bytes, which no response states.
-# Source: https://developers.openai.com/api/docs/pricing (Tools: Containers, File search storage); 2026-12-01.
-_NOT_KNOWABLE = {"code_interpreter": "code_interpreter", "shell": "hosted_shell"}
+# Billed apart, by the time that a container runs and by stored bytes, or by kinds of tools, which no response states.
+# Sources: https://developers.openai.com/api/docs/pricing (Tools: Containers, File search storage); 2026-12-01;
+# https://platform.claude.com/docs/en/about-claude/pricing (Code execution tool); https://docs.x.ai/developers/models
+# (Tool invocation costs); 2026-12-02.
+_NOT_KNOWABLE = {
+    "code_interpreter": "code_interpreter",
+    "shell": "hosted_shell",
+    "code_execution": "code_execution",
+    "server_side_tools": "server_side_tools",
+}
 _STORAGE = "vector_store_storage"
 
 _LABELS = {

@@ -61,6 +61,10 @@ DETAILS: Mapping[str, tuple[Path, ...]] = {
 TOOLS: Mapping[str, tuple[Path, ...]] = {
     # Source: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (usage); 2026-12-01.
     # Perplexity's Responses API: the usage in genai-prices 0.2.3; 2026-12-01.
+    # Code execution of Claude: https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool; tools
+    # of xAI: https://docs.x.ai/developers/cost-tracking; 2026-12-02.
+    "code_execution": (("server_tool_use", "code_execution_requests"),),
+    "server_side_tools": (("num_server_side_tools_used",),),
     "web_search": (("server_tool_use", "web_search_requests"), ("tool_calls_details", "search_web", "invocation")),
 }
 """The paths of tool uses that the usage states, by the name of the tool."""

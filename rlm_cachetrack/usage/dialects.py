@@ -261,6 +261,14 @@ _ROWS: tuple[Dialect, ...] = (
         providers=(),
         source="https://github.com/openai/openai-python src/openai/types/create_embedding_response.py, 2026-11-23",
     ),
+    replace(
+        _CHAT,
+        name="voyage",
+        base=("total_tokens",),
+        providers=("voyageai", "voyage"),
+        prompt=_at("prompt_tokens", "total_tokens"),
+        source="https://docs.voyageai.com/reference/embeddings-api (usage), 2026-12-02",
+    ),
     # Rows without markers: selected by provider; otherwise the first row without providers whose keys fit.
     _CHAT,
     replace(

@@ -19,6 +19,7 @@ from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, entering, run
 from tests.unit.usage.test_reading import READINGS
 
 ADDRESSES = {  # addresses of the providers that break a tie; vLLM has no address of its own
+    "voyageai": "https://api.voyageai.com/v1",
     "openai": "https://api.openai.com/v1",
     "azure": "https://someone.openai.azure.com/openai/v1",
     "mistral": "https://api.mistral.ai/v1",
@@ -58,7 +59,7 @@ def examples() -> list[Any]:
     for example in READINGS:
         raw, provider, reading = example.values
         name = "chat.completions.create"
-        if reading.dialect == "embeddings":  # type: ignore[union-attr]
+        if reading.dialect in ("embeddings", "voyage"):  # type: ignore[union-attr]
             name = "embeddings.create"
         elif "input_tokens" in raw:  # type: ignore[operator]
             name = "responses.create"

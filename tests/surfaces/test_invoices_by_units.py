@@ -173,3 +173,30 @@ def test_tools_of_a_response_over_a_websocket_are_charged(
     compare(socket_server, sink, mode, act)
     assert_cost(sink.row, (1_000 * 0.25 + 200 * 2) / M + 2 * 0.01 + 0.0025)
     assert sink.row["cost_excludes"] == ["vector_store_storage"]
+
+
+def test_tools_of_xai_are_excluded_if_it_states_no_cost(sink: MemorySink, loopback: LoopbackServer) -> None:
+    # grok-4.7: $2 and $6 per 1M (https://docs.x.ai/developers/models); a tick is 1e-10 USD
+    usage = {"input_tokens": 1_000, "output_tokens": 200, "total_tokens": 1_200, "num_server_side_tools_used": 3}
+    reply = {"id": "resp", "object": "response", "created_at": 1, "status": "completed", "model": "grok-4.7"}
+    body = {"model": "grok-4.7", "input": "hi"}
+    row = sent(sink, loopback, "xai", "/responses", body, {**reply, "output": [message()], "usage": usage})
+    assert_cost(row, (1_000 * 2 + 200 * 6) / M)
+    assert row["cost_excludes"] == ["server_side_tools"]
+    sink.rows.clear()
+    stated = {**usage, "cost_in_usd_ticks": 182_000_000}
+    row = sent(sink, loopback, "xai", "/responses", body, {**reply, "output": [message()], "usage": stated})
+    assert_cost(row, 0.0182)
+    assert row["cost_excludes"] is None
+
+
+def test_embeddings_of_voyage_state_a_total_alone(sink: MemorySink, loopback: LoopbackServer) -> None:
+    # voyage-3-large: $0.18 per 1M (https://docs.voyageai.com/docs/pricing)
+    data = [{"object": "embedding", "embedding": [0.1], "index": 0}]
+    reply = {"object": "list", "data": data, "model": "voyage-3-large", "usage": {"total_tokens": 12_000}}
+    loopback.answer_with(reply)
+    with instrument(client_for(loopback, "https://api.voyageai.com/v1"), store=sink, fingerprints=False) as client:
+        client.embeddings.create(model="voyage-3-large", input="hi", encoding_format="float")
+    flush(10)
+    assert_cost(sink.row, 12_000 * 0.18 / M)
+    assert (sink.row["prompt_tokens"], sink.row["completion_tokens"]) == (12_000, None)

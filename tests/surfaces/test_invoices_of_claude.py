@@ -37,6 +37,8 @@ def asked(**fields: str) -> dict[str, Any]:
 HOUR = {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 3_000}}
 SEARCHES = {"server_tool_use": {"web_search_requests": 2}}
 
+CODE = {"server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 2, "code_execution_requests": 1}}
+
 # the invoice and the request options of its row
 CASES = {
     "global": (Invoice(PROXY, OPUS, claude(inference_geo="global", speed="standard"), TOKENS), None),
@@ -103,6 +105,12 @@ def test_region_and_speed_decide_the_cost(
     row = recorded(sink, loopback, invoice)
     assert_cost(row, invoice.total)
     assert row["request_options"] == options
+
+
+def test_code_execution_is_billed_apart(sink: MemorySink, loopback: LoopbackServer) -> None:
+    row = recorded(sink, loopback, Invoice(PROXY, OPUS, claude(**CODE), None))
+    assert_cost(row, TOKENS + 0.01)  # a search; fetching a page is free
+    assert row["cost_excludes"] == ["code_execution"]
 
 
 def test_a_speed_without_a_price_is_named(sink: MemorySink, loopback: LoopbackServer) -> None:

@@ -126,7 +126,7 @@ def test_explain_works_on_imported_sessions(reused_db_url: str, codex: Path) -> 
 
 
 def claude_line(
-    uuid: str, parent: str | None, second: int, content: Any, *, reply: str | None = None, **usage: int
+    uuid: str, parent: str | None, second: int, content: Any, *, reply: str | None = None, **usage: Any
 ) -> dict[str, Any]:
     line: dict[str, Any] = {
         "uuid": uuid,
@@ -189,6 +189,29 @@ def test_each_response_of_claude_code_is_stored_once(reused_db_url: str, tmp_pat
         explained = db.explain_cache(run["query_id"], run["run_id"])
     assert explained is not None
     assert [call["verdict"] for call in explained["interactions"]] == ["first_call", "hit"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "options", "factor"),
+    [
+        ({"speed": "standard", "inference_geo": "global", "service_tier": "standard"}, None, 1),
+        ({"speed": "fast", "inference_geo": "not_available"}, {"speed": "fast"}, 2),
+        ({"speed": "fast", "inference_geo": "us"}, {"speed": "fast", "region": "us"}, 2.2),
+    ],
+)
+def test_speed_and_region_of_claude_code_decide_the_cost(
+    reused_db_url: str, tmp_path: Path, stated: dict[str, str], options: dict[str, str] | None, factor: float
+) -> None:
+    # claude-opus-5-5: 4 and 20 USD per 1M; fast: 2 times, US only: 1.1 times as much (Anthropic, 2026-12-01)
+    counts = {"input_tokens": 1_000, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
+    line = claude_line("a1", "u1", 3, "SECRET", reply="msg-1", output_tokens=100, **counts, **stated)
+    line["message"]["model"] = "claude-opus-5-5"
+    write(tmp_path / "projects/-home-me-shop/cs-1.jsonl", [claude_line("u1", None, 1, INSTRUCTIONS), line])
+    result = cli("import", "--from", "claude-code", str(tmp_path / "projects"), "--db-url", reused_db_url)
+    assert result.exit_code == 0, result.output
+    (row,) = rows(reused_db_url)
+    assert row["total_cost"] == pytest.approx((1_000 * 4 + 100 * 20) * factor / 1e6, abs=1e-12)
+    assert row["request_options"] == options
 
 
 def test_a_program_that_is_not_known_and_a_folder_without_sessions(reused_db_url: str, tmp_path: Path) -> None:

@@ -297,6 +297,12 @@ READINGS = [
         TokenUsage(7, None, 7, dialect="embeddings"),
         id="embeddings have no completion",
     ),
+    pytest.param(
+        {"total_tokens": 7},
+        "voyageai",
+        TokenUsage(7, None, 7, dialect="voyage"),
+        id="embeddings of Voyage have a total alone",
+    ),
     pytest.param({"total_tokens": 7}, None, TokenUsage(None, None, 7, dialect="openai-compatible"), id="total only"),
 ]
 
