@@ -121,10 +121,10 @@ class Supplement:
     def model(self, provider: str, model: str, tier: str) -> Schedule | None:
         """Return the prices of a model that the price list lacks; None if it has no entry, or none for the tier."""
         for entry, _ in _matching(self._models, provider, model):
-            if (per_minute := entry.get("per_minute")) is not None:
-                prices = {name: price / 60 for name, price in per_minute.items()}
-                by_time = Period((), (Rates.of_units(prices, self.source),))
-                return Schedule(by_time) if tier == BASE_TIER else None
+            if "prices" not in entry:
+                by_minute = {name: price / 60 for name, price in entry.get("per_minute", {}).items()}
+                by_unit = Rates.of_units({**by_minute, **entry.get("per_unit", {})}, self.source)
+                return Schedule(Period((), (by_unit,))) if tier == BASE_TIER else None
             base = _period(entry["prices"], entry.get("above"), self.source)
             if tier == BASE_TIER:
                 return Schedule(base)

@@ -61,6 +61,12 @@ CASES = {
         Invoice(PROXY, "claude-opus-4-6", chat(10_000, 500, **US), (10_000 * 5 + 500 * 25) * 1.1 / M),
         {"region": "us"},
     ),
+    "us, a model that only our supplement has": (
+        Invoice(
+            PROXY, "claude-mythos-5-1", claude(**US), (1_000 * 10 + 6_000 * 0.25 + 3_000 * 12.50 + 500 * 50) * 1.1 / M
+        ),
+        {"region": "us"},
+    ),
     "us, before Opus 4.6": (
         Invoice(PROXY, "claude-sonnet-4-5", chat(10_000, 500, **US), (10_000 * 3 + 500 * 15) / M),
         {"region": "us"},

@@ -95,17 +95,27 @@ UNITS = [
     ("openai", "tts-1-hd", "characters", 1_000_000, 30),
     ("azure", "whisper-1", "seconds", 60, 0.006),
     ("groq", "whisper-large-v3", "seconds", 3600, 0.111),
+    # names that the list lacks: the pages named in our supplement, 2026-12-02
+    ("openai", "tts-1-hd-1106", "characters", 1_000_000, 30),
+    ("azure", "whisper", "seconds", 60, 0.006),
+    ("azure", "mistral-ocr-4-0", "annotated_pages", 1_000, 5),
+    ("mistral", "mistral-ocr-3", "pages", 1_000, 2),
+    ("mistral", "voxtral-mini-tts-latest", "characters", 1_000_000, 16),
+    ("mistral", "voxtral-mini-transcribe-3", "seconds", 60, 0.0035),
+    ("mistral", "voxtral-mini-realtime-latest", "seconds", 60, 0.006),
+    ("xai", "grok-voice-transcribe-2.0", "seconds", 3_600, 0.10),
+    ("xai", "grok-voice-2.0", "text_messages", 1_000, 4),
 ]
 
 
 @pytest.mark.parametrize(("provider", "model", "unit", "quantity", "expected"), UNITS)
-def test_seconds_and_characters_have_a_price(built_in, provider, model, unit, quantity, expected):
+def test_other_units_than_tokens_have_a_price(built_in, provider, model, unit, quantity, expected):
     cost = built_in.cost(TokenUsage(details={unit: quantity}), model=model, provider=provider, at=NOW)
     assert cost.total_cost == pytest.approx(expected)
     assert cost.original_cost == pytest.approx(expected)
     (charge,) = cost.charges
     assert (charge["item"], charge["quantity"]) == (unit, quantity)
-    assert charge["unit"] in ("second", "character")
+    assert charge["unit"] in ("second", "character", "page", "message")
 
 
 @pytest.mark.parametrize(
