@@ -383,14 +383,16 @@ def test_a_batch_that_is_sent_again_is_stored_once(citus_url: str) -> None:
 def test_calls_of_a_killed_process_are_stored_by_the_next_and_none_twice(citus_url: str) -> None:
     """Killed between the commit and the acknowledgement: all that it stored is sent again."""
     program = """
-import os, signal, sys
+import os, signal, sys, threading
 from datetime import UTC, datetime
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient; from rlm_cachetrack.journal import journal
-journal.Journal.ack = lambda self, batch: os.kill(os.getpid(), signal.SIGKILL)
+recorded = threading.Event()
+journal.Journal.ack = lambda self, batch: recorded.wait() and os.kill(os.getpid(), signal.SIGKILL)
 db = TimescaleDBClient(sys.argv[1])
 for number in range(3000):
     run_id = datetime(2026, 3, 1, number % 7, tzinfo=UTC)
     db.record_llm_interaction(LLMInteractionRecord(f"query-{number % 20}", run_id, "m", prompt_tokens=10))
+recorded.set()
 db.flush(60)
 """
     done = subprocess.run([sys.executable, "-c", program, citus_url], timeout=240, check=False)
