@@ -2,7 +2,7 @@
 --             prompt more than some tokens were not read from the cache.
 -- Parameters: those of fragments/any_calls.sql; least_tokens INTEGER; limit BIGINT: at most this many runs.
 -- Result:     query_id, run_id, the run of the newest such call first; runs BIGINT: their number without the limit.
---             Served by idx_llm_time.
+--             Served by idx_llm_time. Without a bound it reads the raw table.
 SELECT query_id, run_id, count(*) OVER () AS runs
 FROM llm_interactions
 WHERE -- include: fragments/any_calls.sql

@@ -182,6 +182,9 @@ NARROW: dict[str, Any] = {
     "requests": [1],
     "model": "model-1",
     "models": ["model-1"],
+    "of_query": 10,
+    "newest": 2000,
+    "least_tokens": 1024,
     "provider": "openai",
     "providers": ["openai"],
     "search": "%query-19%",
@@ -349,6 +352,15 @@ def check(url: str, *, timescale: bool = False, citus: bool = False) -> None:
             elif allowed and not (timescale or citus or "index" in header) and max(narrow_rows, wide_rows) <= MUCH:
                 wrong.append(f"{name}: the header says it scans, but it reads {narrow_rows:,} and {wide_rows:,} calls")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_parameter_has_a_narrow_value() -> None:
+    used = {
+        name: set(re.findall(r"%\((\w+)\)s", statement))
+        for name in NAMES
+        if PLANNED.match(statement := header_and_statement(name)[1])
+    }
+    assert {name: found - set(NARROW) for name, found in used.items() if found - set(NARROW)} == {}
 
 
 def test_queries_scan_calls_only_where_announced_on_postgresql(plain: str) -> None:
