@@ -126,7 +126,7 @@ def _parse_tags(given: list[str] | None) -> dict[str, str] | None:
         ConfigError: A value is not of the form NAME=VALUE.
     """
     pairs = [text.partition("=") for text in given or ()]
-    for name, sign, _ in pairs:
+    for name, sign, value in pairs:
         if not name or not sign:
-            raise ConfigError(f"--tag {name}: expected NAME=VALUE, such as user=u-17")
+            raise ConfigError(f"--tag {name}{sign}{value}: expected NAME=VALUE, such as user=u-17")
     return {name: value for name, _, value in pairs} or None

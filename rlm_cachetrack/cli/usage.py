@@ -69,8 +69,9 @@ def usage(
     if not rows:
         console.print(NO_MATCH if filters else "No calls in this time range.")
     elif grouped:
+        shown = {"hour": _hour}
         keys = [
-            Column(name, name, _group_value, flexible=not index, style="bold", min_width=32)
+            Column(name, name, shown.get(name, _group_value), flexible=not index, style="bold", min_width=32)
             for index, name in enumerate(group_by)
         ]
         console.print(table([*keys, *_group_columns()], rows, console.width))
@@ -93,7 +94,12 @@ def _group_columns() -> list[Column]:
     ]
 
 
+def _hour(value: datetime) -> str:
+    """Format an hour with its offset from UTC, because an hour that the clocks repeat is two hours."""
+    return value.isoformat(" ", "minutes").removesuffix("+00:00")
+
+
 def _group_value(value: Any) -> str:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d" if value.hour == value.minute == 0 else "%Y-%m-%d %H:%M")
+        return value.strftime("%Y-%m-%d")
     return "(none)" if value is None else clean(str(value))

@@ -51,26 +51,79 @@ def watch(
                 raise typer.Exit(1)
             return
         client.runtime.restarts_server = False
+        journals = _Journals(client, file, notify)
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 try:
-                    _evaluate(client, file, notify)
+                    journals.settle(_evaluate(client, file, journals.notify))
                 except StoreError as exc:  # the database may come back
                     stderr().print(clean(str(exc)), style="red", soft_wrap=True)
+                    journals.check()
                 time.sleep(interval)
+
+
+class _Journals:
+    """Notifies of full journals while the database, which has the states of rules, cannot be reached."""
+
+    def __init__(self, client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]) -> None:
+        from rlm_cachetrack.analytics.alerts import JournalBacklog
+
+        self._client = client
+        self._rules = [rule for rule in file.rules if isinstance(rule, JournalBacklog)]
+        self._notify = notify
+        self._firing: set[str] = set()
+        self._unstored: set[str] = set()  # what was sent of them while it could not be stored
+
+    def check(self) -> None:
+        """Notify of each journal that has become too long, once."""
+        from rlm_cachetrack.analytics.alerts import backlog_reading, state_name
+
+        for rule in self._rules:
+            name, reading = state_name(rule), backlog_reading(rule, _backlog(self._client))
+            is_full = reading.value is not None and reading.value > reading.above
+            if is_full and name not in self._firing and self._send(name, True, reading.value, reading.reason):
+                self._firing.add(name)
+                self._unstored.add(name)
+
+    def notify(self, change: AlertChange) -> None:
+        """Notify of a stored change, unless it was sent before it could be stored."""
+        if not (change["firing"] and change["name"] in self._unstored):
+            self._notify(change)
+        self._unstored.discard(change["name"])
+
+    def settle(self, states: list[AlertChange]) -> None:
+        """Notify of the recovery of journals that were emptied before their state could be stored."""
+        for state in states:
+            if state["name"] in self._unstored and not state["firing"]:
+                self._send(state["name"], False, state["value"], state["reason"])
+        self._unstored.clear()
+        self._firing = {state["name"] for state in states if state["firing"]}
+
+    def _send(self, name: str, firing: bool, value: float | None, reason: str) -> bool:
+        change: AlertChange = {
+            "name": name, "firing": firing, "value": value, "reason": reason, "changed_at": datetime.now(UTC),
+        }  # fmt: skip
+        stderr().print(_line(change), soft_wrap=True)
+        try:
+            self._notify(change)
+        except StoreError as exc:
+            stderr().print(clean(str(exc)), style="red", soft_wrap=True)
+            return False
+        return True
+
+
+def _backlog(client: TimescaleDBClient) -> int:
+    from rlm_cachetrack.journal import journal_files
+
+    return sum(file.events for file in journal_files(client.runtime.journal.directory))
 
 
 def _evaluate(client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]) -> list[AlertChange]:
     from rlm_cachetrack.analytics.alerts import evaluate, state_name, update_states
-    from rlm_cachetrack.journal import journal_files
 
     store = client.runtime.store()
-
-    def backlog() -> int:
-        return sum(file.events for file in journal_files(client.runtime.journal.directory))
-
     now = datetime.now(UTC)
-    readings = {state_name(rule): evaluate(store, rule, now, backlog) for rule in file.rules}
+    readings = {state_name(rule): evaluate(store, rule, now, lambda: _backlog(client)) for rule in file.rules}
 
     def reported(change: AlertChange) -> None:
         stderr().print(_line(change), soft_wrap=True)

@@ -260,7 +260,7 @@ def _codex_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _less(running: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the usage between two running totals; a total that began anew counts as a whole."""
-    earlier = before or {}
+    earlier = {name: value for name, value in (before or {}).items() if isinstance(value, int)}
     found = {name: value - earlier.get(name, 0) for name, value in running.items() if isinstance(value, int)}
     return {**running} if any(value < 0 for value in found.values()) else found
 

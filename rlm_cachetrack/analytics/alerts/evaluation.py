@@ -151,7 +151,11 @@ def _silence(store: PostgresStore, rule: Silence, now: datetime, _: Any) -> Read
 
 
 def _journal(_: PostgresStore, rule: JournalBacklog, __: datetime, backlog: Callable[[], int]) -> Reading:
-    waiting = backlog()
+    return backlog_reading(rule, backlog())
+
+
+def backlog_reading(rule: JournalBacklog, waiting: int) -> Reading:
+    """Return the value of a rule about journals, which needs no store."""
     return Reading(float(waiting), *_limits(rule, rule.above), f"{waiting:,} records wait in journals")
 
 

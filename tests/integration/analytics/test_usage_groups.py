@@ -116,6 +116,16 @@ def test_weeks_and_months_begin_at_midnight_of_the_time_zone(db: TimescaleDBClie
     assert (month["month"].isoformat(), month["total_cost"]) == ("2026-03-01T00:00:00+01:00", 31.0)
 
 
+def test_the_command_line_tells_a_repeated_hour_from_the_other(db: TimescaleDBClient, db_url: str) -> None:
+    for hour in (0, 1):  # 02:30 of summer time and of winter time in Berlin
+        moment = datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+        db.record_llm_interaction(LLMInteractionRecord("q-3", T0, "m-1", start_time=moment))
+    assert db.flush()
+    shown = run(db_url, "--by", "hour", "--tz", "Europe/Berlin", "--query", "q-3", "--range", "all").stdout
+    assert "2026-10-25 02:00+02:00" in shown
+    assert "2026-10-25 02:00+01:00" in shown
+
+
 def test_the_hour_that_the_clocks_repeat_is_two_hours(db: TimescaleDBClient) -> None:
     for hour in (0, 1):  # 02:30 twice in Berlin: before and after the clocks go back
         started = datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
@@ -168,4 +178,5 @@ def test_usage_by_groups_on_the_command_line(db: TimescaleDBClient, db_url: str)
     assert len(csv) == 4
     assert "2026-03-29" in run(db_url, "--tz", "Asia/Kolkata", "--range", "all").stdout
     assert run(db_url, "--tag", "user").exit_code == 2
+    assert "--tag =u-1: expected NAME=VALUE" in run(db_url, "--tag", "=u-1").output
     assert run(db_url, "--by", "nothing").exit_code == 2

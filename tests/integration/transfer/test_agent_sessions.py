@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.cli import app
+from rlm_cachetrack.transfer.agent_sessions import read_session
 
 INSTRUCTIONS = "SECRET instructions of the agent. " * 400
 
@@ -220,3 +221,29 @@ def test_a_program_that_is_not_known_and_a_folder_without_sessions(reused_db_url
     assert empty.exit_code == 2
     assert "contains no session of codex" in empty.stderr
     assert cli("import", "--db-url", reused_db_url).exit_code == 2
+
+
+# -- damaged files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("agent", "lines"), [("codex", codex_session()), ("claude-code", claude_session())])
+def test_a_session_cut_off_at_any_byte_yields_the_calls_before(agent: Any, lines: list[Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "rollout-1.jsonl", lines)
+    whole = path.read_bytes()
+    expected = [call.number for call in read_session(agent, path, set())]
+    assert len(expected) >= 2
+    counts = set()
+    for size in range(0, len(whole) + 1, 7):
+        path.write_bytes(whole[:size])
+        found = [call.number for call in read_session(agent, path, set())]
+        assert found == expected[: len(found)]
+        counts.add(len(found))
+    assert counts == set(range(len(expected) + 1))
+
+
+def test_a_damaged_total_of_codex_costs_no_other_call(tmp_path: Path) -> None:
+    lines = codex_session()
+    damaged = json.loads(json.dumps(lines[9]))
+    damaged["payload"]["info"]["total_token_usage"]["input_tokens"] = {"a": 1}
+    path = write(tmp_path / "rollout-1.jsonl", [*lines[:9], damaged, *lines[10:]])
+    assert len(list(read_session("codex", path, set()))) == 3
