@@ -115,7 +115,8 @@ def request_options_of(body: Mapping[str, Any], region: str | None, provider: st
         provider: The provider, as :func:`.endpoints.provider_of` returns it.
     """
     options = {} if region is None else {"region": region}
-    if provider != "anthropic":  # its endpoint for the OpenAI SDK ignores both
+    # Anthropic's own endpoint for the OpenAI SDK ignores both fields, and other models may give them another meaning.
+    if provider != "anthropic" and "claude" in str(body.get("model")).lower():
         for name, field, usual in (("region", "inference_geo", "global"), ("speed", "speed", STANDARD_SPEED)):
             value = body.get(field)
             if type(value) is str and value != usual and len(value) <= _LONGEST_SIZE:

@@ -99,6 +99,10 @@ CASES = {
         Invoice(PROXY, OPUS, claude(inference_geo="global", speed="standard"), TOKENS, request=asked(**US, **FAST)),
         None,
     ),
+    "asked another model": (
+        Invoice("openai", "gpt-6.1-terra", chat(1_000, 200), 0.002, request=asked(**US, **FAST)),
+        None,
+    ),
     # "The inference_geo parameter is also not available via the OpenAI SDK compatibility endpoint", which ignores it.
     "asked Anthropic's own host": (Invoice("anthropic", OPUS, claude(), TOKENS, request=asked(**US, **FAST)), None),
 }
