@@ -7,13 +7,15 @@ Both programs append JSON lines. Prompts are read to fingerprint them and then d
   codex-rs/protocol (``TokenUsageInfo``, ``RolloutItem``) and readers such as https://github.com/ryoppippi/ccusage,
   2026-12-01.
 * Claude Code: ``~/.claude/projects/**/*.jsonl``. A response is written as one line for each block of its content, each
-  with the usage so far, so the last line of a message counts; resumed sessions repeat lines of earlier ones. Source:
-  the same readers, 2026-12-01.
+  with the usage so far, so the last line of a message counts; resumed sessions repeat lines of earlier ones. A last
+  response without a stop reason is left out while the file is younger than ten minutes. Source: the same readers,
+  2026-12-01.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,6 +35,9 @@ AGENTS: Mapping[Agent, tuple[Path, str]] = {
 
 # Items of a Codex session that the model wrote: they answer a request and belong to the next one.
 _CODEX_OUTPUT = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "reasoning")
+
+
+_FRESH_S = 600
 
 
 class SessionCall(NamedTuple):
@@ -180,6 +185,7 @@ class _Claude(_Session):
 
     def calls(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[SessionCall]:
         replies: dict[str, _Reply] = {}
+        newest = None  # the response of the last line of a message
         for line in lines:
             message, moment = mapping_of(line.get("message")), moment_of(line.get("timestamp"))
             self.name = self.name or str(line.get("sessionId") or "")
@@ -190,6 +196,7 @@ class _Claude(_Session):
             parent = parent if isinstance(parent, str) else None
             if isinstance(line.get("uuid"), str):
                 self.turns[line["uuid"]] = parent, message, moment
+            newest = None
             usage = mapping_of(message.get("usage"))
             model = str(message.get("model") or "unknown")
             if not usage or moment is None or model == "<synthetic>":  # written by the program, not by a model
@@ -200,8 +207,11 @@ class _Claude(_Session):
                 start = self.turns[parent][2] if parent in self.turns else None
                 known = replies[identity] = _Reply(identity, parent, start, moment, model, usage)
                 known.is_sidechain = line.get("isSidechain") is True
+            newest = identity
             known.end, known.usage, known.stop = moment, usage, message.get("stop_reason") or known.stop
             known.tools += sum(block.get("type") == "tool_use" for block in _blocks(message))
+        if newest is not None and replies[newest].stop is None and _is_fresh(self.path):
+            del replies[newest]  # more of it may follow; the next import reads it
         for reply in replies.values():
             yield self._finished(reply)
 
@@ -238,6 +248,11 @@ class _Claude(_Session):
                 found.append({"role": str(message.get("role") or "user"), "content": parts})
             response = message.get("id")
         return found[::-1]
+
+
+def _is_fresh(path: Path) -> bool:
+    """Return True if the session may still be running."""
+    return time.time() - path.stat().st_mtime < _FRESH_S
 
 
 def _is_codex_output(item: Mapping[str, Any]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,23 @@ def test_a_program_that_is_not_known_and_a_folder_without_sessions(reused_db_url
     assert empty.exit_code == 2
     assert "contains no session of codex" in empty.stderr
     assert cli("import", "--db-url", reused_db_url).exit_code == 2
+
+
+def test_a_response_that_is_being_written_waits_for_the_next_import(reused_db_url: str, tmp_path: Path) -> None:
+    lines: list[Any] = claude_session()[:4]
+    for line in lines[2:]:
+        line["message"]["stop_reason"] = None
+    path = tmp_path / "projects/-home-me-shop/cs-1.jsonl"
+    arguments = ("import", "--from", "claude-code", str(path.parent), "--db-url", reused_db_url)
+    write(path, lines[:3])
+    assert cli(*arguments).exit_code == 0
+    assert rows(reused_db_url) == []
+    write(path, lines)
+    os.utime(path, (time.time() - 3_600,) * 2)  # the program was ended
+    assert cli(*arguments).exit_code == 0
+    assert [row["completion_tokens"] for row in rows(reused_db_url)] == [90]
+    assert cli(*arguments).exit_code == 0
+    assert len(rows(reused_db_url)) == 1
 
 
 # -- damaged files ----------------------------------------------------------------------------------------------------
