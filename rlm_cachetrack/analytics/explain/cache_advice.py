@@ -124,6 +124,8 @@ def _send_one_first(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             "calls with the same beginning are sent at the same time, before the first one has filled the cache. Send "
             "one, wait for its first token, then send the others"
         )
+        if all(each.call.rule.matching == "units" for each in others):  # two prompts make a beginning a unit
+            words = words.replace("Send one, wait for its first token", "Send two, one after the other")
         yield advice_item("send_one_first", words, others)
 
 
@@ -153,7 +155,7 @@ def _breakpoints(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         if len(about) < _LEAST_CALLS:
             continue
         gross = math.fsum([usd_lost(each, each.unmarked_tokens) or 0.0 for each in priced(about)])
-        usd = gross - (_new_writes(about) if segment else _further_writes(judged, about))
+        usd = gross - (_new_writes(judged, about) if segment else _further_writes(judged, about))
         if priced(about) and usd < LEAST_SHARE * gross:
             continue
         mark = "prompt_cache_breakpoint" if about[0].call.rule.implicit_breakpoint else "cache_control"
@@ -173,12 +175,29 @@ def _the(segment: str) -> str:
     return segment if segment.startswith("message") else f"the {segment}"
 
 
-def _new_writes(about: Sequence[JudgedCall]) -> float:
-    """Return the cost in USD of writing the shared beginning once; the first call, which is not among them, does."""
-    first = about[0]
-    if first.call.row["prompt_token_price"] is None or first.call.row["cache_write_tokens"]:
-        return 0.0
-    return first.unmarked_tokens * write_premium(first) / 1000
+def _new_writes(judged: Iterable[JudgedCall], about: Iterable[JudgedCall]) -> float:
+    """Return the cost in USD of writing the shared beginnings.
+
+    The calls that cannot read them yet write them: the first one with each beginning, and the first one after each
+    pause that is longer than entries are kept.
+    """
+    reads = {id(each) for each in about}
+    tokens: dict[tuple[int, CacheLocation], int] = {}
+    for each in about:
+        index = max(index for index, segment in enumerate(each.call.segments) if segment is each.unmarked)
+        tokens[each.call.chain[index], each.call.location_at(index)] = each.unmarked_tokens
+    usd = 0.0
+    for each in priced(judged):
+        call = each.call
+        if id(each) in reads or call.row["cache_write_tokens"]:
+            continue
+        found = [
+            tokens.get((chain, call.location_at(index)), 0)
+            for index, (chain, end) in enumerate(zip(call.chain, call.ends, strict=False))
+            if end > (call.row["cached_tokens"] or 0)
+        ]
+        usd += max(found, default=0) * write_premium(each) / 1000
+    return usd
 
 
 def _further_writes(judged: Sequence[JudgedCall], about: Sequence[JudgedCall]) -> float:

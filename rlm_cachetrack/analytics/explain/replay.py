@@ -116,8 +116,11 @@ class Replay:
         """Find the longest prefixes that earlier calls shared, by the obstacles to reading them."""
         found: dict[Obstacles, Match] = {}
         for index in reversed(readable_ends(call)):
+            chain = call.chain[index]
+            if chain not in self._entries:
+                continue
             location = call.location_at(index)
-            for entry in self._entries_of(call.chain[index]):
+            for entry in self._entries_of(chain):
                 obstacles = _obstacles(call, location, entry)
                 if obstacles is not None and obstacles not in found:
                     tokens = call.ends[index]
@@ -134,11 +137,10 @@ class Replay:
         return found
 
     def _entries_of(self, chain: int) -> Iterator[CacheEntry]:
-        """Yield the entries of a prefix, in every cache."""
-        if (first := self._entries.get(chain)) is not None:
-            yield first
-            if (further := self._further.get(chain)) is not None:
-                yield from further.values()
+        """Yield the entries of a prefix that has any, in every cache."""
+        yield self._entries[chain]
+        if (further := self._further.get(chain)) is not None:
+            yield from further.values()
 
     def _entry(self, chain: int, location: CacheLocation) -> CacheEntry | None:
         first = self._entries.get(chain)
@@ -226,22 +228,7 @@ class Replay:
         if rule.matching in ("breakpoints", "units"):
             for index, chain in enumerate(call.chain):
                 self._note_sent((chain, call.location_at(index)), call, chain == call.chain[-1])
-        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive: its keys are ids
-        for index in written:
-            chain, location = call.chain[index], call.location_at(index)
-            first = self._entries.get(chain)
-            is_first = first is None or first.location == location
-            entry = first if is_first else self._further.get(chain, {}).get(location)
-            if entry is not None and not (entry.ready <= call.began and call.began - entry.used <= entry.expected_s):
-                entry = None
-            # Prefixes that this call found in one entry, or wrote, share one new entry; each breakpoint gets its own.
-            same = id(entry) if rule.matching == "prefix" else index
-            if same not in made:
-                made[same] = entry, _used_again(entry, call, location)
-            if is_first:
-                self._entries[chain] = made[same][1]
-            else:
-                self._further.setdefault(chain, {})[location] = made[same][1]
+        self._write(call, written)
         if read is not None:
             read.entry.used = max(read.entry.used, call.began)
             call.reads_newest = not call.segments[read.index].breakpoint
@@ -249,6 +236,34 @@ class Replay:
         self._recent.setdefault(place, deque(maxlen=_CANDIDATES)).append(call)
         for segment in call.largest:
             self._holders[place, segment.digest] = call
+
+    def _write(self, call: Call, written: Sequence[int]) -> None:
+        """Write prefixes to the cache of a call, or note that it used them again."""
+        entries, shares_entries = self._entries, call.rule.matching == "prefix"
+        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive: its keys are ids
+        before: CacheEntry | None = None
+        used: CacheEntry | None = None
+        for index in written:
+            chain = call.chain[index]
+            first = entries.get(chain)
+            if used is not None and first is before:  # as the prefix that is one segment shorter
+                entries[chain] = used
+                continue
+            location = call.location_at(index)
+            is_first = first is None or first.location == location
+            entry = first if is_first else self._further.get(chain, {}).get(location)
+            if entry is not None and not (entry.ready <= call.began and call.began - entry.used <= entry.expected_s):
+                entry = None
+            # Prefixes that this call found in one entry, or wrote, share one new entry; each breakpoint gets its own.
+            same = id(entry) if shares_entries else index
+            if same not in made:
+                made[same] = entry, _used_again(entry, call, location)
+            if is_first:
+                entries[chain] = made[same][1]
+                before, used = first, made[same][1] if shares_entries else None
+            else:
+                self._further.setdefault(chain, {})[location] = made[same][1]
+                used = None
 
 
 def _used_again(entry: CacheEntry | None, call: Call, location: CacheLocation) -> CacheEntry:

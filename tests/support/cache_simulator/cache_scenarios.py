@@ -166,6 +166,28 @@ def _no_breakpoint_at_the_shared_beginning(script: Script, size: int, follow: st
             script.calls[-1].lost = _until_user(script, body)
 
 
+@scenario(GPT56, CLAUDE, apis=(CHAT,))
+def _several_beginnings_without_breakpoint(script: Script, size: int, follow: str | None) -> None:
+    """Each of four agents asks four questions. A breakpoint makes each of them write its beginning once."""
+    is_claude = script.rules.marks == "claude"
+    more: Json = {} if is_claude else {"prompt_cache_options": {"mode": "explicit", "ttl": "12h"}}
+    for _ in range(4):
+        system: Any = script.text(size)
+        if follow == "mark_shared_beginning":
+            system = marked(system) if is_claude else breakpoint_at(system)
+        for number in range(4):
+            missed = number > 0 and follow is None
+            marks = marked(system) if is_claude else breakpoint_at(system)
+            body = script.body(system, user(script), **more)
+            sound = script.body(marks, body["messages"][1:], **more) if missed else None
+            lost = _until_user_of_chat(script, sound) if sound is not None else None
+            script.call(body, "breakpoint_missing" if missed else None, lost=lost)
+
+
+def _until_user_of_chat(script: Script, body: Json) -> int:
+    return len(script.provider.render({"messages": body["messages"][:1]}, []).tokens)
+
+
 def _until_user(script: Script, body: Json) -> int:
     messages = body.get("messages") or body["input"]
     return len(script.provider.render({"input": messages[:-1]}, []).tokens)

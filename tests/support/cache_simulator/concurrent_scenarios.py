@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .provider import CLAUDE, GPT56, Json
+from .provider import CLAUDE, DEEPSEEK, GPT56, Json
 from .registry import CHAT, OLD, RESPONSES, breakpoint_at, scenario, user
 from .script import Script
 
@@ -25,6 +25,20 @@ def _simultaneous(script: Script, size: int, follow: str | None) -> None:
             continue
         expect = "concurrent" if number else "first_call"
         lost = None if not number else _shared_tokens(script, given)
+        script.call(body, expect, pause=0.002 if number else 1.0, took=2.0, lost=lost)
+
+
+@scenario(DEEPSEEK, apis=(CHAT,), sizes=(1800, 5000))
+def _simultaneous_units(script: Script, size: int, follow: str | None) -> None:
+    """DeepSeek reads a beginning only after two prompts had it, so two must come before the others."""
+    system = script.text(size)
+    for number in range(6):
+        body = script.body(system, user(script, 30))
+        if follow == "send_one_first":
+            script.call(body, None if number > 1 else "first_call", pause=4.0 if number < 3 else 0.002, took=2.0)
+            continue
+        expect = "concurrent" if number > 1 else "first_call"
+        lost = _shared_tokens(script, system) if number > 1 else None
         script.call(body, expect, pause=0.002 if number else 1.0, took=2.0, lost=lost)
 
 
