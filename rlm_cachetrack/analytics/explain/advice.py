@@ -59,7 +59,7 @@ def _move_changing_part(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
     for segment, about in _by_segment(texts).items():
         kind = _kind(about[0])
         what = f"the {segment}" if kind in INSTRUCTIONS else segment
-        often = "changes from call to call" if len(about) > 1 else "changed in one call"
+        often, verb = ("changes from call to call", "is") if len(about) > 1 else ("changed in one call", "was")
         if about[0].call.rule.matching == "units":  # the second prompt with a beginning does not read it yet
             about = about[1:] or about
         if kind == "media":
@@ -68,7 +68,7 @@ def _move_changing_part(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             action = "Move what varies (a date, an id, retrieved text) into the last message"
         else:
             action = "Append new messages instead of changing earlier ones"
-        words = f"{what} {often}, so nothing after the change is read from the cache. {action}"
+        words = f"{what} {often}, so nothing after the change {verb} read from the cache. {action}"
         yield advice_item("move_changing_part", words, about, segment)
 
 
