@@ -43,7 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rlm_cachetrack import TimescaleDBClient, analytics
 from rlm_cachetrack.analytics.alerts.evaluation import evaluate
 from rlm_cachetrack.analytics.alerts.rules import Failures, HitRate, Spend
-from rlm_cachetrack.store import embedded
+from rlm_cachetrack.store import embedded, hourly
 from rlm_cachetrack.store import named_sql as _sql
 from rlm_cachetrack.store.connect import pin_settings
 from rlm_cachetrack.store.engine import detect
@@ -179,6 +179,11 @@ def settle(connection: psycopg.Connection[Any], timescale: bool, columnstore_aft
             "SELECT compress_chunk(c, TRUE) FROM show_chunks('llm_interactions', older_than => %s::interval) AS c",
             [columnstore_after],
         )
+    elif sums := hourly.find(connection):
+        row = connection.execute(
+            "SELECT date_trunc('hour', min(time)), date_trunc('hour', max(time)) FROM llm_interactions"
+        ).fetchone()
+        sums.refresh(connection, row or ())
     for table in ("llm_interactions", "token_cache_optimization", "query_run_summaries"):
         connection.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(table)))
 

@@ -48,6 +48,12 @@ BEGIN
             EXECUTE 'GRANT SELECT ON ' || object || ' TO rlm_cachetrack_writer, rlm_cachetrack_reader';
         END IF;
     END LOOP;
+    -- Plain PostgreSQL: a writer refreshes the stored hourly sums.
+    IF to_regclass('rlm_cachetrack_hourly_sums') IS NOT NULL THEN
+        GRANT SELECT, INSERT, DELETE ON rlm_cachetrack_hourly_sums TO rlm_cachetrack_writer;
+        GRANT SELECT, DELETE ON rlm_cachetrack_changed_hours TO rlm_cachetrack_writer;
+        GRANT SELECT ON rlm_cachetrack_live_sums TO rlm_cachetrack_writer;
+    END IF;
     -- TimescaleDB: a writer may request a refresh of late hours from the owner's background job; others may not.
     FOREACH object IN ARRAY ARRAY[
         'rlm_cachetrack_refresh_hours(timestamptz, timestamptz)', 'rlm_cachetrack_hours_are_stale(bigint)'

@@ -25,7 +25,7 @@ from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, Recor
 
 from . import named_sql
 from .connect import pin_settings
-from .hourly_aggregate import HourlyAggregate
+from .hourly import Hourly
 
 _TYPES: dict[str, str] = {
     "time": "timestamptz",
@@ -48,15 +48,13 @@ _QUERY_ID, _RUN_ID, _TIME, _INTERACTION_ID = map(COLUMNS.index, ("query_id", "ru
 _HOUR_S = 3600
 
 
-def write_batch(
-    cursor: psycopg.Cursor[Any], batch: RecordBatch, hourly: HourlyAggregate | None, *, idempotent: bool
-) -> None:
+def write_batch(cursor: psycopg.Cursor[Any], batch: RecordBatch, hourly: Hourly | None, *, idempotent: bool) -> None:
     """Write the batch within the cursor's transaction. Blocks.
 
     Args:
         cursor: Of a connection inside a transaction.
         batch: What to write.
-        hourly: The hourly aggregate, None if there is none.
+        hourly: The hourly sums, None if ``cache_usage_hourly`` sums every call.
         idempotent: Take the idempotent path; the fast path fails if a call is stored already.
 
     Raises:
@@ -93,7 +91,7 @@ def write_batch(
         _store_totals(cursor, finished)
 
 
-def write_probe(cursor: psycopg.Cursor[Any], hourly: HourlyAggregate | None) -> None:
+def write_probe(cursor: psycopg.Cursor[Any], hourly: Hourly | None) -> None:
     """Write a valid call, and then a later time of its run, as the next batch does. Blocks; the caller rolls back.
 
     Args:

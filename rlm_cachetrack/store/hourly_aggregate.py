@@ -60,6 +60,10 @@ class HourlyAggregate:
         """Let the transaction write late rows to the columnstore; call it at the beginning of a writing transaction."""
         cursor.execute(named_sql.query("timescale_unbounded_dml"))
 
+    def refresh_after_batch(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
+        """See :meth:`refresh`: late calls are in the sums before a flush returns."""
+        self.refresh(connection, hours)
+
     def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
         """Refresh hours in which calls were stored or deleted; call it after the commit.
 

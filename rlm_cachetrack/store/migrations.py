@@ -25,7 +25,7 @@ from .schema_scripts import ADVISORY_LOCK, as_sql, needs_timescale_search_path, 
 Progress = Callable[[str, int, int], None]
 """Called before each step with its label, its number (from 1), and the number of steps."""
 
-_FOLDERS = ("core", "timescale", "citus", "upgrade")
+_FOLDERS = ("core", "postgresql", "timescale", "citus", "upgrade")
 _OTHER_SCHEMA = "use another database or schema (…?options=-csearch_path%3Dcachetrack)"
 
 

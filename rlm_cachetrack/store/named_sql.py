@@ -29,7 +29,7 @@ _HEADER = re.compile(r"(?:--.*\n)*")
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One migration file: of an engine (``core``, ``timescale``, ``citus``), or of ``upgrade`` (legacy tables)."""
+    """One migration file: of every engine (``core``), of one engine, or of ``upgrade`` (legacy tables)."""
 
     engine: str
     version: int
@@ -66,7 +66,7 @@ class Script:
 
 @cache
 def schema_dir() -> Path:
-    """Return the folder with ``migrations/``, ``timescale/`` and ``queries/``.
+    """Return the folder with ``migrations/``, the folders of the engines, and ``queries/``.
 
     Raises:
         CacheTrackError: The installation is broken.

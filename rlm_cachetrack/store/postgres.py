@@ -27,11 +27,11 @@ from rlm_cachetrack.config import redact
 from rlm_cachetrack.errors import ConfigError, StoreError, StoreUnreachableError
 from rlm_cachetrack.records import RecordBatch, RunKey
 
-from . import named_sql
+from . import hourly, named_sql
 from .batch_write import fast_path_fits, hours_of, write_batch, write_probe
 from .conflicts import retry_on_conflict
 from .connect import POOL_NAME, SchemaError, connect, dict_rows, make_pool, translated_errors
-from .hourly_aggregate import HourlyAggregate
+from .hourly import Hourly
 from .session import Session
 
 READ_TIMEOUT_S = 30.0
@@ -60,7 +60,7 @@ class PostgresStore:
         self._url: str | None = None
         self._pool: ConnectionPool[psycopg.Connection[dict[str, Any]]] | None = None
         self._writer: psycopg.Connection[Any] | None = None
-        self._hourly: HourlyAggregate | None = None
+        self._hourly: Hourly | None = None
         self._closed = False
         self._fast_path_works = True
         self.read_timeout_s = READ_TIMEOUT_S
@@ -83,7 +83,7 @@ class PostgresStore:
             url = self._resolve_url()
             with self._errors(url), connect(url) as connection:
                 self._prepare(connection)
-                self._hourly = HourlyAggregate.find(connection)
+                self._hourly = hourly.find(connection)
                 self._fast_path_works = fast_path_fits(connection)
             self._url = url
 
@@ -149,7 +149,7 @@ class PostgresStore:
                 with connection.transaction(), connection.cursor() as cursor:
                     write_batch(cursor, batch, self._hourly, idempotent=True)
             if self._hourly is not None:
-                self._hourly.refresh(connection, hours_of(batch.interactions))
+                self._hourly.refresh_after_batch(connection, hours_of(batch.interactions))
 
     def _store_fast(self, connection: psycopg.Connection[Any], batch: RecordBatch) -> bool:
         """Store the batch by the fast path; returns False if it needs the idempotent path."""

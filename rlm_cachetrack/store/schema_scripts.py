@@ -42,6 +42,8 @@ def scripts_for(engine: Engine, *, upgrade: bool = False) -> list[_sql.Script]:
         scripts += [s for s in _sql.scripts("timescale") if is_community or not s.needs_community_licence]
     if engine.citus:
         scripts += _sql.scripts("citus")
+    if not engine.timescale and not engine.citus:
+        scripts += _sql.scripts("postgresql")
     scripts.sort(key=lambda script: (script.version, script.engine != "core"))
     return [*_sql.scripts("upgrade"), *scripts] if upgrade else scripts
 

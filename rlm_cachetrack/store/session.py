@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from . import named_sql
+from . import hourly, named_sql
 from .conflicts import retry_on_conflict
 from .hourly_aggregate import HourlyAggregate
 
@@ -43,12 +43,12 @@ class Session:
         return self._connection.execute(named_sql.query(name), parameters).rowcount
 
     def refresh_hours(self, first: datetime, last: datetime) -> None:
-        """Refresh the hourly sums between two moments, both included. Blocks; see :mod:`.hourly_aggregate`."""
-        hourly = HourlyAggregate.find(self._connection)
-        if hourly is not None:
+        """Refresh the hourly sums between two moments, both included. Blocks; see :class:`.hourly.Hourly`."""
+        sums = hourly.find(self._connection)
+        if sums is not None:
             hour = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
             count = (last - hour) // timedelta(hours=1) + 1
-            hourly.refresh(self._connection, [hour + timedelta(hours=number) for number in range(count)])
+            sums.refresh(self._connection, [hour + timedelta(hours=number) for number in range(count)])
 
     def recompress(self, first: datetime, last: datetime) -> None:
         """Move changed calls back to the columnstore, from days between two moments that were in it. Blocks.
@@ -56,14 +56,14 @@ class Session:
         An update takes calls out of the columnstore, where they need ten times the space. The policy moves them back
         later, but does not return all of the space. Does nothing if there is no columnstore.
         """
-        hourly = HourlyAggregate.find(self._connection)
-        if hourly is None or not hourly.may_refresh:
+        aggregate = HourlyAggregate.find(self._connection)
+        if aggregate is None or not aggregate.may_refresh:
             return
         for row in self.rows("columnstore_changed", first=first, last=last):
             chunk, packed = ((row[f"{part}schema"], row[f"{part}name"]) for part in ("", "packed_"))
             with contextlib.suppress(*_USED_BY_A_JOB):
                 name = sql.Identifier(*chunk).as_string(self._connection)
-                self._connection.execute(hourly.statement("columnstore_merge"), {"chunk": name})
+                self._connection.execute(aggregate.statement("columnstore_merge"), {"chunk": name})
                 for relation in (chunk, packed):
                     vacuum = sql.SQL(named_sql.query("columnstore_vacuum")).format(relation=sql.Identifier(*relation))
                     self._connection.execute(vacuum)

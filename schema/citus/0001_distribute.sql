@@ -8,6 +8,20 @@
 
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 
+-- A database that was a plain PostgreSQL when it was migrated has triggers that log changed hours (postgresql/0001). This
+-- engine computes the sums in its own way.
+DROP TRIGGER IF EXISTS rlm_cachetrack_inserted ON llm_interactions;
+DROP TRIGGER IF EXISTS rlm_cachetrack_updated ON llm_interactions;
+DROP TRIGGER IF EXISTS rlm_cachetrack_deleted ON llm_interactions;
+DROP TRIGGER IF EXISTS rlm_cachetrack_truncated ON llm_interactions;
+DROP FUNCTION IF EXISTS rlm_cachetrack_log_changed_hours;
+
+-- Finds the calls of an hour for the view below. A BRIN index takes a few kilobytes and almost no time per insert,
+-- because calls arrive in time order. Its expression must equal the view's bucket.
+CREATE INDEX IF NOT EXISTS idx_llm_hour ON llm_interactions
+    USING brin (date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00'))
+    WITH (pages_per_range = 32, autosummarize = on);
+
 -- A legacy table that was upgraded on plain PostgreSQL may still have its old primary key. Citus refuses a unique key
 -- without query_id, so the key of this library replaces it.
 DO $$
@@ -58,7 +72,8 @@ SELECT truncate_local_data_after_distributing_table('budgets');
 SELECT truncate_local_data_after_distributing_table('price_lists');
 SELECT truncate_local_data_after_distributing_table('rlm_cachetrack_migrations');
 
--- The view of migrations/0001, also grouped by query_id, which is not among its columns: Citus pushes sums that are
+-- Sums per hour (UTC), provider, model and service tier; columns: see postgresql/0001. The view is also grouped by
+-- query_id, which is not among its columns: Citus pushes sums that are
 -- grouped by the distribution column, and the time bounds of a query, down to the shards. Without it, Citus sums every
 -- hour first. An hour, provider, model and service tier may therefore have several rows, one per query_id. All queries
 -- of this library sum them up.
@@ -94,3 +109,6 @@ SELECT
     (sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_uncached_tokens
 FROM llm_interactions
 GROUP BY 1, 2, 3, 4, query_id;
+
+DROP VIEW IF EXISTS rlm_cachetrack_live_sums;
+DROP TABLE IF EXISTS rlm_cachetrack_hourly_sums, rlm_cachetrack_changed_hours;

@@ -1,4 +1,4 @@
--- 0001 initial: all tables and indexes, and the view of sums per hour, for every engine.
+-- 0001 initial: all tables and indexes, for every engine. The folders of the engines have the view of sums per hour.
 -- Why:   the first release.
 -- Lock:  none in a new database. After an upgrade of a legacy table: SHARE on it while its indexes are built (writers
 --        wait, readers do not).
@@ -110,12 +110,6 @@ CREATE INDEX IF NOT EXISTS idx_llm_unpriced ON llm_interactions (model, time DES
 
 -- For usage by tag. A call without tags, the usual one, has no entry.
 CREATE INDEX IF NOT EXISTS idx_llm_tags ON llm_interactions USING gin (tags jsonb_path_ops) WHERE tags IS NOT NULL;
-
--- Finds the calls of an hour for the view below. A BRIN index takes a few kilobytes and almost no time per insert,
--- because calls arrive in time order. Its expression must equal the view's bucket.
-CREATE INDEX IF NOT EXISTS idx_llm_hour ON llm_interactions
-    USING brin (date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00'))
-    WITH (pages_per_range = 32, autosummarize = on);
 
 -- One row per run whose savings were calculated. cached_cost: cost of the run. cost_savings: original_cost minus
 -- cached_cost. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}].
@@ -293,45 +287,3 @@ CREATE TABLE price_change_runs (
     total_cost              DOUBLE PRECISION,
     PRIMARY KEY (change_id, query_id, run_id)
 );
-
--- Sums per hour (UTC), provider, model and service tier. On TimescaleDB's community edition a continuous aggregate with
--- the same name and columns replaces this view (timescale/0002).
---
--- reported_*:          sums over the calls that reported their cache use; rated_cached_tokens is the numerator of a
---                      hit rate, reported_prompt_tokens its denominator
--- total_cost, original_cost: sums over the priced calls
--- compared_cost:       total_cost of the calls whose original_cost is known; the savings are original_cost minus this
--- priced_interactions: calls with a cost, the denominator of an average cost
--- duration_ms, time_to_first_token_ms: sums over timed_interactions and streamed_interactions
-CREATE VIEW cache_usage_hourly AS
-SELECT
-    date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS bucket,
-    provider,
-    model,
-    service_tier,
-    count(*) AS total_interactions,
-    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-    count(*) FILTER (WHERE cached_tokens IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS interactions_not_reported,
-    count(*) FILTER (WHERE NOT success) AS failed_interactions,
-    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
-    sum(prompt_tokens::bigint)::bigint AS prompt_tokens,
-    (sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_prompt_tokens,
-    sum(completion_tokens::bigint)::bigint AS completion_tokens,
-    sum(total_tokens::bigint)::bigint AS total_tokens,
-    sum(cached_tokens::bigint)::bigint AS cached_tokens,
-    sum(uncached_prompt_tokens::bigint)::bigint AS uncached_prompt_tokens,
-    sum(cache_write_tokens::bigint)::bigint AS cache_write_tokens,
-    sum(reasoning_tokens::bigint)::bigint AS reasoning_tokens,
-    sum(total_cost) AS total_cost,
-    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
-    count(duration_ms) AS timed_interactions,
-    sum(duration_ms) AS duration_ms,
-    count(time_to_first_token_ms) AS streamed_interactions,
-    sum(time_to_first_token_ms) AS time_to_first_token_ms,
-    count(total_cost) AS priced_interactions,
-    (sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL))::bigint AS rated_cached_tokens,
-    (sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_uncached_tokens
-FROM llm_interactions
-GROUP BY 1, 2, 3, 4;

@@ -5,7 +5,7 @@
 --             hour, both equal until. model, provider TEXT: only calls with these; NULL for any.
 -- Result:     one row per model and provider, most prompt tokens first. avg_cache_hit_rate: 0-1, weighted by tokens over the calls
 --             that reported, NULL if none did. *_cost, cost_savings: USD over the priced calls.
--- Reads cache_usage_hourly. Without a bound it reads the raw table if that is a view.
+-- Reads cache_usage_hourly. On Citus, without a bound, it reads the raw table.
 WITH parts AS (
     SELECT
         model, provider,

@@ -7,9 +7,9 @@
 --             provider and model. choice: one row per provider and model of the range, also of those that the filters by
 --             model and provider leave out, with NULL figures. cache_hit_rate: 0-1 over the calls that reported. *_cost,
 --             cost_savings: USD over the priced calls. *_ms: milliseconds.
--- Reads cache_usage_hourly, or the calls, served by idx_llm_time or the index of queries or tags. Without a bound it
--- reads the raw table if cache_usage_hourly is a view. It groups by expressions that have an index, so that PostgreSQL knows the number of
--- groups; otherwise it would sort all calls on disk.
+-- Reads cache_usage_hourly, or the calls, served by idx_llm_time or the index of queries or tags. On Citus, without a
+-- bound, it reads the raw table; the view groups by an expression that has an index there, so that PostgreSQL knows the
+-- number of groups and does not sort all calls on disk.
 WITH parts AS MATERIALIZED (
     SELECT
         date_trunc(%(unit)s::text, bucket, %(time_zone)s::text) AS bucket, provider, model,

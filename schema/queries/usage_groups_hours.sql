@@ -6,7 +6,7 @@
 --             current_depth INTEGER, call_site, tag_1 to tag_3, key_1 to key_3 TEXT: NULL where not grouped by it.
 --             cache_hit_rate: 0-1 over the calls that reported. *_cost, cost_savings: USD over the priced calls. *_ms:
 --             milliseconds.
--- Without a bound it reads the raw table if cache_usage_hourly is a view.
+-- On Citus, without a bound, it reads the raw table.
 WITH parts AS (
     SELECT
         CASE WHEN %(unit)s::text IS NOT NULL THEN date_trunc(%(unit)s::text, bucket, %(time_zone)s::text) END AS bucket,

@@ -4,7 +4,7 @@
 --        and convert chunks.
 -- Needs: TimescaleDB with its community licence.
 
--- ---- Sums per hour. Columns: see migrations/0001.
+-- ---- Sums per hour. Columns: see postgresql/0001.
 
 DROP VIEW cache_usage_hourly;
 DROP INDEX IF EXISTS idx_llm_hour;  -- served the view

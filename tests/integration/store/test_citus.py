@@ -110,7 +110,7 @@ def test_the_view_has_the_columns_of_the_plain_one(migrated: psycopg.Connection[
         " WHERE attrelid = 'cache_usage_hourly'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     )
     with psycopg.connect(empty_db_url, autocommit=True) as plain:
-        for script in _sql.scripts("core"):
+        for script in (*_sql.scripts("core"), *_sql.scripts("postgresql")):
             for statement in script.statements:
                 plain.execute(statement)
         assert rows(migrated, columns) == rows(plain, columns)

@@ -316,7 +316,9 @@ def test_the_checksum_of_each_applied_script_is_stored(connection: psycopg.Conne
     migrations.migrate(connection)
     rows = connection.execute("SELECT engine, version, name, checksum FROM rlm_cachetrack_migrations").fetchall()
     scripts = {
-        (s.engine, s.version): (s.name, s.checksum) for engine in ("core", "timescale") for s in _sql.scripts(engine)
+        (s.engine, s.version): (s.name, s.checksum)
+        for engine in ("core", "postgresql", "timescale")
+        for s in _sql.scripts(engine)
     }
     assert rows
     for engine, version, name, checksum in rows:

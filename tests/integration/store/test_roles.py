@@ -19,6 +19,7 @@ from rlm_cachetrack import LLMInteractionRecord, StoreError, TimescaleDBClient
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import MigrationError
 from rlm_cachetrack.store import named_sql as _sql
+from rlm_cachetrack.store.engine import detect
 from tests.integration.pipeline.test_writer import in_time
 from tests.support.legacy import wait_until
 from tests.support.timescale import to_columnstore
@@ -207,6 +208,22 @@ def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
     assert doctor.exit_code == 1, doctor.output  # a reader cannot record; everything else is shown
     assert "permission denied" in " ".join(doctor.output.split())
     assert "segmented by model" in " ".join(doctor.output.split())
+
+
+def test_a_writer_refreshes_stored_sums_and_a_reader_reads_them(roles: Roles) -> None:
+    with psycopg.connect(roles.url, autocommit=True) as owner:
+        if detect(owner).timescale or detect(owner).citus:
+            pytest.skip("this engine computes the sums in its own way")
+        with TimescaleDBClient(roles["writer"]) as db:
+            record(db)
+            assert db.flush()
+        owner.execute("UPDATE rlm_cachetrack_changed_hours SET changed_at = now() - INTERVAL '2 minutes'")
+        with TimescaleDBClient(roles["writer"]) as db:  # another process; its first batch refreshes
+            db.record_llm_interaction(LLMInteractionRecord("q", T0, "m", prompt_tokens=1))
+            assert db.flush()
+    stored = "sum(total_interactions)::int FROM rlm_cachetrack_hourly_sums"
+    assert count(roles.url, stored) == (1,)
+    assert count(roles["reader"], "sum(total_interactions)::int FROM cache_usage_hourly") == (2,)
 
 
 def test_calls_of_a_reader_stay_in_the_journal_and_stats_have_the_reason(

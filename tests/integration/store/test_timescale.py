@@ -179,7 +179,7 @@ def test_the_aggregate_has_the_columns_of_the_plain_view(migrated: psycopg.Conne
         " WHERE attrelid = 'cache_usage_hourly'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     )
     with psycopg.connect(empty_db_url, autocommit=True) as plain:
-        for script in _sql.scripts("core"):
+        for script in (*_sql.scripts("core"), *_sql.scripts("postgresql")):
             plain.execute(script.sql)
         assert migrated.execute(columns).fetchall() == plain.execute(columns).fetchall()
 

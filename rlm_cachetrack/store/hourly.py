@@ -1,0 +1,34 @@
+"""Find how ``cache_usage_hourly`` keeps its sums: stored by us, by TimescaleDB, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from . import named_sql
+from .hourly_aggregate import HourlyAggregate
+from .hourly_sums import HourlySums
+
+
+class Hourly(Protocol):
+    """The sums of ``cache_usage_hourly``, which changes of calls make stale."""
+
+    def prepare(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Prepare a transaction that writes calls; call it at its beginning."""
+
+    def refresh_after_batch(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
+        """Refresh what is due after a batch with calls of some hours was committed. Blocks."""
+
+    def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
+        """Refresh some hours after calls in them were changed or deleted, and committed. Blocks."""
+
+
+def find(connection: psycopg.Connection[Any]) -> Hourly | None:
+    """Return the sums of this database; None if ``cache_usage_hourly`` sums every call. Blocks for a query or two."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute(named_sql.query("hourly_sums_exist")).fetchone()
+    return HourlySums() if row and row[0] else HourlyAggregate.find(connection)
