@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlm_cachetrack.errors import ConfigError, StoreError
+from rlm_cachetrack.errors import ConfigError, NotStoredError, StoreError
 from rlm_cachetrack.formatting import clean
 
 from .arguments import AsJson, DbUrl, argument, open_client, option
@@ -21,7 +21,7 @@ from .output import print_data, stderr, stdout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm_cachetrack.analytics.alerts import AlertChange, AlertFile
+    from rlm_cachetrack.analytics.alerts import AlertChange, AlertFile, Reading
     from rlm_cachetrack.client import TimescaleDBClient
 
 _COMMAND_S = 30
@@ -43,11 +43,11 @@ def watch(
     notify = _notifier(file)
     with open_client(db_url) as client:
         if once:
-            found = _evaluate(client, file, notify)
+            found, missing = _evaluate(client, file, notify)
             if not print_data(found, as_json):
                 for change in found:
                     stdout().print(_line(change), soft_wrap=True)
-            if any(change["firing"] for change in found):
+            if missing or any(change["firing"] for change in found):
                 raise typer.Exit(1)
             return
         client.runtime.restarts_server = False
@@ -55,7 +55,7 @@ def watch(
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 try:
-                    journals.settle(_evaluate(client, file, journals.notify))
+                    journals.settle(_evaluate(client, file, journals.notify)[0])
                 except StoreError as exc:  # the database may come back
                     stderr().print(clean(str(exc)), style="red", soft_wrap=True)
                     journals.check()
@@ -118,18 +118,26 @@ def _backlog(client: TimescaleDBClient) -> int:
     return sum(file.events for file in journal_files(client.runtime.journal.directory))
 
 
-def _evaluate(client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]) -> list[AlertChange]:
+def _evaluate(
+    client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]
+) -> tuple[list[AlertChange], int]:
+    """Evaluate all rules. Returns their states, and the number of rules about a budget that does not exist."""
     from rlm_cachetrack.analytics.alerts import evaluate, state_name, update_states
 
     store = client.runtime.store()
     now = datetime.now(UTC)
-    readings = {state_name(rule): evaluate(store, rule, now, lambda: _backlog(client)) for rule in file.rules}
+    readings: dict[str, Reading] = {}
+    for rule in file.rules:
+        try:
+            readings[state_name(rule)] = evaluate(store, rule, now, lambda: _backlog(client))
+        except NotStoredError as exc:  # the other rules still count
+            stderr().print(clean(f"{rule.name}: {exc}"), style="red", soft_wrap=True)
 
     def reported(change: AlertChange) -> None:
         stderr().print(_line(change), soft_wrap=True)
         notify(change)
 
-    return update_states(store, readings, reported)
+    return update_states(store, readings, reported), len(file.rules) - len(readings)
 
 
 def _line(change: AlertChange) -> str:

@@ -228,6 +228,18 @@ def test_watch_once_runs_the_command_and_fails_while_a_rule_fires(
     assert (sent["name"], sent["firing"], sent["value"]) == ("costly", True, 20.0)
 
 
+def test_a_rule_about_a_budget_that_does_not_exist_stops_no_other(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path
+) -> None:
+    record(db, 1, cost=1.0)
+    assert db.flush()
+    path = rules(tmp_path, "{name: month, kind: budget, budget: nope}", "{name: costly, kind: spend, above: 10}")
+    found = cli(reused_db_url, str(path), "--once")
+    assert found.exit_code == 1
+    assert "month: there is no budget 'nope'" in found.output
+    assert "ok      costly: $1.00 in 1d, limit $10.00" in found.stdout
+
+
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in a module that apprise imports
 def test_watch_notifies_through_apprise(db: TimescaleDBClient, reused_db_url: str, tmp_path: Path) -> None:
     pytest.importorskip("apprise", reason="notifications need their extra")
