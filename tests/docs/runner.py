@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg
 import yaml
 
+from tests.support import forked
+
 from .blocks import ROOT, Block
 
 STAND_INS = ("rlm-cachetrack", "pip", "make", "docker", "uvicorn", "gunicorn")
@@ -53,7 +55,8 @@ class Reader:
         programs.mkdir()
         for name in STAND_INS:
             path = programs / name
-            path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests/docs/stand_in.py"}" {name} "$@"\n')
+            command = f'"{sys.executable}" -I -S "{ROOT / "tests/support/forked_client.py"}" "{forked.address()}"'
+            path.write_text(f'#!/bin/sh\nexec {command} "{ROOT / "tests/docs/stand_in.py"}" {name} "$@"\n')
             path.chmod(0o755)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RLM_", "OPENAI_"))}
         self._environment = {
@@ -95,12 +98,12 @@ class Reader:
 
     def seed(self) -> None:
         """Record the runs that the commands of the pages name."""
-        self._process([sys.executable, "-m", "tests.docs.seed"], "seed.py")
+        self._python_process(["-m", "tests.docs.seed"], "seed.py")
 
-    def _process(self, command: list[str], place: str) -> subprocess.CompletedProcess[str]:
-        ended = subprocess.run(
-            command, cwd=self._folder, env=self._environment, capture_output=True, encoding="utf-8", timeout=240
-        )
+    def _python_process(self, arguments: list[str], place: str) -> subprocess.CompletedProcess[str]:
+        return self._ended(forked.run(arguments, cwd=self._folder, env=self._environment), place)
+
+    def _ended(self, ended: subprocess.CompletedProcess[str], place: str) -> subprocess.CompletedProcess[str]:
         if ended.returncode:
             raise SampleError(f"{place}: exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
         self._output = ended.stdout
@@ -116,9 +119,9 @@ class Reader:
         file = self._folder / (block.title or "sample.py")
         file.write_text(code, encoding="utf-8")
         if file.name.startswith("test_"):
-            self._process([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file.name], block.place)
+            self._python_process(["-m", "pytest", "-q", "-p", "no:cacheprovider", file.name], block.place)
         else:
-            self._process([sys.executable, file.name], block.place)
+            self._python_process([file.name], block.place)
 
     def _leave_out(self, block: Block) -> None:
         self.not_run.append(f"{block.place}: needs {', '.join(self._missing)}, which nox installs in a session")
@@ -127,7 +130,11 @@ class Reader:
         if self._missing and "pip install" not in block.code:
             self._leave_out(block)  # it reads what the block before it would have recorded
             return
-        done = self._process(["bash", "-eu", "-c", block.code], block.place)
+        command = ["bash", "-eu", "-c", block.code]
+        ended = subprocess.run(
+            command, cwd=self._folder, env=self._environment, capture_output=True, encoding="utf-8", timeout=400
+        )
+        done = self._ended(ended, block.place)
         if "internal error" in done.stderr:
             raise SampleError(f"{block.place}: {done.stderr}")
 
@@ -153,7 +160,7 @@ class Reader:
         if "models" in found:
             file = self._folder / "checked.yaml"
             file.write_text(block.code, encoding="utf-8")
-            self._process([sys.executable, "-m", "rlm_cachetrack", "prices", "check", str(file)], block.place)
+            self._python_process(["-m", "rlm_cachetrack", "prices", "check", str(file)], block.place)
         elif "jobs" in found:
             for job in found["jobs"].values():
                 if not job["steps"] or "runs-on" not in job:

@@ -17,6 +17,8 @@ import threading
 import tomllib
 from pathlib import Path
 
+from tests.support.forked import Forked
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVES = {"dashboard", "live", "watch", "uvicorn", "gunicorn"}
 CONFIRMS = {"reprice", "delete", "prune", "policy"}
@@ -80,7 +82,7 @@ def _check_requirement(requirement: str) -> None:
 def _run(name: str, arguments: list[str]) -> int:
     ours = name == "rlm-cachetrack"
     command = arguments[0] if ours and arguments else name
-    line = [sys.executable, "-m", "rlm_cachetrack" if ours else name, *arguments]
+    line = ["-m", "rlm_cachetrack" if ours else name, *arguments]
     if ours:
         line = _with_test_database(line)
         if command in CONFIRMS and "--yes" not in line and not {"--resume", "--undo", "--log"} & set(line):
@@ -88,21 +90,21 @@ def _run(name: str, arguments: list[str]) -> int:
         if command == "dashboard":
             line += ["--port", "0"]
     serves = command in SERVES and "--once" not in arguments
-    process = _in_terminal(line) if command == "live" else subprocess.Popen(line)
+    process = _in_terminal(line) if command == "live" else Forked(line)
     try:
-        code = process.wait(SECONDS if serves else 120)
+        code = process.wait(SECONDS if serves else 180)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        process.wait(120)
+        process.wait(180)
         return int(not serves)
     return 0 if code == 1 and command in CHECKS else code
 
 
-def _in_terminal(line: list[str]) -> subprocess.Popen[bytes]:
+def _in_terminal(line: list[str]) -> Forked:
     """Start a program that insists on a terminal; what it draws is dropped."""
     ours, its = os.openpty()
     threading.Thread(target=_drain, args=(ours,), daemon=True).start()
-    return subprocess.Popen(line, stdin=its, stdout=its, stderr=its)
+    return Forked(line, streams=(its, its, its))
 
 
 def _drain(terminal: int) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +14,7 @@ from openai import OpenAI
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient, flush, instrument, query_run
 from rlm_cachetrack.simulator import SimulatedEndpoint
+from tests.support.forked import Forked
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -25,26 +24,34 @@ LONG = "x" * 10_240
 BEGUN = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(url: str | None, *options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
     """Run ``rlm-cachetrack dashboard`` over a database (None: the embedded server); yields its address."""
-    command = [sys.executable, "-c", "from rlm_cachetrack.cli import main; main()", "dashboard", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, *(() if url is None else ("--db-url", url)), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", **(environment or {})},
-    )
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, line + process.stderr.read()
-        yield found[0].rstrip("/")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(180)
-        process.stderr.close()
+    arguments = [
+        "-m",
+        "rlm_cachetrack",
+        "dashboard",
+        "--port",
+        "0",
+        *(() if url is None else ("--db-url", url)),
+        *options,
+    ]
+    env = {**os.environ, "COLUMNS": "200", **(environment or {})}
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as errors:
+        try:
+            process = Forked(arguments, env=env, streams=(0, 1, writing))
+        finally:
+            os.close(writing)
+        try:
+            line = errors.readline()
+            found = re.search(r"http://\S+", line)
+            assert found, line + errors.read()
+            yield found[0].rstrip("/")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            process.wait(180)
 
 
 def record(query_id: str, run_id: datetime, number: int = 0, **more: object) -> LLMInteractionRecord:
