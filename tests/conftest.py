@@ -252,10 +252,11 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the long fault-injection tests unless they are selected by ``pytest -m faults``."""
-    if "faults" in (config.option.markexpr or ""):
-        return
-    skip = pytest.mark.skip(reason="a long fault-injection run: pytest -m faults")
-    for item in items:
-        if item.get_closest_marker("faults") is not None:  # not the keywords, which contain the names of folders
-            item.add_marker(skip)
+    """Skip the tests of two markers unless they are selected, as by ``pytest -m faults``."""
+    for name, what in (("faults", "a long fault-injection run"), ("benchmarks", "a benchmark")):
+        if name in (config.option.markexpr or ""):
+            continue
+        skip = pytest.mark.skip(reason=f"{what}: pytest -m {name}")
+        for item in items:
+            if item.get_closest_marker(name) is not None:  # not the keywords, which contain the names of folders
+                item.add_marker(skip)

@@ -1,4 +1,4 @@
-"""The benchmarks run without errors, on little data; `make bench` runs the measurements.
+"""The benchmarks run without errors, on little data: `pytest -m benchmarks`. `make bench` runs the measurements.
 
 Some are not tested: `scale`, `dashboard`, `transfer` and `explain` take minutes even with little data, the work of
 `import_time` cannot be reduced, and `peers` installs another package.
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.benchmarks
 
 
 @pytest.mark.parametrize(

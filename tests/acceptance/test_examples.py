@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,15 @@ import pytest
 
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.simulator import MINIMUM_TOKENS, STEP_TOKENS, SimulatedEndpoint
+from tests.support import forked
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run_example(name: str, db_url: str, folder: Path, *arguments: str, **environment: str) -> Any:
     """Run it from another folder; the fixture `isolated` has cleared the settings and set a state folder."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
-        cwd=folder,
-        env={**os.environ, "RLM_CACHETRACK_DB_URL": db_url, "PYTHONIOENCODING": "utf-8", **environment},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=240,
-        check=False,
-    )
+    env = {**os.environ, "RLM_CACHETRACK_DB_URL": db_url, **environment}
+    return forked.run(["-W", "error", str(EXAMPLES / name), *arguments], cwd=folder, env=env)
 
 
 def printed_by(name: str, db_url: str, folder: Path) -> str:

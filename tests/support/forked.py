@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -47,7 +48,8 @@ class Forked:
     """A process that was forked from the prepared one; like ``subprocess.Popen``.
 
     Args:
-        arguments: What follows ``python`` on a command line: ``FILE …``, ``-m MODULE …`` or ``-c CODE …``.
+        arguments: What follows ``python`` on a command line: ``[-W error]``, then ``FILE …``, ``-m MODULE …`` or
+            ``-c CODE …``.
         cwd: Its working directory; None: that of this process.
         env: Its environment; None: that of this process.
         streams: The file descriptors of its standard input, output and error.
@@ -175,7 +177,11 @@ def _become(request: dict[str, Any], path: str) -> None:
         stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    first, *rest = request["arguments"]
+    arguments = request["arguments"]
+    if arguments[:2] == ["-W", "error"]:
+        warnings.simplefilter("error")
+        arguments = arguments[2:]
+    first, *rest = arguments
     folder = str(Path.cwd() if first.startswith("-") else Path(first).resolve().parent)
     sys.path[:0] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     if first == "-m":
