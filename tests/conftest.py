@@ -7,8 +7,6 @@ The server is the embedded one (the ``[embedded]`` extra) in a temporary folder,
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,6 +25,7 @@ from rlm_cachetrack.simulator import SimulatedEndpoint
 from rlm_cachetrack.store import embedded, migrations
 from rlm_cachetrack.store.engine import detect
 from tests.support import clock, clusters
+from tests.support.servers import own_server_folder
 
 
 def _url(base: str, database: str) -> str:
@@ -43,19 +42,13 @@ def server_url() -> Iterator[str]:
     if TEST_SERVER:
         yield TEST_SERVER
         return
-    # Not pytest's tmp_path: for root it is closed to other users, and PostgreSQL does not run as root.
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
+    with own_server_folder() as folder:
         url = embedded.ensure_running(folder)
         # The server is temporary. Waiting for the disk would take half of the suite's time.
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
         yield url
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 TIMESCALE_SERVER = os.environ.get("RLM_CACHETRACK_TEST_TIMESCALE_URL")

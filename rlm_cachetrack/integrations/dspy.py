@@ -23,6 +23,7 @@ DSPy 3.4.1 (read 2026-12-01).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
 from time import time_ns
 from typing import Any
 
@@ -112,13 +113,9 @@ def _stop() -> None:
 
 def _complete(method: Callable[..., Any]) -> Callable[..., Any]:
     def complete(engine: Any, request: Any) -> Any:
-        observed = _Observed(engine, request, stream=False)
-        try:
+        with _observing(engine, request, stream=False) as observed:
             response = method(engine, request)
-        except BaseException as exc:
-            observed.failed(exc)
-            raise
-        observed.responded(response)
+            observed.responded(response)
         return response
 
     return complete
@@ -126,13 +123,9 @@ def _complete(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _complete_async(method: Callable[..., Any]) -> Callable[..., Any]:
     async def complete(engine: Any, request: Any) -> Any:
-        observed = _Observed(engine, request, stream=False)
-        try:
+        with _observing(engine, request, stream=False) as observed:
             response = await method(engine, request)
-        except BaseException as exc:
-            observed.failed(exc)
-            raise
-        observed.responded(response)
+            observed.responded(response)
         return response
 
     return complete
@@ -140,42 +133,39 @@ def _complete_async(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _stream(method: Callable[..., Any]) -> Callable[..., Any]:
     def stream(engine: Any, request: Any) -> Iterator[Any]:
-        observed = _Observed(engine, request, stream=True)
-        events = method(engine, request)
-        try:
+        with _observing(engine, request, stream=True) as observed, closing(method(engine, request)) as events:
             for event in events:
                 observed.received(event)
                 yield event
-        except GeneratorExit:
-            events.close()
-            observed.closed_early()
-            raise
-        except BaseException as exc:
-            observed.failed(exc)
-            raise
-        observed.stream_ended()
+            observed.stream_ended()
 
     return stream
 
 
 def _stream_async(method: Callable[..., Any]) -> Callable[..., Any]:
     async def stream(engine: Any, request: Any) -> AsyncIterator[Any]:
-        observed = _Observed(engine, request, stream=True)
-        events = method(engine, request)
-        try:
-            async for event in events:
-                observed.received(event)
-                yield event
-        except GeneratorExit:
-            await events.aclose()
-            observed.closed_early()
-            raise
-        except BaseException as exc:
-            observed.failed(exc)
-            raise
-        observed.stream_ended()
+        with _observing(engine, request, stream=True) as observed:
+            async with aclosing(method(engine, request)) as events:
+                async for event in events:
+                    observed.received(event)
+                    yield event
+            observed.stream_ended()
 
     return stream
+
+
+@contextmanager
+def _observing(engine: Any, request: Any, *, stream: bool) -> Iterator[_Observed]:
+    """Observe one request, also one that fails or whose stream the caller closes early; arguments as `_Observed`."""
+    observed = _Observed(engine, request, stream=stream)
+    try:
+        yield observed
+    except GeneratorExit:
+        observed.closed_early()
+        raise
+    except BaseException as exc:
+        observed.failed(exc)
+        raise
 
 
 # -- one request -------------------------------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store.engine import detect
 from tests.support.browser import new_context, open_page, wait_until
+from tests.support.servers import own_server_folder
 from tests.support.web import record, served, store_runs
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -107,16 +106,11 @@ def test_a_browser_without_shared_workers_is_live_too(browser: Any, address: str
 @pytest.fixture(scope="module")
 def server_folder() -> Iterator[Path]:
     """Return the data folder of a PostgreSQL server that a test may stop, with the runs of ``store_runs``."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-web-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
+    with own_server_folder() as folder:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RLM_CACHETRACK_STATE_DIR", str(folder / "state"))
             store_runs(embedded.ensure_running(folder))
         yield folder
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

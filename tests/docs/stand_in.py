@@ -1,7 +1,7 @@
 """Run a command of the documentation in a test: ``python stand_in.py NAME ARGUMENTS``.
 
 ``rlm-cachetrack`` is the real program, but uses the test's database whatever the address in the sample, answers its
-own confirmations, and ends servers and watchers after some seconds. Commands that install packages, need Docker or
+own confirmations, and ends servers and watchers as soon as they work. Commands that install packages, need Docker or
 start the build are checked and not run; the file ``NOT_RUN`` lists them.
 """
 
@@ -11,11 +11,13 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
+import time
 import tomllib
 from pathlib import Path
+
+import psycopg
 
 from tests.support.forked import Forked
 
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVES = {"dashboard", "live", "watch", "uvicorn", "gunicorn"}
 CONFIRMS = {"reprice", "delete", "prune", "policy"}
 CHECKS = {"check", "budget", "watch", "doctor"}  # exit code 1 is a result
-SECONDS = 6
+PATIENCE_S = 180
 
 
 def main(name: str, arguments: list[str]) -> int:
@@ -89,28 +91,44 @@ def _run(name: str, arguments: list[str]) -> int:
             line.append("--yes")
         if command == "dashboard":
             line += ["--port", "0"]
-    serves = command in SERVES and "--once" not in arguments
-    process = _in_terminal(line) if command == "live" else Forked(line)
-    try:
-        code = process.wait(SECONDS if serves else 180)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait(180)
-        return int(not serves)
+    if command in SERVES and "--once" not in arguments:
+        return _serve(command, line)
+    code = Forked(line).wait(PATIENCE_S)
     return 0 if code == 1 and command in CHECKS else code
 
 
-def _in_terminal(line: list[str]) -> Forked:
-    """Start a program that insists on a terminal; what it draws is dropped."""
-    ours, its = os.openpty()
-    threading.Thread(target=_drain, args=(ours,), daemon=True).start()
-    return Forked(line, streams=(its, its, its))
+def _serve(command: str, line: list[str]) -> int:
+    """Start a server or watcher, wait until it works, and end it by Ctrl-C; return 0."""
+    works = threading.Event()
+    ours, its = os.openpty()  # `live` insists on a terminal
+    threading.Thread(target=_drain, args=(ours, b"" if command == "live" else b"http://", works), daemon=True).start()
+    process = Forked(line, streams=(its, its, its))
+    if command == "watch":
+        deadline = time.monotonic() + PATIENCE_S
+        while not _has_alert_states() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    elif not works.wait(PATIENCE_S):
+        sys.exit(f"{command} did not start")
+    process.send_signal(signal.SIGINT)
+    process.wait(PATIENCE_S)
+    return 0
 
 
-def _drain(terminal: int) -> None:
+def _drain(terminal: int, wanted: bytes, works: threading.Event) -> None:
+    """Read what a program shows, copy it to stderr unless it draws, and report when it shows the wanted text."""
+    shown = b""
     with contextlib.suppress(OSError):
-        while os.read(terminal, 1 << 16):
-            pass
+        while read := os.read(terminal, 1 << 16):
+            shown += read
+            if wanted:
+                os.write(2, read)
+            if wanted in shown:
+                works.set()
+
+
+def _has_alert_states() -> bool:
+    with psycopg.connect(os.environ["TEST_DB_URL"]) as connection:
+        return connection.execute("SELECT 1 FROM alert_states").fetchone() is not None
 
 
 def _with_test_database(line: list[str]) -> list[str]:
@@ -122,4 +140,11 @@ def _with_test_database(line: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    try:
+        code = main(sys.argv[1], sys.argv[2:])
+    except SystemExit as exc:  # with a message
+        print(exc, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the end of an interpreter that has imported everything takes as long as a command

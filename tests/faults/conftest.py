@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +11,14 @@ import psycopg
 import pytest
 
 from rlm_cachetrack.store import embedded
+from tests.support.servers import own_server_folder
 
 
 @pytest.fixture(scope="session")
 def stoppable_server() -> Iterator[Path]:
     """Return the data folder of an embedded server that no other test uses."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmct-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
+    with own_server_folder() as folder:
         yield folder
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

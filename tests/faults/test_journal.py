@@ -203,7 +203,8 @@ def damaged(rng: random.Random, text: bytes) -> tuple[bytes, set[int]]:
 
 @pytest.mark.parametrize("count", [40, pytest.param(600, marks=pytest.mark.faults)])
 def test_damaged_journals_lose_only_the_damaged_events(folder: Path, journal: Journal, count: int) -> None:
-    seed = random.randrange(1 << 30)
+    # With the fixed seed a cut leaves an event without numbers.
+    seed = 703156802 if count == 40 else random.randrange(1 << 30)
     print(f"seed {seed}")  # pytest shows it if the test fails
     rng = random.Random(seed)
     whole: set[int] = set()
@@ -219,8 +220,8 @@ def test_damaged_journals_lose_only_the_damaged_events(folder: Path, journal: Jo
         batch = journal.read(1_000, 1 << 20)
         if not batch.entries and not journal.more_to_recover:
             break
-        # A cut can make another event of two, which differs in one of its numbers.
-        found += [event["number"] for event in batch.decode() if event.get("number") == event.get("same")]
+        # A cut can make another event of two, which differs in one of its numbers or lacks them.
+        found += [event["number"] for event in batch.decode() if event.get("number", -1) == event.get("same")]
         journal.ack(batch)
     journal.ack(batch)
     assert whole <= set(found)

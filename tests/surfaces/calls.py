@@ -18,7 +18,9 @@ import pydantic
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from rlm_cachetrack import instrument
 from tests.support.deep import describe, describe_error
+from tests.support.memory import MemorySink
 from tests.support.scripted import CHAT, EMBEDDINGS, LEGACY, RESPONSES, TEXT, ScriptedServer
 
 MESSAGES: list[Any] = [{"role": "user", "content": "the prompt that nobody may read"}]
@@ -291,6 +293,15 @@ def with_and_without(
     return with_us, without
 
 
+def assert_recording_changes_nothing(server: ScriptedServer, sink: MemorySink, mode: str, act: Act) -> None:
+    """Call an ordinary client with and without recording: both return, and return the same."""
+    with_us, without = with_and_without(
+        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
+    )
+    assert without[0] == "returned"
+    assert with_us == without
+
+
 def _comparable(request: Any) -> Any:
     """Return a request as the server received it, without ``stream_options``, which the library adds.
 
@@ -306,7 +317,7 @@ def client_of(server: ScriptedServer, mode: str, **options: Any) -> Any:
     """Return an ordinary client of the scripted server."""
     # Without verification the certificates are not loaded, which takes half of a test's time. The server has no TLS.
     http = (openai.DefaultHttpxClient if mode == "sync" else openai.DefaultAsyncHttpxClient)(verify=False)
-    options = {"base_url": server.url, "api_key": "k", "max_retries": 0, "timeout": 10, "http_client": http, **options}
+    options = {"base_url": server.url, "api_key": "k", "max_retries": 0, "timeout": 120, "http_client": http, **options}
     return (OpenAI if mode == "sync" else AsyncOpenAI)(**options)
 
 

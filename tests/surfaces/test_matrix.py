@@ -20,6 +20,7 @@ from tests.surfaces.calls import (
     TESTED,
     TOKENS,
     Surface,
+    assert_recording_changes_nothing,
     call,
     cells,
     client_of,
@@ -42,15 +43,7 @@ def test_a_call_returns_the_same_with_and_without_recording_and_is_one_record(
     server: ScriptedServer, sink: MemorySink, surface: Surface, mode: str, form: str
 ) -> None:
     require(surface, form, mode)
-    with_us, without = with_and_without(
-        server,
-        mode,
-        lambda: client_of(server, mode),
-        lambda client: instrument(client, store=sink),
-        lambda client: call(client, surface, form),
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, lambda client: call(client, surface, form))
     assert stats()["recorded"] == 1  # counted before the store is read
     row = sink.row
     assert {name: row[name] for name in TOKENS} == surface.tokens
@@ -118,11 +111,7 @@ def test_a_call_that_returns_the_http_response_is_one_record(
         options: Any = {"headers": {"x-fault": fault}}
         return describe(await settled(client.post(**arguments, cast_to=kind, options=options)))
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     row = sink.row
     if fault:
         assert (row["success"], row["error_type"], row["prompt_tokens"]) == (False, "UnexpectedResponse", None)

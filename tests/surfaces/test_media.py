@@ -22,7 +22,15 @@ from tests.support.scripted_media import (
     SPEECH_USAGE,
     TRANSCRIPT,
 )
-from tests.surfaces.calls import MODES, client_of, entering, items, settled, with_and_without
+from tests.surfaces.calls import (
+    MODES,
+    assert_recording_changes_nothing,
+    client_of,
+    entering,
+    items,
+    settled,
+    with_and_without,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of videos and create_variation
 
@@ -135,15 +143,7 @@ def test_a_call_returns_the_same_and_is_one_record(
     server: ScriptedServer, sink: MemorySink, case: str, form: str, mode: str
 ) -> None:
     name, arguments, api, usage, details, cost = CALLS[case]
-    with_us, without = with_and_without(
-        server,
-        mode,
-        lambda: client_of(server, mode),
-        lambda client: instrument(client, store=sink),
-        lambda client: call(client, name, arguments, form),
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, lambda client: call(client, name, arguments, form))
     row = sink.row
     assert (row["api"], row["success"], row["error_type"]) == (api, True, None)
     assert (row["usage"], row["token_details"]) == (usage, details)
@@ -193,11 +193,7 @@ def test_a_stream_returns_the_same_and_is_one_record(
         stream = stream.parse() if is_raw else stream
         return describe(stream), [describe(item) for item in await items(stream)], describe(stream.response)
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     row = sink.row
     assert (row["success"], row["usage"], row["token_details"]) == (True, usage, details)
     assert row["total_cost"] is not None
@@ -280,11 +276,7 @@ def test_a_video_is_one_record_when_it_is_made(server: ScriptedServer, sink: Mem
         again = await call(client, "videos.retrieve", {"video_id": video_id}, form)
         return made, retrieved, again
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     row = sink.row
     assert (row["api"], row["model"], row["response_id"]) == ("videos", "sora-2", video_id)
     assert row["token_details"] == {"seconds": 8}

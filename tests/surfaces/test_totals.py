@@ -11,7 +11,7 @@ from rlm_cachetrack import instrument, query_run
 from tests.support.memory import MemorySink
 from tests.support.scripted import ScriptedServer
 from tests.support.scripted_media import CREATED, GRADER_USAGE, TOTAL_USAGE
-from tests.surfaces.calls import MODES, client_of, items, settled, with_and_without
+from tests.surfaces.calls import MODES, assert_recording_changes_nothing, client_of, items, settled, with_and_without
 from tests.surfaces.test_media import FORMS, call, describe, method_of
 
 TOKENS = {"prompt_tokens": 10_000, "completion_tokens": 500, "cached_tokens": 4_000, "reasoning_tokens": 100}
@@ -67,11 +67,7 @@ def test_an_eval_run_is_one_record_per_model(server: ScriptedServer, sink: Memor
         await call(client, "evals.runs.retrieve", {**arguments, "run_id": f"queued-{run_id}"}, form)
         return [await call(client, "evals.runs.retrieve", {**arguments, "run_id": run_id}, form) for _ in range(2)]
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     rows = sink.rows
     assert [(row["api"], row["model"], row["response_id"]) for row in rows] == [
         ("evals", "gpt-5", run_id),
@@ -90,11 +86,7 @@ def test_a_grader_is_a_record_for_each_model_that_it_asked(
         grader: Any = {"type": kind, "name": "g", "model": "gpt-5", "input": [], "source": "s"}
         return [describe(await settled(run(grader=grader, model_sample="x"))) for _ in range(2)]
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     found = {(row["api"], row["model"], row["prompt_tokens"], str(row["usage"])) for row in sink.rows}
     assert len(sink.rows) == records
     assert found <= {("graders", "gpt-5-2025-08-07", 70, str(GRADER_USAGE))}
@@ -115,11 +107,7 @@ def test_turns_of_agent_sessions_are_one_record_each(server: ScriptedServer, sin
         )
         return [*observed, describe(await settled(sessions.retrieve(session_id)))]
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     row = sink.row
     assert (row["api"], row["response_id"]) == ("agents", f"turn_of_{session_id}")
     assert (row["model"], row["service_tier"]) == ("gpt-6-luna", "flex")
@@ -136,11 +124,7 @@ def test_a_created_session_streams_its_turn(server: ScriptedServer, sink: Memory
         stream = await settled(create(agent={"id": "a"}, environment={"id": session_id}, stream=True))
         return [describe(event) for event in await items(stream)]
 
-    with_us, without = with_and_without(
-        server, mode, lambda: client_of(server, mode), lambda client: instrument(client, store=sink), act
-    )
-    assert without[0] == "returned"
-    assert with_us == without
+    assert_recording_changes_nothing(server, sink, mode, act)
     assert (sink.row["response_id"], sink.row["model"]) == (f"turn_of_{session_id}", "gpt-6-luna")
 
 

@@ -7,12 +7,10 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -36,6 +34,7 @@ from rlm_cachetrack.records import COLUMNS, new_id
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store import postgres as storage
 from rlm_cachetrack.store.engine import detect
+from tests.support.servers import own_server_folder
 
 RUN = datetime(2026, 1, 10, 9, tzinfo=UTC)
 
@@ -629,14 +628,8 @@ def test_a_batch_too_large_for_the_store_is_stored_in_smaller_ones() -> None:
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Path]:
     """The folder of a server that only these tests use, so that they may stop and start it."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
-        embedded.ensure_running(folder)
+    with own_server_folder() as folder:
         yield folder
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -779,9 +772,7 @@ def test_a_server_that_becomes_read_only_is_retried_until_it_accepts_writes(own_
 
 
 def test_the_writable_one_of_several_servers_is_found(own_server: Path, own_url: str) -> None:
-    other = Path(tempfile.mkdtemp(prefix="rlmctw-", dir="/tmp"))
-    other.chmod(0o711)
-    try:
+    with own_server_folder() as other:
         primary = embedded.ensure_running(other)
         hosts = [str(psycopg.conninfo.conninfo_to_dict(url)["host"]) for url in (own_url, primary)]
         sql(own_url, "ALTER DATABASE rlm_cachetrack SET default_transaction_read_only = on")
@@ -799,9 +790,6 @@ def test_the_writable_one_of_several_servers_is_found(own_server: Path, own_url:
             assert runtime.flush(120)
         assert stored(own_url) == ["b"]
         assert stored(embedded.ensure_running(other)) == ["a"]
-    finally:
-        embedded.stop(other)
-        shutil.rmtree(other, ignore_errors=True)
 
 
 def test_a_backlog_is_stored_even_if_no_thread_can_be_started(

@@ -21,6 +21,7 @@ from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded, migrations
 from tests.integration.pipeline.test_writer import call, in_time, pipeline, sql, stored
 from tests.integration.store.test_server_settings import check_recording
+from tests.support.servers import own_server_folder
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (apt-get install pgbouncer)")
@@ -101,14 +102,8 @@ class PgBouncer:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Path]:
     """The data folder of a server that these tests stop and start."""
-    folder = Path(tempfile.mkdtemp(prefix="rlmctb-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
-        embedded.ensure_running(folder)
+    with own_server_folder() as folder:
         yield folder
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
