@@ -16,12 +16,14 @@ from rlm_cachetrack.errors import CacheTrackError, StoreError
 from rlm_cachetrack.formatting import run_card, run_lines
 from rlm_cachetrack.pipeline import Runtime, runtimes
 from rlm_cachetrack.records import (
+    MAX_TAG_LENGTH,
+    MAX_TAG_NAME_LENGTH,
+    MAX_TAGS,
     aware,
     check_count,
     checked_json,
     checked_outcome,
     checked_query_id,
-    checked_tag_dict,
     checked_tags,
     merge_tags,
 )
@@ -423,7 +425,21 @@ def tags(**given: Any) -> TagScope:
     Raises:
         RecordError: A tag cannot be stored.
     """
-    return TagScope(checked_tag_dict(given))
+    # A program may set tags for each call, so the usual ones are checked without another function call.
+    if len(given) <= MAX_TAGS:
+        for name, value in given.items():
+            if not (
+                type(value) is str
+                and len(value) <= MAX_TAG_LENGTH
+                and value.isascii()
+                and "\x00" not in value
+                and len(name) <= MAX_TAG_NAME_LENGTH
+                and name.isidentifier()
+            ):
+                break
+        else:
+            return TagScope(given)
+    return TagScope(checked_tags(given) or {})
 
 
 def active_run() -> QueryRun | None:

@@ -322,7 +322,11 @@ def current_encoded(client_tags: Mapping[str, str] | None = None) -> RunContext:
     elif frame.is_closed:
         frame = active()
     scope = get_innermost()
-    scope_tags = None if scope is None else tags_inside(scope, None if frame is None else frame.tag_scope)
+    around = None if frame is None else frame.tag_scope
+    if scope is None or scope is around:
+        scope_tags = None
+    else:
+        scope_tags = scope[0] if scope[1] is around else tags_inside(scope, around)  # usually one scope
     iteration = None if frame is None else get_iteration(frame)
     known = _adhoc_encoded if frame is None else frame.encoded
     if known is not None and known[0] == iteration and known[1] is client_tags and not _manual:

@@ -8,13 +8,14 @@ from rlm_cachetrack._process import new_id
 
 from .batch import ProbingSink, RecordBatch, RecordSink, RunEnd, RunKey, RunOutcome, RunStart
 from .checks import (
+    MAX_TAG_LENGTH,
+    MAX_TAG_NAME_LENGTH,
     MAX_TAGS,
     aware,
     check_count,
     checked_json,
     checked_outcome,
     checked_query_id,
-    checked_tag_dict,
     checked_tags,
     clean_text,
     merge_tags,
@@ -27,6 +28,8 @@ __all__ = [
     "INTEGER_COLUMNS",
     "JSON_COLUMNS",
     "MAX_TAGS",
+    "MAX_TAG_LENGTH",
+    "MAX_TAG_NAME_LENGTH",
     "LLMInteractionRecord",
     "ProbingSink",
     "RecordBatch",
@@ -40,7 +43,6 @@ __all__ = [
     "checked_json",
     "checked_outcome",
     "checked_query_id",
-    "checked_tag_dict",
     "checked_tags",
     "clean_text",
     "event_of_record",

@@ -19,8 +19,8 @@ MAX_JSON_DEPTH = 64
 """How deep mappings and lists may be nested: far below the recursion limits of Python and of PostgreSQL's stack."""
 MAX_JSON_BYTES = 1 << 20
 MAX_TAGS = 16
-_TAG_NAME_LENGTH = 64
-_TAG_LENGTH = 256
+MAX_TAG_NAME_LENGTH = 64
+MAX_TAG_LENGTH = 256
 _LABEL_LENGTH = 256
 _AS_TEXT = (str, int, float, Decimal, date, UUID)
 
@@ -158,43 +158,22 @@ def checked_tags(tags: object) -> dict[str, str] | None:
         return None
     if not isinstance(tags, Mapping):
         raise RecordError(f"tags={safe_repr(tags)}: expected a mapping such as {{'user': 'u-17'}}")
-    return checked_tag_dict(dict(tags))
-
-
-def checked_tag_dict(tags: dict[Any, Any]) -> dict[str, str]:
-    """Return a dict of tags as :func:`checked_tags` does; it may be the same dict.
-
-    Raises:
-        RecordError: ``tags`` has more than 16 keys, or a key or value is not a short text.
-    """
     if len(tags) > MAX_TAGS:
         raise RecordError(f"{len(tags)} tags: expected at most {MAX_TAGS}")
-    # A program may set tags for each call, so the usual ones are checked without another function call.
-    for name, value in tags.items():
-        if not (
-            type(value) is str
-            and len(value) <= _TAG_LENGTH
-            and value.isascii()
-            and "\x00" not in value
-            and type(name) is str
-            and len(name) <= _TAG_NAME_LENGTH
-            and name.isidentifier()
-        ):
-            return dict(_checked_tag(name, value) for name, value in tags.items())
-    return tags
+    return dict(_checked_tag(name, value) for name, value in tags.items())
 
 
 def _checked_tag(name: object, value: object) -> tuple[str, str]:
-    if not isinstance(name, str) or not 0 < len(name) <= _TAG_NAME_LENGTH:
-        raise RecordError(f"tag {safe_repr(name)}: expected a name of 1 to {_TAG_NAME_LENGTH} characters")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_TAG_NAME_LENGTH:
+        raise RecordError(f"tag {safe_repr(name)}: expected a name of 1 to {MAX_TAG_NAME_LENGTH} characters")
     if not isinstance(value, (str, int, float)):
         raise RecordError(f"tag {name}={safe_repr(value)}: expected a text, a number, True or False")
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
     except ValueError:  # a whole number of more than 4,300 digits
         raise RecordError(f"tag {name}: its value is too large a number") from None
-    if len(text) > _TAG_LENGTH:
-        raise RecordError(f"tag {name}: its value has {len(text)} characters, expected at most {_TAG_LENGTH}")
+    if len(text) > MAX_TAG_LENGTH:
+        raise RecordError(f"tag {name}: its value has {len(text)} characters, expected at most {MAX_TAG_LENGTH}")
     return clean_text(name), clean_text(text)
 
 
