@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -12,6 +13,9 @@ from .rules import JournalBacklog, Rule
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore, Session
+
+
+_FAILING_S = 5.0
 
 
 class AlertChange(TypedDict):
@@ -45,7 +49,8 @@ def update_states(
 ) -> list[AlertChange]:
     """Store the changes, and send each notification that no watcher has sent yet. Blocks.
 
-    If ``notify`` raises, the others are sent, and the next update retries this one.
+    If ``notify`` raises, the others are sent, and the next update retries this one. After five seconds with a failure,
+    it retries the others, too.
 
     Args:
         store: The store of the states.
@@ -66,7 +71,14 @@ def update_states(
             if name not in known or firing != was:
                 session.run("alert_change", name=name, firing=firing, value=reading.value, reason=reading.reason)
         states = store.query("alert_states", names=names)
-        failures = [exc for row in states if (exc := _notify_once(session, row, notify)) is not None]
+        failures: list[Exception] = []
+        began = time.monotonic()
+        for row in states:
+            # A service that does not answer fails for each change, so the rest waits for the next update.
+            if failures and time.monotonic() - began > _FAILING_S:
+                break
+            if (exc := _notify_once(session, row, notify)) is not None:
+                failures.append(exc)
     if failures:
         raise failures[0]
     return [_change(row) for row in states]
