@@ -95,6 +95,7 @@ class Call:
     reads_newest: bool = False
     is_compacted: bool = False
     is_continued_unseen: bool = False
+    _parts: dict[int, list[Part]] = field(default_factory=dict)
     _largest: list[Segment] | None = None
     _digests: set[bytes] | None = None
     _instructions: Part | None = None
@@ -161,7 +162,10 @@ class Call:
 
     def parts_from(self, start: int) -> list[Part]:
         """Return the parts of the prompt that begin at a segment or after it."""
-        return _parts(self.segments, start)
+        found = self._parts.get(start)
+        if found is None:
+            found = self._parts[start] = _parts(self.segments, start)
+        return found
 
     @property
     def instructions(self) -> Part | None:

@@ -115,10 +115,13 @@ class Replay:
     def look_up(self, call: Call) -> dict[Obstacles, Match]:
         """Find the longest prefixes that earlier calls shared, by the obstacles to reading them."""
         found: dict[Obstacles, Match] = {}
+        entries, further, before = self._entries, self._further, None
         for index in reversed(readable_ends(call)):
             chain = call.chain[index]
-            if chain not in self._entries:
-                continue
+            first = entries.get(chain)
+            if first is None or (first is before and chain not in further):
+                continue  # the obstacles to reading this entry are known from a longer prefix
+            before = None if index < call.message_start else first
             location = call.location_at(index)
             for entry in self._entries_of(chain):
                 obstacles = _obstacles(call, location, entry)
