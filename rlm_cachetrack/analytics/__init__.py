@@ -1,7 +1,14 @@
 """Read the store and return typed results: run reports, usage over time, comparisons, gates, latency."""
 
 from .compare import Comparison, ComparisonMetric, ComparisonSide, ComparisonStep, compare_rows, compare_runs
-from .experiments import Experiment, experiments, parse_grouping
+from .experiments import (
+    Experiment,
+    costs_beside_outcome,
+    experiments,
+    mixed_queries,
+    parse_grouping,
+    quality_and_costs,
+)
 from .filters import CallFilters, ContentFilters
 from .gate import Gate, check_rows, read_baseline, write_baseline
 from .iteration_rows import rows_of_calls, rows_of_runs
@@ -104,6 +111,7 @@ __all__ = [
     "check_rows",
     "compare_rows",
     "compare_runs",
+    "costs_beside_outcome",
     "count_runs",
     "empty_optimization",
     "empty_summary",
@@ -116,7 +124,9 @@ __all__ = [
     "list_runs",
     "live_view",
     "marker",
+    "mixed_queries",
     "parse_grouping",
+    "quality_and_costs",
     "queries_beginning",
     "query_rows",
     "read_baseline",

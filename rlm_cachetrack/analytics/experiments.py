@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
@@ -32,23 +32,35 @@ class Experiment(TypedDict):
     ``success_rate`` (0-1), ``*_per_success`` and their intervals cover the judged runs alone, those whose outcome says
     whether they succeeded; the cost of failed runs is part of the cost per success. None: no run is judged, none
     succeeded, or none is priced. ``avg_original_cost`` is the cost per run with nothing cached, which does not depend
-    on the order of the runs. ``is_pareto`` is True if no other group is cheaper per run and at least as good, by score
-    or, without scores, by success rate.
+    on the order of the runs. ``avg_cost`` covers all runs; ``avg_judged_*`` cover the judged runs and ``avg_scored_*``
+    the runs with a score, so they can be compared with the success rate and the score. ``is_pareto`` is True if no
+    other group is cheaper per run and at least as good: by score and the cost of the runs with a score or, without
+    scores, by success rate and the cost of the judged runs.
     """
 
     group: str | None
+    query_id: str | None
     runs: int
     judged_runs: int
     successful_runs: int
     success_rate: float | None
     success_rate_low: float | None
     success_rate_high: float | None
+    scored_runs: int
     avg_score: float | None
     total_cost: float | None
     avg_cost: float | None
     avg_cost_low: float | None
     avg_cost_high: float | None
     avg_original_cost: float | None
+    avg_judged_cost: float | None
+    avg_judged_cost_low: float | None
+    avg_judged_cost_high: float | None
+    avg_judged_original_cost: float | None
+    avg_scored_cost: float | None
+    avg_scored_cost_low: float | None
+    avg_scored_cost_high: float | None
+    avg_scored_original_cost: float | None
     cost_savings: float | None
     cost_per_success: float | None
     cost_per_success_low: float | None
@@ -61,10 +73,21 @@ class Experiment(TypedDict):
     is_pareto: bool
 
 
+class RunCosts(NamedTuple):
+    """The costs of a set of runs, USD per priced run: mean, its 95% interval, and the mean with nothing cached."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    original: float | None
+
+
 def experiments(
     store: PostgresStore, by: str = "query", *, has_intervals: bool = True, **filters: Unpack[CallFilters]
 ) -> Table[Experiment]:
     """Return the groups of finished runs, the lowest cost per success first. Blocks for one query or two.
+
+    Groups without a cost per success come last, the lowest cost per run first.
 
     Args:
         store: The store of the runs.
@@ -82,7 +105,7 @@ def experiments(
     draws = _MOST_DRAWS // max(len(groups), 1) if has_intervals else 0
     found = [_experiment(group, runs, draws) for group, runs in groups]
     _mark_pareto(found)
-    return Table(sorted(found, key=lambda group: _last_if_none(group["cost_per_success"] or group["avg_cost"])))
+    return Table(sorted(found, key=_order))
 
 
 def parse_grouping(by: str) -> tuple[str, str | None]:
@@ -99,36 +122,91 @@ def parse_grouping(by: str) -> tuple[str, str | None]:
     return by, None
 
 
+def costs_beside_outcome(group: Experiment) -> RunCosts:
+    """Return the costs of the runs that the outcome of a group covers: the judged runs, else those with a score. Pure.
+
+    Of a group without an outcome, the costs of all runs.
+    """
+    if group["judged_runs"]:
+        return _judged_costs(group)
+    if group["scored_runs"]:
+        return _scored_costs(group)
+    return RunCosts(group["avg_cost"], group["avg_cost_low"], group["avg_cost_high"], group["avg_original_cost"])
+
+
+def quality_and_costs(groups: Sequence[Experiment]) -> tuple[str, list[tuple[float | None, RunCosts]]]:
+    """Return by what groups are compared, ``avg_score`` or ``success_rate``, and both figures of each group. Pure.
+
+    The cost of a group covers the same runs as its quality.
+    """
+    if any(group["avg_score"] is not None for group in groups):
+        return "avg_score", [(group["avg_score"], _scored_costs(group)) for group in groups]
+    return "success_rate", [(group["success_rate"], _judged_costs(group)) for group in groups]
+
+
+def mixed_queries(groups: Sequence[Experiment], by: str) -> bool:
+    """Return True if groups by something else than the query contain runs of several queries. Pure."""
+    queries = {group["query_id"] for group in groups}
+    return by != "query" and (None in queries or len(queries) > 1)
+
+
+def _judged_costs(group: Experiment) -> RunCosts:
+    return RunCosts(
+        group["avg_judged_cost"],
+        group["avg_judged_cost_low"],
+        group["avg_judged_cost_high"],
+        group["avg_judged_original_cost"],
+    )
+
+
+def _scored_costs(group: Experiment) -> RunCosts:
+    return RunCosts(
+        group["avg_scored_cost"],
+        group["avg_scored_cost_low"],
+        group["avg_scored_cost_high"],
+        group["avg_scored_original_cost"],
+    )
+
+
 def _experiment(group: str | None, runs: Sequence[dict[str, Any]], draws: int) -> Experiment:
     judged = [run for run in runs if run["success"] is not None]
-    solved = sum(run["success"] for run in judged)
-    scores = [run["score"] for run in runs if run["score"] is not None]
-    priced = [run for run in runs if run["total_cost"] is not None]
-    costs = [run["total_cost"] for run in priced]
-    total = math.fsum(costs) if costs else None
-    original = math.fsum(run["total_cost"] + (run["cost_savings"] or 0.0) for run in priced) if priced else None
+    scored = [run for run in runs if run["score"] is not None]
+    queries = {run["query_id"] for run in runs}
+    costs = _costs(runs, draws)
+    judged_costs = costs if len(judged) == len(runs) else _costs(judged, draws)
+    scored_costs = judged_costs if scored == judged else _costs(scored, draws)
+    total, saved = _sums(runs)
     reported = sum(_reported_prompt_tokens(run) for run in runs)
     success_low, success_high = _interval(judged, _success_rate, draws)
-    cost_low, cost_high = _interval(priced, lambda sample: fmean(run["total_cost"] for run in sample), draws)
     per_success = _per_success(judged, "total_cost")
     per_low, per_high = (None, None) if per_success is None else _interval(judged, _cost_per_success, draws)
     for run in judged:
         run["tokens"] = run["total_prompt_tokens"] + run["total_completion_tokens"]
     return {
         "group": group,
+        "query_id": queries.pop() if len(queries) == 1 else None,
         "runs": len(runs),
         "judged_runs": len(judged),
-        "successful_runs": solved,
+        "successful_runs": sum(run["success"] for run in judged),
         "success_rate": _success_rate(judged) if judged else None,
         "success_rate_low": success_low,
         "success_rate_high": success_high,
-        "avg_score": fmean(scores) if scores else None,
+        "scored_runs": len(scored),
+        "avg_score": fmean(run["score"] for run in scored) if scored else None,
         "total_cost": total,
-        "avg_cost": None if total is None else total / len(costs),
-        "avg_cost_low": cost_low,
-        "avg_cost_high": cost_high,
-        "avg_original_cost": None if original is None else original / len(priced),
-        "cost_savings": None if total is None or original is None else original - total,
+        "avg_cost": costs.mean,
+        "avg_cost_low": costs.low,
+        "avg_cost_high": costs.high,
+        "avg_original_cost": costs.original,
+        "avg_judged_cost": judged_costs.mean,
+        "avg_judged_cost_low": judged_costs.low,
+        "avg_judged_cost_high": judged_costs.high,
+        "avg_judged_original_cost": judged_costs.original,
+        "avg_scored_cost": scored_costs.mean,
+        "avg_scored_cost_low": scored_costs.low,
+        "avg_scored_cost_high": scored_costs.high,
+        "avg_scored_original_cost": scored_costs.original,
+        "cost_savings": saved,
         "cost_per_success": per_success,
         "cost_per_success_low": per_low,
         "cost_per_success_high": per_high,
@@ -139,6 +217,23 @@ def _experiment(group: str | None, runs: Sequence[dict[str, Any]], draws: int) -
         "cache_hit_rate": sum(run["total_cached_tokens"] for run in runs) / reported if reported else None,
         "is_pareto": False,
     }
+
+
+def _sums(runs: Sequence[dict[str, Any]]) -> tuple[float | None, float | None]:
+    """Return cost and savings of the priced runs; None if there are none."""
+    priced = [run for run in runs if run["total_cost"] is not None]
+    if not priced:
+        return None, None
+    return math.fsum(run["total_cost"] for run in priced), math.fsum(run["cost_savings"] or 0.0 for run in priced)
+
+
+def _costs(runs: Sequence[dict[str, Any]], draws: int) -> RunCosts:
+    priced = [run for run in runs if run["total_cost"] is not None]
+    total, saved = _sums(priced)
+    if total is None or saved is None:
+        return RunCosts(None, None, None, None)
+    low, high = _interval(priced, lambda sample: fmean(run["total_cost"] for run in sample), draws)
+    return RunCosts(total / len(priced), low, high, (total + saved) / len(priced))
 
 
 def _reported_prompt_tokens(run: dict[str, Any]) -> int:
@@ -152,10 +247,10 @@ def _success_rate(runs: Sequence[dict[str, Any]]) -> float:
 
 
 def _per_success(runs: Sequence[dict[str, Any]], name: str) -> float | None:
-    """Return the sum of a value over all judged runs, per successful run; None if none succeeded or has a value."""
-    solved = sum(run["success"] for run in runs)
-    values = [run[name] for run in runs if run[name] is not None]
-    return math.fsum(values) / solved if solved and values else None
+    """Return the sum of a value over the judged runs that have it, per success of these runs; None without one."""
+    known = [run for run in runs if run[name] is not None]
+    solved = sum(run["success"] for run in known)
+    return math.fsum(run[name] for run in known) / solved if solved else None
 
 
 def _cost_per_success(runs: Sequence[dict[str, Any]]) -> float:
@@ -183,8 +278,7 @@ def _interval(
 
 def _mark_pareto(groups: Sequence[Experiment]) -> None:
     """Mark the groups that no other group beats in both cost per run and quality."""
-    by_score = any(group["avg_score"] is not None for group in groups)
-    points = [(group["avg_cost"], group["avg_score"] if by_score else group["success_rate"]) for group in groups]
+    points = [(costs.mean, quality) for quality, costs in quality_and_costs(groups)[1]]
     for group, (cost, quality) in zip(groups, points, strict=True):
         if cost is None or quality is None:
             continue
@@ -198,5 +292,9 @@ def _mark_pareto(groups: Sequence[Experiment]) -> None:
         )
 
 
-def _last_if_none(value: float | None) -> float:
-    return math.inf if value is None else value
+def _order(group: Experiment) -> tuple[bool, float]:
+    cost = group["cost_per_success"]
+    if cost is not None:
+        return False, cost
+    per_run = costs_beside_outcome(group).mean
+    return True, math.inf if per_run is None else per_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from rlm_cachetrack.formatting import NONE, clean, duration, moment, number, rate, usd
+from rlm_cachetrack.formatting import NONE, clean, duration, judged_words, moment, number, rate, usd
 
 from .arguments import AsCsv, AsJson, DbUrl, command_line, open_client, option
 from .filters import filtered
@@ -30,20 +30,21 @@ _COLUMNS = [
         min_width=24,
     ),
     Figure("Runs", "runs", number, optional=1),
+    Column("Judged", lambda group: judged_words(group) or "all", optional=4),
     Figure("Solved", "success_rate", rate),
     Figure("Score", "avg_score", lambda score: NONE if score is None else f"{score:.3g}", optional=3),
-    Figure("Cost/run", "avg_cost", usd, optional=2),
-    Column("95% of cost/run", lambda group: _interval(group["avg_cost_low"], group["avg_cost_high"]), optional=7),
+    Figure("Cost/run", "mean", usd, optional=2),
+    Column("95% of cost/run", lambda group: _interval(group["low"], group["high"]), optional=8),
     Figure("Cost/success", "cost_per_success", usd),
     Column(
         "95% of cost/success",
         lambda group: _interval(group["cost_per_success_low"], group["cost_per_success_high"]),
-        optional=6,
+        optional=7,
     ),
-    Figure("Uncached", "avg_original_cost", usd, optional=5),
-    Figure("Time/success", "ms_per_success", duration, optional=8),
-    Figure("Tokens/success", "tokens_per_success", number, optional=9),
-    Figure("Hit rate", "cache_hit_rate", rate, optional=4),
+    Figure("Uncached", "original", usd, optional=6),
+    Figure("Time/success", "ms_per_success", duration, optional=9),
+    Figure("Tokens/success", "tokens_per_success", number, optional=10),
+    Figure("Hit rate", "cache_hit_rate", rate, optional=5),
 ]
 
 
@@ -62,21 +63,38 @@ def experiments(
     with open_client(db_url) as client, slow_status("reading the runs"):
         found = client.get_experiments(by, **filters)
     if not print_data(found, as_json, as_csv, row_type="analytics.Experiment"):
-        _print(stdout(), found)
+        _print(stdout(), found, by)
 
 
-def _print(console: Console, found: Sequence[Experiment]) -> None:
+def _print(console: Console, found: Sequence[Experiment], by: str) -> None:
     if not found:
         console.print("No finished run matches.")
         return
-    console.print(table(_COLUMNS, found, console.width))
+    from rlm_cachetrack.analytics import costs_beside_outcome, mixed_queries
+
+    has_unjudged = any(map(judged_words, found))
+    columns = [column for column in _COLUMNS if has_unjudged or column.title != "Judged"]
+    rows = [{**group, **costs_beside_outcome(group)._asdict()} for group in found]
+    console.print(table(columns, rows, console.width))
     if any(group["is_pareto"] for group in found):
         console.print("* no other group is cheaper per run and at least as good", style="dim")
     console.print(
         "Cost per success covers judged runs, failed ones included. Uncached: the cost per run with nothing cached.",
         style="dim",
     )
-    if unjudged := sum(group["runs"] - group["judged_runs"] for group in found):
+    if has_unjudged:
+        print_prose(
+            console,
+            "Cost per run and uncached: of the judged runs, in a group that has any; the hit rate: of all runs.",
+            style="dim",
+        )
+    if mixed_queries(found, by):
+        print_prose(
+            console,
+            "The groups contain runs of several queries, whose tasks may differ: compare those of one with `--query`.",
+            style="dim",
+        )
+    if unjudged := sum(group["runs"] - max(group["judged_runs"], group["scored_runs"]) for group in found):
         print_prose(
             console,
             f"{counted(unjudged, 'run')} without an outcome: record it with run.record_outcome(success=…) or "

@@ -149,6 +149,13 @@ def verdict(name: str) -> str:
     return _VERDICTS.get(name, name)
 
 
+def judged_words(group: Mapping[str, Any]) -> str:
+    """Return how many runs of a group have an outcome, such as ``2 judged``; empty if all have one."""
+    judged, scored = group["judged_runs"], group["scored_runs"]
+    covered, word = (scored, "with a score") if scored and not judged else (judged, "judged")
+    return "" if covered == group["runs"] else f"{number(covered)} {word}"
+
+
 def outcome_words(run: Mapping[str, Any]) -> str:
     """Return the outcome of a run, such as "succeeded, score 0.83, label pass"; empty if none was recorded."""
     success, score, label = run.get("success"), run.get("score"), run.get("outcome_label")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from rlm_cachetrack.analytics import Call, Experiment, Iteration, Usage, UsageRow
+from rlm_cachetrack.analytics import Call, Experiment, Iteration, Usage, UsageRow, quality_and_costs
 from rlm_cachetrack.analytics.planning import Forecast, MonthOutlook
 from rlm_cachetrack.formatting import clean
 
@@ -334,51 +334,51 @@ def _named_line(name: str, role: str, x: Sequence[Any], y: Sequence[Any], **more
 
 def of_experiments(groups: Sequence[Experiment]) -> list[Figure]:
     """Chart the score, or else the success rate, over the cost per run; the best groups have their own colour."""
-    has_scores = any(group["avg_score"] is not None for group in groups)
-    quality = "avg_score" if has_scores else "success_rate"
-    points = [group for group in groups if group["avg_cost"] is not None and group[quality] is not None]  # type: ignore[literal-required]
+    name, figures = quality_and_costs(groups)
+    has_scores = name == "avg_score"
+    points = [
+        (group, quality, costs.mean, costs)
+        for group, (quality, costs) in zip(groups, figures, strict=True)
+        if quality is not None and costs.mean is not None
+    ]
     if not points:
         return []
-    highest = max(group["avg_cost"] or 0.0 for group in points)
+    highest = max(mean for _, _, mean, _ in points)
     traces = []
-    for is_best, name, role in ((True, "no group is cheaper and as good", "saved"), (False, "other groups", "unknown")):
-        chosen = [group for group in points if group["is_pareto"] == is_best]
+    for is_best, legend in ((True, "no group is cheaper and as good"), (False, "other groups")):
+        chosen = [point for point in points if point[0]["is_pareto"] == is_best]
         if chosen:
-            costs = [group["avg_cost"] or 0.0 for group in chosen]
             traces.append(
                 {
                     "type": "scatter",
                     "mode": "markers+text" if len(points) <= _MAX_NAMED_GROUPS else "markers",
-                    "name": name,
-                    "meta": role,
-                    "x": costs,
-                    "y": [group[quality] for group in chosen],  # type: ignore[literal-required]
-                    "text": [label(group["group"] or "not set", 24) for group in chosen],
+                    "name": legend,
+                    "meta": "saved" if is_best else "unknown",
+                    "x": [mean for _, _, mean, _ in chosen],
+                    "y": [quality for _, quality, _, _ in chosen],
+                    "text": [label(group["group"] or "not set", 24) for group, _, _, _ in chosen],
                     # A label above a point at the edge of the chart would be cut.
-                    "textposition": ["top left" if cost > 0.6 * highest else "top right" for cost in costs],
+                    "textposition": ["top left" if mean > 0.6 * highest else "top right" for _, _, mean, _ in chosen],
                     "marker": {"size": 11},
                     "cliponaxis": False,
                     "error_x": {
                         "type": "data",
                         "symmetric": False,
-                        "array": [
-                            (group["avg_cost_high"] or cost) - cost for group, cost in zip(chosen, costs, strict=True)
-                        ],
-                        "arrayminus": [
-                            cost - (group["avg_cost_low"] or cost) for group, cost in zip(chosen, costs, strict=True)
-                        ],
+                        "array": [(costs.high or mean) - mean for _, _, mean, costs in chosen],
+                        "arrayminus": [mean - (costs.low or mean) for _, _, mean, costs in chosen],
                         "thickness": 1,
                     },
                 }
             )
     axis: dict[str, Any] = {"title": {"text": "mean score" if has_scores else "success rate"}}
     if has_scores:
-        scores = [group["avg_score"] or 0.0 for group in points]
+        scores = [quality for _, quality, _, _ in points]
         margin = max(0.15 * (max(scores) - min(scores)), 0.02 * max(map(abs, scores)), 0.01)
         axis["range"] = [min(scores) - margin, max(scores) + 2 * margin]
     else:
         axis.update(tickformat=".0%", range=[-0.05, 1.1])
-    cost = {"title": {"text": "mean cost per run"}, "tickprefix": "$", "rangemode": "tozero"}
+    runs = "run with a score" if has_scores else "judged run"
+    cost = {"title": {"text": f"mean cost per {runs}"}, "tickprefix": "$", "rangemode": "tozero"}
     title = f"{'Score' if has_scores else 'Success rate'} over cost"
     return [_figure("experiments", title, traces, xaxis=cost, yaxis=axis, height=360, hovermode="closest")]
 

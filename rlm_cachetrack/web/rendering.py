@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import jinja2
 
-from rlm_cachetrack.analytics import is_cache_use_reported
+from rlm_cachetrack.analytics import costs_beside_outcome, is_cache_use_reported, mixed_queries
 from rlm_cachetrack.analytics.explain import hit_rate_words
 from rlm_cachetrack.formatting import text as wording
 
@@ -46,6 +46,7 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
         "size",
         "clean",
         "verdict",
+        "judged_words",
     ):
         templates.filters[name] = getattr(wording, name)
     templates.tests["reporting_cache_use"] = is_cache_use_reported
@@ -55,6 +56,8 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.globals["static_url"] = static_url
     templates.globals["trace_link"] = lambda trace_id: _trace_link(trace_url, trace_id)
     templates.filters.update(day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, points=_percentage_points)
+    templates.filters["beside_outcome"] = lambda groups: [costs_beside_outcome(group)._asdict() for group in groups]
+    templates.globals["mixed_queries"] = mixed_queries
     templates.filters["short"] = _short
     templates.filters["query"] = _query
     templates.filters["usd_column"] = _usd_column

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import RunRecord, calls_of_run, is_cache_use_reported, run_report
+from rlm_cachetrack.analytics import (
+    RunRecord,
+    calls_of_run,
+    costs_beside_outcome,
+    is_cache_use_reported,
+    mixed_queries,
+    run_report,
+)
 from rlm_cachetrack.analytics.explain import CacheExplanation, explain_cache, hit_rate_words
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import (
@@ -13,6 +20,7 @@ from rlm_cachetrack.formatting import (
     clean,
     dropped_details,
     duration,
+    judged_words,
     moment,
     number,
     outcome_words,
@@ -165,7 +173,7 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 
 def experiments_as_markdown(groups: Sequence[Experiment], by: str) -> str:
-    """Render groups of runs as a GitHub Markdown table, the lowest cost per success first."""
+    """Render groups of runs as a GitHub Markdown table, in the given order."""
     lines = [
         f"### Runs by {_code(by)}",
         "",
@@ -175,14 +183,20 @@ def experiments_as_markdown(groups: Sequence[Experiment], by: str) -> str:
     for group in groups:
         name = "not set" if group["group"] is None else _code(group["group"])
         score = NONE if group["avg_score"] is None else f"{group['avg_score']:.3f}"
+        costs, judged = costs_beside_outcome(group), judged_words(group)
+        runs = f"{number(group['runs'])}{f', {judged}' if judged else ''}"
         low, high = group["cost_per_success_low"], group["cost_per_success_high"]
         interval = NONE if low is None or high is None else f"{usd(low)} to {usd(high)}"
         lines.append(
-            f"| {name}{' ★' if group['is_pareto'] else ''} | {number(group['runs'])} | {rate(group['success_rate'])} "
-            f"| {score} | {usd(group['cost_per_success'])} | {interval} | {usd(group['avg_cost'])} "
-            f"| {usd(group['avg_original_cost'])} | {rate(group['cache_hit_rate'])} |"
+            f"| {name}{' ★' if group['is_pareto'] else ''} | {runs} | {rate(group['success_rate'])} "
+            f"| {score} | {usd(group['cost_per_success'])} | {interval} | {usd(costs.mean)} "
+            f"| {usd(costs.original)} | {rate(group['cache_hit_rate'])} |"
         )
     lines += ["", "★: no other group is cheaper per run and at least as good."]
+    if any(map(judged_words, groups)):
+        lines += ["", "Costs per run are those of the judged runs, in a group that has any."]
+    if mixed_queries(groups, by):
+        lines += ["", "The groups contain runs of several queries, whose tasks may differ."]
     return "\n".join(lines) + "\n"
 
 

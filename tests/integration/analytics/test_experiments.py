@@ -78,6 +78,65 @@ def test_the_cost_per_success_includes_the_failed_runs(db_url: str) -> None:
     assert found[None]["success_rate"] is None  # nothing was judged
 
 
+def test_costs_beside_an_outcome_are_those_of_the_runs_with_it(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        fill(db)
+        db.record_outcome("bench", T0 + timedelta(hours=2), score=0.5)  # the third run of small: a score, not judged
+        assert db.flush()
+        found = groups(db, "metadata.agent")
+    small = found["small"]
+    assert (small["judged_runs"], small["scored_runs"]) == (2, 3)
+    assert small["avg_judged_cost"] == pytest.approx(0.20)  # 0.10 + 0.30
+    assert small["avg_judged_original_cost"] == pytest.approx(0.40)
+    assert small["avg_judged_cost_low"] == pytest.approx(0.10)
+    assert small["avg_judged_cost_high"] == pytest.approx(0.30)
+    assert small["avg_scored_cost"] == pytest.approx(0.15)
+    assert small["avg_scored_original_cost"] == pytest.approx(0.85 / 3)
+    assert small["avg_judged_cost"] <= small["cost_per_success"]
+    nobody = found[None]
+    assert (nobody["judged_runs"], nobody["scored_runs"], nobody["avg_cost"]) == (0, 0, pytest.approx(0.02))
+    assert (nobody["avg_judged_cost"], nobody["avg_scored_cost"]) == (None, None)
+
+
+def test_a_success_without_a_price_is_not_in_the_cost_per_success(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for number, cost in enumerate([0.30, None]):
+            run_id = T0 + timedelta(hours=number)
+            given: dict[str, Any] = {} if cost is None else {"total_cost": cost, "original_cost": cost}
+            db.record_llm_interaction(
+                LLMInteractionRecord("bench", run_id, "no-such-model", prompt_tokens=10, start_time=run_id, **given)
+            )
+            db.record_outcome("bench", run_id, success=True)
+        assert db.flush()
+        found = groups(db, "query")["bench"]
+    assert (found["avg_judged_cost"], found["cost_per_success"]) == (pytest.approx(0.30), pytest.approx(0.30))
+
+
+def test_groups_without_a_cost_per_success_come_last(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        fill(db)
+        found = db.get_experiments("metadata.agent")
+    # small and large solved something; of the others, the run without an agent is cheaper
+    assert [group["group"] for group in found] == ["small", "large", None, "poor"]
+
+
+def test_a_group_names_its_query_unless_there_are_several(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        fill(db)
+        assert {group["query_id"] for group in db.get_experiments("model")} == {"bench"}
+        run_id = T0 + timedelta(days=1)
+        db.record_llm_interaction(LLMInteractionRecord("other", run_id, "model-a", total_cost=0.5, start_time=run_id))
+        db.record_outcome("other", run_id, success=True)
+        assert db.flush()
+        found = groups(db, "model")
+    assert (found["model-a"]["query_id"], found["model-b"]["query_id"]) == (None, "bench")
+    several = run(db_url, "experiments", "--by", "model").stdout
+    assert "runs of several queries" in several
+    assert "`--query`" in several
+    for single in (["--by", "model", "--query", "bench"], ["--by", "query"]):
+        assert "several queries" not in run(db_url, "experiments", *single).stdout
+
+
 def test_groups_that_no_other_beats_are_on_the_pareto_front(db_url: str) -> None:
     with TimescaleDBClient(db_url) as db:
         fill(db)
@@ -124,6 +183,13 @@ def test_experiments_on_the_command_line(db_url: str) -> None:
     assert "50.0%" in small
     assert "$0.40" in small
     assert "2 runs without an outcome" in printed.stdout
+    assert "2 judged" in small
+    assert "$0.20" in small  # the cost of a judged run
+    assert "Cost per run and uncached: of the judged runs" in printed.stdout
+    judged = run(
+        db_url, "experiments", "--by", "metadata.agent", "--since", "2026-03-01T15", "--until", "2026-03-01T18"
+    )
+    assert "udged" not in judged.stdout.replace("covers judged runs", "")
     found = json.loads(run(db_url, "experiments", "--by", "model", "--json").stdout)
     assert [group["group"] for group in found] == ["model-a", "model-b"]
     assert run(db_url, "experiments", "--by", "nothing").exit_code == 2
