@@ -173,7 +173,7 @@ def write_baseline(path: str | os.PathLike[str], name: str, rows: Sequence[Mappi
     Raises:
         ConfigError: The file exists and is not a baseline file, or it cannot be written.
     """
-    file = Path(path)
+    file = Path(path).resolve()  # a symbolic link is kept
     names = _read(file) if file.exists() else {}
     names[name] = {
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),

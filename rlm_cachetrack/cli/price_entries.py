@@ -85,6 +85,9 @@ def _write(path: Path, model: str, values: dict[str, float | str], provider: str
     from rlm_cachetrack.pricing import PriceBook
     from rlm_cachetrack.pricing.file import with_entry
 
+    path = path.resolve()  # a symbolic link is kept
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is not a file")
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         book = PriceBook.load(path if before else None)  # a mistake that is there already is reported as such

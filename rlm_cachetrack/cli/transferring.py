@@ -164,12 +164,17 @@ def _facts(path: Path, result: Imported) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Open stdout, or a temporary file that is renamed when it is complete."""
+    """Open stdout, a device or pipe, or a temporary file that becomes the file when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    path = path.resolve()  # a symbolic link is kept
     try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as exc:
         raise ConfigError(f"--output {path}: {exc.strerror}") from exc

@@ -113,6 +113,25 @@ def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "state"] or not any(tmp_path.glob("*calls*"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_an_export_writes_into_a_pipe_or_device_and_replaces_only_files(reused_db_url: str, tmp_path: Path) -> None:
+    store_some(reused_db_url)
+    pipe, file, link = tmp_path / "pipe", tmp_path / "calls.jsonl", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert cli("export", "--output", str(pipe), "--db-url", reused_db_url).exit_code == 0
+        piped = os.read(reader, 1 << 16)
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert cli("export", "--output", str(link), "--db-url", reused_db_url).exit_code == 0
+    assert link.is_symlink()
+    assert piped == file.read_bytes()
+    assert piped.count(b"\n") == 4
+
+
 PEAK = """
 import resource, sys
 from pathlib import Path
