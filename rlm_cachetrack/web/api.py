@@ -154,7 +154,7 @@ class Api:
         return self._queries.query_rows(by, view.span(), view.filters)
 
     def losses(self, view: UsageFilters) -> Any:
-        """What the newest runs lost by avoidable cache misses, by query and reason. Waits for up to five seconds."""
+        """What the runs of a range lost by avoidable cache misses, by query and reason. Waits for at most 5 s."""
         return self._queries.losses(view.span(), view.filters, _LOSSES_WAIT_S)
 
     def month(self, filters: Filters) -> Any:

@@ -166,7 +166,7 @@ class CachedQueries:
         return self._kept(("month", filters), lambda: month_outlook(self.source.store, **filters))
 
     def losses(self, span: Span, filters: ContentFilters, wait_s: float = 0.0) -> LossReport:
-        """Return what the newest runs of a range lost by avoidable cache misses. Blocks for two queries and ``wait_s``.
+        """Return what the runs of a range lost by avoidable cache misses. Blocks for queries and ``wait_s``.
 
         Args:
             span: The range in which the runs began.
@@ -176,7 +176,12 @@ class CachedQueries:
         chosen = None
         if filters.get("model") or filters.get("provider"):
             chosen = {str(row["model"]) for row in self.usage(span, filters)["models"]}
-        return self._losses.report(self.runs(span, filters, limit=MAX_RUNS)["runs"], chosen, wait_s)
+        page = self._kept(
+            ("losses", span, filters),
+            lambda: runs_page(self.source.store, since=span.since, until=span.until, limit=MAX_RUNS, **filters),
+        )
+        all_runs = len(page["runs"]) if page["next"] is None else self.count_runs(span, filters)
+        return self._losses.report(page["runs"], all_runs, chosen, wait_s)
 
     def failed_calls(self, span: Span, filters: ContentFilters, limit: int) -> list[FailedCall]:
         """See :func:`.failed_calls`."""

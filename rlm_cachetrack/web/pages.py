@@ -139,7 +139,7 @@ class Pages:
         )
 
     def losses(self, view: PageView) -> HTMLResponse:
-        """What the newest runs lost by avoidable cache misses, with the reasons and advice."""
+        """What the runs of a range lost by avoidable cache misses, with the reasons and advice."""
         report = self._queries.losses(view.span(), view.filters, _LOSSES_WAIT_S)
         return self.render(
             "losses.html",
@@ -148,7 +148,6 @@ class Pages:
             view=view,
             report=report,
             reasons=_WITHOUT_ADVICE,
-            all_runs=self._queries.count_runs(view.span(), view.filters),
             again=bool(report["pending_runs"]),
         )
 

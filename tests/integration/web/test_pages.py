@@ -261,7 +261,7 @@ def test_losses_name_the_reason_the_advice_and_the_amount(db_url: str) -> None:
         assert "missed : prompt changed system prompt The system prompt changes from call to call" in words
         assert api(address, "losses", model="another")["losses"] == []
         # The overview does not wait for explanations: it shows them once they are known.
-        assert "avoidable misses of the newest 1 runs. Why, and what to do" in text_of(address, "/")
+        assert "avoidable misses of 1 run. Why, and what to do" in text_of(address, "/")
 
 
 def test_the_time_zone_decides_where_days_begin_and_is_kept(address: str) -> None:
