@@ -1,6 +1,7 @@
 """Forecast the cost of the coming days from the past days, with an interval and its components.
 
 The expected cost of a day is the mean of the past days; with two weeks of history or more, the mean of its weekday.
+If the last seven days differ from the same weekdays before by more than chance, the forecast follows their level.
 Days without calls count as 0.
 """
 
@@ -10,13 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rlm_cachetrack.analytics.cost_effects import log_mean_effects
 from rlm_cachetrack.analytics.filters import CallFilters, needs_calls, query_parameters
 from rlm_cachetrack.analytics.intervals import t_quantile
 from rlm_cachetrack.errors import ConfigError
+from rlm_cachetrack.formatting import usd
 
 from .what_if import what_if
 
@@ -27,6 +29,10 @@ MIN_DAYS = 3
 """The whole days of history that a forecast needs."""
 _MIN_DAYS_FOR_WEEKDAYS = 14
 _MAX_DAYS = 56
+_WEEK = 7
+_LEVEL_CONFIDENCE = 0.95
+_SMALLEST_CHANGE = 0.01
+"""The share of the mean cost by which the last week differs at least if the forecast follows it."""
 
 
 class DayForecast(TypedDict):
@@ -92,13 +98,22 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The expected cost of each weekday, and the deviation of days from it."""
+    """The expected cost of each weekday, and the deviation of days from it.
+
+    ``days`` is the number of days that determine the level. ``recent`` and ``earlier`` are the mean costs of a day of
+    the last week and of the days before it; None with less than two weeks of history. ``other_level`` is the
+    difference, in USD per day, between the level that is not used (last week or whole history) and the one that is.
+    """
 
     by_weekday: tuple[float, ...]
     deviation: float
     freedom: int
     days: int
     method: str
+    recent: float | None = None
+    earlier: float | None = None
+    other_level: float = 0.0
+    follows_last_week: bool = False
 
     def of(self, day: date) -> float:
         """Return the expected cost of a day in USD."""
@@ -108,6 +123,11 @@ class Outlook:
         """Return half the width of the interval of the sum of ``days`` days, by the variances of days and means."""
         spread = self.deviation * math.sqrt(days + days * days / self.days)
         return t_quantile((1 + confidence) / 2, self.freedom) * spread
+
+    def interval(self, total: float, days: int, confidence: float) -> tuple[float, float]:
+        """Return the interval around the ``total`` of ``days`` days, which contains both levels."""
+        half, other = self.half_width(days, confidence), days * self.other_level
+        return total - max(half, -other), total + max(half, other)
 
 
 def history(store: PostgresStore, now: datetime, **filters: Unpack[CallFilters]) -> list[Day]:
@@ -180,17 +200,50 @@ def outlook(days: Sequence[Day]) -> Outlook | None:
     """Return the expected cost of days, None if :func:`no_forecast_reason` gives a reason."""
     if no_forecast_reason(days) is not None:
         return None
-    means: tuple[float, ...]
     if len(days) < _MIN_DAYS_FOR_WEEKDAYS:
-        means, groups, method = (fmean(day.cost for day in days),) * 7, 1, "mean of all days"
-    else:
-        by_weekday: list[list[float]] = [[] for _ in range(7)]
-        for day in days:
-            by_weekday[day.day.weekday()].append(day.cost)
-        means, groups, method = tuple(map(fmean, by_weekday)), 7, "mean of each weekday"
-    freedom = len(days) - groups
-    squares = math.fsum((day.cost - means[day.day.weekday()]) ** 2 for day in days)
-    return Outlook(means, math.sqrt(squares / freedom), freedom, len(days), method)
+        mean = fmean(day.cost for day in days)
+        deviation = math.sqrt(_squares(days, (mean,) * 7) / (len(days) - 1))
+        return Outlook((mean,) * 7, deviation, len(days) - 1, len(days), "mean of all days")
+    return _outlook_by_weekday(days)
+
+
+def _outlook_by_weekday(days: Sequence[Day]) -> Outlook:
+    """Return the outlook of two weeks of history or more.
+
+    The last week is compared with the mean of the same weekdays before by a paired t test, two-sided at 5%. If
+    they differ, the outlook has the level of the last week. One odd day is not followed: its t value is about 1.
+    """
+    last_week, before = days[-_WEEK:], days[:-_WEEK]
+    means, earlier = _weekday_means(days), _weekday_means(before)
+    differences = [day.cost - earlier[day.day.weekday()] for day in last_week]
+    recent_level, earlier_level = fmean(day.cost for day in last_week), fmean(earlier)
+    error = stdev(differences) / math.sqrt(_WEEK)
+    least = max(
+        t_quantile((1 + _LEVEL_CONFIDENCE) / 2, _WEEK - 1) * error,
+        _SMALLEST_CHANGE * max(recent_level, earlier_level),
+    )
+    if abs(fmean(differences)) <= least:
+        freedom = len(days) - 7
+        deviation = math.sqrt(_squares(days, means) / freedom)
+        method, other = "mean of each weekday", recent_level - fmean(means)
+        return Outlook(means, deviation, freedom, len(days), method, recent_level, earlier_level, other)
+    flat = (recent_level,) * 7
+    level = tuple(recent_level * mean / earlier_level for mean in earlier) if earlier_level else flat
+    freedom = len(days) - 8
+    deviation = math.sqrt((_squares(before, earlier) + _squares(last_week, level)) / freedom)
+    method, other = "level of the last 7 days, by weekday", fmean(day.cost for day in days) - recent_level
+    return Outlook(level, deviation, freedom, _WEEK, method, recent_level, earlier_level, other, follows_last_week=True)
+
+
+def _weekday_means(days: Sequence[Day]) -> tuple[float, ...]:
+    by_weekday: list[list[float]] = [[] for _ in range(7)]
+    for day in days:
+        by_weekday[day.day.weekday()].append(day.cost)
+    return tuple(map(fmean, by_weekday))
+
+
+def _squares(days: Sequence[Day], expected: Sequence[float]) -> float:
+    return math.fsum((day.cost - expected[day.day.weekday()]) ** 2 for day in days)
 
 
 def forecast_cost(
@@ -248,9 +301,9 @@ def forecast_cost(
     coming = [today + timedelta(days=number) for number in range(days)]
     by_day: list[DayForecast] = [{"day": day, "expected_cost": expected.of(day)} for day in coming]
     total = math.fsum(day["expected_cost"] for day in by_day)
-    half = expected.half_width(days, confidence)
+    low, high = expected.interval(total, days, confidence)
     result["method"] = expected.method
-    result["expected_cost"], result["low"], result["high"] = total, max(total - half, 0.0), total + half
+    result["expected_cost"], result["low"], result["high"] = total, max(low, 0.0), high
     result["split"] = _split(past)
     result["by_day"] = by_day
     result["assumptions"] = _assumptions(past, expected)
@@ -265,11 +318,15 @@ def forecast_cost(
 
 
 def _assumptions(past: Sequence[Day], expected: Outlook) -> list[str]:
-    lines = [
-        f"the coming days are like the last {len(past)}: no growth is assumed",
-        "days vary independently of each other",
-    ]
-    if expected.freedom + 7 > len(past) and len(past) < _MIN_DAYS_FOR_WEEKDAYS:
+    if expected.follows_last_week:
+        means = f"they cost {usd(expected.recent)} per day on average, the days before {usd(expected.earlier)}"
+        lines = [f"the coming days are like the last 7: {means}, which is more than a chance difference"]
+    else:
+        lines = [f"the coming days are like the last {len(past)}: no growth is assumed"]
+    if expected.recent is not None:
+        lines.append("the interval includes the mean of the last 7 days and the mean of the whole history")
+    lines.append("days vary independently of each other")
+    if len(past) < _MIN_DAYS_FOR_WEEKDAYS:
         lines.append(f"weekdays are not distinguished: that needs {_MIN_DAYS_FOR_WEEKDAYS} days of history")
     if unpriced := sum(day.unpriced for day in past):
         lines.append(f"{unpriced:,} unpriced calls are left out" if unpriced > 1 else "1 unpriced call is left out")

@@ -115,12 +115,11 @@ def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: 
     while day < end:
         left += 1
         total += expected.of(day)
-        half = expected.half_width(math.ceil(left), CONFIDENCE)
-        low, high = max(total - half, spent), total + half
-        found["by_day"].append({"day": day, "cost": None, "sum_cost": total, "low": low, "high": high})
+        low, high = expected.interval(total, math.ceil(left), CONFIDENCE)
+        found["by_day"].append({"day": day, "cost": None, "sum_cost": total, "low": max(low, spent), "high": high})
         day += timedelta(days=1)
-    half = expected.half_width(math.ceil(left), CONFIDENCE)
-    found["expected_cost"], found["low"], found["high"] = total, max(total - half, spent), total + half
+    low, high = expected.interval(total, math.ceil(left), CONFIDENCE)
+    found["expected_cost"], found["low"], found["high"] = total, max(low, spent), high
     return found
 
 
