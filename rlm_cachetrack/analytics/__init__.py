@@ -15,7 +15,7 @@ from .iteration_rows import rows_of_calls, rows_of_runs
 from .latency import LatencyDividend, LatencyPair, LatencyRow, latency_dividend
 from .live_view import LiveView, NewestCall, live_view
 from .model_rows import sorted_models
-from .query_rows import QueryRow, query_rows, sorted_query_rows, worse_queries
+from .query_rows import CostTrend, QueryRow, cost_trend, query_rows, sorted_query_rows, worse_queries
 from .run_levels import LevelGrouping, RunLevel, run_levels
 from .run_report import (
     CacheEvolutionStep,
@@ -80,6 +80,7 @@ __all__ = [
     "ComparisonSide",
     "ComparisonStep",
     "ContentFilters",
+    "CostTrend",
     "Experiment",
     "FailedCall",
     "Gate",
@@ -111,6 +112,7 @@ __all__ = [
     "check_rows",
     "compare_rows",
     "compare_runs",
+    "cost_trend",
     "costs_beside_outcome",
     "count_runs",
     "empty_optimization",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 
@@ -13,7 +14,7 @@ from .experiments import Experiment, experiments, parse_grouping
 from .filters import ContentFilters
 from .sorting import sorted_by
 from .usage_groups import usage_groups
-from .usage_views import Span, span
+from .usage_views import Span, floor, span
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
@@ -32,7 +33,8 @@ class DayOfGroup(TypedDict):
 class QueryRow(TypedDict):
     """A group of calls. ``cache_hit_rate``: 0-1 over the calls that reported; costs: USD over the priced calls.
 
-    ``hit_rate_before`` and ``cost_before`` are those of the period of the same length before; None without one.
+    ``hit_rate_before``, ``cost_before`` and ``by_day_before`` are those of the period of the same length before; None
+    or empty without one. A day in which the range begins is in both lists, each with its part.
     ``runs`` (finished or judged), ``success_rate`` and ``cost_per_success`` are None where calls are filtered by model,
     provider or tag, because they are figures of whole runs.
     """
@@ -53,6 +55,14 @@ class QueryRow(TypedDict):
     success_rate: float | None
     cost_per_success: float | None
     by_day: list[DayOfGroup]
+    by_day_before: list[DayOfGroup]
+
+
+class CostTrend(NamedTuple):
+    """The cost (USD) of each whole day, without gaps; the first ``earlier`` days are of the period before."""
+
+    costs: list[float]
+    earlier: int
 
 
 _KEYS: Mapping[str, Callable[[QueryRow], Any]] = {
@@ -87,19 +97,16 @@ def query_rows(
     if parse_grouping(by)[0] not in ("query", "tag", "metadata"):
         raise ConfigError(f"by={by!r}: expected query, tag:NAME or metadata.KEY")
     within = within or span("all")
-    days = _groups(store, [by, "day"], within, filters)
     earlier = within.before()
-    before = {row[by]: row for row in _groups(store, [by], earlier, filters)} if earlier else {}
+    days = _by_group(by, _groups(store, [by, "day"], within, filters))
+    before = _by_group(by, _groups(store, [by, "day"], earlier, filters)) if earlier else {}
     judged: dict[str | None, Experiment] = {}
     if not (filters.get("model") or filters.get("provider") or filters.get("tags")):
         runs = experiments(
             store, by, since=within.since, until=within.until, query_id=filters.get("query_id"), has_intervals=False
         )
         judged = {row["group"]: row for row in runs}
-    groups: dict[str | None, list[dict[str, Any]]] = {}
-    for row in days:
-        groups.setdefault(row[by], []).append(row)
-    found = [_row(group, rows, before.get(group), judged.get(group)) for group, rows in groups.items()]
+    found = [_row(group, rows, before.get(group, []), judged.get(group)) for group, rows in days.items()]
     return sorted(found, key=lambda row: (-(row["total_cost"] or 0.0), -row["total_interactions"]))
 
 
@@ -122,17 +129,52 @@ def worse_queries(rows: Sequence[QueryRow]) -> list[QueryRow]:
     return sorted(fallen, key=tokens)
 
 
+def cost_trend(row: QueryRow, within: Span, now: datetime | None = None) -> CostTrend:
+    """Return the cost of a group by day, with the period before. Pure.
+
+    A day counts if all of it is within both periods and over: part of a day would look like a fall of the cost.
+
+    Args:
+        row: The group.
+        within: The range that it was read for.
+        now: The current time; None: the system's.
+    """
+    zone, now = ZoneInfo(within.zone), now or datetime.now(UTC)
+    costs: dict[date, float] = {}
+    for day in [*row["by_day_before"], *row["by_day"]]:
+        which = day["day"].astimezone(zone).date()
+        costs[which] = costs.get(which, 0.0) + (day["total_cost"] or 0.0)
+    before = within.before(now)
+    if before is None or before.since is None or within.since is None:
+        first, change = min(costs, default=date.max), date.min
+    else:
+        begin = before.since.astimezone(zone)
+        first, change = begin.date(), within.since.astimezone(zone).date()
+        if begin != floor(begin, "day", within.zone):
+            first += timedelta(days=1)
+    end = min(within.until or now, now).astimezone(zone).date()
+    shown = [first + timedelta(days=number) for number in range((end - first).days)]
+    return CostTrend([costs.get(day, 0.0) for day in shown], sum(day < change for day in shown))
+
+
 def _groups(
     store: PostgresStore, group_by: Sequence[str], within: Span, filters: ContentFilters
 ) -> Sequence[dict[str, Any]]:
     return usage_groups(store, group_by, time_zone=within.zone, **filters, since=within.since, until=within.until)
 
 
+def _by_group(by: str, rows: Sequence[dict[str, Any]]) -> dict[str | None, list[dict[str, Any]]]:
+    groups: dict[str | None, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row[by], []).append(row)
+    return groups
+
+
 def _row(
-    group: str | None, days: Sequence[dict[str, Any]], before: Mapping[str, Any] | None, judged: Experiment | None
+    group: str | None, days: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], judged: Experiment | None
 ) -> QueryRow:
     rate, cost = _hit_rate(days), _sum(day["total_cost"] for day in days)
-    rate_before, cost_before = (before["cache_hit_rate"], before["total_cost"]) if before else (None, None)
+    rate_before, cost_before = _hit_rate(before), _sum(day["total_cost"] for day in before)
     return {
         "group": group,
         "total_interactions": sum(day["total_interactions"] for day in days),
@@ -149,11 +191,15 @@ def _row(
         "runs": judged["runs"] if judged else None,
         "success_rate": judged["success_rate"] if judged else None,
         "cost_per_success": judged["cost_per_success"] if judged else None,
-        "by_day": [
-            {"day": day["day"], "total_cost": day["total_cost"], "cache_hit_rate": day["cache_hit_rate"]}
-            for day in days
-        ],
+        "by_day": _days(days),
+        "by_day_before": _days(before),
     }
+
+
+def _days(rows: Sequence[dict[str, Any]]) -> list[DayOfGroup]:
+    return [
+        {"day": row["day"], "total_cost": row["total_cost"], "cache_hit_rate": row["cache_hit_rate"]} for row in rows
+    ]
 
 
 def _hit_rate(days: Sequence[dict[str, Any]]) -> float | None:

@@ -167,7 +167,7 @@ class Span:
         if self.since is None:
             return None
         begin = shifted(self.since, self.since - (self.until or now or datetime.now(UTC)))
-        return Span(_floor(begin, "minute" if self.unit == "minute" else "hour"), self.since, self.unit, self.zone)
+        return Span(floor(begin, "minute" if self.unit == "minute" else "hour"), self.since, self.unit, self.zone)
 
 
 class _After(NamedTuple):
@@ -202,7 +202,7 @@ def span(
         if name not in RANGES:
             raise ConfigError(f"range={name!r}: expected one of {', '.join(RANGES)}")
         back, unit = RANGES[name]
-        begin = None if back is None else _floor((now or datetime.now(UTC)) - back, unit, zone)
+        begin = None if back is None else floor((now or datetime.now(UTC)) - back, unit, zone)
         return Span(begin, None, unit, zone)
     first = None if since is None else since.astimezone(UTC)
     last = None if until is None else until.astimezone(UTC)
@@ -211,13 +211,14 @@ def span(
     length = None if first is None else (last or now or datetime.now(UTC)) - first
     unit = "day" if length is None or length > _BY_HOUR else "hour" if length > timedelta(hours=3) else "minute"
     whole: Unit = "hour" if unit == "day" else unit
-    ends = None if last is None else _floor(last, whole)
+    ends = None if last is None else floor(last, whole)
     if last is not None and ends != last:
-        ends = shifted(_floor(last, whole), timedelta(**{f"{whole}s": 1}))
-    return Span(None if first is None else _floor(first, whole), ends, unit, zone)
+        ends = shifted(floor(last, whole), timedelta(**{f"{whole}s": 1}))
+    return Span(None if first is None else floor(first, whole), ends, unit, zone)
 
 
-def _floor(moment: datetime, unit: Unit, zone: str = "UTC") -> datetime:
+def floor(moment: datetime, unit: Unit, zone: str = "UTC") -> datetime:
+    """Return the begin of the minute, the hour or (for a longer unit) the day that contains a moment. Pure."""
     changed = {"second": 0, "microsecond": 0}
     if unit != "minute":
         changed["minute"] = 0

@@ -125,7 +125,8 @@ class Pages:
 
     def queries(self, view: PageView, by: By = "query", sort: str = "cost", order: Order = "desc") -> HTMLResponse:
         """Usage by query, tag or metadata key, and which one got worse."""
-        rows = self._queries.query_rows(by, view.span(), view.filters)
+        span = view.span()
+        rows = self._queries.query_rows(by, span, view.filters)
         return self.render(
             "queries.html",
             "Queries",
@@ -134,6 +135,7 @@ class Pages:
             rows=sorted_query_rows(rows, sort, is_ascending=order == "asc"),
             worse=worse_queries(rows)[:_WORSE_QUERIES],
             by=by,
+            span=span,
             period=period_before(view),
             sorting={"sort": sort, "order": order},
         )

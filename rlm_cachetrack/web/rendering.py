@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import jinja2
 
-from rlm_cachetrack.analytics import costs_beside_outcome, is_cache_use_reported, mixed_queries
+from rlm_cachetrack.analytics import cost_trend, costs_beside_outcome, is_cache_use_reported, mixed_queries
 from rlm_cachetrack.analytics.explain import hit_rate_words
 from rlm_cachetrack.formatting import text as wording
 
@@ -55,9 +55,12 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.globals["dropped_details"] = wording.dropped_details
     templates.globals["static_url"] = static_url
     templates.globals["trace_link"] = lambda trace_id: _trace_link(trace_url, trace_id)
-    templates.filters.update(day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, points=_percentage_points)
+    templates.filters.update(
+        day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, line=_line, points=_percentage_points
+    )
     templates.filters["beside_outcome"] = lambda groups: [costs_beside_outcome(group)._asdict() for group in groups]
     templates.globals["mixed_queries"] = mixed_queries
+    templates.filters["cost_trend"] = cost_trend
     templates.filters["short"] = _short
     templates.filters["query"] = _query
     templates.filters["usd_column"] = _usd_column
@@ -107,15 +110,21 @@ def _percentage_points(value: float | None) -> str:
     return wording.NONE if value is None else f"{100 * value:+.1f}"
 
 
-def _spark(values: Sequence[float | None]) -> str:
+def _spark(values: Sequence[float | None]) -> list[str]:
     """Return the points of a line over the values in a box of 100 x 24; an unknown value counts as 0."""
     known = [value or 0.0 for value in values]
     top, last = max([*known, 0.0]), len(known) - 1
     if last < 1 or top <= 0:
-        return ""
-    return " ".join(
-        f"{100 * number / last:.1f},{23 - 22 * max(value, 0.0) / top:.1f}" for number, value in enumerate(known)
-    )
+        return []
+    return [f"{100 * number / last:.1f},{23 - 22 * max(value, 0.0) / top:.1f}" for number, value in enumerate(known)]
+
+
+def _line(points: Sequence[str]) -> str:
+    """Join the points of a line, without those between two points of the same height, which do not change it."""
+    heights = [point.partition(",")[2] for point in points]
+    ends = {0, len(points) - 1}
+    kept = (each for each in range(len(points)) if each in ends or len(set(heights[each - 1 : each + 2])) > 1)
+    return " ".join(points[each] for each in kept)
 
 
 def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:

@@ -212,6 +212,25 @@ def test_a_click_on_a_header_sorts_the_runs(page: Any, address: str) -> None:
     assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Cost")
 
 
+def test_a_narrow_window_shows_the_change_and_the_cost_of_a_success(page: Any, db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for days, prompt_tokens in ((9, 1_000), (2, 2_000)):
+            begun = BEGUN - timedelta(days=days)
+            db.initialize_query_run("task", begun)
+            db.record_llm_interaction(record("task", begun, prompt_tokens=prompt_tokens, completion_tokens=0))
+            db.record_outcome("task", begun, success=True)
+        assert db.flush()
+    with served(db_url) as address:
+        for size in (WIDE, NARROW):
+            page.set_viewport_size(size)
+            open_page(page, f"{address}/queries")
+            row, caption = page.locator("table.queries tbody tr").inner_text(), page.locator("caption").inner_text()
+            assert "+$0.01" in row, size  # $0.01 before, now $0.02
+            assert ("per success" in row) == (size is NARROW)
+            assert ("A wider window also shows" in caption) == (size is NARROW)
+            assert row.count("$0.02") == 2  # the cost, and the cost of a success
+
+
 def test_a_report_opens_offline_from_one_file(page: Any, stored: str, tmp_path: Path) -> None:
     page.context.set_offline(True)
     for name, charts in (("bench", 3), (HOSTILE, 2)):  # without priced calls there is no chart of costs

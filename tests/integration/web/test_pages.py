@@ -175,6 +175,22 @@ def test_queries_show_what_got_worse(by: str, names: list[str], address: str) ->
     assert reverse.index("steady $0.0336") < reverse.index("worse $0.0840")
 
 
+def test_the_trend_shows_the_rise_without_the_day_that_is_not_over(address: str) -> None:
+    page = fetch(f"{address}/queries")[0].decode()
+    trends = {
+        name: [[float(point.split(",")[1]) for point in line.split()] for line in lines]
+        for name, row in re.findall(r'<th scope="row"><a[^>]*><bdi>(\w+)</bdi>(.*?)</tr>', page, re.DOTALL)
+        if (lines := re.findall(r'<polyline(?: class="earlier")? points="([^"]*)"', row))
+    }
+    # y grows downwards: 23 is nothing, 1 the most expensive day
+    earlier, now = trends["worse"]
+    assert earlier[1] > 2 * min(now)  # 0.0048 a day, then 0.012
+    assert now[-1] == min(now)  # no fall at the end
+    assert "Trend: cost by day, without a day that is not over; paler: the 7 days before" in text_of(
+        address, "/queries"
+    )
+
+
 def test_what_a_success_costs_by_metadata(address: str) -> None:
     rows = {row["group"]: row for row in api(address, "queries", by="metadata.agent", range="all")}
     # 14 runs, of which 7 succeeded; the cost of the others is part of the cost per success.
