@@ -72,6 +72,12 @@ def test_the_blocks_of_a_page_run_as_pasted(page: Path, own_url: str, served: st
         pytest.skip("; ".join(missing))
 
 
+def test_the_quick_start_needs_no_run_that_it_does_not_record(db_url: str, served: str, tmp_path: Path) -> None:
+    reader = Reader(tmp_path, db_url, served)  # into a database without the runs of seed.py
+    for block in WITH_BLOCKS[ROOT / "docs" / "quick-start.md"]:
+        reader.run(block)
+
+
 def test_every_block_names_a_language_that_is_run() -> None:
     unknown = [block.place for found in WITH_BLOCKS.values() for block in found if block.language not in LANGUAGES]
     assert unknown == []
