@@ -56,17 +56,18 @@ def explain(
         if agreement:
             _print_agreement(stdout(), found)
         else:
-            _print(stdout(), found, calls=calls)
+            named = which if which is not None and run == "latest" and not filters else None
+            _print(stdout(), found, named or f"{chosen.query_id}@{moment(chosen.run_id, full=True)}", calls=calls)
 
 
-def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
+def _print(console: Console, found: CacheExplanation, named: str, *, calls: bool) -> None:
     from rlm_cachetrack.analytics.explain import hit_rate_words
 
     line = partial(print_line, console)
     line("run", f"{found['query_id']}, {moment(found['run_id'])}, {number(found['total_interactions'])} calls")
     line("hit rate", hit_rate_words(found))
     if calls and found["ceiling_hit_rate"] is not None:
-        line("ceiling", f"{rate(found['ceiling_hit_rate'])}: what the provider's rules allowed for the prompts as sent")
+        line("ceiling", _ceiling_words(found))
     console.print()
     columns = [
         Column("Reason", "verdict", verdict, style="bold"),
@@ -88,8 +89,17 @@ def _print(console: Console, found: CacheExplanation, *, calls: bool) -> None:
     for text in found["notes"]:
         print_prose(console, Text(clean(f"{text[:1].upper()}{text[1:]}."), style="dim"))
     if not calls and found["tokens_lost"]:
-        each_call = command_line("explain", "--calls", query_id=found["query_id"])
-        print_prose(console, Text(f"The reason of each call: {each_call}", style="dim"))
+        each_call = command_line("explain", "--calls", query_id=named)
+        print_prose(console, Text(f"The reason of each call: `{each_call}`", style="dim"))
+
+
+def _ceiling_words(found: CacheExplanation) -> str:
+    """Return the ceiling in words, and why the achievable hit rate can exceed it: it assumes that prompts change."""
+    ceiling, achievable = rate(found["ceiling_hit_rate"]), rate(found["achievable_hit_rate"])
+    words = f"as the prompts were sent, at most {ceiling} could be read"
+    if found["achievable_hit_rate"] is None or found["tokens_lost"] == 0 or achievable == ceiling:
+        return words
+    return f"{words}; without the avoidable misses below, {achievable}"
 
 
 def _reason(call: CallVerdict) -> str:

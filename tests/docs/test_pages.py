@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from rlm_cachetrack import TimescaleDBClient, config, instrument, query_run
 from rlm_cachetrack.analytics.alerts import rules
@@ -53,6 +54,14 @@ def test_every_described_key_exists() -> None:
         *results_page.RUN_SUMMARY
     }
     assert {name.rpartition(".")[2] for name in results_page.MEANINGS} <= used
+
+
+def test_the_page_on_misses_shows_the_hit_rates_of_the_demo(db_url: str) -> None:
+    run = CliRunner().invoke(app, ["demo", "--json", "--db-url", db_url])
+    assert run.exit_code == 0, run.output
+    shown = CliRunner().invoke(app, ["explain", "--db-url", db_url], env={"COLUMNS": "200"})
+    (rates,) = (line.split(maxsplit=2)[2] for line in shown.output.splitlines() if line.startswith("hit rate"))
+    assert f"`{rates}`" in (PACKAGE.parent / "docs" / "how-to" / "explain.md").read_text(encoding="utf-8")
 
 
 def test_results_have_the_described_keys(endpoint: SimulatedEndpoint, db_url: str) -> None:

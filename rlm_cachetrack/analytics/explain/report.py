@@ -100,12 +100,13 @@ class CacheExplanation(TypedDict):
 
     ``cache_hit_rate`` is the effective hit rate: what was read. ``achievable_hit_rate`` is the rate without the
     avoidable misses; ``tokens_lost`` and ``usd_lost`` are the difference between the two. ``ceiling_hit_rate`` is the
-    highest rate that the provider's rules allowed for the prompts as they were sent. ``unknown_interactions`` counts
-    the calls whose miss reasons are not known because they have no fingerprint. ``verdicts`` and ``advice`` are sorted
-    by loss, largest first. ``agreement`` compares the reasons that the
-    provider returned with the verdicts without them; ``agreement_rate`` is the share of these calls for which both
-    agree, None without any. ``rules`` names the cache rules used, each with ``source`` and ``read``, the date it was
-    read. ``notes`` are sentences on how far to trust the explanation.
+    highest rate that the provider's rules allowed for the prompts as they were sent; the achievable rate can be higher,
+    because it assumes that prompts, settings or times change. ``unknown_interactions`` counts the calls whose miss
+    reasons are not known because they have no fingerprint. ``verdicts`` and ``advice`` are sorted by loss, largest
+    first. ``agreement`` compares the reasons that the provider returned with the verdicts without them;
+    ``agreement_rate`` is the share of these calls for which both agree, None without any. ``rules`` names the cache
+    rules used, each with ``source`` and ``read``, the date it was read. ``notes`` are sentences on how far to trust the
+    explanation.
     """
 
     query_id: str

@@ -7,7 +7,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -194,13 +194,55 @@ def test_the_command_explains_and_advises(served: SimulatedEndpoint, clock: Cloc
     assert " achievable (+" in shown.output
     assert "The system prompt changes from call to call" in shown.output
     (hint,) = (line for line in shown.output.splitlines() if line.startswith("The reason of each call: "))
-    hinted = shlex.split(hint.partition("rlm-cachetrack ")[2])
+    hinted = shlex.split(hint.rstrip("`").partition("rlm-cachetrack ")[2])
     calls = CliRunner().invoke(app, [*hinted, "--db-url", db_url], env={"COLUMNS": "80"})
     assert calls.exit_code == 0, calls.output
     assert max(len(line) for line in calls.output.splitlines() if "oken counts of parts" not in line) <= 80
     as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert as_json["interactions"] == json.loads(json.dumps(explained["interactions"], default=lambda v: v.isoformat()))
     assert CliRunner().invoke(app, ["explain", "nobody", "--db-url", db_url]).exit_code == 1
+
+
+def test_the_hint_of_explain_names_the_run_that_was_explained(served: SimulatedEndpoint, db_url: str) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        for changed in (True, False):  # two runs of a query whose id needs quotes; only the first has avoidable misses
+            with query_run("code review") as run:
+                for number in range(3):
+                    agent(client, f"It is {number}. {LONG}" if changed else LONG)
+            if changed:
+                first = run.run_id
+    wanted = f"code review@{first:%Y-%m-%dT%H:%M:%S.%fZ}"
+    for named in ([wanted], ["code review", "--run", first.isoformat()], ["--query", "code review", "--until", "NEXT"]):
+        named = [(first + timedelta(milliseconds=1)).isoformat() if each == "NEXT" else each for each in named]
+        shown = CliRunner().invoke(app, ["explain", *named, "--db-url", db_url], env={"COLUMNS": "60"})
+        assert shown.exit_code == 0, shown.output
+        (hint,) = (line for line in shown.output.splitlines() if "rlm-cachetrack explain --calls" in line)
+        assert shlex.split(hint.partition("`")[2].rstrip("`"))[-1] == wanted
+        calls = CliRunner().invoke(app, ["explain", "--calls", wanted, "--json", "--db-url", db_url])
+        assert json.loads(calls.output)["run_id"] == first.isoformat()
+
+
+def test_the_ceiling_does_not_contradict_the_achievable_hit_rate(served: SimulatedEndpoint, db_url: str) -> None:
+    with OpenAI(base_url=served.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        for query, changed in (("changed", True), ("constant", False)):
+            with query_run(query):
+                for number in range(4):
+                    agent(client, f"It is {query}, {number}. {LONG}" if changed and number > 1 else LONG)
+    for query, words in (
+        (
+            "changed",
+            "ceiling as the prompts were sent, at most {ceiling:.1%} could be read; "
+            "without the avoidable misses below, {achievable:.1%}",
+        ),
+        ("constant", "ceiling as the prompts were sent, at most {ceiling:.1%} could be read Reason"),
+    ):
+        shown = CliRunner().invoke(app, ["explain", query, "--calls", "--db-url", db_url], env={"COLUMNS": "100"})
+        found = json.loads(CliRunner().invoke(app, ["explain", query, "--json", "--db-url", db_url]).output)
+        ceiling, achievable = found["ceiling_hit_rate"], found["achievable_hit_rate"]
+        assert (achievable > ceiling) == (query == "changed")
+        assert words.format(ceiling=ceiling, achievable=achievable) in " ".join(shown.output.split())
 
 
 def test_cache_entries_of_another_run_count(served: SimulatedEndpoint, db_url: str) -> None:
