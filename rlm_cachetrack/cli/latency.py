@@ -40,7 +40,7 @@ def _print_latency(console: Console, found: LatencyDividend) -> None:
         for words, pair in (("first token", found["time_to_first_token"]), ("duration", found["duration"])):
             if pair["cached_ms"] is not None:
                 print_line(console, words, f"{_pair(pair)}{_interval(pair, found['confidence'])}")
-        print_line(console, "in total", f"{duration(found['saved_total_ms'])} of waiting saved")
+        print_line(console, "in total", _total(found["saved_total_ms"]))
         console.print()
         ambiguous = len({(row["model"], row["prompt_tokens_from"]) for row in found["rows"]}) < len(found["rows"])
         is_streamed = found["time_to_first_token"]["cached_ms"] is not None
@@ -86,14 +86,28 @@ def _times(pair: LatencyPair) -> str:
 
 
 def _pair(pair: LatencyPair) -> str:
-    taken = percentage(pair["saved_percentage"])
-    return f"{duration(pair['cached_ms'])} cached, {duration(pair['uncached_ms'])} uncached: {taken} less"
+    times = f"{duration(pair['cached_ms'])} cached, {duration(pair['uncached_ms'])} uncached"
+    return f"{times}: {_change(pair['saved_percentage'] or 0.0)}"
+
+
+def _change(saved_percentage: float) -> str:
+    return f"{percentage(abs(saved_percentage))} {'slower' if saved_percentage < 0 else 'less'}"
+
+
+def _total(saved_ms: float | None) -> str:
+    if saved_ms is not None and saved_ms < 0:
+        return f"{duration(-saved_ms)} longer"
+    return f"{duration(saved_ms)} of waiting saved"
 
 
 def _interval(pair: LatencyPair, confidence: float) -> str:
-    if pair["low_percentage"] is None:
+    low, high = pair["low_percentage"], pair["high_percentage"]
+    if low is None or high is None:
         return ""
-    if pair["low_percentage"] < -_WIDEST_PERCENTAGE:
+    if low < -_WIDEST_PERCENTAGE:
         return "; too few calls for an interval"
-    low, high = percentage(pair["low_percentage"]), percentage(pair["high_percentage"])
-    return f" ({confidence:.0%} interval: {low} to {high})"
+    if low < 0 <= high:
+        words = f"{_change(low)} to {_change(high)}"
+    else:
+        words = " to ".join(percentage(bound) for bound in sorted((abs(low), abs(high))))
+    return f" ({confidence:.0%} interval: {words})"

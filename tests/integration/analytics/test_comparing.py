@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,24 @@ def test_the_time_saved_is_computed_from_comparable_calls(db: TimescaleDBClient,
     shown = cli("latency", "--db-url", db_url)
     assert shown.exit_code == 0
     assert "200 ms cached, 800 ms uncached: 75.0% less; too few calls for an interval" in shown.output
+
+
+def test_calls_that_are_slower_with_a_cached_prompt_are_called_slower(db: TimescaleDBClient, db_url: str) -> None:
+    for late in range(10):
+        put(db, "q", T0, 1, 16_000, 15_000, duration_ms=4990.0 + 2 * late)  # geometric mean about 5 s
+        put(db, "q", T0, 2, 16_000, 0, duration_ms=3990.0 + 2 * late)  # about 4 s
+    shown = cli("latency", "--db-url", db_url)
+    assert shown.exit_code == 0, shown.output
+    assert "5.0 s cached, 4.0 s uncached: 25.0% slower (95% interval: 24.8% to 25.2%)" in " ".join(shown.output.split())
+    assert "in total 10.0 s longer" in " ".join(shown.output.split())
+
+
+def test_an_interval_of_time_saved_that_contains_zero_names_both_directions(db: TimescaleDBClient, db_url: str) -> None:
+    for early, late in ((900.0, 1000.0), (1100.0, 900.0), (1000.0, 1200.0)):
+        put(db, "q", T0, 1, 16_000, 15_000, duration_ms=early)
+        put(db, "q", T0, 2, 16_000, 0, duration_ms=late)
+    shown = " ".join(cli("latency", "--db-url", db_url).output.split())
+    assert re.search(r"less \(95% interval: \d+\.\d% slower to \d+\.\d% less\)", shown), shown
 
 
 def test_streamed_calls_are_not_compared_with_others(db: TimescaleDBClient) -> None:
