@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from rlm_cachetrack.formatting import NONE, duration, moment, number, percentage, rate, usd, verdict
+from rlm_cachetrack.formatting import NONE, duration, moment, number, percentage, rate, usd, usd_column, verdict
 
 from .arguments import AsCsv, AsJson, DbUrl, argument, open_client
 from .filters import filtered
@@ -88,7 +88,7 @@ def _print_comparison(console: Console, found: Comparison) -> None:
             Figure("%", optional=2),
             Figure(f"{found['confidence']:.0%} interval", optional=1),
         ]
-        rows = [_metric(metric) for metric in found["metrics"] if metric["a"] is not None or metric["b"] is not None]
+        rows = _metrics([each for each in found["metrics"] if each["a"] is not None or each["b"] is not None])
         shown = columns if any(metric["low"] is not None for metric in found["metrics"]) else columns[:-1]
         console.print(table(shown, [row[: len(shown)] for row in rows], console.width))
         console.print()
@@ -113,8 +113,20 @@ def _side(side: ComparisonSide) -> str:
     return f"{what}; {number(side['iterations'])} iterations; {', '.join(side['models'])}"
 
 
-def _metric(metric: ComparisonMetric) -> tuple[str, ...]:
+def _metrics(metrics: Sequence[ComparisonMetric]) -> list[tuple[str, ...]]:
+    """Return the rows of the table of metrics. All amounts have the same number of decimals."""
+    costs = [each for each in metrics if _METRICS[each["name"]][1] is usd]
+    amounts = [
+        value for each in costs for value in (each["a"], each["b"], each["difference"], each["low"], each["high"])
+    ]
+    texts = dict(zip(amounts, usd_column(amounts), strict=True))
+    return [_metric(each, texts) for each in metrics]
+
+
+def _metric(metric: ComparisonMetric, amounts: Mapping[float | None, str]) -> tuple[str, ...]:
     words, shown = _METRICS[metric["name"]]
+    if shown is usd:
+        shown = amounts.__getitem__
     difference = metric["difference"]
     interval = ""
     if metric["low"] is not None and metric["high"] is not None:

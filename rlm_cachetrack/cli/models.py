@@ -84,7 +84,7 @@ def models(
         Figure("Cached", cached, optional=8),
         Figure("Hit rate", "avg_cache_hit_rate", rate),
         Figure("Cost", "total_cost", usd),
-        Figure("Saved", lambda row: saved(row["cost_savings"], row["avg_cache_hit_rate"]), optional=1),
+        Figure("Saved", lambda row: saved(row["cost_savings"], row["avg_cache_hit_rate"]), usd, optional=1),
         Figure("Latency", "avg_duration_ms", duration, optional=3),
         Figure("First token", "avg_time_to_first_token_ms", duration, optional=7),
     ]

@@ -24,7 +24,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlm_cachetrack.formatting import clean, clean_lines, number, same_decimals, usd
+from rlm_cachetrack.formatting import clean, clean_lines, number, usd, usd_column
 
 EMPTY = "Nothing is stored yet."
 NO_MATCH = "No stored call matches the filters."
@@ -216,16 +216,20 @@ class Column:
 
     def cells(self, index: int, rows: Iterable[Any]) -> list[str]:
         """Return the texts of the column with this index."""
+        return list(map(self.shown, self.values(index, rows)))
+
+    def values(self, index: int, rows: Iterable[Any]) -> list[Any]:
+        """Return the values of the column with this index."""
         value = index if self.value is None else self.value
-        return [self.shown(value(row) if callable(value) else row[value]) for row in rows]
+        return [value(row) if callable(value) else row[value] for row in rows]
 
 
 class Figure(Column):
-    """A column of numbers: aligned to the right, amounts with the same number of decimals."""
+    """A column of numbers: aligned to the right. Those that ``usd`` formats have the same number of decimals."""
 
     def cells(self, index: int, rows: Iterable[Any]) -> list[str]:
         """Return the texts of the column with this index."""
-        return same_decimals(super().cells(index, rows))
+        return usd_column(self.values(index, rows)) if self.shown is usd else super().cells(index, rows)
 
 
 def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> RenderableType:
@@ -282,9 +286,9 @@ def shorten(text: str, width: int) -> Text:
     return Text(text)
 
 
-def saved(savings: float | None, hit_rate: float | None) -> str:
-    """Format savings; 0 is unknown if no call reported its cache use, because every token was counted as uncached."""
-    return usd(None if hit_rate is None and not savings else savings)
+def saved(savings: float | None, hit_rate: float | None) -> float | None:
+    """Return savings; 0 is unknown if no call reported its cache use, because every token was counted as uncached."""
+    return None if hit_rate is None and not savings else savings
 
 
 def cached(row: Mapping[str, Any]) -> str:

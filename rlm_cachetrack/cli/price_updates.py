@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from rlm_cachetrack.formatting import NONE, clean, number, usd
+from rlm_cachetrack.formatting import clean, number, usd
 
 from .arguments import AsJson, DbUrl, command_line, open_client, option
-from .output import Column, Figure, counted, print_json, print_prose, slow_status, stderr, stdout, table
-from .prices import unit_price
+from .output import Column, counted, print_json, print_prose, slow_status, stderr, stdout, table
+from .prices import PriceFigure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,16 +101,16 @@ def _print_changes(console: Console, result: PriceUpdate) -> None:
             Column("Provider", optional=1),
             Column("Model", flexible=True, style="bold"),
             Column("Price"),
-            Figure("Before"),
-            Figure("After"),
+            PriceFigure("Before"),
+            PriceFigure("After"),
         ]
         rows = [
             (
                 clean(row["provider"]),
                 clean(row["model"]),
                 row["item"],
-                NONE if row["before"] is None else unit_price(row["before"]),
-                NONE if row["after"] is None else unit_price(row["after"]),
+                row["before"],
+                row["after"],
             )
             for row in changed[:_SHOWN]
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,10 +173,23 @@ def _key(item: str) -> str:
     return f"{modality}.{part}" if part in ("prompt", "cached", "completion") else item
 
 
-def unit_price(price: float) -> str:
-    """Format a price exactly, with at least two decimals."""
-    decimals = len(f"{price:.9f}".rstrip("0").partition(".")[2])
-    return f"${price:,.{max(2, decimals)}f}"
+def unit_price(price: float | None, decimals: int = 2) -> str:
+    """Format a price exactly, with at least ``decimals`` decimals."""
+    return NONE if price is None else f"${price:,.{max(decimals, _decimals(price))}f}"
+
+
+def _decimals(price: float) -> int:
+    return len(f"{price:.9f}".rstrip("0").partition(".")[2])
+
+
+class PriceFigure(Figure):
+    """A column of prices: aligned to the right, exact, with the same number of decimals."""
+
+    def cells(self, index: int, rows: Iterable[Any]) -> list[str]:
+        """Return the texts of the column with this index."""
+        prices: list[float | None] = self.values(index, rows)
+        decimals = max((_decimals(price) for price in prices if price is not None), default=0)
+        return [unit_price(price, max(2, decimals)) for price in prices]
 
 
 def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
@@ -190,10 +203,10 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
         Column("Model", flexible=True, style="bold"),
         Column("Tier"),
         Figure("Above"),
-        Figure("Prompt"),
-        Figure("Cached"),
-        Figure("Written"),
-        Figure("Completion"),
+        PriceFigure("Prompt"),
+        PriceFigure("Cached"),
+        PriceFigure("Written"),
+        PriceFigure("Completion"),
     ]
     rows = []
     sources: dict[str, dict[str, None]] = {}
@@ -202,16 +215,15 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
     for name, found in quotes.items():
         for quote in found:
             above = number(quote.above) if quote.above else ""
-            prices = [NONE if price is None else unit_price(price) for price in _per_million(quote)]
             for unit, price in _per_unit(quote).items():
                 units[f"{clean(name)}: ${price:.4g} per {unit.replace('_', ' ').removesuffix('s')}"] = None
             if name not in further:  # of the first tier and short prompts; the others change in the same ratio
                 further[name] = "; ".join(further_texts(quote.rates))
-            rows.append((clean(name), quote.service_tier, above, *prices))
+            rows.append((clean(name), quote.service_tier, above, *_per_million(quote)))
             sources.setdefault(quote.rates.source, {})[name] = None
         if not found:
             tier = "(see the file)" if name.endswith("*") or name.startswith("/") else NONE
-            rows.append((clean(name), tier, "", NONE, NONE, NONE, NONE))
+            rows.append((clean(name), tier, "", None, None, None, None))
     console.print(table(columns, rows, console.width))
     for line in units:
         print_line(console, "units", line, indent=6)

@@ -81,7 +81,7 @@ def runs(
         ),
         Figure("Hit rate", "cache_hit_rate", rate),
         Figure("Cost", "total_cost", usd, optional=2),
-        Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_hit_rate"]), optional=3),
+        Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_hit_rate"]), usd, optional=3),
     ]
     # Ids are shown in full only where two runs began in the same second.
     seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
@@ -180,7 +180,7 @@ def top(
 
 def _top_table(found: Sequence[TokenCacheOptimization], width: int) -> RenderableType:
     columns = [
-        Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_savings_percentage"]), style="green"),
+        Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_savings_percentage"]), usd, style="green"),
         Figure("Saved %", lambda run: run["cost_savings_percentage"] or None, percentage, optional=4),
         Column("Query", "query_id", flexible=True, style="bold", min_width=24),
         Column("Run (UTC)", "run_id", moment, style="cyan"),

@@ -21,6 +21,7 @@ from rlm_cachetrack.formatting import (
     percentage,
     rate,
     usd,
+    usd_column,
 )
 
 from .output import counted, not_shown
@@ -239,20 +240,21 @@ def _only(row: Sequence[str], indexes: Sequence[int]) -> tuple[str, ...]:
 
 def usage_chart(usage: Usage, width: int, unicode: bool) -> RenderableType:
     """Return a table of hit rate and cost over time, one line per bucket with a bar for the rate."""
-    rows = usage["buckets"]
-    left_out = max(len(rows) - _LONGEST_EVOLUTION, 0)
+    left_out = max(len(usage["buckets"]) - _LONGEST_EVOLUTION, 0)
+    rows = usage["buckets"][left_out:]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     heads: tuple[str, ...] = ("From (UTC)", "Calls", "Prompt", "Cost", "Saved", "Hit rate")
+    costs, savings = (usd_column(row[name] for row in rows) for name in ("total_cost", "cost_savings"))
     texts: list[tuple[str, ...]] = [
         (
             moment(row["bucket"]).removesuffix(":00Z"),
             number(row["total_interactions"]),
             number(row["total_prompt_tokens"]),
-            usd(row["total_cost"]),
-            usd(row["cost_savings"]),
+            cost,
+            saved,
             rate(row["cache_hit_rate"]),
         )
-        for row in rows[left_out:]
+        for row, cost, saved in zip(rows, costs, savings, strict=True)
     ]
     fit, length = _beside_a_bar((heads, *texts), width, 40, (1, 2, 3, 4))
     omitted = [head for index, head in enumerate(heads) if index not in fit]
@@ -262,7 +264,7 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> RenderableType:
     grid.add_column("", no_wrap=True)
     if left_out:
         grid.add_row("…", *[""] * (len(heads) - 1), Text(f"{number(left_out)} earlier; see --json", style="dim"))
-    for row, text in zip(rows[left_out:], texts, strict=True):
+    for row, text in zip(rows, texts, strict=True):
         grid.add_row(*text, _bar(row["cache_hit_rate"], length, unicode))
     return Group(grid, not_shown(omitted, width)) if omitted else grid
 

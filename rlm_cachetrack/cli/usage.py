@@ -90,7 +90,7 @@ def _group_columns() -> list[Column]:
         Figure("Completion", "total_completion_tokens", number, optional=7),
         Figure("Hit rate", "cache_hit_rate", rate),
         Figure("Cost", "total_cost", usd),
-        Figure("Saved", lambda row: saved(row["cost_savings"], row["cache_hit_rate"]), optional=2),
+        Figure("Saved", lambda row: saved(row["cost_savings"], row["cache_hit_rate"]), usd, optional=2),
     ]
 
 

@@ -18,9 +18,9 @@ from .text import (
     outcome_words,
     percentage,
     rate,
-    same_decimals,
     size,
     usd,
+    usd_column,
     verdict,
 )
 
@@ -46,8 +46,8 @@ __all__ = [
     "rate",
     "run_card",
     "run_lines",
-    "same_decimals",
     "size",
     "usd",
+    "usd_column",
     "verdict",
 ]

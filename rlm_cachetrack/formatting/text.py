@@ -6,15 +6,14 @@ An unknown value is shown as a dash, never as 0. A rate is shown as 0% or 100% o
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
 
-_AMOUNT = re.compile(r"-?\$[\d,]+\.(\d{1,6})")
+_MOST_DECIMALS = 6  # of the amounts of a column
 _NOTHING_USD = 1e-12  # less than a thousandth of the cheapest token is a rounding error
 
 
@@ -58,13 +57,20 @@ def percentage(value: float | None) -> str:
     return rate(None if value is None else value / 100)
 
 
-def usd(value: float | None) -> str:
-    """Format US dollars: two decimals from $1 on, at least three significant digits below."""
+def usd(value: float | None, decimals: int | None = None) -> str:
+    """Format US dollars: two decimals from $1 on, at least three significant digits below.
+
+    Args:
+        value: The amount; None: not known.
+        decimals: The number of decimals; None: as many as the amount needs.
+    """
     if value is None or not math.isfinite(value):
         return NONE
     amount, sign = abs(value), "-" if value < 0 else ""
     if amount < _NOTHING_USD:
         return "$0"
+    if decimals is not None:
+        return f"{sign}${amount:,.{decimals}f}"
     if amount >= 1:
         return f"{sign}${amount:,.2f}"
     digits = max(4, 2 - math.floor(math.log10(amount)))
@@ -76,20 +82,34 @@ def usd(value: float | None) -> str:
     return f"{sign}${text}"
 
 
-def same_decimals(amounts: Sequence[str]) -> list[str]:
-    """Give the amounts of a column, as formatted by :func:`usd`, the same number of decimals, up to six.
+def usd_column(values: Iterable[float | None]) -> list[str]:
+    """Format the amounts of a column with the number of decimals that the smallest of them needs, up to six.
 
-    Texts that are not amounts do not change, nor does ``$0``, which is exactly zero.
+    Every digit is one of the exact amount. An amount that needs more than six decimals keeps its own format, and
+    ``$0``, which is exactly zero, has no decimals.
     """
-    fractions = [match[1] for text in amounts if (match := _AMOUNT.fullmatch(text))]
-    decimals = max(map(len, fractions), default=0)
-    return [text + "0" * (decimals - len(match[1])) if (match := _AMOUNT.fullmatch(text)) else text for text in amounts]
+    amounts = list(values)
+    texts = list(map(usd, amounts))
+    needed = [_decimals(text) for text in texts]
+    decimals = max((each for each in needed if each <= _MOST_DECIMALS), default=0)
+    return [
+        usd(amount, decimals) if 0 < each <= _MOST_DECIMALS else text
+        for amount, text, each in zip(amounts, texts, needed, strict=True)
+    ]
+
+
+def _decimals(text: str) -> int:
+    """Return the number of decimals of an amount; 0 for ``$0``, ``$3.0e-12`` and a dash."""
+    fraction = text.partition(".")[2]
+    return len(fraction) if fraction.isdigit() else 0
 
 
 def duration(milliseconds: float | None) -> str:
     """Format a time span, from ``0.4 ms`` to ``3 h 02 min``."""
     if milliseconds is None or not math.isfinite(milliseconds):
         return NONE
+    if milliseconds < 0:
+        return f"-{duration(-milliseconds)}"
     if milliseconds < 999.5:
         return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
@@ -196,7 +216,7 @@ def hit_rates(
         calls: All calls.
 
     Returns:
-        For example ``59.8% read from cache; 69.5% achievable (+3,200 tokens, $0.0036)``.
+        For example ``59.8% read from cache; 69.5% achievable (+3,200 tokens, $0.0072)``.
     """
     if effective is None:
         return "not reported by any call"

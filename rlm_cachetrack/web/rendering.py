@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rlm_cachetrack.analytics.explain import CacheExplanation, CallVerdict
 
 HERE = Path(__file__).parent
-_MAX_DECIMALS = 6
 
 
 def environment(trace_url: str | None = None) -> jinja2.Environment:
@@ -128,25 +127,15 @@ def _line(points: Sequence[str]) -> str:
 
 
 def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    """Format a column of amounts with the number of decimals that its smallest amount needs, up to six."""
-    values = [row[name] for row in rows]
-    texts = [wording.usd(value) for value in values]
-    decimals = max((len(text.partition(".")[2]) for text in texts if text[-1:].isdigit() and "." in text), default=2)
-    return [_amount(value, text, min(decimals, _MAX_DECIMALS)) for value, text in zip(values, texts, strict=True)]
+    return wording.usd_column(row[name] for row in rows)
 
 
 def _signed_column(values: Sequence[float | None]) -> list[str]:
     """Format a column of changes in US dollars with the number of decimals that its largest change needs."""
     largest = wording.usd(max((abs(value) for value in values if value is not None), default=None))
     decimals = len(largest.partition(".")[2]) if largest[-1:].isdigit() else 0
-    shown = [_amount(value, wording.usd(value), max(decimals, 2)) for value in values]
+    shown = [wording.usd(value, max(decimals, 2)) for value in values]
     return [f"+{text}" if value and value > 0 else text for value, text in zip(values, shown, strict=True)]
-
-
-def _amount(value: float | None, text: str, decimals: int) -> str:
-    if value is None or text == wording.NONE or text == "$0":
-        return text
-    return f"{'-' if value < 0 else ''}${abs(value):,.{decimals}f}"
 
 
 def _query(parameters: dict[str, Any]) -> str:

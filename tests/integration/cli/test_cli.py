@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -318,6 +319,32 @@ def test_tables_fit_the_terminal_and_cut_no_number(db_url: str, columns: int) ->
         assert "$3,345.68" in result.stdout
         assert "$9,000.00" in result.stdout
         assert "81.0%" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["models", "runs", "top", "usage --by query --since 2026-01-01"])
+def test_every_digit_of_an_amount_in_a_table_is_exact(db_url: str, command: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for name, prompt, cached in (("large", 896_698, 8_608), ("small", 20, 14)):
+            run = record(name, NOON, model=name, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=0)
+            db.record_llm_interaction(run)
+            db.complete_query_run(name, NOON)
+    # 888.09 x 0.01 + 8.608 x 0.001, saved 8.608 x 0.009; and 0.006 x 0.01 + 0.014 x 0.001, saved 0.014 x 0.009
+    shown = cli(*command.split(), "--db-url", db_url, columns=200).stdout
+    exact = {"large": {"$8.889508", "$0.077472"}, "small": {"$0.000074", "$0.000126"}}
+    for name, amounts in exact.items():
+        line = next(line for line in shown.splitlines() if name in line)
+        without_cache = {"$8.9670", "$0.0002"} if command == "top" else set()
+        assert set(re.findall(r"\$[\d.]+", line)) - without_cache == amounts
+
+
+def test_compare_shows_both_costs_exactly_as_far_as_their_difference(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for name, prompt in (("one", 250_150), ("two", 250_163)):
+            run = record(name, NOON, prompt_tokens=prompt, cached_tokens=0, completion_tokens=0, iteration=1)
+            db.record_llm_interaction(run)
+            db.complete_query_run(name, NOON)
+    shown = " ".join(cli("compare", "one", "two", "--db-url", db_url, columns=200).stdout.split())
+    assert "cost $2.50150 $2.50163 +$0.00013" in shown
 
 
 def test_hostile_text_is_escaped_for_the_terminal(db_url: str) -> None:

@@ -38,6 +38,7 @@ from rlm_cachetrack.formatting import text
         (text.large_number, 2_178_000_000, "2.2 B"),
         (text.large_number, 5.1e15, "5,100.0 T"),
         (text.duration, 0.42, "0.4 ms"),
+        (text.duration, -10_051.3, "-10.1 s"),
         (text.duration, 999.4, "999 ms"),
         (text.duration, 1500, "1.5 s"),
         (text.duration, 125_000, "2 min 05 s"),
@@ -51,9 +52,14 @@ def test_numbers_are_formatted_for_people(function: Callable[[Any], str], value:
 
 
 def test_the_amounts_of_a_column_have_the_same_number_of_decimals() -> None:
-    assert text.same_decimals(["$1,234.56", "-$0.0136", "$0", "–"]) == ["$1,234.5600", "-$0.0136", "$0", "–"]  # noqa: RUF001
-    assert text.same_decimals(["$12.50", "$3.0e-12", "$0.00000450"]) == ["$12.50", "$3.0e-12", "$0.00000450"]
-    assert text.same_decimals([]) == []
+    assert text.usd_column([1234.5678, -0.0136, 0.0, None]) == ["$1,234.5678", "-$0.0136", "$0", "–"]  # noqa: RUF001
+    assert text.usd_column([12.504, 3e-12, 0.0000045]) == ["$12.50", "$3.0e-12", "$0.0000045"]
+    assert text.usd_column([]) == []
+
+
+def test_every_digit_of_an_amount_in_a_column_is_that_of_the_exact_amount() -> None:
+    assert text.usd_column([8.96698, 16.58255, 2.5015, 0.0312]) == ["$8.9670", "$16.5826", "$2.5015", "$0.0312"]
+    assert text.usd_column([0.077472, 0.000123]) == ["$0.077472", "$0.000123"]
 
 
 @pytest.mark.parametrize(
