@@ -134,7 +134,7 @@ def compare_runs(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confi
         found["metrics"] += _outcomes(store, a, b, confidence)
         _add_misses(found, *(explanations(store, side) for side in (a, b)))
         if any(len(side) > MOST_RUNS for side in (a, b)):
-            found["notes"].append(f"cache misses were explained in the first {MOST_RUNS} runs of each side only")
+            found["notes"].append(f"cache misses were explained in the newest {MOST_RUNS} runs of each side only")
         if any(
             sum(row["calls"] for row in run.values()) > MOST_CALLS for side in rows for run in _by_run(side).values()
         ):

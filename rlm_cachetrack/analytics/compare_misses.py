@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_CALLS", "MOST_RUNS", "ComparisonAchievable", "ComparisonVerdict", "explanations", "misses"]
 
 MOST_RUNS = 10
-"""The limit of runs per group that are explained."""
+"""The limit of runs per group that are explained; the newest runs are taken."""
 MOST_CALLS = 10_000
 """The limit of calls per run that are explained; the newest calls are taken."""
 _WITHOUT_FINGERPRINTS = {"unknown", "not_reported", "below_minimum"}
@@ -57,8 +57,14 @@ class ComparisonAchievable(TypedDict):
 
 
 def explanations(store: PostgresStore, runs: Sequence[tuple[str, datetime]]) -> list[CacheExplanation]:
-    """Explain the cache misses of runs, without those that lack fingerprints. Blocks for about 0.2 ms per call."""
-    found = [explain_cache(store, *run, limit=MOST_CALLS) for run in runs[:MOST_RUNS]]
+    """Explain the cache misses of the newest runs; skip those without fingerprints. Blocks for about 0.2 ms per call.
+
+    Args:
+        store: The store of the runs.
+        runs: The runs, in any order. The newest ``MOST_RUNS`` of them are explained.
+    """
+    newest = sorted(runs, key=lambda run: run[1], reverse=True)[:MOST_RUNS]
+    found = [explain_cache(store, *run, limit=MOST_CALLS) for run in newest]
     return [each for each in found if each is not None and _is_explained(each)]
 
 

@@ -371,3 +371,26 @@ def test_miss_reasons_explain_the_difference_between_fingerprinted_runs(db_url: 
     shown = " ".join(cli("compare", "steady", "stamped@*", "--db-url", db_url).stdout.split())
     assert f"tokens lost +{changed['difference']:,.0f} prompt changed (system prompt): 0 → 4 calls per run" in shown
     assert "achievable hit rate" in shown
+
+
+def test_the_newest_runs_of_each_side_are_explained(db_url: str) -> None:
+    """The first call of each run diverges from earlier runs; in the oldest two of twelve the second call does, too."""
+    long = "All that the model must know of the matter. " * 150
+    with SimulatedEndpoint(latency=False) as endpoint, OpenAI(base_url=endpoint.base_url, api_key="k") as client:
+        instrument(client, store=db_url)
+        for number in range(13):
+            with query_run("one" if number == 12 else "many", T0 + DAY * number) as run:
+                for step in run.iterations(range(2)):
+                    system = f"{number} {step if number < 2 else 0}. {long}"
+                    messages: list[Any] = [{"role": "system", "content": system}, {"role": "user", "content": "And?"}]
+                    client.chat.completions.create(model="gpt-4.1", messages=messages)
+    with TimescaleDBClient(db_url) as db:
+        runs = [("many", T0 + DAY * number) for number in range(12)]
+        oldest = db.explain_cache(*runs[1])
+        assert oldest is not None
+        assert [call["verdict"] for call in oldest["interactions"]] == ["prefix_changed", "prefix_changed"]
+        for given in (runs, runs[::-1]):
+            found = db.compare_runs(("one", T0 + DAY * 12), given)
+            assert found["verdicts"] is not None
+            assert [each["calls_b"] for each in found["verdicts"] if each["verdict"] == "prefix_changed"] == [1]
+            assert "cache misses were explained in the newest 10 runs of each side only" in found["notes"]
