@@ -41,6 +41,8 @@ class DayOfLosses(TypedDict):
 class LossReport(TypedDict):
     """The losses of the runs of a range, by query and reason, most money first.
 
+    ``uncertain`` are losses that are less likely than not. ``usd_uncertain`` is their sum in USD, None if none is
+    priced; no other figure contains them.
     ``usd_lost`` is their sum in USD, None if none is priced or no reason is known; ``by_day`` is sorted.
     Of ``all_runs`` in the range (10,000 stands for 10,000 or more) the newest ``chosen_runs`` are explained: those
     with the newest 10,000 calls, at most 1,000 runs. ``explained_runs`` of them are explained as they are now,
@@ -51,7 +53,9 @@ class LossReport(TypedDict):
     """
 
     losses: list[CacheLoss]
+    uncertain: list[CacheLoss]
     usd_lost: float | None
+    usd_uncertain: float | None
     tokens_lost: int
     by_day: list[DayOfLosses]
     all_runs: int
@@ -113,18 +117,24 @@ class Losses:
             pending = sum(map(self._is_pending, chosen))
             known = [self._kept[key] for run in chosen if (key := _key(run)) in self._kept]
         all_losses = [loss for each in known for loss in each.losses]
-        merged = merge_losses(all_losses, models)
+        merged = merge_losses((loss for loss in all_losses if loss["is_likely"]), models)
+        uncertain = merge_losses((loss for loss in all_losses if not loss["is_likely"]), models)
         by_day: dict[date, float] = {run["run_id"].date(): 0.0 for run in chosen}
         for loss in all_losses:
-            if loss["usd_lost"] is not None and (models is None or loss["models"][0] in models):
+            is_shown = loss["is_likely"] and (models is None or loss["models"][0] in models)
+            if is_shown and loss["usd_lost"] is not None:
                 by_day[loss["run_id"].date()] += loss["usd_lost"]
-        costs = [loss["usd_lost"] for loss in merged if loss["usd_lost"] is not None]
+        costs, doubtful = (
+            [loss["usd_lost"] for loss in part if loss["usd_lost"] is not None] for part in (merged, uncertain)
+        )
         calls, unknown = sum(each.interactions for each in known), sum(each.unknown for each in known)
         failed = sum(each.has_failed for each in known)
         left_out = sum(max(0, run["total_interactions"] - _MAX_CALLS_OF_RUN) for run in chosen)
         return {
             "losses": merged,
+            "uncertain": uncertain,
             "usd_lost": sum(costs) if costs or (calls > unknown and not merged) else None,
+            "usd_uncertain": sum(doubtful) if doubtful else None,
             "tokens_lost": sum(loss["tokens_lost"] for loss in merged),
             "by_day": [{"day": day, "usd_lost": usd} for day, usd in sorted(by_day.items())],
             "all_runs": all_runs,

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import jinja2
 
 from rlm_cachetrack.analytics import cost_trend, costs_beside_outcome, is_cache_use_reported, mixed_queries
-from rlm_cachetrack.analytics.explain import hit_rate_words
+from rlm_cachetrack.analytics.explain import doubt_words, hit_rate_words, sureness_words
 from rlm_cachetrack.formatting import text as wording
 
 from .static_files import static_url
@@ -62,6 +62,8 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.filters["cost_trend"] = cost_trend
     templates.filters["short"] = _short
     templates.filters["query"] = _query
+    templates.filters["sureness"] = sureness_words
+    templates.filters["doubt"] = doubt_words
     templates.filters["usd_column"] = _usd_column
     templates.filters["signed_column"] = _signed_column
     templates.policies["json.dumps_kwargs"] = {"default": _json_default}

@@ -2,7 +2,7 @@
 
 from .cache_busts import BustWatch, FoundBusts, bust_words, busts_since, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
-from .losses import CacheLoss, losses_of, merge_losses
+from .losses import CacheLoss, doubt_words, losses_of, merge_losses, sureness_words
 from .report import (
     VERDICTS,
     Agreement,
@@ -31,9 +31,11 @@ __all__ = [
     "bust_words",
     "busts_since",
     "cache_rules",
+    "doubt_words",
     "explain_cache",
     "find_busts",
     "hit_rate_words",
     "losses_of",
     "merge_losses",
+    "sureness_words",
 ]

@@ -16,6 +16,7 @@ import pytest
 from openai import OpenAI
 
 from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run
+from rlm_cachetrack.capture import call as calls
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.support.web import record, served
 
@@ -133,3 +134,47 @@ def test_runs_that_are_left_out_are_counted_and_not_compared(stored: str) -> Non
         assert "of all 40 runs. Why" in text_of(address, "/")
         card = text_of(address, "/").split("Could still be saved")[1].split("Why, and what to do")[1]
         assert not card.startswith((" +", " -", " more"))  # two runs of the period before are left out
+
+
+@pytest.mark.parametrize(
+    ("minutes", "total", "reason"),
+    [
+        # Entries of gpt-4.1 are kept for 5 minutes to 24 hours.
+        (33, 0.0, "again : provider miss (uncertain) The entry may have expired in a pause of 33 min."),
+        (2, None, "again : provider miss The entry should have existed"),
+    ],
+)
+def test_a_loss_that_is_not_likely_is_listed_separately(
+    db_url: str, monkeypatch: pytest.MonkeyPatch, minutes: int, total: float | None, reason: str
+) -> None:
+    ahead = -7200.0
+    monkeypatch.setattr(calls, "time_ns", lambda: int((time.time() + ahead) * 1e9))
+    messages: list[Any] = [
+        {"role": "system", "content": "All that the model must know. " * 300},
+        {"role": "user", "content": "Now?"},
+    ]
+    with (
+        SimulatedEndpoint(latency=False, ttl_s=0.0) as endpoint,
+        OpenAI(base_url=endpoint.base_url, api_key="k") as client,
+    ):
+        instrument(client, store=db_url)
+        with query_run("again", NOW - timedelta(hours=2)):
+            for _ in range(2):
+                client.chat.completions.create(model="gpt-4.1", messages=messages)
+                ahead += 60.0 * minutes
+    assert flush(timeout_s=120)
+    with served(db_url) as address:
+        words = explained(address, "/losses")
+        assert reason in words
+        (each,) = json.loads(fetch(address, "/api/run/explain", query_id="again", run_id=run_of(address)))["verdicts"][
+            :1
+        ]
+        assert each["usd_lost"] > 0
+        assert amount(address, "/losses") == pytest.approx(each["usd_lost"] if total is None else total)
+        assert amount(address, "/") == amount(address, "/losses")
+        assert ("Uncertain These misses were probably not avoidable." in words) == (total is not None)
+        assert "should have existed" not in words or total is None
+
+
+def run_of(address: str) -> str:
+    return str(json.loads(fetch(address, "/api/runs"))["runs"][0]["run_id"])
