@@ -121,12 +121,12 @@ def served(clock: Clock) -> Iterator[SimulatedEndpoint]:
 LONG = "All that the model must know of the matter, explained at length. " * 100  # 6,000 characters: 1,500 tokens
 
 
-def agent(client: Any, system: str = LONG, **more: Any) -> list[dict[str, str]]:
+def agent(client: Any, system: str = LONG, model: str = "gpt-4.1", **more: Any) -> list[dict[str, str]]:
     """Make three turns of a conversation."""
     messages = [{"role": "system", "content": system}]
     for turn in range(3):
         messages.append({"role": "user", "content": f"question {turn}"})
-        reply = client.chat.completions.create(model="gpt-4.1", messages=messages, **more)
+        reply = client.chat.completions.create(model=model, messages=messages, **more)
         messages.append({"role": "assistant", "content": reply.choices[0].message.content or ""})
     messages.append({"role": "user", "content": "and now?"})
     return messages
@@ -302,6 +302,7 @@ def test_what_decides_the_cache_of_claude_is_recorded(served: SimulatedEndpoint,
         with query_run("q") as run:
             agent(
                 client,
+                model="claude-opus-4-6",
                 tools=tools,
                 tool_choice={"type": "function", "function": {"name": "look"}},
                 extra_body={"thinking": {"type": "enabled", "budget_tokens": 4096}, "speed": "fast"},
