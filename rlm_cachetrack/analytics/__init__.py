@@ -1,6 +1,7 @@
 """Read the store and return typed results: run reports, usage over time, comparisons, gates, latency."""
 
 from .compare import Comparison, ComparisonMetric, ComparisonSide, ComparisonStep, compare_rows, compare_runs
+from .covered_period import partial_data
 from .experiments import (
     Experiment,
     costs_beside_outcome,
@@ -128,6 +129,7 @@ __all__ = [
     "marker",
     "mixed_queries",
     "parse_grouping",
+    "partial_data",
     "quality_and_costs",
     "queries_beginning",
     "query_rows",

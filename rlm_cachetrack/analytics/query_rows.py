@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 
+from .covered_period import partial_data
 from .experiments import Experiment, experiments, parse_grouping
 from .filters import ContentFilters
 from .sorting import sorted_by
@@ -34,7 +35,8 @@ class QueryRow(TypedDict):
     """A group of calls. ``cache_hit_rate``: 0-1 over the calls that reported; costs: USD over the priced calls.
 
     ``hit_rate_before``, ``cost_before`` and ``by_day_before`` are those of the period of the same length before; None
-    or empty without one. A day in which the range begins is in both lists, each with its part.
+    or empty without one. A day in which the range begins is in both lists, each with its part. The rate and the cost
+    are also None if the first stored call lies within the period before.
     ``runs`` (finished or judged), ``success_rate`` and ``cost_per_success`` are None where calls are filtered by model,
     provider or tag, because they are figures of whole runs.
     """
@@ -83,7 +85,7 @@ _KEYS: Mapping[str, Callable[[QueryRow], Any]] = {
 def query_rows(
     store: PostgresStore, by: str = "query", within: Span | None = None, **filters: Unpack[ContentFilters]
 ) -> list[QueryRow]:
-    """Return the groups, the most expensive first. Blocks for up to three queries, which read the calls of the range.
+    """Return the groups, the most expensive first. Blocks for up to four queries, which read the calls of the range.
 
     Args:
         store: The store to read.
@@ -100,13 +102,14 @@ def query_rows(
     earlier = within.before()
     days = _by_group(by, _groups(store, [by, "day"], within, filters))
     before = _by_group(by, _groups(store, [by, "day"], earlier, filters)) if earlier else {}
+    is_partial = earlier is not None and partial_data(store, earlier) is not None
     judged: dict[str | None, Experiment] = {}
     if not (filters.get("model") or filters.get("provider") or filters.get("tags")):
         runs = experiments(
             store, by, since=within.since, until=within.until, query_id=filters.get("query_id"), has_intervals=False
         )
         judged = {row["group"]: row for row in runs}
-    found = [_row(group, rows, before.get(group, []), judged.get(group)) for group, rows in days.items()]
+    found = [_row(group, rows, before.get(group, []), is_partial, judged.get(group)) for group, rows in days.items()]
     return sorted(found, key=lambda row: (-(row["total_cost"] or 0.0), -row["total_interactions"]))
 
 
@@ -171,10 +174,15 @@ def _by_group(by: str, rows: Sequence[dict[str, Any]]) -> dict[str | None, list[
 
 
 def _row(
-    group: str | None, days: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], judged: Experiment | None
+    group: str | None,
+    days: Sequence[dict[str, Any]],
+    before: Sequence[dict[str, Any]],
+    is_partial: bool,
+    judged: Experiment | None,
 ) -> QueryRow:
     rate, cost = _hit_rate(days), _sum(day["total_cost"] for day in days)
-    rate_before, cost_before = _hit_rate(before), _sum(day["total_cost"] for day in before)
+    compared = () if is_partial else before
+    rate_before, cost_before = _hit_rate(compared), _sum(day["total_cost"] for day in compared)
     return {
         "group": group,
         "total_interactions": sum(day["total_interactions"] for day in days),

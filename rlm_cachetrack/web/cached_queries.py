@@ -25,6 +25,7 @@ from rlm_cachetrack.analytics import (
     count_runs,
     experiments,
     failed_calls,
+    partial_data,
     query_rows,
     run_report,
     runs_page,
@@ -193,6 +194,10 @@ class CachedQueries:
         """See :func:`.query_rows`."""
         by = by.replace("\0", "\ufffd")
         return self._slowly(("queries", by, span, filters), lambda: query_rows(self.source.store, by, span, **filters))
+
+    def partial_data(self, period: Span) -> str | None:
+        """See :func:`.partial_data`."""
+        return self._slowly(("partial", period), lambda: partial_data(self.source.store, period))
 
     def experiments(self, by: str, span: Span, filters: ContentFilters) -> list[Experiment]:
         """See :func:`.experiments`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import usage_changes, usage_views
+from rlm_cachetrack.analytics import Span, usage_changes, usage_views
 
 from . import charts
 
@@ -32,6 +33,13 @@ def period_before(view: View) -> str:
     return "the period before" if view.since or view.until else _PERIODS.get(view.range or "7d", "")
 
 
+def _same_days_before(month_from: date, now: datetime) -> Span:
+    """Return the part of the month before that the month up to now is compared with, in whole hours."""
+    begin = datetime.combine(month_from, time(0), UTC)
+    earlier = (begin - timedelta(days=1)).replace(day=1)
+    return Span(earlier, min(earlier + (now.replace(minute=0, second=0, microsecond=0) - begin), begin), "hour")
+
+
 def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
     """Return the variables of the overview. Blocks for its queries."""
     span, filters = view.span(), view.filters
@@ -43,11 +51,13 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         month = pool.submit(queries.month, filters)
         percentiles = pool.submit(queries.percentiles, span, filters)
         newest = queries.runs(span, filters, limit=_NEWEST_RUNS)["runs"]
-    usage = counted.result()
+    usage, spent = counted.result(), month.result()
+    same_days = _same_days_before(spent["month_from"], datetime.now(UTC))
     found: dict[str, Any] = {
         "usage": usage,
         "figures": charts.of_usage(usage, view),
-        "month": month.result(),
+        "month": spent,
+        "month_partial": queries.partial_data(same_days),
         "newest": newest,
         "percentiles": percentiles.result(),
         "losses": None,
@@ -55,6 +65,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         "losses_before": None,
         "changes": None,
         "period": period_before(view),
+        "partial": queries.partial_data(earlier) if earlier else None,
         "firing": [alert for alert in queries.alerts() if alert["firing"]],
         "is_empty": False,
     }
@@ -62,7 +73,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         found["is_empty"] = not queries.runs(usage_views.span("all"), {}, limit=1)["runs"]
         return found
     found["losses"] = queries.losses(span, filters, _LOSSES_WAIT_S)
-    if earlier is not None and before is not None:
+    if earlier is not None and before is not None and found["partial"] is None:
         found["before"] = before.result()
         found["losses_before"] = queries.losses(earlier, filters)
         if found["before"]["total"]["total_interactions"]:

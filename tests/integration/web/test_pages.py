@@ -96,6 +96,29 @@ def test_the_overview_compares_with_the_period_before(address: str) -> None:
     assert "33.3% 7 failed calls" in words
 
 
+def test_a_period_before_with_data_of_a_few_days_is_not_compared(db_url: str) -> None:
+    """Nine days after the first call, the 7 days before have data of two days only."""
+    with TimescaleDBClient(db_url) as db:
+        for day in range(9):
+            cached = 0 if day < 7 else 800
+            begun = NOW - timedelta(days=day, hours=1)
+            db.record_llm_interaction(record("worse", begun, prompt_tokens=1000, cached_tokens=cached))
+        assert db.flush()
+    with served(db_url) as address:
+        words = text_of(address, "/")
+        assert "What changed No change is shown: the 7 days before have data of 2 days only." in words
+        assert "from $" not in words.split("Saved by the cache")[1]
+        words = text_of(address, "/queries")
+        assert "Got worse" not in words
+        assert "No change is shown: the 7 days before have data of 2 days only." in words
+        row = api(address, "queries")[0]
+        assert (row["cost_before"], row["cost_change"], row["hit_rate_change"]) == (None, None, None)
+        words = text_of(address, "/", range="24h")  # the 24 hours before are covered
+        assert "in the 24 hours before, now $0.0120" in words
+        words = text_of(address, "/", range="30d")  # no call lies in the 30 days before
+        assert "No change is shown" not in words
+
+
 def test_every_panel_of_the_overview_obeys_the_filters(address: str) -> None:
     words = text_of(address, "/", model="model-steady")
     assert "worse" not in words.split("Newest runs")[1]
@@ -360,3 +383,24 @@ def test_health_shows_activity_and_dead_letters(address: str) -> None:
     words = text_of(address, "/health")
     assert re.search(r"Last call received 1 h \d+ min ago", words)
     assert "Dead letters in order none" in words
+
+
+def test_the_month_before_is_compared_only_if_its_days_have_data(db_url: str, today: datetime) -> None:
+    month = today.replace(day=1)
+    before = (month - timedelta(days=1)).replace(day=1)
+    period = min(datetime.now(UTC) - month, month - before)
+    if period < timedelta(hours=3):
+        pytest.skip("the month began less than three hours ago")
+    with TimescaleDBClient(db_url) as db:
+        for begun in (before + period - timedelta(minutes=90), datetime.now(UTC)):
+            db.record_llm_interaction(record("late", begun, prompt_tokens=1000))
+        assert db.flush()
+    with served(db_url) as address:
+        words = text_of(address, "/")
+        assert "No change is shown: the same days of the month before have data of" in words
+        assert "in the same days of the month before" not in words
+        with TimescaleDBClient(db_url) as db:
+            db.record_llm_interaction(record("early", before - timedelta(days=1), prompt_tokens=1000))
+            assert db.flush()
+    with served(db_url) as address:
+        assert "in the same days of the month before" in text_of(address, "/")
