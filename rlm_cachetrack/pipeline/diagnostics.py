@@ -40,10 +40,14 @@ def plan_migration(runtime: Runtime) -> tuple[str, list[str], list[str]]:
         return plan.sql, plan.problems, plan.notes
 
 
-def describe_store(runtime: Runtime) -> dict[str, Any]:
+def describe_store(runtime: Runtime, *, lists_unpriced: bool = True) -> dict[str, Any]:
     """Return the server's ``address`` (redacted), engine, extensions, migrations, policies, and more.
 
     Blocks; never migrates.
+
+    Args:
+        runtime: The runtime whose store is described.
+        lists_unpriced: False: ``unpriced_models`` is empty, and the unpriced calls are not read.
 
     Returns:
         Among others ``cluster`` (the rows of ``citus_nodes`` and ``citus_tables`` as ``nodes`` and ``tables``; None
@@ -63,7 +67,8 @@ def describe_store(runtime: Runtime) -> dict[str, Any]:
         facts.update(unpriced_models=[], price_list=None)
         if facts["migrations_applied"] and not facts["schema_error"]:
             anything = dict.fromkeys(("since", "until", "model", "provider", "query_id", "tags"))
-            facts["unpriced_models"] = store.query_on(connection, "unpriced_models", **anything)
+            if lists_unpriced:
+                facts["unpriced_models"] = store.query_on(connection, "unpriced_models", **anything)
             for row in store.query_on(connection, "price_list_newest", known=None):
                 facts["price_list"] = {name: row[name] for name in ("fetched_at", "origin", "sha8")}
         return facts

@@ -274,6 +274,18 @@ class CachedQueries:
         """Return the state of the journals and of the database."""
         return self._cached(("health",), self.source.health)
 
+    def health_of_page(self) -> tuple[dict[str, Any], int]:
+        """Return the state of the journals and of the database, and the number of unpriced calls.
+
+        The hourly sums have that number, so the unpriced calls themselves are not read.
+        """
+        found = self._cached(("health of page",), lambda: self.source.health(lists_unpriced=False))
+        database = found["database"]
+        if not database["migrations_applied"] or database["schema_error"]:
+            return found, 0
+        total = self.usage(usage_views.span("all"), {})["total"]
+        return found, total["unpriced_interactions"]
+
     def _slowly(self, key: Sequence[object], load: Callable[[], T]) -> T:
         return self._cache.get(_hashable(key), lambda: None, _SLOW_TTL_S, load)
 

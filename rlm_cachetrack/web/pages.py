@@ -286,12 +286,14 @@ class Pages:
         discarded: Count = None,
     ) -> HTMLResponse:
         """The state of the database, and of the journals of this machine."""
+        health, unpriced = self._queries.health_of_page()
         return self.render(
             "health.html",
             "Health",
             "health",
             view=view,
-            health=self._queries.health(),
+            health=health,
+            unpriced=unpriced,
             outcome={
                 "Stored": stored,
                 "Rejected again": rejected,

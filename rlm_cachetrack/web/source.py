@@ -36,8 +36,11 @@ class DashboardStore:
         self.store = self._runtime.store()
         self.store.read_timeout_s = timeout_s
 
-    def health(self) -> dict[str, Any]:
+    def health(self, *, lists_unpriced: bool = True) -> dict[str, Any]:
         """Return the state of the database and of the journals of this machine. Blocks.
+
+        Args:
+            lists_unpriced: False: the unpriced calls are not read; see :func:`.describe_store`.
 
         Returns:
             ``journal``, ``database`` and ``local`` as :mod:`.diagnostics` describes them; ``activity``, the row of that
@@ -45,7 +48,7 @@ class DashboardStore:
         """
         return {
             "journal": diagnostics.describe_journals(self._runtime),
-            "database": diagnostics.describe_store(self._runtime),
+            "database": diagnostics.describe_store(self._runtime, lists_unpriced=lists_unpriced),
             "local": diagnostics.describe_local(self._runtime),
             "activity": self.store.query("activity")[0],
             "dead_letters": [

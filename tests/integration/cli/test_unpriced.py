@@ -63,6 +63,30 @@ def test_why_calls_are_unpriced_and_which_command_helps(stored: str, command: st
         assert expected in text
 
 
+def health_page(url: str) -> str:
+    with served(url) as address, urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
+        return html.unescape(answer.read().decode())
+
+
+def test_the_page_health_counts_the_unpriced_calls_of_all_time(stored: str) -> None:
+    with TimescaleDBClient(stored) as db:
+        nothing = {"prompt_tokens": None, "cached_tokens": None, "completion_tokens": None}
+        record(db, "gpt-9-nova", provider="openai", success=False, **nothing)  # a failed call that used nothing
+        assert db.flush()
+    assert "5 calls have no known cost" in health_page(stored)
+
+
+@pytest.mark.parametrize(
+    ("models", "words"), [([], "every call has a cost"), (["gpt-9-nova"], "1 call has no known cost")]
+)
+def test_the_page_health_says_whether_every_call_has_a_cost(db_url: str, models: list[str], words: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        for model in ["gpt-5", *models]:
+            record(db, model, provider="openai")
+        assert db.flush()
+    assert words in health_page(db_url)
+
+
 def test_doctor_has_the_reasons_as_json(stored: str) -> None:
     found = json.loads(cli("doctor", "--json", "--db-url", stored).stdout)["database"]["unpriced_models"]
     rows = {row["model"]: row for row in found}
