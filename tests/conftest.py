@@ -7,6 +7,7 @@ The server is the embedded one (the ``[embedded]`` extra) in a temporary folder,
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -26,6 +27,10 @@ from rlm_cachetrack.store import embedded, migrations
 from rlm_cachetrack.store.engine import detect
 from tests.support import clock, clusters
 from tests.support.servers import own_server_folder
+
+# A shell starts background jobs with SIGINT ignored, and the programs of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _url(base: str, database: str) -> str:

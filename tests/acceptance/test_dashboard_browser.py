@@ -214,7 +214,7 @@ def test_a_click_on_a_header_sorts_the_runs(page: Any, address: str) -> None:
 
 def test_a_narrow_window_shows_the_change_and_the_cost_of_a_success(page: Any, db_url: str) -> None:
     with TimescaleDBClient(db_url) as db:
-        for days, prompt_tokens in ((9, 1_000), (2, 2_000)):
+        for days, prompt_tokens in ((16, 1), (9, 1_000), (2, 2_000)):  # the first: the data covers both periods
             begun = BEGUN - timedelta(days=days)
             db.initialize_query_run("task", begun)
             db.record_llm_interaction(record("task", begun, prompt_tokens=prompt_tokens, completion_tokens=0))
