@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ SERVES = {"dashboard", "live", "watch", "uvicorn", "gunicorn"}
 CONFIRMS = {"reprice", "delete", "prune", "policy"}
 CHECKS = {"check", "budget", "watch", "doctor"}  # exit code 1 is a result
 PATIENCE_S = 180
+PRESS_AGAIN_S = 15  # Ctrl-C may interrupt a cleanup, which does not end the program
 
 
 def main(name: str, arguments: list[str]) -> int:
@@ -109,9 +111,12 @@ def _serve(command: str, line: list[str]) -> int:
             time.sleep(0.05)
     elif not works.wait(PATIENCE_S):
         sys.exit(f"{command} did not start")
-    process.send_signal(signal.SIGINT)
-    process.wait(PATIENCE_S)
-    return 0
+    for _ in range(PATIENCE_S // PRESS_AGAIN_S):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PRESS_AGAIN_S)
+            return 0
+    sys.exit(f"{command} did not end")
 
 
 def _drain(terminal: int, wanted: bytes, works: threading.Event) -> None:
