@@ -166,7 +166,7 @@ def test_tools_of_a_response_over_a_websocket_are_charged(
     socket_server.script = script
 
     async def act(client: Any) -> Any:
-        async with entering(client.responses.connect()) as connection:
+        async with entering(resource_of(client, "responses").connect()) as connection:
             await settled(connection.response.create(model="gpt-5-mini", input="hi"))
             return await read(connection, "recv")
 
