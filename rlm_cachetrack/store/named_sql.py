@@ -1,7 +1,7 @@
 """Read the SQL of ``schema/``: beside the package in a checkout, inside the package in a wheel.
 
 A query file begins with a header of comments (parameters, result columns, units) and holds one statement. SQL that
-several queries share is in ``queries/fragments/`` and is included by a comment::
+several queries or migrations share is in ``queries/fragments/`` and is included by a comment::
 
     100 * -- include: fragments/cache_hit_rate.sql AS cache_savings_percentage,
 
@@ -81,16 +81,16 @@ def schema_dir() -> Path:
 @cache
 def query(name: str) -> str:
     """Return the text of ``schema/queries/<name>.sql``, with its includes replaced by the fragments."""
-    return _text(f"{name}.sql")
+    return _text(schema_dir() / "queries" / f"{name}.sql")
 
 
-def _text(file: str) -> str:
-    return _INCLUDE.sub(_included, (schema_dir() / "queries" / file).read_text(encoding="utf-8"))
+def _text(path: Path) -> str:
+    return _INCLUDE.sub(_included, path.read_text(encoding="utf-8"))
 
 
 def _included(line: re.Match[str]) -> str:
     indent, before, file = line.groups()
-    body = _HEADER.sub("", _text(file), count=1).rstrip()
+    body = _HEADER.sub("", _text(schema_dir() / "queries" / file), count=1).rstrip()
     return indent + before + body.replace("\n", f"\n{indent}")
 
 
@@ -103,5 +103,5 @@ def scripts(engine: str) -> tuple[Script, ...]:
         match = _NAME.match(path.name)
         if match is None:
             raise CacheTrackError(f"{path.name}: expected NNNN_name.sql")
-        found.append(Script(engine, int(match[1]), match[2], path.read_text(encoding="utf-8")))
+        found.append(Script(engine, int(match[1]), match[2], _text(path)))
     return tuple(found)

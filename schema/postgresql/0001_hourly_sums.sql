@@ -24,33 +24,7 @@ SELECT changed.hour AS bucket, sums.*
 FROM (SELECT DISTINCT hour FROM rlm_cachetrack_changed_hours) AS changed
 CROSS JOIN LATERAL (
     SELECT
-        provider,
-        model,
-        service_tier,
-        count(*) AS total_interactions,
-        count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-        count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-        count(*) FILTER (WHERE cached_tokens IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS interactions_not_reported,
-        count(*) FILTER (WHERE NOT success) AS failed_interactions,
-        count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
-        sum(prompt_tokens::bigint)::bigint AS prompt_tokens,
-        (sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_prompt_tokens,
-        sum(completion_tokens::bigint)::bigint AS completion_tokens,
-        sum(total_tokens::bigint)::bigint AS total_tokens,
-        sum(cached_tokens::bigint)::bigint AS cached_tokens,
-        sum(uncached_prompt_tokens::bigint)::bigint AS uncached_prompt_tokens,
-        sum(cache_write_tokens::bigint)::bigint AS cache_write_tokens,
-        sum(reasoning_tokens::bigint)::bigint AS reasoning_tokens,
-        sum(total_cost) AS total_cost,
-        sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-        sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
-        count(duration_ms) AS timed_interactions,
-        sum(duration_ms) AS duration_ms,
-        count(time_to_first_token_ms) AS streamed_interactions,
-        sum(time_to_first_token_ms) AS time_to_first_token_ms,
-        count(total_cost) AS priced_interactions,
-        (sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL))::bigint AS rated_cached_tokens,
-        (sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_uncached_tokens
+        -- include: fragments/hourly_sums.sql
     FROM llm_interactions
     WHERE time >= changed.hour AND time < changed.hour + INTERVAL '1 hour'
     GROUP BY provider, model, service_tier

@@ -11,17 +11,7 @@
 
 -- A database that was a plain PostgreSQL when it was migrated has triggers that log changed hours (postgresql/0001). This
 -- engine computes the sums in its own way.
-DROP TRIGGER IF EXISTS rlm_cachetrack_inserted ON llm_interactions;
-DROP TRIGGER IF EXISTS rlm_cachetrack_updated ON llm_interactions;
-DROP TRIGGER IF EXISTS rlm_cachetrack_deleted ON llm_interactions;
-DROP TRIGGER IF EXISTS rlm_cachetrack_truncated ON llm_interactions;
-DROP FUNCTION IF EXISTS rlm_cachetrack_log_changed_hours;
-
--- Finds the calls of an hour for the view below. A BRIN index takes a few kilobytes and almost no time per insert,
--- because calls arrive in time order. Its expression must equal the view's bucket.
-CREATE INDEX IF NOT EXISTS idx_llm_hour ON llm_interactions
-    USING brin (date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00'))
-    WITH (pages_per_range = 32, autosummarize = on);
+-- include: fragments/hours_by_view.sql
 
 -- A legacy table that was upgraded on plain PostgreSQL may still have its old primary key. TimescaleDB refuses a unique
 -- key without the partitioning column, so the key of this library replaces it.
@@ -132,33 +122,7 @@ $$;
 CREATE OR REPLACE VIEW cache_usage_hourly AS
 SELECT
     date_bin(INTERVAL '1 hour', time, TIMESTAMPTZ '2000-01-01 00:00:00+00') AS bucket,
-    provider,
-    model,
-    service_tier,
-    count(*) AS total_interactions,
-    count(*) FILTER (WHERE cached_tokens > 0) AS interactions_with_cache,
-    count(*) FILTER (WHERE cached_tokens = 0) AS interactions_without_cache,
-    count(*) FILTER (WHERE cached_tokens IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS interactions_not_reported,
-    count(*) FILTER (WHERE NOT success) AS failed_interactions,
-    count(*) FILTER (WHERE total_cost IS NULL AND (success OR prompt_tokens IS NOT NULL)) AS unpriced_interactions,
-    sum(prompt_tokens::bigint)::bigint AS prompt_tokens,
-    (sum(prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_prompt_tokens,
-    sum(completion_tokens::bigint)::bigint AS completion_tokens,
-    sum(total_tokens::bigint)::bigint AS total_tokens,
-    sum(cached_tokens::bigint)::bigint AS cached_tokens,
-    sum(uncached_prompt_tokens::bigint)::bigint AS uncached_prompt_tokens,
-    sum(cache_write_tokens::bigint)::bigint AS cache_write_tokens,
-    sum(reasoning_tokens::bigint)::bigint AS reasoning_tokens,
-    sum(total_cost) AS total_cost,
-    sum(original_cost) FILTER (WHERE total_cost IS NOT NULL) AS original_cost,
-    sum(total_cost) FILTER (WHERE original_cost IS NOT NULL) AS compared_cost,
-    count(duration_ms) AS timed_interactions,
-    sum(duration_ms) AS duration_ms,
-    count(time_to_first_token_ms) AS streamed_interactions,
-    sum(time_to_first_token_ms) AS time_to_first_token_ms,
-    count(total_cost) AS priced_interactions,
-    (sum(cached_tokens::bigint) FILTER (WHERE prompt_tokens IS NOT NULL))::bigint AS rated_cached_tokens,
-    (sum(uncached_prompt_tokens::bigint) FILTER (WHERE cached_tokens IS NOT NULL))::bigint AS reported_uncached_tokens
+    -- include: fragments/hourly_sums.sql
 FROM llm_interactions
 GROUP BY 1, 2, 3, 4;
 

@@ -1,4 +1,4 @@
-"""Named queries: fragments are expanded, and each fragment is used at least twice."""
+"""Named queries and migrations: fragments are expanded, and each fragment is used at least twice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from rlm_cachetrack.store import named_sql
 
 QUERIES = sorted((named_sql.schema_dir() / "queries").glob("*.sql"))
 FRAGMENTS = sorted((named_sql.schema_dir() / "queries" / "fragments").glob("*.sql"))
+ENGINES = ("core", "postgresql", "timescale", "citus", "upgrade")
 
 
 @pytest.mark.parametrize("name", [path.stem for path in QUERIES])
 def test_every_include_of_a_query_is_expanded(name: str) -> None:
     assert "include:" not in named_sql.query(name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_include_of_a_migration_is_expanded(engine: str) -> None:
+    assert [script.label for script in named_sql.scripts(engine) if "include:" in script.sql] == []
 
 
 def test_an_included_fragment_keeps_the_rest_of_the_line_and_its_indentation() -> None:
@@ -30,7 +36,7 @@ def test_an_included_fragment_keeps_the_rest_of_the_line_and_its_indentation() -
 def test_every_fragment_is_included_at_least_twice() -> None:
     included = Counter(
         name
-        for path in (*QUERIES, *FRAGMENTS)
+        for path in named_sql.schema_dir().rglob("*.sql")
         for name in re.findall(r"include: fragments/(\w+)\.sql", path.read_text())
     )
     assert set(included) == {path.stem for path in FRAGMENTS}
