@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
@@ -127,11 +127,7 @@ def costs_beside_outcome(group: Experiment) -> RunCosts:
 
     Of a group without an outcome, the costs of all runs.
     """
-    if group["judged_runs"]:
-        return _judged_costs(group)
-    if group["scored_runs"]:
-        return _scored_costs(group)
-    return RunCosts(group["avg_cost"], group["avg_cost_low"], group["avg_cost_high"], group["avg_original_cost"])
+    return _costs_of(group, "judged_" if group["judged_runs"] else "scored_" if group["scored_runs"] else "")
 
 
 def quality_and_costs(groups: Sequence[Experiment]) -> tuple[str, list[tuple[float | None, RunCosts]]]:
@@ -140,8 +136,8 @@ def quality_and_costs(groups: Sequence[Experiment]) -> tuple[str, list[tuple[flo
     The cost of a group covers the same runs as its quality.
     """
     if any(group["avg_score"] is not None for group in groups):
-        return "avg_score", [(group["avg_score"], _scored_costs(group)) for group in groups]
-    return "success_rate", [(group["success_rate"], _judged_costs(group)) for group in groups]
+        return "avg_score", [(group["avg_score"], _costs_of(group, "scored_")) for group in groups]
+    return "success_rate", [(group["success_rate"], _costs_of(group, "judged_")) for group in groups]
 
 
 def mixed_queries(groups: Sequence[Experiment], by: str) -> bool:
@@ -150,22 +146,9 @@ def mixed_queries(groups: Sequence[Experiment], by: str) -> bool:
     return by != "query" and (None in queries or len(queries) > 1)
 
 
-def _judged_costs(group: Experiment) -> RunCosts:
-    return RunCosts(
-        group["avg_judged_cost"],
-        group["avg_judged_cost_low"],
-        group["avg_judged_cost_high"],
-        group["avg_judged_original_cost"],
-    )
-
-
-def _scored_costs(group: Experiment) -> RunCosts:
-    return RunCosts(
-        group["avg_scored_cost"],
-        group["avg_scored_cost_low"],
-        group["avg_scored_cost_high"],
-        group["avg_scored_original_cost"],
-    )
+def _costs_of(group: Mapping[str, Any], runs: Literal["", "judged_", "scored_"]) -> RunCosts:
+    """Return the costs of a group's runs: of all, of the judged ones, or of those with a score."""
+    return RunCosts(*(group[f"avg_{runs}{name}"] for name in ("cost", "cost_low", "cost_high", "original_cost")))
 
 
 def _experiment(group: str | None, runs: Sequence[dict[str, Any]], draws: int) -> Experiment:

@@ -172,7 +172,8 @@ class RowBuilder:
             usage = usage._replace(details={**(usage.details or {}), **units})
         tool_usage = _tools_of(usage, extra)
         if usage.options is not None:
-            extra = _with_stated(extra, usage.options)
+            asked = None if extra is None else extra.get("request_options")
+            extra = {**(extra or {}), "request_options": _stated_options(asked, usage.options)}
         options = None if extra is None else extra.get("request_options")
         cost = self.prices.cost(usage, at=start, tools=tool_usage, options=options, **served.price_key)
         if error_type is not None and usage.prompt_tokens is None:
@@ -270,8 +271,8 @@ class RowBuilder:
             usage = read_usage(values.get("usage"), provider=values.get("provider"))
             values["token_details"] = usage.details
             if usage.options is not None:
-                stated = _with_stated({"request_options": values.get("request_options") or {}}, usage.options)
-                price_key["options"] = values["request_options"] = (stated or {}).get("request_options")
+                options = _stated_options(values.get("request_options"), usage.options)
+                price_key["options"] = values["request_options"] = options
             price_key["tools"] = values["tool_usage"] = _tools_of(usage, values)
             values.update(zip(_TOKENS, _tokens(usage), strict=True))
             if values.get("success") and not _has_counts(usage):
@@ -381,13 +382,10 @@ def _with_options(extra: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
     return {**extra, "request_options": {**options, **extra.get("request_options", {})}}
 
 
-def _with_stated(extra: Mapping[str, Any] | None, stated: Mapping[str, str | None]) -> dict[str, Any] | None:
-    """Replace the region and the speed that a request asked for by those that the usage states; None: the usual one."""
-    options = {**(extra or {}).get("request_options", {}), **stated}
-    rest = {name: value for name, value in (extra or {}).items() if name != "request_options"}
-    if options := {name: value for name, value in options.items() if value is not None}:
-        rest["request_options"] = options
-    return rest or None
+def _stated_options(asked: Mapping[str, Any] | None, stated: Mapping[str, str | None]) -> dict[str, Any] | None:
+    """Return request options with the region and the speed that the usage states; None there: the usual one."""
+    options = {name: value for name, value in {**(asked or {}), **stated}.items() if value is not None}
+    return options or None
 
 
 def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -203,7 +203,7 @@ class BuiltInTable:
             if tier != aliased_tier:
                 return None
             prices = self._prices_of(alias.provider, alias.model, tier)
-            if alias.factor is not None or alias.speed is not None:
+            if alias.is_multiplied:
                 prices = self._supplement.multiplied(prices, alias)
             return since(alias.validity.since, prices, listed)
         correction = self._supplement.correction(provider, name)
@@ -216,7 +216,7 @@ class BuiltInTable:
     def _applies(self, provider: str, name: str, alias: Alias) -> bool:
         """Return True if the price list has nothing newer for a name than the alias of the supplement."""
         validity = alias.validity
-        if alias.factor is not None or alias.speed is not None:  # outdated if the list has the price without the factor
+        if alias.is_multiplied:  # outdated if the list has the price without the factor
             validity = validity._replace(instead_of=self._prices_today(alias.provider, alias.model))
         return self._is_outdated(provider, name, validity)
 

@@ -54,6 +54,11 @@ class Alias(NamedTuple):
     factor: float | None = None
     speed: str | None = None
 
+    @property
+    def is_multiplied(self) -> bool:
+        """Return True if the name has other prices than the model."""
+        return self.factor is not None or self.speed is not None
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -148,11 +153,11 @@ class Supplement:
             return schedule
         fees = {name: price / 1_000 for name, price in entry[0]["prices"].items()}
 
+        def with_fees(rates: Rates) -> Rates:
+            return replace(rates, extras={**fees, **rates.extras} if is_own else {**rates.extras, **fees})
+
         def change(period: Period, _: datetime) -> Period:
-            extras = ({**fees, **one.extras} if is_own else {**one.extras, **fees} for one in period.rates)
-            return Period(
-                period.starts, tuple(replace(one, extras=more) for one, more in zip(period.rates, extras, strict=True))
-            )
+            return Period(period.starts, tuple(map(with_fees, period.rates)))
 
         return _mapped(schedule, change)
 

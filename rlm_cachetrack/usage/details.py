@@ -48,7 +48,7 @@ DETAILS: Mapping[str, tuple[Path, ...]] = {
     # Source: https://docs.perplexity.ai/guides/pricing; 2026-12-01.
     "citation_tokens": (("citation_tokens",),),
     "search_queries": (("num_search_queries",),),
-    # Audio that is billed by its length: transcriptions of OpenAI, audio for Mistral, voices of xAI. Sources:
+    # Audio billed by its length: OpenAI's transcriptions, audio input of Mistral's models, xAI's voice models. Sources:
     # https://github.com/openai/openai-python
     # src/openai/types/realtime/conversation_item_input_audio_transcription_completed_event.py,
     # https://docs.mistral.ai/studio/audio/overview (usage), the usage of xAI's Realtime API in genai-prices 0.2.3;
@@ -59,13 +59,13 @@ DETAILS: Mapping[str, tuple[Path, ...]] = {
 """The paths of each part, by the name that it has in the column ``token_details``."""
 
 TOOLS: Mapping[str, tuple[Path, ...]] = {
-    # Source: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (usage); 2026-12-01.
+    # Claude: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (usage); 2026-12-01.
     # Perplexity's Responses API: the usage in genai-prices 0.2.3; 2026-12-01.
-    # Code execution of Claude: https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool; tools
-    # of xAI: https://docs.x.ai/developers/cost-tracking; 2026-12-02.
-    "code_execution": (("server_tool_use", "code_execution_requests"),),
-    "server_side_tools": (("num_server_side_tools_used",),),
     "web_search": (("server_tool_use", "web_search_requests"), ("tool_calls_details", "search_web", "invocation")),
+    # Claude: https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool; 2026-12-02.
+    "code_execution": (("server_tool_use", "code_execution_requests"),),
+    # xAI: https://docs.x.ai/developers/cost-tracking; 2026-12-02.
+    "server_side_tools": (("num_server_side_tools_used",),),
 }
 """The paths of tool uses that the usage states, by the name of the tool."""
 
