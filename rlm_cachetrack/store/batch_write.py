@@ -7,7 +7,7 @@ table that the transaction drops at its end, and ``INSERT … ON CONFLICT DO NOT
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -45,7 +45,6 @@ COLUMN_TYPES: dict[str, str] = {
 """The PostgreSQL type of each column of ``llm_interactions``."""
 
 _QUERY_ID, _RUN_ID, _TIME, _INTERACTION_ID = map(COLUMNS.index, ("query_id", "run_id", "time", "interaction_id"))
-_HOUR_S = 3600
 
 
 def write_batch(cursor: psycopg.Cursor[Any], batch: RecordBatch, hourly: Hourly | None, *, idempotent: bool) -> None:
@@ -96,7 +95,7 @@ def write_probe(cursor: psycopg.Cursor[Any], hourly: Hourly | None) -> None:
 
     Args:
         cursor: Of a connection inside a transaction.
-        hourly: The hourly aggregate, None if there is none.
+        hourly: As for :func:`write_batch`.
 
     Raises:
         RecordRejectedError: As for :func:`write_batch`, like psycopg.Error.
@@ -109,10 +108,9 @@ def write_probe(cursor: psycopg.Cursor[Any], hourly: Hourly | None) -> None:
     _list_runs(cursor, [tuple(map(values.get, COLUMNS))])
 
 
-def hours_of(rows: Sequence[Sequence[Any]]) -> list[datetime]:
-    """Return the hours (UTC) in which the calls began, in order."""
-    hours = {int(row[_TIME].timestamp()) // _HOUR_S for row in rows}
-    return [datetime.fromtimestamp(hour * _HOUR_S, UTC) for hour in sorted(hours)]
+def times_of(rows: Iterable[Sequence[Any]]) -> Iterator[datetime]:
+    """Return when the calls began."""
+    return (row[_TIME] for row in rows)
 
 
 def fast_path_fits(connection: psycopg.Connection[Any]) -> bool:

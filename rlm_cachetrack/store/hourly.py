@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,8 +20,8 @@ class Hourly(Protocol):
     def prepare(self, cursor: psycopg.Cursor[Any]) -> None:
         """Prepare a transaction that writes calls; call it at its beginning."""
 
-    def refresh_after_batch(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
-        """Refresh what is due after a batch with calls of some hours was committed. Blocks."""
+    def refresh_after_batch(self, connection: psycopg.Connection[Any], times: Iterable[datetime]) -> None:
+        """Refresh what is due after a batch was committed whose calls began at these times. Blocks."""
 
     def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
         """Refresh some hours after calls in them were changed or deleted, and committed. Blocks."""

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,8 @@ from . import named_sql
 
 logger = logging.getLogger("rlm_cachetrack")
 
-_HOUR = timedelta(hours=1)
+_HOUR_S = 3600
+_HOUR = timedelta(seconds=_HOUR_S)
 # A refresh takes some milliseconds even if there is little to do, so many scattered hours are refreshed as one range.
 _MAX_RANGES = 24
 # How long to wait for another refresh of the same hours, or for the background job. The scheduler checks for jobs at
@@ -60,9 +61,10 @@ class HourlyAggregate:
         """Let the transaction write late rows to the columnstore; call it at the beginning of a writing transaction."""
         cursor.execute(named_sql.query("timescale_unbounded_dml"))
 
-    def refresh_after_batch(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
+    def refresh_after_batch(self, connection: psycopg.Connection[Any], times: Iterable[datetime]) -> None:
         """See :meth:`refresh`: late calls are in the sums before a flush returns."""
-        self.refresh(connection, hours)
+        hours = {int(moment.timestamp()) // _HOUR_S for moment in times}
+        self.refresh(connection, [datetime.fromtimestamp(hour * _HOUR_S, UTC) for hour in sorted(hours)])
 
     def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
         """Refresh hours in which calls were stored or deleted; call it after the commit.

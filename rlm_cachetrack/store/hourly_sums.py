@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,12 +44,12 @@ class HourlySums:
     def prepare(self, cursor: psycopg.Cursor[Any]) -> None:
         """Do nothing; a transaction needs no preparation."""
 
-    def refresh_after_batch(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
+    def refresh_after_batch(self, connection: psycopg.Connection[Any], times: Iterable[datetime]) -> None:
         """Refresh hours that have not changed for a minute, for at most about 0.25 s, every 30 s. Blocks.
 
         Args:
             connection: A connection in autocommit mode, outside of a transaction.
-            hours: Not used: the database has a list of the hours that changed.
+            times: Not used: the database has a list of the hours that changed.
         """
         now = time.monotonic()
         if now >= self._next:

@@ -28,7 +28,7 @@ from rlm_cachetrack.errors import ConfigError, StoreError, StoreUnreachableError
 from rlm_cachetrack.records import RecordBatch, RunKey
 
 from . import hourly, named_sql
-from .batch_write import fast_path_fits, hours_of, write_batch, write_probe
+from .batch_write import fast_path_fits, times_of, write_batch, write_probe
 from .conflicts import retry_on_conflict
 from .connect import POOL_NAME, SchemaError, connect, dict_rows, make_pool, translated_errors
 from .hourly import Hourly
@@ -149,7 +149,7 @@ class PostgresStore:
                 with connection.transaction(), connection.cursor() as cursor:
                     write_batch(cursor, batch, self._hourly, idempotent=True)
             if self._hourly is not None:
-                self._hourly.refresh_after_batch(connection, hours_of(batch.interactions))
+                self._hourly.refresh_after_batch(connection, times_of(batch.interactions))
 
     def _store_fast(self, connection: psycopg.Connection[Any], batch: RecordBatch) -> bool:
         """Store the batch by the fast path; returns False if it needs the idempotent path."""
