@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.errors import ConfigError
 
-from .covered_period import partial_data
 from .experiments import Experiment, experiments, parse_grouping
 from .filters import ContentFilters
 from .sorting import sorted_by
@@ -36,7 +35,7 @@ class QueryRow(TypedDict):
 
     ``hit_rate_before``, ``cost_before`` and ``by_day_before`` are those of the period of the same length before; None
     or empty without one. A day in which the range begins is in both lists, each with its part. The rate and the cost
-    are also None if the first stored call lies within the period before.
+    are also None if the data begins within the period before.
     ``runs`` (finished or judged), ``success_rate`` and ``cost_per_success`` are None where calls are filtered by model,
     provider or tag, because they are figures of whole runs.
     """
@@ -83,14 +82,20 @@ _KEYS: Mapping[str, Callable[[QueryRow], Any]] = {
 
 
 def query_rows(
-    store: PostgresStore, by: str = "query", within: Span | None = None, **filters: Unpack[ContentFilters]
+    store: PostgresStore,
+    by: str = "query",
+    within: Span | None = None,
+    *,
+    is_partial: bool = False,
+    **filters: Unpack[ContentFilters],
 ) -> list[QueryRow]:
-    """Return the groups, the most expensive first. Blocks for up to four queries, which read the calls of the range.
+    """Return the groups, the most expensive first. Blocks for up to three queries, which read the calls of the range.
 
     Args:
         store: The store to read.
         by: ``query``, ``tag:NAME`` or ``metadata.KEY``.
         within: Only calls of this range; None: all.
+        is_partial: The data begins within the period before; see :func:`.partial_data`.
         filters: See :class:`.ContentFilters`.
 
     Raises:
@@ -102,7 +107,6 @@ def query_rows(
     earlier = within.before()
     days = _by_group(by, _groups(store, [by, "day"], within, filters))
     before = _by_group(by, _groups(store, [by, "day"], earlier, filters)) if earlier else {}
-    is_partial = earlier is not None and partial_data(store, earlier) is not None
     judged: dict[str | None, Experiment] = {}
     if not (filters.get("model") or filters.get("provider") or filters.get("tags")):
         runs = experiments(

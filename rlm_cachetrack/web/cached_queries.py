@@ -193,10 +193,16 @@ class CachedQueries:
     def query_rows(self, by: str, span: Span, filters: ContentFilters) -> list[QueryRow]:
         """See :func:`.query_rows`."""
         by = by.replace("\0", "\ufffd")
-        return self._slowly(("queries", by, span, filters), lambda: query_rows(self.source.store, by, span, **filters))
+        is_partial = self.partial_data(span.before()) is not None
+        return self._slowly(
+            ("queries", by, span, is_partial, filters),
+            lambda: query_rows(self.source.store, by, span, is_partial=is_partial, **filters),
+        )
 
-    def partial_data(self, period: Span) -> str | None:
-        """See :func:`.partial_data`."""
+    def partial_data(self, period: Span | None) -> str | None:
+        """See :func:`.partial_data`; None without a period."""
+        if period is None:
+            return None
         return self._slowly(("partial", period), lambda: partial_data(self.source.store, period))
 
     def experiments(self, by: str, span: Span, filters: ContentFilters) -> list[Experiment]:

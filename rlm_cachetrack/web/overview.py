@@ -65,7 +65,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         "losses_before": None,
         "changes": None,
         "period": period_before(view),
-        "partial": queries.partial_data(earlier) if earlier else None,
+        "partial": queries.partial_data(earlier),
         "firing": [alert for alert in queries.alerts() if alert["firing"]],
         "is_empty": False,
     }

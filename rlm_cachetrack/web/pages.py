@@ -126,7 +126,7 @@ class Pages:
     def queries(self, view: PageView, by: By = "query", sort: str = "cost", order: Order = "desc") -> HTMLResponse:
         """Usage by query, tag or metadata key, and which one got worse."""
         span = view.span()
-        rows, earlier = self._queries.query_rows(by, span, view.filters), span.before()
+        rows = self._queries.query_rows(by, span, view.filters)
         return self.render(
             "queries.html",
             "Queries",
@@ -137,7 +137,7 @@ class Pages:
             by=by,
             span=span,
             period=period_before(view),
-            partial=self._queries.partial_data(earlier) if earlier else None,
+            partial=self._queries.partial_data(span.before()),
             sorting={"sort": sort, "order": order},
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
 from tests.integration.web.test_pages import fetch, text_of
-from tests.support.web import BEGUN, served
+from tests.support.web import BEGUN
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
@@ -47,12 +46,6 @@ def stored(module_db_url: str) -> str:
                 db.record_outcome(query, run_id, solved, score)
         assert db.flush()
     return module_db_url
-
-
-@pytest.fixture(scope="module")
-def address(stored: str) -> Iterator[str]:
-    with served(stored) as address:
-        yield address
 
 
 def test_the_cost_per_run_is_that_of_the_judged_runs(address: str) -> None:

@@ -7,7 +7,6 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -75,12 +74,6 @@ def stored(module_db_url: str) -> str:
                         )
         assert flush(timeout_s=120)
     return module_db_url
-
-
-@pytest.fixture(scope="module")
-def address(stored: str) -> Iterator[str]:
-    with served(stored) as address:
-        yield address
 
 
 def loss_of_each_run(address: str, **query: str) -> float:

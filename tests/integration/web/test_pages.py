@@ -8,7 +8,6 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,12 +69,6 @@ def stored(module_db_url: str) -> str:
         db.set_budget(100.0, "month")
         assert db.flush()
     return module_db_url
-
-
-@pytest.fixture(scope="module")
-def address(stored: str) -> Iterator[str]:
-    with served(stored) as address:
-        yield address
 
 
 def test_an_empty_database_shows_the_code_to_paste(db_url: str) -> None:
