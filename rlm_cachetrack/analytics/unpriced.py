@@ -21,7 +21,8 @@ class UnpricedModel(TypedDict):
         provider: The provider, None if unknown.
         service_tier: The served tier, None if not reported.
         unpriced_reason: The reason as stored with the calls.
-        unit: What calls without tokens are billed by: ``seconds``, ``characters`` or ``images``; None: tokens.
+        unit: How calls without tokens are billed: by ``seconds``, ``characters``, ``images``, ``pages`` or
+            ``text_messages``; None: by tokens.
         reason: The reason as a clause, with what is known of the model.
         remedy: The words after ``rlm-cachetrack`` of the command that gives them a price; ``USD`` and ``FACTOR`` stand
             for what to fill in. Empty if no price is missing.

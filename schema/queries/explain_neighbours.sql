@@ -1,6 +1,7 @@
 -- explain_neighbours: Return the other runs that called the same models before a run and so may have filled its cache.
--- Parameters: query_id TEXT, run_id TIMESTAMPTZ: the run; since, until TIMESTAMPTZ; models TEXT[]; of_query BIGINT: at
---             most this many runs of the same query; newest BIGINT: look at this many of the newest calls; limit BIGINT.
+-- Parameters: query_id TEXT, run_id TIMESTAMPTZ: the run; since, until TIMESTAMPTZ; models TEXT[]; of_query BIGINT: the
+--             most runs of the same query; newest BIGINT: how many of the newest calls are searched for other runs;
+--             limit BIGINT: the most runs.
 -- Result:     one row per run, those of the same query first, then the newest first: query_id, run_id, last_time.
 --             Served by the primary key of query_run_summaries and by idx_llm_time; the number of rows that are read
 --             does not grow with the length of the period.

@@ -1,8 +1,8 @@
 -- unpriced_models: Return the models of the unpriced calls, and why they have no price; most calls first, at most 1,000.
 -- Parameters: those of fragments/any_calls.sql.
 -- Result:     one row per model, provider, service tier, reason and unit: model TEXT, provider TEXT, service_tier TEXT,
---             unpriced_reason TEXT, unit TEXT (what calls without tokens are billed by: seconds, characters,
---             images, pages, text_messages),
+--             unpriced_reason TEXT, unit TEXT (how calls without tokens are billed: seconds, characters, images,
+--             pages or text_messages; NULL: tokens),
 --             interactions BIGINT, tokens BIGINT (prompt and completion), last_time TIMESTAMPTZ.
 --             Without calls that failed and used no tokens.
 -- Served by idx_llm_unpriced. In the columnstore it reads the raw table.

@@ -43,7 +43,7 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def new_context(browser: Any, **options: Any) -> Iterator[Any]:
-    """Open a context of pages, with Playwright's options, whose steps have the time that a machine under load needs."""
+    """Open a browser context whose steps may take as long as a machine under load needs; takes Playwright's options."""
     with closing(browser.new_context(**options)) as context:
         context.set_default_timeout(_PATIENCE_MS)
         yield context
