@@ -53,6 +53,7 @@ class Publisher:
         body: What it answers.
         status: The status.
         delay_s: How long it waits in the middle of the answer.
+        released: Set it to end that wait early.
         requests: How often it was asked.
     """
 
@@ -60,6 +61,7 @@ class Publisher:
         self.body: bytes = json.dumps(NEW).encode()
         self.status = 200
         self.delay_s = 0.0
+        self.released = threading.Event()
         self.requests = 0
         self.url = ""
 
@@ -76,7 +78,7 @@ def publisher() -> Iterator[Publisher]:
             self.end_headers()
             half = len(published.body) // 2
             self.wfile.write(published.body[:half])
-            time.sleep(published.delay_s)
+            published.released.wait(published.delay_s)
             self.wfile.write(published.body[half:])
 
         def log_message(self, *_: Any) -> None:
@@ -309,10 +311,16 @@ def call_once(endpoint: SimulatedEndpoint, query_id: str) -> float:
 
 
 @pytest.fixture
-def daily(db_url: str, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> str:
+def daily(db_url: str, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Set daily updates; afterwards wait for the update that still runs, which would log into another test."""
     monkeypatch.setenv("RLM_CACHETRACK_PRICES_UPDATE", "daily")
     monkeypatch.setenv("RLM_CACHETRACK_PRICES_URL", publisher.url)
-    return db_url
+    yield db_url
+    publisher.released.set()
+    for thread in threading.enumerate():
+        if thread.name == "rlm_cachetrack-prices":
+            thread.join(120)
+            assert not thread.is_alive()
 
 
 def test_the_writer_updates_once_a_day(daily: str, publisher: Publisher, endpoint: SimulatedEndpoint) -> None:

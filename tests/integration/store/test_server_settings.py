@@ -128,7 +128,8 @@ def test_a_database_that_is_read_only_by_default_is_refused_once_with_the_remedy
         runtime.journal.append(call(model="a"))
         assert not runtime.flush(1.5)
         assert "default_transaction_read_only" in str(runtime.stats()["last_error"])
-        assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+        warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(warnings) == 1, warnings
         sql(empty_db_url, "SET default_transaction_read_only = off", f"ALTER DATABASE {database} RESET ALL")
         assert runtime.flush(120)
     assert stored(empty_db_url) == ["a"]
