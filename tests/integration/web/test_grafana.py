@@ -135,16 +135,20 @@ def test_alerts_of_watch_fire_in_grafana(reused_db_url: str) -> None:
             assert {uid: fires(reused_db_url, uid) for uid in uids.values()} == dict.fromkeys(uids.values(), firing)
 
 
-def test_every_query_returns_the_same_on_timescaledb(timescale_url: str, db_url: str) -> None:
-    """The hourly sums are a continuous aggregate on TimescaleDB and a view on PostgreSQL."""
-    for url in (timescale_url, db_url):
+@pytest.mark.parametrize("engine", ["timescale_url", "citus_url"])
+def test_every_query_returns_the_same_on_every_engine(engine: str, db_url: str, request: pytest.FixtureRequest) -> None:
+    """The hourly sums are a continuous aggregate on TimescaleDB, and a view of distributed tables on Citus."""
+    engine_url = request.getfixturevalue(engine)
+    for url in (engine_url, db_url):
         store_runs(url)
         set_budget(url)
-    for param in queries():
-        (sql,) = param.values
-        there, here = run(timescale_url, sql), run(db_url, sql)
-        assert there, param.id
-        assert _plain(there) == _plain(here), param.id
+    rules = ((rule["uid"], rule["data"][0]["model"]["rawSql"]) for rule in ALERTS["groups"][0]["rules"])
+    for name, sql in ((param.id, param.values[0]) for param in queries()):
+        there, here = run(engine_url, sql), run(db_url, sql)
+        assert there, name
+        assert _plain(there) == _plain(here), name
+    for name, sql in rules:
+        assert [list(row) for row in run(engine_url, sql)] == [["value"]], name
 
 
 def _plain(rows: list[dict[str, Any]]) -> list[str]:
