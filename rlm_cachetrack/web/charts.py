@@ -7,13 +7,15 @@ Source: https://plotly.com/javascript/reference/, read 2026-11-23.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.analytics import Call, Experiment, Iteration, Usage, UsageRow, quality_and_costs
 from rlm_cachetrack.analytics.planning import Forecast, MonthOutlook
+from rlm_cachetrack.analytics.usage_views import floor
 from rlm_cachetrack.formatting import clean
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ _MAX_NAMED_GROUPS = 12
 _UTC = ZoneInfo("UTC")
 _WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
 """Width of a bucket; months vary."""
+_WEIGHTED_BY: Mapping[str, Literal["hour", "day"]] = {"minute": "hour", "hour": "day"}
+"""The wider unit of which the hit rate is shown, because that of a short bucket with few calls says little."""
+_STEPS = {"shape": "hv"}
+_SMALLEST_PX, _GROWTH_PX = 3, 9
 _RATE_AXIS = {
     "overlaying": "y",
     "side": "right",
@@ -89,11 +95,12 @@ def of_usage(usage: Usage, view: View) -> list[Figure]:
     if usage["unit"] != "minute":
         time["meta"] = {"opens": view.link("/", with_filters=True, range="", since="", until="")}
     money = {"hovertemplate": "%{y:$,.4f}"}
-    rate = [row["cache_hit_rate"] for row in rows]
+    unit = _WEIGHTED_BY.get(usage["unit"], usage["unit"])
+    rate = _line("line", x, _weighted_rates(usage, zone), mode="lines", yaxis="y2", hovertemplate="%{y:.1%}")
     costs = [
         _bar("cost", "cost", x, [row["total_cost"] for row in rows], **money),
         _bar("saved", "saved", x, [row["cost_savings"] for row in rows], **money),
-        _line("line", x, rate, mode="lines", yaxis="y2", hovertemplate="%{y:.1%}"),
+        {**rate, "name": f"hit rate by {unit}", **({"line": _STEPS} if usage["unit"] in _WEIGHTED_BY else {})},
     ]
     rates = _hit_rates(usage, x, zone)
     calls = [
@@ -116,25 +123,40 @@ def of_usage(usage: Usage, view: View) -> list[Figure]:
 
 
 def _hit_rates(usage: Usage, x: Sequence[str | None], zone: ZoneInfo) -> list[dict[str, Any]]:
-    """Chart the hit rate by day; of hours, which vary more, faintly beside it."""
-    rows = usage["buckets"]
-    mode = "lines+markers" if len(rows) <= _MAX_MARKERS else "lines"
+    """Chart the hit rate by day, and faintly by hour; of minutes, by hour and faintly by minute.
+
+    A single call decides the rate of an hour with few calls, so each point is as large as its share of the tokens.
+    """
+    weighted = _weighted_rates(usage, zone)
     percent = {"hovertemplate": "%{y:.1%}"}
-    if usage["unit"] != "hour":
-        return [_line("cached", x, [row["cache_hit_rate"] for row in rows], mode=mode, **percent)]
-    days: dict[str, list[UsageRow]] = {}
-    for row in rows:
-        if row["bucket"] is not None and row["cache_hit_rate"] is not None:
-            days.setdefault(row["bucket"].astimezone(zone).date().isoformat(), []).append(row)
-    rates = {}
-    for day, its in days.items():
-        cached, uncached = (
-            sum(row[name] or 0 for row in its) for name in ("total_cached_tokens", "total_uncached_tokens")
-        )
-        rates[f"{day}T12:00:00"] = cached / (cached + uncached) if cached + uncached else None
-    hours = _line("cached", x, [row["cache_hit_rate"] for row in rows], mode="lines", opacity=0.35, **percent)
-    by_day = _line("cached", list(rates), list(rates.values()), **percent)
-    return [{**hours, "name": "by hour"}, {**by_day, "name": "by day"}]
+    if usage["unit"] not in _WEIGHTED_BY:
+        mode = "lines+markers" if len(x) <= _MAX_MARKERS else "lines"
+        return [_line("cached", x, weighted, mode=mode, **percent)]
+    rows = usage["buckets"]
+    tokens = [row["total_prompt_tokens"] for row in rows]
+    most = max([*tokens, 1])
+    sizes = [round(_SMALLEST_PX + _GROWTH_PX * math.sqrt(each / most), 1) for each in tokens]
+    parts = _line("cached", x, [row["cache_hit_rate"] for row in rows], mode="markers", opacity=0.35, **percent)
+    whole = _line("cached", x, weighted, mode="lines", line=_STEPS, **percent)
+    return [
+        {**parts, "name": f"by {usage['unit']}, larger with more tokens", "marker": {"size": sizes}},
+        {**whole, "name": f"by {_WEIGHTED_BY[usage['unit']]}"},
+    ]
+
+
+def _weighted_rates(usage: Usage, zone: ZoneInfo) -> list[float | None]:
+    """Return the hit rate at each bucket: that of its day for hours, of its hour for minutes, else its own."""
+    unit, rows = _WEIGHTED_BY.get(usage["unit"]), usage["buckets"]
+    if unit is None:
+        return [row["cache_hit_rate"] for row in rows]
+    wholes = [floor(row["bucket"], unit, zone.key) if row["bucket"] else None for row in rows]
+    sums: dict[datetime | None, tuple[int, int]] = {}
+    for whole, row in zip(wholes, rows, strict=True):
+        if row["cache_hit_rate"] is not None:
+            cached, uncached = sums.get(whole, (0, 0))
+            sums[whole] = cached + (row["total_cached_tokens"] or 0), uncached + (row["total_uncached_tokens"] or 0)
+    rates = {whole: cached / (cached + uncached) for whole, (cached, uncached) in sums.items() if cached + uncached}
+    return [rates.get(whole) for whole in wholes]
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str | None:
