@@ -73,10 +73,12 @@ def _summary(found: LatencyDividend) -> str:
     name, pair = "duration", found["duration"]
     if found["time_to_first_token"]["cached_ms"] is not None:
         name, pair = "time to first token", found["time_to_first_token"]
-    share = pair["saved_percentage"] or 0.0
+    cached, uncached = duration(pair["cached_ms"]), duration(pair["uncached_ms"])
+    share, low, high = pair["saved_percentage"] or 0.0, pair["low_percentage"], pair["high_percentage"]
+    if low is None or high is None or low <= 0 <= high:
+        return f"The effect of a cached prompt on the {name} is not clear: {cached} with it, {uncached} without."
     change = f"{percentage(abs(share))} {'shorter' if share >= 0 else 'longer'}"
-    times = f"{duration(pair['cached_ms'])} instead of {duration(pair['uncached_ms'])}"
-    return f"With a cached prompt the {name} is {change}: {times}."
+    return f"With a cached prompt the {name} is {change}: {cached} instead of {uncached}."
 
 
 def _times(pair: LatencyPair) -> str:

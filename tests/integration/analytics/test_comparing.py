@@ -308,6 +308,8 @@ def test_the_time_saved_is_computed_from_comparable_calls(db: TimescaleDBClient,
     shown = cli("latency", "--db-url", db_url)
     assert shown.exit_code == 0
     assert "200 ms cached, 800 ms uncached: 75.0% less; too few calls for an interval" in shown.output
+    effect = "The effect of a cached prompt on the time to first token is not clear: 200 ms with it, 800 ms without."
+    assert " ".join(shown.output.split()).startswith(effect)
 
 
 def test_calls_that_are_slower_with_a_cached_prompt_are_called_slower(db: TimescaleDBClient, db_url: str) -> None:
@@ -318,6 +320,8 @@ def test_calls_that_are_slower_with_a_cached_prompt_are_called_slower(db: Timesc
     assert shown.exit_code == 0, shown.output
     assert "5.0 s cached, 4.0 s uncached: 25.0% slower (95% interval: 24.8% to 25.2%)" in " ".join(shown.output.split())
     assert "in total 10.0 s longer" in " ".join(shown.output.split())
+    longer = "With a cached prompt the duration is 25.0% longer: 5.0 s instead of 4.0 s."
+    assert " ".join(shown.output.split()).startswith(longer)
 
 
 def test_an_interval_of_time_saved_that_contains_zero_names_both_directions(db: TimescaleDBClient, db_url: str) -> None:
@@ -326,6 +330,8 @@ def test_an_interval_of_time_saved_that_contains_zero_names_both_directions(db: 
         put(db, "q", T0, 2, 16_000, 0, duration_ms=late)
     shown = " ".join(cli("latency", "--db-url", db_url).output.split())
     assert re.search(r"less \(95% interval: \d+\.\d% slower to \d+\.\d% less\)", shown), shown
+    assert shown.startswith("The effect of a cached prompt on the duration is not clear: ")
+    assert "shorter" not in shown
 
 
 def test_streamed_calls_are_not_compared_with_others(db: TimescaleDBClient) -> None:
