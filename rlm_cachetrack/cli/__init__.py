@@ -20,6 +20,9 @@ __all__ = [
 
 def main() -> None:
     """Run the command line and end the process with the command's exit code."""
+    from rlm_cachetrack._process import handle_ctrl_c
+
+    handle_ctrl_c()  # before the commands are loaded: a Ctrl-C during an import can get lost
     if sys.argv[1:] == ["--version"]:  # without loading the commands, which takes ten times as long
         from rlm_cachetrack._version import __version__
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rlm_cachetrack._process import CtrlC
 from rlm_cachetrack.errors import ConfigError, StoreError
 from rlm_cachetrack.formatting import NONE, clean, clock, duration, number, rate, usd, verdict
 
@@ -50,14 +50,14 @@ def live(
         raise ConfigError("live needs a terminal; `usage` and `runs` print once")
     with (
         open_client(db_url) as client,
-        contextlib.suppress(KeyboardInterrupt),
+        CtrlC() as ctrl_c,
         Live(console=console, screen=True, auto_refresh=False) as screen,
     ):
         client.runtime.restarts_server = False
         store, explainer = client.reader(), _Explainer()
         shown: RenderableType = ""
         read_at, marker = -_FULL_S, ""
-        while True:
+        while not ctrl_c.is_pressed:
             status = Text(f"{datetime.now(UTC):%H:%M:%S} UTC, press Ctrl-C to quit", style="dim")
             try:
                 current = analytics.marker(store)
@@ -69,7 +69,7 @@ def live(
             except StoreError as exc:
                 status = Text(clean(f"The database does not respond: {exc}"), style="red")
             screen.update(Group(status, shown), refresh=True)
-            time.sleep(period)
+            ctrl_c.sleep(period)
 
 
 class _Explainer:

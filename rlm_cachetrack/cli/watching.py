@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rlm_cachetrack._process import CtrlC
 from rlm_cachetrack.errors import ConfigError, NotStoredError, StoreError
 from rlm_cachetrack.formatting import clean
 
@@ -52,14 +51,14 @@ def watch(
             return
         client.runtime.restarts_server = False
         journals = _Journals(client, file, notify)
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
+        with CtrlC() as ctrl_c:
+            while not ctrl_c.is_pressed:
                 try:
                     journals.settle(_evaluate(client, file, journals.notify)[0])
                 except StoreError as exc:  # the database may come back
                     stderr().print(clean(str(exc)), style="red", soft_wrap=True)
                     journals.check()
-                time.sleep(interval)
+                ctrl_c.sleep(interval)
 
 
 class _Journals:

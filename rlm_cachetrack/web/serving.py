@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlm_cachetrack._process import is_ctrl_c_pressed
 from rlm_cachetrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,4 +94,10 @@ def serve(app: FastAPI, host: str, port: int, *, started: Callable[[int], None])
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, server_header=False
         )
-        uvicorn.Server(config).run(sockets=[listening])
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets=sockets)
+                self.should_exit |= is_ctrl_c_pressed()  # uvicorn's handler only knows of what came after its start
+
+        Server(config).run(sockets=[listening])

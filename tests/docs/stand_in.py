@@ -27,7 +27,6 @@ SERVES = {"dashboard", "live", "watch", "uvicorn", "gunicorn"}
 CONFIRMS = {"reprice", "delete", "prune", "policy"}
 CHECKS = {"check", "budget", "watch", "doctor"}  # exit code 1 is a result
 PATIENCE_S = 180
-PRESS_AGAIN_S = 15  # Ctrl-C may interrupt a cleanup, which does not end the program
 
 
 def main(name: str, arguments: list[str]) -> int:
@@ -111,11 +110,10 @@ def _serve(command: str, line: list[str]) -> int:
             time.sleep(0.05)
     elif not works.wait(PATIENCE_S):
         sys.exit(f"{command} did not start")
-    for _ in range(PATIENCE_S // PRESS_AGAIN_S):
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PRESS_AGAIN_S)
-            return 0
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE_S)
+        return 0
     sys.exit(f"{command} did not end")
 
 
