@@ -21,6 +21,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from . import named_sql
+from .conflicts import retry_on_conflict
 
 logger = logging.getLogger("rlm_cachetrack")
 
@@ -164,7 +165,9 @@ class HourlyAggregate:
     def _request(self, cursor: psycopg.Cursor[Any], ranges: Iterable[tuple[datetime, datetime]]) -> bool:
         requests = []
         for first, last in ranges:
-            row = cursor.execute(named_sql.query("hourly_request"), {"first": first, "last": last}).fetchone()
+            # The scheduler changes the same job when a run of it begins or ends.
+            retry_on_conflict(cursor.execute, named_sql.query("hourly_request"), {"first": first, "last": last})
+            row = cursor.fetchone()
             requests.append(row[0] if row else None)
 
         def is_done() -> bool:
@@ -176,7 +179,7 @@ class HourlyAggregate:
 
 def _is_refreshed(cursor: psycopg.Cursor[Any], statement: sql.Composed, parameters: dict[str, Any]) -> bool:
     try:
-        cursor.execute(statement, parameters)
+        retry_on_conflict(cursor.execute, statement, parameters)
     except psycopg.errors.LockNotAvailable:  # another refresh of these hours may omit our calls
         return False
     return True

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from rlm_cachetrack.errors import ConfigError, StoreError
 
 from . import named_sql
+from .conflicts import retry_on_conflict
 from .engine import detect
 from .hourly_aggregate import HourlyAggregate
 
@@ -74,6 +75,10 @@ def change(
         )
     if retention_after not in ("unchanged", None):
         _materialize(connection)
+    retry_on_conflict(_change, connection, columnstore_after, retention_after)  # the scheduler changes the same jobs
+
+
+def _change(connection: psycopg.Connection[Any], columnstore_after: _Age, retention_after: _Age) -> None:
     with connection.transaction():
         connection.execute(named_sql.query("timescale_search_path"))
         if columnstore_after != "unchanged":

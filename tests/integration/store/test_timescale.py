@@ -12,6 +12,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -612,6 +613,24 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
             " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
         ).fetchall()
     assert order == [("false",)]
+
+
+def test_policies_are_changed_while_the_scheduler_changes_the_same_job(timescale_url: str) -> None:
+    blocked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(timescale_url, autocommit=True) as connection, psycopg.connect(timescale_url) as scheduler:
+        migrations.migrate(connection)
+        scheduler.execute(
+            "SELECT alter_job(job_id, retry_period => INTERVAL '7 minutes') FROM timescaledb_information.jobs"
+            " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        )
+        with ThreadPoolExecutor() as pool, psycopg.connect(timescale_url, autocommit=True) as changing:
+            change = pool.submit(policies.change, changing, retention_after=timedelta(days=90))
+            wait_until(lambda: connection.execute(blocked).fetchone() == (True,))
+            scheduler.commit()
+            change.result(120)
+        found = policies.describe(connection)
+    assert found is not None
+    assert found["retention_after"] == timedelta(days=90)
 
 
 def test_doctor_reports_background_jobs_that_fail(timescale_url: str) -> None:
