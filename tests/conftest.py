@@ -6,8 +6,10 @@ The server is the embedded one (the ``[embedded]`` extra) in a temporary folder,
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -225,6 +227,19 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     if failures:
         where, exc = failures[0]
         raise AssertionError(f"{len(failures)} internal error(s) were swallowed; the first while: {where}") from exc
+
+
+@pytest.fixture
+def caplog(isolated: None, caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Capture the log of this test, without that of threads that were started before it and may still run."""
+    earlier = set(threading.enumerate()) - {threading.current_thread()}
+
+    def is_of_this_test(record: logging.LogRecord) -> bool:
+        return threading.current_thread() not in earlier
+
+    caplog.handler.addFilter(is_of_this_test)
+    yield caplog
+    caplog.handler.removeFilter(is_of_this_test)
 
 
 _failures: list[tuple[str, BaseException]] = []

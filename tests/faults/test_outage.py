@@ -17,6 +17,7 @@ from openai import OpenAI
 
 from rlm_cachetrack import flush, instrument, query_run, stats
 from rlm_cachetrack.store import embedded
+from tests.integration.pipeline.test_writer import in_time
 from tests.support.transport import httpx
 
 BODY = json.dumps(
@@ -50,11 +51,12 @@ def test_calls_made_while_the_database_is_down_are_stored_once_and_in_order(
                 for _ in range(calls):
                     client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
         assert not flush(0.3)
+        assert in_time(lambda: caplog.records)
         counts = stats()
         assert (counts["pending"], counts["dropped"]) == (calls + 2, {})  # the run's start and end are events too
     finally:
         embedded.ensure_running(stoppable_server)
-    assert flush(60 + calls / 200)  # 100,000 calls take 7 s on a quiet machine
+    assert flush(180 + calls / 200)  # 100,000 calls take 7 s on a quiet machine
     assert stats()["pending"] == 0
     with psycopg.connect(stoppable_url) as connection:
         rows = connection.execute("SELECT request_id FROM llm_interactions ORDER BY time, interaction_id").fetchall()

@@ -57,7 +57,7 @@ def begin(body: str, environment: dict[str, str], tmp_path: Path) -> subprocess.
 def run(body: str, environment: dict[str, str], tmp_path: Path) -> tuple[int, str, str]:
     """Run a program. Returns its exit code, standard output and standard error."""
     with begin(body, environment, tmp_path) as process:
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=600)
     return process.returncode, output, errors
 
 
@@ -115,7 +115,7 @@ def test_a_signal_that_ends_a_program_at_once_leaves_its_calls_to_the_next(
     ) as p:
         await_line(p, "called")
         p.send_signal(number)
-        assert p.communicate(timeout=240)[1] == ""
+        assert p.communicate(timeout=600)[1] == ""
     assert p.returncode == -number
     assert stored_by_the_next_start(db_url) == 5
 
@@ -129,7 +129,7 @@ def test_a_call_interrupted_by_control_c_is_a_failure_and_others_are_stored(
         while len(endpoint.requests) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=240)[1]
+        errors = process.communicate(timeout=600)[1]
     assert process.returncode == -signal.SIGINT
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert "rlm_cachetrack-writer" not in errors
@@ -139,7 +139,7 @@ def test_a_call_interrupted_by_control_c_is_a_failure_and_others_are_stored(
     assert [(each["success"], each["error_type"]) for each in calls] == [(True, None), (False, "KeyboardInterrupt")]
 
 
-HANGS_S = 90
+HANGS_S = 300
 """How long an attempt to connect to a silent server takes: longer than the exit of an interpreter under any load."""
 
 
@@ -178,7 +178,7 @@ def test_the_interpreter_exits_in_time_if_the_database_hangs(
     with begin(body, environment, tmp_path) as process:
         assert process.stdout is not None
         began = float(process.stdout.readline())
-        errors = process.communicate(timeout=240)[1]
+        errors = process.communicate(timeout=600)[1]
         took = time.monotonic() - began
     assert process.returncode == 0
     assert took >= 0.6 * timeout_s  # the rest is reserved for the interpreter's exit on a busy machine
@@ -249,7 +249,7 @@ def test_a_second_control_c_during_exit_exits_at_once(
     with begin(body, environment, tmp_path) as process:
         await_line(process, "leaving")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=600)
     assert (process.returncode, errors) == (0, "")
     assert len(journals(tmp_path)) == 1
 

@@ -37,7 +37,7 @@ class Meeting:
         self._threads.wait(120)
 
     async def in_tasks(self) -> None:
-        await asyncio.wait_for(self._tasks.wait(), 30)
+        await asyncio.wait_for(self._tasks.wait(), 180)
 
 
 async def run_of_the_request(name: str) -> AsyncIterator[Any]:
@@ -179,7 +179,7 @@ async def get(recorder: Recorder) -> AsyncIterator[Callable[[str], Any]]:
     """Return a function that requests a path."""
     with served(application(Meeting())) as address:
         fresh = httpx.Limits(max_keepalive_connections=0)  # uvicorn closes the connection after a failed request
-        async with httpx.AsyncClient(base_url=address, timeout=60, limits=fresh) as http:
+        async with httpx.AsyncClient(base_url=address, timeout=180, limits=fresh) as http:
 
             async def answer(path: str) -> str:
                 got = await http.get(path)

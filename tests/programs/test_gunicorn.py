@@ -54,10 +54,10 @@ class Server:
 
     def visit(self) -> tuple[int, str]:
         """Return the worker that answered and the id of its request to the model. Waits until the server is up."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while True:
             try:
-                with urllib.request.urlopen(self._url, timeout=20) as answer:
+                with urllib.request.urlopen(self._url, timeout=120) as answer:
                     pid, request = answer.read().decode().split()
                     return int(pid), request
             except (OSError, urllib.error.URLError):

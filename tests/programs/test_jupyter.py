@@ -36,7 +36,7 @@ class Notebook:
     def _connect(self) -> None:
         self._client = self.kernel.client()
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=60)
+        self._client.wait_for_ready(timeout=180)
 
     def begin(self, cell: str) -> str:
         """Start a cell. Returns the argument for :meth:`end`."""
@@ -47,14 +47,14 @@ class Notebook:
         """Wait for a cell. Returns its status (``ok`` or the name of the exception) and its output."""
         output = ""
         while True:
-            message: Any = self._client.get_iopub_msg(timeout=60)
+            message: Any = self._client.get_iopub_msg(timeout=180)
             if message["parent_header"].get("msg_id") != started:
                 continue
             if message["msg_type"] == "stream":
                 output += message["content"]["text"]
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
-        while (reply := self._client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != started:
+        while (reply := self._client.get_shell_msg(timeout=180))["parent_header"]["msg_id"] != started:
             pass  # replies to the client's readiness checks
         return reply["content"].get("ename", "ok"), output
 

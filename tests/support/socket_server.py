@@ -37,7 +37,7 @@ class Peer:
 
     def get(self) -> Json:
         """Wait for the next message of the client."""
-        message = self.socket.recv(timeout=10)
+        message = self.socket.recv(timeout=120)
         event = cast("Json", json.loads(message))
         self._messages.append(event)
         return event

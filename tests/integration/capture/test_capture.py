@@ -17,6 +17,7 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run, shutdown, stats, uninstrument
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.simulator import Reply, SimulatedEndpoint
+from tests.integration.pipeline.test_writer import in_time
 
 SECRET = "the quick brown prompt that nobody may read"
 MESSAGES: list[Any] = [
@@ -439,7 +440,8 @@ def test_an_unreachable_database_is_logged_once_and_calls_continue(
         instrument(client, store=nowhere)
         for _ in range(3):
             assert client.chat.completions.create(model="gpt-5", messages=MESSAGES).usage
-        assert flush(timeout_s=3) is False
+        assert flush(timeout_s=1) is False
+        assert in_time(lambda: any(record.levelname == "WARNING" for record in caplog.records))
         assert stats()["pending"] == 3
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1

@@ -64,7 +64,7 @@ def test_why_calls_are_unpriced_and_which_command_helps(stored: str, command: st
 
 
 def health_page(url: str) -> str:
-    with served(url) as address, urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
+    with served(url) as address, urllib.request.urlopen(f"{address}/health", timeout=180) as answer:
         return html.unescape(answer.read().decode())
 
 

@@ -35,6 +35,7 @@ from rlm_cachetrack import (
 )
 from rlm_cachetrack.errors import SchemaTooNewError
 from rlm_cachetrack.simulator import SimulatedEndpoint
+from tests.integration.pipeline.test_writer import in_time
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NAIVE = datetime(2026, 3, 1, 12, 0)
@@ -227,7 +228,8 @@ def test_instrument_reports_an_unreachable_store_once_and_calls_go_on(
     instrument(openai, store=f"postgresql://me:{SECRET}@127.0.0.1:{dead_port}/calls")
     with query_run("q"):
         assert ask(openai)
-        assert not rlm_cachetrack.flush(timeout_s=1.5)  # long enough for more than one attempt
+        assert in_time(lambda: caplog.records)
+        assert not rlm_cachetrack.flush(timeout_s=1.5)  # usually long enough for more than one attempt
         assert ask(openai)
     assert len(caplog.records) == 1
     assert f"127.0.0.1:{dead_port}" in caplog.text
@@ -539,6 +541,7 @@ def test_instrument_reports_a_newer_schema_once_and_keeps_the_records(
     caplog.set_level(logging.WARNING, "rlm_cachetrack")
     instrument(openai, store=newer_db_url)
     assert ask(openai)
+    assert in_time(lambda: caplog.records)
     assert not rlm_cachetrack.flush(timeout_s=0.5)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "from_the_future" in caplog.text

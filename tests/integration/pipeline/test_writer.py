@@ -650,8 +650,10 @@ def test_an_outage_logs_one_warning_and_one_info_and_loses_no_records(
         embedded.stop(own_server)
         for number in range(50):
             runtime.journal.append(call(model=f"while-{number:02}"))
+        assert not runtime.flush(0.6)
+        assert in_time(lambda: caplog.records)
         for _ in range(3):
-            assert not runtime.flush(0.6)  # long enough for more than one attempt each
+            assert not runtime.flush(0.6)  # usually long enough for more than one attempt
         assert runtime.stats()["pending"] == 50
         assert runtime.stats()["failing_since"] is not None
         assert len(caplog.records) == 1
@@ -719,13 +721,13 @@ def test_records_of_a_store_closed_during_a_batch_are_stored_by_the_next_store(
 
 def test_flush_and_shutdown_wait_for_several_hanging_stores_in_parallel(own_server: Path, own_url: str) -> None:
     embedded.stop(own_server)
-    for name in "abcdefgh":
-        runtime = runtimes.open(load_settings(make_conninfo(own_url, dbname=name)))
-        runtime.append(call(model=name))
+    for number in range(60):
+        runtime = runtimes.open(load_settings(make_conninfo(own_url, dbname=f"base_{number}")))
+        runtime.append(call())
     for wait in (runtimes.flush, runtimes.shutdown):
         began = time.monotonic()
-        assert not wait(1.0)
-        assert 0.9 < time.monotonic() - began < 6.0  # one after the other they would take eight seconds
+        assert not wait(2.0)
+        assert 1.9 < time.monotonic() - began < 90  # one after the other they would take two minutes
 
 
 def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:

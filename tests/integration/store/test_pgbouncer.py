@@ -87,7 +87,7 @@ class PgBouncer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert in_time(self._answers, 10), "pgbouncer does not start"
+        assert in_time(self._answers), "pgbouncer does not start"
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self._process is not None

@@ -135,6 +135,7 @@ def test_alerts_of_watch_fire_in_grafana(reused_db_url: str) -> None:
             assert {uid: fires(reused_db_url, uid) for uid in uids.values()} == dict.fromkeys(uids.values(), firing)
 
 
+@pytest.mark.usefixtures("today")
 @pytest.mark.parametrize("engine", ["timescale_url", "citus_url"])
 def test_every_query_returns_the_same_on_every_engine(engine: str, db_url: str, request: pytest.FixtureRequest) -> None:
     """The hourly sums are a continuous aggregate on TimescaleDB, and a view of distributed tables on Citus."""

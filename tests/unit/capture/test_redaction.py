@@ -58,8 +58,16 @@ def test_credentials_headers_and_query_are_cut() -> None:
         assert safe_error(("E", f"wrong key {value}!"), {}, others)[1] == "wrong key […]!"
 
 
+def short_loop() -> float:
+    """Return the CPU time of a loop of 50,000 steps in seconds: one to three milliseconds, more on a slow machine."""
+    began = time.thread_time()
+    for _ in range(50_000):
+        pass
+    return time.thread_time() - began
+
+
 @pytest.mark.parametrize("size", [10_000, 10_000_000])
-def test_a_long_request_costs_at_most_a_millisecond_and_keeps_common_words(size: int) -> None:
+def test_a_long_request_costs_less_than_a_short_loop_and_keeps_common_words(size: int) -> None:
     text = f"{SECRET} " * (size // 18)
     bodies = [
         {"messages": [{"role": "user", "content": text}]},
@@ -72,11 +80,11 @@ def test_a_long_request_costs_at_most_a_millisecond_and_keeps_common_words(size:
             shown = safe_error(("E", CONTEXT), body)
             times.append(time.thread_time() - began)
         assert shown == ("E", CONTEXT)
-        assert min(times) < 0.001
+        assert min(times) < short_loop()
         assert safe_error(("E", f"Invalid prompt: {SECRET} {'9' * 12}"), body)[1] == "Invalid prompt: […]"
 
 
-def test_the_longest_request_that_is_searched_costs_at_most_a_millisecond() -> None:
+def test_the_longest_request_that_is_searched_costs_less_than_a_short_loop() -> None:
     body = {"messages": [{"role": "user", "content": "abcdefg " * 124} for _ in range(8)]}
     for message in ("abcdefg " * 62, "abcdefh " * 62, "x" * 500, "efg abcx" * 60):
         times = []
@@ -84,7 +92,7 @@ def test_the_longest_request_that_is_searched_costs_at_most_a_millisecond() -> N
             began = time.thread_time()
             safe_error(("E", message), body)
             times.append(time.thread_time() - began)
-        assert min(times) < 0.001
+        assert min(times) < short_loop()
 
 
 def test_a_type_that_is_not_a_word_is_redacted() -> None:
