@@ -616,7 +616,8 @@ def test_policies_are_changed_and_shown(timescale_url: str) -> None:
 
 
 def test_policies_are_changed_while_the_scheduler_changes_the_same_job(timescale_url: str) -> None:
-    blocked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    blocked = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE {waiting}"
     with psycopg.connect(timescale_url, autocommit=True) as connection, psycopg.connect(timescale_url) as scheduler:
         migrations.migrate(connection)
         scheduler.execute(
