@@ -41,6 +41,7 @@ class ListedRun(RunKey):
 
     ``state`` is the status, but ``never completed`` for a run whose end is not stored and that made no call for an
     hour: its process was killed or is waiting, or its calls were made outside any run. ``cache_hit_rate`` is 0-1.
+    ``success``, ``score`` and ``outcome_label`` are its outcome, None if not recorded; ``tags`` are those of the run.
     """
 
     start_time: datetime
@@ -54,3 +55,7 @@ class ListedRun(RunKey):
     cache_hit_rate: float | None
     total_cost: float | None
     cost_savings: float | None
+    success: bool | None
+    score: float | None
+    outcome_label: str | None
+    tags: dict[str, str] | None

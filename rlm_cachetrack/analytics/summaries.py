@@ -91,7 +91,7 @@ def interactions(store: PostgresStore, query_id: str, run_id: datetime) -> Table
 
 def list_runs(store: PostgresStore, limit: int, **filters: Unpack[CallFilters]) -> Table[RunListing]:
     """Return the newest runs, newest first. Blocks for one or two queries."""
-    first_page = dict.fromkeys(("search", "state", "after_time", "after_query_id", "after_run_id"))
+    first_page = dict.fromkeys(("search", "outcome", "state", "after_time", "after_query_id", "after_run_id"))
     rows = store.query("runs_newest_page", limit=limit, **first_page, **query_parameters(filters))
     complete_figures(store, rows)
     return _all(rows, RunListing)

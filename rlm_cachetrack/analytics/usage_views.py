@@ -39,6 +39,8 @@ RANGES: Mapping[str, tuple[timedelta | None, Unit]] = {
 """Ranges by name: how far back they begin, and the width of a bucket."""
 SORTS = ("start", "duration", "calls", "tokens", "cost", "saved", "hit_rate")
 """The columns that runs can be sorted by."""
+OUTCOMES = ("succeeded", "failed", "not recorded")
+"""The outcomes that runs can be filtered by; a run with only a score or a label has none of them."""
 
 _BY_HOUR = timedelta(days=8)  # a longer range is shown by day
 
@@ -284,6 +286,7 @@ def runs_page(
     *,
     search: str | None = None,
     state: str | None = None,
+    outcome: str | None = None,
     sort: str = "start",
     ascending: bool = False,
     after: str | None = None,
@@ -296,6 +299,7 @@ def runs_page(
         store: The store to read.
         search: A part of the query's id, in upper or lower case.
         state: Only runs of this state: a status, or ``never completed``.
+        outcome: Only runs of this outcome, one of :data:`OUTCOMES`.
         sort: One of :data:`SORTS`. Runs are sorted by the figures stored at their end; runs in progress come last.
         ascending: Whether the lowest comes first.
         after: ``next`` of the previous page; None for the first page.
@@ -303,13 +307,13 @@ def runs_page(
         filters: See :class:`.CallFilters`.
 
     Raises:
-        ConfigError: ``sort`` is unknown, or ``after`` is not the ``next`` of a page.
+        ConfigError: ``sort`` or ``outcome`` is unknown, or ``after`` is not the ``next`` of a page.
     """
     if sort not in SORTS:
         raise ConfigError(f"sort={sort!r}: expected one of {', '.join(SORTS)}")
     last = _after(after)
     shared: dict[str, Any] = {
-        **_run_filters(search, state, filters),
+        **_run_filters(search, state, outcome, filters),
         "after_query_id": last.query_id if last else None,
         "after_run_id": last.run_id if last else None,
         "limit": limit + 1,
@@ -340,16 +344,19 @@ def count_runs(
     *,
     search: str | None = None,
     state: str | None = None,
+    outcome: str | None = None,
     limit: int = 10_000,
     **filters: Unpack[CallFilters],
 ) -> int:
     """Return how many runs :func:`runs_page` lists with these filters, at most ``limit``. Blocks for one query."""
-    return int(store.query("runs_count", **_run_filters(search, state, filters), limit=limit)[0]["runs"])
+    return int(store.query("runs_count", **_run_filters(search, state, outcome, filters), limit=limit)[0]["runs"])
 
 
-def _run_filters(search: str | None, state: str | None, filters: CallFilters) -> dict[str, Any]:
+def _run_filters(search: str | None, state: str | None, outcome: str | None, filters: CallFilters) -> dict[str, Any]:
+    if outcome and outcome not in OUTCOMES:
+        raise ConfigError(f"outcome={outcome!r}: expected one of {', '.join(OUTCOMES)}")
     pattern = f"%{_literally(search)}%" if search else None
-    return {"search": pattern, "state": state or None, **query_parameters(filters)}
+    return {"search": pattern, "state": state or None, "outcome": outcome or None, **query_parameters(filters)}
 
 
 def calls_of_run(

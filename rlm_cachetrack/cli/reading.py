@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from rlm_cachetrack.formatting import clean, moment, number, percentage, rate, usd
+from rlm_cachetrack.formatting import clean, moment, number, outcome_words, percentage, rate, usd
 
 from .arguments import (
     AsCsv,
@@ -83,6 +83,8 @@ def runs(
         Figure("Cost", "total_cost", usd, optional=2),
         Figure("Saved", lambda run: saved(run["cost_savings"], run["cache_hit_rate"]), usd, optional=3),
     ]
+    if any(map(outcome_words, found)):
+        columns.insert(3, Column("Outcome", lambda run: outcome_words(run) or None, optional=1))
     # Ids are shown in full only where two runs began in the same second.
     seconds = [(run["query_id"], moment(run["run_id"])) for run in found]
     full = len(set(seconds)) < len(seconds)

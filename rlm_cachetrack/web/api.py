@@ -36,6 +36,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most this number of 
 Days = Annotated[int, Query(ge=1, le=366, description="The number of days, including today.")]
 Search = Annotated[str, Query(description="Only runs whose query id contains this text.")]
 State = Annotated[str, Query(description="Only runs of this `state`.")]
+Outcome = Annotated[str, Query(description=f"Only runs of this outcome: {', '.join(usage_views.OUTCOMES)}.")]
 Sort = Annotated[str, Query(description=f"One of {', '.join(usage_views.SORTS)}.")]
 Order = Annotated[str, Query(pattern="^(asc|desc)$", description="asc: lowest first; desc: highest first.")]
 By = Annotated[str, Query(description="query, tag:NAME or metadata.KEY.")]
@@ -132,6 +133,7 @@ class Api:
         view: RunFilters,
         search: Search = "",
         status: State = "",
+        outcome: Outcome = "",
         sort: Sort = "start",
         order: Order = "desc",
         after: After = None,
@@ -143,6 +145,7 @@ class Api:
             view.filters,
             search=search,
             state=status,
+            outcome=outcome,
             sort=sort,
             ascending=order == "asc",
             after=after or None,

@@ -191,12 +191,13 @@ class Pages:
         view: PageView,
         search: str = "",
         status: str = "",
+        outcome: str = "",
         sort: Sort = "start",
         order: Order = "desc",
         after: After = None,
     ) -> HTMLResponse:
         """The list of runs, one page at a time."""
-        which = {"search": search, "state": status}
+        which = {"search": search, "state": status, "outcome": outcome}
         found = self._queries.runs(
             view.span("all"),
             view.filters,
@@ -215,9 +216,10 @@ class Pages:
             **found,
             count=self._queries.count_runs(view.span("all"), view.filters, **which),
             after=after,
-            kept={"search": search, "status": status},
+            kept={"search": search, "status": status, "outcome": outcome},
             sorting={"sort": sort, "order": order},
             statuses=_STATES,
+            outcomes=usage_views.OUTCOMES,
         )
 
     def run(self, view: PageView, query_id: QueryId, run_id: RunId, after: After = None) -> HTMLResponse:

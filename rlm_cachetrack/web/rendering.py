@@ -46,11 +46,11 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
         "clean",
         "verdict",
         "judged_words",
+        "outcome_words",
     ):
         templates.filters[name] = getattr(wording, name)
     templates.tests["reporting_cache_use"] = is_cache_use_reported
     templates.globals["hit_rate_words"] = hit_rate_words
-    templates.globals["outcome_words"] = wording.outcome_words
     templates.globals["dropped_details"] = wording.dropped_details
     templates.globals["static_url"] = static_url
     templates.globals["trace_link"] = lambda trace_id: _trace_link(trace_url, trace_id)

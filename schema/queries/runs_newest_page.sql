@@ -1,5 +1,5 @@
 -- runs_newest_page: Return a page of runs, newest first.
--- Parameters: those of fragments/run_page_filters.sql; search, state, limit: as in runs_page. after_time TIMESTAMPTZ,
+-- Parameters: those of fragments/run_page_filters.sql; search, outcome, state, limit: as in runs_page. after_time TIMESTAMPTZ,
 --             after_query_id TEXT, after_run_id TIMESTAMPTZ: start_time and key of the last row of the previous page;
 --             NULL for the first page.
 -- Result:     as in runs_page; key is NULL. A run is listed once its start or a call of it is stored. Served by
@@ -17,7 +17,7 @@ WITH page AS (
               OR (s.query_id = %(after_query_id)s::text AND s.run_id < %(after_run_id)s::timestamptz)
           )
           AND -- include: fragments/run_page_filters.sql
-          AND (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
+          AND -- include: fragments/run_page_search.sql
     ) AS t
     WHERE (%(state)s::text IS NULL OR t.state = %(state)s::text)
     ORDER BY t.start_time DESC, t.query_id, t.run_id DESC

@@ -1,9 +1,8 @@
 -- runs_page: Return a page of runs, sorted by one of their figures.
--- Parameters: those of fragments/run_page_filters.sql. search TEXT: part of the query_id, as a LIKE pattern without
---             regard to case; state TEXT: see fragments/run_state.sql; NULL for any. sort TEXT: duration, calls, tokens,
---             cost, hit_rate or start. direction INTEGER: 1 highest first, -1 lowest first. after_key DOUBLE PRECISION,
---             after_query_id TEXT, after_run_id TIMESTAMPTZ: of the last row of the previous page; NULL for the first
---             page. limit BIGINT.
+-- Parameters: those of fragments/run_page_filters.sql and fragments/run_page_search.sql. state TEXT: see
+--             fragments/run_state.sql; NULL for any. sort TEXT: duration, calls, tokens, cost, hit_rate or start.
+--             direction INTEGER: 1 highest first, -1 lowest first. after_key DOUBLE PRECISION, after_query_id TEXT,
+--             after_run_id TIMESTAMPTZ: of the last row of the previous page; NULL for the first page. limit BIGINT.
 -- Result:     one row per run; key is the value of the sort, for after_key. Runs are sorted by the totals that were
 --             stored when they ended; runs without stored totals come last. Figures: see
 --             fragments/run_figure_columns.sql.
@@ -25,6 +24,6 @@ WITH listed AS (
         ) AS key
     FROM query_run_summaries AS s
     WHERE -- include: fragments/run_page_filters.sql
-      AND (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
+      AND -- include: fragments/run_page_search.sql
 ),
 -- include: fragments/run_page_sorted.sql;

@@ -11,6 +11,6 @@ WITH listed AS (
     FROM query_run_summaries AS s
     LEFT JOIN token_cache_optimization AS o USING (query_id, run_id)
     WHERE -- include: fragments/run_page_filters.sql
-      AND (%(search)s::text IS NULL OR s.query_id ILIKE %(search)s::text)
+      AND -- include: fragments/run_page_search.sql
 ),
 -- include: fragments/run_page_sorted.sql;

@@ -191,6 +191,7 @@ NARROW: dict[str, Any] = {
     "provider": "openai",
     "providers": ["openai"],
     "search": "%query-19%",
+    "outcome": "succeeded",
     "state": "completed",
     "status": "completed",
     "sort": "cost",
