@@ -47,7 +47,7 @@ def redact(text: str) -> str:
 def without_secrets(address: str) -> str:
     """Return one address without its secrets; equal addresses give equal texts in every process.
 
-    :func:`redact` is no such identity: it also hides the secrets of other addresses that the process has used.
+    Do not identify a store by the text of :func:`redact`, which also hides the secrets of other addresses in use.
     """
     return _without_parts(address) if is_url(address) else _without_words(address)
 

@@ -59,7 +59,7 @@ class Settings:
         pool_size: Limit of simultaneous connections for reads; the writer has its own.
         data_dir: The folder of the embedded PostgreSQL's data.
         state_dir: The folder of the journals.
-        shutdown_timeout_s: How long leaving the interpreter may take while records are not stored, in seconds.
+        shutdown_timeout_s: How long the exit of the interpreter may wait for records to be stored, in seconds.
         journal_max_bytes: Limit of the journal on disk, in bytes.
         fingerprints: Whether prompts are hashed, so that cache misses can be explained.
         fingerprint_key: The secret key of the hashes, to share between machines; None: the key in ``state_dir``.
@@ -247,7 +247,7 @@ def _default_state_dir() -> Path:
 
 def _user_path(function: str) -> Path | None:
     """Return a folder of the user; None if the user has no home directory."""
-    import platformdirs  # takes 8 ms, and only these defaults need it
+    import platformdirs  # imported here: it takes 8 ms, and only these defaults need it
 
     try:
         path: Path = getattr(platformdirs, function)("rlm-cachetrack", appauthor=False)

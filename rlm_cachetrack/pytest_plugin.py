@@ -117,7 +117,7 @@ class CacheTrack:
     def busts(self) -> list[CallVerdict]:
         """Return the calls that broke a prefix which the test had cached, and lost more than 1,024 tokens.
 
-        ``words`` says what changed: ``assert not cachetrack.busts``.
+        ``words`` describes what changed: ``assert not cachetrack.busts``.
         """
         from rlm_cachetrack.analytics.explain import find_busts
 

@@ -110,7 +110,7 @@ class _Level:
 
 
 class Recursion(_Level):
-    """A recursion level of a run, made by ``run.recursion(...)``."""
+    """A recursion level of a run. ``run.recursion(...)`` returns it."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class Recursion(_Level):
 
 
 class QueryRun(_Level):
-    """A run: the calls between entering and leaving it. Made by :func:`query_run`.
+    """A run: the calls between entering and leaving it. :func:`query_run` returns it.
 
     Attributes:
         query_id: The query or benchmark that the run belongs to.
@@ -388,7 +388,7 @@ def query_run(
 
 
 class TagScope:
-    """Tags for the calls made inside, made by :func:`tags`. It can be entered again, also in concurrent tasks."""
+    """Add tags to the calls inside its ``with`` block; see :func:`tags`. Reentrant, also in concurrent tasks."""
 
     __slots__ = ("_own",)
 
@@ -413,11 +413,11 @@ class TagScope:
 
 
 def tags(**given: Any) -> TagScope:
-    """Add tags to the calls made inside.
+    """Add tags to the calls inside the ``with`` block, or inside the decorated function.
 
-    Used as ``with tags(user="u-17", feature="search"):`` or as a decorator. Scopes nest, and the inner value of a name
-    wins. Tags follow asyncio tasks, ``asyncio.to_thread`` and a ``ContextThreadPoolExecutor``, and are stored with each
-    call.
+    Used as ``with tags(user="u-17", feature="search"):`` or as a decorator. Scopes nest, and an inner scope overrides
+    the values of outer ones. Asyncio tasks, ``asyncio.to_thread`` and a ``ContextThreadPoolExecutor`` inherit the tags,
+    which are stored with each call.
 
     Args:
         **given: At most 16 short texts, numbers or booleans by name.

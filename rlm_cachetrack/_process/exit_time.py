@@ -10,7 +10,7 @@ _SAMPLE_S = 0.02
 
 
 def exit_time_s() -> float:
-    """Estimate how long the interpreter needs after its exit handlers at the present load of the machine, in seconds.
+    """Estimate, in seconds, how long the interpreter needs after its exit handlers under the current load.
 
     Blocks for 20 ms of CPU time.
     """

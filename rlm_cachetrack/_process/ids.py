@@ -12,7 +12,7 @@ import time
 from uuid import UUID
 
 # A separate generator: if a program seeds the global one, all of its processes would generate the same ids.
-_random = random.Random()  # noqa: S311 - ids must be different, not secret
+_random = random.Random()  # noqa: S311 - ids must be unique, not secret
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
@@ -41,11 +41,11 @@ def uuid7(unix_ns: int, number: int | None = None) -> UUID:
 
 
 def number_of(identity: str) -> int:
-    """Return the number for :func:`uuid7` that a text always gives, so that what it names is stored once."""
+    """Derive a number for :func:`uuid7` from a text. Equal texts give equal numbers, so the object is stored once."""
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8], "big") >> 64 - _NUMBER_BITS
 
 
 def is_named(value: UUID, identity: str) -> bool:
-    """Return True if an id was made by :func:`uuid7` with the number that belongs to a text."""
+    """Return True if :func:`uuid7` made an id with the number that :func:`number_of` derives from a text."""
     return value.int & (1 << _NUMBER_BITS) - 1 == number_of(identity)

@@ -1,4 +1,4 @@
-"""Compare two runs, or two groups of runs, at equal iteration: the differences, their intervals, and their causes.
+"""Compare two runs, or two groups of runs, iteration by iteration: differences, their intervals, and their causes.
 
 Runs of different lengths are compared over the iterations that all of them have, so the length of a run does not affect
 the result. Every figure of a side is the mean of its runs; with two runs or more on both sides each difference has an

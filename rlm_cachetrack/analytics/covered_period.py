@@ -1,4 +1,4 @@
-"""How much of the period before a range has data: a change against a period that began before the data misleads."""
+"""Find how much of the period before a range has data. A change against a partly covered period would mislead."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 def partial_data(store: PostgresStore, period: Span) -> str | None:
     """Return the length of the data of a period if the data begins within it, such as ``5 days``; None otherwise.
 
-    The first stored call decides, whatever its model or query. The length is in whole days, rounded up, or in hours for
-    a period of less than two days. Blocks for one query.
+    Only the first stored call matters, whatever its model or query. The length is in whole days, rounded up, or in
+    hours for a period of less than two days. Blocks for one query.
 
     Args:
         store: The store to read.

@@ -96,7 +96,7 @@ def experiments(
         filters: See :class:`.CallFilters`.
 
     Raises:
-        ConfigError: ``by`` is none of the groupings.
+        ConfigError: ``by`` is not one of the groupings.
     """
     grouping, key = parse_grouping(by)
     rows = store.query("experiment_runs", grouping=grouping, key=key, **query_parameters(filters))
@@ -112,7 +112,7 @@ def parse_grouping(by: str) -> tuple[str, str | None]:
     """Return the grouping and the key that ``by`` names.
 
     Raises:
-        ConfigError: It is none of :data:`GROUPINGS`.
+        ConfigError: It is not one of :data:`GROUPINGS`.
     """
     for prefix, grouping in (("metadata.", "metadata"), ("tag:", "tag")):
         if by.startswith(prefix) and len(by) > len(prefix):
@@ -125,13 +125,13 @@ def parse_grouping(by: str) -> tuple[str, str | None]:
 def costs_beside_outcome(group: Experiment) -> RunCosts:
     """Return the costs of the runs that the outcome of a group covers: the judged runs, else those with a score. Pure.
 
-    Of a group without an outcome, the costs of all runs.
+    For a group without an outcome, return the costs of all runs.
     """
     return _costs_of(group, "judged_" if group["judged_runs"] else "scored_" if group["scored_runs"] else "")
 
 
 def quality_and_costs(groups: Sequence[Experiment]) -> tuple[str, list[tuple[float | None, RunCosts]]]:
-    """Return by what groups are compared, ``avg_score`` or ``success_rate``, and both figures of each group. Pure.
+    """Return the name of the compared figure, ``avg_score`` or ``success_rate``, and cost and quality per group. Pure.
 
     The cost of a group covers the same runs as its quality.
     """
@@ -220,7 +220,7 @@ def _costs(runs: Sequence[dict[str, Any]], draws: int) -> RunCosts:
 
 
 def _reported_prompt_tokens(run: dict[str, Any]) -> int:
-    """Return the prompt tokens of the calls that reported their cache use; all, if they are not stored apart."""
+    """Return the prompt tokens of the calls that reported their cache use; of all calls, if that is not stored."""
     reported: int | None = run["reported_prompt_tokens"]
     return int(run["total_prompt_tokens"]) if reported is None else reported
 
@@ -251,7 +251,7 @@ def _interval(
     """
     if len(runs) < 2 or not draws:
         return None, None
-    chance = random.Random(0)  # noqa: S311 - no secret is made of it
+    chance = random.Random(0)  # noqa: S311 - not used for secrets
     resamples = max(200, min(_RESAMPLES, draws // len(runs)))
     values = sorted(value(chance.choices(runs, k=len(runs))) for _ in range(resamples))
     bounds = values[int(0.025 * resamples)], values[math.ceil(0.975 * resamples) - 1]

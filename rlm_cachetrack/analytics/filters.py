@@ -13,8 +13,8 @@ from rlm_cachetrack.errors import ConfigError
 class ContentFilters(TypedDict, total=False):
     """Select calls by all of ``model``, ``provider``, ``query_id`` and ``tags``; no key, or None, selects any.
 
-    Functions that return runs select the runs of the query that have such a call. A tag of the run counts as one of
-    each of its calls.
+    Functions that return runs select the runs of the query that have such a call. A tag of a run counts as a tag
+    of each of its calls.
     """
 
     model: str | None
@@ -55,5 +55,5 @@ def query_parameters(filters: CallFilters) -> dict[str, Any]:
 
 
 def needs_calls(filters: CallFilters) -> bool:
-    """Return True if the filters select by what the hourly sums do not contain."""
+    """Return True if the filters use a field that the hourly sums do not contain."""
     return filters.get("query_id") is not None or bool(filters.get("tags"))

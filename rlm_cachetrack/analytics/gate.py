@@ -37,7 +37,7 @@ LIMITS: dict[str, tuple[str, str, str]] = {
 """The limits by name: the figure, the kind of limit, and the figure's name in messages.
 
 ``least`` and ``most`` bound the figure over all iterations of the run. ``delta`` bounds how far it may be above the
-baseline, as a fraction of the baseline; ``drop`` how far a rate may be below it. Both compare equal iterations.
+baseline, as a fraction of the baseline; ``drop`` how far a rate may be below it. Both compare iteration by iteration.
 """
 
 

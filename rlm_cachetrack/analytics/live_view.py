@@ -1,4 +1,4 @@
-"""What is happening now: spend, pace, hit rate and the newest calls. Read-only; blocks for its queries."""
+"""The current activity: spend, calls per minute, hit rate and the newest calls. Read-only; blocks for its queries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NewestCall(TypedDict):
 
 
 class LiveView(TypedDict):
-    """The present.
+    """The current activity.
 
     ``spent_today`` is in USD since midnight UTC, None if no call is priced. ``hit_rates`` has one entry per minute of
     the last hour, the oldest first, None for a minute without reported cache use. ``calls_per_minute`` is the mean of
@@ -51,13 +51,13 @@ class LiveView(TypedDict):
 
 
 def live_view(store: PostgresStore, which: ContentFilters, limit: int = 10, now: datetime | None = None) -> LiveView:
-    """Return what is happening now. Blocks for three queries.
+    """Return the current activity. Blocks for three queries.
 
     Args:
         store: The store of the calls.
         which: The calls.
         limit: The number of newest calls.
-        now: The present; None: the clock.
+        now: The current time; None: now.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)

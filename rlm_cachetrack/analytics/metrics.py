@@ -88,7 +88,7 @@ class _Collector:
             yield counter
         seconds = CounterMetricFamily(
             "gen_ai_client_operation_duration_seconds",
-            "Time spent in model calls: the mean times the number of calls.",
+            "Total time spent in model calls: mean duration multiplied by the number of calls.",
             labels=_LABELS,
         )
         for row in self._rows:

@@ -99,7 +99,7 @@ def query_rows(
         filters: See :class:`.ContentFilters`.
 
     Raises:
-        ConfigError: ``by`` is none of these.
+        ConfigError: ``by`` is not one of these.
     """
     if parse_grouping(by)[0] not in ("query", "tag", "metadata"):
         raise ConfigError(f"by={by!r}: expected query, tag:NAME or metadata.KEY")
@@ -139,7 +139,8 @@ def worse_queries(rows: Sequence[QueryRow]) -> list[QueryRow]:
 def cost_trend(row: QueryRow, within: Span, now: datetime | None = None) -> CostTrend:
     """Return the cost of a group by day, with the period before. Pure.
 
-    A day counts if all of it is within both periods and over: part of a day would look like a fall of the cost.
+    Only days that are over and lie completely within the two periods are counted: the cost of a partial day would look
+    like a drop.
 
     Args:
         row: The group.

@@ -1,4 +1,4 @@
-"""Figures of the runs of a list: stored when a run ended, else computed from its calls."""
+"""The figures of listed runs: the stored ones of an ended run, otherwise computed from its calls."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_CALLS: dict[str, Any] = {**dict.fromkeys(_COUNTS, 0), **dict.fromkeys(_OTHER
 
 
 def complete_figures(store: PostgresStore, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give the runs of a page that have no stored figures those of their calls; returns the same rows.
+    """Fill in figures computed from the calls for the runs that have no stored figures; return the same rows.
 
     Blocks for one query if there are such runs. The calls are read by a query of their own, because a plan that knows
     the time range of all of them contains only the chunks of its days, however many days are stored.
 
     Args:
         store: The store of the runs.
-        rows: Rows with the columns of ``fragments/run_figure_columns.sql``. Those that are no figures are removed.
+        rows: Rows with the columns of ``fragments/run_figure_columns.sql``. Columns that are not figures are removed.
     """
     ranges = [(row.pop("is_stored"), row.pop("first_call"), row.pop("last_call")) for row in rows]
     counted = [(row, first, last) for row, (is_stored, first, last) in zip(rows, ranges, strict=True) if not is_stored]

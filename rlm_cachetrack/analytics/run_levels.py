@@ -67,7 +67,7 @@ def run_levels(store: PostgresStore, query_id: str, run_id: datetime, by: LevelG
         by: ``depth``, whose rows add up to the run; or ``subtree``, whose rows include the levels below.
 
     Raises:
-        ConfigError: ``by`` is neither.
+        ConfigError: ``by`` is neither of these.
     """
     if by not in ("depth", "subtree"):
         raise ConfigError(f"by={by!r}: expected depth or subtree")

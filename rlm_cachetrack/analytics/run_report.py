@@ -141,7 +141,7 @@ class RunReport(TypedDict):
 
     ``run`` is as ``get_query_run_summary`` returns it, None for a run that has calls but is not listed (yet).
     ``optimization`` is computed from the calls, so a run in progress has one. If retention dropped calls of the run,
-    only ``iterations`` is computed from the calls that are left.
+    only ``iterations`` is computed from the remaining calls.
     """
 
     run: dict[str, Any] | None

@@ -13,10 +13,10 @@ Row = TypeVar("Row")
 def sorted_by(
     rows: Iterable[Row], keys: Mapping[str, Callable[[Row], Any]], sort: str, *, is_ascending: bool
 ) -> list[Row]:
-    """Return the rows by the key of a name; rows whose value is None come last, in their order.
+    """Return the rows sorted by the key with this name; rows whose value is None come last, in their original order.
 
     Raises:
-        ConfigError: ``sort`` is none of the names.
+        ConfigError: ``sort`` is not one of the names.
     """
     if sort not in keys:
         raise ConfigError(f"sort={sort!r}: expected one of {', '.join(keys)}")

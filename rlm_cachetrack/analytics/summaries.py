@@ -66,7 +66,7 @@ def top_cache_savings(
 
 
 def cache_effectiveness_by_model(store: PostgresStore, **filters: Unpack[CallFilters]) -> Table[ModelEffectiveness]:
-    """Return the cache effectiveness of each model of each provider. Blocks for one query.
+    """Return the cache effectiveness by provider and model. Blocks for one query.
 
     Filters by query and tags read the calls, all others the hourly sums.
     """

@@ -24,9 +24,9 @@ class ModelChange(TypedDict):
 class UsageChanges(TypedDict):
     """The change in cost between two ranges. Costs: USD.
 
-    The effects add up to ``cost_change``: of more or fewer prompt tokens, of another share read from the cache, and of
-    other prices, which include another mix of models and other lengths of completions. They are None if a range has no
-    priced call. ``models``: the largest change first.
+    The effects add up to ``cost_change``. They are those of the number of prompt tokens, of the share read from the
+    cache, and of prices; the last includes the mix of models and the length of completions. They are None if a range
+    has no priced call. ``models``: the largest change first.
     """
 
     cost_before: float | None

@@ -52,7 +52,7 @@ class _UsageKeys(TypedDict):
 
 
 class UsageRow(_UsageKeys, UsageGroup):
-    """The figures of a bucket, or of a model and provider (None if not known). See :class:`.UsageGroup`."""
+    """The figures of a bucket, or of a model and its provider (None if unknown). See :class:`.UsageGroup`."""
 
 
 class Choices(TypedDict):
@@ -165,7 +165,7 @@ class Span:
     zone: str = "UTC"
 
     def before(self, now: datetime | None = None) -> Span | None:
-        """Return the range of the same length that ends where this one begins; None if it has no begin."""
+        """Return the range of the same length that ends where this one begins; None if it has no start."""
         if self.since is None:
             return None
         begin = shifted(self.since, self.since - (self.until or now or datetime.now(UTC)))
@@ -188,12 +188,12 @@ def span(
     now: datetime | None = None,
     zone: str = "UTC",
 ) -> Span:
-    """Make a range from a name of :data:`RANGES`, or from two moments, with bounds on whole units.
+    """Make a range from a name in :data:`RANGES` or from two times; its bounds are rounded to whole units.
 
     Args:
-        name: The name, if there are no moments.
-        since: The first moment, included.
-        until: The last moment, not included.
+        name: The name; not used if ``since`` or ``until`` is given.
+        since: The start, included.
+        until: The end, not included.
         now: The current time; None: now.
         zone: The time zone in which days begin.
 
@@ -220,7 +220,7 @@ def span(
 
 
 def floor(moment: datetime, unit: Unit, zone: str = "UTC") -> datetime:
-    """Return the begin of the minute, the hour or (for a longer unit) the day that contains a moment. Pure."""
+    """Round a time down to the minute, the hour or (for a longer unit) the day. Pure."""
     changed = {"second": 0, "microsecond": 0}
     if unit != "minute":
         changed["minute"] = 0
@@ -303,7 +303,7 @@ def runs_page(
         sort: One of :data:`SORTS`. Runs are sorted by the figures stored at their end; runs in progress come last.
         ascending: Whether the lowest comes first.
         after: ``next`` of the previous page; None for the first page.
-        limit: The most runs to return.
+        limit: The maximum number of runs to return.
         filters: See :class:`.CallFilters`.
 
     Raises:

@@ -32,8 +32,8 @@ class _Addition(NamedTuple):
     """A field that we add to requests.
 
     Attributes:
-        name: The field, and the key of ``metadata`` that says that the server rejected it.
-        names: The names in an error that mean it.
+        name: The field. It is also the key of ``metadata`` that records that the server rejected it.
+        names: The names by which an error message refers to it.
         rejected_by: The servers that rejected it.
     """
 
@@ -163,23 +163,23 @@ class _Attempt(Call):
 
     def _observe_parser(self, parser: Callable[[Any], Any]) -> None:
         """Record the response that the SDK's ``.parse()`` helpers get: it is billed even if they reject it."""
-        answers: list[Any] = []  # not `self`: the request may outlive the call, and must not form a cycle with it
+        responses: list[Any] = []  # not `self`: the request may outlive the call, and must not form a cycle with it
 
-        def observed_parser(answer: Any) -> Any:
-            answers[:] = (answer,)
-            return parser(answer)
+        def observed_parser(response: Any) -> Any:
+            responses[:] = (response,)
+            return parser(response)
 
-        self.answers = answers
+        self.parsed = responses
         self._send_copy(post_parser=observed_parser)
 
     def _add(self, addition: _Addition, body: Mapping[str, Any]) -> None:
-        """Send this body; the request is sent again as it was if the server rejects the addition."""
+        """Send this body. If the server rejects the addition, the original request is sent."""
         self._original = self.arguments, self.request
         self._send_copy(json_data=body)
         self._added = addition
 
     def _ask_for_usage(self) -> None:
-        """Request the usage of a chat stream, unless the caller decided about ``stream_options``."""
+        """Request the usage of a chat stream, unless the caller set ``stream_options``."""
         if self.api not in ("chat.completions", "completions"):
             return
         body = self.request.json_data
@@ -246,7 +246,7 @@ class _Attempt(Call):
 
 
 class _Retrieval:
-    """A request for an object that the server works on, or that sums up its work, such as a batch."""
+    """A request for an object that represents work on the server, such as a background response or a batch."""
 
     __slots__ = ("_client", "_kind", "_raw", "_stream", "_totals", "arguments")
 

@@ -184,7 +184,7 @@ class BodyRecorder:
 
 
 class _Reading:
-    """The undecoded body is being read, from its first byte to its end, an error, or an early close."""
+    """Observe how the undecoded body is read: from its first byte to its end, an error, or an early close."""
 
     def __init__(self, recorder: BodyRecorder, response: Any, observer: Observer) -> None:
         self._recorder = recorder

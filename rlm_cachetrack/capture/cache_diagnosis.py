@@ -26,7 +26,7 @@ COMPARISON = "comparison_response_id"
 _GPT = re.compile(r"(?:^|[/:])gpt-(\d+)(?:\.(\d+))?(?![\d.])")
 _FIRST_VERSION = (5, 6)
 _MAX_RUNS = 256
-_MAX_RESPONSES = 32  # of a run
+_MAX_RESPONSES = 32  # remembered per run
 _MAX_PARTS = 16
 _MAX_DEPTH = 8
 

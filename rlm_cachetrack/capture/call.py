@@ -44,7 +44,7 @@ class Call(ResponseFacts):
     Attributes:
         done: Whether the event was created.
         parked: Whether the call waits for a background response to finish.
-        answers: The response that a ``.parse()`` helper of the SDK got, if it got one.
+        parsed: The response that a ``.parse()`` helper of the SDK received, if it received one.
         region: The region of processing, if the host selects one.
         known_options: The request options of a retrieved response, as they were remembered at its creation.
         prompt_start: The prompt to which later ones may be compared, if it has completed.
@@ -54,7 +54,7 @@ class Call(ResponseFacts):
     done = False
     parked = False
     pulling = False
-    answers: Sequence[Any] = ()
+    parsed: Sequence[Any] = ()
     items: Any = None
     _number: int | None = None
     _request_id: str | None = None
@@ -167,8 +167,8 @@ class Call(ResponseFacts):
     def _read_error(self, exc: BaseException) -> None:
         """Read the facts of an error, and the billed usage of a response that the SDK rejected."""
         status = getattr(exc, "status_code", None)
-        if self.answers:
-            self.read_response(self.answers[0])
+        if self.parsed:
+            self.read_response(self.parsed[0])
         elif (completion := getattr(exc, "completion", None)) is not None:
             self.read_response(completion)  # LengthFinishReasonError
         elif status == 200 and type(body := getattr(exc, "body", None)) is dict and self.items is None:

@@ -88,7 +88,8 @@ def wrap_on_client(method: Callable[..., Any], client: Any, wrapper: Wrapper) ->
 def clients_with_own_request(client_classes: tuple[type[Any], ...]) -> Iterator[Any]:
     """Yield the clients of this process whose ``request`` was replaced on the instance.
 
-    Searches the garbage collector, some milliseconds for every 100,000 objects, and only if logfire is loaded.
+    Searches the objects of the garbage collector, which takes a few milliseconds per 100,000 objects. Does nothing
+    unless logfire is loaded.
     """
     if "logfire" not in sys.modules:
         return

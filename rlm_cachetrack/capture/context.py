@@ -60,7 +60,7 @@ class Frame:
         previous: The innermost frame of the context before this one was entered.
         handle: The object of the user: a QueryRun or a Recursion.
         is_closed: Whether the frame was left.
-        encoded: The cached JSON of the run context, after what it was encoded for.
+        encoded: The values that the run context was last encoded for, then its JSON.
         tags: The tags of the run, with those of the code that opened it; None if there are none.
         tag_scope: The innermost ``with tags(...)`` around the frame.
         entered_in: The thread and task that opened the frame.
@@ -123,7 +123,7 @@ class Frame:
             self._go_deeper(outer)
 
     def stay_on_level(self, outer: Frame) -> None:
-        """Undo the step from ``outer`` to a deeper level: this frame has only another role in the same level."""
+        """Move this frame back to the level of ``outer``, of which it changes only the model type."""
         self.fields.update({name: outer.fields.get(name) for name in _LEVEL})
 
     def _go_deeper(self, outer: Frame) -> None:
@@ -269,7 +269,7 @@ def manual() -> Mapping[str, Any] | None:
 
 
 def of_same_run(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Return True unless ``given`` has another query or run than ``values``."""
+    """Return True unless ``given`` names a different query or run than ``values``."""
     return all(given.get(name) is None or values.get(name) in (None, given[name]) for name in ("query_id", "run_id"))
 
 

@@ -17,7 +17,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 def entering(function: FunctionT, new_scope: Callable[[], contextlib.AbstractContextManager[Any]]) -> FunctionT:
     """Return ``function`` so that each call of it runs in a new scope.
 
-    A generator has runs, iterations and tags of its own; see :class:`_OwnContext`.
+    A generator has its own runs, iterations and tags; see :class:`_OwnContext`.
 
     Args:
         function: A function, a coroutine function, or a generator function of either kind.

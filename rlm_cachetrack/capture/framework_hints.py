@@ -1,8 +1,8 @@
 """Log which calls of a loaded framework are not recorded, and the line of code that changes it; once per framework.
 
 The writer thread reads ``sys.modules`` each time it wakes up, and the flush at the end of the process reads it once
-more. A hook in the import system could delay or break an import of the program. A framework counts as loaded only after
-its import has ended, and has two seconds more, because ``track()`` usually follows the import.
+more. A hook in the import system could delay or break an import of the program. A framework counts as loaded two
+seconds after the end of its import, because ``track()`` usually follows the import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Hint(NamedTuple):
         integration: The integration that records the calls.
         message: Which calls are not recorded, and the line of code that changes it.
         modules: The modules that send such calls; one of them must be loaded besides the package.
-        covers: A package below, which gets no hint of its own, because the same line records its calls.
+        covers: A package below, which gets no separate hint, because the same line records its calls.
     """
 
     package: str
@@ -43,7 +43,7 @@ _HINTS = (
     _Hint(
         "dspy",
         "dspy",
-        "DSPy sends calls with an engine of its own, and these are not recorded. To record them: "
+        "DSPy sends calls with its own engine, and these are not recorded. To record them: "
         "from rlm_cachetrack.integrations.dspy import track; track()",
         ("dspy.clients.engines.lm15_engine",),
         covers="litellm",

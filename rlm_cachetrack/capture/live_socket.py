@@ -27,8 +27,8 @@ class LiveCalls(RealtimeCalls):
     """Observes one Live connection."""
 
     api = "live"
-    requests: ClassVar = {}
-    answers: ClassVar = {
+    sent_types: ClassVar = {}
+    received_types: ClassVar = {
         "session.started": "_started",
         "session.usage.updated": "_measured",
         "session.closed": "_finished",
@@ -98,12 +98,12 @@ class LiveCalls(RealtimeCalls):
         if decision and self._owns():
             self._record("decisions", decision, {"type": "response.completed", "response": decision})
 
-    def _record(self, api: str, answer: Mapping[str, Any], event: Event) -> None:
-        """Record one delegated call, of which only the end is known."""
-        response_id = answer.get("id")
+    def _record(self, api: str, response: Mapping[str, Any], event: Event) -> None:
+        """Record one delegated call; only its end is observed."""
+        response_id = response.get("id")
         if response_id is not None and str(response_id) in self._ended_ids:
             return
-        call = self._new_call({"model": answer.get("model")})
+        call = self._new_call({"model": response.get("model")})
         if call is not None:
             call.api = api
             call.metadata["delegated"] = True
@@ -124,7 +124,7 @@ class LiveCalls(RealtimeCalls):
 
 
 def _measure(call: SocketCall, event: Event) -> None:
-    """Set the length of the session so far; each event states the whole length."""
+    """Set the length of the session so far; each event contains the total."""
     usage = fields_of(event.get("usage"))
     if usage:
         call.use(usage)

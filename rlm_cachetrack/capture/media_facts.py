@@ -92,12 +92,12 @@ def _transcript(facts: ResponseFacts, response: Any, fields: Mapping[str, Any]) 
 
 
 def _speech(facts: ResponseFacts, response: Any, fields: Mapping[str, Any]) -> None:
-    answer = fields.get("response")  # the HTTP response, if the SDK returned the audio
-    if answer is None:
+    http_response = fields.get("response")  # the HTTP response, if the SDK returned the audio
+    if http_response is None:
         return
-    facts.http(answer)
-    if "event-stream" in answer.headers.get("content-type", ""):
-        for line in answer.content.splitlines():
+    facts.http(http_response)
+    if "event-stream" in http_response.headers.get("content-type", ""):
+        for line in http_response.content.splitlines():
             if line.startswith(b"data:") and b"speech.audio.done" in line:
                 read_final_event(facts, json.loads(line[5:]))
 

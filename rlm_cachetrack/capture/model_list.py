@@ -47,7 +47,7 @@ def list_models() -> ModelList:
             listed = list(client.models.list())
         except openai.APIStatusError as exc:
             # Without the message, which may quote a part of the key.
-            raise ModelListError(f"{client.base_url.host} answered status {exc.status_code} to models.list") from None
+            raise ModelListError(f"{client.base_url.host} returned status {exc.status_code} for models.list") from None
         except openai.OpenAIError as exc:
             raise ModelListError(f"{client.base_url.host} did not return its models: {type(exc).__name__}") from None
         return ModelList(

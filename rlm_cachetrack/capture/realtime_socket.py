@@ -1,7 +1,7 @@
 """The calls of a Realtime connection (``client.realtime.connect()`` and ``beta.realtime``).
 
 The server begins a response for each ``response.create``, and on its own when a speaker pauses. It transcribes spoken
-input with another model, which has a price of its own; each transcription is a call, too.
+input with another model, which has its own price; each transcription is a call, too.
 
 Source: ``openai/types/realtime`` and ``openai/types/beta/realtime`` of openai 3.57.0 (read 2026-12-01).
 """
@@ -27,8 +27,8 @@ class RealtimeCalls(SocketCalls):
     """Observes one Realtime connection. Outside any run, the session is the run of its calls."""
 
     api = "realtime"
-    requests: ClassVar = {"response.create": "_create"}
-    answers: ClassVar = {
+    sent_types: ClassVar = {"response.create": "_create"}
+    received_types: ClassVar = {
         "session.created": "_session_changed",
         "session.updated": "_session_changed",
         "transcription_session.created": "_session_changed",

@@ -37,8 +37,8 @@ class ResponsesCalls(SocketCalls):
     """Observes one Responses connection."""
 
     api = "responses"
-    requests: ClassVar = {"response.create": "_create", "response.steer": "_steer"}
-    answers: ClassVar = {
+    sent_types: ClassVar = {"response.create": "_create", "response.steer": "_steer"}
+    received_types: ClassVar = {
         "response.created": "_created",
         "response.output_item.done": "_item_done",
         "response.completed": "_ended",
@@ -188,7 +188,7 @@ class ResponsesCalls(SocketCalls):
         return super()._call_of_delta(event) or self._newest_in(_lane_of(event))
 
     def _newest_in(self, lane: str | None) -> SocketCall | None:
-        """Return the response of a lane that began last."""
+        """Return the newest response of a lane."""
         return next((call for call in reversed(self._running.values()) if call.lane == lane), None)
 
 

@@ -114,9 +114,9 @@ class SocketCalls:
     """
 
     api: ClassVar[str]
-    requests: ClassVar[Mapping[str, str]]
+    sent_types: ClassVar[Mapping[str, str]]
     """The types of the messages that are read when they are sent, and the method for each."""
-    answers: ClassVar[Mapping[str, str]]
+    received_types: ClassVar[Mapping[str, str]]
     """The types of the messages that are read when they are received, and the method for each."""
 
     def __init__(self, client: Any, queue: Any, model: Any) -> None:
@@ -141,7 +141,7 @@ class SocketCalls:
             if options is None:
                 return None
             kind = _type_of(message)
-            if kind is not None and (name := self.requests.get(kind)) is not None:
+            if kind is not None and (name := self.sent_types.get(kind)) is not None:
                 with self._lock:
                     call: SocketCall | None = getattr(self, name)(_parsed(message))
                     if call is not None and run_context is not None:
@@ -164,7 +164,7 @@ class SocketCalls:
             kind = _type_of(message)
             if kind is None:
                 return
-            name = self.answers.get(kind)
+            name = self.received_types.get(kind)
             if name is not None:
                 with self._lock:
                     getattr(self, name)(_parsed(message))

@@ -181,7 +181,7 @@ def _entered(connection: Any, calls: SocketCalls | None) -> None:
     try:
         if not calls.is_attached:
             _observe(connection._connection, calls)
-        # openai before 3.0 replaces an empty queue of the manager with one of its own.
+        # openai before 3.0 replaces an empty queue of the manager with a new one.
         calls.queue = getattr(connection, "_send_queue", None)
         _open[weakref.ref(connection, _collected)] = calls
     except Exception as exc:

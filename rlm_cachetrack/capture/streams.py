@@ -83,7 +83,7 @@ async def _async_items(iterator: AsyncIterator[Any], observer: Observer) -> Asyn
 
 
 async def _close_generator(iterator: Any) -> None:
-    """Close the SDK's generator, which without our wrapper would have been closed here.
+    """Close the SDK's generator, as would happen at this point without our wrapper.
 
     Not called if the stream was collected before: the event loop then closes both generators. A running generator is
     not closed either: an ending event loop closes all generators at once, and a second close would log an error.
@@ -165,7 +165,7 @@ def _observed_parse(raw: Any, recorder: BodyRecorder, observer: Observer) -> Cal
 
 
 class _Parsing:
-    """The SDK parses a body: reading it to the end closes the response, which is not an early close by the caller."""
+    """Mark that the SDK parses a body, so that its closing of the response does not count as an early close."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -231,7 +231,7 @@ class _ObservedMethod:
     def _closed(self) -> None:
         _response_closed(self._response, self._observer, self._recorder)
         attributes = vars(self._response)
-        if self._recorder is None and attributes.get(self._name) is self:  # otherwise others wrapped it after us
+        if self._recorder is None and attributes.get(self._name) is self:  # otherwise other code wrapped it after us
             del attributes[self._name]
             if self._before is not None:
                 attributes[self._name] = self._before

@@ -1,4 +1,4 @@
-"""What surrounds a call in the program: the function that made it, and the OpenTelemetry span that is current."""
+"""Find the function that makes a call, and the current OpenTelemetry span."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ get_innermost, set_innermost = innermost.get, innermost.set
 def without(scope: Scope | None, own: Tags) -> Scope | None:
     """Return ``scope`` and those around it without the innermost one that has the tags ``own``, compared by identity.
 
-    If none has them, as in another context than that of the scope, it returns ``scope``.
+    If none has them, because this is another context, ``scope`` is returned.
     """
     inner = []
     level = scope

@@ -1,7 +1,8 @@
 """Record usage that a server reports only as a total: batches, eval runs, graders, and turns of agent sessions.
 
-Such a total is recorded when the program retrieves it, or when an event of a stream has it: once per object, in this
-process by its id, and in the store by the writer. Its time is that of the object, not that of the retrieval.
+Such a total is recorded when the program retrieves it, or when an event of a stream has it: once per object. This
+process remembers the ids of recorded objects, and the writer checks the store for those of other processes. The record
+has the time of the object, not that of the retrieval.
 
 Source: ``batch.py``, ``evals/run_retrieve_response.py``, ``fine_tuning/alpha/grader_run_response.py`` and
 ``beta/agents/sessions/turn.py`` of openai 3.57.0, read 2026-12-01.

@@ -1,4 +1,4 @@
-"""``compare``: two runs, or two groups of runs, at equal iteration."""
+"""``compare``: compare two runs, or two groups of runs, iteration by iteration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compare(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Compare two runs, or two groups of runs, at equal iteration: the differences and their causes."""
+    """Compare two runs, or two groups of runs, iteration by iteration: the differences and their causes."""
     from rlm_cachetrack import analytics
 
     with open_client(db_url) as client, slow_status("reading the runs"):

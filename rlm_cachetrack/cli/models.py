@@ -49,7 +49,7 @@ def models(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show the cache effectiveness of each model of each provider, and why calls are unpriced."""
+    """Show the cache effectiveness by provider and model, and why calls are unpriced."""
     if lifecycle:
         with open_client(db_url) as client, slow_status("asking for the list of models"):
             rows = client.model_lifecycle(replacement, **filters)

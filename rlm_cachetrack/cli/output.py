@@ -175,7 +175,7 @@ def print_line(console: Console, name: str, *texts: str, indent: int = 14, mark:
     Args:
         console: The console to print to.
         name: Printed in bold, before the first text.
-        texts: May be untrusted. Each starts on a line of its own; without any, nothing is printed.
+        texts: May be untrusted. Each starts on a new line; without any, nothing is printed.
         indent: Column in which the texts start.
         mark: A symbol before the name, and its style.
     """

@@ -24,7 +24,7 @@ class Comparing(ClientBase):
     """Methods that compare, check and explain runs. Every method first flushes, then blocks for its queries."""
 
     def compare_runs(self, a: RunOrRuns, b: RunOrRuns, *, confidence: float = 0.95) -> Comparison:
-        """Compare two runs, or two groups of runs, at equal iteration. See ``Comparison``.
+        """Compare two runs, or two groups of runs, iteration by iteration. See ``Comparison``.
 
         Args:
             a: A query id (its newest run), a pair ``(query_id, run_id)``, or a list of these: a group.
@@ -53,8 +53,8 @@ class Comparing(ClientBase):
             run: A query id (its newest run), a pair ``(query_id, run_id)``, or a list of these.
             baseline: In the same form, or the path of a file that :meth:`save_baseline` wrote; None: no baseline.
             limits: ``min_hit_rate`` (0-1 or ``"60%"``), ``max_cost`` (USD), ``max_uncached_tokens``. Against the
-                baseline, at equal iteration: ``max_cost_delta``, ``max_uncached_delta``, ``max_ttft_delta`` (fractions
-                of the baseline's: 0.05 or ``"5%"``), ``max_hit_rate_drop`` (0.02 is two percentage points).
+                baseline, iteration by iteration: ``max_cost_delta``, ``max_uncached_delta``, ``max_ttft_delta``
+                (fractions of the baseline's: 0.05 or ``"5%"``), ``max_hit_rate_drop`` (0.02 is two percentage points).
 
         Raises:
             NotStoredError: A run is not stored, or has no calls.

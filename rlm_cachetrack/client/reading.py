@@ -73,7 +73,7 @@ class Reading(ClientBase):
     def get_cache_effectiveness_by_model(
         self, since: datetime | None = None, until: datetime | None = None, **filters: Unpack[ContentFilters]
     ) -> Table[ModelEffectiveness]:
-        """Return the cache effectiveness of each model of each provider.
+        """Return the cache effectiveness by provider and model.
 
         Args:
             since: Only calls from this moment on; None: from the first.

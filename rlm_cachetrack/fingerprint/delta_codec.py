@@ -3,7 +3,7 @@
 Each call of a conversation repeats the previous prompt and adds to it. A call is therefore stored as the difference to
 an earlier call of its run, the base: the number of segments that it shares with the base's start, the number that it
 shares with its end, and the new segments in between. After 64 differences in a row a complete fingerprint is stored, so
-that few rows depend on a row that is deleted.
+that a deleted row affects few others.
 
 Layout (numbers are LEB128): one byte with the version in the upper three bits, then flags; ``response`` if flagged; for
 a complete fingerprint the installation, the cache key and the segments; for a difference the last four
@@ -32,7 +32,7 @@ _RECENT_BASES = 4
 
 
 class _Base(NamedTuple):
-    """A call that can be the base of later calls; ``depth`` differences separate it from a complete fingerprint."""
+    """A call that can be the base of later calls; it is ``depth`` differences away from a complete fingerprint."""
 
     reference: bytes
     head: tuple[Any, ...]
@@ -206,7 +206,7 @@ def decode_run(rows: Iterable[tuple[UUID | str, bytes | None]]) -> dict[str, Fin
 
 
 class FingerprintChain:
-    """The fingerprints of a run in progress: turns each into a complete one, which can be decoded without the others.
+    """Expands the fingerprints of a run in progress to complete ones, which can be decoded without the others.
 
     It keeps as many fingerprints as the encoder, so that the bases of later ones are known.
     """

@@ -28,8 +28,8 @@ from .segments import Digests, fingerprint_request
 logger = logging.getLogger("rlm_cachetrack")
 
 _MAX_WAITING_TOKENS = 2 << 20  # about 8 MB
-_MIN_CALL_TOKENS = 512  # what a call counts at least, so that at most 4,096 wait
-_ESTIMATED_MESSAGE_TOKENS = 256  # where the server reports no count
+_MIN_CALL_TOKENS = 512  # the smallest size of a call in the queue, so that at most 4,096 calls wait
+_ESTIMATED_MESSAGE_TOKENS = 256  # if the server reports no token count
 _MAX_HASHED = 20_000
 
 
@@ -37,7 +37,7 @@ _Request = tuple[int, str, str, dict[str, Any], int | None, str | None]  # the a
 
 
 class HashedRequest(NamedTuple):
-    """What a hashed request body leaves: the bytes of the column, and the options that decide price or cache."""
+    """The result of hashing a request body: the bytes of the column, and the options that affect price or cache."""
 
     fingerprint: bytes
     options: dict[str, Any] | None

@@ -44,7 +44,7 @@ class Segment(NamedTuple):
         size: Characters, as sent; 0 if the server has the text (``previous_response``, ``conversation``) or if the
             number of tokens does not depend on the characters (``media``, ``compaction``).
         digest: Five bytes; equal for equal segments of one installation.
-        breakpoint: The request asks the cache to end a prefix after this segment.
+        breakpoint: The request sets a cache breakpoint after this segment.
         continues: The segment is a further piece of the text of the previous segment.
     """
 
@@ -65,7 +65,7 @@ def encode_segment(kind: str, flags: int, size: int, digest: bytes) -> bytes:
 
 
 def with_breakpoint(segment: bytes) -> bytes:
-    """Return the bytes of the same segment, after which the cache is asked to end a prefix."""
+    """Return the bytes of the same segment with the flag that the request sets a cache breakpoint after it."""
     return bytes((segment[0] | BREAKPOINT,)) + segment[1:]
 
 

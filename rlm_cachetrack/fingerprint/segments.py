@@ -46,13 +46,13 @@ CONTENT_BYTES = 3
 """The first bytes of a JSON value's digest, which do not depend on the order of its keys."""
 
 _BREAKPOINT_FIELDS = ("prompt_cache_breakpoint", "cache_control")
-_BLOCK_BYTES = 64  # of SHA-256
+_BLOCK_BYTES = 64  # the block size of SHA-256
 _MEDIA = frozenset(
     ("image_url", "input_image", "input_audio", "audio", "file", "input_file", "video_url", "input_video", "document")
 )
 _INSTRUCTIONS = frozenset(("system", "developer"))
 _FIRST_CUT = 256  # characters from either end of a long text; each further cut doubles the distance
-_LONG_TEXT = 4_096  # characters from which a text that gives no instructions is cut into pieces
+_LONG_TEXT = 4_096  # texts of at least this many characters are cut into pieces, except instructions
 _MAX_REMEMBERED = 8_192
 
 
@@ -78,7 +78,7 @@ class EncodedFingerprint(NamedTuple):
 
     Attributes:
         encoded: The segments, as :func:`~.segment_codec.encode_segment` returns them.
-        has_breakpoint: Whether the request asks the cache to end a prefix after one of them.
+        has_breakpoint: Whether the request sets a cache breakpoint after one of them.
         cache_key, response, installation: As in :class:`Fingerprint`.
     """
 
@@ -97,7 +97,8 @@ class Digests:
     """Hashes text with SHA-256 under a key, and caches the digests of recent texts without the texts.
 
     Conversations send the same messages again, and a string caches its own hash, so most of a prompt is not hashed
-    again. The key fills the first block of the hash, and a digest is a few of its bytes, so that nobody can extend it.
+    again. The key fills the first block of the hash, and a digest is only a few bytes of it, which prevents length
+    extension.
 
     Args:
         key: The secret key, 16 to 64 bytes.
@@ -215,7 +216,7 @@ class _SegmentCollector:
 
     def __init__(self, digests: Digests) -> None:
         self._digests = digests
-        self._message: int | None = None  # of the last segment that belongs to one
+        self._message: int | None = None  # the message of the last segment that belongs to one
         self.encoded: list[bytes] = []
         self.has_breakpoint = False
 
@@ -230,7 +231,7 @@ class _SegmentCollector:
         self.encoded.append(encode_segment(kind, flags, size, digest))
 
     def mark_last(self) -> None:
-        """Note that the request asks the cache to end a prefix after the last segment."""
+        """Mark that the request sets a cache breakpoint after the last segment."""
         if self.encoded:
             self.encoded[-1] = with_breakpoint(self.encoded[-1])
             self.has_breakpoint = True
@@ -375,7 +376,7 @@ def _cuts(size: int) -> list[int]:
 
 
 def _size_of_ciphertext(value: Any) -> int:
-    """Return the size of the encrypted part of an item, whose tokens its characters do not tell."""
+    """Return the size of the encrypted part of an item, whose token count does not follow from its characters."""
     content = value.get("encrypted_content") if isinstance(value, Mapping) else None
     return len(content) if isinstance(content, str) else 0
 

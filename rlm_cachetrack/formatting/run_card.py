@@ -39,7 +39,7 @@ def run_lines(name: str, state: str, summary: Mapping[str, Any], savings: float 
 
 
 def run_card(name: str, state: str, report: Mapping[str, Any]) -> str:
-    """Return a run as HTML: leading figures, a bar per iteration, and all totals in a folded table.
+    """Return a run as HTML: main figures, a bar per iteration, and all totals in a folded table.
 
     Args:
         name: The query.

@@ -13,7 +13,7 @@ from typing import Any
 NONE = "–"  # noqa: RUF001
 """Shown for NULL: not known, not reported. Never for 0."""
 
-_MOST_DECIMALS = 6  # of the amounts of a column
+_MOST_DECIMALS = 6  # in a column of amounts
 _NOTHING_USD = 1e-12  # less than a thousandth of the cheapest token is a rounding error
 
 
@@ -210,7 +210,7 @@ def hit_rates(
     Args:
         effective: The share of the prompt tokens that was read from the cache, 0-1; None if not reported.
         achievable: That share without the avoidable misses.
-        tokens_lost: The tokens between the two.
+        tokens_lost: The tokens that make the difference.
         usd_lost: Their extra cost; None if unpriced.
         unknown: The calls whose miss reasons are unknown.
         calls: All calls.

@@ -8,12 +8,12 @@
     rlm_cachetrack.instrument()
     dspy.track()
 
-DSPy 3.4 sends a call with an engine of its own (``engine="lm15"``) if that engine knows the provider and the settings
+DSPy 3.4 sends a call with its own engine (``engine="lm15"``) if that engine knows the provider and the settings
 of the ``dspy.LM``, and otherwise through LiteLLM. This module observes the engine, and calls ``track()`` of
 :mod:`.litellm`. Earlier releases of DSPy have only LiteLLM.
 
 An engine sends one request for each ``complete`` or ``stream``; DSPy repeats and caches requests above it. Therefore
-each of them is one record, and an answer from DSPy's cache is none. The engine keeps the server's JSON in
+each of them is one record, and a response from DSPy's cache is not recorded. The engine keeps the server's JSON in
 ``Response.provider_data``, from which the usage is read.
 
 Source: ``clients/engines/lm15_engine.py``, ``clients/lm15_boundary.py``, ``_vendor/lm15/types.py`` and ``result.py`` of
@@ -61,13 +61,13 @@ _undo: list[Callable[[], None]] = []
 
 
 def track() -> None:
-    """Record every call of DSPy in this process once, from now on. Imports dspy, and litellm if it is installed.
+    """Record every call that DSPy makes in this process from now on. Imports dspy, and litellm if installed.
 
-    Works with and without :func:`~.instrument`. A program needs no other ``engine``. Answers from DSPy's cache are not
-    recorded. ``uninstrument()`` ends the recording. Calling it again changes nothing. Does not block.
+    Works with and without :func:`~.instrument`. A program needs no other ``engine``. Responses from DSPy's cache are
+    not recorded. ``uninstrument()`` ends the recording. Calling it again changes nothing. Does not block.
 
     Raises:
-        ConfigError: DSPy is not installed, or has neither an engine of its own nor LiteLLM.
+        ConfigError: DSPy is not installed, or has neither its own engine nor LiteLLM.
     """
     if disabled():
         return
@@ -156,7 +156,7 @@ def _stream_async(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _observing(engine: Any, request: Any, *, stream: bool) -> Iterator[_Observed]:
-    """Observe one request, also one that fails or whose stream the caller closes early; arguments as `_Observed`."""
+    """Observe one request, even if it fails or the caller closes its stream early. Arguments as for `_Observed`."""
     observed = _Observed(engine, request, stream=stream)
     try:
         yield observed
@@ -208,7 +208,7 @@ class _Observed:
             return
         try:
             dialect = self._set_provider(self._call)
-            self._call.responded(_answer_of(response, dialect, self._call.api))
+            self._call.responded(_response_of(response, dialect, self._call.api))
         except Exception as exc:
             guard.report("recording a DSPy call", exc)
 
@@ -283,7 +283,7 @@ def _was_sent(exc: BaseException) -> bool:
     return not isinstance(exc, (errors.ConfigurationError, errors.CapabilityError, errors.LockTimeoutError))
 
 
-def _answer_of(response: Any, dialect: str, api: str) -> Mapping[str, Any]:
+def _response_of(response: Any, dialect: str, api: str) -> Mapping[str, Any]:
     """Return a response of the engine with the fields of an OpenAI response."""
     data = response.provider_data if isinstance(response.provider_data, Mapping) else {}
     inner = data.get("response")

@@ -9,14 +9,14 @@
     litellm.track()
 
 LiteLLM sends some calls through the OpenAI SDK, which ``instrument()`` records, and the others (Anthropic, Gemini,
-DeepSeek, Responses, ...) with an HTTP client of its own. This module registers a LiteLLM callback for the others. DSPy,
+DeepSeek, Responses, ...) with its own HTTP client. This module registers a LiteLLM callback for the others. DSPy,
 CrewAI, smolagents and other programs that use LiteLLM need nothing else.
 
 A call is recorded once. Before LiteLLM sends a request, it reports the call to its callbacks. If the SDK then sends a
 request below a stack frame of the same call, the SDK's record is kept, because it has the server's own usage.
 
 LiteLLM runs its success callbacks later, on another thread or as a task that a finished event loop never runs.
-Therefore the methods that receive a finished response are observed, too, and the first one called makes the record.
+Therefore the methods that receive a finished response are observed, too. The first one that is called makes the record.
 
 Source: ``utils.py``, ``litellm_core_utils/litellm_logging.py``, ``streaming_handler.py`` and ``logging_worker.py`` of
 LiteLLM 1.110.2 (read 2026-12-01).
@@ -103,7 +103,7 @@ class _Attempt:
         self.call = call
 
     def take(self) -> ExternalCall | None:
-        """Return the call to whoever finishes it first; None to the others."""
+        """Return the call to the first caller of this method; None to all others."""
         with _lock:
             call, self.call = self.call, None
         return call
@@ -116,12 +116,12 @@ class _Attempt:
 
 
 def track() -> None:
-    """Record every LiteLLM call of this process once, from now on. Imports litellm.
+    """Record every call that LiteLLM makes in this process from now on. Imports litellm.
 
     Works with and without :func:`~.instrument`, which records the calls that LiteLLM sends through the OpenAI SDK in
     more detail. LiteLLM's usage is stored, and its ``response_cost`` counts as the cost that a provider returned.
-    Answers from LiteLLM's cache and mock responses are not recorded. ``uninstrument()`` ends the recording. Calling it
-    again changes nothing. Does not block.
+    Responses from LiteLLM's cache and mock responses are not recorded. ``uninstrument()`` ends the recording. Calling
+    it again changes nothing. Does not block.
 
     Raises:
         ConfigError: LiteLLM is not installed, or has no ``CustomLogger``.
@@ -242,7 +242,7 @@ def _safely(finish: Callable[[Any, Any], None], logging: Any, args: tuple[Any, .
 
 
 def _note_sdk_request() -> None:
-    """Leave a call to the SDK's record, if LiteLLM sends it through the SDK at this moment."""
+    """Do not record a call that LiteLLM is sending through the SDK, because the SDK's request is recorded."""
     frame = sys._getframe(1)
     while frame is not None:
         if "logging_obj" in frame.f_code.co_varnames and str(frame.f_globals.get("__name__")).startswith("litellm."):
@@ -280,14 +280,14 @@ def _begin(logging: Any) -> None:
 
 
 def _end_repeated(attempt: _Attempt) -> None:
-    """Record a request that failed, and that LiteLLM repeats without a report of the failure."""
+    """Record a failed request that LiteLLM repeats without reporting the failure."""
     call = attempt.take()
     if call is not None:
         call.end_repeated()
 
 
 def _make_call(api: str, details: Mapping[str, Any], *, stream: bool) -> ExternalCall:
-    """Begin a call, with its request in the form of the OpenAI API, from which LiteLLM makes the provider's."""
+    """Begin a call. Its request has the form of the OpenAI API; LiteLLM converts it for the provider."""
     options = details.get("optional_params")
     body = {**options} if isinstance(options, Mapping) else {}
     body["model"] = details.get("model")

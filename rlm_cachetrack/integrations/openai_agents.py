@@ -8,10 +8,10 @@
     instrument()
     openai_agents.track()
 
-``instrument()`` records the calls that the package sends over HTTP. This module adds those of its own websocket
-transport and of its Realtime sessions, and the run context of all of them.
+``instrument()`` records the calls that the package sends over HTTP. This module adds the calls of the
+package's websocket transport and of its Realtime sessions, and the run context of all of them.
 
-Hooks of a run are called in tasks of their own, which cannot change the run context of the run. Therefore each run has
+Hooks of a run are called in separate tasks, which cannot change the run context of the run. Therefore each run has
 a frame, and the hooks change its values.
 
 Source: ``run.py``, ``lifecycle.py``, ``models/openai_responses.py`` and ``realtime/openai_realtime.py`` of
@@ -86,7 +86,7 @@ def track(query_id: str = "agents") -> None:
     """Record the websockets of openai-agents, and the run context of every run of an agent. Imports agents.
 
     ``instrument()`` records the calls; without it, nothing is recorded. A run inside a ``query_run`` belongs to it;
-    elsewhere each run of an agent is a run of its own. Its turns set the iteration, counting from 1, unless the program
+    elsewhere each run of an agent is a separate run. Its turns set the iteration, counting from 1, unless the program
     sets the iteration of its run itself. The agent's name is the ``model_type``. A handoff goes one level deeper
     (``current_depth`` + 1), as does an agent that another one uses as a tool. Results, hooks and errors are unchanged.
     ``uninstrument()`` ends it. Calling it again changes only ``query_id``. Does not block.
@@ -204,7 +204,7 @@ def _end_streamed(opened: contextlib.ExitStack, task: Any) -> None:
 
 @contextlib.contextmanager
 def _opened(agent: Any) -> Iterator[_AgentRun]:
-    """Open the run of an agent, and a run of its own around it if there is none."""
+    """Open the run of an agent; outside any ``query_run``, open a run around it first."""
     with contextlib.ExitStack() as stack:
         outer, above = context.active(), _current.get()
         if outer is None:

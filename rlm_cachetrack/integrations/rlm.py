@@ -74,7 +74,7 @@ class _Position:
         self.context: Context = copy_context()
 
     def is_for_child(self, rlm: Any) -> bool:
-        """Return True if ``rlm`` was made for this sub-call and has not begun its first turn."""
+        """Return True if ``rlm`` was created for this sub-call and has not begun its first turn."""
         return self.owner is None and self.depth == rlm.depth
 
     def deeper(self) -> AbstractContextManager[_Level]:
@@ -92,7 +92,7 @@ def track(rlm: RlmT, query_id: str = "rlm") -> RlmT:
     """Record the run, iteration and depth of every call that an ``RLM`` and its children make.
 
     :func:`~.instrument` records the calls; this function sets their run context. A completion inside a ``query_run``
-    belongs to it; elsewhere each completion is a run of its own. Its turns set the iteration, counting from 1, unless
+    belongs to it; elsewhere each completion is a separate run. Its turns set the iteration, counting from 1, unless
     the program sets the iteration of its run itself, and have the ``model_type`` ``"root"``. ``llm_query`` and
     ``rlm_query`` go one level deeper (``current_depth`` + 1, ``model_type`` ``"sub"``, the iteration of the turn that
     made the sub-call); a child counts its own turns. Each call has the RLM's ``max_depth``. Results, errors and
@@ -215,15 +215,15 @@ def _follow_server(lm_handler: Any, position: _Position) -> None:
     """Place the threads that serve ``llm_query`` one recursion level below the turn that called it."""
     # Each completion has its own server; socketserver's ThreadingMixIn starts a thread for each request here.
     server: Any = getattr(lm_handler, "_server", None)
-    answer = getattr(type(server), "process_request_thread", None)
-    if answer is None or "process_request_thread" in vars(server):
+    process_request = getattr(type(server), "process_request_thread", None)
+    if process_request is None or "process_request_thread" in vars(server):
         return
     # rlms drops its server without closing it, so this closure must not keep the socket open.
     serving = weakref.ref(server)
 
     def below(*args: Any) -> None:
         with position.deeper():
-            answer(serving(), *args)
+            process_request(serving(), *args)
 
     server.process_request_thread = lambda *args: position.context.copy().run(below, *args)
 

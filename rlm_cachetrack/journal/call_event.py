@@ -161,7 +161,7 @@ def expand(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def extra_columns(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the extra values of an event as they are stored: ids of spans in hexadecimal digits.
+    """Return the extra values of an event as they are stored; span ids as hexadecimal digits.
 
     Capture passes them as integers, because formatting them takes longer than finding them.
     """

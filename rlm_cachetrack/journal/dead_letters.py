@@ -177,7 +177,7 @@ class DeadLetters:
     def _append(self, letters: list[DeadLetter]) -> None:
         locked_files.make_private_folder(self.path.parent)
         with self._locked(_APPEND_TIMEOUT_S, create=True) as fd:
-            assert fd is not None  # noqa: S101 (for mypy: create=True)
+            assert fd is not None  # noqa: S101 - tells mypy that create=True returns a file
             size = os.fstat(fd).st_size
             block = bytearray()
             if size and os.pread(fd, 1, size - 1) != b"\n":

@@ -20,7 +20,7 @@ class JournalFile:
     Attributes:
         path: The file.
         pid: The process that wrote it; None if the name has no number.
-        live: The process still runs. The next process that uses the store recovers the file of a dead process.
+        live: The process is still running. The next process that uses the store recovers the file of a dead process.
         events: How many events it contains; some of a live process may be stored already.
         bytes: How many bytes the events take.
         oldest: When the first event happened, ISO 8601 or seconds since 1970; None if that is unknown.

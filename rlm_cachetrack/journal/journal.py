@@ -2,14 +2,14 @@
 
 The calling thread writes one line of JSON to the end of a file, without fsync: the event is in the system's page cache
 and survives the process, but not a power cut. The writer thread reads the entries back from the file, stores them, and
-acknowledges them; memory use does not grow with the number of waiting events. Each process has files of its own and
-keeps them locked while it lives. A file that is not locked belongs to a dead process, and the first process that finds
+acknowledges them; memory use does not grow with the number of waiting events. Each process has its own files and
+keeps them locked until it ends. A file that is not locked belongs to a dead process, and the first process that finds
 it recovers it.
 
 The journal is a file of lines and not SQLite: a write takes 1 to 4 µs, a SQLite insert 13 µs (in a warm loop, WAL mode,
 no sync); a torn last entry is recognizable, and ``less`` shows a journal. See docs/decisions/0002.
 
-If the disk cannot be written (read-only, full), events wait in a bounded queue in memory, which is logged once.
+If the disk is not writable (read-only, full), events wait in a bounded queue in memory; this is logged once.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Journal:
         return True
 
     def _give_up_disk(self, exc: OSError) -> None:
-        """Let events wait in memory until the disk can be written again. The caller holds the lock."""
+        """Keep events in memory until the disk is writable again. The caller holds the lock."""
         self._disk_failed = True
         if self._current is not None:
             self._current.seal()
@@ -271,7 +271,7 @@ class Journal:
             return events
 
     def _remove_unfinished_files(self) -> None:
-        """Remove the empty files of processes that were killed while they created a journal."""
+        """Remove empty files of processes that were killed while creating a journal."""
         for path in self.directory.glob("*-*.new"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _UNFINISHED_FILE_AGE_S:
@@ -378,7 +378,7 @@ class Journal:
             self._warn(
                 "removed",
                 "another program deleted journals of this process in %s: the records in them that are not stored were "
-                "written anew",
+                "written again",
                 self.directory,
             )
 

@@ -78,7 +78,7 @@ class Segment:
         """Write an entry at the end. Returns False if it does not fit.
 
         Raises:
-            OSError: The disk is full, read-only or broken; the file contains nothing of the entry.
+            OSError: The disk is full, read-only or broken; the file contains no part of the entry.
         """
         length = len(entry)
         start = self.size
@@ -97,7 +97,7 @@ class Segment:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a part fitted
 
     def _withdraw(self, start: int, end: int) -> None:
-        """Remove what was written of an entry, so that it does not damage the next one."""
+        """Remove a partly written entry, so that it does not damage the next one."""
         with contextlib.suppress(OSError):
             if self.size == end:
                 self.size = start

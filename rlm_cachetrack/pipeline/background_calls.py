@@ -33,7 +33,7 @@ _MARGIN_OF_RETRIEVAL = timedelta(minutes=5)  # shorter, because every finished r
 def completed_events(
     batch: RecordBatch, events: Callable[[], Iterable[dict[str, Any]]], sink: RecordSink
 ) -> Iterator[dict[str, Any]] | None:
-    """Return the events of a batch with what the store has about its background responses; None if it has nothing.
+    """Complete the events of a batch with stored data about its background responses; return None if there is none.
 
     Blocks for a query if there are any. If the store does not have the request of a retrieved response, its window
     stays unknown, and ``cost_excludes`` says so.
@@ -85,7 +85,7 @@ def _margin(row: tuple[Any, ...]) -> timedelta | None:
 def _completed(
     event: dict[str, Any], counted: Mapping[str, bool], requested: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """Return the event of a call with what is stored of its response; None if the event adds nothing.
+    """Complete the event of a call with the stored data of its response; return None if the event adds nothing.
 
     Args:
         event: The event of the request, or of a retrieval by another process.

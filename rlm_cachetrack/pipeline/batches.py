@@ -17,7 +17,7 @@ from .rows import RowBuilder, clean_json, parse_time
 
 # A thread that computes keeps the interpreter's lock for 5 ms at a time while other threads wait for it: the program's,
 # and the one that sends the previous batch. Therefore the builder sleeps briefly after this number of events. A sleep
-# of 0 seconds is not enough: the builder would get the lock again before another thread has woken up.
+# of 0 seconds is not enough: the builder would take the lock again before another thread wakes up.
 _EVENTS_BETWEEN_SLEEPS = 32
 _SLEEP_S = 1e-5
 
@@ -88,7 +88,7 @@ class BatchBuilder:
         return Built(RecordBatch(interactions, starts, ends, optimizations, outcomes=outcomes), unreadable)
 
     def completed(self, built: Built, events: Callable[[], Iterable[dict[str, Any]]], sink: RecordSink) -> Built:
-        """Return the batch with what the store has about its calls, and without what it has already counted.
+        """Complete the batch with stored data about its calls, and leave out usage that is already counted.
 
         Blocks for a query if the batch has background responses, and for one if it has totals.
 

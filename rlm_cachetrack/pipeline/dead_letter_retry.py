@@ -1,4 +1,4 @@
-"""Retry dead letters, and report what became of them."""
+"""Retry dead letters, and report the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .runtime import FLUSH_TIMEOUT_S, Runtime
 
 
 class RetriedDeadLetters(NamedTuple):
-    """What became of dead letters that were retried.
+    """The result of retrying dead letters.
 
     Attributes:
         retried: How many were moved into the journal.
@@ -35,7 +35,7 @@ def retry_dead_letters(
     """Move dead letters into the journal and wait until they are stored or rejected. Blocks for ``timeout_s`` at most.
 
     Args:
-        runtime: The pipeline of the store; its writer starts if it does not run.
+        runtime: The pipeline of the store; its writer is started if it is not running.
         ids: The dead letters.
         timeout_s: How long to wait for the store.
 

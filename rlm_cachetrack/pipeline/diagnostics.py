@@ -75,7 +75,7 @@ def describe_store(runtime: Runtime, *, lists_unpriced: bool = True) -> dict[str
 
 
 def try_writing(runtime: Runtime) -> str | None:
-    """Store one call by the writer's own path and roll it back. Blocks; changes nothing.
+    """Store one call in the same way as the writer, and roll it back. Blocks; changes nothing.
 
     Before the schema is migrated, it creates a table instead.
 

@@ -13,7 +13,7 @@ _API, _ID, _TIME, _MODEL = (COLUMNS.index(name) for name in ("api", "response_id
 
 
 def without_known_totals(batch: RecordBatch, sink: RecordSink) -> RecordBatch:
-    """Return the batch without the totals that the store has, or whose calls it has. Blocks for a query if needed.
+    """Return the batch without totals that are stored, or whose calls are stored. Blocks for a query if needed.
 
     Raises:
         StoreError: The store failed.

@@ -23,7 +23,7 @@ class PreparedBatch(NamedTuple):
 
 
 class Prefetch:
-    """Builds one batch ahead, on a thread that runs only while there is a backlog.
+    """Builds the next batch in advance, on a thread that runs only while there is a backlog.
 
     Args:
         prepare: Builds a batch; may raise.
@@ -40,7 +40,7 @@ class Prefetch:
         self._entries = entries
         if entries.entries:
             thread = threading.Thread(target=self._run, args=(entries,), name="rlm_cachetrack-rows", daemon=True)
-            with contextlib.suppress(RuntimeError):  # the interpreter exits: take() builds the batch
+            with contextlib.suppress(RuntimeError):  # the interpreter is exiting: take() builds the batch
                 thread.start()
                 self._thread = thread
 

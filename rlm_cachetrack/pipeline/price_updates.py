@@ -109,10 +109,10 @@ def _fetch(address: str, shown: str) -> bytes:
                 if size > _MAX_BYTES:
                     raise PriceListError(f"{shown} is larger than {_MAX_BYTES >> 20} MiB, which no price list is")
                 if time.monotonic() > deadline:
-                    raise PriceListError(f"{shown} did not answer completely within {_FETCH_TIMEOUT_S:g} s")
+                    raise PriceListError(f"{shown} did not respond completely within {_FETCH_TIMEOUT_S:g} s")
     except urllib.error.HTTPError as exc:
         exc.close()
-        raise PriceListError(f"{shown} answered with status {exc.code}") from None
+        raise PriceListError(f"{shown} returned status {exc.code}") from None
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise PriceListError(
@@ -254,7 +254,7 @@ class PriceListWatch:
             guard.report("reading the price list", exc)
 
     def _start_daily(self, store: PostgresStore) -> None:
-        """Begin the daily update on a thread of its own, so that a slow server delays no record."""
+        """Begin the daily update on a separate thread, so that a slow server delays no record."""
         if time.monotonic() < self._next_daily or (self._thread is not None and self._thread.is_alive()):
             return
         self._next_daily = time.monotonic() + _CHECK_DAILY_EVERY_S
@@ -263,7 +263,7 @@ class PriceListWatch:
         )
         try:
             self._thread.start()
-        except RuntimeError:  # the interpreter ends, or the system allows no more threads
+        except RuntimeError:  # the interpreter is ending, or the system allows no more threads
             self._thread = None
 
     def _update_daily(self, store: PostgresStore) -> None:

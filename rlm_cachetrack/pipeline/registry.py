@@ -36,9 +36,9 @@ class Registry:
 
     Attributes:
         is_ending: The interpreter is exiting: records of daemon threads may stay in the journal for the next process.
-        before_flush: Called before a store is flushed; they append events that wait for something other than the
-            writer.
-        on_wake: Called on the writer thread of a store each time it wakes up.
+        before_flush: Hooks called before a store is flushed. They append events that wait for something other than
+            the writer.
+        on_wake: Hooks called on the writer thread of a store each time it wakes up.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Registry:
             if current is not None and current is not runtime:
                 raise ConfigError(
                     f"this process already records into {redact(current.store_id)}; {redact(runtime.store_id)} would "
-                    "be a second store. Call uninstrument() and shutdown() first, or run it in a process of its own"
+                    "be a second store. Call uninstrument() and shutdown() first, or use another process"
                 )
             self._default = runtime
 
@@ -181,7 +181,7 @@ class Registry:
 
         Args:
             timeout_s: As in :func:`shutdown`.
-            began: When the time began (``time.monotonic()``); None: now.
+            began: When ``timeout_s`` began (``time.monotonic()``); None: now.
             reserved_s: The part of the time that is for steps after this one; at most 40% of it.
         """
         self.append_unfinished()
@@ -240,7 +240,7 @@ class Registry:
         since, cpu = time.monotonic(), time.process_time()
         if self.flush(max(0.0, began + shortest_s - reserved_s - _AT_ONCE_S - since)):
             return 0.0
-        # A writer that works, such as one that has just started on a busy machine, may need the whole time.
+        # A writer that uses the CPU, for example because it has just started, is making progress: reserve no time.
         is_working = time.process_time() - cpu > _WORKING * (time.monotonic() - since)
         return 0.0 if is_working else reserved_s
 
@@ -283,7 +283,7 @@ class Registry:
             journals.pop().release_after_fork()
 
     def after_fork_in_child(self) -> None:
-        """Give the child pipelines of its own."""
+        """Give the child its own pipelines."""
         self._lock = threading.RLock()
         self.is_ending = False  # forked by a thread while the interpreter was ending
         self.after_fork_in_parent()

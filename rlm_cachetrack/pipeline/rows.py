@@ -378,12 +378,12 @@ def parse_time(value: Any) -> datetime:
 
 
 def _with_options(extra: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the options of the request; a value that the response states wins."""
+    """Add the options of the request; a value in the response takes precedence."""
     return {**extra, "request_options": {**options, **extra.get("request_options", {})}}
 
 
 def _stated_options(asked: Mapping[str, Any] | None, stated: Mapping[str, str | None]) -> dict[str, Any] | None:
-    """Return request options with the region and the speed that the usage states; None there: the usual one."""
+    """Return request options with the region and the speed that the usage states; None is the usual one."""
     options = {name: value for name, value in {**(asked or {}), **stated}.items() if value is not None}
     return options or None
 

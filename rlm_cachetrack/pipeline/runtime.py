@@ -64,7 +64,7 @@ class RuntimeOwner(Protocol):
 
 
 class Runtime:
-    """One pipeline from the journal to a sink. Made by :meth:`.registry.Registry.open`.
+    """One pipeline from the journal to a sink. :meth:`.registry.Registry.open` creates it.
 
     Attributes:
         store_id: Identifies the store: the address without its password, the folder of the embedded server, or the
@@ -350,7 +350,7 @@ class Runtime:
         }
 
     def after_fork_in_child(self) -> None:
-        """Give the child a pipeline of its own; the journal and the connections stay the parent's."""
+        """Give the child its own pipeline; the journal and the connections stay with the parent."""
         self._lock = threading.RLock()
         self.journal.abandon_after_fork()
         if self._store is not None:

@@ -1,11 +1,11 @@
 """Store a batch, and find the poison records in a batch that the sink rejects.
 
-A poison record, which fails in every attempt, would hold back all others for ever. It is found by halving the batch and
-becomes a dead letter; the others are stored. Before the first record of a batch is given up, either another part of the
-batch was stored, or the sink's ``probe`` passed and the record failed once more after that: a store that rejects
-everything is broken, and no record is given up for that.
+A poison record, which fails in every attempt, would block all other records. It is found by halving the batch and
+becomes a dead letter; the others are stored. A store that rejects everything is broken, so its rejections do not count.
+Therefore the first record of a batch becomes a dead letter only if another part of the batch was stored, or if the
+sink's ``probe`` passed and the record failed again after it.
 
-A record is poison if the sink raises ``RecordRejectedError`` for it, or an exception that nobody foresaw, which is a
+A record is poison if the sink raises ``RecordRejectedError`` for it, or an unexpected exception, which is a
 defect: see :func:`_is_poison`. All other exceptions mean that the store does not work at present.
 """
 
@@ -73,7 +73,7 @@ def store_batch(
 def _store_in_parts(
     events: list[dict[str, Any]], sink: RecordSink, builder: BatchBuilder, check_stop: Callable[[], None]
 ) -> list[DeadLetter]:
-    """Store a batch that was rejected, by halving it; return the records that are rejected alone.
+    """Store a rejected batch by halving it; return the records that are rejected even on their own.
 
     Each part is a transaction. If the process dies here, some parts are stored and the whole batch is still in the
     journal; as a possible duplicate each of its calls is stored once.
@@ -122,7 +122,7 @@ _CAUSED_BY_CONTENT = (ArithmeticError, AttributeError, LookupError, RecursionErr
 
 
 def _is_poison(exc: Exception, sink: RecordSink) -> bool:
-    """Return True if a part of the batch may be stored although the whole was not."""
+    """Return True if parts of the batch can perhaps be stored although the whole batch was rejected."""
     if isinstance(exc, CacheTrackError):
         return isinstance(exc, RecordRejectedError)
     if isinstance(exc, (ImportError, MemoryError, OSError)):

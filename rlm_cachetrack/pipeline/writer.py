@@ -106,7 +106,7 @@ class Writer:
         self._next_recovery = 0.0
 
     def start(self) -> None:
-        """Start the thread if it does not run. Does not block.
+        """Start the thread if it is not running. Does not block.
 
         If the system allows no more threads, or the interpreter ends, records stay in the journal.
         """
@@ -132,7 +132,7 @@ class Writer:
 
     @property
     def running(self) -> bool:
-        """Return True if the thread runs."""
+        """Return True if the thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def flush(self, timeout_s: float) -> bool:
@@ -234,7 +234,7 @@ class Writer:
         with no_fork():
             from tenacity import Retrying, retry_if_not_exception_type, wait_random_exponential
 
-        # With jitter, so that the processes of a cluster do not all retry at once when the server is back.
+        # Jitter prevents the processes of a cluster from retrying at the same time once the server is back.
         backoff = wait_random_exponential(multiplier=_MIN_BACKOFF_S * 2, max=_MAX_BACKOFF_S, min=_MIN_BACKOFF_S / 2)
         return Retrying(retry=retry_if_not_exception_type(Stopped), wait=backoff, sleep=self._back_off)
 
@@ -365,7 +365,7 @@ class Writer:
         self._prefetch.discard()
         self._journal.nack()
         if isinstance(exc, QueryError) and not isinstance(exc, StoreUnreachableError):
-            # The batch may be too large for a statement timeout or a memory limit; a smaller one may succeed.
+            # The batch may exceed a statement timeout or a memory limit; a smaller one may succeed.
             self._failures = min(self._failures + 1, 16)
         # Kept as text, because the error's traceback references the whole batch.
         self.last_error = str(exc) or type(exc).__name__

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # "Pricing matches the on-demand tier". Source: https://console.groq.com/docs/flex-processing; 2026-11-23.
 _SAME_PRICE = frozenset({("groq", "flex")})
 
-# Azure has the vendors' prices for models of these vendors, and prices of its own for all others. genai-prices refers
+# Azure has the vendors' prices for models of these vendors, and its own prices for all others. genai-prices refers
 # to more of them. Source: https://prices.azure.com/api/retail/prices (Foundry Models), as in LiteLLM 1.110.2;
 # 2026-12-01.
 _RESOLD = {"azure": ("openai", "anthropic")}
@@ -64,8 +64,8 @@ _EXTRAS = {
 }
 
 
-# Audio is priced per hour, text per million characters, messages and pages per thousand. Values: the component, and how
-# many of its units a price covers. A page with annotations has only the price of those.
+# Audio is priced per hour, text per million characters, messages and pages per thousand. Values: the component, and the
+# number of units that a price covers. A page with annotations costs only the price of the annotations.
 _UNITS = {
     "audio_hours": ("seconds", 3_600),
     "input_audio_hours": ("seconds", 3_600),
@@ -117,7 +117,7 @@ class BuiltInTable:
             if only in (None, listed)
             for known_name in snapshot_names(name, month_day=False)
         ]
-        # A fetched list comes first, even if only the release has the exact name of a dated snapshot.
+        # A fetched list takes precedence, even if only the release has the exact name of a dated snapshot.
         fetched = [] if self._below is None else [one for one in names if self._model(one[1], one[0]) is not None]
         found = next(iter(fetched), None) or next((one for one in names if self._has(*one)), None)
         return None if found is None else self._prices_of(*found, tier)
@@ -279,7 +279,7 @@ class BuiltInTable:
         return tuple(other for other in listed.fallback_model_providers or () if resold is None or other in resold)
 
     def _lists(self, provider: str | None) -> bool:
-        """Return True if a provider has a price list of its own."""
+        """Return True if a provider has its own price list."""
         if provider is None or provider in self._providers:
             return provider is not None
         return self._below is not None and self._below._lists(provider)

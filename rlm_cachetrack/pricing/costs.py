@@ -24,8 +24,8 @@ class Cost(NamedTuple):
             cost, ``record`` if prices or costs were given by hand, None if unpriced.
         charges: The components of the total besides the four standard ones; None if there are none.
         unpriced_reason: The component that has no price, if ``total_cost`` is None for that reason.
-        cost_excludes: The components that no response states: those that are billed apart, and an unknown discount;
-            None if there are none.
+        cost_excludes: The components that no response contains: those that are billed separately, and an unknown
+            discount; None if there are none.
     """
 
     prompt_token_price: float | None = None
@@ -85,7 +85,7 @@ def original_for(known: float, total: float | None, original: float | None) -> f
 
 
 def complete_prices(given: Cost, rates: Rates | None) -> Prices:
-    """Return the four prices: given ones first, then those of the list, scaled to a given prompt price."""
+    """Return the four prices: given ones take precedence over those of the list, scaled to a given prompt price."""
     prompt = given.prompt_token_price
     cached = write = prompt
     if rates is not None and (prompt is None or rates.prompt > 0):

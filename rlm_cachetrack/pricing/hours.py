@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
-# Prices by day of the week change without a date, so each change is listed, within these bounds.
+# Prices by day of the week have no dates, so the days on which they change are listed within these bounds.
 _FIRST, _LAST = date(2020, 1, 1), date(2040, 1, 1)
 
 # "Peak hours are 01:00-04:00 and 06:00-10:00 UTC, Monday through Friday, excluding Chinese public holidays". Sources:
@@ -32,13 +32,13 @@ class Hours(NamedTuple):
     weekdays: frozenset[int] = frozenset()
 
     def holds(self, moment: datetime) -> bool:
-        """Return True if a moment in UTC is in the times."""
+        """Return True if a time (UTC) is within these times."""
         if self.weekdays and moment.weekday() not in self.weekdays:
             return False
         return not self.ranges or any(_is_in(moment.time(), *one) for one in self.ranges)
 
     def intersects(self, other: Hours) -> bool:
-        """Return True if some moment is in both."""
+        """Return True if the two overlap."""
         if self.weekdays and other.weekdays and not self.weekdays & other.weekdays:
             return False
         return (

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 IMAGE_GENERATION = "image_generation"
 SVG_GENERATION = "svg_generation"
 MODEL_TOOLS = (IMAGE_GENERATION, SVG_GENERATION)
-"""Tools that call a model of their own; its tokens have that model's prices."""
-# Billed apart, by the time that a container runs and by stored bytes, or by kinds of tools, which no response states.
+"""Tools that call another model; its tokens have that model's prices."""
+# Billed separately, by container time, by stored bytes or by kind of tool. No response contains these quantities.
 # Sources: https://developers.openai.com/api/docs/pricing (Tools: Containers, File search storage); 2026-12-01;
 # https://platform.claude.com/docs/en/about-claude/pricing (Code execution tool); https://docs.x.ai/developers/models
 # (Tool invocation costs); 2026-12-02.
@@ -181,7 +181,7 @@ class _Invoice:
     # -- tokens ---------------------------------------------------------------------------------------------------
 
     def add_modalities(self) -> None:
-        """Charge audio, image and video tokens that have a price of their own.
+        """Charge audio, image and video tokens that have a separate price.
 
         Image and video tokens without one are charged as text, as providers do. Audio tokens are never charged as text,
         because their price is a multiple of it.
@@ -190,7 +190,7 @@ class _Invoice:
             prompt = min(self.details.get(f"{modality}_prompt_tokens", 0), self.prompt)
             if prompt and self._is_priced(modality, "prompt"):
                 cached = min(self.details.get(f"{modality}_cached_tokens", 0), prompt, self.cached)
-                # What was read from the cache and is not text must be of this modality.
+                # Tokens that were read from the cache and are not text must be of this modality.
                 cached = min(max(cached, self.cached - (self.prompt - prompt)), prompt)
                 self._take_input(modality, prompt, cached)
             completion = min(self.details.get(f"{modality}_completion_tokens", 0), self.completion)
@@ -355,7 +355,7 @@ def factor_of(rates: Rates, options: Mapping[str, Any]) -> float | None:
 
 
 def _choices(rates: Rates, options: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, float]]]:
-    """Yield what was chosen for more or less money: its name, the choice, and the factors of the model."""
+    """Yield the options that change token prices: the name, the chosen value, and the factors of the model."""
     window, speed = options.get("completion_window"), options.get("speed")
     if window not in (None, "soonest", UNKNOWN_WINDOW):
         yield "completion window", window, rates.windows

@@ -1,4 +1,4 @@
-"""Names by which price lists know providers, models and service tiers."""
+"""Translate names of providers, models and service tiers into those of price lists."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _MONTH_DAY = re.compile(r"-(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$")
 
 
 def canonical_provider(name: str | None) -> str | None:
-    """Return the id by which price lists know a provider, None if the provider is unknown."""
+    """Return the id of a provider in price lists; None if the provider is unknown."""
     key = (name or "unknown").strip().lower()
     if key.startswith("unknown@"):  # the host is not a known provider
         return None
@@ -108,7 +108,7 @@ def canonical_provider(name: str | None) -> str | None:
 
 
 def canonical_tier(name: str | None) -> str:
-    """Return the service tier by which price lists know a tier that a provider returned; None is the base tier."""
+    """Return the name in price lists of a service tier that a provider returned; None is the base tier."""
     tier = (name or "").strip().lower()
     return BASE_TIER if tier in _BASE_TIER_NAMES else TIER_ALIASES.get(tier, tier)
 
@@ -153,7 +153,7 @@ def routes(model: str, provider: str | None) -> list[tuple[str, str]]:
 
 
 def is_list_price_gateway(provider: str | None) -> bool:
-    """Return True if a gateway with a price list of its own charges the vendors' prices for models it does not list."""
+    """Return True if a gateway with its own price list charges the vendors' prices for models it does not list."""
     return provider in _LIST_PRICE_GATEWAYS
 
 

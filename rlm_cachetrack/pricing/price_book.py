@@ -52,7 +52,7 @@ class Quote:
 
 
 class PriceBook:
-    """Prices of models: the user's YAML over the built-in table. Thread-safe.
+    """The prices of models: those of the user's YAML, then those of the built-in table. Thread-safe.
 
     Args:
         file: The user's YAML.
@@ -104,7 +104,7 @@ class PriceBook:
         return PriceBook.load(self._path, self._prices)
 
     def over(self, prices: PriceList | None) -> PriceBook:
-        """Return this book, or one with the same file over another price list. Does not block."""
+        """Return this book, or a copy with another price list below the same file. Does not block."""
         if prices is self._prices:
             return self
         book = PriceBook(self._file, prices)
@@ -112,7 +112,7 @@ class PriceBook:
         return book
 
     def describe(self) -> str:
-        """Return where prices come from, in one line; loads nothing."""
+        """Describe the source of the prices in one line; load nothing."""
         table = self._table.source.replace(":", " ")
         if self._file is None:
             return f"built-in {table}"
@@ -243,10 +243,10 @@ class PriceBook:
         """Fill in the prices and costs that a manually created record leaves out.
 
         If only the prompt price is given, the cached and write prices follow it in the ratio of the price list; an
-        unknown model gets no discount. A missing completion price comes from the list. A cost is computed if all
-        tokens that were used have a price. If the prompt price is given, the original cost is all tokens at the prompt
-        and the completion price. If only the total is given, it is the total plus the cache's effect on the cost, at
-        the prices of the list. Without prices, it is the total if nothing was cached or written.
+        unknown model gets no discount. A missing completion price comes from the list. A cost is computed if all tokens
+        that were used have a price. If the prompt price is given, the original cost is all tokens at the prompt and the
+        completion price. If only the total is given, the original cost is the total plus the cache's effect on the
+        cost, at the prices of the list. Without prices, it is the total if nothing was cached or written.
 
         Args:
             given: The prices and costs of the record, None where left out; ``price_source`` defaults to ``record``.

@@ -80,7 +80,7 @@ def parse(data: bytes, day: date, origin: str) -> PriceList:
     if not isinstance(raw, list):
         raise PriceListError(f"{origin} is not a price list of genai-prices: expected a JSON array of providers")
     with no_fork():
-        # The only function that reads the published file into the types of the release; UpdatePrices.fetch() uses it.
+        # No other function parses the published file into the types of the release; UpdatePrices.fetch() uses it.
         from genai_prices.types import _providers_from_raw
         from genai_prices.units import _get_registry
         from pydantic import ValidationError

@@ -56,7 +56,7 @@ class Schedule:
 
     Args:
         always: The prices if they never change, else None.
-        resolve: Returns the prices at a moment in UTC, if they change.
+        resolve: Returns the prices at a time (UTC), if they change.
         days: The days (ordinals) on which prices can change.
         times: The times of day (UTC) at which prices can change. None: at any moment, so results are not cached.
     """
@@ -89,7 +89,7 @@ class Schedule:
         return self._days, self._times
 
     def at(self, moment: datetime | None) -> Period | None:
-        """Return the prices at a moment (None: now); None if the model has no prices at that moment."""
+        """Return the prices at a time (None: now); None if the model has no prices then."""
         if self._resolve is None:
             return self.always
         if moment is None:
@@ -111,7 +111,7 @@ class Layer(NamedTuple):
 
 
 def combine(layers: Sequence[Layer]) -> Schedule | None:
-    """Combine schedules: at any moment the first layer whose span contains it applies."""
+    """Combine schedules: at any time, the first layer whose span contains it applies."""
     if layers[0].span == ALWAYS:
         return layers[0].schedule
 
@@ -176,7 +176,7 @@ def _changes(spans: Iterable[Span], schedules: Iterable[Schedule | None]) -> tup
             if moment is None:
                 continue
             days.append(moment.toordinal())
-            if moment.time() != time(0):  # prices change within the day, so the next day is different from it
+            if moment.time() != time(0):  # prices change within the day, so the next day begins with other prices
                 days.append(moment.toordinal() + 1)
                 times = None if times is None else [*times, moment.time()]
     return days, times

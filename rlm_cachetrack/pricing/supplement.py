@@ -38,12 +38,12 @@ class Validity(NamedTuple):
 
 
 class Alias(NamedTuple):
-    """The model that a name means.
+    """The model that a name stands for.
 
     Attributes:
         provider: The provider whose price list has the model.
         model: Its name there.
-        validity: When the name means it.
+        validity: When the name stands for it.
         factor: A factor on the token prices of that model; None: the same prices.
         speed: The speed at which the name is served, which has the factor; None: the standard one.
     """
@@ -88,7 +88,7 @@ class Supplement:
         return cls(FILE.read_text(encoding="utf-8"))
 
     def alias(self, provider: str, model: str) -> Alias | None:
-        """Return the model that a name means; None if the name has no entry."""
+        """Return the model that a name stands for; None if the name has no entry."""
         for entry, found in _matching(self._aliases, provider, model):
             target = found.expand(entry["model"])
             prefix, slash, rest = target.partition("/")
@@ -99,7 +99,7 @@ class Supplement:
     def multiplied(self, schedule: Schedule | None, alias: Alias) -> Schedule | None:
         """Return the prices of a model with all token prices multiplied by the factor of an alias.
 
-        The name says the region or the speed, so factors of regions, or of speeds, do not apply in addition. A speed
+        The name implies the region or the speed, so factors of regions, or of speeds, do not apply in addition. A speed
         that the model is not listed with has no price.
         """
         if schedule is None:
@@ -268,7 +268,7 @@ def _mapped(
 
     Args:
         schedule: The prices to change.
-        change: Returns the changed prices at a moment; None: no price.
+        change: Returns the changed prices at a time; None: no price.
         days: The days (ordinals) on which ``change`` itself can change.
     """
     days = tuple(days)

@@ -113,7 +113,7 @@ _KEYS = (
 
 
 def _missing_keys(reason: str) -> list[str]:
-    """Return the values that `prices add --set` needs; empty if the file cannot have one of them."""
+    """Return the values that `prices add --set` needs; empty if the file has no key for one of them."""
     keys = []
     for component in reason.removeprefix("no price for ").split(" and "):
         found = next((match.expand(key) for one, key in _KEYS if (match := re.fullmatch(one, component))), None)

@@ -67,7 +67,7 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Handle a connection on a thread of its own."""
+        """Handle a connection on a separate thread."""
         serve, arguments = self.process_request_thread, (request, client_address)
         thread = threading.Thread(target=serve, args=arguments, name=_THREAD_NAME, daemon=True)
         with self._open_lock:

@@ -98,7 +98,8 @@ def write_probe(cursor: psycopg.Cursor[Any], hourly: Hourly | None) -> None:
         hourly: As for :func:`write_batch`.
 
     Raises:
-        RecordRejectedError: As for :func:`write_batch`, like psycopg.Error.
+        RecordRejectedError: As for :func:`write_batch`.
+        psycopg.Error: As for :func:`write_batch`.
     """
     now = datetime.now(UTC)
     values = {"time": now, "run_id": now, "interaction_id": uuid7(time_ns()), "success": True}

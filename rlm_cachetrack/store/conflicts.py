@@ -11,7 +11,7 @@ import tenacity
 def _is_conflict(exc: BaseException) -> bool:
     """Return True if the same transaction can succeed now: a deadlock (40P01) or a serialization failure (40001).
 
-    TimescaleDB's background jobs cause both; for a catalog row that a job changed, PostgreSQL has no code of its own.
+    TimescaleDB's background jobs cause both; PostgreSQL has no separate code for a catalog row that a job changed.
     """
     return isinstance(exc, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)) or (
         isinstance(exc, psycopg.errors.InternalError_) and "concurrently" in str(exc)

@@ -52,7 +52,7 @@ def connect(url: str, *, writes: bool = False) -> psycopg.Connection[Any]:
 
     Args:
         url: libpq URL or connection string.
-        writes: Of several hosts, connect to one that accepts writes.
+        writes: If the address names several hosts, connect to one that accepts writes.
     """
     connection = psycopg.connect(url, **_arguments(url, writes=writes))
     try:
@@ -104,8 +104,8 @@ def _arguments(url: str, *, writes: bool = False) -> dict[str, Any]:
     arguments["client_encoding"] = "UTF8"
     is_chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
     if not is_chosen and (writes or "," in str(given.get("host", ""))):
-        # Of several servers, use the primary for reads too: they must return what was written, and the first
-        # connection may have to migrate the schema.
+        # If the address names several servers, use the primary for reads too: they must return what was written, and
+        # the first connection may have to migrate the schema.
         arguments["target_session_attrs"] = "read-write"
     return arguments
 

@@ -20,7 +20,7 @@ class Engine:
         timescale: Version of the TimescaleDB extension in this database, None without it.
         timescale_licence: ``timescale`` (community) or ``apache``; None without the extension.
         citus: Version of the Citus extension, None without it. If the database has both extensions, only the one that
-            has our tables, or will have them, is set: no table can belong to both.
+            our tables use, or will use, is set: a table cannot belong to both.
         timescale_missing: The server has loaded TimescaleDB, but this database lacks the extension, which migrating
             creates.
         beside: Name and version of the other extension, which is not used; None if there is none.

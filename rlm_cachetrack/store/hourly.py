@@ -1,4 +1,4 @@
-"""Find how ``cache_usage_hourly`` keeps its sums: stored by us, by TimescaleDB, or not at all."""
+"""Detect how the sums of ``cache_usage_hourly`` are stored: by this library, by TimescaleDB, or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .hourly_sums import HourlySums
 
 
 class Hourly(Protocol):
-    """The sums of ``cache_usage_hourly``, which changes of calls make stale."""
+    """The stored sums of ``cache_usage_hourly``, which must be refreshed after calls change."""
 
     def prepare(self, cursor: psycopg.Cursor[Any]) -> None:
         """Prepare a transaction that writes calls; call it at its beginning."""

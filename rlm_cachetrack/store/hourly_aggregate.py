@@ -27,7 +27,7 @@ logger = logging.getLogger("rlm_cachetrack")
 
 _HOUR_S = 3600
 _HOUR = timedelta(seconds=_HOUR_S)
-# A refresh takes some milliseconds even if there is little to do, so many scattered hours are refreshed as one range.
+# A refresh takes a few milliseconds even if there is little to do, so many scattered hours are refreshed as one range.
 _MAX_RANGES = 24
 # How long to wait for another refresh of the same hours, or for the background job. The scheduler checks for jobs at
 # least every 5 s (TimescaleDB's src/bgw/timer.c, 2.28).
@@ -110,7 +110,7 @@ class HourlyAggregate:
     def materialize(self, connection: psycopg.Connection[Any]) -> bool:
         """Materialize all hours up to ten minutes ago, before a retention policy drops their calls, as their owner.
 
-        Blocks for as long as that takes: some seconds per million calls. Returns False if another refresh runs for
+        Blocks for as long as that takes: a few seconds per million calls. Returns False if another refresh runs for
         longer than 20 s.
         """
         with connection.cursor(row_factory=tuple_row) as cursor:
@@ -121,7 +121,7 @@ class HourlyAggregate:
     def _stale(
         self, cursor: psycopg.Cursor[Any], hours: Sequence[datetime]
     ) -> tuple[list[datetime], list[datetime], list[datetime]]:
-        """Return the hours to refresh, those for which a running refresh did not end in time, and those not to refresh.
+        """Return the hours to refresh, those whose running refresh did not end in time, and those not to refresh.
 
         The hours not to refresh are those whose calls retention may have dropped.
 

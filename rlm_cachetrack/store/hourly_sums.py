@@ -27,7 +27,7 @@ _ADVISORY_LOCK = 0x726C6D68  # "rlmh"
 _EVERY_S = 30.0
 # An hour that changed a moment ago will probably change again.
 _REST_S = 60.0
-# How long a batch may wait for the refresh after it.
+# How long the refresh after a batch may take.
 _TIME_PER_BATCH_S = 0.25
 _QUICK_S = 0.1
 _MOST_HOURS = 256
@@ -57,7 +57,7 @@ class HourlySums:
             self._refresh(connection, rest_s=_REST_S, deadline=now + _TIME_PER_BATCH_S)
 
     def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
-        """Refresh those of some hours that changed. Blocks: about 2 s per million calls in these hours.
+        """Refresh those of the given hours that changed. Blocks for about 2 s per million calls in these hours.
 
         Args:
             connection: A connection in autocommit mode, outside of a transaction.
@@ -111,7 +111,7 @@ def refresh_some(
         first: Only from this hour on; None for no bound.
         last: Only up to this hour, included; None for no bound.
         rest_s: Only hours that have not changed for this number of seconds.
-        limit: The most hours to refresh.
+        limit: The maximum number of hours to refresh.
 
     Returns:
         The number of refreshed hours; 0 if another process is refreshing.

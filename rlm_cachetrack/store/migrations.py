@@ -1,4 +1,4 @@
-"""Brings the schema of a database up to date, and reports what is applied and pending.
+"""Bring the schema of a database up to date, and report what is applied and pending.
 
 Each script runs in its own transaction, together with the row that records it, under an advisory lock that ends with
 the transaction. Several processes may migrate at once, also through a PgBouncer in transaction mode, and a script that

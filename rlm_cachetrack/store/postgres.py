@@ -43,7 +43,7 @@ class PostgresStore:
     Args:
         resolve_url: Returns the address. Called at each reconnect; may block to start the embedded server.
         prepare: Brings the schema up to date. Called with a new connection at each reconnect.
-        pool_size: Maximum number of connections for reads; the writer has a connection of its own.
+        pool_size: Maximum number of connections for reads; the writer has its own connection.
     """
 
     def __init__(
@@ -307,7 +307,7 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """Yield a session on a new connection, after :meth:`open`. Blocks to connect."""
+        """Yield a session on a new connection, after :meth:`open`. Blocks until it is connected."""
         self.open()
         url = self._open_url()
         with self._errors(url), connect(url, writes=True) as connection:
@@ -316,7 +316,7 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """Yield a new connection in autocommit mode, without checking the schema. Blocks to connect."""
+        """Yield a new connection in autocommit mode, without checking the schema. Blocks until it is connected."""
         url = self._resolve_url()
         with self._errors(url), connect(url) as connection:
             yield connection

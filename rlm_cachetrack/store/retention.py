@@ -52,7 +52,7 @@ def change(
 ) -> None:
     """Set or remove policies in one transaction. Blocks; TimescaleDB's background jobs apply the policies later.
 
-    Before calls are deleted for the first time, all hourly sums are materialized, which takes some seconds per million
+    Before calls are deleted for the first time, all hourly sums are materialized, which takes a few seconds per million
     calls. Sums of deleted calls are never computed again, whatever the policies are later.
 
     Args:

@@ -72,7 +72,7 @@ def as_sql(scripts: Iterable[_sql.Script], *, create_extension: bool = False) ->
 
 
 def complete_sql(engine: str) -> str:
-    """Return one SQL file that makes the complete schema in an empty database. Connects to no database.
+    """Return one SQL file that creates the complete schema in an empty database. Connects to no database.
 
     Args:
         engine: ``postgresql``, ``timescaledb`` (community edition) or ``citus``.

@@ -43,7 +43,7 @@ class Session:
         return self._connection.execute(named_sql.query(name), parameters).rowcount
 
     def refresh_hours(self, first: datetime, last: datetime) -> None:
-        """Refresh the hourly sums between two moments, both included. Blocks; see :class:`.hourly.Hourly`."""
+        """Refresh the hourly sums between two times, both included. Blocks; see :class:`.hourly.Hourly`."""
         sums = hourly.find(self._connection)
         if sums is not None:
             hour = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -51,7 +51,7 @@ class Session:
             sums.refresh(self._connection, [hour + timedelta(hours=number) for number in range(count)])
 
     def recompress(self, first: datetime, last: datetime) -> None:
-        """Move changed calls back to the columnstore, from days between two moments that were in it. Blocks.
+        """Move changed calls back to the columnstore, for days between two times that were in it. Blocks.
 
         An update takes calls out of the columnstore, where they need ten times the space. The policy moves them back
         later, but does not return all of the space. Does nothing if there is no columnstore.

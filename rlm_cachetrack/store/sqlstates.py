@@ -38,8 +38,8 @@ _SCHEMA = ("3F", "42")
 # P0, 09, 27, 38, 39: raised by a trigger, in PL/pgSQL or another language. 21: a subquery of a trigger or rule returned
 # more than one row.
 _RECORD = ("09", "0A", "20", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
-# A trigger may also raise a code of its own, which by the SQL standard begins with 5 to 9 or I to Z. These classes do
-# too, but belong to PostgreSQL and TimescaleDB.
+# A trigger may also raise a custom code, which by the SQL standard begins with 5 to 9 or I to Z. The codes of these
+# classes do too, but PostgreSQL and TimescaleDB use them.
 _RESERVED = ("53", "54", "55", "57", "58", "72", "P0", "XX", "TS")
 
 

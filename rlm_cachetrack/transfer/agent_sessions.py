@@ -7,9 +7,9 @@ Both programs append JSON lines. Prompts are read to fingerprint them and then d
   codex-rs/protocol (``TokenUsageInfo``, ``RolloutItem``) and readers such as https://github.com/ryoppippi/ccusage,
   2026-12-01.
 * Claude Code: ``~/.claude/projects/**/*.jsonl``. A response is written as one line for each block of its content, each
-  with the usage so far, so the last line of a message counts; resumed sessions repeat lines of earlier ones. A last
-  response without a stop reason is left out while the file is younger than ten minutes. Source: the same readers,
-  2026-12-01.
+  with the usage so far, so the last line of a message is used; resumed sessions repeat lines of earlier ones. The last
+  response, if it has no stop reason, is left out until the file has not changed for ten minutes. Source: the same
+  readers, 2026-12-01.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGENTS: Mapping[Agent, tuple[Path, str]] = {
 }
 """The folder of each program's session files, and the pattern of their names."""
 
-# Items of a Codex session that the model wrote: they answer a request and belong to the next one.
+# Items of a Codex session that the model wrote: they are the output of a request and belong to the next one.
 _CODEX_OUTPUT = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "reasoning")
 
 
@@ -119,7 +119,7 @@ class _Codex(_Session):
 
     def calls(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[SessionCall]:
         items: list[Any] = []
-        answer_from = 0  # the index of the first item of the answer
+        output_from = 0  # the index of the first item of the output
         model, provider, instructions = "unknown", "openai", None
         total: Mapping[str, Any] | None = None
         last_moment: datetime | None = None
@@ -135,11 +135,11 @@ class _Codex(_Session):
                 model = str(payload.get("model") or model)
             elif kind == "compacted":
                 items = [{"type": "compaction", "content": str(payload.get("message"))}]
-                answer_from, last_moment = len(items), moment or last_moment
+                output_from, last_moment = len(items), moment or last_moment
             elif kind == "response_item":
                 items.append(payload)
                 if not _is_codex_output(payload):
-                    answer_from, last_moment = len(items), moment or last_moment
+                    output_from, last_moment = len(items), moment or last_moment
             elif kind == "event_msg" and payload.get("type") == "token_count" and moment is not None:
                 info = mapping_of(payload.get("info"))
                 running = mapping_of(info.get("total_token_usage"))
@@ -157,9 +157,9 @@ class _Codex(_Session):
                     api="responses",
                     usage=_codex_usage(usage),
                 )
-                body = {"model": model, "instructions": instructions, "input": items[:answer_from]}
+                body = {"model": model, "instructions": instructions, "input": items[:output_from]}
                 yield SessionCall(number, event, body, "responses")
-                answer_from, last_moment = len(items), moment
+                output_from, last_moment = len(items), moment
 
 
 @dataclass
@@ -179,7 +179,7 @@ class _Reply:
 
 @dataclass
 class _Claude(_Session):
-    """Reads a file of Claude Code, whose lines name the line before them."""
+    """Reads a file of Claude Code, in which each line refers to the previous one."""
 
     turns: dict[str, tuple[str | None, Mapping[str, Any], datetime | None]] = field(default_factory=dict)
 
@@ -274,7 +274,7 @@ def _codex_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _less(running: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the usage between two running totals; a total that began anew counts as a whole."""
+    """Return the usage between two running totals. If the total was reset, it is the usage itself."""
     earlier = {name: value for name, value in (before or {}).items() if isinstance(value, int)}
     found = {name: value - earlier.get(name, 0) for name, value in running.items() if isinstance(value, int)}
     return {**running} if any(value < 0 for value in found.values()) else found

@@ -26,7 +26,7 @@ def batch_id_in(name: str) -> str | None:
 
 
 class BatchCalls:
-    """Sums up the calls of a batch that a file contains.
+    """Adds up the calls of a batch that a file contains.
 
     Args:
         batch_id: The id of the batch, if it is known.

@@ -8,8 +8,7 @@
 * OpenRouter's activity as CSV. Source: https://openrouter.ai/docs/cookbook/administration/activity-export and files
   that users published, 2026-12-01.
 
-The same line always becomes the same event, with the same ``interaction_id``, so that a file that is imported twice is
-stored once.
+Equal lines become equal events with the same ``interaction_id``, so a file that is imported twice is stored once.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _CSV_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 
 
 class InvalidLineError(Exception):
-    """A line is in none of the formats, or lacks a required field. The message does not quote its content."""
+    """A line has an unknown format, or lacks a required field. The message does not quote its content."""
 
 
 class EventReader:
@@ -48,7 +47,7 @@ class EventReader:
     Args:
         query_id: The query of calls without one.
         run_id: The run of calls without one. Default: the time of the first such call.
-        moment: The time of calls whose line states none.
+        moment: The time of calls whose line contains none.
         batch_id: The batch whose output file it is, if known.
     """
 

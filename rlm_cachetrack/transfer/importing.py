@@ -67,7 +67,7 @@ class Imported:
 
 
 class Importer(Protocol):
-    """An object that stores events without a journal, such as the pipeline of a store.
+    """Stores events without a journal, for example the pipeline of a store.
 
     Attributes:
         fingerprints: Hashes prompts; None: calls have no fingerprints.
@@ -196,7 +196,7 @@ def _add_fingerprint(importer: Importer, call: SessionCall) -> None:
 
 
 def _changed(path: Path) -> datetime:
-    """Return when a file was changed, so that importing it again gives the same times."""
+    """Return the modification time of a file, so that importing it again gives the same times."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError:  # reported when it is opened

@@ -111,7 +111,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[Line]:
 
 
 def _bounded_lines(first: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines; of a line that is too long, only its first :data:`_MAX_PAGE_BYTES` bytes."""
+    """Yield the lines; a line that is too long is cut after :data:`_MAX_PAGE_BYTES` bytes."""
     line = first
     while line:
         yield line
@@ -121,7 +121,7 @@ def _bounded_lines(first: bytes, file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _page(first: bytes, file: IO[bytes]) -> list[Any] | None:
-    """Return ``data`` of the page that a file consists of; None for JSON lines, whose position does not change."""
+    """Return ``data`` if the file is one page; None for JSON lines, and the position in the file does not change."""
     rest = b""
     if first.strip(b"\xef\xbb\xbf \t\r\n") == b"{":  # written with indents
         rest = file.read(_MAX_PAGE_BYTES)

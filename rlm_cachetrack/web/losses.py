@@ -1,4 +1,4 @@
-"""What the runs of a range lost by avoidable cache misses, explained in the background and kept for each run."""
+"""The losses of runs through avoidable cache misses, explained in the background and cached for each run."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _Key = tuple[str, datetime]
 
 
 class Losses:
-    """Explains runs on a thread of its own, one at a time, the newest first. Thread-safe."""
+    """Explains runs on a separate thread, one at a time, the newest first. Thread-safe."""
 
     def __init__(self, source: DashboardStore) -> None:
         self._source = source
@@ -200,7 +200,7 @@ class Losses:
         return _Explained(version, now + max(_AGAIN_S, _AGAIN_SHARE * (now - began)), losses, calls, unknown)
 
     def close(self) -> None:
-        """Forget the runs that are not explained yet."""
+        """Discard the runs that are not explained yet."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

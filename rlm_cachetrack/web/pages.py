@@ -45,7 +45,7 @@ _WITHOUT_ADVICE = {
     "expired": "The entry had expired: calls in quicker succession, or a longer retention, would have read it.",
     "concurrent": "The calls were sent at the same time, before the first one had filled the cache.",
     "prefix_changed": "The prompt differs from the earlier one before its end; the calls of the run show where.",
-    "model_changed": "Each model has a cache of its own.",
+    "model_changed": "Each model has its own cache.",
 }
 """What is shown of a loss for which explain has no advice."""
 

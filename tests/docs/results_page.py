@@ -24,7 +24,7 @@ What the methods of [`TimescaleDBClient`](client.md) and of a run return: dictio
 every result, and lists of them. Lists are `Table`s: they render in a notebook and have `to_pandas()`.
 
 NULL in the database is `None` here: *not known* or *not reported*, never zero. Rates are 0-1, percentages 0-100, costs
-in USD, times in milliseconds, moments aware datetimes. Sums of costs are over the priced calls.
+in USD, durations in milliseconds. Points in time are aware datetimes. Sums of costs cover the priced calls.
 
 Generated from the types by `make pages`; a test fails if this page is out of date.
 """

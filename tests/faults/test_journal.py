@@ -632,7 +632,7 @@ def test_a_removed_journal_is_written_anew(folder: Path, caplog: pytest.LogCaptu
         journal.append({"number": number})
     journal.rewrite_removed()
     assert (journal.rewritten, journal.dropped) == (2, {})
-    assert "were written anew" in caplog.records[0].getMessage()
+    assert "were written again" in caplog.records[0].getMessage()
     assert len(caplog.records) == 1
     journal.unpark(parked)
     journal.close()

@@ -80,7 +80,7 @@ NOT_COVERED = {
         'one failed record without tokens, `metadata.usage = "unknown"`: the server may bill it'
     ),
     "`responses.input_tokens`, stored chat completions": "not recorded: no model is called",
-    "a chat stream whose server sends the usage in a chunk of its own without being asked": (
+    "a chat stream whose server sends the usage in a separate chunk without being asked": (
         "recorded; the chunk cannot be distinguished from the one that we requested, so it is hidden from a caller "
         "who did not request it. `instrument(client, stream_usage=False)` leaves it in the stream"
     ),

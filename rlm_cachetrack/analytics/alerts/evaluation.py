@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
 _WEEKS = 4
-_RECOVERY = 0.9  # of the limit, if the rule states no other value
+_RECOVERY = 0.9  # the share of the limit below which a rule recovers, unless it states another value
 _WEEK = timedelta(days=7)
 
 
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
 
 
 def evaluate(store: PostgresStore, rule: Rule, now: datetime, backlog: Callable[[], int]) -> Reading:
-    """Return the value of a rule. Blocks for one query; for hit rates five, for cache busts as `busts_since` does.
+    """Return the value of a rule. Blocks for one query; five for hit rates; those of `busts_since` for cache busts.
 
     Args:
         store: The store of the calls.

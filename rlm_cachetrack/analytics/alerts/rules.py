@@ -31,7 +31,7 @@ class _Strict(BaseModel):
 
 
 class _Rule(_Strict):
-    """What all rules have: a unique name, and filters on the calls."""
+    """The base of all rules: a unique name, and filters on the calls."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     window: Span = timedelta(hours=24)
@@ -75,7 +75,7 @@ class HitRate(_LimitRule):
 class CacheBusts(_LimitRule):
     """Fires if more than ``above`` calls of the window lost a prefix that had been cached.
 
-    ``max_calls`` bounds the calls that are compared each time; those of the newest runs are.
+    Each evaluation compares about ``max_calls`` calls at most, those of the newest runs.
     """
 
     kind: Literal["cache_busts"]

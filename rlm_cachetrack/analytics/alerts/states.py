@@ -29,7 +29,7 @@ class AlertChange(TypedDict):
 
 
 class AlertState(AlertChange):
-    """The state of a rule since its last change; ``notified``: the change needs no notification any more."""
+    """The state of a rule since its last change. ``notified`` is False while a notification is still to be sent."""
 
     notified: bool
 
@@ -40,7 +40,7 @@ def alert_states(store: PostgresStore) -> list[AlertState]:
 
 
 def state_name(rule: Rule) -> str:
-    """Return the name of a rule's state: watchers on several machines do not share that of a rule about journals."""
+    """Return the name of a rule's state. A rule about journals has one per machine, because each has its own."""
     return f"{rule.name} on {socket.gethostname()}" if isinstance(rule, JournalBacklog) else rule.name
 
 
@@ -49,8 +49,8 @@ def update_states(
 ) -> list[AlertChange]:
     """Store the changes, and send each notification that no watcher has sent yet. Blocks.
 
-    If ``notify`` raises, the others are sent, and the next update retries this one. After five seconds with a failure,
-    it retries the others, too.
+    If ``notify`` raises, the other changes are still sent, and the next update retries the failed one. If this takes
+    more than five seconds, the changes that were not sent yet also wait for the next update.
 
     Args:
         store: The store of the states.
@@ -74,7 +74,7 @@ def update_states(
         failures: list[Exception] = []
         began = time.monotonic()
         for row in states:
-            # A service that does not answer fails for each change, so the rest waits for the next update.
+            # A service that does not respond would delay every change, so the others wait for the next update.
             if failures and time.monotonic() - began > _FAILING_S:
                 break
             if (exc := _notify_once(session, row, notify)) is not None:

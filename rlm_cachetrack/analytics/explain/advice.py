@@ -21,8 +21,8 @@ from .verdicts import JudgedCall
 __all__ = ["CacheAdvice", "advise", "usd_lost"]
 
 _FEWEST_DROPS = 2
-_FEWEST_IMAGE_CHANGES = 2  # the first image of a conversation loses its messages once, which nothing avoids
-_LEAST_DROP_SHARE = 0.4  # the longer prompts until a drop cost more where a provider reads in larger steps
+_FEWEST_IMAGE_CHANGES = 2  # the first image invalidates the cached messages once, which cannot be avoided
+_LEAST_DROP_SHARE = 0.4  # smaller savings are uncertain, because some providers read in larger steps
 
 _Agent = tuple[CacheLocation, tuple[bytes, ...] | None]
 
@@ -86,9 +86,9 @@ def _hold_tools(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
 
 
 def _further_tools_usd(judged: Iterable[JudgedCall], about: Iterable[JudgedCall]) -> float:
-    """Return the cost of sending all tools in every call with the same system prompt: the further ones are read.
+    """Return the cost of sending all tools in every call with the same system prompt; the added ones are read.
 
-    A tool that occurs in one call only is a version of another one, whose text changes.
+    A tool that occurs in only one call is not added: it is a version of another tool whose text changes.
     """
     changed = {_agent(each.call) for each in about}
     calls = [each for each in priced(judged) if each.call.tools and _agent(each.call) in changed]
@@ -129,11 +129,11 @@ def _hold_settings(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
         if not about:
             continue
         name = SETTING_WORDS.get(setting, setting)
-        words = f"{name} differs between calls with the same beginning. Keep the value of the first of them"
+        words = f"{name} differs between calls with the same beginning. Keep the value of the first call"
         if setting == IMAGES:
             words = (
                 "only some calls with the same beginning contain images, and the messages before the change are billed "
-                "in full. Send calls with images in a conversation of their own"
+                "in full. Send calls with images in a separate conversation"
             )
         yield advice_item("hold_setting_constant", words, about, setting.replace("_", " "), usd)
 

@@ -1,4 +1,4 @@
-"""Count how often the provider's reason and the one found without it agree. Pure."""
+"""Count how often the provider's reason agrees with our own verdict. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHE_HIT = "cache_hit"
 
 
 class Agreement(TypedDict):
-    """The calls for which the provider returned one reason, and that got one verdict without it.
+    """The calls with the same provider's reason and the same verdict of our own.
 
     ``provider_reason`` is ``cache_hit`` if the provider found no divergence. The reasons agree if they name the same
     cause: the same setting, or the same kind of part (the tools, or the rest of the prompt).

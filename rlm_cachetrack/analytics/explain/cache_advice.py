@@ -124,7 +124,7 @@ def _send_one_first(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
             "calls with the same beginning are sent at the same time, before the first one has filled the cache. Send "
             "one, wait for its first token, then send the others"
         )
-        if all(each.call.rule.matching == "units" for each in others):  # two prompts make a beginning a unit
+        if all(each.call.rule.matching == "units" for each in others):  # read after two prompts
             words = words.replace("Send one, wait for its first token", "Send two, one after the other")
         yield advice_item("send_one_first", words, others)
 
@@ -215,7 +215,7 @@ def _further_writes(judged: Sequence[JudgedCall], about: Sequence[JudgedCall]) -
 
 
 def _write_less(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
-    """Advise against implicit writes where none of them was ever read and no beginning is shared."""
+    """Advise against implicit writes that were never read, for prompts that share no beginning."""
     by_location: dict[CacheLocation, list[JudgedCall]] = defaultdict(list)
     for each in priced(judged):
         if each.call.row["cache_write_tokens"]:

@@ -83,7 +83,7 @@ class FoundBusts(NamedTuple):
 def busts_since(
     store: PostgresStore, since: datetime, most_calls: int, **filters: Unpack[ContentFilters]
 ) -> FoundBusts:
-    """Return the calls since a moment that broke a prefix which their run had cached.
+    """Return the calls since a given time that broke a prefix which their run had cached.
 
     Blocks for two queries per 20 runs, and about 0.2 ms per call.
 

@@ -22,7 +22,7 @@ _LEAST_KEEPING_SHARE = 0.5  # pauses before calls whose prompt is not known cost
 
 
 def advise_lifetimes(judged: Sequence[JudgedCall]) -> Iterable[CacheAdvice]:
-    """Advise what saves the most for each rule and lifetime; nothing if neither a longer one nor calls save enough."""
+    """Advise a longer lifetime or calls in the pauses, whichever saves more; nothing where neither saves enough."""
     expired: dict[tuple[str, float], list[JudgedCall]] = defaultdict(list)
     for each in priced(judged):
         if each.verdict == "expired":

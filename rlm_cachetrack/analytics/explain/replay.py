@@ -94,7 +94,7 @@ class Unmarked(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    """A prefix that was sent: when it could have been read from, and until when, had it been cached."""
+    """A prefix that was sent, and the time range in which later calls could have read it, had it been cached."""
 
     ready: float
     until: float
@@ -176,7 +176,7 @@ class Replay:
         self._sent[prefix] = _Sent(ready, call.began + call.lifetime.expected_s, is_whole)
 
     def _written_ends(self, call: Call) -> Sequence[int]:
-        """Return the segments after whose end the call writes a prefix to the cache."""
+        """Return the segments that end the prefixes which the call writes to the cache."""
         if call.rule.matching == "prefix":
             return range(len(call.chain))
         if call.rule.matching == "units":  # the whole prompt, and the beginning that an earlier prompt had, too
@@ -189,7 +189,7 @@ class Replay:
         return sorted({*breakpoints[1 - _BREAKPOINTS_WRITTEN :], *_message_ends(call)[-1:]})
 
     def cached_ends(self, call: Call) -> set[int] | None:
-        """Return the segments of an earlier call at whose end its prompt can be read; None: at the end of any."""
+        """Return the segments that end the readable prefixes of an earlier call; None: any segment."""
         if call.rule.matching != "breakpoints":
             return None
         ends = readable_ends(call)
@@ -243,7 +243,7 @@ class Replay:
     def _write(self, call: Call, written: Sequence[int]) -> None:
         """Write prefixes to the cache of a call, or note that it used them again."""
         entries, shares_entries = self._entries, call.rule.matching == "prefix"
-        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries alive: its keys are ids
+        made: dict[int, tuple[CacheEntry | None, CacheEntry]] = {}  # keeps the entries, so that their ids stay unique
         before: CacheEntry | None = None
         used: CacheEntry | None = None
         for index in written:
@@ -288,7 +288,7 @@ def _used_again(entry: CacheEntry | None, call: Call, location: CacheLocation) -
 
 
 def readable_ends(call: Call) -> Sequence[int]:
-    """Return the segments after whose end a prefix may be found."""
+    """Return the segments that end the prefixes which the call looks up in the cache."""
     rule = call.rule
     if rule.matching != "breakpoints":
         return range(len(call.chain))

@@ -174,8 +174,8 @@ def explain_cache(
 def _look_back(own: Iterable[Mapping[str, Any]]) -> timedelta:
     """Return how long before a run to look for calls: twice as long as its models' rules keep any entry.
 
-    Older calls cannot have filled the cache. Those whose entries have expired make the difference between a first call
-    and a pause that is too long.
+    Older calls cannot have filled the cache. Calls whose entries have expired are included, because they distinguish a
+    first call from one after a long pause.
     """
     rules = [cache_rule(*model) for model in {(row["provider"], row["model"]) for row in own}]
     longest = max((each.expected_s for rule in rules for each in rule.lifetimes.values()), default=0.0)

@@ -32,7 +32,7 @@ _MAX_DAYS = 56
 _WEEK = 7
 _LEVEL_CONFIDENCE = 0.95
 _SMALLEST_CHANGE = 0.01
-"""The share of the mean cost by which the last week differs at least if the forecast follows it."""
+"""The forecast follows the last week only if its mean cost differs by at least this share."""
 
 
 class DayForecast(TypedDict):

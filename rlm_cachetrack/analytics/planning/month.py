@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _HISTORY_DAYS = 56
 CONFIDENCE = 0.8
-"""Of the interval of a month's expected cost."""
+"""The confidence of the interval of a month's expected cost."""
 
 
 class MonthDay(TypedDict):
-    """One day: its cost (None: not over), and the cost of the month up to its end, spent or expected.
+    """One day: its cost (None until the day is over), and the cost of the month up to its end, spent or expected.
 
     ``low`` and ``high`` are the interval of the expected sum; None for days that are over.
     """
@@ -124,7 +124,7 @@ def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: 
 
 
 def _up_to(costs: dict[date, float], begin: date, end: date, day_number: int, elapsed: float) -> float:
-    """Return the cost of a month up to a day, of which the elapsed part counts."""
+    """Return the cost of a month before a day, plus the ``elapsed`` share (0-1) of that day's cost."""
     of_month = {day.day: cost for day, cost in costs.items() if begin <= day < end}
     whole = math.fsum(cost for number, cost in of_month.items() if number < day_number)
     return whole + elapsed * of_month.get(day_number, 0.0)

@@ -236,7 +236,7 @@ def _kind_of_object(result: Mapping[str, Any]) -> str:
 
 
 def _kind_of_model(model: str | None) -> str | None:
-    """Return the kind of a CSV row that has input tokens alone: embeddings or moderations."""
+    """Return the kind of a CSV row that has only input tokens: embeddings or moderations."""
     return next((kind for kind in ("embeddings", "moderations") if kind.rstrip("s") in (model or "")), None)
 
 

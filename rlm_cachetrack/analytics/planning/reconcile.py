@@ -25,7 +25,7 @@ _Key = tuple[date, str | None, str | None]
 
 
 class ReconciliationRow(TypedDict):
-    """A day (UTC), model and tier; model and tier are None if the export does not separate them.
+    """One day (UTC), model and tier of an export; model and tier are None if the export does not separate them.
 
     ``exported_cost`` is the billed cost; for an export of usage, the cost of its tokens by the price list (None if
     unpriced). ``coverage_percentage`` (0-100) is the recorded share, by cost or, for usage, by tokens.
@@ -92,8 +92,8 @@ def reconcile(
         book: Returns the price book for an export of usage; an export of costs needs no prices.
         path: Costs or usage exported from OpenAI (CSV, or JSON of the Usage API), the activity of OpenRouter (CSV), or
             the cost export of Azure (CSV).
-        provider: The provider of the export; None: the one whose format the file has. Calls of an unknown provider are
-            compared too.
+        provider: The provider of the export; None: the one that the format of the file implies. Calls of an
+            unknown provider are compared too.
 
     Raises:
         ConfigError: The file is not such an export, or is empty.

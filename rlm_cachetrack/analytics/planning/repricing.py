@@ -1,9 +1,9 @@
 """Re-price stored calls: show the effect of other prices, apply them, undo them.
 
-First the prices of each group of calls (model, provider, tier) are laid out as rows by time and size of the prompt,
-which SQL can join. They are applied in batches. Each batch is a transaction that also stores the previous values of the
-calls and the progress, so a re-pricing can be resumed after an interruption, and undone. The SQL does the arithmetic of
-:func:`.amounts` in the same order, so both give the same cost to the last bit.
+First the prices of each group of calls (model, provider, tier) are written as rows by time and prompt size, which SQL
+can join with the calls. Then they are applied in batches. Each batch is a transaction that also stores the previous
+values of the calls and the progress, so a re-pricing can be resumed after an interruption, and undone. The SQL does the
+arithmetic of :func:`.amounts` in the same order, so both give the same cost to the last bit.
 
 Calls whose prices were given by hand keep them unless asked otherwise. A cost that a provider returned is kept; the
 original cost is recomputed.

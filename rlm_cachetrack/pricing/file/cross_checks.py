@@ -56,7 +56,7 @@ def check(
 
 
 def _bands(root: Table, mistakes: Mistakes) -> None:
-    """Find prompt sizes that are written twice in different ways, such as 272000 and 272_000."""
+    """Find prompt sizes that occur twice in different spellings, such as 272000 and 272_000."""
     for path, _, entry in entries(root):
         if not isinstance(entry, Table):
             continue
@@ -131,7 +131,7 @@ def _circle(file: PricingFile, first: ModelRule) -> list[str] | None:
     rule = first
     while rule.alias is not None:
         if rule.exceptions is not None and rule.alias == rule.name:
-            return None  # the prices of the built-in table with exceptions
+            return None  # an entry that inherits prices of the built-in table
         if rule.alias in names:
             return [*names, rule.alias]
         pattern = next(file.matching(rule.alias, names), None)

@@ -13,7 +13,7 @@ from rlm_cachetrack.errors import PricingError
 
 from .schema import PER
 
-# Text that YAML reads as written, without quotes, both in a block and between braces.
+# Text that needs no quotes in YAML, neither in a block nor between braces.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*")
 _EMPTY_FILE = "version: 1\nper: 1M\nmodels:\n"
 _LARGEST_UNIT = 1_000_000

@@ -229,9 +229,9 @@ class TierPrices(Prices):
 
 
 class _Dated(_Strict):
-    valid_from: Moment | None = Field(None, description="The first moment at which it applies (default offset: UTC).")
+    valid_from: Moment | None = Field(None, description="The time from which it applies (default offset: UTC).")
     valid_to: Annotated[Moment | None, AfterValidator(_after_valid_from)] = Field(
-        None, description="The first moment at which it no longer applies."
+        None, description="The time from which it no longer applies."
     )
     hours: HourRanges | None = Field(None, description="Only at these times (UTC): 01:00-04:00, or a list.")
     weekdays: Weekdays | None = Field(None, description="Only on these days (UTC): mon-fri, or a list.")

@@ -98,7 +98,7 @@ def run(
 ) -> tuple[int, str]:
     """Run a program of PostgreSQL to its end; return its exit status and its output.
 
-    The program gets a session of its own, so that neither ^C nor a kill of the caller's process group reaches the
+    The program gets its own session, so that neither ^C nor a kill of the caller's process group reaches the
     server. Its output goes to a temporary file: a pipe would stay open as long as the server runs.
 
     Args:

@@ -75,7 +75,7 @@ def _program_files(wheel: Path) -> dict[str, Path]:
 
 
 def _is_good_copy(copy: Path, source: Path) -> bool:
-    """Return whether the copy is complete (a power failure may truncate it) and every user may use it."""
+    """Return True if the copy is complete (a power failure may truncate it) and accessible to every user."""
     try:
         found = copy.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -50,7 +50,7 @@ def test_a_move_to_lower_prices_claims_only_the_lost_tokens(rule: str, changed: 
     script = Script(GPT41)
     lost = conversation(script, changed, factor=5.0)
     (given,) = advice(script, rule)
-    assert given["words"].endswith(("Send all of them to the first model", "Keep the value of the first of them"))
+    assert given["words"].endswith(("Send all of them to the first model", "Keep the value of the first call"))
     assert given["usd_at_stake"] == pytest.approx(lost)
 
 
