@@ -269,7 +269,7 @@ def _temporary_state_dir() -> Path:
     if path not in _warned_folders:
         _warned_folders.add(path)
         logger.warning(
-            "this user has no home directory: records wait in %s, which may not outlive a restart of the machine. Set "
+            "this user has no home directory: records wait in %s, which a restart of the machine may delete. Set "
             "HOME, or set %s to a folder",
             path,
             ENV_STATE_DIR,

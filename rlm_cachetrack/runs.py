@@ -282,7 +282,7 @@ class QueryRun(_Level):
         Args:
             success: Whether the task was solved.
             score: A finite number, higher is better.
-            label: A word of your own, such as ``timeout``.
+            label: A label of your choice, such as ``timeout``.
 
         Raises:
             RecordError: A value has the wrong type, or all three are None.

@@ -119,7 +119,7 @@ def compare_runs(store: PostgresStore, a: Sequence[Run], b: Sequence[Run], confi
         store: The store to read.
         a: One run, or a group of runs.
         b: The run or group to compare with ``a``.
-        confidence: Confidence of the intervals, between 0 and 1.
+        confidence: The confidence level of the intervals, between 0 and 1.
 
     Raises:
         NotStoredError: A run has no calls.

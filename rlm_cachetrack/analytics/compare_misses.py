@@ -81,7 +81,7 @@ def misses(
         a: The explanations of the runs of side A, one or more.
         b: The explanations of the runs of side B.
         iterations: The iterations to compare.
-        confidence: Confidence of the interval of the achievable hit rate, between 0 and 1.
+        confidence: The confidence level of the interval of the achievable hit rate, between 0 and 1.
 
     Returns:
         The verdicts that lost tokens or differ in calls, largest difference first, and the achievable hit rates.

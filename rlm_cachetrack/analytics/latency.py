@@ -78,7 +78,7 @@ def latency_dividend(store: PostgresStore, confidence: float = 0.95, **filters: 
 
     Args:
         store: The store to read.
-        confidence: The confidence of the intervals, between 0 and 1.
+        confidence: The confidence level of the intervals, between 0 and 1.
         filters: See :class:`.CallFilters`.
 
     Raises:

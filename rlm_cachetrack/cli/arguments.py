@@ -81,14 +81,14 @@ RunArgument = Annotated[
     str | None,
     argument(
         metavar="QUERY[@RUN]",
-        help="Id of a query or its beginning (its newest run), with @RUN one of its runs. Default: the newest run.",
+        help="A query's id or its beginning, for its newest run; with @RUN, that run. Default: the newest run of all.",
     ),
 ]
 Limit = Annotated[
     int, typer.Option("--limit", "-n", metavar="ROWS", min=1, max=100_000, help="Maximum number of rows.")
 ]
 GROUPINGS = "model, provider, query, depth, call_site, tag:NAME, metadata.KEY, hour, day, week, month"
-GroupBy = Annotated[str | None, option("--by", metavar="GROUPINGS", help=f"{GROUPINGS}; several with commas.")]
+GroupBy = Annotated[str | None, option("--by", metavar="GROUPINGS", help=f"{GROUPINGS}; separate several by commas.")]
 Run = Annotated[
     str,
     option("--run", metavar="RUN_ID", help="An id listed by `runs`, or its beginning. Default: the newest run."),

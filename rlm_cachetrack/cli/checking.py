@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 Runs = Annotated[str, argument(metavar="RUN", help=RUNS_HELP)]
 _SHARE: Any = {"metavar": "SHARE", "show_default": False}
-Drop = Annotated[str | None, typer.Option("--max-hit-rate-drop", help="Maximum drop below the baseline: 2%.", **_SHARE)]
-CostDelta = Annotated[
-    str | None, typer.Option("--max-cost-delta", help="Maximum increase above the baseline: 5%.", **_SHARE)
-]
+Drop = Annotated[str | None, typer.Option("--max-hit-rate-drop", help="Maximum drop of the hit rate: 2%.", **_SHARE)]
+CostDelta = Annotated[str | None, typer.Option("--max-cost-delta", help="Maximum increase of the cost: 5%.", **_SHARE)]
 UncachedDelta = Annotated[
     str | None, typer.Option("--max-uncached-delta", help="Maximum increase of uncached tokens: 5%.", **_SHARE)
 ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RUNS_HELP = "QUERY_ID (its newest run), QUERY_ID@RUN, QUERY_ID@BEGINNING* or QUERY_ID@* (a group)."
 Confidence = Annotated[
-    float, typer.Option("--confidence", metavar="SHARE", help="Confidence of the intervals, between 0 and 1.")
+    float, typer.Option("--confidence", metavar="SHARE", help="Confidence level of the intervals, between 0 and 1.")
 ]
 
 

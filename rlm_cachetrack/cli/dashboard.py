@@ -26,7 +26,7 @@ def dashboard(
         option(
             envvar="RLM_CACHETRACK_DASHBOARD_TOKEN",
             metavar="TOKEN",
-            help="Token that clients must present. Prefer the variable: other users can see this command line.",
+            help="Token that clients must present. Prefer the variable: other users can read the command line.",
         ),
     ] = None,
     trace_url: Annotated[
@@ -34,13 +34,13 @@ def dashboard(
         option(
             "--trace-url",
             metavar="URL",
-            help="Address of a trace, such as 'https://traces.example.com/{trace_id}'; calls are linked to theirs.",
+            help="Address of a trace, such as 'https://traces.example.com/{trace_id}', to link calls to traces.",
         ),
     ] = None,
     open_browser: Annotated[bool, option("--open", help="Open the dashboard in the browser.")] = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Serve a live dashboard on this machine: spending, losses, runs, experiments, alerts; as JSON under /api."""
+    """Serve a live dashboard on this machine: spending, losses, runs, experiments, alerts. JSON is under /api."""
     from rlm_cachetrack import web
     from rlm_cachetrack.web.source import DashboardStore
 

@@ -51,7 +51,7 @@ def migrate(
 
     if print_sql or engine is not None:
         if not print_sql or dry_run:
-            raise ConfigError("--engine requires --print-sql, and --print-sql excludes --dry-run")
+            raise ConfigError("--engine requires --print-sql, and --print-sql cannot be combined with --dry-run")
         typer.echo(complete_sql((engine or Engine.POSTGRESQL).value), nl=False)
         return
     runtime, console = runtime_for(db_url), stdout()
@@ -81,7 +81,7 @@ embedded_app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: 
 
 @embedded_app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show whether the embedded PostgreSQL is running. Exits with 0 if it is, else with 1. Starts nothing."""
+    """Show whether the embedded PostgreSQL is running, without starting it. Exit code 0 if it is, else 1."""
     from rlm_cachetrack.store import embedded
 
     settings = load_settings()

@@ -60,7 +60,7 @@ def demo(
     agents = (model or default, sub_model or default_sub)
     if live:
         _confirm_live(agents, yes)
-    # With --json, stdout contains only the report.
+    # with --json, stdout contains only the report
     console = stderr() if as_json else stdout()
     query_id = f"demo-{datetime.now(UTC):%m%d-%H%M%S}"
     with _database(db_url, console) as client:

@@ -85,7 +85,7 @@ def _print(console: Console, found: Sequence[Experiment], by: str) -> None:
     if has_unjudged:
         print_prose(
             console,
-            "Cost per run and uncached: of the judged runs, in a group that has any; the hit rate: of all runs.",
+            "In groups with judged runs, cost per run and uncached cover these; the hit rate covers all runs.",
             style="dim",
         )
     if mixed_queries(found, by):
@@ -110,10 +110,10 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def outcome(
-    run: Annotated[str, typer.Argument(metavar="QUERY[@RUN]", help="The run; without @RUN the newest of the query.")],
+    run: Annotated[str, typer.Argument(metavar="QUERY[@RUN]", help="The run; without @RUN, the query's newest run.")],
     success: Annotated[bool | None, option("--success/--failure", help="Whether the task was solved.")] = None,
     score: Annotated[float | None, option("--score", metavar="NUMBER", help="A number, higher is better.")] = None,
-    label: Annotated[str | None, option("--label", metavar="TEXT", help="A word of your own.")] = None,
+    label: Annotated[str | None, option("--label", metavar="TEXT", help="A label of your choice.")] = None,
     db_url: DbUrl = None,
 ) -> None:
     """Record what a run achieved."""

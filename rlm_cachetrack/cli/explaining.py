@@ -36,9 +36,7 @@ def explain(
     which: RunArgument = None,
     run: Run = "latest",
     calls: Annotated[bool, option("--calls", help="Show one line per call.")] = False,
-    agreement: Annotated[
-        bool, option("--agreement", help="Compare the provider's own reasons with the ones found here.")
-    ] = False,
+    agreement: Annotated[bool, option("--agreement", help="Compare the provider's own reasons with ours.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     db_url: DbUrl = None,

@@ -45,9 +45,9 @@ journal_app = typer.Typer(
 
 TimeoutS = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=0, help="Stop if nothing was stored for this time."),
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="Stop if nothing is stored for this long."),
 ]
-Ids = Annotated[list[str] | None, argument(metavar="[ID]...", help="Ids of dead letters. Default: all.")]
+Ids = Annotated[list[str] | None, argument(metavar="ID", help="Ids of dead letters. Default: all.")]
 
 
 @journal_app.command()
@@ -169,9 +169,9 @@ def dead_letters(
 ) -> None:
     """List the records that the database rejected, with the reasons; or retry, discard or export them."""
     if retry + discard + export > 1:
-        raise ConfigError("--retry, --discard and --export exclude each other")
+        raise ConfigError("--retry, --discard and --export are mutually exclusive")
     if as_csv and (as_json or retry or discard or export):
-        raise ConfigError("--csv excludes --json, --retry, --discard and --export")
+        raise ConfigError("--csv cannot be combined with --json, --retry, --discard and --export")
     letters = _select(db_url, ids)
     if retry:
         _retry(db_url, [letter.id for letter in letters], as_json=as_json)

@@ -27,7 +27,7 @@ def latency(
     as_csv: AsCsv = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Show the time that the cache saves: cached against uncached calls of similar prompt length."""
+    """Show the time that the cache saves, from cached and uncached calls of similar prompt length."""
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.get_latency_dividend(confidence=confidence, **filters)
     if not print_data(found, as_json, as_csv, found["rows"], "analytics.LatencyRow"):

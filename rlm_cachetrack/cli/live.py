@@ -1,4 +1,4 @@
-"""``live``: what is happening now, until Ctrl-C."""
+"""``live``: show the current activity until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def live(
     ] = _PERIOD_S,
     db_url: DbUrl = None,
 ) -> None:
-    """Show spend today, calls a minute, hit rate and the newest calls, until Ctrl-C."""
+    """Show today's spend, calls per minute, hit rate and the newest calls, until Ctrl-C."""
     from rlm_cachetrack import analytics
 
     console = stdout()
@@ -107,7 +107,7 @@ def _layout(console: Console, view: LiveView, reason: str, no_calls: str) -> Ren
     bars = _BARS if console.encoding.lower().startswith("utf") else _ASCII_BARS
     spent = Text.assemble(
         (usd(view["spent_today"]), "green"),
-        f" for {counted(view['calls_today'], 'call')} since 00:00 UTC; {view['calls_per_minute']:.1f} calls a minute",
+        f" for {counted(view['calls_today'], 'call')} since 00:00 UTC; {view['calls_per_minute']:.1f} calls per minute",
     )
     today = f"{rate(view['hit_rate_today'])} today; last hour "
     room = max(console.width - _NAMES_WIDTH - len(today), 10)

@@ -225,7 +225,7 @@ class Column:
 
 
 class Figure(Column):
-    """A column of numbers: aligned to the right. Those that ``usd`` formats have the same number of decimals."""
+    """A column of numbers: aligned to the right. Amounts formatted by ``usd`` have the same number of decimals."""
 
     def cells(self, index: int, rows: Iterable[Any]) -> list[str]:
         """Return the texts of the column with this index."""

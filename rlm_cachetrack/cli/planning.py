@@ -116,7 +116,7 @@ def _share(tokens: float, row: Mapping[str, Any]) -> float | None:
     return tokens / row["prompt_tokens"] if row["prompt_tokens"] else None
 
 
-@filtered(until="the history of a forecast always ends yesterday; --since says when it begins")
+@filtered(until="the history of a forecast always ends yesterday; --since sets its beginning")
 def forecast(
     filters: CallFilters,
     days: Annotated[
@@ -124,7 +124,7 @@ def forecast(
     ] = 30,
     hit_rate: HitRate = None,
     confidence: Annotated[
-        float, typer.Option("--confidence", metavar="SHARE", help="Confidence of the interval, between 0 and 1.")
+        float, typer.Option("--confidence", metavar="SHARE", help="Confidence level of the interval, between 0 and 1.")
     ] = 0.8,
     as_json: AsJson = False,
     db_url: DbUrl = None,
@@ -190,7 +190,7 @@ def check(
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Check a budget and when it runs out. Exit code 1 if it is exceeded or not set."""
+    """Check a budget, and show when it runs out. Exit code 1 if it is exceeded or not set."""
     with open_client(db_url) as client, slow_status("aggregating the calls"):
         found = client.check_budget(name)
     if not print_data(found, as_json):
@@ -245,9 +245,9 @@ def remove(name: Name = "default", db_url: DbUrl = None) -> None:
 @filtered(**dict.fromkeys(("since", "until", "model", "query", "tag"), _WHOLE_EXPORT))
 def reconcile(
     filters: CallFilters,
-    file: Annotated[Path, argument(metavar="FILE", help="Costs or usage from OpenAI, CSV or JSON.")],
+    file: Annotated[Path, argument(metavar="FILE", help="Costs or usage from OpenAI, OpenRouter or Azure.")],
     at_least: Annotated[
-        str | None, option("--at-least", metavar="SHARE", help="Exit code 1 below this coverage: 95%.")
+        str | None, option("--at-least", metavar="SHARE", help="Exit with code 1 if the coverage is lower: 95%.")
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -255,7 +255,7 @@ def reconcile(
 ) -> None:
     """Compare recorded calls with a provider's export, by day, model and tier.
 
-    The file names the provider, unless --provider does.
+    The format of the file determines the provider, unless --provider names it.
     """
     least = share(at_least, "--at-least")
     with open_client(db_url) as client, slow_status("aggregating the calls"):

@@ -17,7 +17,7 @@ from .prices import File
 
 def add_price(
     model: Annotated[str, argument(metavar="MODEL", help="The name of the model, as stored.")],
-    prompt: Annotated[float | None, option("--prompt", metavar="USD", help="Input, per 1M tokens.")] = None,
+    prompt: Annotated[float | None, option("--prompt", metavar="USD", help="Price of input, per 1M tokens.")] = None,
     cached: Annotated[
         float | None,
         option("--cached", metavar="USD", help="Input read from the cache. Default: --prompt."),
@@ -44,7 +44,7 @@ def add_price(
     pricing: File = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Write the prices of a model (USD per 1M tokens) into the pricing file; comments stay.
+    """Write the prices of a model (USD per 1M tokens) into the pricing file; its comments are kept.
 
     A new entry for a listed model, without --prompt and --completion, takes all other prices from the list.
     """
@@ -90,7 +90,7 @@ def _write(path: Path, model: str, values: dict[str, float | str], provider: str
         raise ConfigError(f"{path} is not a file")
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        book = PriceBook.load(path if before else None)  # a mistake that is there already is reported as such
+        book = PriceBook.load(path if before else None)  # mistakes that the file already has are reported separately
         text = with_entry(before, model, values, provider, is_listed=bool(book.quotes(model, provider)))
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".rlm_cachetrack-") as folder:
             changed = Path(folder) / path.name

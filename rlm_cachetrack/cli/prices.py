@@ -49,7 +49,7 @@ File = Annotated[
 @prices_app.command()
 def show(
     models: Annotated[
-        list[str] | None, argument(metavar="[MODEL]...", help="Default: the models of the pricing file.")
+        list[str] | None, argument(metavar="MODEL", help="The models. Default: those of the pricing file.")
     ] = None,
     provider: Annotated[str | None, option("--provider", metavar="NAME", help="The provider of the model.")] = None,
     tier: Annotated[str | None, option("--tier", metavar="TIER", help="Only this service tier.")] = None,
@@ -260,7 +260,7 @@ def check(
 
 @prices_app.command()
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write; - is the standard output.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; - is the standard output.")] = Path(
         DEFAULT_PRICING_FILE
     ),
     force: Annotated[bool, option("--force", help="Overwrite an existing file.")] = False,

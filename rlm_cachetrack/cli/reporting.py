@@ -1,4 +1,4 @@
-"""``report``: a run in one file, as a web page or as Markdown."""
+"""``report``: write a report on runs to one file, as a web page or as Markdown."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def report(
     markdown: Annotated[bool, option("--md", help="Print Markdown for a pull request; the default.")] = False,
     by: Annotated[
         str | None,
-        option("--experiments", metavar="GROUPING", help="Compare the runs (of QUERY) by metadata.KEY, model, …"),
+        option("--experiments", metavar="GROUPING", help="Report on groups of runs by metadata.KEY, model, …"),
     ] = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Write the report on a run, or on groups of runs, as one web page or as Markdown."""
+    """Write a report on one run, or on groups of runs, as a web page or as Markdown."""
     from rlm_cachetrack.web import report as reports
 
     as_html: Callable[[], str]

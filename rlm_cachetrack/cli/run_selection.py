@@ -1,7 +1,7 @@
 """Find the run, or the group of runs, that a command-line argument names.
 
-A query is named by its id, or by the beginning of one if no other query begins with it. Filters leave only the runs
-that match them to choose from.
+A query is named by its id, or by the beginning of one if no other query begins with it. With filters, only the runs
+that match them are considered.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def find_named_run(store: PostgresStore, text: str | None, run: str, filters: Ca
 
     Raises:
         NotFound: No run matches, or more than one does.
-        ConfigError: Both arguments name a run, only ``run`` does, or ``text`` and a filter name a query.
+        ConfigError: Both arguments name a run, ``run`` has no ``text``, or ``text`` and a filter name a query.
     """
     from rlm_cachetrack.analytics import list_runs, run_records
 

@@ -59,7 +59,7 @@ def export(
 
 def import_(
     files: Annotated[
-        list[Path] | None, argument(metavar="FILE...", help="JSON lines, JSON, CSV or Parquet; .gz too.")
+        list[Path] | None, argument(metavar="FILE", help="JSON lines, JSON, CSV or Parquet, also with .gz.")
     ] = None,
     agent: Annotated[
         str | None,
@@ -71,7 +71,7 @@ def import_(
     ] = None,
     run: Annotated[
         str | None,
-        option("--run", metavar="WHEN", help="The run of calls without one. Default: the time of the first."),
+        option("--run", metavar="WHEN", help="The run of calls without one. Default: the time of the first such call."),
     ] = None,
     rejects: Annotated[
         Path | None, option("--rejects", metavar="FOLDER", help="The folder for FILE.rejected. Default: beside FILE.")

@@ -35,7 +35,7 @@ def watch(
     as_json: AsJson = False,
     db_url: DbUrl = None,
 ) -> None:
-    """Watch spending, hit rate, failures and more, and notify of each change once."""
+    """Evaluate alert rules on spending, hit rate, failures and more; notify of each change once."""
     from rlm_cachetrack.analytics.alerts import read_alerts
 
     file = read_alerts(rules)
@@ -71,7 +71,7 @@ class _Journals:
         self._rules = [rule for rule in file.rules if isinstance(rule, JournalBacklog)]
         self._notify = notify
         self._firing: set[str] = set()
-        self._unstored: set[str] = set()  # what was sent of them while it could not be stored
+        self._unstored: set[str] = set()  # notifications that were sent while their states could not be stored
 
     def check(self) -> None:
         """Notify of each journal that has become too long, once."""

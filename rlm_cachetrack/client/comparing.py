@@ -29,7 +29,7 @@ class Comparing(ClientBase):
         Args:
             a: A query id (its newest run), a pair ``(query_id, run_id)``, or a list of these: a group.
             b: In the same form; differences are ``b`` minus ``a``.
-            confidence: The confidence of the intervals that groups have, between 0 and 1.
+            confidence: The confidence level of the intervals that groups have, between 0 and 1.
 
         Raises:
             NotStoredError: A run is not stored, or has no calls.
@@ -116,7 +116,7 @@ class Comparing(ClientBase):
         See ``LatencyDividend``. Blocks for one query over the calls.
 
         Args:
-            confidence: The confidence of the intervals, between 0 and 1.
+            confidence: The confidence level of the intervals, between 0 and 1.
             filters: Only such calls.
         """
         from rlm_cachetrack import analytics

@@ -228,7 +228,7 @@ class Planning(ClientBase):
         Args:
             days: How many days, including today.
             hit_rate: Also forecast the cost with this share (0-1) of the input read from the cache.
-            confidence: The confidence of the interval, between 0 and 1.
+            confidence: The confidence level of the interval, between 0 and 1.
             filters: Only such calls. With ``since``, the history begins with the first whole day (UTC).
 
         Raises:

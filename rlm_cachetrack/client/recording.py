@@ -141,7 +141,7 @@ class Recording(ClientBase):
             run_id: The start of the run.
             success: Whether the task was solved.
             score: A finite number, higher is better.
-            label: A word of your own, such as ``timeout``.
+            label: A label of your choice, such as ``timeout``.
 
         Raises:
             RecordError: A value has the wrong type, or success, score and label are all None.

@@ -249,7 +249,7 @@ class PriceListWatch:
         except StoreUnreachableError:
             return  # the writer reports it when it stores the next batch
         except CacheTrackError as exc:
-            self._warn("the price list of the store is not used, prices stay as they are: %s", exc)
+            self._warn("the price list of the store is not used; prices do not change: %s", exc)
         except Exception as exc:
             guard.report("reading the price list", exc)
 
@@ -273,7 +273,7 @@ class PriceListWatch:
                     return
             result = update(store, read_list(self._address))
         except CacheTrackError as exc:
-            logger.warning("the daily update of prices failed, the next attempt is tomorrow: %s", exc)
+            logger.warning("the daily update of prices failed; the next attempt is tomorrow: %s", exc)
             return
         except Exception as exc:
             guard.report("updating prices", exc)

@@ -222,7 +222,7 @@ class Registry:
         except CacheTrackError as exc:
             logger.warning("at exit: %s", exc)
         except KeyboardInterrupt:
-            logger.info("at exit: interrupted; records that are not stored stay in the journal")
+            logger.info("the exit was interrupted; records that are not stored yet stay in the journal")
         except Exception as exc:
             guard.report("shutting down", exc)
 

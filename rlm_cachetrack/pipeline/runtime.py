@@ -148,7 +148,7 @@ class Runtime:
             try:
                 self._book = self._book.over(self._price_lists.prices).refreshed()
             except PricingError as exc:
-                logger.warning("the changed pricing file is not used, the previous prices stay in use:\n%s", exc)
+                logger.warning("the changed pricing file has errors; the previous prices stay in use:\n%s", exc)
             return self._book
 
     def priced_by(self, pricing: str | os.PathLike[str] | None) -> PriceBook:

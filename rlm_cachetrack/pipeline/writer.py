@@ -358,7 +358,7 @@ class Writer:
         if self._warned:
             self._warned = False
             duration = "" if since is None else f" after {(datetime.now(UTC) - since).total_seconds():.0f} s"
-            logger.info("the store is back%s; records are being stored again", duration)
+            logger.info("the store is available again%s; records are being stored", duration)
 
     def _keep(self, exc: Exception) -> None:
         """Keep the batch in the journal after a failure, and report it once."""

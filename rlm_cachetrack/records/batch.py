@@ -46,7 +46,7 @@ class RunOutcome:
         run_id: The start of the run.
         success: Whether the task was solved.
         score: A finite number, higher is better.
-        label: A word of the caller's own, such as ``timeout``.
+        label: A label chosen by the caller, such as ``timeout``.
     """
 
     query_id: str

@@ -95,7 +95,7 @@ class HourlySums:
             if not self._warned:
                 self._warned = True
                 logger.warning(
-                    "calls are stored and all sums are right, but the stored hourly sums cannot be refreshed, so that "
+                    "calls are stored and all sums are correct, but the stored hourly sums cannot be refreshed, so "
                     "reads take longer: %s",
                     str(exc).partition("\n")[0],
                 )

@@ -1,4 +1,4 @@
-"""What the overview shows: the month, the range against the period before, and what could still be saved."""
+"""Compute the data of the Overview page: the month, the range compared with the period before, possible savings."""
 
 from __future__ import annotations
 

@@ -177,7 +177,8 @@ def experiments_as_markdown(groups: Sequence[Experiment], by: str) -> str:
     lines = [
         f"### Runs by {_code(by)}",
         "",
-        "| group | runs | success | score | cost per success | 95% interval | cost a run | without cache | hit rate |",
+        "| group | runs | success | score | cost per success | 95% interval | cost per run | without cache "
+        "| hit rate |",
         "|:---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for group in groups:
@@ -194,7 +195,7 @@ def experiments_as_markdown(groups: Sequence[Experiment], by: str) -> str:
         )
     lines += ["", "★: no other group is cheaper per run and at least as good."]
     if any(map(judged_words, groups)):
-        lines += ["", "Costs per run are those of the judged runs, in a group that has any."]
+        lines += ["", "In groups with judged runs, costs per run cover these."]
     if mixed_queries(groups, by):
         lines += ["", "The groups contain runs of several queries, whose tasks may differ."]
     return "\n".join(lines) + "\n"

@@ -34,8 +34,8 @@ and `--tag`. They can be combined; with several `--tag`, calls must have all of 
 - `runs`, `top`, `experiments`, `show`, `explain`, `report`, `compare` and `check` select the runs that have such a call
   and, with `--since` and `--until`, began in this time. Their figures are those of whole runs. `show`, `explain` and
   `report` without an id take the newest selected run.
-- A filter that a command cannot apply is refused with the reason: `forecast` has no `--until`, `live` neither `--since`
-  nor `--until`, `reconcile` only `--provider`, `reprice` neither `--provider` nor `--tag`.
+- A filter that a command cannot apply is rejected with the reason: `forecast` has no `--until`, `live` has neither
+  `--since` nor `--until`, `reconcile` only `--provider`, `reprice` neither `--provider` nor `--tag`.
 - In Python, the reading methods of `TimescaleDBClient` take `since`, `until`, `model`, `provider`, `query_id` and
   `tags`.
 
@@ -72,7 +72,7 @@ def _parameters(command: Any, context: Any) -> Iterator[tuple[str, str]]:
 def _section(name: str, command: Any, context: Any) -> Iterator[str]:
     yield f"\n### {name}\n\n"
     yield f"{inspect.cleandoc(command.help or '')}\n\n"
-    usage = " ".join(command.collect_usage_pieces(context)).replace("[[", "[").replace("]]", "]")
+    usage = " ".join(command.collect_usage_pieces(context))
     yield f"`rlm-cachetrack {name} {usage}`\n"
     rows = list(_parameters(command, context))
     if rows:

@@ -261,7 +261,7 @@ def forecast_cost(
         store: The store of the calls.
         days: The number of days.
         hit_rate: Also forecast the cost at this hit rate (0-1).
-        confidence: The confidence of the interval, between 0 and 1.
+        confidence: The confidence level of the interval, between 0 and 1.
         now: The current time; None: now.
         filters: See :class:`.CallFilters`; from ``since``, the history begins with the first whole day (UTC).
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HISTORY_DAYS = 56
 CONFIDENCE = 0.8
-"""The confidence of the interval of a month's expected cost."""
+"""The confidence level of the interval of a month's expected cost."""
 
 
 class MonthDay(TypedDict):

@@ -185,7 +185,7 @@ def test_experiments_on_the_command_line(db_url: str) -> None:
     assert "2 runs without an outcome" in printed.stdout
     assert "2 judged" in small
     assert "$0.20" in small  # the cost of a judged run
-    assert "Cost per run and uncached: of the judged runs" in printed.stdout
+    assert "In groups with judged runs, cost per run and uncached cover these" in printed.stdout
     judged = run(
         db_url, "experiments", "--by", "metadata.agent", "--since", "2026-03-01T15", "--until", "2026-03-01T18"
     )

@@ -663,7 +663,7 @@ def test_an_outage_logs_one_warning_and_one_info_and_loses_no_records(
         assert runtime.flush(120)
         assert runtime.stats()["failing_since"] is None
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert "the store is back after" in caplog.text
+    assert "the store is available again after" in caplog.text
     assert stored(own_url) == ["before", *(f"while-{number:02}" for number in range(50)), "zafter"]
 
 

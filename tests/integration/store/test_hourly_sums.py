@@ -347,7 +347,7 @@ def test_a_refresh_that_fails_fails_no_batch(
     with TimescaleDBClient(db_url) as db:
         db.record_llm_interaction(LLMInteractionRecord("new", T0, "m", prompt_tokens=5))
         assert db.flush()
-    assert "the stored hourly sums cannot be refreshed, so that reads take longer: not now" in caplog.text
+    assert "the stored hourly sums cannot be refreshed, so reads take longer: not now" in caplog.text
     assert connection.execute(WRONG).fetchall() == []
 
 

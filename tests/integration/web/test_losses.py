@@ -48,7 +48,7 @@ def explained(address: str, path: str, **query: str) -> str:
 def amount(address: str, path: str, **query: str) -> float:
     """Return the avoidable amount that a page shows, once all its runs are explained."""
     explained(address, path, **query)
-    before = "Could still be saved</dt>" if path == "/" else "Money that avoidable"
+    before = "Could still be saved</dt>" if path == "/" else "Cost of avoidable"
     found = re.search(before + r'.*?<data value="([^"]*)"', fetch(address, path, **query), re.DOTALL)
     assert found is not None
     return float(found[1])

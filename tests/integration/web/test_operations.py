@@ -118,7 +118,7 @@ def test_dead_letters_are_retried_on_the_page_health(rejecting: str) -> None:
 def test_dead_letters_are_discarded_on_the_page_health(rejecting: str) -> None:
     first, second = letters(rejecting)
     with served(rejecting) as address:
-        assert fetch(f"{address}/health")[1].count("Delete for good") == 3  # one per record, and one for all
+        assert fetch(f"{address}/health")[1].count("Delete permanently") == 3  # one per record, and one for all
         assert "Deleted: 1 record." in send(address, "discard", [first])[1]
     assert letters(rejecting) == [second]
 

@@ -99,17 +99,17 @@ def test_a_period_before_with_data_of_a_few_days_is_not_compared(db_url: str) ->
         assert db.flush()
     with served(db_url) as address:
         words = text_of(address, "/")
-        assert "What changed No change is shown: the 7 days before have data of 2 days only." in words
+        assert "What changed No comparison: the 7 days before have data for only 2 days." in words
         assert "from $" not in words.split("Saved by the cache")[1]
         words = text_of(address, "/queries")
         assert "Got worse" not in words
-        assert "No change is shown: the 7 days before have data of 2 days only." in words
+        assert "No comparison: the 7 days before have data for only 2 days." in words
         row = api(address, "queries")[0]
         assert (row["cost_before"], row["cost_change"], row["hit_rate_change"]) == (None, None, None)
         words = text_of(address, "/", range="24h")  # the 24 hours before are covered
         assert "in the 24 hours before, now $0.0120" in words
         words = text_of(address, "/", range="30d")  # no call lies in the 30 days before
-        assert "No change is shown" not in words
+        assert "No comparison" not in words
 
 
 def test_every_panel_of_the_overview_obeys_the_filters(address: str) -> None:
@@ -202,9 +202,7 @@ def test_the_trend_shows_the_rise_without_the_day_that_is_not_over(address: str)
     earlier, now = trends["worse"]
     assert earlier[1] > 2 * min(now)  # 0.0048 a day, then 0.012
     assert now[-1] == min(now)  # no fall at the end
-    assert "Trend: cost by day, without a day that is not over; paler: the 7 days before" in text_of(
-        address, "/queries"
-    )
+    assert "Trend: cost by day, complete days only; paler: the 7 days before" in text_of(address, "/queries")
 
 
 def test_what_a_success_costs_by_metadata(address: str) -> None:
@@ -390,7 +388,7 @@ def test_the_month_before_is_compared_only_if_its_days_have_data(db_url: str, to
         assert db.flush()
     with served(db_url) as address:
         words = text_of(address, "/")
-        assert "No change is shown: the same days of the month before have data of" in words
+        assert "No comparison: the same days of the month before have data for only" in words
         assert "in the same days of the month before" not in words
         with TimescaleDBClient(db_url) as db:
             db.record_llm_interaction(record("early", before - timedelta(days=1), prompt_tokens=1000))
