@@ -105,6 +105,6 @@ def test_a_report_says_which_runs_are_judged(stored: str, tmp_path: Path) -> Non
     row = next(line for line in result.stdout.splitlines() if line.startswith("| `large`"))
     assert "| 3, 2 judged | 50.0% | 0.600 | $0.0800 |" in row
     assert "| $0.0400 | $0.0800 |" in row
-    assert "Costs per run are those of the judged runs" in result.stdout
+    assert "In groups with judged runs, costs per run cover these" in result.stdout
     assert "several queries" in result.stdout
     assert "2 judged" in file.read_text()
