@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm_cachetrack.analytics.alerts import AlertChange, AlertFile, Reading
+    from rlm_cachetrack.analytics.explain import BustSearch
     from rlm_cachetrack.client import TimescaleDBClient
 
 _COMMAND_S = 30
@@ -42,7 +43,7 @@ def watch(
     notify = _notifier(file)
     with open_client(db_url) as client:
         if once:
-            found, missing = _evaluate(client, file, notify)
+            found, missing = _evaluate(client, file, notify, {})
             if not print_data(found, as_json):
                 for change in found:
                     stdout().print(_line(change), soft_wrap=True)
@@ -51,10 +52,11 @@ def watch(
             return
         client.runtime.restarts_server = False
         journals = _Journals(client, file, notify)
+        searches: dict[str, BustSearch] = {}
         with CtrlC() as ctrl_c:
             while not ctrl_c.is_pressed:
                 try:
-                    journals.settle(_evaluate(client, file, journals.notify)[0])
+                    journals.settle(_evaluate(client, file, journals.notify, searches)[0])
                 except StoreError as exc:  # the database may come back
                     stderr().print(clean(str(exc)), style="red", soft_wrap=True)
                     journals.check()
@@ -118,7 +120,10 @@ def _backlog(client: TimescaleDBClient) -> int:
 
 
 def _evaluate(
-    client: TimescaleDBClient, file: AlertFile, notify: Callable[[AlertChange], None]
+    client: TimescaleDBClient,
+    file: AlertFile,
+    notify: Callable[[AlertChange], None],
+    searches: dict[str, BustSearch],
 ) -> tuple[list[AlertChange], int]:
     """Evaluate all rules. Returns their states, and the number of rules about a budget that does not exist."""
     from rlm_cachetrack.analytics.alerts import evaluate, state_name, update_states
@@ -128,7 +133,7 @@ def _evaluate(
     readings: dict[str, Reading] = {}
     for rule in file.rules:
         try:
-            readings[state_name(rule)] = evaluate(store, rule, now, lambda: _backlog(client))
+            readings[state_name(rule)] = evaluate(store, rule, now, lambda: _backlog(client), searches)
         except NotStoredError as exc:  # the other rules still count
             stderr().print(clean(f"{rule.name}: {exc}"), style="red", soft_wrap=True)
 

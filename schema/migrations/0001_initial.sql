@@ -111,6 +111,10 @@ CREATE INDEX IF NOT EXISTS idx_llm_unpriced ON llm_interactions (model, time DES
 -- For usage by tag. A call without tags, the usual one, has no entry.
 CREATE INDEX IF NOT EXISTS idx_llm_tags ON llm_interactions USING gin (tags jsonb_path_ops) WHERE tags IS NOT NULL;
 
+-- For alerts about cache busts: the calls that may have broken a cached prefix.
+CREATE INDEX IF NOT EXISTS idx_llm_uncached ON llm_interactions (time DESC) INCLUDE (query_id, run_id)
+    WHERE success AND fingerprint IS NOT NULL AND prompt_tokens - cached_tokens > 1024;
+
 -- One row per run whose savings were calculated. cached_cost: cost of the run. cost_savings: original_cost minus
 -- cached_cost. cache_evolution: [{iteration, prompt_tokens, cached_tokens, cache_hit_rate}].
 CREATE TABLE IF NOT EXISTS token_cache_optimization (

@@ -14,7 +14,7 @@ from rlm_cachetrack.formatting import percentage, rate, usd, verdict
 from .rules import BudgetUse, CacheBusts, Failures, HitRate, JournalBacklog, Rule, Silence, Spend, Unpriced
 
 if TYPE_CHECKING:
-    from rlm_cachetrack.analytics.explain import CallVerdict
+    from rlm_cachetrack.analytics.explain import BustSearch, CallVerdict
     from rlm_cachetrack.analytics.filters import ContentFilters
     from rlm_cachetrack.store import PostgresStore
 
@@ -39,16 +39,31 @@ class Reading(NamedTuple):
     reason: str
 
 
-def evaluate(store: PostgresStore, rule: Rule, now: datetime, backlog: Callable[[], int]) -> Reading:
-    """Return the value of a rule. Blocks for one query; five for hit rates; those of `busts_since` for cache busts.
+class _Sources(NamedTuple):
+    """What a rule reads besides the store."""
+
+    backlog: Callable[[], int]
+    searches: dict[str, BustSearch]
+
+
+def evaluate(
+    store: PostgresStore,
+    rule: Rule,
+    now: datetime,
+    backlog: Callable[[], int],
+    searches: dict[str, BustSearch] | None = None,
+) -> Reading:
+    """Return the value of a rule. Blocks for one query; five for hit rates; those of `BustSearch` for cache busts.
 
     Args:
         store: The store of the calls.
         rule: The rule.
         now: The end of its window.
         backlog: Returns how many records wait in the journals of this machine.
+        searches: The searches for cache busts by the names of their rules, which the next evaluation continues; a new
+            one is added.
     """
-    return _EVALUATE[type(rule)](store, rule, now, backlog)
+    return _EVALUATE[type(rule)](store, rule, now, _Sources(backlog, {} if searches is None else searches))
 
 
 def _sums(store: PostgresStore, rule: Any, since: datetime, until: datetime | None = None) -> dict[str, float]:
@@ -111,17 +126,18 @@ def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Rea
     return Reading(100 * (usual - share), *limits, f"hit rate {rate(share)}, usually {rate(usual)} in these hours")
 
 
-def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, _: Any) -> Reading:
-    from rlm_cachetrack.analytics.explain import busts_since
+def _cache_busts(store: PostgresStore, rule: CacheBusts, now: datetime, sources: _Sources) -> Reading:
+    from rlm_cachetrack.analytics.explain import BustSearch
 
-    busts, runs, compared = busts_since(store, now - rule.window, rule.max_calls, **_filters(rule))
+    search = sources.searches.setdefault(rule.name, BustSearch())
+    busts, runs, compared = search.since(store, now - rule.window, rule.max_calls, **_filters(rule))
     lost = sum(call["tokens_lost"] for call in busts)
     reason = f"{len(busts)} calls broke a cached prefix in {_words(rule.window)}: {lost:,} tokens lost"
     if busts:
         ((cause, _),) = Counter(map(_cause, busts)).most_common(1)
         reason += f", most often because of: {cause}"
     if compared < runs:
-        reason += f" (compared: the newest {compared:,} of {runs:,} runs)"
+        reason += f" (compared so far: {compared:,} of {runs:,} runs)"
     return Reading(float(len(busts)), *_limits(rule, rule.above), reason)
 
 
@@ -150,8 +166,8 @@ def _silence(store: PostgresStore, rule: Silence, now: datetime, _: Any) -> Read
     return Reading(float(not calls), 0.0, 0.0, f"{calls:,.0f} calls in {_words(rule.window)}")
 
 
-def _journal(_: PostgresStore, rule: JournalBacklog, __: datetime, backlog: Callable[[], int]) -> Reading:
-    return backlog_reading(rule, backlog())
+def _journal(_: PostgresStore, rule: JournalBacklog, __: datetime, sources: _Sources) -> Reading:
+    return backlog_reading(rule, sources.backlog())
 
 
 def backlog_reading(rule: JournalBacklog, waiting: int) -> Reading:
@@ -159,7 +175,7 @@ def backlog_reading(rule: JournalBacklog, waiting: int) -> Reading:
     return Reading(float(waiting), *_limits(rule, rule.above), f"{waiting:,} records wait in journals")
 
 
-_EVALUATE: dict[type, Callable[[PostgresStore, Any, datetime, Callable[[], int]], Reading]] = {
+_EVALUATE: dict[type, Callable[[PostgresStore, Any, datetime, _Sources], Reading]] = {
     Spend: _spend,
     BudgetUse: _budget,
     HitRate: _hit_rate,

@@ -75,7 +75,7 @@ class HitRate(_LimitRule):
 class CacheBusts(_LimitRule):
     """Fires if more than ``above`` calls of the window lost a prefix that had been cached.
 
-    Each evaluation compares about ``max_calls`` calls at most, those of the newest runs.
+    Each evaluation compares about ``max_calls`` calls at most, those of the newest runs first; the next one continues.
     """
 
     kind: Literal["cache_busts"]

@@ -1,6 +1,6 @@
 """Explain cache misses: replay the stored calls of a run against the provider's published cache rules."""
 
-from .cache_busts import BustWatch, FoundBusts, bust_words, busts_since, find_busts
+from .cache_busts import BustSearch, BustWatch, FoundBusts, bust_words, find_busts
 from .cache_rules import CacheRule, Lifetime, cache_rules
 from .losses import CacheLoss, doubt_words, losses_of, merge_losses, sureness_words
 from .report import (
@@ -18,6 +18,7 @@ from .report import (
 __all__ = [
     "VERDICTS",
     "Agreement",
+    "BustSearch",
     "BustWatch",
     "CacheAdvice",
     "CacheExplanation",
@@ -29,7 +30,6 @@ __all__ = [
     "Verdict",
     "VerdictCount",
     "bust_words",
-    "busts_since",
     "cache_rules",
     "doubt_words",
     "explain_cache",

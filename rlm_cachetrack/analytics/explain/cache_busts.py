@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rlm_cachetrack")
 
-_MIN_TOKENS_LOST = 1_024
+_MIN_TOKENS_LOST = 1_024  # also in the query ``bust_candidates`` and its index
 _BREAKS = frozenset(("prefix_changed", "settings_changed", "model_changed", "key_changed"))
 _JSON_COLUMNS = ("request_options", "cache_diagnostics")
 
 _MAX_CALLS = 150
 """The number of calls of a run that are compared: explaining them takes about 30 ms."""
 _MAX_RUNS = 64
-_RUNS_PER_QUERY = 20
+_RUNS_PER_QUERY, _CALLS_PER_QUERY = 20, 2_000
+_MAX_RUNS_SEARCHED = 50_000
 
 _Run = tuple[str, datetime]
 _Cause = tuple[str, str]
@@ -72,7 +73,7 @@ class FoundBusts(NamedTuple):
     Attributes:
         calls: The calls.
         runs: The number of runs in which such a call is possible.
-        compared: The number of those runs whose calls were compared, the newest.
+        compared: The number of those runs whose calls were compared.
     """
 
     calls: list[CallVerdict]
@@ -80,40 +81,79 @@ class FoundBusts(NamedTuple):
     compared: int
 
 
-def busts_since(
-    store: PostgresStore, since: datetime, most_calls: int, **filters: Unpack[ContentFilters]
-) -> FoundBusts:
-    """Return the calls since a given time that broke a prefix which their run had cached.
+@dataclass(slots=True)
+class _ComparedRun:
+    """The busts of a run, and its newest candidate and the number of its candidates when its calls were compared."""
 
-    Blocks for two queries per 20 runs, and about 0.2 ms per call.
+    newest: datetime
+    candidates: int
+    busts: list[CallVerdict]
 
-    Args:
-        store: The store to read.
-        since: The beginning of the time range, which ends now.
-        most_calls: Compare about this number of calls, those of the newest runs. The older calls of their runs count.
-        **filters: Only runs with such calls, and calls of the model.
+
+class BustSearch:
+    """Finds the calls of a time range that broke a prefix which their run had cached, again and again.
+
+    It keeps the busts of each run, and compares the calls of a run again only if more of them may be busts than before.
+    One search has the same filters each time.
     """
-    candidates = store.query(
-        "bust_candidates",
-        least_tokens=_MIN_TOKENS_LOST,
-        limit=most_calls,
-        **query_parameters({**filters, "since": since, "until": None}),
-    )
-    runs = [(row["query_id"], row["run_id"]) for row in candidates]
-    found: list[CallVerdict] = []
-    compared = 0
-    while compared < len(runs) and most_calls > 0:
-        some = runs[compared : compared + _RUNS_PER_QUERY]
-        by_run: dict[_Run, list[Mapping[str, Any]]] = {}
-        for row in calls_of_runs(store, some, most_calls):
-            by_run.setdefault((row["query_id"], row["run_id"]), []).append(row)
-        for run, rows in by_run.items():
-            found += find_busts(*run, rows)
-            most_calls -= len(rows)
-        compared += len(some)
-    model = filters.get("model")
-    calls = [call for call in found if call["time"] >= since and model in (None, call["model"])]
-    return FoundBusts(calls, candidates[0]["runs"] if candidates else 0, compared)
+
+    def __init__(self) -> None:
+        self._compared: dict[_Run, _ComparedRun] = {}
+
+    def since(
+        self, store: PostgresStore, since: datetime, most_calls: int, **filters: Unpack[ContentFilters]
+    ) -> FoundBusts:
+        """Return the calls since a given time that broke a prefix which their run had cached.
+
+        Blocks for one query, and for each 20 runs with new calls two queries and about 0.2 ms per call.
+
+        Args:
+            store: The store to read.
+            since: The beginning of the time range, which ends now.
+            most_calls: Compare about this number of calls, those of the newest runs; later searches continue with the
+                others. The older calls of their runs count.
+            **filters: Only runs with such calls, and calls of the model.
+        """
+        candidates = store.query(
+            "bust_candidates", limit=_MAX_RUNS_SEARCHED, **query_parameters({**filters, "since": since, "until": None})
+        )
+        rows = {(row["query_id"], row["run_id"]): row for row in candidates}
+        self._compared = {run: known for run, known in self._compared.items() if run in rows}
+        changed = [run for run, row in rows.items() if self._is_changed(run, row)]
+        while changed and most_calls > 0:
+            some, changed = changed[:_RUNS_PER_QUERY], changed[_RUNS_PER_QUERY:]
+            by_run: dict[_Run, list[Mapping[str, Any]]] = {run: [] for run in some}
+            for call in _calls(store, some, most_calls):
+                by_run[call["query_id"], call["run_id"]].append(call)
+                most_calls -= 1
+            for run, calls in by_run.items():
+                self._compare(run, rows[run], calls)
+        model = filters.get("model")
+        found = [bust for known in self._compared.values() for bust in known.busts]
+        busts = [bust for bust in found if bust["time"] >= since and model in (None, bust["model"])]
+        return FoundBusts(busts, candidates[0]["runs"] if candidates else 0, len(self._compared.keys() - set(changed)))
+
+    def _is_changed(self, run: _Run, row: Mapping[str, Any]) -> bool:
+        known = self._compared.get(run)
+        if known is None or known.newest != row["newest"] or known.candidates < row["candidates"]:
+            return True
+        known.candidates = row["candidates"]  # the others are older than the time range now
+        return False
+
+    def _compare(self, run: _Run, row: Mapping[str, Any], calls: list[Mapping[str, Any]]) -> None:
+        oldest = min((call["time"] for call in calls), default=row["newest"])
+        known = self._compared.get(run)
+        older = [bust for bust in known.busts if bust["time"] < oldest] if known is not None else []
+        self._compared[run] = _ComparedRun(row["newest"], row["candidates"], [*older, *find_busts(*run, calls)])
+
+
+def _calls(store: PostgresStore, runs: list[_Run], most_calls: int) -> list[dict[str, Any]]:
+    """Return the newest calls of some runs, at most 2,000 per query, so that no query takes long."""
+    calls = calls_of_runs(store, runs, min(most_calls, _CALLS_PER_QUERY))
+    if len(runs) == 1 or len(calls) < _CALLS_PER_QUERY:
+        return calls
+    middle = len(runs) // 2
+    return [*_calls(store, runs[:middle], most_calls), *_calls(store, runs[middle:], most_calls)]
 
 
 def bust_words(bust: CallVerdict) -> str:

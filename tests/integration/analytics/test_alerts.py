@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.analytics.alerts import AlertChange, Reading, evaluate, read_alerts, state_name, update_states
+from rlm_cachetrack.analytics.explain import BustSearch, cache_busts
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError
 from tests.support.web import store_missed
@@ -321,5 +322,40 @@ def test_a_rule_about_cache_busts_compares_no_more_calls_than_it_may(
     whole = read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h}", datetime.now(UTC))
     bounded = read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h, max_calls: 60}", datetime.now(UTC))
     assert (whole.value, bounded.value) == (50.0, 40.0)
-    assert bounded.reason.endswith(" (compared: the newest 20 of 25 runs)")
+    assert bounded.reason.endswith(" (compared so far: 20 of 25 runs)")
     assert read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h, max_calls: 1}", datetime.now(UTC)).value == 0.0
+
+
+def test_a_search_for_cache_busts_continues(db: TimescaleDBClient, reused_db_url: str, tmp_path: Path) -> None:
+    """The next evaluation compares the runs that the last one left out, and the runs with new calls."""
+    for days in range(25):
+        store_missed(reused_db_url, calls=3, run_id=NOW - timedelta(days=days))
+    (rule,) = read_alerts(rules(tmp_path, "{name: a, kind: cache_busts, window: 1h, max_calls: 60}")).rules
+    asked: list[str] = []
+    store, searches = db.reader(), dict[str, BustSearch]()
+    query = store.query
+
+    def recorded(name: str, /, **parameters: Any) -> Any:
+        asked.append(name)
+        return query(name, **parameters)
+
+    store.query = recorded  # type: ignore[method-assign]
+    found = [evaluate(store, rule, datetime.now(UTC), int, searches) for _ in range(3)]
+    assert [reading.value for reading in found] == [40.0, 50.0, 50.0]
+    assert asked.count("explain_calls") == 2  # the third evaluation has nothing to compare
+    store_missed(reused_db_url, calls=4, run_id=NOW - timedelta(days=24))
+    late = evaluate(store, rule, datetime.now(UTC), int, searches)
+    whole = read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h}", datetime.now(UTC))
+    assert (late.value, late.reason) == (whole.value, whole.reason)
+    assert late.value is not None
+    assert late.value > 50.0
+    assert evaluate(store, rule, datetime.now(UTC) + timedelta(hours=2), int, searches).value == 0.0
+
+
+def test_calls_of_long_runs_are_read_in_parts(
+    db: TimescaleDBClient, reused_db_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_busts, "_CALLS_PER_QUERY", 8)
+    for days in range(5):
+        store_missed(reused_db_url, calls=6, run_id=NOW - timedelta(days=days))
+    assert read(db, tmp_path, "{name: a, kind: cache_busts, window: 1h}", datetime.now(UTC)).value == 25.0

@@ -187,7 +187,6 @@ NARROW: dict[str, Any] = {
     "models": ["model-1"],
     "of_query": 10,
     "newest": 2000,
-    "least_tokens": 1024,
     "provider": "openai",
     "providers": ["openai"],
     "search": "%query-19%",
