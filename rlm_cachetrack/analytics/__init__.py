@@ -45,7 +45,7 @@ from .summaries import (
     top_cache_savings,
 )
 from .unpriced import UnpricedModel, unpriced_models
-from .usage_changes import UsageChanges, usage_changes
+from .usage_changes import QueryChange, UsageChanges, query_changes, usage_changes
 from .usage_groups import USAGE_GROUPINGS, UsageGroup, usage_groups
 from .usage_views import (
     RANGES,
@@ -94,6 +94,7 @@ __all__ = [
     "ModelEffectiveness",
     "NewestCall",
     "Percentiles",
+    "QueryChange",
     "QueryRow",
     "RunLevel",
     "RunListing",
@@ -132,6 +133,7 @@ __all__ = [
     "partial_data",
     "quality_and_costs",
     "queries_beginning",
+    "query_changes",
     "query_rows",
     "read_baseline",
     "rows_of_calls",

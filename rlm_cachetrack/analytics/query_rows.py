@@ -13,6 +13,7 @@ from rlm_cachetrack.errors import ConfigError
 from .experiments import Experiment, experiments, parse_grouping
 from .filters import ContentFilters
 from .sorting import sorted_by
+from .usage_changes import CostEffects, effects_on_cost
 from .usage_groups import usage_groups
 from .usage_views import Span, floor, span
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
 _FALL = 0.05  # hit rates vary by less from week to week
+_FACTORS = ("total_cost", "original_cost", "cost_savings", "total_prompt_tokens")
 
 
 class DayOfGroup(TypedDict):
@@ -30,12 +32,12 @@ class DayOfGroup(TypedDict):
     cache_hit_rate: float | None
 
 
-class QueryRow(TypedDict):
+class QueryRow(CostEffects):
     """A group of calls. ``cache_hit_rate``: 0-1 over the calls that reported; costs: USD over the priced calls.
 
     ``hit_rate_before``, ``cost_before`` and ``by_day_before`` are those of the period of the same length before; None
-    or empty without one. A day in which the range begins is in both lists, each with its part. The rate and the cost
-    are also None if the data begins within the period before.
+    or empty without one. A day in which the range begins is in both lists, each with its part. The rate, the cost
+    and the effects are also None if the data begins within the period before.
     ``runs`` (finished or judged), ``success_rate`` and ``cost_per_success`` are None where calls are filtered by model,
     provider or tag, because they are figures of whole runs.
     """
@@ -187,6 +189,7 @@ def _row(
 ) -> QueryRow:
     rate, cost = _hit_rate(days), _sum(day["total_cost"] for day in days)
     compared = () if is_partial else before
+    totals = [{name: _sum(day[name] for day in rows) for name in _FACTORS} for rows in (compared, days)]
     rate_before, cost_before = _hit_rate(compared), _sum(day["total_cost"] for day in compared)
     return {
         "group": group,
@@ -201,6 +204,7 @@ def _row(
         "cost_before": cost_before,
         "cost_change": None if cost is None or cost_before is None else cost - cost_before,
         "cost_savings": _sum(day["cost_savings"] for day in days),
+        **effects_on_cost(*totals),
         "runs": judged["runs"] if judged else None,
         "success_rate": judged["success_rate"] if judged else None,
         "cost_per_success": judged["cost_per_success"] if judged else None,

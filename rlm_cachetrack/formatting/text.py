@@ -6,7 +6,7 @@ An unknown value is shown as a dash, never as 0. A rate is shown as 0% or 100% o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,6 +96,21 @@ def usd_column(values: Iterable[float | None]) -> list[str]:
         usd(amount, decimals) if 0 < each <= _MOST_DECIMALS else text
         for amount, text, each in zip(amounts, texts, needed, strict=True)
     ]
+
+
+def signed_usd(value: float | None, decimals: int | None = None) -> str:
+    """Format a change in US dollars: ``+$1.20``, ``-$1.20``; ``$0`` has no sign. See :func:`usd`."""
+    shown = usd(value, decimals)
+    if not any(digit in shown for digit in "123456789"):
+        return shown.removeprefix("-")
+    return f"+{shown}" if value is not None and value > 0 else shown
+
+
+def signed_usd_column(values: Sequence[float | None]) -> list[str]:
+    """Format a column of changes in US dollars with the number of decimals that its largest change needs, 2 or more."""
+    largest = max((abs(value) for value in values if value is not None), default=None)
+    decimals = max(_decimals(usd(largest)), 2)
+    return [signed_usd(value, decimals) for value in values]
 
 
 def _decimals(text: str) -> int:

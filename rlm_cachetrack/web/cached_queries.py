@@ -14,6 +14,7 @@ from rlm_cachetrack.analytics import (
     Experiment,
     FailedCall,
     Percentiles,
+    QueryChange,
     QueryRow,
     RunReport,
     RunsPage,
@@ -26,10 +27,12 @@ from rlm_cachetrack.analytics import (
     experiments,
     failed_calls,
     partial_data,
+    query_changes,
     query_rows,
     run_report,
     runs_page,
     unpriced_models,
+    usage_groups,
     usage_percentiles,
     usage_views,
 )
@@ -39,6 +42,7 @@ from rlm_cachetrack.analytics.explain import report as explain
 from rlm_cachetrack.analytics.metrics import prometheus_text
 from rlm_cachetrack.analytics.planning import MonthOutlook, month_outlook
 
+from .background import BackgroundValues
 from .losses import MAX_RUNS, Losses, LossReport
 
 if TYPE_CHECKING:
@@ -124,10 +128,12 @@ class CachedQueries:
         self._cache = SingleFlightCache()
         self._marker: str | None = None
         self._losses = Losses(source)
+        self._background = BackgroundValues()
 
     def close(self) -> None:
         """Stop the work in the background."""
         self._losses.close()
+        self._background.close()
 
     def refresh_marker(self) -> str:
         """Read the marker of the stored calls and runs: a string that differs after each change."""
@@ -198,6 +204,24 @@ class CachedQueries:
             ("queries", by, span, is_partial, filters),
             lambda: query_rows(self.source.store, by, span, is_partial=is_partial, **filters),
         )
+
+    def query_changes(self, span: Span, filters: ContentFilters, wait_s: float) -> list[QueryChange] | None:
+        """See :func:`.query_changes`; None while the calls of the range and of the one before are summed.
+
+        Args:
+            span: A range that has one before it.
+            filters: Only such calls.
+            wait_s: Blocks for at most this time.
+        """
+
+        def load() -> list[QueryChange]:
+            after, before = (
+                usage_groups(self.source.store, ["query"], since=each.since, until=each.until, **filters)
+                for each in (span, span.before() or span)
+            )
+            return query_changes(before, after)
+
+        return self._background.get(_hashable(("query changes", span, filters)), load, wait_s)
 
     def partial_data(self, period: Span | None) -> str | None:
         """See :func:`.partial_data`; None without a period."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm_cachetrack.analytics import Span, usage_changes, usage_views
+from rlm_cachetrack.analytics.planning import same_days_before
 
 from . import charts
 
 if TYPE_CHECKING:
+    from rlm_cachetrack.analytics import QueryChange
+
     from .cached_queries import CachedQueries
     from .view import View
 
 _NEWEST_RUNS = 8
-_MODELS = 6
+_CHANGES = 6
+_CHANGES_WAIT_S = 0.15
 _AT_ONCE = 4
 _LOSSES_WAIT_S = 0.15
 """The page does not wait longer for losses: it fetches itself again while runs are being explained."""
@@ -33,13 +37,6 @@ def period_before(view: View) -> str:
     return "the period before" if view.since or view.until else _PERIODS.get(view.range or "7d", "")
 
 
-def _same_days_before(month_from: date, now: datetime) -> Span:
-    """Return the part of the month before that the month up to now is compared with, in whole hours."""
-    begin = datetime.combine(month_from, time(0), UTC)
-    earlier = (begin - timedelta(days=1)).replace(day=1)
-    return Span(earlier, min(earlier + (now.replace(minute=0, second=0, microsecond=0) - begin), begin), "hour")
-
-
 def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
     """Return the variables of the overview. Blocks for its queries."""
     span, filters = view.span(), view.filters
@@ -52,7 +49,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         percentiles = pool.submit(queries.percentiles, span, filters)
         newest = queries.runs(span, filters, limit=_NEWEST_RUNS)["runs"]
     usage, spent = counted.result(), month.result()
-    same_days = _same_days_before(spent["month_from"], datetime.now(UTC))
+    same_days = Span(*same_days_before(usage_views.floor(datetime.now(UTC), "hour")), "hour")
     found: dict[str, Any] = {
         "usage": usage,
         "figures": charts.of_usage(usage, view),
@@ -64,6 +61,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         "before": None,
         "losses_before": None,
         "changes": None,
+        "query_changes": (),
         "period": period_before(view),
         "partial": queries.partial_data(earlier),
         "firing": [alert for alert in queries.alerts() if alert["firing"]],
@@ -78,5 +76,11 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         found["losses_before"] = queries.losses(earlier, filters)
         if found["before"]["total"]["total_interactions"]:
             changes = usage_changes(found["before"], usage)
-            found["changes"] = {**changes, "models": changes["models"][:_MODELS]}
+            found["changes"] = {**changes, "models": changes["models"][:_CHANGES]}
+            if "*" in view.query or not view.query:
+                found["query_changes"] = _largest(queries.query_changes(span, filters, _CHANGES_WAIT_S))
     return found
+
+
+def _largest(changes: list[QueryChange] | None) -> list[QueryChange] | None:
+    return None if changes is None else changes[:_CHANGES]

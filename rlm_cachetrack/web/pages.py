@@ -120,7 +120,9 @@ class Pages:
     def overview(self, view: PageView) -> HTMLResponse:
         """What was spent and saved, what could still be saved, and what changed."""
         found = overview(self._queries, view)
-        again = any(report and report["pending_runs"] for report in (found["losses"], found["losses_before"]))
+        again = found["query_changes"] is None or any(
+            report and report["pending_runs"] for report in (found["losses"], found["losses_before"])
+        )
         return self.render("overview.html", "Overview", "overview", view=view, again=again, **found)
 
     def queries(self, view: PageView, by: By = "query", sort: str = "cost", order: Order = "desc") -> HTMLResponse:

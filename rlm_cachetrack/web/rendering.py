@@ -41,6 +41,8 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
         "rate",
         "percentage",
         "usd",
+        "signed_usd",
+        "signed_usd_column",
         "duration",
         "size",
         "clean",
@@ -54,9 +56,7 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.globals["dropped_details"] = wording.dropped_details
     templates.globals["static_url"] = static_url
     templates.globals["trace_link"] = lambda trace_id: _trace_link(trace_url, trace_id)
-    templates.filters.update(
-        day=_day, clock=_clock, signed_usd=_signed_usd, spark=_spark, line=_line, points=_percentage_points
-    )
+    templates.filters.update(day=_day, clock=_clock, spark=_spark, line=_line, points=_percentage_points)
     templates.filters["beside_outcome"] = lambda groups: [costs_beside_outcome(group)._asdict() for group in groups]
     templates.globals["mixed_queries"] = mixed_queries
     templates.filters["cost_trend"] = cost_trend
@@ -65,7 +65,6 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.filters["sureness"] = sureness_words
     templates.filters["doubt"] = doubt_words
     templates.filters["usd_column"] = _usd_column
-    templates.filters["signed_column"] = _signed_column
     templates.policies["json.dumps_kwargs"] = {"default": _json_default}
     return templates
 
@@ -100,12 +99,6 @@ def _clock(context: jinja2.runtime.Context, value: datetime, *, full: bool = Fal
     return wording.clock(_in_zone(context, value), full=full)
 
 
-def _signed_usd(value: float | None) -> str:
-    """Format a change in US dollars: ``+$1.20``, ``-$1.20``."""
-    shown = wording.usd(value)
-    return f"+{shown}" if value is not None and value > 0 else shown
-
-
 def _percentage_points(value: float | None) -> str:
     """Format a change between two rates in percentage points: ``+3.2``."""
     return wording.NONE if value is None else f"{100 * value:+.1f}"
@@ -130,14 +123,6 @@ def _line(points: Sequence[str]) -> str:
 
 def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     return wording.usd_column(row[name] for row in rows)
-
-
-def _signed_column(values: Sequence[float | None]) -> list[str]:
-    """Format a column of changes in US dollars with the number of decimals that its largest change needs."""
-    largest = wording.usd(max((abs(value) for value in values if value is not None), default=None))
-    decimals = len(largest.partition(".")[2]) if largest[-1:].isdigit() else 0
-    shown = [wording.usd(value, max(decimals, 2)) for value in values]
-    return [f"+{text}" if value and value > 0 else text for value, text in zip(values, shown, strict=True)]
 
 
 def _query(parameters: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from .budgets import Budget, BudgetCheck
 from .forecast import Forecast
-from .month import MonthOutlook, month_outlook
+from .month import MonthOutlook, month_outlook, same_days_before
 from .reconcile import Reconciliation, ReconciliationRow
 from .repricing import ModelDifference, PriceChange
 from .what_if import WhatIf, WhatIfModel
@@ -19,4 +19,5 @@ __all__ = [
     "WhatIf",
     "WhatIfModel",
     "month_outlook",
+    "same_days_before",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from rlm_cachetrack.analytics.filters import CallFilters, ContentFilters, needs_calls, query_parameters
 
@@ -57,6 +57,13 @@ class MonthOutlook(TypedDict):
     recent_costs: list[float]
 
 
+class SameDays(NamedTuple):
+    """The time from ``begin`` to ``end``."""
+
+    begin: datetime
+    end: datetime
+
+
 def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: Unpack[ContentFilters]) -> MonthOutlook:
     """Return the costs of the current month. Blocks for two queries.
 
@@ -69,8 +76,8 @@ def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: 
     today = moment.date()
     begin = today.replace(day=1)
     end = (begin + timedelta(days=32)).replace(day=1)
-    previous = (begin - timedelta(days=1)).replace(day=1)
-    first = min(previous, today - timedelta(days=_HISTORY_DAYS))
+    same_days = same_days_before(moment)
+    first = min(same_days.begin.date(), today - timedelta(days=_HISTORY_DAYS))
     chosen: CallFilters = {**filters, "since": _midnight(first), "until": _midnight(end)}
     name = "daily_costs_of_calls" if needs_calls(chosen) else "daily_costs"
     rows = store.query(name, **query_parameters(chosen))
@@ -86,7 +93,7 @@ def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: 
         "month_to": end - timedelta(days=1),
         "spent": None if calls and calls == unpriced else spent,
         "unpriced_interactions": unpriced,
-        "spent_before": _up_to(costs, previous, begin, today.day, elapsed),
+        "spent_before": _cost_within(costs, same_days),
         "expected_cost": None,
         "low": None,
         "high": None,
@@ -123,11 +130,18 @@ def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: 
     return found
 
 
-def _up_to(costs: dict[date, float], begin: date, end: date, day_number: int, elapsed: float) -> float:
-    """Return the cost of a month before a day, plus the ``elapsed`` share (0-1) of that day's cost."""
-    of_month = {day.day: cost for day, cost in costs.items() if begin <= day < end}
-    whole = math.fsum(cost for number, cost in of_month.items() if number < day_number)
-    return whole + elapsed * of_month.get(day_number, 0.0)
+def same_days_before(now: datetime) -> SameDays:
+    """Return the part of the previous month that the current month up to ``now`` is compared with. Pure."""
+    begin = _midnight(now.astimezone(UTC).date().replace(day=1))
+    previous = (begin - timedelta(days=1)).replace(day=1)
+    return SameDays(previous, min(previous + (now - begin), begin))
+
+
+def _cost_within(costs: dict[date, float], part: SameDays) -> float:
+    """Return the cost within a part of time: of the day in which it ends, the share of its cost up to the end."""
+    last = part.end.date()
+    whole = math.fsum(cost for day, cost in costs.items() if part.begin.date() <= day < last)
+    return whole + costs.get(last, 0.0) * ((part.end - _midnight(last)) / timedelta(days=1))
 
 
 def _midnight(day: date) -> datetime:

@@ -57,6 +57,12 @@ def test_the_amounts_of_a_column_have_the_same_number_of_decimals() -> None:
     assert text.usd_column([]) == []
 
 
+def test_changes_have_a_sign_unless_they_are_shown_as_nothing() -> None:
+    assert text.signed_usd_column([1.5, -0.25, 1e-17, None]) == ["+$1.50", "-$0.25", "$0", text.NONE]
+    assert text.signed_usd_column([0.0504, -0.00001, 0.0]) == ["+$0.0504", "$0.0000", "$0"]
+    assert text.signed_usd_column([]) == []
+
+
 def test_every_digit_of_an_amount_in_a_column_is_that_of_the_exact_amount() -> None:
     assert text.usd_column([8.96698, 16.58255, 2.5015, 0.0312]) == ["$8.9670", "$16.5826", "$2.5015", "$0.0312"]
     assert text.usd_column([0.077472, 0.000123]) == ["$0.077472", "$0.000123"]
