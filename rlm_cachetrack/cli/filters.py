@@ -35,7 +35,7 @@ _HELP = {
         "until": "Only calls before this time.",
         "model": "Only calls of this model.",
         "provider": "Only calls of this provider.",
-        "query": "Only calls of this query.",
+        "query": "Only calls of the query with this whole id.",
         "tag": "Only calls with this tag; can be repeated.",
     },
     "runs": {
@@ -43,7 +43,7 @@ _HELP = {
         "until": "Only runs that began before this time.",
         "model": "Only runs with a call of this model.",
         "provider": "Only runs with a call of this provider.",
-        "query": "Only runs of this query.",
+        "query": "Only runs of the query with this whole id.",
         "tag": "Only runs with this tag, or with a call that has it; can be repeated.",
     },
 }

@@ -77,7 +77,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         if found["before"]["total"]["total_interactions"]:
             changes = usage_changes(found["before"], usage)
             found["changes"] = {**changes, "models": changes["models"][:_CHANGES]}
-            if "*" in view.query or not view.query:
+            if not view.query:
                 found["query_changes"] = _largest(queries.query_changes(span, filters, _CHANGES_WAIT_S))
     return found
 

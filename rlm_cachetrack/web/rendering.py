@@ -62,6 +62,7 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.filters["cost_trend"] = cost_trend
     templates.filters["short"] = _short
     templates.filters["query"] = _query
+    templates.filters["containing"] = _containing
     templates.filters["sureness"] = sureness_words
     templates.filters["doubt"] = doubt_words
     templates.filters["usd_column"] = _usd_column
@@ -127,6 +128,11 @@ def _usd_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 
 def _query(parameters: dict[str, Any]) -> str:
     return urlencode({name: value for name, value in parameters.items() if value not in (None, "")})
+
+
+def _containing(texts: Sequence[str], part: str) -> list[str]:
+    """Return the texts that contain a part, in upper or lower case."""
+    return [text for text in texts if part.casefold() in text.casefold()]
 
 
 def _json_default(value: Any) -> Any:

@@ -19,7 +19,7 @@ Range = Annotated[
 ]
 Model = Annotated[str | None, Query(description="Only this model.")]
 Provider = Annotated[str | None, Query(description="Only this provider.")]
-QueryFilter = Annotated[str | None, Query(alias="query", description="Only this query.")]
+QueryFilter = Annotated[str | None, Query(alias="query", description="Only the query with this whole id.")]
 Tag = Annotated[str | None, Query(description="Only calls with this tag: NAME=VALUE.")]
 Zone = Annotated[str, Query(description="Time zone in which days begin and times are shown, such as Europe/Berlin.")]
 

@@ -154,6 +154,16 @@ def test_every_page_has_the_same_filters(chosen: dict[str, str], address: str) -
     assert {run["query_id"] for run in api(address, "runs", **filters)["runs"]} == {"steady"}
 
 
+def test_a_part_of_a_query_lists_the_ids_that_contain_it(address: str) -> None:
+    page = fetch(f"{address}/runs?query=TEAD&range=30d")[0].decode()
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
+    assert "The filter takes the whole id of a query. Ids that contain “TEAD”: steady." in words
+    assert 'href="/runs?range=30d&amp;query=steady"' in page
+    for path in PAGES:  # a whole id needs no hint, and no id contains this text
+        for given in ("steady", "nobody"):
+            assert "whole id" not in fetch(f"{address}{path}?query={given}")[0].decode(), (path, given)
+
+
 def test_a_filter_by_provider_leaves_out_the_other_calls(address: str) -> None:
     assert "model-broken" not in text_of(address, "/", provider="openai")
     assert "No finished runs in this range match the filters" in text_of(address, "/experiments", provider="other")
