@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rlm_cachetrack.client import TimescaleDBClient
 
 _COMMAND_S = 30
+_ONCE_A_DAY = timedelta(hours=25)
+_LEAST_VALID_S = 300.0
 
 
 def watch(
@@ -43,7 +45,7 @@ def watch(
     notify = _notifier(file)
     with open_client(db_url) as client:
         if once:
-            found, missing = _evaluate(client, file, notify, {})
+            found, missing = _evaluate(client, file, notify, {}, _ONCE_A_DAY)
             if not print_data(found, as_json):
                 for change in found:
                     stdout().print(_line(change), soft_wrap=True)
@@ -53,10 +55,11 @@ def watch(
         client.runtime.restarts_server = False
         journals = _Journals(client, file, notify)
         searches: dict[str, BustSearch] = {}
+        valid_for = timedelta(seconds=max(4 * interval, _LEAST_VALID_S))
         with CtrlC() as ctrl_c:
             while not ctrl_c.is_pressed:
                 try:
-                    journals.settle(_evaluate(client, file, journals.notify, searches)[0])
+                    journals.settle(_evaluate(client, file, journals.notify, searches, valid_for)[0])
                 except StoreError as exc:  # the database may come back
                     stderr().print(clean(str(exc)), style="red", soft_wrap=True)
                     journals.check()
@@ -124,6 +127,7 @@ def _evaluate(
     file: AlertFile,
     notify: Callable[[AlertChange], None],
     searches: dict[str, BustSearch],
+    valid_for: timedelta,
 ) -> tuple[list[AlertChange], int]:
     """Evaluate all rules. Returns their states, and the number of rules about a budget that does not exist."""
     from rlm_cachetrack.analytics.alerts import evaluate, state_name, update_states
@@ -141,7 +145,7 @@ def _evaluate(
         stderr().print(_line(change), soft_wrap=True)
         notify(change)
 
-    return update_states(store, readings, reported), len(file.rules) - len(readings)
+    return update_states(store, readings, reported, valid_for), len(file.rules) - len(readings)
 
 
 def _line(change: AlertChange) -> str:

@@ -211,13 +211,16 @@ CREATE TABLE price_lists (
 -- firing:   the rule holds; it ends only when its recovery condition is met
 -- value:    what was compared, in the unit of the rule; reason: a sentence
 -- notified: the last change of firing was sent
+-- valid_until: when a watcher should have evaluated the rule again; each evaluation extends it. After that the state is
+--           unknown, for example because the rule was removed.
 CREATE TABLE alert_states (
-    name       TEXT             PRIMARY KEY,
-    firing     BOOLEAN          NOT NULL,
-    value      DOUBLE PRECISION,
-    reason     TEXT             NOT NULL,
-    changed_at TIMESTAMPTZ      NOT NULL DEFAULT now(),
-    notified   BOOLEAN          NOT NULL DEFAULT FALSE
+    name        TEXT             PRIMARY KEY,
+    firing      BOOLEAN          NOT NULL,
+    value       DOUBLE PRECISION,
+    reason      TEXT             NOT NULL,
+    changed_at  TIMESTAMPTZ      NOT NULL DEFAULT now(),
+    notified    BOOLEAN          NOT NULL DEFAULT FALSE,
+    valid_until TIMESTAMPTZ      NOT NULL DEFAULT now()
 );
 
 -- One row per re-pricing, which can be resumed and undone.

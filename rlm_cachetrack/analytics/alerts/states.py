@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from .evaluation import Reading
@@ -29,14 +29,23 @@ class AlertChange(TypedDict):
 
 
 class AlertState(AlertChange):
-    """The state of a rule since its last change. ``notified`` is False while a notification is still to be sent."""
+    """The state of a rule since its last change.
+
+    ``notified`` is False while a notification is still to be sent. ``is_current`` is False if no watcher evaluates the
+    rule any more, for example because it was removed from the file; the rule then does not fire.
+    """
 
     notified: bool
+    is_current: bool
 
 
 def alert_states(store: PostgresStore) -> list[AlertState]:
-    """Return the states of all rules that a watcher has stored, the firing ones first. Blocks for one query."""
-    return cast("list[AlertState]", store.query("alert_states", names=None))
+    """Return the states of the rules that were evaluated in the last week, the firing ones first.
+
+    Blocks for one query.
+    """
+    rows = store.query("alert_states", names=None)
+    return cast("list[AlertState]", [{**row, "firing": row["firing"] and row["is_current"]} for row in rows])
 
 
 def state_name(rule: Rule) -> str:
@@ -45,7 +54,10 @@ def state_name(rule: Rule) -> str:
 
 
 def update_states(
-    store: PostgresStore, readings: Mapping[str, Reading], notify: Callable[[AlertChange], None]
+    store: PostgresStore,
+    readings: Mapping[str, Reading],
+    notify: Callable[[AlertChange], None],
+    valid_for: timedelta = timedelta(hours=25),
 ) -> list[AlertChange]:
     """Store the changes, and send each notification that no watcher has sent yet. Blocks.
 
@@ -56,6 +68,7 @@ def update_states(
         store: The store of the states.
         readings: The values by the names of their states; see :func:`state_name`.
         notify: Called for each change.
+        valid_for: How long the states count if no update follows; by default they last until tomorrow's update.
 
     Returns:
         The states of the rules.
@@ -70,6 +83,7 @@ def update_states(
             firing = reading.value > (reading.below if was else reading.above)
             if name not in known or firing != was:
                 session.run("alert_change", name=name, firing=firing, value=reading.value, reason=reading.reason)
+        session.run("alert_evaluated", names=names, valid_for=valid_for)
         states = store.query("alert_states", names=names)
         failures: list[Exception] = []
         began = time.monotonic()

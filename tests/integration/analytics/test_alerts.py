@@ -110,6 +110,14 @@ def test_a_rule_fires_once_and_recovers_once_with_hysteresis(db: TimescaleDBClie
     assert [(change["firing"], change["value"]) for change in sent] == [(True, 11.0), (False, 8.9), (True, 11.0)]
 
 
+def test_a_rule_that_returns_continues_its_state(db: TimescaleDBClient) -> None:
+    """After a pause without a watcher, a rule that still fires is not sent again, and its recovery is sent."""
+    store, sent = db.reader(), list[AlertChange]()
+    for value in (11.0, 12.0, 9.5, 8.0):
+        update_states(store, {"costly": Reading(value, 10.0, 9.0, "")}, sent.append, timedelta(0))
+    assert [change["firing"] for change in sent] == [True, False]
+
+
 def test_watchers_that_run_at_once_notify_once(db: TimescaleDBClient, tmp_path: Path) -> None:
     (rule,) = read_alerts(rules(tmp_path, "{name: costly, kind: spend, above: 10}")).rules
     store, sent = db.reader(), list[AlertChange]()

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import closing
+from datetime import timedelta
 from urllib.parse import urlencode
 
 import psycopg
@@ -61,6 +62,24 @@ def test_alerts_show_the_state_of_the_rules(db_url: str) -> None:
         alerts = json.loads(fetch(f"{address}/api/alerts")[1])
         assert [(alert["name"], alert["firing"]) for alert in alerts] == [("daily spend", True), ("failures", False)]
         assert "1 alert is firing : daily spend ($61.20 in 24h, limit $50.00)" in words(fetch(address)[1])
+
+
+def test_a_rule_that_was_removed_while_it_fired_does_not_fire(db_url: str) -> None:
+    with TimescaleDBClient(db_url) as db:
+        db.record_llm_interaction(record("any", BEGUN, prompt_tokens=1000, cached_tokens=0))
+        db.flush()
+        store, firing = db.runtime.store(), Reading(61.2, 50.0, 45.0, "$61.20 in 24h")
+        update_states(store, {"removed": firing}, lambda change: None, timedelta(0))
+        update_states(store, {"kept": firing}, lambda change: None)
+    with served(db_url) as address:
+        shown = words(fetch(f"{address}/alerts")[1])
+        assert re.search(r"kept firing .* removed not evaluated", shown)
+        alerts = json.loads(fetch(f"{address}/api/alerts")[1])
+        assert [(alert["name"], alert["firing"], alert["is_current"]) for alert in alerts] == [
+            ("kept", True, True),
+            ("removed", False, False),
+        ]
+        assert "1 alert is firing : kept" in words(fetch(address)[1])
 
 
 def test_calls_link_to_their_traces(db_url: str) -> None:
