@@ -44,6 +44,16 @@ def test_the_reference_contains_the_docstrings(site: Path) -> None:
     assert "runs with the largest cache savings" in text
 
 
+def test_every_install_line_works_before_a_release_too() -> None:
+    """A page that names the package on PyPI also says how to install a checkout, or links to the page that does."""
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    naming = [page for page in pages if "pip install 'rlm_cachetrack" in page.read_text()]
+    assert len(naming) > 10
+    for page in naming:
+        text = page.read_text()
+        assert "pip install '.[" in text or "quick-start.md#install" in text, page
+
+
 def test_every_linked_picture_and_page_exists(site: Path) -> None:
     for page in site.rglob("*.html"):
         for name in re.findall(r'(?:src|href)="([^"#?]+)', page.read_text()):
