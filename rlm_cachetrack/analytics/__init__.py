@@ -44,18 +44,17 @@ from .summaries import (
     queries_beginning,
     top_cache_savings,
 )
+from .time_ranges import RANGES, Span, span
 from .unpriced import UnpricedModel, unpriced_models
 from .usage_changes import QueryChange, UsageChanges, query_changes, usage_changes
 from .usage_groups import USAGE_GROUPINGS, UsageGroup, usage_groups
 from .usage_views import (
-    RANGES,
     SORTS,
     Call,
     CallsPage,
     FailedCall,
     Percentiles,
     RunsPage,
-    Span,
     Usage,
     UsageRow,
     calls_of_run,
@@ -63,7 +62,6 @@ from .usage_views import (
     failed_calls,
     marker,
     runs_page,
-    span,
     usage,
     usage_percentiles,
 )

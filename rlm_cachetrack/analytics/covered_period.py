@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from .usage_views import Span
+from .time_ranges import Span
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore

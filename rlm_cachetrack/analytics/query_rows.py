@@ -13,9 +13,9 @@ from rlm_cachetrack.errors import ConfigError
 from .experiments import Experiment, experiments, parse_grouping
 from .filters import ContentFilters
 from .sorting import sorted_by
+from .time_ranges import Span, floor, span
 from .usage_changes import CostEffects, effects_on_cost
 from .usage_groups import usage_groups
-from .usage_views import Span, floor, span
 
 if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore

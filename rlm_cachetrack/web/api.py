@@ -15,6 +15,7 @@ from rlm_cachetrack.analytics import (
     QueryRow,
     RunReport,
     TokenCacheOptimization,
+    time_ranges,
     usage_views,
 )
 from rlm_cachetrack.analytics.alerts import AlertState
@@ -42,7 +43,7 @@ Order = Annotated[str, Query(pattern="^(asc|desc)$", description="asc: lowest fi
 By = Annotated[str, Query(description="query, tag:NAME or metadata.KEY.")]
 ExperimentBy = Annotated[str, Query(description="query, model, label, tag:NAME or metadata.KEY.")]
 AllRange = Annotated[
-    str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}; since and until replace it.")
+    str, Query(alias="range", description=f"One of {', '.join(time_ranges.RANGES)}; since and until replace it.")
 ]
 
 

@@ -31,6 +31,7 @@ from rlm_cachetrack.analytics import (
     query_rows,
     run_report,
     runs_page,
+    time_ranges,
     unpriced_models,
     usage_groups,
     usage_percentiles,
@@ -313,7 +314,7 @@ class CachedQueries:
         database = found["database"]
         if not database["migrations_applied"] or database["schema_error"]:
             return found, 0
-        total = self.usage(usage_views.span("all"), {})["total"]
+        total = self.usage(time_ranges.span("all"), {})["total"]
         return found, total["unpriced_interactions"]
 
     def _slowly(self, key: Sequence[object], load: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from rlm_cachetrack.analytics import Call, Experiment, Iteration, Usage, UsageRow, quality_and_costs
 from rlm_cachetrack.analytics.planning import Forecast, MonthOutlook
-from rlm_cachetrack.analytics.usage_views import floor
+from rlm_cachetrack.analytics.time_ranges import floor
 from rlm_cachetrack.formatting import clean
 
 if TYPE_CHECKING:

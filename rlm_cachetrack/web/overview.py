@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm_cachetrack.analytics import Span, usage_changes, usage_views
+from rlm_cachetrack.analytics import Span, time_ranges, usage_changes
 from rlm_cachetrack.analytics.planning import same_days_before
 
 from . import charts
@@ -68,7 +68,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         "is_empty": False,
     }
     if not usage["total"]["total_interactions"]:
-        found["is_empty"] = not queries.runs(usage_views.span("all"), {}, limit=1)["runs"]
+        found["is_empty"] = not queries.runs(time_ranges.span("all"), {}, limit=1)["runs"]
         return found
     found["losses"] = queries.losses(span, filters, _LOSSES_WAIT_S)
     if earlier is not None and before is not None and found["partial"] is None:

@@ -13,7 +13,7 @@ import jinja2
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from rlm_cachetrack.analytics import sorted_models, sorted_query_rows, usage_views, worse_queries
+from rlm_cachetrack.analytics import sorted_models, sorted_query_rows, time_ranges, usage_views, worse_queries
 from rlm_cachetrack.formatting import clean
 
 from . import charts
@@ -264,7 +264,7 @@ class Pages:
         """The cost of the calendar month and of the next days, and the state of each budget."""
         found = self._queries.forecast(days, view.filters)
         month = self._queries.month(view.filters)
-        spent = self._queries.usage(usage_views.span("30d"), view.filters)
+        spent = self._queries.usage(time_ranges.span("30d"), view.filters)
         return self.render(
             "forecast.html",
             "Forecast",

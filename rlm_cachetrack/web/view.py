@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, HTTPException, Query
 
-from rlm_cachetrack.analytics import ContentFilters, usage_views
+from rlm_cachetrack.analytics import ContentFilters, time_ranges
 
 Since = Annotated[str | None, Query(description="From this time on, rounded to whole hours or minutes.")]
 Until = Annotated[str | None, Query(description="Before this moment.")]
 Range = Annotated[
-    str, Query(alias="range", description=f"One of {', '.join(usage_views.RANGES)}; since and until replace it.")
+    str, Query(alias="range", description=f"One of {', '.join(time_ranges.RANGES)}; since and until replace it.")
 ]
 Model = Annotated[str | None, Query(description="Only this model.")]
 Provider = Annotated[str | None, Query(description="Only this provider.")]
@@ -81,7 +81,7 @@ class View:
         """Return True if the page covers only some models, providers, queries or tags."""
         return bool(self.model or self.provider or self.query or self.tag)
 
-    def span(self, default: str = "7d") -> usage_views.Span:
+    def span(self, default: str = "7d") -> time_ranges.Span:
         """Return the range of time.
 
         Args:
@@ -89,7 +89,7 @@ class View:
         """
         since = parse_moment(self.since, "since", self.zone) if self.since else None
         until = parse_moment(self.until, "until", self.zone) if self.until else None
-        return usage_views.span(self.range or default, since, until, zone=self.tz)
+        return time_ranges.span(self.range or default, since, until, zone=self.tz)
 
     def link(self, path: str, **more: Any) -> str:
         """Return an address that keeps range, filters and time zone.

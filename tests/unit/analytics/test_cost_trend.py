@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rlm_cachetrack.analytics import QueryRow, cost_trend, usage_views
+from rlm_cachetrack.analytics import QueryRow, cost_trend, time_ranges
 
 NOW = datetime(2026, 3, 20, 15, 30, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def row(before: dict[int, float | None], now: dict[int, float | None], zone: str
 
 def test_the_trend_has_the_period_before_but_no_part_of_a_day() -> None:
     # Seven days from 13 March, 15:00; before them those from 6 March, so 7 to 19 March are whole days.
-    within = usage_views.span("7d", now=NOW)
+    within = time_ranges.span("7d", now=NOW)
     given = row({6: 9.0, 7: 1.0, 12: 2.0, 13: 0.5}, {13: 0.25, 14: 3.0, 18: None, 19: 4.0, 20: 0.1})
     assert cost_trend(given, within, NOW) == (
         [1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.75, 3.0, 0.0, 0.0, 0.0, 0.0, 4.0],
@@ -34,7 +34,7 @@ def test_the_trend_has_the_period_before_but_no_part_of_a_day() -> None:
 
 
 def test_the_trend_of_all_time_begins_with_the_first_day() -> None:
-    within = usage_views.span("all", now=NOW)
+    within = time_ranges.span("all", now=NOW)
     assert cost_trend(row({}, {16: 1.0, 18: 2.0, 20: 0.1}), within, NOW) == ([1.0, 0.0, 2.0, 0.0], 0)
     assert cost_trend(row({}, {20: 0.1}), within, NOW) == ([], 0)
 
@@ -42,14 +42,14 @@ def test_the_trend_of_all_time_begins_with_the_first_day() -> None:
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
 def test_the_trend_of_given_days_has_all_of_them(zone: str) -> None:
     begin = datetime(2026, 3, 10, tzinfo=ZoneInfo(zone))
-    within = usage_views.span(since=begin, until=begin + timedelta(days=3), now=NOW, zone=zone)
+    within = time_ranges.span(since=begin, until=begin + timedelta(days=3), now=NOW, zone=zone)
     found = cost_trend(row({7: 1.0, 8: 2.0, 9: 3.0}, {10: 4.0, 11: 5.0, 12: 6.0}, zone), within, NOW)
     assert found == ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)
 
 
 def test_a_day_in_another_zone_is_over_at_its_own_midnight() -> None:
     zone = "Asia/Tokyo"  # there it is 21 March, 00:30
-    within = usage_views.span("7d", now=NOW, zone=zone)
+    within = time_ranges.span("7d", now=NOW, zone=zone)
     found = cost_trend(row({}, {20: 5.0, 21: 0.1}, zone), within, NOW)
     assert found.costs[-1] == 5.0
     assert len(found.costs) == (date(2026, 3, 21) - date(2026, 3, 7)).days
