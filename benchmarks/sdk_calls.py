@@ -102,7 +102,7 @@ def alternate_async(
 
 @contextmanager
 def own_server() -> Iterator[None]:
-    """Let this process and its children record into an embedded server of their own, in a temporary folder."""
+    """Let this process and its children record into a separate embedded server, in a temporary folder."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # for root, the server runs as another user, who must be able to enter the folder
         os.environ["RLM_CACHETRACK_STATE_DIR"] = folder

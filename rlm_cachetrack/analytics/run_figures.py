@@ -22,7 +22,7 @@ _NO_CALLS: dict[str, Any] = {**dict.fromkeys(_COUNTS, 0), **dict.fromkeys(_OTHER
 def complete_figures(store: PostgresStore, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Fill in figures computed from the calls for the runs that have no stored figures; return the same rows.
 
-    Blocks for one query if there are such runs. The calls are read by a query of their own, because a plan that knows
+    Blocks for one query if there are such runs. The calls are read by a separate query, because a plan that knows
     the time range of all of them contains only the chunks of its days, however many days are stored.
 
     Args:

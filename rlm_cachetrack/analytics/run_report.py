@@ -198,7 +198,7 @@ def run_records(
 def run_bounds(store: PostgresStore, query_id: str, run_id: datetime) -> dict[str, Any]:
     """Return the parameters of a query about one run: its key, and when its calls were made. Blocks for one query.
 
-    The bounds come from a query of their own, because a plan that knows them skips the chunks of other days.
+    The bounds come from a separate query, because a plan that knows them skips the chunks of other days.
     """
     return _bounds(query_id, run_id, next(iter(run_records(store, query_id, run_id)), None))
 

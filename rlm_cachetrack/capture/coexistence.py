@@ -74,7 +74,7 @@ def restore_method(client_class: type[Any], name: str, wrappers: tuple[Wrapper, 
 
 
 def wrap_on_client(method: Callable[..., Any], client: Any, wrapper: Wrapper) -> Callable[..., Any]:
-    """Return ``method``, which another instrumentation set on the instance ``client``, wrapped by us."""
+    """Wrap ``method``, which another instrumentation set on the instance ``client``, and return the wrapper."""
 
     @functools.wraps(method)
     def call(_: Any, *args: Any, **kwargs: Any) -> Any:

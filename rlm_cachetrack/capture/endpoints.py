@@ -169,7 +169,7 @@ def provider_of(client: Any) -> str:
 
 
 def socket_provider_of(client: Any) -> str:
-    """Return the provider of a client's websockets, which may have a base address of their own."""
+    """Return the provider of a client's websockets, which may have a separate base address."""
     address = getattr(client, "websocket_base_url", None)
     return provider_of(client) if address is None else _find_provider(client, type(client.base_url)(str(address)))
 

@@ -96,7 +96,7 @@ class ResponsesCalls(SocketCalls):
         self._silent.append(call)
 
     def _claim(self, event: Event, response: Mapping[str, Any]) -> SocketCall | None:
-        """Return the call that a response without a call belongs to."""
+        """Return the call of a response that is not assigned to one yet."""
         parent_id = str(response.get("previous_response_id"))
         waiting = self._waiting.get(_lane_of(event)) or self._oldest_waiting()
         steering = self._steerings.pop(parent_id, None)

@@ -81,7 +81,7 @@ class LLMInteractionRecord:
         metadata: A mapping that JSON can represent.
         fingerprint: Keyed hashes of the prompt, without its content, as hexadecimal digits. Computed for instrumented
             calls, and included in exports.
-        token_details: Quantities without a field of their own, such as ``{"audio_prompt_tokens": 40}``.
+        token_details: Quantities without a separate field, such as ``{"audio_prompt_tokens": 40}``.
         tool_usage: Billed uses of hosted tools, such as ``{"web_search": 2}``.
         request_options: Values of the request that decide price or cache; never content.
         charges: Components of the cost besides the four prices: ``[{item, quantity, unit, price, amount}]``.

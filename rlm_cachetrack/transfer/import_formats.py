@@ -326,7 +326,7 @@ def _litellm_usage(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[
     if isinstance(usage := metadata.get("usage_object"), Mapping):
         return dict(usage)
     if isinstance(more := metadata.get("additional_usage_values"), Mapping):
-        # Older versions have the provider's object without the counts that are columns of their own.
+        # Older versions store the provider's object without the counts that have separate columns.
         counts = {name: _count(row.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
         return {**more, **counts}
     return None

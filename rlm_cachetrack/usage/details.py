@@ -1,4 +1,4 @@
-"""Parts of the counts of a usage that have a price or a meaning of their own: audio, images, retention of cache writes.
+"""Parts of the counts of a usage that have a separate price or meaning: audio, images, retention of cache writes.
 
 The spellings do not depend on the dialect, because gateways pass on the details of the server behind them.
 """

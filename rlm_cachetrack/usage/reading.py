@@ -31,7 +31,7 @@ class TokenUsage(NamedTuple):
         provider_cost_usd: The cost that the provider returned, in USD.
         anomaly: Codes, joined by ``,``, of contradictions between the numbers (``docs/dialects.md``).
         dialect: The row of :data:`DIALECTS` that was used; ``none``: no usage, ``unknown``: no row fits.
-        details: Parts of the counts above with a price or a meaning of their own, and other units such as seconds, by
+        details: Parts of the counts above that have a separate price or meaning, and other units such as seconds, by
             the names of :data:`~.details.DETAILS`; only those that are not 0, None if there are none.
         tools: Billed uses of hosted tools that the usage states; None if there are none.
         options: Region and speed as the usage states them, None for the usual one, by the names of the column

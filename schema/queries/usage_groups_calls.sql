@@ -3,7 +3,7 @@
 -- Parameters: by_model, by_provider, by_query, by_depth, by_call_site BOOLEAN: whether to group by it. unit TEXT: hour,
 --             day, week or month, NULL for no grouping by time; time_zone TEXT: of days, weeks and months. tag_1 to
 --             tag_3 TEXT: names of tags, key_1 to key_3 TEXT: paths of metadata keys, with dots; NULL for none. They
---             are parameters of their own because a subquery for each call takes ten times as long. since, until
+--             are separate parameters because a subquery for each call takes ten times as long. since, until
 --             TIMESTAMPTZ: calls with since <= time < until; model, provider, query_id TEXT, tags JSONB: only calls with
 --             these; NULL for any.
 -- Result:     as in usage_groups_hours.

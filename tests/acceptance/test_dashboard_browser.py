@@ -110,7 +110,7 @@ def assert_keyboard_reaches_every_control(page: Any, name: str) -> None:
 
 
 def test_every_page_has_no_problems_in_light_and_dark_mode(browser: Any, address: str, db_url: str) -> None:
-    """No error, no serious violation for axe, nothing wider than the window, all by keyboard, no other server asked.
+    """Each page works by keyboard, fits the window, contacts no other server, and has no errors or axe violations.
 
     One load per page, in a wide and then in a narrow window, because loading the pages takes most of the time.
     """

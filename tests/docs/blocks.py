@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, as they stand in its Markdown files.
+"""The code blocks of the documentation, as written in its Markdown files.
 
 A comment before a block tells the tests more about it, and is invisible to readers:
 

@@ -32,7 +32,7 @@ class SampleError(AssertionError):
 
 
 class Reader:
-    """Somebody who pastes the blocks of a page, one after the other, in an empty folder.
+    """Acts like a reader who pastes the blocks of a page, one after the other, in an empty folder.
 
     Attributes:
         not_run: What was not run, and why.

@@ -66,7 +66,7 @@ def main(endpoint: str, notes_file: str) -> None:
 
 
 class Load:
-    """Runs this program for a test; a context manager.
+    """Context manager that runs this program for a test.
 
     Args:
         endpoint: The address of the simulated endpoint.

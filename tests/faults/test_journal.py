@@ -1,4 +1,4 @@
-"""The journal on a full, read-only or damaged disk: bounded, counted, logged once, and never a hindrance."""
+"""The journal on a full, read-only or damaged disk: bounded, counted, logged once, harmless to the caller."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_damaged_journals_lose_only_the_damaged_events(folder: Path, journal: Jo
         batch = journal.read(1_000, 1 << 20)
         if not batch.entries and not journal.more_to_recover:
             break
-        # A cut can make another event of two, which differs in one of its numbers or lacks them.
+        # A cut can merge two events into one whose two numbers differ or are missing.
         found += [event["number"] for event in batch.decode() if event.get("number", -1) == event.get("same")]
         journal.ack(batch)
     journal.ack(batch)
@@ -455,7 +455,7 @@ FILE_SYSTEMS = {  # the smallest size of each; xfs and btrfs accept no smaller o
 
 
 def mount_disk(kind: str, folder: Path) -> Path:
-    """Mount a small disk with a file system of its own; skips the test if this machine cannot."""
+    """Mount a small disk with the given file system; skip the test if this machine cannot."""
     disk = folder / f"disk-{kind}"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={FILE_SYSTEMS[kind]}", "tmpfs", str(disk)]

@@ -48,5 +48,5 @@ def theirs() -> Iterator[OpenTelemetry]:
 
 
 class TestBesideOpenTelemetry(beside.BesideTests):
-    # It instruments only chat completions and embeddings.
+    # The package instruments only chat completions and embeddings.
     without_spans = (beside.chat_raw, *beside.RESPONSES)

@@ -1,4 +1,4 @@
-"""Unmodified ``crewai``: its own client, which uses the SDK, and LiteLLM for providers without a client of its own."""
+"""Unmodified ``crewai``: its own client, which uses the SDK, and LiteLLM for the other providers."""
 
 from __future__ import annotations
 

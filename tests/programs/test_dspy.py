@@ -78,7 +78,7 @@ def test_the_engine_of_dspy_sends_the_calls(tracked: Recorder) -> None:
     assert [row["context_messages"] for row in rows] == [2, 2]
     assert all(row["fingerprint"] is not None for row in rows)
     assert all(row["response_id"] for row in rows)
-    # The address decides the provider, so the prices of OpenAI do not apply.
+    # The address determines the provider, so the prices of OpenAI do not apply.
     assert {row["provider"].partition("@")[0] for row in rows} == {"unknown"}
 
 

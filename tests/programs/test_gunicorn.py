@@ -53,7 +53,7 @@ class Server:
         self._url = f"http://127.0.0.1:{port}/"
 
     def visit(self) -> tuple[int, str]:
-        """Return the worker that answered and the id of its request to the model. Waits until the server is up."""
+        """Return the worker that responded and the id of its request to the model. Waits until the server is up."""
         deadline = time.monotonic() + 180
         while True:
             try:
@@ -89,7 +89,7 @@ def test_calls_of_gunicorn_workers_are_stored_also_of_a_killed_one(
         pid, request = server.visit()
         workers.add(pid)
         requests.append(request)
-    os.kill(pid, signal.SIGKILL)  # the worker that has just answered
+    os.kill(pid, signal.SIGKILL)  # the worker that has just responded
     while len(workers) < 3:
         pid, request = server.visit()
         workers.add(pid)

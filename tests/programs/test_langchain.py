@@ -59,7 +59,7 @@ def test_a_streamed_chat_call_is_one_record_with_and_without_requested_usage(
     (row,) = recorder.check(calls=1)
     assert "".join(chunk.content for chunk in chunks) == "one two three four five"
     usages = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
-    assert len(usages) == (1 if usage else 0)  # with a custom base_url LangChain requests usage only on demand
+    assert len(usages) == (1 if usage else 0)  # with a custom base_url, LangChain requests usage only if this is set
     assert row["response_length"] == len("one two three four five")
     assert row["time_to_first_token_ms"] > 0
 

@@ -236,7 +236,7 @@ def test_the_router_and_its_fallbacks_are_recorded(tracked: Recorder, anthropic:
 def test_a_custom_provider_is_one_record(
     tracked: Recorder, asynchronous: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that calls the SDK is recorded there; another one has no request that could be observed."""
+    """If the provider calls the SDK, the SDK's request is recorded; otherwise no request can be observed."""
 
     class Own(litellm.CustomLLM):  # type: ignore[misc, name-defined]
         def completion(self, *args: Any, **kwargs: Any) -> Any:

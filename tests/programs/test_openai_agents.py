@@ -13,7 +13,7 @@ from tests.programs.conftest import SYSTEM, Recorder
 
 agents = pytest.importorskip("agents", reason="the package openai-agents is not installed")
 
-# It does not close its client.
+# openai-agents does not close its client.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client is cached across tests and bound to one event loop
 
@@ -63,7 +63,7 @@ async def test_each_call_of_an_agent_is_one_record(recorder: Recorder, make: Any
     # 1,504 tokens of instructions and 7 of the question (4 for the role, 11 characters); 1,408 (11 x 128) are cached.
     assert [(row["prompt_tokens"], row["cached_tokens"]) for row in rows] == [(1511, 0), (1511, 1408)]
     usage = result.context_wrapper.usage
-    # It does not request the usage of a chat stream. We do, but remove it from what the program receives.
+    # openai-agents does not request the usage of a chat stream. We do, and hide it from the program.
     shown = (0, 0) if streamed and rows[1]["api"] == "chat.completions" else (1511, 1408)
     assert (usage.input_tokens, usage.input_tokens_details.cached_tokens) == shown
 

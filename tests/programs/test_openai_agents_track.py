@@ -21,7 +21,7 @@ from tests.support.socket_server import Peer, SocketServer
 agents = pytest.importorskip("agents", reason="the package openai-agents is not installed")
 realtime = pytest.importorskip("agents.realtime")
 
-# It does not close its client.
+# openai-agents does not close its client.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -34,7 +34,7 @@ def tracked(recorder: Recorder) -> Iterator[Recorder]:
 
 
 def agent(name: str = "Clerk", **more: Any) -> Any:
-    if "model" not in more:  # with a client of its own: the package's is cached, and belongs to one event loop
+    if "model" not in more:  # with a new client, because the package's client is cached and belongs to one event loop
         more["model"] = agents.OpenAIResponsesModel("gpt-4.1", AsyncOpenAI(max_retries=0))
     return agents.Agent(name=name, instructions="Be brief.", **more)
 

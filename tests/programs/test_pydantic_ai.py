@@ -14,7 +14,7 @@ pydantic_ai = pytest.importorskip("pydantic_ai", reason="the package pydantic-ai
 models = pytest.importorskip("pydantic_ai.models.openai", reason="pydantic-ai-slim[openai] is not installed")
 pydantic = pytest.importorskip("pydantic")
 
-# It does not close its HTTP client.
+# pydantic-ai does not close its HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 in_one_loop = pytest.mark.asyncio(loop_scope="module")  # its client is cached across tests and bound to one event loop
 

@@ -17,7 +17,7 @@ TEXT = "the answer"
 
 
 class AnthropicServer:
-    """Answers every request with the same message, plain or streamed.
+    """Responds to every request with the same message, plain or streamed.
 
     Attributes:
         requests: The bodies of the requests.

@@ -160,7 +160,7 @@ def _fork_and_report(connection: socket.socket) -> dict[str, Any]:
         return request
     for stream in (*streams, 0, 1, 2):
         os.close(stream)
-    with contextlib.suppress(OSError):  # nobody reads the answer any more
+    with contextlib.suppress(OSError):  # the client no longer reads the response
         connection.sendall(b"%d\n" % pid)
         connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     os._exit(0)

@@ -18,7 +18,7 @@ LENGTH_BYTES = 8
 def ask(
     path: str, arguments: Sequence[str], cwd: str, env: Mapping[str, str], streams: tuple[int, int, int]
 ) -> socket.socket:
-    """Send a request; the answer is a line with the process id and, when the process ends, one with its exit code."""
+    """Send a request. The response is a line with the process id and, when the process ends, one with its exit code."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     request = json.dumps({"arguments": list(arguments), "cwd": cwd, "env": dict(env)}).encode()
@@ -28,7 +28,7 @@ def ask(
 
 
 def read_number(connection: socket.socket) -> int:
-    """Return the number on the next line of the answer."""
+    """Return the number on the next line of the response."""
     line = b""
     while not line.endswith(b"\n"):
         received = connection.recv(1)

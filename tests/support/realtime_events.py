@@ -88,7 +88,7 @@ def error(code: str, event_id: str | None = None, text: str = "no") -> Json:
 
 
 def answer_all(peer: Peer) -> None:
-    """Begin a session, and answer every ``response.create`` with a complete response."""
+    """Begin a session, and send a complete response for every ``response.create``."""
     peer.send(session())
     number = 0
     while True:

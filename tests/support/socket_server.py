@@ -198,7 +198,7 @@ def error(code: str, text: str = "no", lane: str | None = None, status: int = 40
 
 
 def answer_all(peer: Peer) -> None:
-    """Answer every ``response.create`` with a complete response."""
+    """Send a complete response for every ``response.create``."""
     number = 0
     while True:
         event = peer.get()

@@ -1,4 +1,4 @@
-"""What several tests do with the columnstore of TimescaleDB."""
+"""Helpers for the columnstore of TimescaleDB."""
 
 from __future__ import annotations
 

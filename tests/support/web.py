@@ -1,4 +1,4 @@
-"""The dashboard as a process of its own, and the calls that it shows in the tests."""
+"""The dashboard as a separate process, and the calls that it shows in the tests."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def store_runs(url: str) -> None:
                 BEGUN,
                 LONG,
                 prompt_tokens=10,
-                start_time=BEGUN + timedelta(seconds=1),  # calls of one moment have no order
+                start_time=BEGUN + timedelta(seconds=1),  # calls with the same time have no order
                 success=False,
                 error_type=HOSTILE,
             )

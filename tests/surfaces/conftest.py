@@ -45,7 +45,7 @@ def socket_server(_sockets: SocketServer) -> SocketServer:
 
 @pytest.fixture(scope="session")
 def loopback() -> Iterator[LoopbackServer]:
-    """Return the server that answers in place of the hosts of providers."""
+    """Return the server that stands in for the hosts of providers."""
     with LoopbackServer() as server:
         yield server
 

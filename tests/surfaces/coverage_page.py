@@ -107,7 +107,7 @@ NOT_COVERED = {
         "a failure, raw or not"
     ),
     "retries made by the HTTP library, or by the caller": (
-        "retries of the HTTP library are not counted; those of the caller are calls of their own"
+        "retries of the HTTP library are not counted; those of the caller are separate calls"
     ),
 }
 

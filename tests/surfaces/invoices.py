@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class LoopbackServer:
-    """A server that answers every request with ``reply``."""
+    """A server that responds to every request with ``reply``."""
 
     def __init__(self) -> None:
         self._server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -160,7 +160,7 @@ def _reply_to(invoice: Invoice) -> dict[str, Any]:
 
 
 def client_for(server: LoopbackServer, base_url: str) -> openai.OpenAI:
-    """Return a client that believes to call ``base_url``."""
+    """Return a client of ``base_url`` whose requests go to the loopback server."""
     http_client = httpx.Client(transport=_Redirected(server.port))
     return openai.OpenAI(api_key="sk-test", base_url=base_url, http_client=http_client, max_retries=0)
 
@@ -183,7 +183,7 @@ def recorded(sink: MemorySink, server: LoopbackServer, invoice: Invoice) -> dict
 
 
 def assert_cost(row: dict[str, Any], total: float | None) -> None:
-    """Assert that a row has the cost of an invoice; None: it has none, and says what lacks a price."""
+    """Assert that a row has the cost of an invoice; None: the row is unpriced and names the missing price."""
     if total is None:
         assert row["total_cost"] is None
         assert row["unpriced_reason"].startswith("no price for ")

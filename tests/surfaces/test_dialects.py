@@ -18,7 +18,7 @@ from tests.support.scripted import ScriptedServer
 from tests.surfaces.calls import BY_NAME, MODES, TOKENS, call, entering, run
 from tests.unit.usage.test_reading import READINGS
 
-ADDRESSES = {  # addresses of the providers that break a tie; vLLM has no address of its own
+ADDRESSES = {  # addresses of the providers that select between equal dialects; vLLM has no fixed address
     "voyageai": "https://api.voyageai.com/v1",
     "openai": "https://api.openai.com/v1",
     "azure": "https://someone.openai.azure.com/openai/v1",

@@ -317,7 +317,7 @@ def test_the_diagnosis_that_the_caller_requests_is_stored(server: SocketServer, 
 
 
 def test_the_host_of_the_websocket_decides_provider_and_region(server: SocketServer, sink: MemorySink) -> None:
-    """The client connects to the loopback server; only its configured address is another one."""
+    """The client connects to the loopback server although its configured address is another one."""
     client = instrument(client_of(server, "sync"), store=sink)
     manager = connect(client)
     loopback = manager._prepare_url()

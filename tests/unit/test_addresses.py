@@ -19,7 +19,7 @@ from rlm_cachetrack.store.connect import translated_errors
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test begin without known secrets, and other tests without those of these."""
+    """Clear the list of known secrets for each test, and restore it afterwards."""
     monkeypatch.setattr(addresses, "_known", {})
 
 

@@ -17,7 +17,7 @@ CACHE_HIT = "cache_hit"
 
 
 class Agreement(TypedDict):
-    """The calls with the same provider's reason and the same verdict of our own.
+    """The calls with one combination of the provider's reason and our own verdict.
 
     ``provider_reason`` is ``cache_hit`` if the provider found no divergence. The reasons agree if they name the same
     cause: the same setting, or the same kind of part (the tools, or the rest of the prompt).

@@ -85,6 +85,6 @@ def lifecycle(
 
 
 def _may_be_of(provider: str | None, listing: str) -> bool:
-    """Return True if the list may be that of the calls' provider; an unknown provider may be any."""
+    """Return True if the list can belong to the provider of the calls; an unknown provider matches any list."""
     known = provider is not None and not provider.startswith("unknown")
     return not known or listing.startswith("unknown") or provider == listing

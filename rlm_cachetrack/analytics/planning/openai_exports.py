@@ -73,7 +73,7 @@ _DETAILS = {
     "characters": "characters",
     "seconds": "seconds",
 }
-"""Parts of the counts with prices of their own, by their names in the column ``token_details``."""
+"""Parts of the counts with separate prices, by their names in the column ``token_details``."""
 
 
 @dataclass(frozen=True, slots=True)

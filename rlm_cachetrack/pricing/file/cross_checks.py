@@ -90,7 +90,7 @@ def _providers(root: Table, table: BuiltInTable, mistakes: Mistakes) -> None:
 
 
 def _aliases(root: Table, rules: Sequence[ModelRule], table: BuiltInTable, mistakes: Mistakes) -> None:
-    # Includes entries with mistakes of their own, which are reported separately.
+    # Includes entries with other mistakes, which are reported separately.
     written = root.get("models")
     by_name: dict[str, list[ModelRule]] = {name: [] for name in written} if isinstance(written, Table) else {}
     for rule in rules:

@@ -80,7 +80,7 @@ def test_the_value_of_each_kind_of_rule(db: TimescaleDBClient, tmp_path: Path) -
 
 
 def test_a_hit_rate_is_compared_with_whole_hours(db: TimescaleDBClient, tmp_path: Path) -> None:
-    """Half past an hour, the quarter to the next hour of the week before is in the same hours; the one after is not."""
+    """Whole hours are compared: a call later in the same hour counts, one in the next hour does not."""
     now = (NOW - timedelta(hours=1)).replace(minute=30)
     line = "{name: a, kind: hit_rate, window: 15m, drop: 20}"
     record(db, 0, cached_tokens=10_000, start_time=now - timedelta(minutes=5))
@@ -310,7 +310,7 @@ def test_a_rule_about_cache_busts_has_the_filters(
 def test_cache_busts_of_every_run_of_the_window_count(
     db: TimescaleDBClient, reused_db_url: str, tmp_path: Path
 ) -> None:
-    """30 newer runs, and a run that began before the window, hide no run."""
+    """Neither 30 newer runs nor a run that began before the window exclude a run from the count."""
     store_missed(reused_db_url, run_id=NOW - timedelta(days=3))
     store_missed(reused_db_url, run_id=NOW - timedelta(minutes=30))
     for number in range(30):

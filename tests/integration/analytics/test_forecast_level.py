@@ -72,7 +72,7 @@ def test_one_odd_day_changes_the_forecast_by_its_share_of_the_history_only(days:
     plain, _, _ = expected(costs)
     costs[-ago] += 20.0
     total, low, high = expected(costs)
-    # The day is one of the days / 7 of its weekday, which comes four times in 28 days.
+    # The history has days / 7 days of the same weekday, and the next 28 days have four.
     assert total - plain <= 4 * 20.0 / (days // 7) + 1e-9
     assert low <= PERIOD * sum(costs[-7:]) / 7 <= high
 

@@ -142,7 +142,7 @@ def test_another_error_of_a_step_is_raised_at_once(
 def test_costs_of_runs_with_dropped_calls_are_kept(
     plain: psycopg.Connection[Any], empty_db_url: str, new: Path
 ) -> None:
-    """The calls that are left get the new prices; the run keeps the sum over all of its calls."""
+    """The remaining calls get the new prices; the run keeps the sum over all of its calls."""
     fill(plain, runs=2, calls=10, step=timedelta(hours=1))
     with TimescaleDBClient(empty_db_url) as db:
         for number in range(2):

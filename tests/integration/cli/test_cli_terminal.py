@@ -189,7 +189,7 @@ def test_live_shows_a_new_call_and_why_it_missed(reused_db_url: str) -> None:
         until(b"last miss")
         deadline = time.monotonic() + 180
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # on Linux the end of the process is an error of its terminal
+        with contextlib.suppress(OSError):  # on Linux, reading the terminal of an ended process raises an error
             while process.poll() is None:
                 assert time.monotonic() < deadline, shown[-2000:]
                 if select.select([parent], [], [], 0.2)[0]:

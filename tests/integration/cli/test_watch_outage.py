@@ -1,4 +1,4 @@
-"""``watch`` while the database goes away: a journal that fills up then is notified of, once, and its recovery, too."""
+"""During an outage of the database, ``watch`` sends one notification of a full journal and one of its recovery."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_optimization_of_a_mixed_run(db: TimescaleDBClient) -> None:
 
 
 def test_stored_savings_are_not_replaced_by_sums_over_fewer_calls(db: TimescaleDBClient, db_url: str) -> None:
-    """Retention drops calls, but not what was stored about their run."""
+    """Retention drops calls, but not the stored totals of their run."""
     record_the_mixed_run(db)
     db.complete_query_run("q", T0)
     stored = db.get_token_cache_optimization("q", T0)

@@ -47,7 +47,7 @@ def server() -> Iterator[ScriptedServer]:
 
 
 class Process:
-    """Acts like one process after the other."""
+    """Acts as several processes, one after the other."""
 
     def __init__(self, server: ScriptedServer, db_url: str, folder: Path, prices: str) -> None:
         self._server = server
@@ -94,7 +94,7 @@ class Process:
 
 @contextmanager
 def in_another_process() -> Iterator[None]:
-    """Hide what this process knows of its background responses, and forget what it learns meanwhile."""
+    """Clear the state of this process about background responses inside the block, and restore it afterwards."""
     states = (background._counted, background._options, background._parked)
     known = [dict(state) for state in states]
     for state in states:

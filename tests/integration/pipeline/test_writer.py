@@ -118,7 +118,7 @@ def test_a_record_rejected_by_the_server_is_a_dead_letter_and_the_others_are_sto
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        # Incompressible, and so longer than an index row may be: 54000.
+        # Random data cannot be compressed and exceeds the size of an index row: 54000.
         ({"query_id": os.urandom(4000).hex()}, "54000"),
         ({"model_index": 2**40}, "it cannot be read"),  # an INTEGER of PostgreSQL has 32 bits
         ({"kind": "nonsense"}, "nonsense"),
@@ -571,7 +571,7 @@ def nested(levels: int) -> dict[str, Any]:
 def test_an_event_that_is_too_deep_stops_no_other_also_if_it_is_recovered(
     levels: int, db_url: str, internal_errors: list[Any]
 ) -> None:
-    """Such events are rejected at the door; here they are in the journal all the same."""
+    """The API rejects such values; this test writes the event to the journal directly."""
     deep = b'{"a":' * levels + b"{}" + b"}" * levels
     start = b'{"kind":"run_start","query_id":"q","run_id":"2026-01-01T00:00:00+00:00",'
     entry = start + b'"time":"2026-01-01T00:00:00+00:00","metadata":' + deep + b"}\n"
@@ -816,7 +816,7 @@ def test_a_backlog_is_stored_even_if_no_thread_can_be_started(
 
 @pytest.fixture
 def long_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least five minutes after every failure, which is longer than a test waits."""
+    """Make the writer wait at least five minutes after each failure, longer than any test waits."""
     monkeypatch.setattr(writer, "_MIN_BACKOFF_S", 600.0)
     monkeypatch.setattr(writer, "_MAX_BACKOFF_S", 600.0)
 

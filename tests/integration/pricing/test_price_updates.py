@@ -50,11 +50,11 @@ class Publisher:
     """A server on which a price list is published.
 
     Attributes:
-        body: What it answers.
+        body: The body of its responses.
         status: The status.
-        delay_s: How long it waits in the middle of the answer.
+        delay_s: How long it waits in the middle of a response.
         released: Set it to end that wait early.
-        requests: How often it was asked.
+        requests: The number of requests that it received.
     """
 
     def __init__(self) -> None:

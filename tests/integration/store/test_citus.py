@@ -205,11 +205,11 @@ READS = {
     "budget": ["budget", "list"],
     "reprice": ["reprice", "--dry-run"],
 }
-"""Each command that reads, by what it is asked."""
+"""The reading commands, by their arguments."""
 
 
 def answers(db: TimescaleDBClient) -> dict[str, Any]:
-    """What every method and command that reads says of the calls of ``record_everything``."""
+    """Return the results of every reading method and command for the calls of ``record_everything``."""
     results: dict[str, Any] = {}
     for run in db.list_query_runs():
         key = (run["query_id"], run["run_id"])
@@ -249,7 +249,7 @@ PAGES = [
 
 
 def pages(url: str) -> dict[str, Any]:
-    """The numbers of the dashboard's pages; of lists in pages, the second page as well."""
+    """Return the data of the dashboard's pages, with the second page of paged lists."""
     results: dict[str, Any] = {}
     with web.served(url) as address:
         for path in PAGES:
@@ -273,11 +273,11 @@ CLOCKS = {"changed_at", "address", "key", "next"}
 
 
 def assert_equal(ours: Any, expected: Any, where: str = "") -> None:
-    """Counts and words equal, sums to 1e-12 of themselves; but for when the test itself was at work."""
+    """Assert that counts and texts are equal, and sums to a relative 1e-12; ignore the times at which the test ran."""
     if isinstance(expected, dict):
         assert ours.keys() == expected.keys(), where
         for key in expected.keys() - CLOCKS:
-            # A run's own start and end are the test's, a call's are given.
+            # The times of a run are those of the test; the times of a call are given.
             if (
                 key in ("start_time", "end_time", "duration_ms")
                 and "interaction_id" not in expected
@@ -381,7 +381,7 @@ def test_a_batch_that_is_sent_again_is_stored_once(citus_url: str) -> None:
 
 
 def test_calls_of_a_killed_process_are_stored_by_the_next_and_none_twice(citus_url: str) -> None:
-    """Killed between the commit and the acknowledgement: all that it stored is sent again."""
+    """A process killed between the commit and the acknowledgement leaves stored events in its journal."""
     program = """
 import os, signal, sys, threading
 from datetime import UTC, datetime
@@ -459,19 +459,19 @@ def test_a_read_of_one_run_goes_to_one_shard(migrated: psycopg.Connection[Any], 
 
 @pytest.mark.parametrize("name", ["cache_effectiveness_by_model", "usage_breakdown", "daily_costs"])
 def test_sums_by_model_and_over_time_are_made_on_the_shards(migrated: psycopg.Connection[Any], name: str) -> None:
-    """Every shard sums up its hours, within the bounds of the question, and sends a row a group."""
+    """Each shard sums its own hours within the bounds of the query, and sends one row per group."""
     text = plan(migrated, name)
     (shards,) = rows(migrated, "SELECT shard_count FROM citus_tables WHERE table_name = 'llm_interactions'::regclass")
     tasks = re.split(r"(?=Task Count: )", text)
     pushed = [task for task in tasks if f"Task Count: {shards[0]}\n" in task and "date_bin" in task]
-    # Parts of hours are summed from the calls: of them there is one sum, and its hour is the first that it selects.
+    # Partial hours are summed from the calls, in a separate task whose first column is the hour.
     pushed = [task for task in pushed if "Query: SELECT date_bin" not in task]
     assert pushed, text
     for task in pushed:
         query = next(line for line in task.splitlines() if "Query: " in line)
         assert query.count("GROUP BY") >= 2, query  # by hour, then by the requested grouping
         assert "query_id" in query, query
-        # The bound is in what the shard does, below its sums.
+        # The time bound is applied on the shard, before its sums.
         assert re.search(r"(Index Cond|Filter|Recheck Cond): .*date_bin.*>=", task), task
 
 
@@ -604,7 +604,7 @@ def test_the_roles_hold_on_every_node(citus_servers: clusters.Citus, citus: clus
 
 @pytest.fixture(scope="module")
 def both_server() -> Iterator[str]:
-    """A server that has loaded both extensions, where one is installed."""
+    """Yield the URL of a server that has loaded both extensions, if one is installed."""
     programs = clusters.installation_with("citus")
     if programs is None or programs != clusters.installation_with("timescaledb"):
         pytest.skip("no installed PostgreSQL has both citus.control and timescaledb.control")
@@ -621,7 +621,7 @@ def both_url(both_server: str) -> Iterator[str]:
 
 
 def alone(connection: psycopg.Connection[Any]) -> None:
-    """A cluster of one node."""
+    """Make the server a cluster of one node."""
     connection.execute("CREATE EXTENSION citus")
     host, port = connection.info.host, connection.info.port
     connection.execute("SELECT citus_set_coordinator_host(%s, %s)", [host, port])
@@ -629,7 +629,7 @@ def alone(connection: psycopg.Connection[Any]) -> None:
 
 
 def test_no_table_can_be_of_both_extensions(both_url: str) -> None:
-    """docs/scaling.md relies on this. If a release changes it, the choice can be made again."""
+    """docs/scaling.md relies on this; reconsider its advice if a release changes it."""
     with psycopg.connect(both_url, autocommit=True) as connection:
         alone(connection)
         connection.execute("CREATE EXTENSION timescaledb")

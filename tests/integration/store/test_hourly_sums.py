@@ -251,7 +251,7 @@ def _refresh_some(connection: psycopg.Connection[Any], chance: random.Random) ->
 
 
 class _Rollback(Exception):  # noqa: N818 - not an error
-    """A transaction is given up."""
+    """The transaction must be rolled back."""
 
 
 def _change(connection: psycopg.Connection[Any], chance: random.Random, name: str) -> None:
@@ -384,7 +384,7 @@ def test_the_calls_of_a_legacy_table_are_summed_by_its_upgrade(
 
 
 def test_a_plain_database_can_become_one_of_timescaledb(timescale_url: str) -> None:
-    """Its stored sums and triggers are dropped, and no call is lost."""
+    """The upgrade drops the stored sums and triggers, and no call is lost."""
     total = "SELECT count(DISTINCT bucket)::int, sum(total_interactions)::int FROM cache_usage_hourly"
     with psycopg.connect(timescale_url, autocommit=True) as connection:
         connection.execute(as_sql(scripts_for(Engine("15"))))  # type: ignore[arg-type]

@@ -325,7 +325,7 @@ def test_the_checksum_of_each_applied_script_is_stored(connection: psycopg.Conne
 
 
 def test_every_table_has_a_primary_key_for_logical_replication(db_url: str) -> None:
-    """Without one, a publication for all tables makes every UPDATE and DELETE fail."""
+    """Without a primary key, a publication for all tables makes every UPDATE and DELETE fail."""
     without = """
         SELECT relname FROM pg_class AS c
         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace

@@ -189,7 +189,7 @@ def test_migrate_names_the_group_that_a_role_needs(roles: Roles) -> None:
 
 
 def test_a_writer_and_a_reader_on_timescale(timescale_roles: Roles) -> None:
-    """Rows in the columnstore and sums of a continuous aggregate are in tables of their own."""
+    """Rows in the columnstore and sums of a continuous aggregate are in separate tables."""
     with TimescaleDBClient(timescale_roles["writer"]) as db:
         record(db)
         db.complete_query_run("q", T0)

@@ -282,7 +282,7 @@ def watermark(connection: psycopg.Connection[Any]) -> int:
 def test_no_call_is_missing_while_the_first_refresh_goes_on(
     migrated: psycopg.Connection[Any], timescale_url: str
 ) -> None:
-    """It refreshes some hours at a time, the newest last: everything before the newest would count as materialized."""
+    """The refresh goes from old to new hours: all hours before the newest materialized one count as materialized."""
     some_weeks(migrated, hours=24 * 60)
     # TimescaleDB 2.21 and newer refresh in batches by default, 2.20 does if asked.
     migrated.execute(
@@ -314,7 +314,7 @@ def test_no_call_is_missing_while_the_first_refresh_goes_on(
 
 @pytest.fixture
 def between(migrated: psycopg.Connection[Any]) -> datetime:
-    """An hour that another aggregate has materialized, and ours has not yet."""
+    """Return an hour that another continuous aggregate has materialized and ours has not."""
     some_weeks(migrated, hours=24 * 20)
     migrated.execute(
         "CREATE MATERIALIZED VIEW theirs WITH (timescaledb.continuous) AS"
@@ -331,7 +331,7 @@ def between(migrated: psycopg.Connection[Any]) -> datetime:
 def test_a_late_call_in_an_hour_that_is_not_materialized_yet_hides_no_other(
     migrated: psycopg.Connection[Any], timescale_url: str, between: datetime
 ) -> None:
-    """A refresh of its hour would mark the hours before it as materialized, which they are not."""
+    """A refresh of this hour would mark earlier hours as materialized although they are not."""
     hours = "SELECT sum(total_interactions)::int FROM cache_usage_hourly"
     (before,) = migrated.execute(hours).fetchone() or (0,)
     mark = watermark(migrated)
@@ -494,7 +494,7 @@ def test_miss_reasons_are_the_same_from_the_columnstore(timescale_url: str) -> N
 
 
 def test_late_calls_are_stored_once_in_days_of_the_columnstore(timescale_url: str) -> None:
-    """One new call, and one that is stored already and sent again."""
+    """The batch has one new call, and one that is stored already."""
     known = LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=10, interaction_id=str(uuid.UUID(int=1)))
     late = LLMInteractionRecord("q", T0, "m", start_time=T0, prompt_tokens=5, interaction_id=str(uuid.UUID(int=2)))
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
@@ -513,7 +513,7 @@ def test_late_calls_are_stored_once_in_days_of_the_columnstore(timescale_url: st
 
 @pytest.mark.parametrize("known", ["all", "first", "last", "some"])
 def test_duplicates_in_the_columnstore_are_stored_once(timescale_url: str, known: str) -> None:
-    """The fast path fails at the first duplicate, whatever it decompressed before is rolled back."""
+    """The fast path fails at the first duplicate, and the rows that it decompressed are rolled back."""
 
     def batch(numbers: Iterable[int]) -> RecordBatch:
         rows = [
@@ -546,7 +546,7 @@ def test_duplicates_in_the_columnstore_are_stored_once(timescale_url: str, known
 
 
 def test_a_run_is_read_from_its_own_days_only(timescale_url: str) -> None:
-    """Of thirty days, half of them in the columnstore, the plan contains the chunk of the run's day only."""
+    """With thirty days, half of them in the columnstore, the plan contains only the chunk of the run's day."""
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
         for day in range(30):
             moment = T0 + timedelta(days=day)
@@ -698,7 +698,7 @@ def hourly_calls(connection: psycopg.Connection[Any]) -> int:
 
 
 def refresh_all(connection: psycopg.Connection[Any], url: str) -> None:
-    """Refresh as the policy and the daily job do, and as late calls of all days do."""
+    """Refresh all hours in each way: by the daily job, by the policy, and as late calls would."""
     run_job(connection, "rlm_cachetrack_refresh_stale_hours")
     run_job(connection, "policy_refresh_continuous_aggregate")
     now = datetime.now(UTC)
@@ -746,7 +746,7 @@ def test_retention_waits_for_sums_that_are_not_materialized(timescale_url: str) 
 
 
 def test_the_refresh_policy_reaches_back_to_the_last_deleted_day(timescale_url: str) -> None:
-    """The policy knows an age only: the daily job moves its start back as the deleted days become older."""
+    """The policy begins at an age, so the daily job increases it as the deleted days become older."""
     start = (
         "SELECT (config ->> 'start_offset')::interval FROM timescaledb_information.jobs"
         " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
@@ -783,7 +783,7 @@ def test_calls_of_deleted_days_are_stored_and_announced_as_not_summed(
 
 
 def run_job(connection: psycopg.Connection[Any], procedure: str) -> None:
-    """Run a job now, again after a deadlock: the scheduler may run it, or another job, at the same time."""
+    """Run a job now; retry it after a deadlock with a job that the scheduler runs at the same time."""
     row = connection.execute(
         "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s", [procedure]
     ).fetchone()

@@ -64,7 +64,7 @@ def test_materialized_views_and_views_on_them_stay(address: str, connection: psy
 
 
 def test_a_view_that_depends_on_the_primary_key(address: str, connection: psycopg.Connection[Any]) -> None:
-    """It groups by the key and selects other columns. PostgreSQL keeps the key; TimescaleDB refuses the upgrade."""
+    """The view groups by the key. PostgreSQL keeps the key; TimescaleDB refuses the upgrade."""
     before = create_legacy_table(connection)
     connection.execute(
         "CREATE VIEW dependent AS"

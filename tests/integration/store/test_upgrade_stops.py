@@ -177,7 +177,7 @@ def test_existing_indexes_with_our_names_and_columns_are_used(
 def test_tables_of_runs_get_wide_types_and_a_key(
     engine: str, address: str, connection: psycopg.Connection[Any]
 ) -> None:
-    """They have a serial key. TimescaleDB refuses that key where run_id partitions the table, and it is replaced."""
+    """The tables have a serial key. TimescaleDB refuses it where run_id partitions the table, so it is replaced."""
     create_legacy_table(connection)
     connection.execute(
         "CREATE TABLE token_cache_optimization ("

@@ -74,7 +74,7 @@ def _several_conversations_with_a_pause(script: Script, size: int, follow: str |
 
 
 def _repeat(script: Script, body: Json) -> float:
-    """Repeat a prompt three times, as calls that keep its entries do. Returns the seconds that this takes."""
+    """Repeat a prompt three times, like calls that keep its entries alive. Returns the seconds that this takes."""
     every = 0.96 * script.rules.keep_s
     for _ in range(3):
         script.call(body, pause=every)
@@ -260,7 +260,7 @@ def _keyed(follow: str | None) -> Json:
 
 @scenario(*OLD, apis=(CHAT,), sizes=(2500, 6000))
 def _too_many_calls_for_one_key(script: Script, size: int, follow: str | None) -> None:
-    """One machine serves about 15 calls a minute with a key; the calls above that go to others without its cache."""
+    """One machine serves about 15 calls per minute and key; further calls go to machines without its cache."""
     system = script.text(size)
     for number in range(44):
         split = follow == "split_prompt_cache_key"
@@ -298,7 +298,7 @@ def _above_the_minimum_of_512(script: Script, size: int, follow: str | None) -> 
 
 @scenario(DEEPSEEK, apis=(CHAT,), sizes=(700, 4000))
 def _third_prompt_reads_the_shared_beginning(script: Script, size: int, follow: str | None) -> None:
-    """The second prompt with a beginning cannot read it; it makes it a unit, which the third reads."""
+    """The second prompt with a beginning cannot read it, but causes it to be stored, and the third prompt reads it."""
     system = script.text(size)
     for number in range(5):
         script.call(script.body(system, user(script)), "hit" if number > 1 else "first_call")

@@ -59,7 +59,7 @@ def _claude_default_tool_choice(script: Script, size: int, follow: str | None) -
 
 @scenario(CLAUDE, CLAUDE_SONNET_55, apis=(CHAT,))
 def _claude_images(script: Script, size: int, follow: str | None) -> None:
-    """The fourth message brings the first image of the conversation; the messages before it are lost once."""
+    """The fourth message contains the first image, so the cached messages before it are invalidated once."""
     system, messages = script.text(size), [*user(script, 400)]
     for number in range(6):
         without = script.body(marked(system), _newest_marked(messages))

@@ -44,7 +44,7 @@ def _simultaneous_units(script: Script, size: int, follow: str | None) -> None:
 
 @scenario(GPT56, apis=(RESPONSES,), sizes=(1800, 5000))
 def _groups_of_simultaneous_calls(script: Script, size: int, follow: str | None) -> None:
-    """Prewarming a group's beginning costs one more read of it than the group itself would have."""
+    """Prewarming the beginning of a group costs one read of it more than the group alone."""
     for _ in range(2):
         beginning = [{"role": "developer", "content": breakpoint_at(script.text(size))}]
         body = script.body(None, beginning)
@@ -69,7 +69,7 @@ def _until_user(script: Script, body: Json) -> int:
 
 @scenario(GPT56, CLAUDE, sizes=(2500, 5000))
 def _simultaneous_without_breakpoint(script: Script, size: int, follow: str | None) -> None:
-    """A breakpoint would not have helped the first group: nothing was written before it."""
+    """A breakpoint would not have helped the first group, because no earlier call had written its beginning."""
     system = script.text(size)
     if script.rules.marks == "claude" and script.api == RESPONSES:
         return

@@ -345,7 +345,7 @@ def _compaction(script: Script, size: int, follow: str | None) -> None:
             arguable=bool(compacted) and not fresh,
             lost=None,
         )
-        if fresh:  # the reading that was lost cannot be measured: the prompt itself is shorter
+        if fresh:  # the lost tokens cannot be measured, because the prompt itself is shorter
             script.calls[-1].lost = min(before, script.calls[-1].row["prompt_tokens"]) // script.rules.step
             script.calls[-1].lost *= script.rules.step
         name = body["x_response_id"]

@@ -153,7 +153,7 @@ class Provider:
     # -- the cache ------------------------------------------------------------------------------------------------
 
     def ask(self, body: Json, now: float, took: float = 1.0, *, miss: bool = False, answer: str = "") -> Usage:
-        """Answer a request, and remember what it wrote. ``miss`` drops what could have been read."""
+        """Return the usage of a request, and store the prefixes that it writes. ``miss`` forces a cache miss."""
         history = self._history(body)
         prompt = self.render(body, history)
         namespace = (body["model"], body.get("prompt_cache_key"), *self._settings(body))

@@ -192,7 +192,7 @@ def test_providers_are_found_by_our_names(built_in, provider, model, prompt_pric
         ("openai", "gpt-5", "scale"),  # no price list has the tier
         ("openai", "gpt-5-nano", "priority"),
         ("openai", "gpt-4o-0613", None),  # the table's own names end in full dates
-        ("azure", "claude-opus-5-5", "batch"),  # Anthropic's tiers are not Azure's
+        ("azure", "claude-opus-5-5", "batch"),  # Azure does not offer Anthropic's service tiers
     ],
 )
 def test_an_unlisted_price_is_none_and_never_zero(built_in, provider, model, tier):

@@ -13,7 +13,7 @@ from tests.unit.pricing.samples import NOW
 # USD per 1M prompt tokens; a text is a part of the reason that docs/prices.md gives. Prices: genai-prices 0.2.3, and
 # the sources in supplement.yaml.
 NAMES = [
-    # providers of their own host
+    # providers with their own host
     ("minimax", "MiniMax-M2.1", 0.30),
     ("novita", "deepseek/deepseek-v3.1", 0.27),
     ("baseten", "moonshotai/Kimi-K3", 3),
@@ -58,7 +58,7 @@ NAMES = [
     ("huggingface", "openai/gpt-oss-120b:groq", 0.15),
     ("huggingface", "openai/gpt-oss-120b", "chooses a provider"),
     ("nebius", "moonshotai/Kimi-K2-Instruct", 0.50),
-    # Azure lists few models of its own
+    # Azure lists few models itself
     ("azure", "Llama-3.3-70B-Instruct", 0.71),
     ("azure", "Mistral-Large-3", 0.50),
     ("azure", "DeepSeek-V3.1", 1.23),

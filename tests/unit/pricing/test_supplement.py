@@ -119,7 +119,7 @@ FINE_TUNED = [
     ("ft:gpt-4.1-mini-2025-04-14:org::id", None, (0.80, 0.20, 3.20)),
     ("ft:gpt-4.1-nano-2025-04-14:org::id", None, (0.20, 0.05, 0.80)),
     ("ft:o4-mini-2025-04-16:org::id", None, (4, 1, 16)),
-    ("ft:gpt-6-sol:org::id", None, None),  # no entry of its own: never the price of the base model
+    ("ft:gpt-6-sol:org::id", None, None),  # no entry: never the price of the base model
 ]
 
 
@@ -201,7 +201,7 @@ def test_an_alias_loses_to_a_price_list_that_corrected_it():
 
 @pytest.mark.parametrize(
     ("listed", "expected"),
-    [("0.80", 0.96), ("0.90", 0.90)],  # the price of the USA, which the list has by mistake; a price of its own
+    [("0.80", 0.96), ("0.90", 0.90)],  # the price of the USA, which the list has by mistake; a separate price
 )
 def test_a_factor_loses_to_a_price_list_that_has_the_multiplied_price(listed, expected):
     name = "us-gov.amazon.nova-pro-v1:0"
@@ -231,7 +231,7 @@ def test_a_fee_of_a_reseller_replaces_that_of_the_vendor(built_in):
         rates = table.find("gpt-5.4-mini", "azure", "default").at(NOW).rates[0]
         assert rates.extras["web_search"] == pytest.approx(0.014)
     claude = built_in.rates(model="claude-opus-5-5", provider="azure", at=NOW)
-    assert claude.extras["web_search"] == pytest.approx(0.010)  # Claude has a search of its own
+    assert claude.extras["web_search"] == pytest.approx(0.010)  # Claude has its own search
 
 
 def test_a_speed_loses_to_a_price_list_that_has_it():

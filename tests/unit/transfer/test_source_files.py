@@ -1,4 +1,4 @@
-"""A line that is too long is rejected in parts, without reading it whole; the lines after it are read."""
+"""A line that is too long is rejected without holding all of it in memory; the lines after it are read."""
 
 from __future__ import annotations
 
