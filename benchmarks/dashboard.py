@@ -1,4 +1,4 @@
-"""How long the dashboard's pages take at ROWS stored calls (1,000,000). Targets: 400 ms, first 1 s.
+"""Measure the response times of the dashboard's pages at ROWS stored calls (1,000,000). Targets: 400 ms, first 1 s.
 
 The calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is a process of its own; its database is
 warm, because the calls have just been stored. "first" is the first request for a page after the start, "again" the
@@ -40,7 +40,7 @@ from rlm_cachetrack.store import embedded
 REPEATS, NEWS, OPEN = int(os.environ.get("REPEATS", "20")), 10, 20
 DIFFERENT = ("/", "/?range=24h", "/?range=30d", "/models", "/?model=gpt-4.1-2025-04-14")
 TTL_S = 0.51
-"""A little longer than the server caches a result."""
+"""A pause slightly longer than the server caches a result, in seconds."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How much `import rlm_cachetrack` adds to `import openai`. Target: at most 40 ms.
+"""Measure the time that `import rlm_cachetrack` adds to `import openai`. Target: at most 40 ms.
 
 Two measurements, each a median over fresh interpreters with its quartiles:
 

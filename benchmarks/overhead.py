@@ -1,4 +1,4 @@
-"""What recording adds to a call on the calling thread, in microseconds.
+"""Measure the overhead that recording adds to a call on the calling thread, in microseconds.
 
 The same SDK call over an in-process transport, with and without recording, alternated call by call; the difference of
 the percentiles is what recording adds. openai's own work on the arguments is on both sides. "idle": the writer waits

@@ -1,4 +1,4 @@
-"""What recording adds to a call, beside OpenTelemetry's instrumentation of the SDK (openai-v2), the cheapest peer.
+"""Measure the overhead of recording, compared with OpenTelemetry's instrumentation of the SDK (openai-v2).
 
 The peer is installed in a virtual environment of its own, ``build/peers``, with the same SDK, and runs in its cheapest
 configuration: spans without content in a batch processor, whose exporter discards them. Our records go to a sink that

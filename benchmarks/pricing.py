@@ -1,4 +1,4 @@
-"""How many calls per second one thread prices, with warm caches. Target: at least 200,000.
+"""Measure the number of calls that one thread prices per second, with warm caches. Target: at least 200,000.
 
 Each figure is the median of rounds with its quartiles, over the same 20,000 calls: twelve models of four providers at
 five tiers, prompts on both sides of 272,000 tokens, prices that changed, prices by the time of day, and models without

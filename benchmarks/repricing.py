@@ -1,7 +1,7 @@
 """Measure how long it takes to re-price 1,000,000 stored calls, and to undo it. Target: at most 60 s.
 
 Uses a temporary embedded PostgreSQL with default settings, or a new database on the server that
-``RLM_CACHETRACK_BENCH_URL`` names. The calls are of four models in 10,000 ended runs over 30 days (``CALLS_A_RUN=50``
+``RLM_CACHETRACK_BENCH_URL`` names. The calls are of four models in 10,000 ended runs over 30 days (``CALLS_PER_RUN=50``
 makes 20,000), and all of them change. The time includes the difference by model, saving the old prices, and the new
 sums of the runs. ``ROWS=100000`` is a smaller run. On a server with TimescaleDB, ``COMPRESS=1``
 compresses every chunk first, and ``POLICY=2`` runs the columnstore policy every two seconds meanwhile.
@@ -24,7 +24,7 @@ from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded, migrations, named_sql
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
-CALLS_A_RUN = int(os.environ.get("CALLS_A_RUN", "100"))
+CALLS_PER_RUN = int(os.environ.get("CALLS_PER_RUN", "100"))
 TARGET_S = 60
 PRICES = "version: 1\nper: 1M\nmodels:\n" + "".join(
     f"  model-{number}: {{prompt: {number + 2}, cached: 0.2, completion: 9, tiers: {{flex: 0.5}}}}\n"
@@ -72,7 +72,7 @@ def measure(url: str, prices: Path) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         migrations.migrate(connection)
         begun = time.perf_counter()
-        connection.execute(FILL, {"rows": ROWS, "calls": CALLS_A_RUN})
+        connection.execute(FILL, {"rows": ROWS, "calls": CALLS_PER_RUN})
         connection.execute(RUNS)
         runs = connection.execute("SELECT query_id, run_id FROM query_run_summaries ORDER BY 1, 2").fetchall()
         ids = {"query_ids": [r[0] for r in runs], "run_ids": [r[1] for r in runs]}

@@ -6,12 +6,12 @@ or the cluster whose coordinator ``RLM_CACHETRACK_TEST_CITUS_URL`` names. Postgr
 extensions. And the embedded one. Servers are started with default settings (Citus with fewer shards) and removed.
 
 The calls are those of ``scale_calls.py`` with two tags each, distributed evenly over AGE days (30) and stored by the
-library, in runs of CALLS_A_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_A_RUN=10`` is a small, old store: 20 calls a day.
-Then the work of the policies is done: all hours are materialized except the one in progress, which is always half
+library, in runs of CALLS_PER_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_PER_RUN=10`` is a small, old store: 20 calls a
+day. Then the work of the policies is done: all hours are materialized except the one in progress, which is always half
 filled, and days older than a week are moved to the columnstore, of fewer than 10,000 calls a day in chunks of a week.
 Times are medians of 20 warm runs (fewer if a run takes long). "CPU of server" is the CPU time of the connection's
-process, without parallel workers; on a busy machine it says more than the times do.
-"calls read" counts the calls that the executed plans read, and those read without an index.
+process, without parallel workers; on a busy machine it says more than the times do. "calls read" counts the calls that
+the executed plans read, and those read without an index.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from scale_calls import CALLS_A_RUN, Data, Kept
+from scale_calls import CALLS_PER_RUN, Data, Kept
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -156,7 +156,7 @@ def fill(store: PostgresStore, calls: Data, label: str = "calls") -> float:
     begun = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=calls.runs * CALLS_A_RUN)
+        task = progress.add_task(label, total=calls.runs * CALLS_PER_RUN)
         for batch in calls.batches():
             store.store(batch)
             progress.advance(task, len(batch.interactions))

@@ -1,4 +1,4 @@
-"""Calls for benchmarks of stored data: runs of 50 calls (CALLS_A_RUN) like those of agents.
+"""Calls for benchmarks of stored data: runs of 50 calls (CALLS_PER_RUN) like those of agents.
 
 Prompts grow by the responses and by tool output. Most of a prompt is read from the cache in steps of 128 tokens; some
 calls miss, some providers do not report, some calls fail, and one in four is streamed. Lengths, durations and costs
@@ -21,8 +21,8 @@ from rlm_cachetrack.journal import kept_ms
 from rlm_cachetrack.pricing import amounts
 from rlm_cachetrack.records import COLUMNS, RunEnd
 
-CALLS_A_RUN = int(os.environ.get("CALLS_A_RUN", "50"))
-RUNS_A_BATCH, QUERIES, USERS, TEMPLATES = max(2500 // CALLS_A_RUN, 1), 200, 100, 400
+CALLS_PER_RUN = int(os.environ.get("CALLS_PER_RUN", "50"))
+RUNS_PER_BATCH, QUERIES, USERS, TEMPLATES = max(2500 // CALLS_PER_RUN, 1), 200, 100, 400
 # Model, provider, USD per 1,000 tokens of prompt, cached, written, completion; whether it reasons; share of the runs.
 _MODELS = (
     ("gpt-5-2025-08-07", "openai", 0.00125, 0.000125, 0.00125, 0.01, True, 40),
@@ -66,8 +66,8 @@ class Data:
 
     @property
     def runs(self) -> int:
-        """Return the number of runs, of CALLS_A_RUN calls each."""
-        return self.rows // CALLS_A_RUN
+        """Return the number of runs, of CALLS_PER_RUN calls each."""
+        return self.rows // CALLS_PER_RUN
 
     def run(self, number: int) -> tuple[str, datetime]:
         """Return the key of a run by its number; 0 is the oldest."""
@@ -78,9 +78,9 @@ class Data:
         """Yield batches of the runs ``first`` to ``last``, like those of the writer."""
         templates = _templates(self.kept)
         rng = random.Random(first)
-        for begin in range(first, last, RUNS_A_BATCH):
+        for begin in range(first, last, RUNS_PER_BATCH):
             calls, ends = [], []
-            for number in range(begin, min(begin + RUNS_A_BATCH, last)):
+            for number in range(begin, min(begin + RUNS_PER_BATCH, last)):
                 key = self.run(number)
                 template = templates[rng.randrange(TEMPLATES)]
                 start = (key[1] - _EPOCH) // _MICROSECOND
@@ -129,7 +129,7 @@ def _template(rng: random.Random, kept: Kept) -> list[_Call]:
     prompt, clock, before = int(rng.lognormvariate(7.6, 0.5)), rng.randrange(2_000_000), 0
     recursion = f"01a21e43-04b2-7{rng.getrandbits(12):03x}-8a7f-{rng.getrandbits(48):012x}"
     calls = []
-    for index in range(CALLS_A_RUN):
+    for index in range(CALLS_PER_RUN):
         failed = rng.random() < 0.01
         thought = 64 * rng.randrange(0, 30) if reasons else None
         answer = max(1, int(rng.lognormvariate(5.2, 0.9))) + (thought or 0)

@@ -1,4 +1,4 @@
-"""What recording adds to a message of a websocket on the calling thread, in microseconds.
+"""Measure the overhead that recording adds to a websocket message on the calling thread, in microseconds.
 
 The SDK's own connection over a socket in memory, with and without recording, alternated response by response. A
 response has one request, 50 pieces of text and five other events. Each message is timed on its own. "event" is any

@@ -1,4 +1,4 @@
-"""What tags, the call site and trace ids add to a call on the calling thread, in microseconds.
+"""Measure the overhead that tags, the call site and trace ids add to a call, in microseconds.
 
 The parts of a call that depend on them: opening the scope, reading the run context, encoding the event. They run in a
 warm loop, in batches of 200 that take turns with batches of the same without tags; the result is the median of BATCHES

@@ -1,9 +1,9 @@
 """Ctrl-C, for commands that run until it is pressed.
 
-Python raises KeyboardInterrupt at whatever the main thread does, where it can get lost: the interpreter prints and
-drops an exception of a finalizer or a callback, such as those of the import system, and code that cleans up can raise
-an error of its own instead. The handler here therefore also stores that Ctrl-C was pressed, and a loop in
-:class:`CtrlC` reads that between its steps.
+Python raises KeyboardInterrupt in whatever code the main thread is running, where it can get lost. The interpreter
+prints and drops exceptions of finalizers and callbacks, such as those of the import system, and cleanup code can raise
+another error instead. Therefore the handler of this module also stores that Ctrl-C was pressed, and a loop in
+:class:`CtrlC` checks that between its steps.
 
 Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions, read 2026-12-02.
 """
@@ -17,11 +17,11 @@ from types import FrameType, TracebackType
 _GRACE_S = 2.0
 """How long the current step of a loop may take after Ctrl-C before it is interrupted."""
 _AGAIN_S = 0.5
-"""How long after a KeyboardInterrupt that was lost the next one follows."""
+"""The delay between a lost KeyboardInterrupt and the next one, in seconds."""
 
 
 class _State:
-    """What the signal handlers share with the loop; only the main thread uses it."""
+    """The state that the signal handlers share with the loop. Only the main thread uses it."""
 
     is_pressed = False
     loop: CtrlC | None = None

@@ -4,7 +4,7 @@ from .compare import Comparison, ComparisonMetric, ComparisonSide, ComparisonSte
 from .covered_period import partial_data
 from .experiments import (
     Experiment,
-    costs_beside_outcome,
+    costs_of_outcome,
     experiments,
     mixed_queries,
     parse_grouping,
@@ -113,7 +113,7 @@ __all__ = [
     "compare_rows",
     "compare_runs",
     "cost_trend",
-    "costs_beside_outcome",
+    "costs_of_outcome",
     "count_runs",
     "empty_optimization",
     "empty_summary",

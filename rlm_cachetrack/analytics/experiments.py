@@ -1,4 +1,4 @@
-"""Compare groups of runs by what they achieved and what that cost: success rate, cost per success, Pareto front."""
+"""Compare groups of runs by outcome and cost: success rate, cost per success, Pareto front."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlm_cachetrack.store import PostgresStore
 
 GROUPINGS = ("query", "model", "label", "metadata.KEY", "tag:NAME")
-"""What runs can be grouped by."""
+"""The groupings of runs."""
 
 _RESAMPLES = 1_000
 _MOST_DRAWS = 2_000_000  # for the intervals of one kind, of all groups: about half a second
@@ -122,7 +122,7 @@ def parse_grouping(by: str) -> tuple[str, str | None]:
     return by, None
 
 
-def costs_beside_outcome(group: Experiment) -> RunCosts:
+def costs_of_outcome(group: Experiment) -> RunCosts:
     """Return the costs of the runs that the outcome of a group covers: the judged runs, else those with a score. Pure.
 
     For a group without an outcome, return the costs of all runs.
@@ -279,5 +279,5 @@ def _order(group: Experiment) -> tuple[bool, float]:
     cost = group["cost_per_success"]
     if cost is not None:
         return False, cost
-    per_run = costs_beside_outcome(group).mean
+    per_run = costs_of_outcome(group).mean
     return True, math.inf if per_run is None else per_run

@@ -109,14 +109,14 @@ def check_rows(
         raise ConfigError(f"{needing[0]} compares with a baseline: give one")
     alone = _figures(compare_rows(rows, rows))
     comparison = None if baseline is None else compare_rows(baseline, rows)
-    beside = {} if comparison is None else _figures(comparison)
+    compared = {} if comparison is None else _figures(comparison)
     checks = []
     for name, limit in given.items():
         figure, how, words = LIMITS[name]
         if how in ("least", "most"):
             checks.append(_absolute(name, limit, alone[figure][1], at_least=how == "least", words=words))
         else:
-            before, after = beside.get(figure, (None, None))
+            before, after = compared.get(figure, (None, None))
             checks.append(_relative(name, limit, before, after, drop=how == "drop", words=words))
     return {"passed": all(check["passed"] for check in checks), "checks": checks, "comparison": comparison}
 

@@ -23,7 +23,7 @@ class UnpricedModel(TypedDict):
         unpriced_reason: The reason as stored with the calls.
         unit: How calls without tokens are billed: by ``seconds``, ``characters``, ``images``, ``pages`` or
             ``text_messages``; None: by tokens.
-        reason: The reason as a clause, with what is known of the model.
+        reason: The reason as a clause, with details about the model.
         remedy: The words after ``rlm-cachetrack`` of the command that gives them a price; ``USD`` and ``FACTOR`` stand
             for what to fill in. Empty if no price is missing.
         interactions: The number of calls.

@@ -1,4 +1,4 @@
-"""What changed between two ranges of time, in USD: volume, hit rate and prices, by model and by query. Pure."""
+"""Compare the cost of two ranges of time: the effects of volume, hit rate and prices, by model and query. Pure."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _COLUMNS = {
 }
 _UNITS = ("hour", "day", "week", "month")
 USAGE_GROUPINGS = (*_COLUMNS, "tag:NAME", "metadata.KEY", *_UNITS)
-"""What usage can be grouped by."""
+"""The groupings of usage."""
 
 _HOURLY = {"model", "provider", *_UNITS}  # the groupings that the hourly sums contain
 _MOST_KEYS = 8

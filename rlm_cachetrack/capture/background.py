@@ -5,8 +5,8 @@ Videos are made in the same way.
 Each call is one record, and its usage is counted once. The record waits for the retrieval of the finished response;
 until then, the known values of the call are parked in the journal. If the store is read first, or the process ends, the
 call is stored without tokens. A later retrieval of the finished response then creates a separate record, with the
-usage. Its time and id follow from the response. The writer adds what only the request states, and counts the tokens
-once if several processes retrieve the response (:mod:`.pipeline.background_calls`).
+usage. Its time and id follow from the response. The writer adds the facts that only the request has, and counts the
+tokens once if several processes retrieve the response (:mod:`.pipeline.background_calls`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Facts besides tokens that decide the price of a call: hosted tools, region, completion window."""
+"""Facts other than tokens that determine the price of a call: hosted tools, region, completion window."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class Call(ResponseFacts):
             self.metadata["status_code"] = status
 
     def secrets(self) -> Mapping[str, Any]:
-        """Return values besides the body that a server may quote in an error."""
+        """Return values other than the body that a server may quote in an error."""
         return {}
 
     # -- the event ------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Call(ResponseFacts):
         return self._event(self._background_error, {**self.metadata, "usage": "pending"})
 
     def request_options(self) -> dict[str, str]:
-        """Return the options of the request that decide the price; empty for the usual call."""
+        """Return the options of the request that affect the price; empty for the usual call."""
         return {**(self.known_options or {}), **request_options_of(self.body, self.region, self.provider)}
 
     def _prompt_options(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Calls that frameworks send without the SDK, and hooks that tell an integration what the SDK sends.
+"""Calls that frameworks send without the SDK, and hooks that notify integrations of the SDK's requests.
 
 An integration (:mod:`rlm_cachetrack.integrations`) begins an :class:`ExternalCall` when its framework sends a request,
 and finishes it with the response or the error.

@@ -26,7 +26,7 @@ class _Hint(NamedTuple):
         package: The framework's package.
         integration: The integration that records the calls.
         message: Which calls are not recorded, and the line of code that changes it.
-        modules: The modules that send such calls; one of them must be loaded besides the package.
+        modules: The modules that send such calls; one of them must be loaded in addition to the package.
         covers: A package below, which gets no separate hint, because the same line records its calls.
     """
 

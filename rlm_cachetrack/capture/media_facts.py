@@ -1,4 +1,4 @@
-"""Read what is billed in images, audio and videos: seconds, characters, numbers of images, and their tokens.
+"""Read the billed quantities of images, audio and videos: seconds, characters, counts and tokens.
 
 Source: the types of openai 3.57.0 (``images_response.py``, ``image_gen_completed_event.py``, ``audio/``, ``video.py``),
 read 2026-12-01.
@@ -138,7 +138,7 @@ _READERS: Mapping[str, Callable[[ResponseFacts, Any, Mapping[str, Any]], None]] 
 
 
 def _note_options(facts: ResponseFacts, **options: Any) -> None:
-    """Add what the response states about its price to the request options."""
+    """Add the response's facts about its price to the request options."""
     stated = {name: value for name, value in options.items() if type(value) is str and len(value) <= _LONGEST_OPTION}
     if stated:
         facts.note(request_options={**(facts.extra or {}).get("request_options", {}), **stated})

@@ -115,7 +115,7 @@ def message_of(exc: BaseException) -> str:
 def event_of(exc: BaseException) -> Any:
     """Return the event of a stream for which the SDK raised ``exc``; None if it was raised for another reason.
 
-    The SDK raises ``APIError`` for an event with an ``error`` and keeps only that field, not the usage beside it. The
+    The SDK raises ``APIError`` for an event with an ``error`` and keeps only that field, not the usage next to it. The
     event is still in the frame of the SDK's generator, as its variable ``data`` (openai 1.66 to 3.57).
     """
     trace = exc.__traceback__

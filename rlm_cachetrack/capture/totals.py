@@ -171,14 +171,14 @@ def _learn_session(session: Mapping[str, Any]) -> None:
         _remember(_sessions, str(session.get("id")), (model, None if tier == "auto" else tier))
 
 
-def _turn(turn: Mapping[str, Any], beside: Any) -> Iterator[_Total]:
+def _turn(turn: Mapping[str, Any], event_usage: Any) -> Iterator[_Total]:
     """Read a turn that has ended.
 
     Args:
         turn: The fields of the turn.
-        beside: The usage in the event that contains the turn; it may arrive before the turn's own usage.
+        event_usage: The usage in the event that contains the turn; it may arrive before the turn's own usage.
     """
-    status, usage = turn.get("status"), turn.get("usage") or beside
+    status, usage = turn.get("status"), turn.get("usage") or event_usage
     if status != "failed" and (status not in ("completed", "cancelled") or not get_field(usage, "total_tokens")):
         return
     model, tier = _sessions.get(str(turn.get("session_id")), (None, None))

@@ -164,8 +164,8 @@ def _database_lines(database: dict[str, Any]) -> _Lines:
         return [("bad", "database", database["error"]), origin]
     lines = [("ok", "database", database["engine"]), ("", "", f"{database['address']}"), origin]
     lines.append(("ok", "extension", _extension(database)))
-    if database["extension_beside"]:
-        text = f"{database['extension_beside']} is also installed, but no table can belong to both extensions"
+    if database["unused_extension"]:
+        text = f"{database['unused_extension']} is also installed, but no table can belong to both extensions"
         lines.append(("note", "", text))
     applied, pending = counted(len(database["migrations_applied"]), "migration"), database["migrations_pending"]
     if database["schema_error"]:
@@ -212,9 +212,9 @@ def _cluster_lines(cluster: dict[str, Any] | None) -> _Lines:
     spread = [table for table in cluster["tables"] if table["kind"] == "distributed"]
     for table in spread:
         if table["table"].endswith("llm_interactions"):
-            beside = [t["table"] for t in spread if t["colocation"] == table["colocation"] and t is not table]
+            colocated = [t["table"] for t in spread if t["colocation"] == table["colocation"] and t is not table]
             head = f"{table['table']} by {table['column']} in {number(table['shards'])}"
-            lines.append(("ok", "shards", f"{head}, with {', '.join(beside)}"))
+            lines.append(("ok", "shards", f"{head}, with {', '.join(colocated)}"))
     if everywhere := [table["table"] for table in cluster["tables"] if table["kind"] == "reference"]:
         lines.append(("", "", f"on every node: {', '.join(everywhere)}"))
     return lines

@@ -70,11 +70,11 @@ def _print(console: Console, found: Sequence[Experiment], by: str) -> None:
     if not found:
         console.print("No finished run matches.")
         return
-    from rlm_cachetrack.analytics import costs_beside_outcome, mixed_queries
+    from rlm_cachetrack.analytics import costs_of_outcome, mixed_queries
 
     has_unjudged = any(map(judged_words, found))
     columns = [column for column in _COLUMNS if has_unjudged or column.title != "Judged"]
-    rows = [{**group, **costs_beside_outcome(group)._asdict()} for group in found]
+    rows = [{**group, **costs_of_outcome(group)._asdict()} for group in found]
     console.print(table(columns, rows, console.width))
     if any(group["is_pareto"] for group in found):
         console.print("* no other group is cheaper per run and at least as good", style="dim")

@@ -1,6 +1,6 @@
 """The filters of all reading commands: ``--since``, ``--until``, ``--model``, ``--provider``, ``--query``, ``--tag``.
 
-A command declares them with :func:`filtered`, and passes what it gets to a method of the client. Commands that sum
+A command declares them with :func:`filtered`, and passes the parsed values to a method of the client. Commands that sum
 calls select calls; commands that list, explain or compare runs select the runs that have such calls.
 """
 

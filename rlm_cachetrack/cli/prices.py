@@ -138,7 +138,7 @@ def _per_unit(quote: Quote) -> dict[str, float]:
 
 
 def further_facts(rates: Rates) -> dict[str, dict[str, float]]:
-    """Return the prices beside the four of text, by kind; without those that are empty."""
+    """Return the prices other than the four text prices, by kind; without empty kinds."""
     from rlm_cachetrack.pricing import TOKEN_ITEMS, UNITS
 
     facts = {
@@ -156,7 +156,7 @@ def further_facts(rates: Rates) -> dict[str, dict[str, float]]:
 
 
 def further_texts(rates: Rates) -> Iterator[str]:
-    """Yield the prices beside the four of text, by the names of the pricing file."""
+    """Yield the prices other than the four text prices, by their keys in the pricing file."""
     facts = further_facts(rates)
     for name, price in facts.get("further_tokens", {}).items():
         yield f"{_key(name)} {unit_price(price)}"

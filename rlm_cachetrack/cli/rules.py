@@ -67,7 +67,7 @@ def _plain(rule: CacheRule) -> dict[str, Any]:
 
 
 def _words(rule: Mapping[str, Any]) -> str:
-    """Return the rule in words: what is read, from how many tokens on, and for how long."""
+    """Describe the rule: the readable prefixes, the minimum number of tokens, and the lifetime."""
     if not rule["lifetimes"]:
         return "prompts are not cached"
     low, high = number(rule["minimum_tokens"]), number(rule["minimum_tokens_max"])

@@ -190,7 +190,7 @@ def _evolution(steps: list[CacheEvolutionStep], width: int, unicode: bool) -> Re
         shown = [*steps[:half], None, *steps[-half:]]
     texts: list[tuple[str, ...]] = [_step(step) for step in shown]
     heads: tuple[str, ...] = ("Iteration", "Prompt", "Cached", "Hit rate")
-    fit, length = _beside_a_bar((heads, *texts), width, 50, (2, 1))
+    fit, length = _fit_next_to_bar((heads, *texts), width, 50, (2, 1))
     omitted = [head for index, head in enumerate(heads) if index not in fit]
     heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -217,10 +217,10 @@ def _bar(share: float | None, length: int, unicode: bool) -> Text:
     return Text.assemble((full * filled, "green"), (rest * (length - filled), "dim"))
 
 
-def _beside_a_bar(
+def _fit_next_to_bar(
     rows: Sequence[Sequence[str]], width: int, longest: int, spare: Sequence[int]
 ) -> tuple[list[int], int]:
-    """Choose the columns that fit beside a bar, and the bar's length; ``spare`` columns are dropped in order."""
+    """Choose the columns that fit next to a bar, and the bar's length; ``spare`` columns are dropped in order."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = list(range(len(widths)))
 
@@ -256,7 +256,7 @@ def usage_chart(usage: Usage, width: int, unicode: bool) -> RenderableType:
         )
         for row, cost, saved in zip(rows, costs, savings, strict=True)
     ]
-    fit, length = _beside_a_bar((heads, *texts), width, 40, (1, 2, 3, 4))
+    fit, length = _fit_next_to_bar((heads, *texts), width, 40, (1, 2, 3, 4))
     omitted = [head for index, head in enumerate(heads) if index not in fit]
     heads, texts = _only(heads, fit), [_only(text, fit) for text in texts]
     for index, head in enumerate(heads):

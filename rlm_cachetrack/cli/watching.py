@@ -90,7 +90,7 @@ class _Journals:
                 self._unstored.add(name)
 
     def notify(self, change: AlertChange) -> None:
-        """Notify of a stored change, unless it was sent before it could be stored."""
+        """Send a notification of a stored change, unless one was sent before the change could be stored."""
         if not (change["firing"] and change["name"] in self._unstored):
             self._notify(change)
         self._unstored.discard(change["name"])

@@ -4,7 +4,7 @@ The calling thread adds a body before the call's event is in the journal, so tha
 event. It copies the body but not its list of messages, because copying a long list takes as long as all other work; it
 stores the list's length, since programs append to such a list. A body leaves memory as soon as it is hashed: at the
 latest half a second later, whether or not the store can be reached. Calls of a process that is killed before that have
-no fingerprint, and of their request options only those that decide price or cache.
+no fingerprint, and of their request options only those that affect price or cache.
 """
 
 from __future__ import annotations

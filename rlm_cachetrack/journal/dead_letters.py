@@ -1,4 +1,4 @@
-"""Records that can never be stored as they are, in a file beside the journals, with the reason.
+"""Records that can never be stored as they are, in a file next to the journals, with the reason.
 
 The file has one line of JSON per record: ``id``, ``time``, ``reason`` and the ``event`` as it was journaled, which
 contains neither prompt text nor secrets. All processes that use a store share the file, and it outlives them;

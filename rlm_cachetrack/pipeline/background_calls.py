@@ -1,6 +1,6 @@
 """Complete the calls of background responses from the store, where another process may have stored them.
 
-No response states the completion window of its request, which decides the price. The process that made the request has
+No response states the completion window of its request, which affects the price. The process that made the request has
 stored a call without tokens, with the same response id and with the options of the request.
 
 Each process that retrieves a finished response reports its tokens. Those that are stored first are kept: a later

@@ -25,7 +25,7 @@ class RetriedDeadLetters(NamedTuple):
 
     @property
     def stored(self) -> int:
-        """How many were stored, if ``is_stored``."""
+        """The number of records that were stored, if ``is_stored``."""
         return self.retried - self.rejected
 
 

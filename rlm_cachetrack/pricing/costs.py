@@ -22,7 +22,7 @@ class Cost(NamedTuple):
         original_cost: The cost of the call with nothing cached and nothing written, in USD.
         price_source: ``yaml:<sha8>``, ``genai-prices:<version>``, ``provider`` if the provider returned the
             cost, ``record`` if prices or costs were given by hand, None if unpriced.
-        charges: The components of the total besides the four standard ones; None if there are none.
+        charges: The components of the total other than the four standard ones; None if there are none.
         unpriced_reason: The component that has no price, if ``total_cost`` is None for that reason.
         cost_excludes: The components that no response contains: those that are billed separately, and an unknown
             discount; None if there are none.

@@ -42,7 +42,7 @@ _PARTS = {"prompt": "input", "cached": "cached input", "completion": "output"}
 
 
 class Charge(TypedDict):
-    """One component of a cost besides the four standard ones; ``amount`` is ``quantity`` times ``price``, in USD."""
+    """One component of a cost other than the four standard ones; ``amount`` is ``quantity`` times ``price``, in USD."""
 
     item: str
     quantity: float
@@ -52,7 +52,7 @@ class Charge(TypedDict):
 
 
 class Facts(NamedTuple):
-    """The facts besides tokens and model that a cost depends on.
+    """The facts other than tokens and model that a cost depends on.
 
     Attributes:
         tools: Billed uses by tool; for ``image_generation`` a mapping with its tokens and its ``model``.
@@ -69,7 +69,7 @@ class Facts(NamedTuple):
 
 
 WINDOW_DISCOUNT = "completion_window_discount"
-"""In ``cost_excludes``: the discount of a completion window is not known, and the cost is that without one."""
+"""In ``cost_excludes``: the discount of a completion window is unknown, and the cost does not include it."""
 
 NOT_REPORTED = "the response reported no token usage"
 
@@ -169,7 +169,7 @@ class _Invoice:
         self.completion = usage.completion_tokens or 0
         is_priced = any(self.details.get(item) and item in extras for item in UNITS)
         self.is_metered = is_priced and all(price is None for price in prices)
-        """Whether only other units than tokens are billed; the tokens that the response states then cost nothing."""
+        """Whether only units other than tokens are billed; tokens in the response then cost nothing."""
         self.full_prompt = self.prompt
         """The input that the original cost charges at the prompt price."""
         self.original = 0.0

@@ -223,7 +223,7 @@ class PriceBook:
         provider: str | None,
         at: datetime | None,
     ) -> Facts:
-        """Return the facts besides tokens and model that a cost depends on; arguments as in `cost`."""
+        """Return the facts other than tokens and model that a cost depends on; arguments as in `cost`."""
         models = [image_model(tools, tool) for tool in MODEL_TOOLS]
         rates = [None if model is None else self.rates(model=model, provider=provider, at=at) for model in models]
         return Facts(tools, options, *rates)

@@ -70,7 +70,7 @@ class Rates:
     speeds: Mapping[str, float] = field(default_factory=dict)
     of_tokens: bool = True
     has_surcharges: bool = field(init=False)
-    """True if every call has charges besides the four prices, even without tools and without token details."""
+    """True if every call has other charges than the four prices, even without tools and without token details."""
 
     def __post_init__(self) -> None:
         has_fee = any(name.startswith((REQUEST, "reasoning")) for name in self.extras)

@@ -164,7 +164,7 @@ class Supplement:
     def complete(
         self, provider: str, model: str, tier: str, listed: Schedule | None, base: Callable[[], Schedule | None]
     ) -> Schedule | None:
-        """Add what the price list lacks to the prices of a model that it has.
+        """Add missing prices to those of a model in the price list.
 
         Args:
             provider: The provider whose price list has the model.

@@ -67,7 +67,7 @@ def remedy(row: Mapping[str, Any]) -> tuple[str, ...]:
     ``USD`` and ``FACTOR`` stand for what the user fills in.
 
     Args:
-        row: As for :func:`reason_unpriced`; ``unit`` is what a call without tokens is billed by.
+        row: As for :func:`reason_unpriced`; ``unit`` is the unit in which a call without tokens is billed.
     """
     stored = row["unpriced_reason"] or ""
     if stored and "no price for" not in stored:

@@ -1,4 +1,4 @@
-"""What a store receives: runs that began and ended, outcomes, and batches; and the interface of a store."""
+"""The data that a store receives (starts, ends and outcomes of runs, batches), and the interface of a store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What a run achieved, as the caller judged it. A value that is None leaves the stored one unchanged.
+    """The outcome of a run, as the caller judged it. A value that is None leaves the stored one unchanged.
 
     Attributes:
         query_id: The query of the run.

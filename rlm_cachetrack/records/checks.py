@@ -16,7 +16,7 @@ _INT4_MAX = 2**31 - 1
 # PostgreSQL rejects keys of more than 2,704 bytes, and query_id is the only key column without a fixed size.
 _QUERY_ID_BYTES = 2000
 MAX_JSON_DEPTH = 64
-"""How deep mappings and lists may be nested: far below the recursion limits of Python and of PostgreSQL's stack."""
+"""The limit on nested mappings and lists, far below the recursion limits of Python and of PostgreSQL's stack."""
 MAX_JSON_BYTES = 1 << 20
 MAX_TAGS = 16
 MAX_TAG_NAME_LENGTH = 64

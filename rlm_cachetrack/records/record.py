@@ -83,8 +83,8 @@ class LLMInteractionRecord:
             calls, and included in exports.
         token_details: Quantities without a separate field, such as ``{"audio_prompt_tokens": 40}``.
         tool_usage: Billed uses of hosted tools, such as ``{"web_search": 2}``.
-        request_options: Values of the request that decide price or cache; never content.
-        charges: Components of the cost besides the four prices: ``[{item, quantity, unit, price, amount}]``.
+        request_options: Values of the request that affect price or cache; never content.
+        charges: Components of the cost in addition to the four prices: ``[{item, quantity, unit, price, amount}]``.
         unpriced_reason: Which component lacks a price, if ``total_cost`` is None for that reason.
         cost_excludes: Components that are billed apart and cannot be known from one response.
         call_site: ``module:function`` that made the call.

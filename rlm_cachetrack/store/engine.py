@@ -23,7 +23,7 @@ class Engine:
             our tables use, or will use, is set: a table cannot belong to both.
         timescale_missing: The server has loaded TimescaleDB, but this database lacks the extension, which migrating
             creates.
-        beside: Name and version of the other extension, which is not used; None if there is none.
+        unused: Name and version of the other extension, which is not used; None if there is none.
     """
 
     server_version: str
@@ -31,7 +31,7 @@ class Engine:
     timescale_licence: str | None = None
     citus: str | None = None
     timescale_missing: bool = False
-    beside: str | None = None
+    unused: str | None = None
 
     @property
     def name(self) -> str:
@@ -46,19 +46,19 @@ class Engine:
 def detect(connection: psycopg.Connection[Any]) -> Engine:
     """Return the engine of the connected database. Changes nothing; blocks for one or two queries."""
     version, timescale, citus, licence, loaded, available = fetch(connection, "engine")[0]
-    beside = None
+    unused = None
     if timescale and citus:
         if ("citus", 1) in applied(connection):
-            timescale, beside = None, f"TimescaleDB {timescale}"
+            timescale, unused = None, f"TimescaleDB {timescale}"
         else:
-            citus, beside = None, f"Citus {citus}"
+            citus, unused = None, f"Citus {citus}"
     return Engine(
         server_version=version,
         timescale=timescale,
         timescale_licence=licence if timescale else None,
         citus=citus,
         timescale_missing=bool(loaded and available and not (timescale or citus)),
-        beside=beside,
+        unused=unused,
     )
 
 

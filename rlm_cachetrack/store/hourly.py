@@ -21,7 +21,7 @@ class Hourly(Protocol):
         """Prepare a transaction that writes calls; call it at its beginning."""
 
     def refresh_after_batch(self, connection: psycopg.Connection[Any], times: Iterable[datetime]) -> None:
-        """Refresh what is due after a batch was committed whose calls began at these times. Blocks."""
+        """Refresh the hours that are due after a batch with calls at these times was committed. Blocks."""
 
     def refresh(self, connection: psycopg.Connection[Any], hours: Sequence[datetime]) -> None:
         """Refresh some hours after calls in them were changed or deleted, and committed. Blocks."""

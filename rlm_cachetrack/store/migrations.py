@@ -124,7 +124,7 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         "timescaledb": engine.timescale,
         "timescaledb_licence": engine.timescale_licence,
         "citus": engine.citus,
-        "extension_beside": engine.beside,
+        "unused_extension": engine.unused,
         "migrations_applied": [f"{folder}/{version:04d}_{name}" for (folder, version), (name, _) in done],
         "migrations_pending": [script.label for script in scripts],
         "schema_error": error,

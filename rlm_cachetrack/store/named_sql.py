@@ -1,4 +1,4 @@
-"""Read the SQL of ``schema/``: beside the package in a checkout, inside the package in a wheel.
+"""Read the SQL of ``schema/``: next to the package in a checkout, inside the package in a wheel.
 
 A query file begins with a header of comments (parameters, result columns, units) and holds one statement. SQL that
 several queries or migrations share is in ``queries/fragments/`` and is included by a comment::
@@ -75,7 +75,7 @@ def schema_dir() -> Path:
     for candidate in (here / "_schema", here.parent / "schema"):
         if (candidate / "migrations").is_dir():
             return candidate
-    raise CacheTrackError(f"the SQL files are missing beside {here}: reinstall rlm-cachetrack")
+    raise CacheTrackError(f"the SQL files are missing next to {here}: reinstall rlm-cachetrack")
 
 
 @cache

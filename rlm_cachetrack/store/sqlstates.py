@@ -1,7 +1,7 @@
 """Classify the server's errors by the reaction that they need.
 
-The SQLSTATE decides, not the driver's class: psycopg raises OperationalError for a full disk, a deadlock and a lost
-connection.
+The SQLSTATE is used, not the driver's exception class: psycopg raises OperationalError for a full disk, a deadlock and
+a lost connection.
 
 Source: https://www.postgresql.org/docs/18/errcodes-appendix.html, read 2026-11-23.
 """

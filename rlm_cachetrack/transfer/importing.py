@@ -104,7 +104,7 @@ def import_file(
         path: JSON lines, a JSON array, CSV or Parquet, also compressed with gzip.
         query_id: The query of calls without one. Default: the file's name without its suffix.
         run_id: The run of calls without one. Default: the time of the first such call.
-        reject_file: Receives the lines that cannot be imported, unchanged. Default: ``FILE.rejected`` beside the file.
+        reject_file: Receives the lines that cannot be imported, unchanged. Default: ``FILE.rejected``.
         progress: Called with the number of bytes read so far, every few hundred lines.
 
     Raises:
@@ -154,7 +154,7 @@ def import_sessions(
         query_id: The query of the runs; None: the program and the name of the project's folder.
 
     Returns:
-        Each file with what was imported.
+        Each file with its result.
 
     Raises:
         ConfigError: There is no session file.

@@ -70,7 +70,7 @@ TOOLS: Mapping[str, tuple[Path, ...]] = {
 """The paths of tool uses that the usage states, by the name of the tool."""
 
 OPTIONS: Mapping[str, tuple[Path, ...]] = {"region": (("inference_geo",),), "speed": (("speed",),)}
-"""The paths of what the usage states about region and speed, by the names of the column ``request_options``.
+"""The paths of region and speed in a usage, by their names in the column ``request_options``.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/data-residency and …/fast-mode, 2026-12-01.
 """

@@ -21,7 +21,7 @@ class Dialect:
         base: Keys of which the usage must have at least one.
         lacks: A key that the usage must not have.
         markers: Paths that only this dialect has; the usage must have at least one, if any are given.
-        providers: Providers whose usages this row reads if no marker decides.
+        providers: Providers whose usages this row reads if no marker selects a row.
         prompt: Paths of the count, as in the five fields below. The first value that is not 0 counts, because a server
             with two spellings leaves one at its default. Paths of cached and written tokens of all other rows are
             tried last, because gateways add their own markers to the usage of the server behind them.

@@ -84,7 +84,7 @@ def _member(obj: object, name: str) -> object | None:
 
 
 def _plain_object(obj: Any, depth: int) -> dict[str, Any] | None:
-    """Copy a mapping, or what was set in a pydantic model; None for anything else."""
+    """Copy a mapping, or the fields that were set in a pydantic model; None for anything else."""
     if type(obj) is dict:
         return _plain_dict(obj, depth)
     sent = getattr(obj, "__pydantic_fields_set__", None)

@@ -67,7 +67,7 @@ _UNKNOWN = TokenUsage(dialect="unknown")
 def read_usage(raw: Mapping[str, Any] | None, *, provider: str | None = None) -> TokenUsage:
     """Read a usage in any dialect.
 
-    The keys select the row of :data:`DIALECTS`; ``provider`` only decides between rows that fit equally well.
+    The keys select the row of :data:`DIALECTS`; ``provider`` only selects between rows that fit equally well.
     Numbers that are not valid token counts (text, negative, fractions, over 2,147,483,647) count as not reported and
     are flagged. Then the counts are normalized: see ``docs/dialects.md``.
 

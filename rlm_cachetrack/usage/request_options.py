@@ -1,11 +1,11 @@
-"""Read the values of a request, and of its response, that decide the price or the cache. Pure; no content is kept.
+"""Read the values of a request, and of its response, that affect the price or the cache. Pure; no content is kept.
 
 They are stored in the column ``request_options``. A value that the response states replaces that of the request.
 
 Source: https://developers.openai.com/api/docs/guides/prompt-caching and the types ``PromptCacheOptions`` and
 ``ResponseCreateParams`` of the openai SDK 3.57 (``prompt_cache_retention``, ``prompt_cache_options``,
 ``context_management``), read 2026-12-01; ``cache_control`` as https://openrouter.ai/docs/features/prompt-caching
-describes it, read 2026-12-01; ``thinking``, ``output_config.effort`` and ``tool_choice`` decide Claude's
+describes it, read 2026-12-01; ``thinking``, ``output_config.effort`` and ``tool_choice`` affect Claude's
 cache: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, read 2026-12-01, and OpenRouter's
 ``reasoning``: https://openrouter.ai/docs/use-cases/reasoning-tokens, read 2026-12-01.
 """
@@ -27,7 +27,7 @@ PRICE_AND_CACHE_FIELDS = frozenset(
         *("context_management", "cache_control", "speed", "inference_geo"),
     )
 )
-"""The fields of a request that decide its price or its cache, whatever the prompt is."""
+"""The fields of a request that affect its price or its cache, whatever the prompt is."""
 
 _BLOCK_FIELDS = ("messages", "input", "tools")
 _OPTIONS = PRICE_AND_CACHE_FIELDS.union(

@@ -24,7 +24,7 @@ _COOKIE_AGE_S = 30 * 24 * 3600
 _MAX_FORM_BYTES = 10_000
 _LOGIN = "/login"
 _WITHOUT_TOKEN = frozenset({"/static/app.css"})
-"""Paths that are served without a token: what the login page needs."""
+"""Paths that are served without a token, because the login page needs them."""
 
 # Plotly sets styles from script, which counts as inline. Scripts load from this server only. data: is for its icons.
 _POLICY = (

@@ -154,19 +154,19 @@ class Api:
         )
 
     def queries(self, view: UsageFilters, by: By = "query") -> Any:
-        """Usage by query, tag or metadata key, with what a solved task cost."""
+        """Usage by query, tag or metadata key, with the cost per solved task."""
         return self._queries.query_rows(by, view.span(), view.filters)
 
     def losses(self, view: UsageFilters) -> Any:
-        """What the runs of a range lost by avoidable cache misses, by query and reason. Waits for at most 5 s."""
+        """Losses through avoidable cache misses in the runs of a range, by query and reason. Waits for at most 5 s."""
         return self._queries.losses(view.span(), view.filters, _LOSSES_WAIT_S)
 
     def month(self, filters: Filters) -> Any:
-        """The calendar month: spent, expected, and its budget."""
+        """The calendar month: spend, expected cost, and budget."""
         return self._queries.month(filters)
 
     def experiments(self, view: RunFilters, by: ExperimentBy = "query") -> Any:
-        """Groups of runs: what they achieved, and what that cost."""
+        """Groups of runs with their outcomes and costs."""
         return self._queries.experiments(by, view.span("all"), view.filters)
 
     def run(self, query_id: QueryId, run_id: RunId) -> Any:

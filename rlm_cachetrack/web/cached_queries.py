@@ -53,9 +53,9 @@ T = TypeVar("T")
 
 _TTL_S = 0.5
 _KEPT_S = 30.0
-"""For sums over a whole range, while the marker is the same. The marker may miss a change of old calls."""
+"""The TTL of sums over a whole range while the marker is unchanged. The marker may miss a change of old calls."""
 _SLOW_TTL_S = 15.0
-"""For queries that read the calls of a whole range: they are not repeated at each change."""
+"""The TTL of queries that read the calls of a whole range, which would be too slow to repeat at each change."""
 _EXPLANATION_TTL_S = 300.0
 _NEWEST_TAGGED = 1_000
 _MAX_ENTRIES = 64
@@ -174,7 +174,7 @@ class CachedQueries:
         return self._kept(("month", filters), lambda: month_outlook(self.source.store, **filters))
 
     def losses(self, span: Span, filters: ContentFilters, wait_s: float = 0.0) -> LossReport:
-        """Return what the runs of a range lost by avoidable cache misses. Blocks for queries and ``wait_s``.
+        """Return the losses of the runs of a range through avoidable cache misses. Blocks for queries and ``wait_s``.
 
         Args:
             span: The range in which the runs began.
@@ -239,7 +239,7 @@ class CachedQueries:
         )
 
     def choices(self, span: Span) -> Choices:
-        """Return what the calls of a range can be filtered by, and what the newest runs and calls can be grouped by."""
+        """Return the filter values of a range, and the groupings of the newest runs and calls."""
         rows = self._slowly(("groupings",), lambda: self.source.store.query("grouping_names", limit=_NEWEST_TAGGED))
         usage = self._slowly(("choices", span), lambda: self.usage(span, {}))["choices"]
         names: dict[str, list[str]] = {"metadata": [], "tag": [], "value": [], "query": []}

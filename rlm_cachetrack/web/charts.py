@@ -1,6 +1,6 @@
 """The charts as Plotly figures without colours; the page sets the colours by the role of a trace (``meta``).
 
-Every chart has a table of the same numbers beside it, for people who cannot see the chart.
+The page of each chart also has a table of the same numbers, for people who cannot see the chart.
 Source: https://plotly.com/javascript/reference/, read 2026-11-23.
 """
 
@@ -125,7 +125,7 @@ def of_usage(usage: Usage, view: View) -> list[Figure]:
 def _hit_rates(usage: Usage, x: Sequence[str | None], zone: ZoneInfo) -> list[dict[str, Any]]:
     """Chart the hit rate by day, and faintly by hour; of minutes, by hour and faintly by minute.
 
-    A single call decides the rate of an hour with few calls, so each point is as large as its share of the tokens.
+    A single call determines the rate of an hour with few calls, so each point is as large as its share of the tokens.
     """
     weighted = _weighted_rates(usage, zone)
     percent = {"hovertemplate": "%{y:.1%}"}

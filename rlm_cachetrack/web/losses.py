@@ -32,7 +32,7 @@ _AGAIN_SHARE = 20.0  # and for at most one twentieth of the time
 
 
 class DayOfLosses(TypedDict):
-    """What the runs that began on one day (UTC) lost, in USD."""
+    """The losses of the runs that began on one day (UTC), in USD."""
 
     day: date
     usd_lost: float
@@ -100,7 +100,7 @@ class Losses:
         models: Collection[str] | None = None,
         wait_s: float = 0.0,
     ) -> LossReport:
-        """Return what is known of the losses of some runs, and begin to explain the others.
+        """Return the known losses of some runs, and begin to explain the other runs.
 
         Args:
             runs: Rows of the list of runs, the newest of a range first.
@@ -222,6 +222,6 @@ def _key(run: Mapping[str, Any]) -> _Key:
 
 
 def _version(run: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the figures of a run that change when its calls change; sums of costs differ in their last digits."""
+    """Return the figures of a run that change with its calls. Costs are rounded, because their last digits vary."""
     cost = run["total_cost"]
     return run["total_interactions"], run["total_prompt_tokens"], None if cost is None else round(cost, 9)

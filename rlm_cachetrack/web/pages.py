@@ -47,7 +47,7 @@ _WITHOUT_ADVICE = {
     "prefix_changed": "The prompt differs from the earlier one before its end; the calls of the run show where.",
     "model_changed": "Each model has its own cache.",
 }
-"""What is shown of a loss for which explain has no advice."""
+"""The texts for losses without advice."""
 
 _MAX_FORM_BYTES = 100_000
 
@@ -118,7 +118,7 @@ class Pages:
         return self.render("problem.html", title, status=status, reason=clean(reason), code=status)
 
     def overview(self, view: PageView) -> HTMLResponse:
-        """What was spent and saved, what could still be saved, and what changed."""
+        """The Overview: spend, savings, possible savings, and changes."""
         found = overview(self._queries, view)
         again = found["query_changes"] is None or any(
             report and report["pending_runs"] for report in (found["losses"], found["losses_before"])
@@ -144,7 +144,7 @@ class Pages:
         )
 
     def losses(self, view: PageView) -> HTMLResponse:
-        """What the runs of a range lost by avoidable cache misses, with the reasons and advice."""
+        """Losses through avoidable cache misses in the runs of a range, with reasons and advice."""
         report = self._queries.losses(view.span(), view.filters, _LOSSES_WAIT_S)
         return self.render(
             "losses.html",
@@ -247,7 +247,7 @@ class Pages:
         )
 
     def experiments(self, view: PageView, by: By = "query") -> HTMLResponse:
-        """What groups of runs achieved, and what that cost."""
+        """Groups of runs with their outcomes and costs."""
         groups = self._queries.experiments(by, view.span("all"), view.filters)
         return self.render(
             "experiments.html",

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import jinja2
 
-from rlm_cachetrack.analytics import cost_trend, costs_beside_outcome, is_cache_use_reported, mixed_queries
+from rlm_cachetrack.analytics import cost_trend, costs_of_outcome, is_cache_use_reported, mixed_queries
 from rlm_cachetrack.analytics.explain import doubt_words, hit_rate_words, sureness_words
 from rlm_cachetrack.formatting import text as wording
 
@@ -57,7 +57,7 @@ def environment(trace_url: str | None = None) -> jinja2.Environment:
     templates.globals["static_url"] = static_url
     templates.globals["trace_link"] = lambda trace_id: _trace_link(trace_url, trace_id)
     templates.filters.update(day=_day, clock=_clock, spark=_spark, line=_line, points=_percentage_points)
-    templates.filters["beside_outcome"] = lambda groups: [costs_beside_outcome(group)._asdict() for group in groups]
+    templates.filters["outcome_costs"] = lambda groups: [costs_of_outcome(group)._asdict() for group in groups]
     templates.globals["mixed_queries"] = mixed_queries
     templates.filters["cost_trend"] = cost_trend
     templates.filters["short"] = _short

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_cachetrack.analytics import (
     RunRecord,
     calls_of_run,
-    costs_beside_outcome,
+    costs_of_outcome,
     is_cache_use_reported,
     mixed_queries,
     run_report,
@@ -184,7 +184,7 @@ def experiments_as_markdown(groups: Sequence[Experiment], by: str) -> str:
     for group in groups:
         name = "not set" if group["group"] is None else _code(group["group"])
         score = NONE if group["avg_score"] is None else f"{group['avg_score']:.3f}"
-        costs, judged = costs_beside_outcome(group), judged_words(group)
+        costs, judged = costs_of_outcome(group), judged_words(group)
         runs = f"{number(group['runs'])}{f', {judged}' if judged else ''}"
         low, high = group["cost_per_success_low"], group["cost_per_success_high"]
         interval = NONE if low is None or high is None else f"{usd(low)} to {usd(high)}"

@@ -1,4 +1,4 @@
-"""What a page shows: range, filters and time zone, as given in its address, and links that keep them."""
+"""Range, filters and time zone of a page, as given in its address, and links that keep them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _view(
     try:
         ZoneInfo(tz)
     except (KeyError, ValueError, OSError):
-        raise HTTPException(400, f"tz: {tz[:60]!r} is no time zone; expected a name such as Europe/Berlin") from None
+        raise HTTPException(400, f"tz: {tz[:60]!r} is not a time zone; expected a name such as Europe/Berlin") from None
     return View(name, since or "", until or "", model or "", provider or "", query or "", tag or "", tz)
 
 

@@ -1,4 +1,4 @@
--- columnstore_changed: Return the chunks between two moments that contain changed calls, which are outside of the
+-- columnstore_changed: Return the chunks between two times that contain changed calls, which are outside of the
 --             columnstore. TimescaleDB only.
 -- Parameters: first, last TIMESTAMPTZ, both included.
 -- Result:     one row per chunk, oldest first: schema, name, packed_schema, packed_name TEXT: of the chunk and of its

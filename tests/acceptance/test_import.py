@@ -1,4 +1,4 @@
-"""What ``import rlm_cachetrack`` loads in a new interpreter; benchmarks/import_time.py measures the time."""
+"""The packages that ``import rlm_cachetrack`` loads in a new interpreter."""
 
 from __future__ import annotations
 

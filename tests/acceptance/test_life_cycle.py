@@ -154,7 +154,7 @@ def test_the_recipe_for_a_function_that_is_frozen_between_requests(environment: 
 
 
 def test_the_recipe_for_a_server_that_forks_workers(environment: dict[str, str], db_url: str) -> None:
-    """docs/security.md: instrumented before the fork; one child flushes, a later process stores the others' calls."""
+    """docs/security.md: a program instruments before it forks. One child flushes; a later process stores the rest."""
     done = run(
         """
         import rlm_cachetrack

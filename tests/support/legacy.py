@@ -69,13 +69,13 @@ def insert_legacy_rows(connection: psycopg.Connection[Any], *, rows: int = 10) -
 
 
 def legacy_rows(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """What an upgrade must not change: the values of the legacy columns."""
+    """Return the values of the legacy columns, which an upgrade must not change."""
     order = "ORDER BY time, interaction_id"
     return connection.execute(f"SELECT {_LEGACY_COLUMNS} FROM llm_interactions {order}").fetchall()  # type: ignore[arg-type]
 
 
 def calls(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
-    """All calls with all columns, oldest first."""
+    """Return all calls with all columns, oldest first."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute("SELECT * FROM llm_interactions ORDER BY time, interaction_id").fetchall()
 

@@ -26,9 +26,9 @@ WORDS = [f"word{number}" for number in range(2000)]
 
 @dataclass(frozen=True)
 class Shape:
-    """How the provider counts tokens and caches."""
+    """The way in which the provider counts tokens and caches."""
 
-    characters_a_token: float = 4.0
+    characters_per_token: float = 4.0
     message_overhead: int = 0
     answer_overhead: int = 0
     step: int = 128
@@ -69,7 +69,7 @@ class Provider:
         return found
 
     def _split(self, text: str) -> tuple[str, ...]:
-        return split(text, self.shape.characters_a_token)
+        return split(text, self.shape.characters_per_token)
 
     def ask(self, body: dict[str, Any], model: str, now: float) -> tuple[int, int]:
         """Return ``prompt_tokens`` and ``cached_tokens``, and write the prompt to the cache."""
@@ -134,7 +134,7 @@ class Script:
 
     def text(self, tokens: int) -> str:
         words, size = [], 0
-        while size < tokens * self.shape.characters_a_token:
+        while size < tokens * self.shape.characters_per_token:
             words.append(self.chance.choice(WORDS))
             size += len(words[-1]) + 1
         return " ".join(words)

@@ -1,6 +1,6 @@
 """The HTTP library that the installed SDK uses: httpx up to openai 2, httpx2 from openai 3 on.
 
-Both may be installed, so the SDK's version decides: the SDK accepts only clients of its own library.
+Both may be installed, so the SDK's version determines the choice: the SDK accepts only clients of its own library.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ RECORDED = {
     "decisions.create": "",
     "embeddings.create": "",
     "evals.runs.cancel": "as `evals.runs.retrieve`",
-    "evals.runs.retrieve": "the run's total by model, once, when it has ended",
+    "evals.runs.retrieve": "the run's total per model, recorded once after the run has ended",
     "fine_tuning.alpha.graders.run": "each model that the grader asked",
     "images.create_variation": "",
     "images.edit": "",
@@ -128,7 +128,7 @@ NOT_RECORDED = {
     "vector_stores.files.create_and_poll": _STORAGE,
     "vector_stores.files.upload": _STORAGE,
     "vector_stores.files.upload_and_poll": _STORAGE,
-    "vector_stores.search": "a search of the store itself states no usage",
+    "vector_stores.search": "the response of a search in the store has no usage",
     "videos.create_character": _NO_USAGE,
 }
 """The methods that can cost money and whose calls are not recorded, with the reason."""

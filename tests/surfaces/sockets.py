@@ -87,7 +87,7 @@ async def _iterate(connection: Any, endings: int) -> list[Any]:
     return found
 
 
-class _StopReading(Exception):  # noqa: N818 - it is no error
+class _StopReading(Exception):  # noqa: N818 - not an error
     pass
 
 

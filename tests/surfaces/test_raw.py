@@ -85,7 +85,7 @@ def test_a_caller_can_parse_a_raw_response_to_another_type(
 def test_a_response_rejected_by_a_helper_is_one_failure(
     server: ScriptedServer, sink: MemorySink, name: str, mode: str
 ) -> None:
-    """Only the parser of the helper detects it; the SDK caches the parsed result, so it does not run twice."""
+    """Only the parser of the helper detects the error; the SDK caches the parsed result, so it does not run twice."""
     surface = BY_NAME[name]
     require(surface, "raw", mode)
 

@@ -1,4 +1,4 @@
-"""The options of a request that decide price or cache are recorded on every surface with a prompt cache."""
+"""The options of a request that affect price or cache are recorded on every surface with a prompt cache."""
 
 from __future__ import annotations
 

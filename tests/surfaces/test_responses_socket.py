@@ -443,7 +443,7 @@ def test_a_request_after_steering_keeps_its_own_run(server: SocketServer, sink: 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_connection_lost_while_steering_is_one_failure(server: SocketServer, sink: MemorySink, mode: str) -> None:
-    """The successor never begins, so it is no call."""
+    """The successor never begins, so it is not recorded."""
 
     def script(peer: Peer) -> None:
         peer.get()

@@ -1,4 +1,4 @@
-"""No secret of a database address is shown, whatever its form; libpq's own parser decides what is secret."""
+"""No secret of a database address is shown, whatever its form; libpq's own parser determines what is secret."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Advice against cache misses: rules over the verdicts of a run, each with the money that following it saves. Pure.
 
 This module covers prompts and settings; :mod:`.cache_advice` covers keys, lifetimes, breakpoints and writes. A rule
-claims only what its action saves: what the action costs is subtracted, and an action that saves nothing is not advised.
+claims only net savings: the cost of the action is subtracted, and an action that saves nothing is not advised.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def usd_lost(judged: JudgedCall, tokens: int | None = None) -> float | None:
 def usd_moved(judged: JudgedCall, target: Mapping[str, Any], lost: int) -> float:
     """Compute the saving of sending a call with the model and settings of another one, in USD.
 
-    It is the cost of the lost tokens, less what the call costs more at the other prices. A lower price is not counted:
-    it is not a saving of the cache.
+    It is the cost of the lost tokens minus the additional cost of the call at the other prices. A lower price is not
+    counted: it is not a saving of the cache.
 
     Args:
         judged: The call, which has a price.

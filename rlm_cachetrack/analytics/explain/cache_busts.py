@@ -157,7 +157,7 @@ def _calls(store: PostgresStore, runs: list[_Run], most_calls: int) -> list[dict
 
 
 def bust_words(bust: CallVerdict) -> str:
-    """Return what changed, and what it cost, in a sentence without the period at the end."""
+    """Describe the change and its cost in a sentence without the final period."""
     cost = "cost unknown" if bust["usd_lost"] is None else usd(bust["usd_lost"])
     return f"{bust['words']}. {bust['tokens_lost']:,} tokens were not read from the cache ({cost})"
 

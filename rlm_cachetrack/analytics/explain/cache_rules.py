@@ -73,7 +73,7 @@ class CacheRule:
 
     @property
     def all_settings(self) -> tuple[str, ...]:
-        """Return every setting that the rule names, in the order of what a change loses: the most first."""
+        """Return the settings that the rule names; those whose change loses the most come first."""
         return self.settings + self.system_settings + self.message_settings
 
     def lifetime(self, options: Mapping[str, Any]) -> Lifetime:

@@ -65,7 +65,7 @@ class Call:
         lifetime: How long the provider keeps the entries that this call writes.
         settings: The values of the settings that the provider's rules name.
         location: The cache that the call uses; entries are found only from the same location. Some settings do not
-            decide where the beginning of the prompt is found: see :meth:`location_at`.
+            affect where the beginning of the prompt is found: see :meth:`location_at`.
         message_start: The first segment whose location depends on all settings.
         segments: The segments of the prompt; empty without a fingerprint.
         chain: A hash for each prefix of ``segments``.
@@ -252,7 +252,7 @@ def _leading(segments: Sequence[Segment], kinds: frozenset[str]) -> int:
 
 
 def _with_kept(call: Call, segments: Sequence[Segment], kept: Mapping[tuple[str, bytes], Call]) -> Sequence[Segment]:
-    """Insert the content that the server keeps where the request refers to it."""
+    """Replace the request's references to content on the server by that content."""
     for index, segment in enumerate(segments):
         if segment.kind not in (_PREVIOUS_RESPONSE, _CONVERSATION):
             continue

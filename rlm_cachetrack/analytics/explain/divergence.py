@@ -244,7 +244,7 @@ def _last_index(parts: Sequence[Part], wanted: Part, common: Counter[Content]) -
 
 
 def _unshared(parts: Sequence[Part], common: Counter[Content]) -> dict[int, Part]:
-    """Return the parts that only this prompt has; of equal parts, those in excess of the other prompt's."""
+    """Return the parts that only this prompt has, and further occurrences of parts that occur more often here."""
     left, found = common.copy(), {}
     for number, part in enumerate(parts):
         if left[part.content] > 0:

@@ -118,7 +118,7 @@ def _repeated(judged: JudgedCall, *, of_conversations: bool) -> Call | None:
 
 
 def _keeping_usd(judged: JudgedCall, repeated: Call, cached: int) -> float:
-    """Return the cost of repeating a prompt once: what is not cached of it is billed in full."""
+    """Return the cost of repeating a prompt once; its uncached tokens are billed in full."""
     row, tokens = judged.call.row, repeated.row["prompt_tokens"]
     cached = min(tokens, cached)
     output = _KEEPING_OUTPUT_TOKENS * (row["completion_token_price"] or 0.0)

@@ -15,7 +15,7 @@ _SURE = 0.7
 
 
 class CacheLoss(TypedDict):
-    """What calls of one query and model lost for one reason.
+    """The losses of the calls of one query and model for one reason.
 
     ``part`` is the part of the prompt or the setting that changed. ``run_id`` is the newest run concerned.
     ``usd_lost`` is None if no call has a price. ``advice`` is the recommendation for these calls, None without one.

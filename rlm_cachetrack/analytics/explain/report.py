@@ -60,7 +60,7 @@ class CallVerdict(TypedDict):
     provider's rules allowed to be read of the prompt as it was sent. ``confidence`` is 0-1. ``change`` (``added``,
     ``edited``, ``reordered``, ``shortened``), ``segment`` and ``segment_number`` (from 0) are where the prompt differs
     from that of ``compared_with``, ``gap_s`` seconds earlier; ``setting`` is the setting that differs. If the provider
-    returned its own reason, it is ``provider_reason``, it decides ``verdict``, and ``own_verdict`` is the verdict
+    returned its own reason, it is ``provider_reason``, it determines ``verdict``, and ``own_verdict`` is the verdict
     without it. ``words`` is the verdict in a sentence.
     """
 
@@ -87,7 +87,7 @@ class CallVerdict(TypedDict):
 
 
 class VerdictCount(TypedDict):
-    """The number of calls with a verdict, and what they lost; ``usd_lost`` is None if all of them are unpriced."""
+    """The number of calls with a verdict, and their losses; ``usd_lost`` is None if all of them are unpriced."""
 
     verdict: Verdict
     calls: int
@@ -98,7 +98,7 @@ class VerdictCount(TypedDict):
 class CacheExplanation(TypedDict):
     """The explanation of a run. Token sums and rates (0-1) are over the calls that reported their cache use.
 
-    ``cache_hit_rate`` is the effective hit rate: what was read. ``achievable_hit_rate`` is the rate without the
+    ``cache_hit_rate`` is the effective hit rate. ``achievable_hit_rate`` is the rate without the
     avoidable misses; ``tokens_lost`` and ``usd_lost`` are the difference between the two. ``ceiling_hit_rate`` is the
     highest rate that the provider's rules allowed for the prompts as they were sent; the achievable rate can be higher,
     because it assumes that prompts, settings or times change. ``unknown_interactions`` counts the calls whose miss

@@ -118,7 +118,7 @@ def judge(calls: Sequence[Call]) -> list[JudgedCall]:
 
 
 def _is_looked_up(call: Call) -> bool:
-    """Return True if the replay needs to know what the call shares with earlier ones."""
+    """Return True if the replay must compare the call with earlier ones."""
     if not call.chain or not call.ends:
         return False
     # Calls of other runs matter only if they read the entry of a breakpoint and thereby extend its lifetime.

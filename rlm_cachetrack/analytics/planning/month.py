@@ -1,4 +1,4 @@
-"""The calendar month: what was spent, what the whole month is expected to cost, and its budget. Days are UTC."""
+"""The calendar month: the spend so far, the expected cost of the whole month, and its budget. Days are UTC."""
 
 from __future__ import annotations
 

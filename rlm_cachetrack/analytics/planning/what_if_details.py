@@ -42,7 +42,7 @@ class DetailedCalls:
     shortened: bool = False
 
     def assumptions(self) -> Iterator[str]:
-        """Yield what was assumed about these calls, as sentences."""
+        """Yield the assumptions about these calls as sentences."""
         if self.count:
             calls = "1 call has" if self.count == 1 else f"{self.count:,} calls have"
             yield f"{calls} more components than text (tools, audio, cache retention, fees), which are priced, too"

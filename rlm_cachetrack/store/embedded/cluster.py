@@ -35,7 +35,7 @@ _INITDB_OPTIONS = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     # Trust is enough: there is no TCP, and the socket is in a folder of mode 0700, so any user who can connect can also
-    # read the data files. A password would have to be stored beside them.
+    # read the data files. A password would have to be stored next to them.
     "--auth-local=trust",
     "--auth-host=reject",
     "--set=listen_addresses=",

@@ -1,4 +1,4 @@
--- any_calls: condition that selects calls by everything that commands can filter by.
+-- any_calls: condition that selects calls by the filters that all reading commands have.
 -- Needs:  rows of llm_interactions.
 -- Parameters: those of call_filters; provider TEXT, tags JSONB: only calls with these; NULL for any.
 -- include: fragments/call_filters.sql

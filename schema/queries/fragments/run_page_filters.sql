@@ -1,4 +1,4 @@
--- run_page_filters: condition that selects runs by everything that commands can filter by.
+-- run_page_filters: condition that selects runs by the filters that all reading commands have.
 -- Needs:  query_run_summaries AS s.
 -- Parameters: since, until TIMESTAMPTZ: runs with since <= start_time < until; query_id TEXT: of the run; tags JSONB:
 --             the tags of the run or of one of its calls; model, provider TEXT: of one of its calls; NULL for any.

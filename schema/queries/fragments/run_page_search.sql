@@ -1,4 +1,4 @@
--- run_page_search: condition that selects runs by what only the list of runs can filter by.
+-- run_page_search: condition for the filters that only the list of runs has.
 -- Needs:  query_run_summaries AS s.
 -- Parameters: search TEXT: part of the query_id, as a LIKE pattern without regard to case; outcome TEXT: succeeded,
 --             failed, or not recorded (no success, score or label); NULL for any.

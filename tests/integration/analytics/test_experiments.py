@@ -1,4 +1,4 @@
-"""What groups of runs achieved and cost, on PostgreSQL and, if it is available, on TimescaleDB."""
+"""Outcomes and costs of groups of runs, on PostgreSQL and, if it is available, on TimescaleDB."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ from tests.support.scripted_faults import T0, Script, Shape
 
 SHAPES = {
     "four characters a token": Shape(),
-    "overheads": Shape(characters_a_token=3.3, message_overhead=4, answer_overhead=3),
+    "overheads": Shape(characters_per_token=3.3, message_overhead=4, answer_overhead=3),
     "breakpoints": Shape(
         message_overhead=4, answer_overhead=3, step=1, ttl_s=1800, model="gpt-5.6-sol", breakpoints=True
     ),
-    "responses": Shape(characters_a_token=5, message_overhead=6, answer_overhead=2, api="responses"),
+    "responses": Shape(characters_per_token=5, message_overhead=6, answer_overhead=2, api="responses"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Re-pricing of many runs, beside background jobs, and of runs whose calls retention dropped."""
+"""Re-pricing of many runs, during background jobs, and of runs whose calls retention dropped."""
 
 from __future__ import annotations
 

@@ -357,7 +357,7 @@ def test_a_dead_letter_that_is_rejected_again_during_a_retry_stays_one(db_url: s
         letters = {letter.id for letter in runtime.dead_letters.read()}
 
         def append_and_wait(event: Mapping[str, Any]) -> bool:
-            """Wait until the writer has found the first record rejected again, as with thousands of records."""
+            """Wait until the writer has retried the first record, as it would while it retries thousands of records."""
             kept = runtime.journal.append(event)
             runtime.flush(1)
             return kept

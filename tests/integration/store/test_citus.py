@@ -668,10 +668,10 @@ def test_distributed_tables_stay_when_timescale_is_created_later(both_url: str) 
     with psycopg.connect(both_url, autocommit=True) as connection:
         alone(connection)
         assert "citus/0001_distribute" in migrations.migrate(connection)  # and TimescaleDB's extension is not created
-        assert detect(connection).beside is None
+        assert detect(connection).unused is None
         connection.execute("CREATE EXTENSION timescaledb")
         assert migrations.pending(connection) == []
-        assert migrations.describe(connection)["extension_beside"].startswith("TimescaleDB ")
+        assert migrations.describe(connection)["unused_extension"].startswith("TimescaleDB ")
     with TimescaleDBClient(both_url) as db:
         record_everything(db)
         assert db.flush()

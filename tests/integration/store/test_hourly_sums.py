@@ -82,7 +82,7 @@ def logged(connection: psycopg.Connection[Any]) -> int:
 
 
 def calls_read(connection: psycopg.Connection[Any]) -> int:
-    """Return how many calls a read of all sums reads."""
+    """Return the number of calls that a read of all hourly sums scans."""
     row = connection.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM cache_usage_hourly").fetchone()
     assert row is not None
     found, waiting = 0, [row[0][0]["Plan"]]

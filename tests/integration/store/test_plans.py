@@ -33,8 +33,8 @@ from tests.integration.store.conftest import skip_unless_plain
 from tests.support import clusters, plans
 from tests.support.timescale import to_columnstore
 
-ROWS, DAYS, QUERIES, CALLS_A_RUN = 250_000, 30, 200, 50
-RUNS = ROWS // CALLS_A_RUN
+ROWS, DAYS, QUERIES, CALLS_PER_RUN = 250_000, 30, 200, 50
+RUNS = ROWS // CALLS_PER_RUN
 MUCH = ROWS // 20
 T0 = (datetime.now(UTC) - timedelta(days=DAYS)).replace(minute=0, second=0, microsecond=0)
 STEP = timedelta(days=DAYS) / RUNS
@@ -272,7 +272,7 @@ def wide(statement: str) -> dict[str, Any]:
 
 def fill(url: str) -> None:
     values = {
-        "begin": T0, "step": STEP, "rows": ROWS, "runs": RUNS, "queries": QUERIES, "calls": CALLS_A_RUN,
+        "begin": T0, "step": STEP, "rows": ROWS, "runs": RUNS, "queries": QUERIES, "calls": CALLS_PER_RUN,
         "first": DAY, "last": DAY + timedelta(minutes=10),
     }  # fmt: skip
     with psycopg.connect(url, autocommit=True) as connection:

@@ -662,7 +662,7 @@ def test_a_small_store_gets_chunks_of_a_week(timescale_url: str) -> None:
     with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
         run_job(connection, "rlm_cachetrack_refresh_stale_hours")
         assert connection.execute(width).fetchone() == (timedelta(days=1),)  # nothing is known yet
-        call_a_hour(connection, 20)
+        call_per_hour(connection, 20)
         run_job(connection, "rlm_cachetrack_refresh_stale_hours")
         assert connection.execute(width).fetchone() == (timedelta(days=7),)
         connection.execute(
@@ -706,7 +706,7 @@ def refresh_all(connection: psycopg.Connection[Any], url: str) -> None:
         session.refresh_hours(now - timedelta(days=25), now)
 
 
-def call_a_hour(connection: psycopg.Connection[Any], days: int) -> int:
+def call_per_hour(connection: psycopg.Connection[Any], days: int) -> int:
     """Insert a call in every hour of the last days; return their number."""
     connection.execute(
         "INSERT INTO llm_interactions (query_id, run_id, time, model, prompt_tokens, cached_tokens)"
@@ -721,7 +721,7 @@ def call_a_hour(connection: psycopg.Connection[Any], days: int) -> int:
 @pytest.mark.parametrize("later", [timedelta(days=15), timedelta(days=3), None], ids=["longer", "shorter", "off"])
 def test_sums_of_deleted_calls_outlive_each_change_of_retention(timescale_url: str, later: timedelta | None) -> None:
     with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
-        count = call_a_hour(connection, 20)
+        count = call_per_hour(connection, 20)
         policies.change(connection, retention_after=timedelta(days=7))
         run_job(connection, "policy_retention")
         (left,) = connection.execute("SELECT count(*)::int FROM llm_interactions").fetchone() or (0,)
@@ -739,7 +739,7 @@ def test_sums_of_deleted_calls_outlive_each_change_of_retention(timescale_url: s
 
 def test_retention_waits_for_sums_that_are_not_materialized(timescale_url: str) -> None:
     with TimescaleDBClient(timescale_url), psycopg.connect(timescale_url, autocommit=True) as connection:
-        count = call_a_hour(connection, 20)
+        count = call_per_hour(connection, 20)
         policies.change(connection, retention_after=timedelta(days=7))
         run_job(connection, "policy_retention")
         assert hourly_calls(connection) == count
@@ -770,7 +770,7 @@ def test_calls_of_deleted_days_are_stored_and_announced_as_not_summed(
     timescale_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
-        call_a_hour(connection, 20)
+        call_per_hour(connection, 20)
         policies.change(connection, retention_after=timedelta(days=7))
         run_job(connection, "policy_retention")
         old = datetime.now(UTC) - timedelta(days=15)

@@ -1,4 +1,4 @@
-"""The page Experiments and its reports: costs that belong to the outcome beside them, and the order of the groups."""
+"""The page Experiments and its reports: costs that belong to the outcome of a group, and the order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hit rate on the overview: hours with few calls do not decide what the charts show."""
+"""The hit rate on the overview: hours with few calls do not dominate the charts."""
 
 from __future__ import annotations
 

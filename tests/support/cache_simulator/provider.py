@@ -22,7 +22,7 @@ SETTINGS = ("service_tier", "effort", "verbosity", "parallel_tool_calls")
 
 @dataclass(frozen=True)
 class Rules:
-    """What a provider's documents say; ``keep_s`` is how long this simulated provider keeps an unused entry."""
+    """The rules in a provider's documents; ``keep_s`` is how long this simulated provider keeps an unused entry."""
 
     name: str
     model: str
@@ -78,7 +78,7 @@ class Prompt:
 
 @dataclass
 class Usage:
-    """What the provider reports."""
+    """The usage that the provider reports."""
 
     prompt: int
     cached: int
@@ -259,7 +259,7 @@ class Provider:
 
 
 def _message_settings(body: Json, prompt: Prompt) -> tuple[Any, ...]:
-    """Return what decides Claude's cache of the messages only: the tool choice, and whether there are images."""
+    """Return the settings that only Claude's cache of messages depends on: the tool choice, and the use of images."""
     choice = body.get("tool_choice")
     return (None if choice in (None, "auto") else json.dumps(choice), prompt.has_images)
 

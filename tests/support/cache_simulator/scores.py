@@ -80,7 +80,7 @@ def score(scenarios: Iterable[Scenario]) -> Score:
 
 @dataclass
 class FollowedAdvice:
-    """What a piece of advice claims in a scenario, and what following it saves; None if the scenario cannot tell."""
+    """The claimed saving of a piece of advice, and the actual saving; None if the scenario cannot determine it."""
 
     scenario: str
     rule: str

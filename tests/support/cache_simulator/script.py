@@ -38,7 +38,7 @@ class Truth:
 
 @dataclass
 class Script:
-    """Sends requests to a simulated provider and notes what is true of each call.
+    """Sends requests to a simulated provider, and records the true cause and cost of each call.
 
     Args:
         rules: The provider.

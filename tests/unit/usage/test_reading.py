@@ -390,7 +390,7 @@ def test_a_dialect_reads_its_own_spelling_first() -> None:
 
 
 def test_other_spellings_are_tried_openais_first_then_in_the_order_of_rows() -> None:
-    """If two spellings appear with the markers of a third dialect, a fixed order decides which one is read."""
+    """If two spellings appear with the markers of a third dialect, a fixed order determines which one is read."""
     marked = chat(100, 10, 110, queue_time=0.1)  # Groq's
     assert read_usage({**marked, "cached_tokens": 8}).cached_tokens == 8
     openai = {"prompt_tokens_details": {"cached_tokens": 4}, "cached_tokens": 8}
@@ -410,7 +410,7 @@ def test_other_spellings_are_tried_openais_first_then_in_the_order_of_rows() -> 
 
 
 def test_adding_a_dialect_is_adding_a_row() -> None:
-    """Its spellings are then read together with the markers of every other row, without further changes."""
+    """The spellings of a new dialect are read together with the markers of every other row, without further changes."""
     rows = tuple(row for row in DIALECTS if row.name in ("groq", "openai-compatible"))
     new = replace(
         rows[0], name="new", markers=(("mark",),), cached=(("here",),), cache_write=(("there",),), source="2026-11-28"

@@ -1,4 +1,4 @@
-"""The options of a request that decide price or cache: from both APIs, and never content."""
+"""The options of a request that affect price or cache: from both APIs, and never content."""
 
 from __future__ import annotations
 
