@@ -208,7 +208,7 @@ def dropped_details(dropped: int, calls: int) -> str:
         return ""
     return (
         f"Details dropped by retention: {number(dropped)} of {number(calls)} calls of this run were deleted. "
-        "The totals are those of its end."
+        "The totals are those stored at its end."
     )
 
 

@@ -84,7 +84,7 @@ NOT_RECORDED = {
     "audio.voice_consents.create": _NO_USAGE,
     "audio.voices.create": _NO_USAGE,
     "batches.create": "billed when the batch has ended: `batches.retrieve` records it",
-    "batches.list": "batches of other programs are in the list; `batches.retrieve` records one",
+    "batches.list": "the list contains batches of other programs; `batches.retrieve` records a batch",
     "beta.agents.automations.create": _LATER,
     "beta.agents.automations.invocations.create": _LATER,
     "beta.agents.environments.create": "billed by the time that the environment runs, which no response states",

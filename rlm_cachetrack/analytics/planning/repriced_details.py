@@ -108,7 +108,7 @@ def _image_rates(row: Mapping[str, Any], images: Iterable[Mapping[str, Any]], to
 def add_details(
     by_model: dict[str, ModelDifference], rows: Iterable[Mapping[str, Any]], images: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Add calls to the differences of their models.
+    """Add the effect of re-pricing these calls to the differences by model.
 
     Args:
         by_model: The differences, which are changed.
