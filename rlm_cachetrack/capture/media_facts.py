@@ -61,7 +61,7 @@ APIS_WITH_REQUEST_UNITS = frozenset(("audio.speech",))
 
 
 def read_request_units(facts: ResponseFacts) -> None:
-    """Read the units that only the request states: the characters of the text to speak."""
+    """Read the units that only the request contains: the characters of the text to speak."""
     if type(text := facts.body.get("input")) is str:
         facts.add_details(characters=len(text))
 
@@ -119,7 +119,7 @@ def _video(facts: ResponseFacts, response: Any, fields: Mapping[str, Any]) -> No
     remember_counted(str(fields.get("id")))
     facts.set_finish_reason(status)
     if not fields.get("error"):
-        # For an extension, the response states the length of the whole video.
+        # For an extension, the response reports the length of the whole video.
         seconds = facts.body.get("seconds") if fields.get("remixed_from_video_id") is None else None
         facts.add_details(seconds=_number(seconds) or _number(fields.get("seconds")))
     _note_options(facts, size=fields.get("size"))

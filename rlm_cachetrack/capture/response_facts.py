@@ -92,7 +92,7 @@ class ResponseFacts:
         return fields
 
     def _read_cache_facts(self, response: Any) -> None:
-        """Read what a response states about the cache: its options, and the provider's reason for a miss."""
+        """Read the response's facts about the cache: its options, and the provider's reason for a miss."""
         stated = {name: value for name in _STATED if (value := get_field(response, name)) is not None}
         if not stated:
             return

@@ -40,7 +40,7 @@ class _Total(NamedTuple):
         tier: The service tier whose prices apply.
         status: The final status.
         error: The code of the error of a failed object.
-        options: Request options that the object states.
+        options: Request options in the object.
     """
 
     object_id: str | None

@@ -1,7 +1,7 @@
 """Complete the calls of background responses from the store, where another process may have stored them.
 
-No response states the completion window of its request, which affects the price. The process that made the request has
-stored a call without tokens, with the same response id and with the options of the request.
+No response contains the completion window of its request, which affects the price. The process that made the request
+has stored a call without tokens, with the same response id and with the options of the request.
 
 Each process that retrieves a finished response reports its tokens. Those that are stored first are kept: a later
 retrieval is left out, and the call of the request itself is stored without tokens.

@@ -300,7 +300,7 @@ def _tokens(usage: TokenUsage) -> tuple[Any, ...]:
 
 
 def _tools_of(usage: TokenUsage, extra: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Return the uses of tools that the usage and the response state."""
+    """Return the uses of tools in the usage and in the response."""
     stated = None if extra is None else extra.get("tool_usage")
     if stated is None or usage.tools is None:
         return usage.tools or stated
@@ -383,7 +383,7 @@ def _with_options(extra: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
 
 
 def _stated_options(asked: Mapping[str, Any] | None, stated: Mapping[str, str | None]) -> dict[str, Any] | None:
-    """Return request options with the region and the speed that the usage states; None is the usual one."""
+    """Return request options with the region and the speed in the usage; None is the usual one."""
     options = {name: value for name, value in {**(asked or {}), **stated}.items() if value is not None}
     return options or None
 

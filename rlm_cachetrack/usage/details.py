@@ -67,7 +67,7 @@ TOOLS: Mapping[str, tuple[Path, ...]] = {
     # xAI: https://docs.x.ai/developers/cost-tracking; 2026-12-02.
     "server_side_tools": (("num_server_side_tools_used",),),
 }
-"""The paths of tool uses that the usage states, by the name of the tool."""
+"""The paths of tool uses in the usage, by the name of the tool."""
 
 OPTIONS: Mapping[str, tuple[Path, ...]] = {"region": (("inference_geo",),), "speed": (("speed",),)}
 """The paths of region and speed in a usage, by their names in the column ``request_options``.
@@ -134,7 +134,7 @@ def _read_modalities(part: str, listed: list[Any], found: dict[str, int]) -> Non
 
 
 def read_options(raw: Mapping[str, Any], paths: tuple[tuple[str, Path], ...]) -> dict[str, str | None] | None:
-    """Return region and speed of a call as its usage states them, None for the usual one; None if it states neither."""
+    """Return region and speed of a call as in its usage, None for the usual one; None if it has neither."""
     found: dict[str, str | None] = {}
     for name, path in paths:
         value = get_path(raw, path)

@@ -33,9 +33,9 @@ class TokenUsage(NamedTuple):
         dialect: The row of :data:`DIALECTS` that was used; ``none``: no usage, ``unknown``: no row fits.
         details: Parts of the counts above that have a separate price or meaning, and other units such as seconds, by
             the names of :data:`~.details.DETAILS`; only those that are not 0, None if there are none.
-        tools: Billed uses of hosted tools that the usage states; None if there are none.
-        options: Region and speed as the usage states them, None for the usual one, by the names of the column
-            ``request_options``; None if it states neither.
+        tools: Billed uses of hosted tools in the usage; None if there are none.
+        options: Region and speed as in the usage, None for the usual one, by the names of the column
+            ``request_options``; None if it has neither.
     """
 
     prompt_tokens: int | None = None

@@ -1,6 +1,6 @@
 """Read the values of a request, and of its response, that affect the price or the cache. Pure; no content is kept.
 
-They are stored in the column ``request_options``. A value that the response states replaces that of the request.
+They are stored in the column ``request_options``. A value in the response replaces that of the request.
 
 Source: https://developers.openai.com/api/docs/guides/prompt-caching and the types ``PromptCacheOptions`` and
 ``ResponseCreateParams`` of the openai SDK 3.57 (``prompt_cache_retention``, ``prompt_cache_options``,
@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 UNKNOWN_WINDOW = "unknown"
-"""The ``completion_window`` of a background response that another process requested; no response states its window."""
+"""The ``completion_window`` of a background response that another process requested; no response contains its
+window."""
 
 STANDARD_SPEED = "standard"
 """The ``speed`` that needs no extra payment."""
@@ -51,7 +52,8 @@ def read_request_options(
         marked: Whether a part of the prompt has a ``cache_control`` field, whose lifetime is then looked for.
 
     Returns:
-        Only what the request states: ``reasoning_effort``, ``verbosity``, ``service_tier``, ``text_format`` (a hash),
+        Only the options in the request: ``reasoning_effort``, ``verbosity``, ``service_tier``, ``text_format`` (a
+            hash),
         ``parallel_tool_calls``, ``tool_choice``, ``thinking``, ``cache_retention``, ``cache_ttl``, ``cache_mode``,
         ``prewarm``, ``completion_window``, ``context_management``.
     """
@@ -88,7 +90,7 @@ def read_request_options(
 
 
 def read_cache_options(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the cache options that a request asks for, or that its response states.
+    """Read the cache options that a request asks for, or that its response contains.
 
     Returns:
         ``cache_retention``, ``cache_ttl`` and ``cache_mode``, only those that are stated.

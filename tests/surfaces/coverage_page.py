@@ -42,7 +42,7 @@ CHAPTERS = {
     "test_responses_socket.py": "Responses over a websocket",
     "test_realtime_socket.py": "Realtime",
     "test_live_socket.py": "Live",
-    "test_stated_facts.py": "Facts that responses state",
+    "test_stated_facts.py": "Facts in responses",
     "test_media.py": "Images, audio, videos, decisions, moderations",
     "test_totals.py": "Batches, evals, graders, agent sessions",
     "test_not_covered.py": "Calls that pass through",

@@ -77,8 +77,8 @@ ON_REQUEST = {"moderations.create": "free of charge; recorded with `instrument(c
 
 _ASSISTANTS = "the SDK marks the Assistants API as deprecated in favor of the Responses API"
 _LATER = "the server works later; its turns are recorded when they are retrieved or streamed"
-_NO_USAGE = "its response states no usage"
-_STORAGE = "billed by stored bytes and time, which no response states"
+_NO_USAGE = "its response contains no usage"
+_STORAGE = "billed by stored bytes and time, which no response reports"
 _WEBRTC = "the session's responses go to the browser, not through this process"
 NOT_RECORDED = {
     "audio.voice_consents.create": _NO_USAGE,
@@ -87,7 +87,7 @@ NOT_RECORDED = {
     "batches.list": "the list contains batches of other programs; `batches.retrieve` records a batch",
     "beta.agents.automations.create": _LATER,
     "beta.agents.automations.invocations.create": _LATER,
-    "beta.agents.environments.create": "billed by the time that the environment runs, which no response states",
+    "beta.agents.environments.create": "billed by the time that the environment runs, which no response reports",
     "beta.agents.sessions.events.create": _LATER,
     "beta.assistants.create": _ASSISTANTS,
     "beta.chatkit.sessions.create": _WEBRTC,
@@ -105,7 +105,7 @@ NOT_RECORDED = {
     "beta.threads.runs.submit_tool_outputs": _ASSISTANTS,
     "beta.threads.runs.submit_tool_outputs_and_poll": _ASSISTANTS,
     "beta.threads.runs.submit_tool_outputs_stream": _ASSISTANTS,
-    "containers.create": "billed by the time that the container runs, which no response states",
+    "containers.create": "billed by the time that the container runs, which no response reports",
     "content_provenance_checks.create": _NO_USAGE,
     "evals.runs.create": "billed when the run has ended: `evals.runs.retrieve` records it",
     "files.create": _STORAGE,

@@ -1,4 +1,4 @@
-"""Claude through compatible endpoints: region and speed, as the request asks for them and as the usage states them.
+"""Claude through compatible endpoints: region and speed, as the request asks for them and as in the usage.
 
 Prices in USD per 1M tokens: https://platform.claude.com/docs/en/about-claude/pricing; US-only inference costs 1.1 times
 as much in every category of tokens: https://platform.claude.com/docs/en/manage-claude/data-residency; fast mode:

@@ -1,4 +1,4 @@
-"""What a response states about cache and tools is recorded on every surface of the Responses API, in every form."""
+"""Facts in a response about cache and tools are recorded on every surface of the Responses API, in every form."""
 
 from __future__ import annotations
 

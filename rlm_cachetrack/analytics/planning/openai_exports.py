@@ -216,7 +216,7 @@ def _line(where: str, values: Mapping[str, Any], costs: bool) -> Line | None:
     kind = values["kind"]
     if kind in _WITHOUT_CALLS:
         raise ConfigError(
-            f"{where}: counts {_WITHOUT_CALLS[kind]}, which no recorded call states; expected usage of "
+            f"{where}: counts {_WITHOUT_CALLS[kind]}, which no recorded call contains; expected usage of "
             f"{', '.join(APIS_OF_KIND)}, or costs"
         )
     if kind not in APIS_OF_KIND:

@@ -105,7 +105,7 @@ class Script:
             arguable: Do not count the call.
             took: Seconds until the first token.
             answer: The output, which the server stores.
-            stated: Options that the response states.
+            stated: Options in the response.
             diagnostics: The provider's reason that the response has.
             fingerprinted: Whether the row has a fingerprint.
             lost: The true loss, if it is not that of ``without``.

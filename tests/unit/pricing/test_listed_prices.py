@@ -1,4 +1,4 @@
-"""Every price that the installed genai-prices lists is charged, or documented as one that no response states."""
+"""Every price that the installed genai-prices lists is charged, or documented as one that no response reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlm_cachetrack.usage import TokenUsage
 
 TODAY = datetime.now(UTC).replace(hour=12)
 
-# Conditions of a price that no response states; docs/prices.md says why each needs no price here.
+# Conditions of a price that no response reports; docs/prices.md explains why each needs no price here.
 DOCUMENTED = {("openrouter", "route"), ("perplexity", "search_type")}
 
 
