@@ -44,7 +44,7 @@ def main() -> None:
         instrument(with_us)
         block(with_us, min(200, CALLS), 0)
         block(without, min(200, CALLS), 0)
-        print("| rate | SDK alone, µs CPU a call | added by us | ratio |")
+        print("| rate | SDK alone, µs CPU per call | added by us | ratio |")
         print("|---|---:|---:|---:|")
         for name, calls, pause in (("as fast as they go", CALLS, 0.0), ("100 calls/s", CALLS // 10, 0.01)):
             pairs = [(block(without, calls, pause), block(with_us, calls, pause)) for _ in range(ROUNDS)]

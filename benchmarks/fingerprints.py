@@ -89,10 +89,10 @@ def main() -> None:
     stored = columnstore(made)
     print("| fingerprints | |")
     print("|---|---:|")
-    print(f"| bytes a record, conversations of {MESSAGES} messages | {raw:.1f} |")
+    print(f"| bytes per record, conversations of {MESSAGES} messages | {raw:.1f} |")
     print(f"| the same in the columnstore | {'no TimescaleDB here' if stored is None else f'{stored:.1f}'} |")
-    print(f"| writer's CPU a call, 4 KB in 4 messages, µs | {cpu(4_000, 4):.0f} |")
-    print(f"| writer's CPU a call, 200 KB in 100 messages, µs | {cpu(200_000, 100):.0f} |")
+    print(f"| writer's CPU per call, 4 KB in 4 messages, µs | {cpu(4_000, 4):.0f} |")
+    print(f"| writer's CPU per call, 200 KB in 100 messages, µs | {cpu(200_000, 100):.0f} |")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ PEER = (
     "httpx",
 )
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "peers"
-CPU, CPU_CALLS = "process CPU a call", 200
+CPU, CPU_CALLS = "process CPU per call", 200
 
 
 class Tool(NamedTuple):
@@ -135,7 +135,7 @@ CASES: dict[str, Callable[[Tool], tuple[list[float], list[float]]]] = {
 
 
 def _process_cpu(tool: Tool) -> tuple[list[float], list[float]]:
-    """Return the CPU microseconds a call of one plain and one recorded block."""
+    """Return the CPU microseconds per call of one plain and one recorded block."""
 
     def block(call: Callable[[Any], Any]) -> float:
         began = time.process_time()

@@ -97,7 +97,7 @@ def main() -> None:
         path = Path(folder, "prices.yaml")
         path.write_text(FILE, encoding="utf-8")
         books = {"the built-in table": PriceBook.load(None), "a pricing file over it": PriceBook.load(path)}
-    print(f"| calls a second, {ROUNDS} rounds | priced | have a price | target |")
+    print(f"| calls per second, {ROUNDS} rounds | priced | have a price | target |")
     print("|---|--:|--:|--:|")
     for name, book in books.items():
 

@@ -8,7 +8,7 @@ extensions. And the embedded one. Servers are started with default settings (Cit
 The calls are those of ``scale_calls.py`` with two tags each, distributed evenly over AGE days (30) and stored by the
 library, in runs of CALLS_PER_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_PER_RUN=10`` is a small, old store: 20 calls a
 day. Then the work of the policies is done: all hours are materialized except the one in progress, which is always half
-filled, and days older than a week are moved to the columnstore, of fewer than 10,000 calls a day in chunks of a week.
+filled, and days older than a week are moved to the columnstore, of fewer than 10,000 calls per day in chunks of a week.
 Times are medians of 20 warm runs (fewer if a run takes long). "CPU of server" is the CPU time of the connection's
 process, without parallel workers; on a busy machine it says more than the times do. "calls read" counts the calls that
 the executed plans read, and those read without an index.
@@ -65,7 +65,7 @@ TARGETS = {
     "a page of runs, newest": 15,
     "a page of runs, by cost": 50,
 }
-"""Targets in milliseconds on TimescaleDB, at 10,000,000 calls in 30 days and at 20 calls a day for 900 days."""
+"""Targets in milliseconds on TimescaleDB, at 10,000,000 calls in 30 days and at 20 calls per day for 900 days."""
 ALERTS = {
     "spend": Spend(kind="spend", name="spend", window="24h", above=1.0),
     "hit rate": HitRate(kind="hit_rate", name="hit rate", window="1h", drop=1.0),

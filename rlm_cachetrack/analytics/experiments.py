@@ -230,7 +230,7 @@ def _success_rate(runs: Sequence[dict[str, Any]]) -> float:
 
 
 def _per_success(runs: Sequence[dict[str, Any]], name: str) -> float | None:
-    """Return the sum of a value over the judged runs that have it, per success of these runs; None without one."""
+    """Return the sum of a value over the judged runs that have it, divided by their successes, if any."""
     known = [run for run in runs if run[name] is not None]
     solved = sum(run["success"] for run in known)
     return math.fsum(run[name] for run in known) / solved if solved else None

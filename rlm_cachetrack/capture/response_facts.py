@@ -132,7 +132,7 @@ class ResponseFacts:
             self.note(tool_usage=tool_usage_of(response, hosted, self.body))
 
     def note_item(self, item: Any) -> None:
-        """Remember a finished output item if it is of a hosted tool."""
+        """Keep a finished output item of a hosted tool."""
         fields = fields_of(item)
         if fields.get("type") in HOSTED_TOOLS:
             self._hosted = (*self._hosted, fields)

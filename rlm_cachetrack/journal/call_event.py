@@ -174,7 +174,7 @@ def kept_ms(nanoseconds: int) -> float:
     """Return a measured time as it is stored: in milliseconds, rounded to 1/1024, about a microsecond.
 
     Smaller differences are clock noise, which does not compress: it would double the size of a duration in
-    TimescaleDB's columnstore (benchmarks/scale.py: 8 of 84 bytes a call).
+    TimescaleDB's columnstore (benchmarks/scale.py: 8 of 84 bytes per call).
     """
     return (nanoseconds * 1024 + 500_000) // 1_000_000 / 1024
 

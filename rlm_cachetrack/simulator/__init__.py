@@ -21,7 +21,7 @@ A cache belongs to one organization (here: API key), one model and one ``prompt_
 routing; here a different key always means a different machine. A prompt is looked up and stored when its request
 arrives.
 
-Not simulated: eviction under load, the overflow above about 15 requests a minute, minimums above 1,024 tokens, and
+Not simulated: eviction under load, the overflow above about 15 requests per minute, minimums above 1,024 tokens, and
 responses stored by the server (``previous_response_id`` is never found).
 
 Source: https://developers.openai.com/api/docs/guides/prompt-caching (a stored copy, read 2026-11-23);

@@ -343,7 +343,7 @@ def _is_of_another_pool(record: logging.LogRecord) -> bool:
     return not (isinstance(record.args, tuple) and POOL_NAME in record.args)
 
 
-# The pool logs each failed attempt to connect, several times a second. Readers get an error, and the writer logs it.
+# The pool logs each failed attempt to connect, several times per second. Readers get an error, and the writer logs it.
 logging.getLogger("psycopg.pool").addFilter(_is_of_another_pool)
 
 _inherited: list[object] = []

@@ -95,7 +95,7 @@ def _change(connection: psycopg.Connection[Any], columnstore_after: _Age, retent
 
 
 def _materialize(connection: psycopg.Connection[Any]) -> None:
-    """Materialize the hourly sums, because hours whose calls are dropped first would have none."""
+    """Materialize the hourly sums, because hours whose calls are dropped before that would have no sums."""
     hourly = HourlyAggregate.find(connection)
     if hourly is not None and not hourly.materialize(connection):
         raise StoreError("another refresh of cache_usage_hourly is running; nothing was changed: try again later")

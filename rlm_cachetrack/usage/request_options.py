@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 UNKNOWN_WINDOW = "unknown"
-"""The ``completion_window`` of a background response that another process requested; no response contains its
-window."""
+"""The ``completion_window`` of a background response that another process requested; no response contains it."""
 
 STANDARD_SPEED = "standard"
 """The ``speed`` that needs no extra payment."""
@@ -53,9 +52,8 @@ def read_request_options(
 
     Returns:
         Only the options in the request: ``reasoning_effort``, ``verbosity``, ``service_tier``, ``text_format`` (a
-            hash),
-        ``parallel_tool_calls``, ``tool_choice``, ``thinking``, ``cache_retention``, ``cache_ttl``, ``cache_mode``,
-        ``prewarm``, ``completion_window``, ``context_management``.
+        hash), ``parallel_tool_calls``, ``tool_choice``, ``thinking``, ``cache_retention``, ``cache_ttl``,
+        ``cache_mode``, ``prewarm``, ``completion_window``, ``context_management``.
     """
     found: dict[str, Any] = {}
     if not marked and _OPTIONS.isdisjoint(body):  # the usual request

@@ -30,8 +30,8 @@ from .view import Model, Provider, QueryFilter, Range, Since, Tag, Until, View, 
 VERSION = "1"
 _LOSSES_WAIT_S = 5.0
 
-QueryId = Annotated[str, Query(description="As in the list of runs.")]
-RunId = Annotated[str, Query(description="ISO 8601 with an offset, as in the list of runs.")]
+QueryId = Annotated[str, Query(description="The id of the query, as in the list of runs.")]
+RunId = Annotated[str, Query(description="The id of the run: ISO 8601 with an offset, as in the list of runs.")]
 After = Annotated[str | None, Query(description="`next` of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most this number of rows.")]
 Days = Annotated[int, Query(ge=1, le=366, description="The number of days, including today.")]

@@ -1,4 +1,4 @@
-"""Server-sent events that notify open pages of changes. One query, four times a second, serves all of them.
+"""Server-sent events that notify open pages of changes. One query, four times per second, serves all of them.
 
 Events: ``hello`` with the current state, ``changed``, ``down`` with the reason, ``up``.
 """

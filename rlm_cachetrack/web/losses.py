@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("rlm_cachetrack")
 
 MAX_RUNS = 1_000
-"""The number of runs of a range that are explained, the newest: about 15 ms of CPU time for a run of a few calls."""
+"""The limit of runs per range that are explained, the newest first. A run of a few calls takes 15 ms of CPU time."""
 _MAX_CALLS = 10_000
-"""The number of calls of a range that are explained."""
+"""The limit of calls per range that are explained."""
 _MAX_CALLS_OF_RUN = 2_000
-"""The number of calls of a run that are explained, the newest; the page of a run explains as many."""
+"""The limit of calls per run that are explained, the newest first; the page of a run has the same limit."""
 _KEPT_RUNS = 4_000  # two ranges of MAX_RUNS for each of two views, a few kilobytes per run
 _MAX_WAITING = 4_000
-_AGAIN_S = 60.0  # a run in progress changes with each call; it is explained again at most once a minute
+_AGAIN_S = 60.0  # a run in progress changes with each call; it is explained again at most once per minute
 _AGAIN_SHARE = 20.0  # and for at most one twentieth of the time
 
 

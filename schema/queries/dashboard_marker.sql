@@ -1,5 +1,5 @@
 -- dashboard_marker: Return a value that changes when calls or runs are stored, changed or deleted. An open page reads
---             it four times a second.
+--             it four times per second.
 -- Parameters: none.
 -- Result:     one row: marker TEXT. Reads the ends of two indexes, at most 5,000 calls of the last ten minutes by their
 --             index, and PostgreSQL's row counters (of chunks too). The counters show changes to older calls, such as

@@ -109,7 +109,7 @@ def test_a_call_of_another_provider_has_its_usage_and_cost(
     )
     assert len(anthropic.requests) == 1
     (row,) = tracked.rows()
-    # 12 + 2,048 read + 256 written are input; USD a million: 3, 0.30 read, 3.75 written, 15 output
+    # 12 + 2,048 read + 256 written are input; USD per million: 3, 0.30 read, 3.75 written, 15 output
     assert (row["prompt_tokens"], row["cached_tokens"], row["cache_write_tokens"]) == (2316, 2048, 256)
     assert (row["completion_tokens"], row["provider"]) == (30, "anthropic")
     assert float(row["total_cost"]) == pytest.approx((12 * 3 + 2048 * 0.3 + 256 * 3.75 + 30 * 15) / 1e6)

@@ -1,4 +1,4 @@
-"""Connect to the loopback websocket server by every SDK, read in every way, and compare with and without recording."""
+"""Websocket connections of every SDK version, read in each way, with and without recording."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ _is_recording = False
 
 
 def in_run(query: str) -> Any:
-    """Open a run while :func:`compare` records, and nothing in its first pass: a run needs a store."""
+    """Open a run in the recorded pass of :func:`compare`; do nothing in its first pass, which has no store."""
     return query_run(query) if _is_recording else contextlib.nullcontext()
 
 

@@ -95,7 +95,7 @@ def find_divergence(
         later: The prompt that missed.
         earlier: A prompt that was sent before.
         variants: Distinguishes variants from edits.
-        cached_ends: The segments of ``earlier`` at whose end the cache can be read; None: at the end of any.
+        cached_ends: The segments that end the readable prefixes of ``earlier``; None: any segment.
 
     Returns:
         None if ``later`` continues ``earlier`` or is another prompt.

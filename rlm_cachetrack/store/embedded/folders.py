@@ -31,7 +31,7 @@ def make_data_dir(data_dir: Path) -> None:
     """
     if bad := sorted(set(str(data_dir)) & set('"$`\\\n')):
         raise EmbeddedError(f"{data_dir}: pg_ctl cannot handle the {bad[0]!r} in this name. {ELSEWHERE}")
-    mode = 0o711 if os.geteuid() == 0 else 0o700  # root's system user must be able to pass
+    mode = 0o711 if os.geteuid() == 0 else 0o700  # root's system user must be able to traverse it
     missing = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):

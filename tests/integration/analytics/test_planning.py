@@ -271,7 +271,7 @@ def test_the_interval_contains_the_cost_as_often_as_its_confidence() -> None:
 
 def test_a_change_is_split_exactly_into_volume_hit_rate_and_price(db_url: str, prices: Path) -> None:
     with TimescaleDBClient(db_url, pricing=prices) as db:
-        days(db, lambda _: 1.0, 2)  # 100,000 tokens a day
+        days(db, lambda _: 1.0, 2)  # 100,000 tokens per day
         # Twice the tokens, half of them from the cache: 100,000 x 10 + 100,000 x 1 = 1.1, 2 without it
         days(db, lambda _: 2.0, 2, T0 + timedelta(days=2), cached_tokens=100_000)
         split = forecast_at(db, T0 + timedelta(days=4), days=1)["split"]

@@ -235,7 +235,7 @@ NARROW: dict[str, Any] = {
 ALWAYS_GIVEN = ("first_call", "last_call", "before", "metadata")
 # Parameters with which a query reads other tables.
 ALTERNATIVES: dict[str, dict[str, Any]] = {"usage_breakdown": {"unit": "minute", "from_calls": True}}
-# Queries that must run before, in the same transaction.
+# The queries that must run before a query, in the same transaction.
 AFTER: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("reprice_apply", "reprice_save", "reprice_batch"), ("reprice_stage",)),
     "reprice_staged_details": ("reprice_stage",),

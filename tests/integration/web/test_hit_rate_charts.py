@@ -30,7 +30,7 @@ def figures(address: str, range_: str) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def stored(module_db_url: str) -> str:
-    """Return a database with two calls a day: one of 10,000 tokens, 8,000 cached, and one of 100 that missed."""
+    """Return a database with two calls per day: one of 10,000 tokens, 8,000 cached, and one of 100 that missed."""
     midnight = clock.today(timedelta(minutes=5))
     # The last 24 hours must contain both calls of a day, or none of them.
     newest = midnight if datetime.now(UTC).hour >= 3 else midnight - timedelta(hours=4)

@@ -96,11 +96,11 @@ class Script:
 
         Args:
             body: The request.
-            expect: The right verdicts; None: what the usage says without a fault.
+            expect: The right verdicts; None: those that follow from the usage without a fault.
             pause: Seconds since the previous call.
             without: The request without the fault.
             without_pause: Whether the pause is the fault.
-            miss: The provider drops what could have been read.
+            miss: The provider drops the readable prefix.
             detail: The segment or setting that the explanation must name.
             arguable: Do not count the call.
             took: Seconds until the first token.

@@ -83,7 +83,7 @@ def test_a_call_becomes_a_row_with_its_tokens_times_and_cost(prices: PriceBook) 
     assert row["run_id"] == datetime(2026, 1, 10, 9, tzinfo=UTC)
     assert (row["prompt_tokens"], row["cached_tokens"], row["uncached_prompt_tokens"]) == (2000, 1920, 80)
     assert row["cache_write_tokens"] is None
-    # USD a million: 1.25, cached 0.125, completion 10. 80 x 1.25 + 1,920 x 0.125 + 100 x 10 = 1,340 millionths.
+    # USD per million: 1.25, cached 0.125, completion 10. 80 x 1.25 + 1,920 x 0.125 + 100 x 10 = 1,340 millionths.
     assert row["total_cost"] == pytest.approx(0.00134, rel=1e-12)
     assert row["original_cost"] == pytest.approx(0.0035, rel=1e-12)
     assert (row["query_id"], row["model"]) == ("q", "gpt-5-2025-08-07")
