@@ -11,9 +11,9 @@ from rlm_cachetrack.errors import ConfigError
 
 
 class ContentFilters(TypedDict, total=False):
-    """Select calls by all of ``model``, ``provider``, ``query_id`` and ``tags``; no key, or None, selects any.
+    """Select calls that match all of ``model``, ``provider``, ``query_id`` and ``tags``. No key, or None, matches any.
 
-    Functions that return runs select the runs of the query that have such a call. A tag of a run counts as a tag
+    Functions that return runs select the runs of ``query_id`` that have such a call. A tag of a run counts as a tag
     of each of its calls.
     """
 

@@ -1,7 +1,7 @@
 """Fetch newer price lists, and keep them in the store, so that all processes use them.
 
 A list is fetched by ``rlm-cachetrack prices update``, or once a day in the background by a process that records, if
-``RLM_CACHETRACK_PRICES_UPDATE`` is ``daily``. Every writer looks for a newer list in the store once a minute.
+``RLM_CACHETRACK_PRICES_UPDATE`` is ``daily``. Every writer looks for a newer list in the store once per minute.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class PriceListWatch:
         self._warned = False
 
     def poll_as_writer(self, store: PostgresStore) -> None:
-        """Use the newest list of the store, and update it daily if that is set. Blocks for one query once a minute.
+        """Use the newest list of the store, and update it daily if that is set. Blocks for one query once per minute.
 
         Called on the writer thread; never raises.
         """

@@ -30,7 +30,7 @@ Progress = Callable[[int], object]
 
 
 class Line(NamedTuple):
-    """One line of a file, an array's element or a table's row.
+    """One line of a file, one element of an array, or one row of a table.
 
     Attributes:
         number: The line number, from 1.

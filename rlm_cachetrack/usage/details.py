@@ -107,7 +107,7 @@ def find_paths(raw: Mapping[str, Any], names: Mapping[str, tuple[Path, ...]]) ->
 
 
 def read_details(raw: Mapping[str, Any], paths: tuple[tuple[str, Path], ...]) -> dict[str, Any] | None:
-    """Return the values at ``paths`` that are counts, or seconds, and not 0; None if there are none."""
+    """Return the counts, or seconds, at ``paths`` that are not 0; None if there are none."""
     found: dict[str, Any] | None = None
     for name, path in paths:
         value = get_path(raw, path)

@@ -1,4 +1,4 @@
-"""The data source of the dashboard: a store that it writes to only to retry dead letters, and never flushes."""
+"""The data source of the dashboard: a store that it only reads, except to retry dead letters."""
 
 from __future__ import annotations
 

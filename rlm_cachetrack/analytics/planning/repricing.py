@@ -245,7 +245,7 @@ def _continue(session: Session, change_id: int, progress: Progress | None, batch
 
 
 def _do_batch(session: Session, change_id: int, size: int) -> tuple[int, int] | None:
-    """Price the next batch; return the calls done and all calls, None if no call remains."""
+    """Price the next batch; return the number of calls done and of all calls, or None if no call remains."""
     state = session.rows("reprice_lock", change_id=change_id)[0]
     if state["status"] != "running":
         return None
