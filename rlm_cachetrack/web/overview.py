@@ -49,7 +49,7 @@ def overview(queries: CachedQueries, view: View) -> dict[str, Any]:
         percentiles = pool.submit(queries.percentiles, span, filters)
         newest = queries.runs(span, filters, limit=_NEWEST_RUNS)["runs"]
     usage, spent = counted.result(), month.result()
-    same_days = Span(*same_days_before(usage_views.floor(datetime.now(UTC), "hour")), "hour")
+    same_days = Span(*same_days_before(time_ranges.floor(datetime.now(UTC), "hour")), "hour")
     found: dict[str, Any] = {
         "usage": usage,
         "figures": charts.of_usage(usage, view),
