@@ -65,7 +65,7 @@ def _print(console: Console, found: CacheExplanation, named: str, *, calls: bool
     line("run", f"{found['query_id']}, {moment(found['run_id'])}, {number(found['total_interactions'])} calls")
     line("hit rate", hit_rate_words(found))
     if calls and found["ceiling_hit_rate"] is not None:
-        line("ceiling", _ceiling_words(found))
+        line("readable", _readable_words(found))
     console.print()
     columns = [
         Column("Reason", "verdict", verdict, style="bold"),
@@ -91,11 +91,11 @@ def _print(console: Console, found: CacheExplanation, named: str, *, calls: bool
         print_prose(console, Text(f"The reason of each call: `{each_call}`", style="dim"))
 
 
-def _ceiling_words(found: CacheExplanation) -> str:
-    """Return the ceiling in words, and why the achievable hit rate can exceed it: it assumes that prompts change."""
-    ceiling, achievable = rate(found["ceiling_hit_rate"]), rate(found["achievable_hit_rate"])
-    words = f"as the prompts were sent, at most {ceiling} could be read"
-    if found["achievable_hit_rate"] is None or found["tokens_lost"] == 0 or achievable == ceiling:
+def _readable_words(found: CacheExplanation) -> str:
+    """Return what could be read, and why the achievable hit rate can exceed it: it assumes that prompts change."""
+    readable, achievable = rate(found["ceiling_hit_rate"]), rate(found["achievable_hit_rate"])
+    words = f"as the prompts were sent, at most {readable} could be read"
+    if found["achievable_hit_rate"] is None or found["tokens_lost"] == 0 or achievable == readable:
         return words
     return f"{words}; without the avoidable misses below, {achievable}"
 
@@ -135,7 +135,7 @@ def _print_calls(console: Console, found: CacheExplanation) -> None:
         Figure("Iteration", "iteration", number, optional=2),
         Figure("Prompt", "prompt_tokens", number),
         Figure("Read", "cached_tokens", number),
-        Figure("Ceiling", "ceiling_tokens", number),
+        Figure("Readable", "ceiling_tokens", number),
         Figure("Lost", lambda each: each["tokens_lost"] or None, number),
         Figure("Confidence", lambda each: 100 * each["confidence"], percentage, optional=3),
         Column("Reason", _reason, flexible=True, min_width=24),

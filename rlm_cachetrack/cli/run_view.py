@@ -127,7 +127,7 @@ def _tokens(summary: TokenCacheSummary) -> Table:
         ("total", number(summary["total_tokens"]) if known else NONE),
     ]
     if written := summary["total_cache_write_tokens"]:
-        rows.insert(3, ("  written", number(written)))
+        rows.insert(3, ("  cache writes", number(written)))
     if reasoning := summary["total_reasoning_tokens"]:
         rows.insert(-1, ("  reasoning", number(reasoning)))
     return _block("Tokens", rows)

@@ -171,7 +171,7 @@ _VERDICTS = {
     "key_changed": "cache key changed",
     "breakpoint_missing": "breakpoint missing",
     "concurrent": "simultaneous calls",
-    "provider_miss": "provider miss",
+    "provider_miss": "not read by the provider",
     "hit": "hit",
     "partial_hit": "partial hit",
     "not_reported": "not reported",

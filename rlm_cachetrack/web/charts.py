@@ -76,7 +76,7 @@ def _line(role: str, x: Sequence[Any], y: Sequence[Any], *, mode: str = "lines+m
 
 def _token_bars(x: Sequence[Any], parts: Sequence[Mapping[str, int | None]]) -> list[dict[str, Any]]:
     """Make one bar series per kind of prompt tokens, without those that are zero throughout."""
-    names = {"cached": "cached", "written": "written", "uncached": "not cached", "unknown": "not reported"}
+    names = {"cached": "cached", "written": "written to the cache", "uncached": "not cached", "unknown": "not reported"}
     return [
         _bar(name, role, x, [part[role] for part in parts])
         for role, name in names.items()

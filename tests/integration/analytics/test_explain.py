@@ -233,10 +233,10 @@ def test_the_ceiling_does_not_contradict_the_achievable_hit_rate(served: Simulat
     for query, words in (
         (
             "changed",
-            "ceiling as the prompts were sent, at most {ceiling:.1%} could be read; "
+            "readable as the prompts were sent, at most {ceiling:.1%} could be read; "
             "without the avoidable misses below, {achievable:.1%}",
         ),
-        ("constant", "ceiling as the prompts were sent, at most {ceiling:.1%} could be read Reason"),
+        ("constant", "readable as the prompts were sent, at most {ceiling:.1%} could be read Reason"),
     ):
         shown = CliRunner().invoke(app, ["explain", query, "--calls", "--db-url", db_url], env={"COLUMNS": "100"})
         found = json.loads(CliRunner().invoke(app, ["explain", query, "--json", "--db-url", db_url]).output)
@@ -389,8 +389,8 @@ def test_what_a_response_states_reaches_the_explanation(db_url: str) -> None:
             (None, diagnosis),
             ({"reasoning_effort": "high"}, None),
         ]
-    shown = CliRunner().invoke(app, ["explain", "q", "--calls", "--db-url", db_url], env={"COLUMNS": "220"})
-    assert "reported by the provider: reasoning_effort_changed; without it: provider miss" in shown.output
+    shown = CliRunner().invoke(app, ["explain", "q", "--calls", "--db-url", db_url], env={"COLUMNS": "260"})
+    assert "reported by the provider: reasoning_effort_changed; without it: not read by the provider" in shown.output
     compared = CliRunner().invoke(app, ["explain", "q", "--agreement", "--db-url", db_url], env={"COLUMNS": "220"})
     assert "0.0%: 0 of 1 call with a diagnosis of the provider" in compared.output
     assert compared.exit_code == 0

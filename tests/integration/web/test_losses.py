@@ -133,8 +133,8 @@ def test_runs_that_are_left_out_are_counted_and_not_compared(stored: str) -> Non
     ("minutes", "total", "reason"),
     [
         # Entries of gpt-4.1 are kept for 5 minutes to 24 hours.
-        (33, 0.0, "again : provider miss (uncertain) The entry may have expired in a pause of 33 min."),
-        (2, None, "again : provider miss The entry should have existed"),
+        (33, 0.0, "again : not read by the provider (uncertain) The entry may have expired in a pause of 33 min."),
+        (2, None, "again : not read by the provider The entry should have existed"),
     ],
 )
 def test_a_loss_that_is_not_likely_is_listed_separately(
