@@ -19,13 +19,12 @@ from .background import RUNNING, park
 from .billed_facts import request_options_of
 from .cache_diagnosis import PromptStart
 from .endpoints import PROMPT_APIS
-from .fields import fields_of, request_id_in
+from .fields import fields_of, request_id_in, seconds_of
 from .media_facts import APIS_WITH_REQUEST_UNITS, may_be_text, read_request_units
 from .protocols import EventSink
 from .redaction import event_of, message_of, safe_error
 from .response_facts import ResponseFacts, error_in
 
-_MAX_CLOCK_SKEW_S = 86_400.0
 _JOBS = ("responses", "videos")  # the APIs whose requests can return before the work is done
 
 
@@ -94,12 +93,13 @@ class Call(ResponseFacts):
             created_s: When the server created it, in seconds since 1970; other values change nothing.
             completed_s: When the server completed it, in seconds since 1970; other values leave the duration as it is.
         """
-        if not isinstance(created_s, (int, float)) or not 0 < created_s < time_ns() / 1e9 + _MAX_CLOCK_SKEW_S:
+        created, completed = seconds_of(created_s), seconds_of(completed_s)
+        if created is None:
             return
-        self._started_ns = int(created_s * 1e9)
+        self._started_ns = int(created * 1e9)
         self._number = number_of(identity)
-        if isinstance(completed_s, (int, float)) and completed_s >= created_s:
-            self._began_ns = perf_counter_ns() - int((completed_s - created_s) * 1e9)
+        if completed is not None and completed >= created:
+            self._began_ns = perf_counter_ns() - int((completed - created) * 1e9)
 
     # -- what is observed -----------------------------------------------------------------------------------------
 

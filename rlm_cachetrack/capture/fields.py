@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import time
 from typing import Any
 
+_MAX_CLOCK_SKEW_S = 86_400.0
 _NO_FIELDS: dict[str, Any] = {}
 _REQUEST_IDS = (b"x-request-id", b"apim-request-id")
 
@@ -33,6 +35,13 @@ def list_of(value: Any) -> Sequence[Any]:
 def text_of(value: Any) -> str | None:
     """Return a string unchanged, and None for an empty one and for other values."""
     return value if isinstance(value, str) and value else None
+
+
+def seconds_of(value: Any) -> float | None:
+    """Return a time that a server sent, in seconds since 1970; None if it is not a time of the past."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < time() + _MAX_CLOCK_SKEW_S:
+        return float(value)
+    return None
 
 
 def request_id_in(headers: Any) -> str | None:

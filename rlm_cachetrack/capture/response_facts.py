@@ -117,7 +117,7 @@ class ResponseFacts:
         hosted = []
         for number, item in enumerate(list_of(response.get("output"))):
             fields = fields_of(item)
-            item_type = fields.get("type")
+            item_type = str(fields.get("type"))
             if item_type == "function_call":
                 self._add_tool(number, "call")
             elif item_type == "message":
@@ -134,7 +134,7 @@ class ResponseFacts:
     def note_item(self, item: Any) -> None:
         """Keep a finished output item of a hosted tool."""
         fields = fields_of(item)
-        if fields.get("type") in HOSTED_TOOLS:
+        if str(fields.get("type")) in HOSTED_TOOLS:
             self._hosted = (*self._hosted, fields)
 
     def note(self, **values: Any) -> None:

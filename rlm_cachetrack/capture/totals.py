@@ -21,7 +21,7 @@ from rlm_cachetrack.records import merge_tags
 from rlm_cachetrack.usage import plain, read_cache_options
 
 from . import context
-from .fields import fields_of, get_field, list_of, text_of
+from .fields import fields_of, get_field, list_of, seconds_of, text_of
 
 _MAX_REMEMBERED = 10_000
 _counted: OrderedDict[str, None] = OrderedDict()
@@ -185,14 +185,14 @@ def _turn(turn: Mapping[str, Any], event_usage: Any) -> Iterator[_Total]:
     start = _time(turn, "started_at", "created_at")
     error = turn.get("error")
     code = (text_of(get_field(error, "code")) or "turn_failed") if status == "failed" else None
-    end = turn.get("completed_at")
+    end = seconds_of(turn.get("completed_at"))
     options = read_cache_options({"prompt_cache_options": turn.get("prompt_cache_options")})
     yield _Total(
         text_of(turn.get("id")),
         model,
         usage,
         start,
-        end=max(float(end), start) if isinstance(end, (int, float)) else None,
+        end=None if end is None else max(end, start),
         tier=tier,
         status=text_of(status),
         error=code,
@@ -209,9 +209,6 @@ _FINDERS: Mapping[str, Callable[[Any], Iterator[_Total]]] = {
 
 
 def _time(fields: Mapping[str, Any], *names: str) -> float:
-    """Return the first of the times that is not missing, in seconds since 1970; now if all are."""
-    for name in names:
-        value = fields.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    return time.time()
+    """Return the first of the times that is valid, in seconds since 1970; now if none is."""
+    stated = (seconds_of(fields.get(name)) for name in names)
+    return next((moment for moment in stated if moment is not None), None) or time.time()

@@ -13,7 +13,8 @@ from rlm_cachetrack.records import RecordBatch, RecordSink, RunEnd, RunKey, RunO
 
 from .background_calls import completed_events
 from .known_totals import without_known_totals
-from .rows import RowBuilder, clean_json, parse_time
+from .rows import RowBuilder, parse_time
+from .stored_values import clean_json
 
 # A thread that computes keeps the interpreter's lock for 5 ms at a time while other threads wait for it: the program's,
 # and the one that sends the previous batch. Therefore the builder sleeps briefly after this number of events. A sleep

@@ -12,14 +12,11 @@ Times are ISO 8601 text, or seconds since the epoch for the clock readings of a 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
-
-from pydantic_core import to_json
 
 from rlm_cachetrack._process import uuid7
 from rlm_cachetrack.fingerprint import HashedRequest
@@ -27,6 +24,8 @@ from rlm_cachetrack.journal import extra_columns, kept_ms, served_model
 from rlm_cachetrack.pricing import Cost, PriceBook
 from rlm_cachetrack.records import COLUMNS, INTEGER_COLUMNS, JSON_COLUMNS, clean_text, merge_tags
 from rlm_cachetrack.usage import TokenUsage, read_usage
+
+from .stored_values import json_text, server_json_text, short_text
 
 _CONTEXT = (
     "query_id",
@@ -88,9 +87,13 @@ _TEXT = (
     *("error_type", "error_message", "request_id", "price_source", "usage_anomaly", "unpriced_reason"),
     *("call_site", "trace_id", "span_id", "response_id"),
 )
+_OF_SERVER = ("usage", "cache_diagnostics")
+_LONG_TEXT = ("query_id", "error_message")  # have limits of their own
 _TIMES = ("time", "start_time", "end_time", "run_id")
 _INT4_MIN, _INT4_MAX = -(2**31), 2**31 - 1
-_MAX_CACHED = 10_000  # entries per cache; the limit is needed because servers choose the names
+# Limits of each cache, which are needed because servers choose the names.
+_MAX_CACHED = 10_000
+_LONGEST_KEY = 1_000
 
 
 class _Context(NamedTuple):
@@ -181,7 +184,7 @@ class RowBuilder:
         metadata_text = served.metadata_text
         if metadata or not _has_counts(usage):
             unknown = _UNKNOWN_USAGE if error_type is None and not _has_counts(usage) else {}
-            metadata_text = _json_text({**unknown, **(metadata or {}), **(served.metadata or {})} or None)
+            metadata_text = json_text({**unknown, **(metadata or {}), **(served.metadata or {})} or None)
         return _in_column_order(
             (
                 *self._find_context(event["in"], event.get("tags")),
@@ -198,17 +201,17 @@ class RowBuilder:
                 tools,
                 tools > 0,
                 error_type is None,
-                None if error_type is None else clean_text(error_type),
+                None if error_type is None else short_text(error_type),
                 None if error_message is None else clean_text(error_message),
-                clean_text(request_id) if type(request_id) is str else None,
-                clean_text(response_id) if type(response_id) is str else None,
+                short_text(request_id) if type(request_id) is str else None,
+                short_text(response_id) if type(response_id) is str else None,
                 None if hashed is None else hashed.fingerprint,
                 *_tokens(usage),
                 *(cost if cost.charges is None and cost.cost_excludes is None else _stored_cost(cost)),
                 metadata_text,
-                _json_text(event["usage"]),
-                None if usage.details is None else _json_text(usage.details),
-                None if tool_usage is None else _json_text(tool_usage),
+                server_json_text(event["usage"]),
+                None if usage.details is None else json_text(usage.details),
+                None if tool_usage is None else json_text(tool_usage),
                 *(_NO_EXTRA if extra is None else _extra_values(extra)),
             )
         )
@@ -220,9 +223,9 @@ class RowBuilder:
             if unknown := values.keys() - {*_CONTEXT, "tags"}:
                 raise ValueError(f"unknown fields in the run context of a call: {', '.join(sorted(unknown))}")
             context, tags = _cleaned(values), values.get("tags")
-            known = _Context(tuple([context.get(name) for name in _CONTEXT]), tags, _json_text(tags))
+            known = _Context(tuple([context.get(name) for name in _CONTEXT]), tags, json_text(tags))
             _remember(self._contexts, run_context, known)
-        tags_text = _json_text(merge_tags(scope_tags, known.tags)) if scope_tags else known.tags_text
+        tags_text = json_text(merge_tags(scope_tags, known.tags)) if scope_tags else known.tags_text
         return (*known.columns, tags_text)
 
     def _find_served(
@@ -235,10 +238,11 @@ class RowBuilder:
         if known is None:
             model, provider, metadata = served_model(model, requested_model, provider, None)
             values = (model, provider, tier, api, finish_reason)
-            columns = tuple([None if value is None else clean_text(value) for value in values])
+            columns = tuple([None if value is None else short_text(value) for value in values])
             price_key = dict(zip(_PRICE_KEY, columns, strict=False))
-            known = _Served(columns, price_key, metadata, _json_text(metadata))
-            _remember(self._served, key, known)
+            known = _Served(columns, price_key, metadata, json_text(metadata))
+            if sum(map(len, filter(None, key))) <= _LONGEST_KEY:
+                _remember(self._served, key, known)
         return known
 
     def _row_of_values(self, values: dict[str, Any]) -> tuple[Any, ...]:
@@ -252,7 +256,7 @@ class RowBuilder:
         values["interaction_id"] = UUID(values["interaction_id"])
         for name in JSON_COLUMNS:
             if (value := values.get(name)) is not None:
-                values[name] = _json_text(value)
+                values[name] = (server_json_text if name in _OF_SERVER else json_text)(value)
         return tuple([values.get(name) for name in COLUMNS])
 
     def _complete(self, values: dict[str, Any]) -> Cost:
@@ -310,8 +314,8 @@ def _tools_of(usage: TokenUsage, extra: Mapping[str, Any] | None) -> Mapping[str
 def _stored_cost(cost: Cost) -> tuple[Any, ...]:
     """Return the values of a cost as they are stored."""
     return cost._replace(
-        charges=_json_text(cost.charges),  # type: ignore[arg-type]
-        cost_excludes=_json_text(cost.cost_excludes),
+        charges=json_text(cost.charges),  # type: ignore[arg-type]
+        cost_excludes=json_text(cost.cost_excludes),
     )
 
 
@@ -326,7 +330,7 @@ def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
             values[name] = parse_time(value)
     for name in _TEXT:
         if (value := values.get(name)) is not None:
-            values[name] = clean_text(value)
+            values[name] = clean_text(value) if name in _LONG_TEXT else short_text(value)
     for name in INTEGER_COLUMNS:
         if (value := values.get(name)) is not None and not _INT4_MIN <= value <= _INT4_MAX:
             raise ValueError(f"{name}={value}: out of the range of INTEGER")
@@ -396,31 +400,7 @@ def _extra_values(extra: Mapping[str, Any]) -> tuple[Any, ...]:
     values = (extra.get(name) for name in _EXTRA)
     return tuple(
         [
-            None if value is None else _json_text(value) if name in JSON_COLUMNS else clean_text(value)
+            None if value is None else server_json_text(value) if name in JSON_COLUMNS else short_text(value)
             for name, value in zip(_EXTRA, values, strict=True)
         ]
     )
-
-
-def _json_text(value: Any) -> str | None:
-    """Return JSON text that JSONB accepts; None for None."""
-    if value is None:
-        return None
-    try:
-        text = to_json(value, inf_nan_mode="null").decode()
-    except ValueError:  # a lone surrogate
-        text = "\\u0000"
-    return json.dumps(clean_json(value), separators=(",", ":")) if "\\u0000" in text else text
-
-
-def clean_json(value: Any) -> Any:
-    """Return the value without content that JSONB rejects: NUL, lone surrogates, and numbers that are not finite."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {clean_text(key): clean_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [clean_json(item) for item in value]
-    return value

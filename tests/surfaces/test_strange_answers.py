@@ -6,6 +6,7 @@ They come from an in-process transport, because the scripted server sends only v
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -188,3 +189,51 @@ def test_a_stored_response_whose_status_is_not_text_is_one_record(sink: MemorySi
         client.responses.create(model="asked", input="hi")
 
     assert sink.row["model"] == "m"
+
+
+def respond(sink: MemorySink, body: Any, act: Any) -> None:
+    """Let an instrumented client act on a server that always returns one body."""
+    content, headers = json.dumps(body), {"content-type": "application/json"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=content, headers=headers))
+    with OpenAI(api_key="k", base_url="http://server/v1", http_client=httpx.Client(transport=transport)) as client:
+        instrument(client, store=sink)
+        act(client)
+
+
+@pytest.mark.parametrize("kind", [["a"], {"a": 1}, 7, None, "x" * 300_000], ids=lambda kind: type(kind).__name__)
+def test_an_output_item_of_an_unknown_type_hides_no_other(kind: Any, sink: MemorySink) -> None:
+    search = {"type": "web_search_call", "status": "completed", "action": {"type": "search"}}
+    message = {"type": "message", "content": [{"type": "output_text", "text": "four"}]}
+    usage = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+    body = {"id": "r", "object": "response", "status": "completed", "model": "m", "usage": usage}
+    body["output"] = [{"type": kind}, search, message]
+    respond(sink, body, lambda client: client.responses.create(model="m", input="hi"))
+    row = sink.row
+    assert (row["prompt_tokens"], row["response_length"], row["tool_usage"]) == (10, 4, {"web_search": 1})
+
+
+NO_TIMES = [float("inf"), float("nan"), 10**30, 1e18, -1, 253402300800, "yesterday", [1]]
+
+
+@pytest.mark.parametrize("moment", NO_TIMES, ids=lambda moment: repr(moment)[:20])
+@pytest.mark.parametrize("name", ["created_at", "completed_at"])
+def test_a_retrieved_response_with_an_impossible_time_is_one_record(name: str, moment: Any, sink: MemorySink) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+    body = {"id": f"resp_{name}_{moment!r}"[:60], "object": "response", "status": "completed", "background": True}
+    body |= {"model": "m", "output": [], "usage": usage, "created_at": 1_768_035_600, "completed_at": 1_768_035_601}
+    began = time.time()
+    respond(sink, {**body, name: moment}, lambda client: client.responses.retrieve("r"))
+    row = sink.row
+    assert (row["success"], row["prompt_tokens"]) == (True, 10)
+    assert row["time"].timestamp() in (pytest.approx(1_768_035_600), pytest.approx(began, abs=600))
+    assert row["duration_ms"] < 600_000
+
+
+@pytest.mark.parametrize("moment", [*NO_TIMES, 10**400], ids=lambda moment: repr(moment)[:20])
+def test_a_batch_with_an_impossible_time_is_one_record(moment: Any, sink: MemorySink) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+    body = {"id": f"batch_{moment!r}"[:60], "object": "batch", "status": "completed", "model": "m", "usage": usage}
+    respond(sink, {**body, "created_at": moment}, lambda client: client.batches.retrieve("b"))
+    row = sink.row
+    assert (row["api"], row["prompt_tokens"]) == ("batches", 10)
+    assert row["time"].timestamp() == pytest.approx(time.time(), abs=600)

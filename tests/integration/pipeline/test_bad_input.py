@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import random
 import socket
 import socketserver
 import struct
 import threading
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +37,7 @@ from rlm_cachetrack import (
 from rlm_cachetrack.errors import SchemaTooNewError
 from rlm_cachetrack.simulator import SimulatedEndpoint
 from tests.integration.pipeline.test_writer import in_time
+from tests.support.transport import httpx
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NAIVE = datetime(2026, 3, 1, 12, 0)
@@ -497,6 +499,49 @@ def test_text_that_postgresql_rejects_is_stored_in_a_cleaned_form(db: TimescaleD
     assert list(row["metadata"].values()) == [[row["query_id"], None]]
     assert len(db.list_query_runs(query_id=strange)) == 1
     assert db.count(query_id=strange) == db.delete(query_id=strange) == {"interactions": 1, "runs": 1}
+
+
+NAMES = ("model", "provider", "service_tier", "finish_reason", "error_type", "request_id", "response_id")
+"""What a server, or a record made by hand, may name as it likes."""
+
+
+def incompressible(characters: int) -> str:
+    """Return text that PostgreSQL cannot compress to the size of an entry of an index."""
+    return "".join(chr(0x4E00 + random.randrange(0x5000)) for _ in range(characters))
+
+
+def test_names_of_any_length_are_stored_in_a_shortened_form(db: TimescaleDBClient) -> None:
+    long = {name: incompressible(5_000) for name in NAMES}
+    whole = {name: incompressible(500) for name in NAMES}
+    for number, names in enumerate((long, whole)):
+        db.record_llm_interaction(LLMInteractionRecord("q", T0 + timedelta(hours=number), **names, prompt_tokens=1))
+    assert db.flush()
+    assert db.stats()["dead_letters"] == 0
+    (shortened,), (kept,) = (db.get_llm_interactions("q", T0 + timedelta(hours=number)) for number in range(2))
+    assert {name: shortened[name] for name in NAMES} == {name: f"{long[name][:499]}…" for name in NAMES}
+    assert {name: kept[name] for name in NAMES} == whole
+
+
+def test_names_and_a_usage_of_any_length_from_a_server_are_stored(db: TimescaleDBClient, reused_db_url: str) -> None:
+    name, usage = incompressible(5_000), {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    answer = {"id": name, "object": "chat.completion", "model": name, "service_tier": name, "choices": []}
+    answers = [{**answer, "usage": usage}, {**answer, "usage": {**usage, "more": "x" * 2_000_000}}]
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answers.pop()))
+    with OpenAI(api_key="k", http_client=httpx.Client(transport=transport)) as client:
+        instrument(client, store=reused_db_url)
+        with query_run("long", T0):
+            for _ in range(2):
+                ask_anything(client)
+    assert db.flush()
+    assert db.stats()["dead_letters"] == 0
+    first, second = db.get_llm_interactions("long", T0)
+    assert first["model"] == second["model"] == f"{name[:499]}…"
+    assert (first["prompt_tokens"], second["prompt_tokens"]) == (3, 3)
+    assert (first["usage"], second["usage"]) == (None, usage)
+
+
+def ask_anything(client: OpenAI) -> None:
+    client.chat.completions.create(model="gpt-5", messages=MESSAGES)
 
 
 def test_one_bad_record_does_not_delay_the_others(db: TimescaleDBClient) -> None:

@@ -33,6 +33,7 @@ from rlm_cachetrack.store import retention as policies
 from rlm_cachetrack.store.conflicts import retry_on_conflict
 from rlm_cachetrack.store.engine import Engine, detect
 from rlm_cachetrack.store.schema_scripts import scripts_for
+from tests.integration.pipeline.test_bad_input import incompressible
 from tests.support import clusters
 from tests.support.legacy import wait_until
 from tests.support.timescale import to_columnstore
@@ -591,6 +592,18 @@ def test_deletions_and_re_pricing_work_beside_the_columnstore_policy(timescale_u
         assert db.undo_repricing()["status"] == "undone"
         assert db.delete(query_id="q1")["interactions"] == 4_800
         assert db.count(query_id="q0")["interactions"] == db.count(query_id="q2")["interactions"] == 4_800
+
+
+def test_a_model_with_a_long_name_moves_to_the_columnstore_and_is_summed(timescale_url: str) -> None:
+    """Its jobs would fail from then on if an entry of an index were too large."""
+    name = incompressible(5_000)
+    with TimescaleDBClient(timescale_url) as db, psycopg.connect(timescale_url, autocommit=True) as connection:
+        db.record_llm_interaction(LLMInteractionRecord("q", T0, name, provider=name, service_tier=name, start_time=T0))
+        assert db.flush()
+        assert to_columnstore(connection, "1 day") == 1
+        connection.execute("CALL refresh_continuous_aggregate('cache_usage_hourly', NULL, now() - INTERVAL '1 day')")
+        (model,) = db.get_cache_effectiveness_by_model()
+    assert model["model"] == f"{name[:499]}…"
 
 
 # -- policies ---------------------------------------------------------------------------------------------------------
