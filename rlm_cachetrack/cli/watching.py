@@ -45,7 +45,7 @@ def watch(
     notify = _notifier(file)
     with open_client(db_url) as client:
         if once:
-            found, missing = _evaluate(client, file, notify, {}, _ONCE_A_DAY)
+            found, missing = _evaluate(client, file, notify, {}, _ONCE_A_DAY, names_unknown=True)
             if not print_data(found, as_json):
                 for change in found:
                     stdout().print(_line(change), soft_wrap=True)
@@ -128,8 +128,13 @@ def _evaluate(
     notify: Callable[[AlertChange], None],
     searches: dict[str, BustSearch],
     valid_for: timedelta,
+    names_unknown: bool = False,
 ) -> tuple[list[AlertChange], int]:
-    """Evaluate all rules. Returns their states, and the number of rules about a budget that does not exist."""
+    """Evaluate all rules, and print those whose value is not known if ``names_unknown``.
+
+    Returns:
+        The states of the rules, and the number of rules about a budget that does not exist.
+    """
     from rlm_cachetrack.analytics.alerts import evaluate, state_name, update_states
 
     store = client.runtime.store()
@@ -140,6 +145,10 @@ def _evaluate(
             readings[state_name(rule)] = evaluate(store, rule, now, lambda: _backlog(client), searches)
         except NotStoredError as exc:  # the other rules still count
             stderr().print(clean(f"{rule.name}: {exc}"), style="red", soft_wrap=True)
+
+    for name, reading in readings.items():
+        if names_unknown and reading.value is None:
+            stderr().print(f"unknown {clean(name)}: {clean(reading.reason)}", soft_wrap=True)
 
     def reported(change: AlertChange) -> None:
         stderr().print(_line(change), soft_wrap=True)

@@ -29,7 +29,7 @@ class AlertChange(TypedDict):
 
 
 class AlertState(AlertChange):
-    """The state of a rule since its last change.
+    """The state of a rule, with its latest value and reason; ``changed_at`` is when it began or stopped firing.
 
     ``notified`` is False while a notification is still to be sent. ``is_current`` is False if no watcher evaluates the
     rule any more, for example because it was removed from the file; the rule then does not fire.
@@ -83,7 +83,13 @@ def update_states(
             firing = reading.value > (reading.below if was else reading.above)
             if name not in known or firing != was:
                 session.run("alert_change", name=name, firing=firing, value=reading.value, reason=reading.reason)
-        session.run("alert_evaluated", names=names, valid_for=valid_for)
+        session.run(
+            "alert_evaluated",
+            names=names,
+            new_values=[reading.value for reading in readings.values()],
+            reasons=[reading.reason for reading in readings.values()],
+            valid_for=valid_for,
+        )
         states = store.query("alert_states", names=names)
         failures: list[Exception] = []
         began = time.monotonic()

@@ -15,7 +15,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
-from rlm_cachetrack.analytics.alerts import AlertChange, Reading, evaluate, read_alerts, state_name, update_states
+from rlm_cachetrack.analytics.alerts import (
+    AlertChange,
+    Reading,
+    alert_states,
+    evaluate,
+    read_alerts,
+    state_name,
+    update_states,
+)
 from rlm_cachetrack.analytics.explain import BustSearch, cache_busts
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.errors import ConfigError
@@ -214,6 +222,19 @@ def test_a_mistake_in_the_rules_is_named(tmp_path: Path, text: str, message: str
 
 def cli(url: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["watch", *arguments, "--db-url", url], env={"COLUMNS": "120"})
+
+
+def test_watch_once_shows_the_present_values(db: TimescaleDBClient, reused_db_url: str, tmp_path: Path) -> None:
+    """A later value is shown although the state does not change, and a rule without a value is named."""
+    path = rules(tmp_path, "{name: costly, kind: spend, above: 10}", "{name: rate, kind: hit_rate, drop: 5}")
+    for spent in ("$20.00", "$40.00"):
+        record(db, 1, cost=20.0)
+        assert db.flush()
+        found = cli(reused_db_url, str(path), "--once")
+        assert f"FIRING  costly: {spent} in 1d, limit $10.00" in found.stdout
+        assert "unknown rate: none of the past four weeks has enough calls in the same hours" in found.stderr
+    (state,) = alert_states(db.reader())
+    assert (state["value"], state["reason"]) == (40.0, "$40.00 in 1d, limit $10.00")
 
 
 def test_watch_once_runs_the_command_and_fails_while_a_rule_fires(
