@@ -69,7 +69,6 @@ def test_the_list_of_runs_shows_their_outcomes(address: str) -> None:
         "scored": "score 0.5",
         "unjudged": NONE,
     }
-    assert "Tags" not in header  # no run has any
 
 
 @pytest.mark.parametrize(
@@ -105,8 +104,7 @@ def test_the_tags_of_a_run_are_listed(db_url: str, endpoint: Any) -> None:
         assert flush(timeout_s=120)
     with served(db_url) as address:
         header, *rows = table_of(address)
-        shown = {row[0]: row[header.index("Tags")] for row in rows}
-        assert shown == {"tagged": "agent=planner , team=search", "plain": NONE}
+        assert {row[0] for row in rows} == {"tagged agent=planner , team=search", "plain"}
         tags = {run["query_id"]: run["tags"] for run in json.loads(fetch(address, "/api/runs"))["runs"]}
         assert tags == {"tagged": {"agent": "planner", "team": "search"}, "plain": None}
         assert "Outcome" not in header
