@@ -141,6 +141,10 @@ class CachedQueries:
         self._marker = usage_views.marker(self.source.store)
         return self._marker
 
+    def page(self, key: Sequence[object], render: Callable[[], T]) -> T:
+        """Return a rendered page; open pages of one address share it, because all of them ask for it at a change."""
+        return self._cached(("page", key), render)
+
     def usage(self, span: Span, filters: ContentFilters) -> Usage:
         """See :func:`.usage`."""
         return self._kept(("usage", span, filters), lambda: usage_views.usage(self.source.store, span, **filters))

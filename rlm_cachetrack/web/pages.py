@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
@@ -82,10 +84,20 @@ class Pages:
             ("/health", self.health),
             ("/api/docs", self.docs),
         ):
-            router.add_api_route(path, page)
+            router.add_api_route(path, self._shared(page))
         router.add_api_route("/health/dead-letters", self.change_dead_letters, methods=["POST"])
         router.add_api_route("/docs", lambda: RedirectResponse("/api/docs"))  # FastAPI's usual address
         return router
+
+    def _shared(self, page: Callable[..., HTMLResponse]) -> Callable[..., HTMLResponse]:
+        """Return a route that renders a page once for all equal requests; it has the parameters of the page."""
+
+        @functools.wraps(page)
+        def respond(**parameters: Any) -> HTMLResponse:
+            body = self._queries.page((page.__name__, parameters), lambda: page(**parameters).body)
+            return HTMLResponse(body)  # each request has its own, because the compression changes the headers
+
+        return respond
 
     def render(
         self, template: str, title: str, page: str = "", status: int = 200, view: View | None = None, **values: Any

@@ -164,6 +164,21 @@ def test_charts_show_the_numbers_of_the_tables(page: Any, address: str) -> None:
     assert page.problems == []
 
 
+def test_charts_are_drawn_when_they_come_into_view_or_are_printed(page: Any, address: str) -> None:
+    """Drawing takes more time than the rest of a page, so charts below the window wait."""
+    page.set_viewport_size({"width": 400, "height": 300})
+    figures, drawn = page.locator("figure.chart"), "document.querySelectorAll('figure.chart:has(.main-svg)').length"
+    page.goto(address + BENCH)
+    figures.first.scroll_into_view_if_needed()
+    wait_until(page, f"{drawn} > 0")
+    assert page.evaluate(drawn) < figures.count()
+    figures.last.scroll_into_view_if_needed()
+    wait_until(page, "!!Array.from(document.querySelectorAll('figure.chart')).at(-1).querySelector('.main-svg')")
+    page.goto(address + BENCH)
+    page.pdf()
+    assert page.evaluate(drawn) == figures.count()
+
+
 def test_filters_are_kept_in_the_address(page: Any, address: str) -> None:
     open_page(page, address + "/")
     page.select_option("select[name=range]", "all")

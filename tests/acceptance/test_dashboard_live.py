@@ -38,6 +38,7 @@ def test_a_new_call_appears_without_reload(page: Any, address: str, stored: str)
         wait_until(page, f"{both} && document.querySelector('dl.cards data').value === '0.5'")  # 200 of 400
         assert page.evaluate("window.stayed")
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Calls"
+        page.locator("#figure-evolution").scroll_into_view_if_needed()
         drawn = "Array.from(document.querySelector('[data-figure=evolution]').data[0].y).length"
         wait_until(page, f"{drawn} === 2")
         db.delete(query_id="seen-live")

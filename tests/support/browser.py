@@ -66,9 +66,15 @@ def wait_until(page: Any, condition: str) -> None:
         page.wait_for_timeout(20)
 
 
+_NEXT_CHART = """(() => {
+    const missing = Array.from(document.querySelectorAll("figure.chart")).find(one => !one.querySelector(".main-svg"));
+    missing?.scrollIntoView();
+    return !missing;
+})()"""
+
+
 def open_page(page: Any, url: str) -> None:
-    """Open a page of the dashboard and wait until its charts are drawn."""
+    """Open a page of the dashboard, scroll to each chart until it is drawn, and scroll back."""
     page.goto(url)
-    charts = page.locator("figure.chart").count()
-    if charts:
-        wait_until(page, f"document.querySelectorAll('.plot .main-svg').length >= {charts}")
+    wait_until(page, _NEXT_CHART)
+    page.evaluate("scrollTo(0, 0)")

@@ -49,19 +49,49 @@ function loadPlotly() {
   return loading;
 }
 
-async function draw() {
-  if (!document.querySelector("figure.chart")) return;
+async function drawChart(figure) {
+  const text = figure.querySelector("script").textContent, plot = figure.querySelector(".plot");
+  if (plot.drawn === text) return;
+  plot.drawn = text;
   if (!window.Plotly) await loadPlotly();
-  const options = { responsive: true, displaylogo: false, displayModeBar: false };
-  for (const figure of document.querySelectorAll("figure.chart")) {
-    const plot = figure.querySelector(".plot");
-    const { data, layout } = themed(JSON.parse(figure.querySelector("script").textContent));
-    Plotly.react(plot, data, layout, options);
-    if (layout.meta?.opens && !plot.classList.contains("opens")) {
-      plot.classList.add("opens");
-      plot.on("plotly_click", ({ points: [point] }) => openDay(figure, String(point.x).slice(0, 10)));
-    }
+  const { data, layout } = themed(JSON.parse(text));
+  Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+  if (layout.meta?.opens && !plot.classList.contains("opens")) {
+    plot.classList.add("opens");
+    plot.on("plotly_click", ({ points: [point] }) => openDay(figure, String(point.x).slice(0, 10)));
   }
+}
+
+// Drawing takes most of a page's time. Therefore charts out of view are drawn when they are scrolled into view, and after
+// a change the numbers are shown at once, the charts a second later, those of one page at a time: otherwise the charts
+// of many open pages would delay the numbers of the last one. Browsers have locks on secure origins and on this machine.
+const visible = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    if (navigator.locks && target.querySelector(".main-svg")) navigator.locks.request("charts", () => drawChart(target));
+    else drawChart(target);
+  }
+}, { rootMargin: "200px" });
+
+let drawing = 0;
+
+function draw() {
+  drawing = 0;
+  visible.disconnect();
+  for (const figure of document.querySelectorAll("figure.chart")) visible.observe(figure);
+}
+
+function drawSoon() {
+  drawing ||= setTimeout(draw, 1000);
+}
+
+function drawAgain() {
+  for (const plot of document.querySelectorAll(".plot")) plot.drawn = null;
+  draw();
+}
+
+function drawAll() {
+  document.querySelectorAll("figure.chart").forEach(drawChart);
 }
 
 // A click on a bar opens its day.
@@ -101,9 +131,9 @@ function themeButton() {
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
     try { localStorage.setItem("theme", root.dataset.theme); } catch { /* storage is blocked: the choice lasts for this page only */ }
-    label(); draw();
+    label(); drawAgain();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); draw(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); drawAgain(); });
   label();
 }
 
@@ -163,12 +193,15 @@ function replaceContent(fresh) {
   replacement.append(...next.childNodes);
   current.replaceWith(replacement);
   replacement.querySelectorAll("details").forEach((one, number) => { if (open[number]) one.open = true; });
-  replacement.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = scrolled[number] || 0; });
-  replacement.querySelectorAll("dl.cards data").forEach((one, number) => { if (before.get(number) !== one.textContent) one.classList.add("flash"); });
+  replacement.querySelectorAll(".scroll").forEach((one, number) => { if (scrolled[number]) one.scrollLeft = scrolled[number]; });
+  const changed = [...replacement.querySelectorAll("dl.cards data")].filter((one, number) => before.get(number) !== one.textContent);
+  for (const one of changed) one.classList.add("flash");
+  // Not an animation, which paints the page 60 times a second.
+  setTimeout(() => { for (const one of changed) one.classList.remove("flash"); }, 1200);
   if (focused >= 0) { const found = replacement.querySelectorAll("a, summary, [tabindex]")[focused]; if (found) found.focus({ preventScroll: true }); }
   document.body.dataset.rendered = fresh.body.dataset.rendered;
   document.getElementById("updated").textContent = `Updated ${fresh.body.dataset.rendered.slice(11, 19)}.`;
-  draw();
+  drawSoon();
   fetchAgain();
 }
 
@@ -234,5 +267,6 @@ function forms() {
 
 document.addEventListener("DOMContentLoaded", () => {
   themeButton(); zoneField(); forms(); draw(); fetchAgain();
+  addEventListener("beforeprint", drawAll);
   if (document.body.dataset.live === "yes") listen();
 });

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -448,6 +449,15 @@ def test_a_new_call_is_announced_to_an_open_page(stored: str, address: str) -> N
             while stream.readline() != b"event: changed\n":
                 assert time.monotonic() < deadline
             db.delete(query_id="live")
+
+
+def test_equal_requests_at_the_same_time_share_a_page(address: str) -> None:
+    """All open pages ask for themselves at once when a call is stored."""
+    with ThreadPoolExecutor(20) as pool:
+        pages = list(pool.map(lambda _: get(address, "/?range=24h")[1], range(20)))
+    rendered = [text.partition('data-rendered="')[2].partition('"')[0] for text in pages]
+    assert len(set(rendered)) < len(rendered)  # to the microsecond
+    assert get(address, "/models")[1] != get(address, "/models?range=all")[1]
 
 
 def test_a_new_call_with_an_old_time_is_announced_too(stored: str, address: str) -> None:
