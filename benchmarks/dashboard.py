@@ -4,9 +4,9 @@ The calls are those of `scale.py`, in the embedded PostgreSQL. The dashboard is 
 warm, because the calls have just been stored. "first" is the first request for a page after the start, "again" the
 median of 20 requests, none of which is served from the cache; Queries, Experiments and the choices of the filters are
 kept for 15 s by design. "CPU" is the CPU time of server and database for such a request, which depends little on other
-load. "KB" is the size of the compressed page. If Playwright and Chromium are installed, "painted" is
-the first contentful paint of the overview in a new profile, "drawn" the moment when its charts in the window are complete,
-also counted from the first byte of the page, and "news" the time from the end of a flush until an open page shows the call:
+load. "KB" is the size of the compressed page. If Playwright and Chromium are installed, "painted" is the first
+contentful paint of the overview in a new profile, "drawn" the moment when its charts in the window are complete, also
+counted from the first byte of the page, and "news" the time from the end of a flush until an open page shows the call:
 with one page of a run open, with 20 of them (until all show it), and with five different pages (overview and models
 with several ranges and filters).
 """

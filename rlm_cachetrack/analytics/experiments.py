@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack
 
 from rlm_cachetrack.errors import ConfigError
 from rlm_cachetrack.formatting import Table
@@ -24,6 +24,7 @@ GROUPINGS = ("query", "model", "label", "metadata.KEY", "tag:NAME")
 _RESAMPLES = 1_000
 _MOST_DRAWS = 2_000_000  # for the intervals of one kind, of all groups: about half a second
 _Interval = tuple[float | None, float | None]
+T = TypeVar("T")
 
 
 class Experiment(TypedDict):
@@ -160,7 +161,7 @@ def _experiment(group: str | None, runs: Sequence[dict[str, Any]], draws: int) -
     scored_costs = judged_costs if scored == judged else _costs(scored, draws)
     total, saved = _sums(runs)
     reported = sum(_reported_prompt_tokens(run) for run in runs)
-    success_low, success_high = _interval(judged, _success_rate, draws)
+    success_low, success_high = _interval([run["success"] for run in judged], fmean, draws)
     per_success = _per_success(judged, "total_cost")
     per_low, per_high = (None, None) if per_success is None else _interval(judged, _cost_per_success, draws)
     for run in judged:
@@ -215,7 +216,7 @@ def _costs(runs: Sequence[dict[str, Any]], draws: int) -> RunCosts:
     total, saved = _sums(priced)
     if total is None or saved is None:
         return RunCosts(None, None, None, None)
-    low, high = _interval(priced, lambda sample: fmean(run["total_cost"] for run in sample), draws)
+    low, high = _interval([run["total_cost"] for run in priced], fmean, draws)
     return RunCosts(total / len(priced), low, high, (total + saved) / len(priced))
 
 
@@ -241,10 +242,10 @@ def _cost_per_success(runs: Sequence[dict[str, Any]]) -> float:
     return math.inf if cost is None else cost
 
 
-def _interval(
-    runs: Sequence[dict[str, Any]], value: Callable[[Sequence[dict[str, Any]]], float], draws: int
-) -> _Interval:
+def _interval(runs: Sequence[T], value: Callable[[Sequence[T]], float], draws: int) -> _Interval:
     """Return the 95% percentile bootstrap interval of a value over runs; a bound that is not finite is None.
+
+    ``runs`` has one element per run: the run, or the one figure of it that ``value`` needs, which is faster.
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. The seed is fixed, so the
     same runs give the same interval.

@@ -85,13 +85,16 @@ function drawSoon() {
   drawing ||= setTimeout(draw, 1000);
 }
 
-function drawAgain() {
-  for (const plot of document.querySelectorAll(".plot")) plot.drawn = null;
-  draw();
-}
-
 function drawAll() {
   document.querySelectorAll("figure.chart").forEach(drawChart);
+}
+
+// In the colours of the other mode. Charts that are not drawn yet will have them.
+function recolour() {
+  for (const figure of document.querySelectorAll("figure.chart:has(.main-svg)")) {
+    figure.querySelector(".plot").drawn = null;
+    drawChart(figure);
+  }
 }
 
 // A click on a bar opens its day.
@@ -131,9 +134,9 @@ function themeButton() {
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
     try { localStorage.setItem("theme", root.dataset.theme); } catch { /* storage is blocked: the choice lasts for this page only */ }
-    label(); drawAgain();
+    label(); recolour();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); drawAgain(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); recolour(); });
   label();
 }
 
