@@ -14,12 +14,15 @@ _KEYS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     "failed": lambda row: row["failed_interactions"],
     "prompt": lambda row: row["total_prompt_tokens"],
     "cached": lambda row: row["total_cached_tokens"],
+    "written": lambda row: row["total_cache_write_tokens"],
     "hit_rate": lambda row: row["cache_hit_rate"],
     "cost": lambda row: row["total_cost"],
     "share": lambda row: row["cost_share"],
     "saved": lambda row: row["cost_savings"],
     "price": lambda row: row["usd_per_1m"],
+    "unpriced": lambda row: row["unpriced_interactions"],
     "latency": lambda row: row["avg_duration_ms"],
+    "first_token": lambda row: row["avg_time_to_first_token_ms"],
 }
 
 

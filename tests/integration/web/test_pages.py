@@ -263,6 +263,16 @@ def test_models_name_the_provider_and_sort(address: str) -> None:
     assert f"{share:.1%}" in words
 
 
+def test_models_sort_by_every_column(address: str) -> None:
+    page = fetch(f"{address}/models")[0].decode()
+    headers = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', page[: page.index("<tbody>")], re.DOTALL)
+    assert len(headers) == 14
+    keys = [re.search(r"[?&;]sort=(\w+)", header) for header in headers]
+    for key in keys:
+        assert key is not None
+        fetch(f"{address}/models?sort={key[1]}")  # an unknown key would be refused
+
+
 def test_columns_show_no_digits_that_are_not_known(db_url: str) -> None:
     """Amounts of one column have the same number of decimals, and these are digits of the amount, not added zeros."""
     with TimescaleDBClient(db_url) as db, served(db_url) as address:
