@@ -78,7 +78,8 @@ class _Collector:
         )
         for row in self._rows:
             for kind, column in _TOKENS.items():
-                tokens.add_metric((*_names(row), kind), row[column])
+                if row[column] is not None:  # no call reported it, for example because all failed
+                    tokens.add_metric((*_names(row), kind), row[column])
         yield tokens
         for name, (column, words) in _COUNTERS.items():
             counter = CounterMetricFamily(name, words, labels=_LABELS)

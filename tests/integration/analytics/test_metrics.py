@@ -72,3 +72,30 @@ def test_the_dashboard_serves_the_metrics_to_those_who_may_see_it(db_url: str, t
         answer = client.get("/metrics", headers={"Authorization": "Bearer t"})
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert values(answer.text)["rlm_cachetrack_calls_total", ""] == 2
+
+
+def test_a_model_whose_calls_reported_nothing_has_only_the_counters_that_are_known(
+    db_url: str, today: datetime
+) -> None:
+    with TimescaleDBClient(db_url) as db:
+        fill(db, today)
+        db.record_llm_interaction(
+            LLMInteractionRecord(
+                "q", T0, "down", provider="openai", cached_tokens=None, success=False, start_time=today
+            )
+        )
+        assert db.flush()
+    with TestClient(create_app(DashboardStore(db_url))) as http:
+        answer = http.get("/metrics")
+    assert answer.status_code == 200
+    assert values(answer.text)["gen_ai_client_token_usage_total", "input"] == 2_000
+    assert {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.labels["gen_ai_response_model"] == "down"
+    } == {
+        "rlm_cachetrack_calls_total": 1,
+        "rlm_cachetrack_failed_calls_total": 1,
+        "rlm_cachetrack_unpriced_calls_total": 0,
+    }
