@@ -95,6 +95,7 @@ def test_a_model_whose_calls_reported_nothing_has_only_the_counters_that_are_kno
         for sample in family.samples
         if sample.labels["gen_ai_response_model"] == "down"
     } == {
+        "gen_ai_client_token_usage_total": 0,  # input_cache_write, which is 0 if no call reported it
         "rlm_cachetrack_calls_total": 1,
         "rlm_cachetrack_failed_calls_total": 1,
         "rlm_cachetrack_unpriced_calls_total": 0,
