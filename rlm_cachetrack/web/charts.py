@@ -136,7 +136,7 @@ def _hit_rates(usage: Usage, x: Sequence[str | None], zone: ZoneInfo) -> list[di
     tokens = [row["total_prompt_tokens"] for row in rows]
     most = max([*tokens, 1])
     sizes = [round(_SMALLEST_PX + _GROWTH_PX * math.sqrt(each / most), 1) for each in tokens]
-    parts = _line("cached", x, [row["cache_hit_rate"] for row in rows], mode="markers", opacity=0.35, **percent)
+    parts = _line("cached", x, [row["cache_hit_rate"] for row in rows], mode="markers", opacity=0.45, **percent)
     whole = _line("cached", x, weighted, mode="lines", line=_STEPS, **percent)
     return [
         {**parts, "name": f"by {usage['unit']}, larger with more tokens", "marker": {"size": sizes}},
