@@ -20,5 +20,5 @@ def own_server_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        embedded.stop(folder)
+        embedded.stop(folder, timeout_s=300)
         shutil.rmtree(folder, ignore_errors=True)
