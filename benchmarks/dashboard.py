@@ -84,7 +84,7 @@ def cpu_ms(pid: int, database: int) -> float:
         if number in (pid, database) or int(fields[1]) == database:
             ticks += int(fields[11]) + int(fields[12])
         if number == database:
-            ticks += int(fields[13]) + int(fields[14])  # of its children that have ended
+            ticks += int(fields[13]) + int(fields[14])  # the time of its children that have ended
     return ticks * 1e3 / os.sysconf("SC_CLK_TCK")
 
 

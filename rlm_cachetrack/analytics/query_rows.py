@@ -120,7 +120,7 @@ def query_rows(
 
 
 def sorted_query_rows(rows: Sequence[QueryRow], sort: str, *, is_ascending: bool) -> list[QueryRow]:
-    """Return the rows by one of their figures; unknown values come last. Pure.
+    """Return the rows sorted by one of their figures; unknown values come last. Pure.
 
     Raises:
         ConfigError: ``sort`` is unknown.

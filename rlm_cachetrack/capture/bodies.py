@@ -23,7 +23,9 @@ from .protocols import Observer, is_pulling
 
 _LARGE_BODY_BYTES = 1 << 14
 _MAX_KEPT_BYTES = 16 << 20
-_DATA = re.compile(rb'\s*{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[')  # in the outermost object
+_DATA = re.compile(
+    rb'\s*{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\['
+)  # a key of the outermost object
 
 
 def read_whole(raw: Any, observer: Observer) -> None:

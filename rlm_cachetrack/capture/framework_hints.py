@@ -94,7 +94,7 @@ active_integrations: set[str] = set()
 """The integrations that record at present, by module name; they get no hint."""
 
 _announced: set[str] = set()
-_first_seen: dict[str, float] = {}  # by package, in seconds of the monotonic clock
+_first_seen: dict[str, float] = {}  # time by package, on the monotonic clock
 
 
 def look_for_frameworks() -> None:

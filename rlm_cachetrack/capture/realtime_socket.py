@@ -46,7 +46,7 @@ class RealtimeCalls(SocketCalls):
         self._model: str | None = None  # the one that serves the session
         self._run_id = context.new_run_id().isoformat()
         self._transcription_model: str | None = None
-        self._waiting: deque[tuple[Any, SocketCall]] = deque()  # with the event ids of the requests
+        self._waiting: deque[tuple[Any, SocketCall]] = deque()  # pairs of event id and call
         self._committed_at: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     # -- the session --------------------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def command_line(*words: str, query_id: str | None = None) -> str:
         query_id: A query's id as the last argument; ``QUERY_ID`` stands for one that cannot be copied.
     """
     program = PROGRAM
-    if shutil.which(program) is None:  # in a virtual environment that is not activated
+    if shutil.which(program) is None:  # the virtual environment is not activated
         started = Path(sys.argv[0]).absolute()
         if started.name == program and started.is_file():
             here = Path.cwd()

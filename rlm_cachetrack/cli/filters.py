@@ -60,7 +60,7 @@ def filtered(
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        command.__annotations__.pop("filters")  # not a type that typer knows
+        command.__annotations__.pop("filters")  # typer does not know this type
         options = [_parameter(name, selects, refused.get(name)) for name in _METAVARS]
         signature = inspect.signature(command, eval_str=True)
         own = [each.replace(kind=each.KEYWORD_ONLY) for each in signature.parameters.values() if each.name != "filters"]

@@ -53,7 +53,9 @@ def add_price(
     values.update(_parsed(one) for one in more or ())
     if not values:
         raise ConfigError(f"prices add {model} needs at least one price, such as --prompt 2 --completion 8")
-    path = (load_settings(pricing=pricing).pricing or Path(DEFAULT_PRICING_FILE)).resolve()  # not a link to it
+    path = (
+        load_settings(pricing=pricing).pricing or Path(DEFAULT_PRICING_FILE)
+    ).resolve()  # the file itself, not a symbolic link to it
     _write(path, model, values, provider)
     console = stdout()
     prices = ", ".join(

@@ -41,7 +41,7 @@ class _Base(NamedTuple):
 
 
 class _Run:
-    """The bases of one run: by the hash of all their segments, and the newest."""
+    """The bases of one run, indexed by the hash of all their segments; and the newest bases."""
 
     def __init__(self) -> None:
         self.by_hash: dict[int, _Base] = {}

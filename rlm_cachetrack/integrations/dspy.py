@@ -269,7 +269,7 @@ def _body_of(request: Any, model_type: str) -> Mapping[str, Any]:
 
     try:
         body: Mapping[str, Any] = request_kwargs(request, model_type)
-    except Exception:  # a part that only another provider has
+    except Exception:  # the message has a part that only another provider supports
         return {}
     return body
 

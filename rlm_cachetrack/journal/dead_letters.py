@@ -181,7 +181,7 @@ class DeadLetters:
             size = os.fstat(fd).st_size
             block = bytearray()
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                block += b"\n"  # to end a torn line
+                block += b"\n"  # ends a torn line
             for letter in letters:
                 line = _line(letter)
                 if size + len(block) + len(line) > self._max_bytes:

@@ -94,7 +94,7 @@ class Segment:
             self._withdraw(start, end)
             raise
         self._withdraw(start, end)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a part fitted
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # only a part was written
 
     def _withdraw(self, start: int, end: int) -> None:
         """Remove a partly written entry, so that it does not damage the next one."""

@@ -77,7 +77,7 @@ class Registry:
             if not runtime.closed and runtime.store_id == store_id and runtime.sink is sink:
                 if runtime.settings == settings or runtime.in_use:
                     return runtime
-                runtime.close(0)  # from a failed attempt, with another password or price list
+                runtime.close(0)  # it was left by a failed attempt, with another password or price list
                 self._opened.remove(runtime)
         return None
 

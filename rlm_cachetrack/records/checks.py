@@ -61,7 +61,7 @@ def shifted(moment: datetime, by: timedelta) -> datetime:
 def _offset(moment: datetime) -> object:
     try:
         return moment.utcoffset()
-    except Exception:  # of the caller's tzinfo
+    except Exception:  # raised by the caller's tzinfo
         return None
 
 
@@ -101,7 +101,7 @@ def checked_json(value: object, name: str) -> dict[str, Any] | None:
         raise
     except (TypeError, ValueError, RecursionError) as exc:
         raise RecordError(f"{name} cannot be written as JSON: {exc}") from exc
-    except Exception as exc:  # of a method of the caller's objects
+    except Exception as exc:  # raised by a method of the caller's objects
         raise RecordError(f"{name} cannot be written as JSON: {type(exc).__name__}") from exc
     if size > MAX_JSON_BYTES:
         raise RecordError(f"{name} has {size} bytes as JSON: expected at most {MAX_JSON_BYTES}")

@@ -28,7 +28,7 @@ class Prompt:
     """The prompt as a model reads it: 4 characters per token, padded so that each part ends with a full token."""
 
     pieces: list[str] = field(default_factory=list)
-    length: int = 0  # in characters, like the two lists of ends
+    length: int = 0  # characters; the two lists of ends have the same unit
     turn_ends: list[int] = field(default_factory=list)  # where user and tool messages end
     marked_ends: list[int] = field(default_factory=list)  # where blocks with a prompt_cache_breakpoint end
     segments: list[int] = field(default_factory=list)  # tokens of each

@@ -659,7 +659,7 @@ def test_the_error_of_a_failed_start_has_the_reason_and_path_of_the_log(
         embedded.ensure_running(made)
     assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
     assert str(cluster / "server.log") in str(caught.value)
-    assert "ready to accept" not in str(caught.value)  # only lines of this start
+    assert "ready to accept" not in str(caught.value)  # the message contains only log lines of this start
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
 

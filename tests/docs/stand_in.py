@@ -145,7 +145,7 @@ def _with_test_database(line: list[str]) -> list[str]:
 if __name__ == "__main__":
     try:
         code = main(sys.argv[1], sys.argv[2:])
-    except SystemExit as exc:  # with a message
+    except SystemExit as exc:  # the command exits with a message
         print(exc, file=sys.stderr)
         code = 1
     sys.stdout.flush()

@@ -52,7 +52,7 @@ def client_of(server: SocketServer, mode: str, **options: Any) -> Any:
 
 
 async def read(connection: Any, reading: str, endings: int = 1) -> list[Any]:
-    """Read a connection in one of :data:`READINGS` until that many responses have ended; return what it yields."""
+    """Read a connection in one of :data:`READINGS` until that many responses have ended; return the messages."""
     if reading == "iteration":
         return await _iterate(connection, endings)
     if reading == "handlers":

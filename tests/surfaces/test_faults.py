@@ -224,7 +224,7 @@ def test_a_stream_that_breaks_raises_the_same_and_is_one_failure(
     assert outcome == "raised"
     assert raised["type"].rpartition(".")[2] in IN_A_STREAM[fault]
     check_failure(row, raised)
-    assert row["model"] == MODEL  # from the first chunk
+    assert row["model"] == MODEL  # the first chunk contains it
     assert row["metadata"]["usage"] == "unknown"  # the call ran and may be billed
     assert row["metadata"]["stream"] is True
 

@@ -32,7 +32,7 @@ from tests.surfaces.calls import (
     with_and_without,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of videos and create_variation
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # videos and create_variation are deprecated
 
 Json = dict[str, Any]
 SECRET = "the prompt that nobody may read"

@@ -181,7 +181,7 @@ def test_an_error_fails_the_request_that_it_names(server: SocketServer, sink: Me
         peer.send(events.session())
         peer.get()
         peer.get()
-        peer.send(events.error("unknown_parameter", "other"))  # of an event that asks for no response
+        peer.send(events.error("unknown_parameter", "other"))  # an error of an event that requests no response
         peer.send(events.error("invalid_value", "mine", SECRET), *events.whole("resp_1"))
 
     server.script = script

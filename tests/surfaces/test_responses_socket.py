@@ -680,7 +680,7 @@ def test_a_lost_connection_fails_the_open_responses(
 
     reads_to_end = how == "closed by the server" and reading in ("iteration", "handlers")
     compare(server, sink, mode, act, raises=not reads_to_end)
-    assert len(sink.rows) == 2  # one had begun, the other was waiting
+    assert len(sink.rows) == 2  # one response had begun, the other was waiting
     for row in sink.rows:
         ok = how == "closed by the server"
         assert picked(row, "success", "error_type", "prompt_tokens") == {

@@ -106,7 +106,9 @@ class Replay:
     """Replays calls that are given in order of time: :meth:`look_up` before a call is made, :meth:`record` after it."""
 
     _entries: dict[int, CacheEntry] = field(default_factory=dict)
-    _further: dict[int, dict[CacheLocation, CacheEntry]] = field(default_factory=dict)  # in further caches
+    _further: dict[int, dict[CacheLocation, CacheEntry]] = field(
+        default_factory=dict
+    )  # entries of the same prefix in other caches
     _recent: dict[CacheLocation, deque[Call]] = field(default_factory=dict)
     _sent: dict[tuple[int, CacheLocation], _Sent] = field(default_factory=dict)
     _conversations: Counter[tuple[int, CacheLocation]] = field(default_factory=Counter)

@@ -46,7 +46,7 @@ _WITHOUT_CALLS = {
     "web_searches": "uses of web search",
     "decisions": "decisions",
 }
-_KIND_OF_COLUMN = {  # of a CSV file, whose rows do not name their object
+_KIND_OF_COLUMN = {  # rows of a CSV file do not name their object
     "images": "images",
     "characters": "audio_speeches",
     "seconds": "audio_transcriptions",

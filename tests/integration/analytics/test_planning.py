@@ -63,7 +63,7 @@ def test_the_same_tokens_on_another_model(db_url: str, prices: Path) -> None:
     assert found["actual_cost"] == pytest.approx(2.088, abs=1e-9)
     assert found["what_if_cost"] == pytest.approx(0.824, abs=1e-9)
     assert found["cost_difference"] == pytest.approx(-1.264, abs=1e-9)
-    assert (found["total_interactions"], found["compared_interactions"]) == (3, 2)  # one has no actual cost
+    assert (found["total_interactions"], found["compared_interactions"]) == (3, 2)  # one call has no actual cost
     assert any("small would have used the same numbers of tokens" in assumption for assumption in found["assumptions"])
 
 

@@ -202,7 +202,7 @@ Date,MeterCategory,MeterSubCategory,MeterName,Quantity,CostInBillingCurrency,Bil
 
 def test_the_activity_of_openrouter_is_compared_with_its_calls(db: TimescaleDBClient, tmp_path: Path) -> None:
     db.record_llm_interaction(call("openai/gpt-5", 250, provider="openrouter", total_cost=0.03))
-    db.record_llm_interaction(call("openai/gpt-5", 250, total_cost=9.0))  # of another provider
+    db.record_llm_interaction(call("openai/gpt-5", 250, total_cost=9.0))  # a call of another provider
     path = tmp_path / "activity.csv"
     path.write_text(OPENROUTER)
     (row,) = db.reconcile(path)["rows"]

@@ -37,7 +37,7 @@ def test_summary_of_a_mixed_run(db: TimescaleDBClient) -> None:
     assert summary["total_completion_tokens"] == 500 + 100 + 50 + 10
     assert summary["total_tokens"] == 6500 + 660
     assert summary["total_cached_tokens"] == 2000 + 100
-    assert summary["total_uncached_tokens"] == 2000 + 1000 + 400  # of the calls with reported cache use
+    assert summary["total_uncached_tokens"] == 2000 + 1000 + 400  # only calls that reported their cache use
     assert summary["total_cache_write_tokens"] == 1000
     assert summary["cache_hit_rate"] == pytest.approx(2100 / 5500)  # 2000 + 3000 + 500 reported
     assert summary["cache_savings_tokens"] == 2100

@@ -288,7 +288,7 @@ def test_a_dead_letter_file_that_cannot_be_written_delays_no_records(
         runtime.dead_letters.path.rmdir()
         runtime.journal.append(call(model="bad"))
         assert runtime.flush(120)
-        assert len(runtime.dead_letters.read()) == 2  # also the dead letter that waited
+        assert len(runtime.dead_letters.read()) == 2  # the waiting dead letter was written, too
 
 
 def test_a_dead_letter_file_locked_by_a_stopped_process_delays_no_records(
@@ -727,7 +727,7 @@ def test_flush_and_shutdown_wait_for_several_hanging_stores_in_parallel(own_serv
     for wait in (runtimes.flush, runtimes.shutdown):
         began = time.monotonic()
         assert not wait(2.0)
-        assert 1.9 < time.monotonic() - began < 90  # one after the other they would take two minutes
+        assert 1.9 < time.monotonic() - began < 90  # sequential attempts would take two minutes
 
 
 def test_a_database_that_is_replaced_by_an_empty_one_is_migrated_and_written(db_url: str) -> None:

@@ -27,7 +27,7 @@ def test_a_database_made_by_the_printed_sql_is_complete(engine: str, request: py
 
         for statement in _sql.Script(
             "printed", 1, engine, printed.stdout
-        ).statements:  # one statement at a time, as psql does
+        ).statements:  # psql sends one statement at a time
             connection.execute(statement.encode())
 
         assert migrations.pending(connection) == []

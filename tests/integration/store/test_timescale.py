@@ -836,7 +836,7 @@ def test_the_apache_edition_has_hypertables_and_views_and_reports_it(apache_url:
         row = connection.execute("SELECT sum(total_interactions)::int FROM cache_usage_hourly").fetchone()
         with pytest.raises(ConfigError, match="community edition"):
             policies.change(connection, columnstore_after=timedelta(days=7))
-    assert row == (1,)  # of query b, the other was deleted
+    assert row == (1,)  # the call of query b; the other one was deleted
     assert kept is not None
     assert kept["hourly"] == "view"
     assert kept["limits"] == "the Apache edition has no columnstore, continuous aggregates or policies"

@@ -55,7 +55,7 @@ def test_the_cost_per_run_is_that_of_the_judged_runs(address: str) -> None:
     assert row.startswith(" large ★ 3 2 judged 50.0% ")
     assert " 0.600 $0.0800 $0.0400 $0.0800 $0.2800 " in row
     assert "If a group has judged runs, cost per run and without cache cover these" in words
-    assert re.search(r" small 1 0 judged . . . \$0\.0010 ", words)  # of all its runs: none is judged
+    assert re.search(r" small 1 0 judged . . . \$0\.0010 ", words)  # the cost of all runs, because none is judged
 
 
 def test_groups_without_a_cost_per_success_are_the_last_rows(address: str) -> None:

@@ -225,7 +225,7 @@ def _sliding_window(script: Script, size: int, follow: str | None) -> None:
         lost = None
         if fault:
             spare = script.provider.copy().ask(script.body(system, sent), script.now + 5).cached
-            left = script.calls[-1].row["prompt_tokens"] - gone  # of the previous prompt
+            left = script.calls[-1].row["prompt_tokens"] - gone  # the tokens that remain of the previous prompt
             lost = max(0, left // script.rules.step * script.rules.step - spare)
         script.call(script.body(system, sent), {"prefix_changed"} if fault and lost else None, lost=lost)
         messages = turn(script, messages)

@@ -16,7 +16,7 @@ NO_MISS = frozenset(("hit",))
 
 @dataclass
 class Score:
-    """The score of all scenarios; ``wrong`` names what differs."""
+    """The score of all scenarios; ``wrong`` names the differences."""
 
     calls: int = 0
     right: int = 0

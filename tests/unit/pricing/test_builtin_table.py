@@ -94,7 +94,7 @@ def test_prices_by_time_of_day_change_on_the_minute(built_in):
     moments = [(0, 59), (1, 0), (3, 59), (4, 0), (5, 59), (6, 0), (9, 59), (10, 0)]
     expected = [0.00015, 0.0003, 0.0003, 0.00015, 0.00015, 0.0003, 0.0003, 0.00015]
     assert [prompt_price(*moment) for moment in moments] == expected
-    assert [prompt_price(*moment, day=4) for moment in moments] == expected  # now from the cache
+    assert [prompt_price(*moment, day=4) for moment in moments] == expected  # the second round reads the cache
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_prices_by_time_of_day_change_on_the_minute(built_in):
     ],
 )
 def test_peak_hours_of_deepseek_are_on_working_days_only(built_in, model, at, prompt_price):
-    for _ in range(2):  # then from the cache
+    for _ in range(2):  # the second round reads the cache
         assert built_in.rates(model=model, provider="deepseek", at=at).prompt == prompt_price
 
 

@@ -120,7 +120,7 @@ def test_a_price_changes_at_its_moment(book: Any) -> None:
     assert at(2026, 3, 3, 9, 0) is None
     assert at(2026, 3, 4, 23, 59) is None
     assert at(2026, 3, 5) == 3
-    assert at(2026, 3, 1, 15) == 2  # now from the cache
+    assert at(2026, 3, 1, 15) == 2  # the second look-up reads the cache
 
 
 def test_outside_the_dates_of_an_entry_the_table_applies(book: Any) -> None:

@@ -111,7 +111,7 @@ HOURS = """\
 )
 def test_prices_depend_on_hours_and_weekdays(book: Book, at: datetime, provider: str | None, price: float) -> None:
     prices = book(HEAD + HOURS)
-    for _ in range(2):  # then from the cache
+    for _ in range(2):  # the second round reads the cache
         assert prompt_price(prices, "m", at=at.replace(tzinfo=UTC), provider=provider) == price
 
 
@@ -149,7 +149,9 @@ def test_a_model_inherits_prices_with_exceptions(book: Book) -> None:
     assert (rates.regions, rates.windows) == ({"eu": 1.1}, {"8h": 0.6})
     long = prices.rates(model="child", at=NOW, prompt_tokens=1_001)
     assert long is not None
-    assert long.prices == pytest.approx((0.006, 0.0004, 0.004, 0.015))  # in the ratio of the exception
+    assert long.prices == pytest.approx(
+        (0.006, 0.0004, 0.004, 0.015)
+    )  # long prompts change in the ratio of the exception
     flex = prices.rates(model="child", at=NOW, service_tier="flex")
     assert flex is not None
     assert flex.prompt == pytest.approx(0.0015)

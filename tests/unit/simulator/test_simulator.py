@@ -623,7 +623,7 @@ def test_closing_aborts_open_requests_and_leaves_no_thread() -> None:
         endpoint.close()
         endpoint.close()
         asking.join(120)
-        assert time.monotonic() - began < 60  # not the 200 seconds of the reply
+        assert time.monotonic() - began < 60  # the reply would take 200 seconds
     assert len(failure) == 1
     assert set(threading.enumerate()) <= threads
 

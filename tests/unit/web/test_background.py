@@ -1,4 +1,4 @@
-"""Values that a thread loads while pages show the last one."""
+"""Values that a background thread loads while pages show the previous ones."""
 
 from __future__ import annotations
 
