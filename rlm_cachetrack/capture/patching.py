@@ -176,7 +176,9 @@ def _runtime_for(store: Any, pricing: str | os.PathLike[str] | None) -> Runtime:
 
 def _watch_busts(runtime: Runtime) -> None:
     if not runtime.observers:
-        from rlm_cachetrack.analytics.explain import BustWatch  # here, so that the writer thread need not import it
+        from rlm_cachetrack.analytics.explain import (
+            BustWatch,
+        )  # imported here, so that the writer thread need not import it
 
         runtime.observers.append(BustWatch().observe)
 

@@ -1,7 +1,7 @@
 """TimescaleDB: hypertables, continuous aggregate, columnstore, policies, and the same numbers as on PostgreSQL.
 
-Runs on the server that ``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, where databases may be created, else on a cluster
-of its own from an installed PostgreSQL that has the extension. The whole suite runs on such a server too: name it in
+Runs on the server that ``RLM_CACHETRACK_TEST_TIMESCALE_URL`` names, where databases may be created, else on a temporary
+cluster of an installed PostgreSQL that has the extension. The whole suite runs on such a server too: name it in
 ``RLM_CACHETRACK_TEST_DB_URL``.
 """
 

@@ -159,7 +159,7 @@ def peak(*arguments: str) -> int:
 def test_the_memory_of_an_export_and_an_import_is_bounded(
     form: str, db_url: str, reused_db_url: str, tmp_path: Path
 ) -> None:
-    """10,000 rows of 3 kB exceed 25 MB, the limit of the growth in memory compared with 100 rows."""
+    """10,000 rows of 3 kB have more than 25 MB, by which memory use may exceed that of 100 rows."""
     with psycopg.connect(db_url) as connection:
         connection.execute(
             "INSERT INTO llm_interactions (time, query_id, run_id, model, metadata) "
@@ -179,7 +179,7 @@ def test_the_memory_of_an_export_and_an_import_is_bounded(
 
 
 def test_the_memory_of_an_import_of_an_array_is_bounded(reused_db_url: str, tmp_path: Path) -> None:
-    """10,000 elements of 3 kB exceed 25 MB, the limit of the growth in memory compared with 100 elements."""
+    """10,000 elements of 3 kB have more than 25 MB, by which memory use may exceed that of 100 elements."""
     few, whole = tmp_path / "few.json", tmp_path / "whole.json"
     for file, count in ((few, 100), (whole, 10_000)):
         calls = ({**CHAT, "id": f"c-{number}", "pad": f"{number:08}" * 375} for number in range(count))
