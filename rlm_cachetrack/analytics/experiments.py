@@ -148,7 +148,7 @@ def mixed_queries(groups: Sequence[Experiment], by: str) -> bool:
 
 
 def _costs_of(group: Mapping[str, Any], runs: Literal["", "judged_", "scored_"]) -> RunCosts:
-    """Return the costs of a group's runs: of all, of the judged ones, or of those with a score."""
+    """Return the costs of a group's runs: all runs, the judged ones, or those with a score."""
     return RunCosts(*(group[f"avg_{runs}{name}"] for name in ("cost", "cost_low", "cost_high", "original_cost")))
 
 

@@ -220,7 +220,7 @@ def _days(rows: Sequence[dict[str, Any]]) -> list[DayOfGroup]:
 
 
 def _hit_rate(days: Sequence[dict[str, Any]]) -> float | None:
-    """Return the rate over days: the uncached tokens are those of the calls that reported."""
+    """Return the hit rate over days; only calls that reported their cache use have uncached tokens."""
     reported = [day for day in days if day["cache_hit_rate"] is not None]
     cached = sum(day["total_cached_tokens"] or 0 for day in reported)
     prompt = cached + sum(day["total_uncached_tokens"] or 0 for day in reported)

@@ -1,4 +1,4 @@
-"""Calls without a cost: of which models, and why."""
+"""Unpriced calls: their models, and the reasons."""
 
 from __future__ import annotations
 

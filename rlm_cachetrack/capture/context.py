@@ -61,7 +61,7 @@ class Frame:
         handle: The object of the user: a QueryRun or a Recursion.
         is_closed: Whether the frame was left.
         encoded: The values that the run context was last encoded for, then its JSON.
-        tags: The tags of the run, with those of the code that opened it; None if there are none.
+        tags: The tags of the run and of the code that opened it; None if there are none.
         tag_scope: The innermost ``with tags(...)`` around the frame.
         entered_in: The thread and task that opened the frame.
         is_private: Whether only the thread that opened the frame uses it. True for a recursion level that was opened in
@@ -123,7 +123,7 @@ class Frame:
             self._go_deeper(outer)
 
     def stay_on_level(self, outer: Frame) -> None:
-        """Move this frame back to the level of ``outer``, of which it changes only the model type."""
+        """Move this frame back to the level of ``outer``, and change only the model type."""
         self.fields.update({name: outer.fields.get(name) for name in _LEVEL})
 
     def _go_deeper(self, outer: Frame) -> None:

@@ -84,7 +84,7 @@ def safe_error(
     """
     kind, message = error
     texts = _texts_of(body, others or {})
-    # The type is of the server if it sent the error with status 200.
+    # If the server sent the error with status 200, the type is the server's.
     return kind if _is_api_word(kind, texts) else _redacted(kind, texts)[:100], _redacted(message, texts)
 
 

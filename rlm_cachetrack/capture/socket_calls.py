@@ -271,7 +271,7 @@ def _type_of(message: Any) -> str | None:
 
 
 def text_length(item: Event) -> int:
-    """Return the number of characters of an output item: of its texts, or of the transcripts of its audio."""
+    """Return the number of characters in the texts, or in the audio transcripts, of an output item."""
     length = 0
     for part in list_of(item.get("content")):
         if isinstance(part, Mapping):

@@ -36,7 +36,7 @@ class _Total(NamedTuple):
         model: The model; None if the object does not name it.
         usage: The usage as the server sent it.
         start: When the work began, in seconds since 1970.
-        end: When it ended, if its length is that of a call.
+        end: When it ended, if this gives the duration of a call.
         tier: The service tier whose prices apply.
         status: The final status.
         error: The code of the error of a failed object.

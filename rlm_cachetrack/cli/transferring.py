@@ -74,7 +74,7 @@ def import_(
         option("--run", metavar="WHEN", help="The run of calls without one. Default: the time of the first such call."),
     ] = None,
     rejects: Annotated[
-        Path | None, option("--rejects", metavar="FOLDER", help="The folder for FILE.rejected. Default: that of FILE.")
+        Path | None, option("--rejects", metavar="FOLDER", help="The folder for FILE.rejected. Default: FILE's folder.")
     ] = None,
     as_json: AsJson = False,
     db_url: DbUrl = None,

@@ -1,4 +1,4 @@
-"""Unpriced calls, for ``doctor`` and ``models``: of which models, why, and the command that gives them a price."""
+"""Unpriced calls, for ``doctor`` and ``models``: their models, the reasons, and the command that adds a price."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Planning(ClientBase):
     ) -> list[lifecycle.ModelLifecycle]:
         """Ask the provider for its list of models, and return when each model in use shuts down. Blocks for a request.
 
-        The provider is that of ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
+        ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` select the provider.
 
         Args:
             replacement: Also compute what the calls of a model that shuts down would have cost on this one.

@@ -138,7 +138,7 @@ class Digests:
         return found
 
     def of_json(self, domain: str, rendered: str) -> bytes:
-        """Return five bytes for rendered JSON, of which three do not depend on the order of its keys."""
+        """Return five bytes for rendered JSON; three of them do not depend on the order of its keys."""
         known = (f"{domain} json", hash(rendered), len(rendered))
         found = self._known.get(known)
         if found is None:

@@ -25,7 +25,7 @@ _OPTIONS, _ID, _TIME, _METADATA, _TOKENS, _DETAILS = (
 _NUMBER, _RESPONSE_ID, _EVENT_METADATA = (FIELDS.index(name) for name in ("number", "response_id", "metadata"))
 _UNKNOWN = f'"{UNKNOWN_WINDOW}"'
 _BACKGROUND = '"background":true'
-# The stored call has the time of the client's clock, and the response that of the server.
+# The stored call has the time of the client's clock, and the response has the server's time.
 _MARGIN_OF_REQUEST = timedelta(hours=1)
 _MARGIN_OF_RETRIEVAL = timedelta(minutes=5)  # shorter, because every finished response is looked up
 

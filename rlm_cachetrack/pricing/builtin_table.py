@@ -78,12 +78,12 @@ _UNITS = {
 PRICED_FIELDS = frozenset(("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok", *_EXTRAS, *_UNITS))
 """The fields of a price of genai-prices that are charged. A test compares them with those of the installed release."""
 
-# The keys of the conditions of a price of genai-prices that are looked up.
+# The conditions of prices in genai-prices that are evaluated.
 PRICED_CONDITIONS = frozenset(("processing", "service_tier", "speed"))
 
 
 class BuiltInTable:
-    """Looks up prices in a price list, then in that of the installed ``genai-prices``, then in the supplement.
+    """Looks up prices in a given price list, then in the installed ``genai-prices``, then in the supplement.
 
     Reads the data of the release, not the snapshot that an application may have updated, because a price source
     that names a release must mean the same prices everywhere.
@@ -421,7 +421,7 @@ def _period(model: ModelInfo, prices: ModelPrice, source: str, speeds: Mapping[s
 
 
 def _in_band(price: Decimal | TieredPrices, above: int | None) -> Decimal:
-    """Return USD per 1M tokens for prompts of more than ``above`` tokens; the price is that of the whole prompt."""
+    """Return USD per 1M tokens for prompts of more than ``above`` tokens; the price applies to the whole prompt."""
     if isinstance(price, Decimal):
         return price
     tiers = [tier for tier in price.tiers if above is not None and above >= tier.start]  # sorted by start

@@ -21,7 +21,7 @@ class Exceptions:
         regions: Factors by region, which replace or complete the inherited ones.
         windows: Factors by completion window, likewise.
         speeds: Factors by speed, likewise.
-        source: The price source of the exceptions, added to that of the inherited prices.
+        source: The price source of the exceptions, added to the source of the inherited prices.
     """
 
     prices: Mapping[str, float]

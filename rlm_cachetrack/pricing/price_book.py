@@ -56,7 +56,7 @@ class PriceBook:
 
     Args:
         file: The user's YAML.
-        prices: The price list of the built-in table; None: that of the installed ``genai-prices``.
+        prices: The price list of the built-in table; None: the installed ``genai-prices``.
     """
 
     def __init__(self, file: PricingFile | None = None, prices: PriceList | None = None) -> None:
@@ -76,7 +76,7 @@ class PriceBook:
 
         Args:
             pricing: The path of the file.
-            prices: The price list of the built-in table; None: that of the installed ``genai-prices``.
+            prices: The price list of the built-in table; None: the installed ``genai-prices``.
 
         Raises:
             PricingError: The file has mistakes; each is listed with file, line, key and what was expected.
@@ -306,7 +306,7 @@ class PriceBook:
         return apply_discounts(schedule, self._file.discounts.get(wanted or "", ()), f"yaml:{self._file.sha8}")
 
     def _layers(self, model: str, wanted: str | None, tier: str, through: tuple[str, ...]) -> list[Layer]:
-        """Return the schedules of the file and below them that of the table, the most specific first.
+        """Return the schedules of the file, the most specific first, then the schedule of the table.
 
         Args:
             model: The name of the model.

@@ -130,7 +130,7 @@ def apply_discounts(schedule: Schedule | None, rules: Sequence[DatedFactor], sou
     Args:
         schedule: The prices without discounts.
         rules: The discounts; their spans do not overlap.
-        source: The price source of the discounts, added to that of the prices they change.
+        source: The price source of the discounts, added to the source of the discounted prices.
     """
     if schedule is None or not rules:
         return schedule

@@ -288,7 +288,7 @@ def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _part(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a block of content as a part of a chat message, all of whose content is text."""
+    """Convert a block of content to a text part of a chat message."""
     if block.get("type") == "text" and isinstance(block.get("text"), str):
         return {"type": "text", "text": block["text"]}
     kept = {name: value for name, value in block.items() if name != "signature"}

@@ -149,7 +149,7 @@ def _array_elements(file: IO[bytes], path: Path) -> Iterator[Line]:
 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[Line]:
-    """Yield the rows after the header. A row may span lines; its number is that of its first line."""
+    """Yield the rows after the header. A row may span lines; it has the number of its first line."""
     rows = csv.reader(
         line.decode("utf-8-sig", "surrogateescape") for line in _bounded_lines(file.readline(_MAX_PAGE_BYTES), file)
     )

@@ -36,7 +36,7 @@ _UTC = ZoneInfo("UTC")
 _WIDTHS_MS: Mapping[str, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
 """Width of a bucket; months vary."""
 _WEIGHTED_BY: Mapping[str, Literal["hour", "day"]] = {"minute": "hour", "hour": "day"}
-"""The wider unit of which the hit rate is shown, because that of a short bucket with few calls says little."""
+"""The wider unit by which the hit rate is shown, because short buckets with few calls have no meaningful rate."""
 _STEPS = {"shape": "hv"}
 _SMALLEST_PX, _GROWTH_PX = 3, 9
 _RATE_AXIS = {
@@ -145,7 +145,7 @@ def _hit_rates(usage: Usage, x: Sequence[str | None], zone: ZoneInfo) -> list[di
 
 
 def _weighted_rates(usage: Usage, zone: ZoneInfo) -> list[float | None]:
-    """Return the hit rate at each bucket: that of its day for hours, of its hour for minutes, else its own."""
+    """Return the hit rate at each bucket: the day's rate for hours, the hour's rate for minutes, else its own rate."""
     unit, rows = _WEIGHTED_BY.get(usage["unit"]), usage["buckets"]
     if unit is None:
         return [row["cache_hit_rate"] for row in rows]

@@ -1,4 +1,4 @@
--- bust_candidates: Return the runs with a call that may have broken a cached prefix: a call with a fingerprint, of whose
+-- bust_candidates: Return the runs with a call that may have broken a cached prefix: a call with a fingerprint of whose
 --             prompt more than 1,024 tokens were not read from the cache.
 -- Parameters: those of fragments/any_calls.sql; limit BIGINT: at most this many runs.
 -- Result:     query_id, run_id, candidates BIGINT: the number of such calls; newest TIMESTAMPTZ: the time of the last

@@ -1,5 +1,5 @@
 -- reprice_optimizations: Update the costs of the optimizations of the runs in the table of reprice_stage_runs.
---             Runs of which fewer calls are stored than at their end, because retention dropped some, keep their costs.
+--             Runs that have lost calls since their end, because retention dropped some, keep their costs.
 -- Parameters: none.
 -- Result:     none.
 WITH s AS MATERIALIZED (SELECT * FROM rlm_cachetrack_resummed)  -- the workers of Citus do not have it

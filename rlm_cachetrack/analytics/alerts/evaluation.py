@@ -111,7 +111,7 @@ def _hit_rate(store: PostgresStore, rule: HitRate, now: datetime, _: Any) -> Rea
     current = _sums(store, rule, now - rule.window)
     if current["rated_tokens"] < rule.min_prompt_tokens:
         return Reading(None, *limits, f"fewer than {rule.min_prompt_tokens:,} prompt tokens in {_words(rule.window)}")
-    # Whole hours: parts of an hour would be read from the calls, of which a columnstore reads a whole day.
+    # Whole hours, because partial hours are summed from the calls, and a columnstore reads a whole day for them.
     first, last = _hour(now - rule.window), _hour(now + timedelta(minutes=59, seconds=59))
     past = [
         found

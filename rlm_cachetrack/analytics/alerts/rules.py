@@ -64,7 +64,7 @@ class BudgetUse(_LimitRule):
 
 
 class HitRate(_LimitRule):
-    """Fires if the hit rate falls by more than ``drop`` points below that of the same hours of the past four weeks."""
+    """Fires if the hit rate is more than ``drop`` points below the rate in the same hours of the past four weeks."""
 
     kind: Literal["hit_rate"]
     window: Span = timedelta(hours=1)

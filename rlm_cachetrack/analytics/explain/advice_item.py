@@ -96,7 +96,7 @@ def _usd(row: Mapping[str, Any], prices: Mapping[str, Any], lost: int) -> float:
 
 
 def read_price(judged: JudgedCall) -> float:
-    """Return the price of a token read from the cache, in USD per 1,000; that of an uncached one if it is not known."""
+    """Return the price of cached tokens in USD per 1,000; if it is not known, the price of uncached ones."""
     row = judged.call.row
     return float(row["prompt_token_price"] if row["cached_token_price"] is None else row["cached_token_price"])
 

@@ -155,7 +155,7 @@ def _changed(
 def _edited_beginning(
     later: Call, first: int, part: Part, other: Part, cached_ends: Collection[int] | None
 ) -> Divergence | None:
-    """Return the edit of a long text after which nothing is shared: the text itself could have been read."""
+    """Return the edit of a long text if nothing after it is shared; the text itself counts as readable."""
     if cached_ends is not None and other.stop - 1 not in cached_ends:
         return None
     end = part.stop - 1

@@ -204,7 +204,7 @@ def _fill(call: Call, begin: int, end: int, low: float, high: float, rate: _Rate
 def _fill_around_unknown(
     call: Call, begin: int, low: float, high: float, weights: Sequence[float], error: float
 ) -> None:
-    """Fill in segments of which some have an unknown size (weight 0); these share what remains after the texts."""
+    """Fill in segments, some with an unknown size (weight 0); these share the tokens that remain after the texts."""
     span, texts, others = high - low, sum(weights), weights.count(0.0)
     scale = min(1.0, span / texts) if texts else 0.0
     share = (span - texts * scale) / others

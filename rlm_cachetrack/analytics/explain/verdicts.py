@@ -227,7 +227,7 @@ def _causes(
 def _changed_prefix(
     call: Call, live: Match | None, replay: Replay, variants: PromptVariants, ceiling: int
 ) -> Cause | None:
-    """Find the earlier state of the conversation from which the prompt differs at the greatest cost."""
+    """Find the earlier state of the conversation whose difference from the prompt costs the most."""
     prefix = call.rule.matching != "breakpoints"
     if prefix and live is not None and live.index == len(live.entry.call.chain) - 1:
         return None  # the newest prompt with the same beginning is a prefix of this one

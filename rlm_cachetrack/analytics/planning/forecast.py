@@ -120,7 +120,7 @@ class Outlook:
         return self.by_weekday[day.weekday()]
 
     def half_width(self, days: int, confidence: float) -> float:
-        """Return half the width of the interval of the sum of ``days`` days, by the variances of days and means."""
+        """Return half the width of the interval for the total of ``days`` days, by the variances of days and means."""
         spread = self.deviation * math.sqrt(days + days * days / self.days)
         return t_quantile((1 + confidence) / 2, self.freedom) * spread
 

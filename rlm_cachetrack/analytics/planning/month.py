@@ -70,7 +70,7 @@ def month_outlook(store: PostgresStore, now: datetime | None = None, **filters: 
     Args:
         store: The store of the calls.
         now: The current time; None: now.
-        filters: Only these calls; a budget can have a model, so there is no budget with any other filter.
+        filters: Only these calls. Budgets are per model at most, so with any other filter ``budget`` is None.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     today = moment.date()

@@ -372,7 +372,7 @@ def _merged(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def lay_out(
     labels: Mapping[str, Any], schedule: Schedule | None, first: datetime, last: datetime
 ) -> Iterator[dict[str, Any]]:
-    """Yield the prices of one group of calls, a row per period of time and size of the prompt.
+    """Yield the prices of one group of calls, one row per period and prompt size.
 
     Args:
         labels: Columns of every row: ``model``, ``provider`` and ``service_tier``.

@@ -45,7 +45,7 @@ def check(
         rules: The entries without mistakes.
         discounts: The discounts without mistakes.
         mistakes: Collects the mistakes.
-        prices: The price list of the built-in table; None: that of the installed ``genai-prices``.
+        prices: The price list of the built-in table; None: the installed ``genai-prices``.
     """
     table = BuiltInTable(prices)
     _bands(root, mistakes)

@@ -64,7 +64,7 @@ def read_pricing(path: str | os.PathLike[str], prices: PriceList | None = None) 
 
     Args:
         path: The file.
-        prices: The price list that aliases may name models of; None: that of the installed ``genai-prices``.
+        prices: The price list whose models aliases may name; None: the installed ``genai-prices``.
 
     Raises:
         PricingError: One line per mistake: file, line, key, what was found and what was expected.

@@ -300,7 +300,9 @@ class Entry(TierPrices, _Fees, _Units, _Dated):
     """The prices of a model."""
 
     provider: Name | None = Field(None, description="Only for calls served by this provider.")
-    per: Per | None = Field(None, description="The number of tokens that a price is for; default: that of the file.")
+    per: Per | None = Field(
+        None, description="The number of tokens that a price is for. Default: the value of the file."
+    )
     tiers: dict[
         TierName,
         Annotated[
@@ -329,7 +331,9 @@ class InheritEntry(FurtherPrices, _Fees, _Units, _Dated):
 
     inherit: Name = Field(description="A model of this file or of the built-in table.")
     provider: Name | None = Field(None, description="Only for calls served by this provider.")
-    per: Per | None = Field(None, description="The number of tokens that a price is for; default: that of the file.")
+    per: Per | None = Field(
+        None, description="The number of tokens that a price is for. Default: the value of the file."
+    )
     prompt: Price | None = Field(None, description="Input neither read from the cache nor written to it.")
     completion: Price | None = Field(None, description="Output.")
 

@@ -1,4 +1,4 @@
--- interaction_counts: the number of calls by their use of the cache, of failed calls, and of calls without a known cost.
+-- interaction_counts: the numbers of calls by cache use, of failed calls, and of calls without a known cost.
 --             A failed call without usage counts as failed only: it did not leave out anything.
 -- Needs:  rows of llm_interactions.
 count(*) AS total_interactions,
