@@ -1,4 +1,4 @@
-"""SDK calls over an in-process transport, timed in turns: shared by the benchmarks of what recording adds to a call."""
+"""SDK calls over an in-process transport, timed alternately with and without recording, for several benchmarks."""
 
 from __future__ import annotations
 

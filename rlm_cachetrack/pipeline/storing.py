@@ -79,7 +79,7 @@ def _store_in_parts(
     journal; as a possible duplicate each of its calls is stored once.
     """
     letters: list[DeadLetter] = []
-    failed: list[tuple[dict[str, Any], Exception]] = []  # alone, before another part was stored
+    failed: list[tuple[dict[str, Any], Exception]] = []  # records rejected on their own, before another part was stored
     sink_works = False
     parts = [events]
     while parts:

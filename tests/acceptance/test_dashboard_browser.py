@@ -84,7 +84,7 @@ def choose(page: Any, scheme: str) -> None:
 
 
 def assert_keyboard_reaches_every_control(page: Any, name: str) -> None:
-    """Every control gets the focus, in the order of the document, in view and marked."""
+    """The Tab key reaches every control in document order; the focused control is in view and marked."""
     # The content of a closed <details> cannot have the focus.
     page.evaluate("document.querySelectorAll('main details').forEach(one => { one.open = true; })")
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")

@@ -166,7 +166,7 @@ class Script:
     def _with_fault(
         self, talk: dict[str, Any], fault: str | None
     ) -> tuple[dict[str, Any], str, str, tuple[dict[str, Any], str], str | None]:
-        """Return the body and model to send, the true verdict, both without the fault, and the fault if it applies."""
+        """Return body and model to send, the true verdict, body and model without the fault, and the fault if any."""
         model, body = self.shape.model, self._body(talk["tools"], talk["system"], talk["messages"])
         verdict = "first_call" if talk["calls"] == 0 else "hit"
         sound = copy.deepcopy(body), model

@@ -191,7 +191,7 @@ def test_a_stream_without_references_is_recorded_when_it_is_collected(
 def test_streams_left_open_at_the_end_of_their_event_loop_log_nothing(
     server: ScriptedServer, sink: MemorySink, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The loop closes all generators at once, and logs some of the SDK and its HTTP library without recording, too."""
+    """The loop closes all generators at once. It logs errors of some generators of the SDK even without recording."""
     held = []
 
     async def act() -> None:
