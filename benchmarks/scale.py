@@ -10,8 +10,8 @@ library, in runs of CALLS_PER_RUN calls (50). ``AGE=900 ROWS=18000 CALLS_PER_RUN
 day. Then the work of the policies is done: all hours are materialized except the one in progress, which is always half
 filled, and days older than a week are moved to the columnstore, of fewer than 10,000 calls per day in chunks of a week.
 Times are medians of 20 warm runs (fewer if a run takes long). "CPU of server" is the CPU time of the connection's
-process, without parallel workers; on a busy machine it says more than the times do. "calls read" counts the calls that
-the executed plans read, and those read without an index.
+process, without parallel workers; on a busy machine it is more meaningful than the times. "calls read" counts the calls
+that the executed plans read, and those read without an index.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class DeadLetters:
         return taken
 
     def _replace(self, letters: Iterable[DeadLetter]) -> None:
-        """Replace the file by one with these letters, atomically."""
+        """Replace the file atomically by one with these dead letters."""
         fresh = self.path.with_suffix(".new")
         try:
             fresh.touch(0o600)

@@ -36,7 +36,7 @@ def completed_events(
     """Complete the events of a batch with stored data about its background responses; return None if there is none.
 
     Blocks for a query if there are any. If the store does not have the request of a retrieved response, its window
-    stays unknown, and ``cost_excludes`` says so.
+    stays unknown, and ``cost_excludes`` names its discount.
 
     Args:
         batch: The batch that was built from the events.

@@ -18,7 +18,7 @@ _PROVIDERS = {
     "crusoe": "Crusoe has no price list in genai-prices",
     "github": "GitHub Models is free within its limits, or billed by GitHub's own units",
     "github-models": "GitHub Models is free within its limits, or billed by GitHub's own units",
-    "huggingface": "the router of Hugging Face chooses a provider; only a name such as MODEL:groq says which",
+    "huggingface": "the router of Hugging Face chooses a provider; only a name such as MODEL:groq names it",
 }
 
 _MODELS = (

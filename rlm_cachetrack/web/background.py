@@ -72,5 +72,5 @@ class BackgroundValues:
         return value
 
     def close(self) -> None:
-        """Do not load the values that wait."""
+        """Cancel the loads that are waiting."""
         self._executor.shutdown(wait=False, cancel_futures=True)

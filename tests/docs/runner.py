@@ -28,7 +28,7 @@ LOCAL_MODULES = {"app", "tasks", "agent", "sample", "handler"}
 
 
 class SampleError(AssertionError):
-    """A block does not do what the page says."""
+    """A block does not behave as the page describes."""
 
 
 class Reader:

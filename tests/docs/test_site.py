@@ -45,7 +45,7 @@ def test_the_reference_contains_the_docstrings(site: Path) -> None:
 
 
 def test_every_install_line_works_before_a_release_too() -> None:
-    """A page that names the package on PyPI also says how to install a checkout, or links to the page that does."""
+    """A page that names the package on PyPI also explains how to install a checkout, or links to such a page."""
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
     naming = [page for page in pages if "pip install 'rlm_cachetrack" in page.read_text()]
     assert len(naming) > 10

@@ -68,8 +68,9 @@ UNKNOWN = 'one record without tokens, `metadata.usage = "unknown"`'
 NOT_COVERED = {
     "translations of Realtime": "not recorded: their events report no usage",
     "a websocket that was opened before `instrument`, or without the SDK (the `websockets` package itself)": (
-        "not recorded, and no log line says so, because the SDK loads the same package. `integrations.openai_agents` "
-        "records the websockets of openai-agents; without it, one log line says that they are not recorded"
+        "not recorded, and no log line reports it, because the SDK loads the same package. "
+        "`integrations.openai_agents` records the websockets of openai-agents; without it, one log line reports that "
+        "they are not recorded"
     ),
     "a background response or video that two processes retrieve": (
         "recorded once, unless both store it at the same moment, or the clock of the process that requested it differs "

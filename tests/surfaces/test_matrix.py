@@ -67,7 +67,7 @@ def number(version: str) -> tuple[int, ...]:
 
 @pytest.mark.skipif(
     openai.__version__ not in TESTED and number(openai.__version__) < number(TESTED[-1]),
-    reason="the table says what the tested versions and newer ones have",
+    reason="the table lists the methods of the tested versions and newer ones",
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_the_installed_sdk_has_the_surfaces_of_the_table(mode: str) -> None:

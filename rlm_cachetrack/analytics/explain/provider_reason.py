@@ -22,7 +22,7 @@ class ProviderReason(NamedTuple):
         verdict: The verdict that it means.
         setting: The setting that changed; None if the reason is another.
         words: The reason in a phrase.
-        missed_tokens: The tokens that the provider says were affected.
+        missed_tokens: The tokens that were affected according to the provider.
     """
 
     name: str

@@ -25,7 +25,7 @@ _CLOCK_TOLERANCE_S = 0.005  # start and end of a call are read from two clocks
 _CANDIDATES = 12
 _MOST_LIKELY = 3
 _BREAKPOINTS_READ = 80
-"""Breakpoints that OpenAI looks at, as the API reference says.
+"""The number of breakpoints that OpenAI looks at, according to the API reference.
 
 The guide names fewer: the first 2 and the newest 50 explicit breakpoints, and 20 earlier ends of messages. Sources,
 read 2026-12-01: https://developers.openai.com/api/reference/resources/responses/methods/create and

@@ -109,7 +109,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The lines of an export; ``complete`` is False if its last page says that more pages follow."""
+    """The lines of an export; ``complete`` is False if its last page announces more pages."""
 
     lines: list[Line]
     complete: bool = True
@@ -122,7 +122,7 @@ def read_export(path: str | os.PathLike[str]) -> Export:
     Pages of the Usage API can be in a list, or one after the other.
 
     Raises:
-        ConfigError: The file cannot be read or is not such an export; the message says where and why.
+        ConfigError: The file cannot be read or is not such an export; the message names the place and the reason.
     """
     file = Path(path).expanduser()
     try:

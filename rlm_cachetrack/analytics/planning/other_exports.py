@@ -30,7 +30,7 @@ def read_other_export(path: str | os.PathLike[str]) -> Export | None:
     """Read an export of OpenRouter or Azure; None for any other file. Blocks for the file.
 
     Raises:
-        ConfigError: A row cannot be read; the message says where and why.
+        ConfigError: A row cannot be read; the message names the place and the reason.
     """
     file = Path(path).expanduser()
     try:

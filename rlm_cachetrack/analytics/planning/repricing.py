@@ -376,7 +376,7 @@ def lay_out(
 
     Args:
         labels: Columns of every row: ``model``, ``provider`` and ``service_tier``.
-        schedule: The prices; None yields one row that says unpriced.
+        schedule: The prices; None yields one unpriced row.
         first: The first moment (aware, included).
         last: The last moment (aware, included).
 

@@ -86,7 +86,7 @@ def require() -> None:
     """Check that the embedded PostgreSQL can be used.
 
     Raises:
-        EmbeddedError: The wheel is not installed, or this is Windows; the message says what to do.
+        EmbeddedError: The wheel is not installed, or this is Windows; the message names the remedy.
     """
     if sys.platform == "win32":
         raise EmbeddedError("the embedded PostgreSQL does not run on Windows: set RLM_CACHETRACK_DB_URL")

@@ -1,4 +1,4 @@
-"""Unpriced calls are actionable: ``doctor``, ``models`` and the dashboard say why, and which command helps."""
+"""``doctor``, ``models`` and the dashboard show the reason for unpriced calls, and the command that helps."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""No query scans the table of calls, except those whose header says so: their plans at 250,000 calls.
+"""No query scans the table of calls, except those whose header announces it: their plans at 250,000 calls.
 
 Runs on PostgreSQL and, if they are installed, on TimescaleDB with all but the last week in the columnstore, and on
 Citus. Each query is executed with EXPLAIN ANALYZE in a transaction that is rolled back: with narrow parameters (one
 run, one query, one day), and with every optional parameter NULL. A scan reads more than a twentieth of
-the calls without an index; on TimescaleDB that is more than a day. Headers may say:
+the calls without an index; on TimescaleDB that is more than a day. Headers may contain:
 
 * ``Reads the raw table``: it scans.
 * ``Without a bound it reads the raw table``: it scans if its optional parameters are NULL.
@@ -364,7 +364,9 @@ def check(url: str, *, timescale: bool = False, citus: bool = False) -> None:
             elif wide_rows > MUCH and not allowed:
                 wrong.append(f"{name}, without optional parameters, reads {wide_rows:,} calls without an index")
             elif allowed and not (timescale or citus or "index" in header) and max(narrow_rows, wide_rows) <= MUCH:
-                wrong.append(f"{name}: the header says it scans, but it reads {narrow_rows:,} and {wide_rows:,} calls")
+                wrong.append(
+                    f"{name}: the header announces a scan, but it reads {narrow_rows:,} and {wide_rows:,} calls"
+                )
     assert not wrong, "\n".join(wrong)
 
 

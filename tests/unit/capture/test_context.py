@@ -119,7 +119,7 @@ def test_nested_runs_belong_to_the_innermost() -> None:
     with query_run("outer") as outer:
         outer.iteration = 3
         with query_run("inner"):
-            assert here() == ("inner", None)  # an iteration of another run is not this run's
+            assert here() == ("inner", None)  # the iteration of another run does not apply to this run
         assert here() == ("outer", 3)
 
 

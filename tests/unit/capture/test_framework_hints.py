@@ -1,4 +1,4 @@
-"""One log line says which calls of a loaded framework are not recorded, and which line of code changes that."""
+"""One log line lists the calls of a loaded framework that are not recorded, and the code that records them."""
 
 from __future__ import annotations
 
