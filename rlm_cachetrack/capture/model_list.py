@@ -56,7 +56,7 @@ def list_models() -> ModelList:
 
 
 def _day(text: object) -> date | None:
-    """Return a day written in ISO 8601, None for anything else, which SDK releases without the field pass on."""
+    """Parse a day in ISO 8601; return None for other values, which SDK releases that lack the field may return."""
     try:
         return date.fromisoformat(text[:10]) if isinstance(text, str) else None
     except ValueError:

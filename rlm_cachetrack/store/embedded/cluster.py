@@ -170,7 +170,7 @@ def start_server(cluster: Path, programs: Path, account: Account, deadline: floa
 
 
 def create_database(cluster: Path, server: Postmaster, programs: Path, account: Account, deadline: float) -> None:
-    """Create the database unless it exists, and the marker file that tells later callers so.
+    """Create the database unless it exists, and a marker file by which later callers skip this check.
 
     Raises:
         EmbeddedError: ``createdb`` failed.
