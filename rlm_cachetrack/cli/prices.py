@@ -205,7 +205,7 @@ def _print(book: PriceBook, quotes: dict[str, list[Quote]]) -> None:
         Figure("Above"),
         PriceFigure("Prompt"),
         PriceFigure("Cached"),
-        PriceFigure("Cache write"),
+        PriceFigure("Write"),
         PriceFigure("Completion"),
     ]
     rows = []
