@@ -42,7 +42,7 @@ DIFFERENT = ("/", "/?range=24h", "/?range=30d", "/models", "/?model=gpt-4.1-2025
 DRAWN = (
     "(() => { const charts = Array.from(document.querySelectorAll('figure.chart'))"
     ".filter(one => one.getBoundingClientRect().top < innerHeight);"
-    " return charts.length > 0 && charts.every(one => one.querySelector('.main-svg')); })()"
+    " return charts.length > 0 && charts.every(one => one.querySelector('canvas')); })()"
 )
 TTL_S = 0.51
 """A pause slightly longer than the server caches a result, in seconds."""

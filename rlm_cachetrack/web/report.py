@@ -110,7 +110,7 @@ def _page_modules() -> tuple[Any, Any]:
 
 def _page(part: str, title: str, heading: str, made: datetime | None, **values: Any) -> str:
     from .rendering import environment
-    from .static_files import FILES, PLOTLY
+    from .static_files import FILES, SCRIPTS
 
     return (
         environment()
@@ -120,8 +120,7 @@ def _page(part: str, title: str, heading: str, made: datetime | None, **values: 
             title=title,
             heading=heading,
             css=FILES["app.css"].body.decode(),
-            script=_within_script(FILES["app.js"].body.decode()),
-            plotly=_within_script(FILES[PLOTLY].body.decode()),
+            scripts=[_within_script(FILES[name].body.decode()) for name in SCRIPTS],
             rendered=made or datetime.now(UTC),
             **values,
         )

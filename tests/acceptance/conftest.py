@@ -34,7 +34,7 @@ def address(stored: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def context(browser: Any) -> Iterator[Any]:
-    """Yield a browser context that the pages of a module share: its cache loads Plotly once."""
+    """Yield a browser context that the pages of a module share: its cache loads the scripts once."""
     with new_context(browser) as context:
         yield context
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from rlm_cachetrack import LLMInteractionRecord, TimescaleDBClient
 from rlm_cachetrack.cli import app
-from tests.support.browser import collect_problems, new_context, open_page, wait_until
+from tests.support.browser import collect_problems, drawn, new_context, open_page, wait_until
 from tests.support.web import BEGUN, HOSTILE, LONG, record, served, store_missed
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
@@ -148,35 +148,115 @@ def test_every_page_has_no_problems_in_light_and_dark_mode(browser: Any, address
 
 def test_charts_show_the_numbers_of_the_tables(page: Any, address: str) -> None:
     open_page(page, address + BENCH)
-    drawn = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
-    assert drawn[0] == ["cached", [0, 500, 500, 500, 500, 500]]
-    assert drawn[1] == ["not cached", [1000, 500, 500, 500, 500, 500]]
-    assert [name for name, _ in drawn] == ["cached", "not cached", "hit rate"]  # no text was entered
-    bars = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, Array.from(t.x)])")
-    assert bars == [["depth 0", [400, 402, 404]], ["depth 1", [401, 403, 405]]]
-    names = page.evaluate("document.querySelector('[data-figure=waterfall]').layout.yaxis.ticktext")
-    assert [name.replace("\u00a0", " ").rstrip() for name in names] == ["tuned", "   └ tuned"] * 3
+    cached, uncached, rate = page.evaluate(drawn("evolution"))  # no text was entered
+    assert cached == ["cached", [1, 2, 3, 4, 5, 6], [0, 500, 500, 500, 500, 500]]
+    assert uncached == ["not cached", [1, 2, 3, 4, 5, 6], [1000, 500, 500, 500, 500, 500]]
+    assert rate[0] == "hit rate"
+    spans = [[name, [end - begin for begin, end in x], rows] for name, x, rows in page.evaluate(drawn("waterfall"))]
+    assert spans == [["depth 0", [400, 402, 404], [0, 2, 4]], ["depth 1", [401, 403, 405], [1, 3, 5]]]
+    assert [name.replace("\u00a0", " ") for name in tick_labels(page, "waterfall", "y")] == ["tuned", "   └ tuned"] * 3
     open_page(page, address + STRANGE)
-    traces = page.evaluate("document.querySelector('[data-figure=waterfall]').data.map(t => [t.name, t.y.length])")
-    assert traces == [["depth 0", 1], ["failed", 1]]
-    traces = page.evaluate("document.querySelector('[data-figure=evolution]').data.map(t => [t.name, Array.from(t.y)])")
-    assert traces == [["not cached", [0, 10]], ["not reported", [10, 0]], ["hit rate", [None, 0]]]
+    assert [[name, rows] for name, _, rows in page.evaluate(drawn("waterfall"))] == [["depth 0", [0]], ["failed", [1]]]
+    tokens = [[name, y] for name, _, y in page.evaluate(drawn("evolution"))]
+    assert tokens == [["not cached", [0, 10]], ["not reported", [10, 0]], ["hit rate", [None, 0]]]
     assert page.problems == []
+
+
+def tick_labels(page: Any, figure: str, axis: str) -> list[Any]:
+    """Return the labels that a chart shows on an axis."""
+    labels: list[Any] = page.evaluate(
+        f"document.querySelector('[data-figure={figure}]').chart.scales.{axis}.ticks.map(tick => tick.label)"
+    )
+    return labels
+
+
+def hover(page: Any, figure: str, series: str, index: int) -> list[str]:
+    """Move the pointer to a point of a chart; returns the lines that the chart shows for it."""
+    plot = f"document.querySelector('[data-figure={figure}]')"
+    page.locator(f"[data-figure={figure}]").scroll_into_view_if_needed()
+    x, y = page.evaluate(
+        f"""(() => {{
+            const {{ chart }} = {plot}, set = chart.data.datasets.findIndex(one => one.label === {series!r});
+            const {{ x, y }} = chart.getDatasetMeta(set).data[{index}].getCenterPoint();
+            const box = chart.canvas.getBoundingClientRect();
+            return [box.x + x, box.y + y];
+        }})()"""
+    )
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    wait_until(page, f"{plot}.chart.tooltip.opacity === 1")
+    lines: list[str] = page.evaluate(
+        f"[...{plot}.chart.tooltip.title, ...{plot}.chart.tooltip.body.flatMap(part => part.lines)]"
+    )
+    page.mouse.move(0, 0)
+    return lines
+
+
+def test_a_chart_tells_the_numbers_at_the_pointer_as_the_tables_do(page: Any, address: str) -> None:
+    open_page(page, address + BENCH)
+    shown = hover(page, "evolution", "cached", 1)
+    assert shown == ["iteration 2", "cached: 500", "not cached: 500", "hit rate: 50.0%"]
+    row = page.locator("table", has=page.locator("th", has_text="Iteration")).locator("tbody tr").nth(1).inner_text()
+    costs = hover(page, "cost-by-iteration", "with cache", 1)
+    assert costs[0] == "iteration 2"
+    for line in costs[1:]:
+        assert line.partition(": ")[2] in row
+    assert hover(page, "waterfall", "depth 0", 0) == ["tuned", "prompt 1,000, cached 0", "completion 100", "400 ms"]
+    assert page.problems == []
+
+
+def test_a_series_that_is_hidden_stays_hidden_and_the_mode_changes_the_colours(page: Any, address: str) -> None:
+    open_page(page, address + BENCH)
+    chart = "document.querySelector('[data-figure=evolution]').chart"
+    page.evaluate(f"{chart}.hide(1)")
+    before = page.evaluate(f"{chart}.data.datasets[0].backgroundColor")
+    page.locator("#theme").click()
+    page.locator("#figure-evolution").scroll_into_view_if_needed()
+    wait_until(page, f"{chart}.data.datasets[0].backgroundColor !== '{before}'")
+    assert page.evaluate(f"{chart}.isDatasetVisible(1)") is False
+    page.locator("#theme").click()
+
+
+def test_a_narrow_window_keeps_the_names_of_models(page: Any, address: str) -> None:
+    page.set_viewport_size({"width": 400, "height": 700})
+    open_page(page, f"{address}/models?range=all")
+    labels = tick_labels(page, "cost-by-model", "y")
+    assert ["tuned", "openai"] in labels
+    assert all(len(line) <= 22 for label in labels for line in label)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    wait_until(page, "document.querySelector('[data-figure=cost-by-model]').chart.width > 400")
+    assert "tuned · openai" in tick_labels(page, "cost-by-model", "y")
+
+
+def test_a_click_on_a_bar_opens_its_day(page: Any, address: str) -> None:
+    open_page(page, f"{address}/?range=all")
+    plot = page.locator("[data-figure=cost]")
+    plot.scroll_into_view_if_needed()
+    at = page.evaluate(
+        """(() => {
+            const { chart } = document.querySelector('[data-figure=cost]'), sets = chart.data.datasets;
+            const index = sets[0].data.findLastIndex(point => point.y), bar = chart.getDatasetMeta(0).data[index];
+            const day = new Date(sets[0].data[index].x).toISOString().slice(0, 10);
+            return { x: bar.x, y: (bar.y + bar.base) / 2, day };
+        })()"""
+    )
+    plot.click(position={"x": at["x"], "y": at["y"]})
+    page.wait_for_url(f"**since={at['day']}&until=**")
 
 
 def test_charts_are_drawn_when_they_come_into_view_or_are_printed(page: Any, address: str) -> None:
     """Drawing takes more time than the rest of a page, so charts below the window wait."""
     page.set_viewport_size({"width": 400, "height": 300})
-    figures, drawn = page.locator("figure.chart"), "document.querySelectorAll('figure.chart:has(.main-svg)').length"
+    figures, count = page.locator("figure.chart"), "document.querySelectorAll('figure.chart:has(canvas)').length"
     page.goto(address + BENCH)
     figures.first.scroll_into_view_if_needed()
-    wait_until(page, f"{drawn} > 0")
-    assert page.evaluate(drawn) < figures.count()
+    wait_until(page, f"{count} > 0")
+    assert page.evaluate(count) < figures.count()
     figures.last.scroll_into_view_if_needed()
-    wait_until(page, "!!Array.from(document.querySelectorAll('figure.chart')).at(-1).querySelector('.main-svg')")
+    wait_until(page, "!!Array.from(document.querySelectorAll('figure.chart')).at(-1).querySelector('canvas')")
     page.goto(address + BENCH)
     page.pdf()
-    assert page.evaluate(drawn) == figures.count()
+    assert page.evaluate(count) == figures.count()
 
 
 def test_filters_are_kept_in_the_address(page: Any, address: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from rlm_cachetrack import TimescaleDBClient
 from rlm_cachetrack.store import embedded
 from rlm_cachetrack.store.engine import detect
-from tests.support.browser import new_context, open_page, wait_until
+from tests.support.browser import drawn, new_context, open_page, wait_until
 from tests.support.servers import own_server_folder
 from tests.support.web import record, served, store_runs
 
@@ -39,8 +39,7 @@ def test_a_new_call_appears_without_reload(page: Any, address: str, stored: str)
         assert page.evaluate("window.stayed")
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Calls"
         page.locator("#figure-evolution").scroll_into_view_if_needed()
-        drawn = "Array.from(document.querySelector('[data-figure=evolution]').data[0].y).length"
-        wait_until(page, f"{drawn} === 2")
+        wait_until(page, f"{drawn('evolution')}[0][2].length === 2")
         db.delete(query_id="seen-live")
     assert page.problems == []
 

@@ -67,7 +67,7 @@ def wait_until(page: Any, condition: str) -> None:
 
 
 _NEXT_CHART = """(() => {
-    const missing = Array.from(document.querySelectorAll("figure.chart")).find(one => !one.querySelector(".main-svg"));
+    const missing = Array.from(document.querySelectorAll("figure.chart")).find(one => !one.querySelector("canvas"));
     missing?.scrollIntoView();
     return !missing;
 })()"""
@@ -78,3 +78,9 @@ def open_page(page: Any, url: str) -> None:
     page.goto(url)
     wait_until(page, _NEXT_CHART)
     page.evaluate("scrollTo(0, 0)")
+
+
+def drawn(figure: str) -> str:
+    """Return the JavaScript expression of the drawn data sets of a chart: name, and x and y of each point."""
+    plot = f"document.querySelector('[data-figure={figure}]')"
+    return f"{plot}.chart.data.datasets.map(set => [set.label, set.data.map(p => p.x), set.data.map(p => p.y)])"

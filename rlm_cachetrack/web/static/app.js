@@ -1,109 +1,9 @@
 "use strict";
-// Draws the charts and keeps the page up to date: when the server sends a change event, the page fetches itself again
+// Keeps the page up to date: when the server sends a change event, the page fetches itself again
 // and replaces #content. Without JavaScript the page is complete, but does not update itself.
 
 const root = document.documentElement;
 const content = () => document.getElementById("content");
-const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
-
-// -- charts ---------------------------------------------------------------------------------------
-
-function themed(figure) {
-  const ink = colour("ink"), soft = colour("soft"), line = colour("line");
-  const axis = (given) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...given });
-  const layout = {
-    height: 270, margin: { t: figure.data.length > 1 ? 44 : 10, r: 10, b: 30, l: 45 }, font: { color: soft, family: "inherit", size: 12 },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: figure.data.length > 1,
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal", font: { color: ink } },
-    hoverlabel: { bgcolor: colour("raised"), bordercolor: line, font: { color: ink } },
-    bargap: 0.15, ...figure.layout,
-  };
-  for (const name of ["xaxis", "yaxis", ...(layout.yaxis2 ? ["yaxis2"] : [])]) layout[name] = axis(layout[name]);
-  // In a narrow window long names on the axis leave no room for the bars: models have two lines, calls have numbers.
-  if (layout.yaxis.ticktext && innerWidth < 700 && figure.layout.meta?.two_lines) {
-    layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => name.replace(" · ", "<br>"));
-    layout.yaxis.tickfont = { size: 10 };
-  } else if (layout.yaxis.ticktext && innerWidth < 700) { delete layout.yaxis.ticktext; Object.assign(layout.yaxis, { tickvals: null, tickmode: "linear", tick0: 1, dtick: Math.ceil(layout.yaxis.range[0] / 10) }); }
-  const data = figure.data.map((trace) => {
-    const own = colour(trace.meta === "line" ? "linecolor" : trace.meta);
-    const shown = { ...trace, marker: { color: own, ...trace.marker }, line: { color: own, width: 2, ...trace.line } };
-    if (trace.fill) shown.fillcolor = own;
-    if (trace.error_x) shown.error_x = { color: own, ...trace.error_x };
-    return shown;
-  });
-  for (const trace of data) if (trace.type === "bar") delete trace.line;
-  return { data, layout };
-}
-
-
-let loading = null;
-
-// A page that had no chart when it was loaded has no script for charts either: it is loaded with the first chart.
-function loadPlotly() {
-  loading ??= new Promise((done) => {
-    const script = document.createElement("script");
-    script.src = document.body.dataset.plotly;
-    script.onload = done;
-    document.head.append(script);
-  });
-  return loading;
-}
-
-async function drawChart(figure) {
-  const text = figure.querySelector("script").textContent, plot = figure.querySelector(".plot");
-  if (plot.drawn === text) return;
-  plot.drawn = text;
-  if (!window.Plotly) await loadPlotly();
-  const { data, layout } = themed(JSON.parse(text));
-  Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
-  if (layout.meta?.opens && !plot.classList.contains("opens")) {
-    plot.classList.add("opens");
-    plot.on("plotly_click", ({ points: [point] }) => openDay(figure, String(point.x).slice(0, 10)));
-  }
-}
-
-// Drawing takes most of a page's time. Therefore charts out of view are drawn when they are scrolled into view, and after
-// a change the numbers are shown at once, the charts a second later, those of one page at a time: otherwise the charts
-// of many open pages would delay the numbers of the last one. Browsers have locks on secure origins and on this machine.
-const visible = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    if (navigator.locks && target.querySelector(".main-svg")) navigator.locks.request("charts", () => drawChart(target));
-    else drawChart(target);
-  }
-}, { rootMargin: "200px" });
-
-let drawing = 0;
-
-function draw() {
-  drawing = 0;
-  visible.disconnect();
-  for (const figure of document.querySelectorAll("figure.chart")) visible.observe(figure);
-}
-
-function drawSoon() {
-  drawing ||= setTimeout(draw, 1000);
-}
-
-function drawAll() {
-  document.querySelectorAll("figure.chart").forEach(drawChart);
-}
-
-// In the colours of the other mode. Charts that are not drawn yet will have them.
-function recolour() {
-  for (const figure of document.querySelectorAll("figure.chart:has(.main-svg)")) {
-    figure.querySelector(".plot").drawn = null;
-    drawChart(figure);
-  }
-}
-
-// A click on a bar opens its day.
-function openDay(figure, day) {
-  const { opens } = JSON.parse(figure.querySelector("script").textContent).layout.meta;
-  const next = new Date(`${day}T00:00:00Z`);
-  next.setUTCDate(next.getUTCDate() + 1);
-  location.href = `${opens}${opens.includes("?") ? "&" : "?"}since=${day}&until=${next.toISOString().slice(0, 10)}`;
-}
 
 // -- time zone ------------------------------------------------------------------------------------
 
@@ -134,9 +34,9 @@ function themeButton() {
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
     try { localStorage.setItem("theme", root.dataset.theme); } catch { /* storage is blocked: the choice lasts for this page only */ }
-    label(); recolour();
+    label(); draw();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); recolour(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); draw(); });
   label();
 }
 
@@ -183,17 +83,9 @@ function replaceContent(fresh) {
   const open = [...current.querySelectorAll("details")].map((one) => one.open);
   const focused = current.contains(document.activeElement) ? [...current.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement) : -1;
   const scrolled = [...current.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
-  // Keep the drawn charts and give them the new numbers: new charts would flicker.
-  const charts = new Map([...current.querySelectorAll("figure.chart")].map((one) => [one.id, one]));
   const before = new Map([...current.querySelectorAll("data")].map((one, index) => [index, one.textContent]));
-  for (const chart of next.querySelectorAll("figure.chart")) {
-    const old = charts.get(chart.id);
-    if (!old) continue;
-    old.querySelector("script").textContent = chart.querySelector("script").textContent;
-    chart.replaceWith(old);
-  }
-  const replacement = document.importNode(next, false);
-  replacement.append(...next.childNodes);
+  const replacement = document.importNode(next, true);
+  keepCharts(current, replacement);
   current.replaceWith(replacement);
   replacement.querySelectorAll("details").forEach((one, number) => { if (open[number]) one.open = true; });
   replacement.querySelectorAll(".scroll").forEach((one, number) => { if (scrolled[number]) one.scrollLeft = scrolled[number]; });
@@ -270,6 +162,5 @@ function forms() {
 
 document.addEventListener("DOMContentLoaded", () => {
   themeButton(); zoneField(); forms(); draw(); fetchAgain();
-  addEventListener("beforeprint", drawAll);
   if (document.body.dataset.live === "yes") listen();
 });

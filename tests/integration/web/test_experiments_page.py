@@ -69,8 +69,8 @@ def points(page: str) -> dict[str, tuple[Any, Any]]:
     figure = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
     return {
         name: (cost, quality)
-        for trace in figure["data"]
-        for name, cost, quality in zip(trace["text"], trace["x"], trace["y"], strict=True)
+        for series in figure["series"]
+        for name, cost, quality in zip(series["labels"], series["x"], series["y"], strict=True)
     }
 
 

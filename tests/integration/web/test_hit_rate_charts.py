@@ -50,25 +50,26 @@ def stored(module_db_url: str) -> str:
 def test_the_prominent_hit_rate_is_weighted_by_day(range_: str, address: str) -> None:
     with_rate = {"cost": figures(address, range_)["cost"], "hit-rate": figures(address, range_)["hit-rate"]}
     for name, figure in with_rate.items():
-        prominent = [each for each in figure["data"] if each["type"] == "scatter" and each.get("opacity", 1) == 1]
-        (line,) = prominent
+        (line,) = [each for each in figure["series"] if each["type"] == "line"]
+        assert "faint" not in line
         assert "by day" in line["name"] or range_ == "30d", name
-        assert line["mode"].startswith("lines")
         assert line["y"] == pytest.approx([WEIGHTED] * len(line["y"])), name
-        first, last = figure["layout"]["xaxis"]["range"]
+        first, last = figure["x"]["min"], figure["x"]["max"]
         assert line["y"]
         assert all(first <= x <= last for x in line["x"]), name
 
 
 @pytest.mark.parametrize("range_", ["24h", "7d"])
 def test_hours_are_faint_and_as_large_as_their_volume(range_: str, address: str) -> None:
-    (hours,) = [each for each in figures(address, range_)["hit-rate"]["data"] if each["name"].startswith("by hour")]
-    assert hours["opacity"] < 0.5
-    assert hours["mode"] == "markers"
-    sizes = dict(zip(hours["y"], hours["marker"]["size"], strict=True))
+    (hours,) = [each for each in figures(address, range_)["hit-rate"]["series"] if each["name"].startswith("by hour")]
+    assert hours["faint"]
+    assert hours["type"] == "points"
+    sizes = dict(zip(hours["y"], hours["sizes"], strict=True))
     assert set(sizes) == {0.8, 0}
     assert sizes[0.8] > 2 * sizes[0]
 
 
 def test_days_have_no_other_hit_rate_beside_them(address: str) -> None:
-    assert [each["mode"] for each in figures(address, "30d")["hit-rate"]["data"]] == ["lines+markers"]
+    (line,) = figures(address, "30d")["hit-rate"]["series"]
+    assert line["type"] == "line"
+    assert line["points"]
