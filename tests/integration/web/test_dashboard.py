@@ -134,7 +134,7 @@ def test_models_are_those_of_the_client(range_: str, address: str, stored: str) 
         since = None if range_ == "all" else datetime.now(UTC) - timedelta(days=1)
         wanted = {row["model"]: row for row in db.get_cache_effectiveness_by_model(since)}
     found = {row["model"]: row for row in api(address, "usage", range=range_)["models"]}
-    assert set(found) == set(wanted) == {"tuned", HOSTILE, LONG[:500]}  # longer names are cut
+    assert set(found) == set(wanted) == {"tuned", HOSTILE, f"{LONG[:499]}…"}  # names have at most 500 characters
     for model, row in wanted.items():
         mine = found[model]
         for name in ("total_interactions", "total_prompt_tokens", "unpriced_interactions"):
