@@ -88,7 +88,15 @@ def test_listing_an_ended_run_reads_none_of_its_calls(address: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store, "query", lambda name, **values: (asked.append(name), query(name, **values))[1])
             assert [run["total_interactions"] for run in db.list_query_runs()] == [1]
-        names = ("search", "state", "after_time", "after_query_id", "after_run_id", *CallFilters.__annotations__)
+        names = (
+            "search",
+            "state",
+            "outcome",
+            "after_time",
+            "after_query_id",
+            "after_run_id",
+            *CallFilters.__annotations__,
+        )
         values = {**dict.fromkeys(names), "limit": 10}
         read, _ = plans.explain(connection, _sql.query("runs_newest_page"), values, plans.raw_relations(connection))
     assert asked == ["runs_newest_page"]
