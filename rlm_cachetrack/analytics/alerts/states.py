@@ -86,7 +86,7 @@ def update_states(
         session.run(
             "alert_evaluated",
             names=names,
-            new_values=[reading.value for reading in readings.values()],
+            new_values=[None if reading.value is None else float(reading.value) for reading in readings.values()],
             reasons=[reading.reason for reading in readings.values()],
             valid_for=valid_for,
         )

@@ -118,6 +118,18 @@ def test_a_rule_fires_once_and_recovers_once_with_hysteresis(db: TimescaleDBClie
     assert [(change["firing"], change["value"]) for change in sent] == [(True, 11.0), (False, 8.9), (True, 11.0)]
 
 
+def test_rules_whose_values_are_counts_and_amounts_are_stored_together(db: TimescaleDBClient, tmp_path: Path) -> None:
+    """Without any call, the sum of the costs is the integer 0."""
+    kinds = ("spend, above: 10", "failures, above_percentage: 5", "silence, window: 1h", "unpriced")
+    file = read_alerts(rules(tmp_path, *(f"{{name: r{number}, kind: {kind}}}" for number, kind in enumerate(kinds))))
+    store = db.reader()
+    readings = {rule.name: evaluate(store, rule, NOW, int) for rule in file.rules}
+    readings["half"] = Reading(0.5, 1.0, 0.9, "")
+    for _ in range(2):
+        states = update_states(store, readings, lambda change: None)
+    assert {state["name"]: state["value"] for state in states if state["name"] in ("r0", "half")} == {"r0": 0, "half": 0.5}
+
+
 def test_a_rule_that_returns_continues_its_state(db: TimescaleDBClient) -> None:
     """After a pause without a watcher, a rule that still fires is not sent again, and its recovery is sent."""
     store, sent = db.reader(), list[AlertChange]()
