@@ -205,14 +205,18 @@ def test_a_chart_tells_the_numbers_at_the_pointer_as_the_tables_do(page: Any, ad
     assert page.problems == []
 
 
-def test_a_series_that_is_hidden_stays_hidden_and_the_mode_changes_the_colours(page: Any, address: str) -> None:
-    open_page(page, address + BENCH)
-    chart = "document.querySelector('[data-figure=evolution]').chart"
+@pytest.mark.parametrize(("path", "figure"), [(BENCH, "evolution"), ("/?range=all", "cost")])
+def test_a_series_that_is_hidden_stays_hidden_and_the_mode_changes_the_colours(
+    page: Any, address: str, path: str, figure: str
+) -> None:
+    open_page(page, address + path)
+    chart = f"document.querySelector('[data-figure={figure}]').chart"
+    drawn = f"{chart}.getDatasetMeta(0).data.at(-1).options.backgroundColor"
     page.evaluate(f"{chart}.hide(1)")
-    before = page.evaluate(f"{chart}.data.datasets[0].backgroundColor")
+    before = page.evaluate(drawn)
     page.locator("#theme").click()
-    page.locator("#figure-evolution").scroll_into_view_if_needed()
-    wait_until(page, f"{chart}.data.datasets[0].backgroundColor !== '{before}'")
+    page.locator(f"#figure-{figure}").scroll_into_view_if_needed()
+    wait_until(page, f"{drawn} !== '{before}'")
     assert page.evaluate(f"{chart}.isDatasetVisible(1)") is False
     page.locator("#theme").click()
 

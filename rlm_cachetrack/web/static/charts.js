@@ -325,6 +325,7 @@ function loadLibrary() {
 async function drawChart(element) {
   const plot = element.querySelector(".plot"), text = element.querySelector("script").textContent, ground = colour("ground");
   if (plot.drawnText === text && plot.drawnGround === ground) return;
+  const hasNewColours = plot.drawnGround !== ground;
   Object.assign(plot, { drawnText: text, drawnGround: ground });
   if (!window.Chart) await loadLibrary();
   const started = performance.now(), figure = JSON.parse(text);
@@ -332,16 +333,20 @@ async function drawChart(element) {
   Chart.Interaction.modes.atPosition = atPosition;
   plot.style.height = `${figure.height || 270}px`;
   const { plugins, data, options } = configuration(figure);
-  if (plot.chart) {
+  if (plot.chart && !hasNewColours) {
     // A series that the reader has hidden with the legend stays hidden, because its data set stays the same object.
     const known = new Map(plot.chart.data.datasets.map((one) => [one.label, one]));
     plot.chart.data.datasets = data.datasets.map((one) => (known.has(one.label) ? Object.assign(known.get(one.label), one) : one));
     plot.chart.options = options;
     plot.chart.update("none");
   } else {
-    const canvas = document.createElement("canvas");
-    plot.append(canvas);
-    plot.chart = new Chart(canvas, { type: "bar", plugins, data, options });
+    // Chart.js keeps the colours of bars that are drawn, so new colours need a new chart.
+    for (const one of data.datasets) {
+      const known = plot.chart?.data.datasets.findIndex(({ label }) => label === one.label) ?? -1;
+      one.hidden = known >= 0 && !plot.chart.isDatasetVisible(known);
+    }
+    plot.chart?.destroy();
+    plot.chart = new Chart(plot.querySelector("canvas") || plot.appendChild(document.createElement("canvas")), { type: "bar", plugins, data, options });
   }
   drawTime = performance.now() - started;
 }

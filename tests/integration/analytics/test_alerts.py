@@ -127,7 +127,10 @@ def test_rules_whose_values_are_counts_and_amounts_are_stored_together(db: Times
     readings["half"] = Reading(0.5, 1.0, 0.9, "")
     for _ in range(2):
         states = update_states(store, readings, lambda change: None)
-    assert {state["name"]: state["value"] for state in states if state["name"] in ("r0", "half")} == {"r0": 0, "half": 0.5}
+    assert {state["name"]: state["value"] for state in states if state["name"] in ("r0", "half")} == {
+        "r0": 0,
+        "half": 0.5,
+    }
 
 
 def test_a_rule_that_returns_continues_its_state(db: TimescaleDBClient) -> None:
