@@ -1,5 +1,5 @@
--- bust_candidates: Return the runs with a call that may have broken a cached prefix: a call with a fingerprint of whose
---             prompt more than 1,024 tokens were not read from the cache.
+-- bust_candidates: Return the runs with a call that may have broken a cached prefix. Such a call has a fingerprint, and more
+--             than 1,024 tokens of its prompt were not read from the cache.
 -- Parameters: those of fragments/any_calls.sql; limit BIGINT: at most this many runs.
 -- Result:     query_id, run_id, candidates BIGINT: the number of such calls; newest TIMESTAMPTZ: the time of the last
 --             one; the run of the newest first; runs BIGINT: their number without the limit.

@@ -6,9 +6,11 @@ import contextlib
 import os
 import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from openai import OpenAI
 
@@ -52,6 +54,12 @@ def served(url: str | None, *options: str, environment: dict[str, str] | None = 
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
             process.wait(180)
+
+
+def fetch(address: str, path: str, **query: str) -> str:
+    """Return the response of a dashboard: a page, or the JSON of a path under /api."""
+    with urllib.request.urlopen(f"{address}{path}?{urlencode(query)}", timeout=180) as answer:
+        return str(answer.read().decode())
 
 
 def record(query_id: str, run_id: datetime, number: int = 0, **more: object) -> LLMInteractionRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from rlm_cachetrack import TimescaleDBClient
 from tests.support import clock
-from tests.support.web import record
+from tests.support.web import fetch, record
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
@@ -22,8 +21,7 @@ WEIGHTED = 8000 / 10_100
 
 def figures(address: str, range_: str) -> dict[str, dict[str, Any]]:
     """Return the charts of the overview by id."""
-    with urllib.request.urlopen(f"{address}/?range={range_}", timeout=180) as answer:
-        page = answer.read().decode()
+    page = fetch(address, "/", range=range_)
     found = re.findall(r'id="figure-([^"]*)".*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
     return {name: json.loads(html.unescape(text)) for name, text in found}
 

@@ -6,10 +6,8 @@ import html
 import json
 import re
 import time
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from openai import OpenAI
@@ -17,17 +15,12 @@ from openai import OpenAI
 from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run
 from rlm_cachetrack.capture import call as calls
 from rlm_cachetrack.simulator import SimulatedEndpoint
-from tests.support.web import record, served
+from tests.support.web import fetch, record, served
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
 NOW = datetime.now(UTC)
 QUERIES = ("first", "second")
-
-
-def fetch(address: str, path: str, **query: str) -> str:
-    with urllib.request.urlopen(f"{address}{path}?{urlencode(query)}", timeout=180) as answer:
-        return str(answer.read().decode())
 
 
 def text_of(address: str, path: str, **query: str) -> str:

@@ -6,38 +6,31 @@ import html
 import json
 import re
 import time
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from rlm_cachetrack import TimescaleDBClient
-from tests.support.web import record
+from tests.support.web import fetch, record
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
 NOW = datetime.now(UTC)
 
 
-def fetch(address: str, path: str, **query: str) -> str:
+def complete_page(address: str, path: str, **query: str) -> str:
     """Return a page once none of its figures is being computed."""
     deadline = time.monotonic() + 180
-    while 'data-again="yes"' in (page := _fetch(address, path, **query)):
+    while 'data-again="yes"' in (page := fetch(address, path, **query)):
         assert time.monotonic() < deadline, page
         time.sleep(0.2)
     return page
 
 
-def _fetch(address: str, path: str, **query: str) -> str:
-    with urllib.request.urlopen(f"{address}{path}?{urlencode(query)}", timeout=180) as answer:
-        return str(answer.read().decode())
-
-
 def changes(address: str, **query: str) -> dict[str, list[str]]:
     """Return the cells of the table of queries by the query's id, in the order of the page."""
-    page = fetch(address, "/", **query)
+    page = complete_page(address, "/", **query)
     if '<table class="changes">' not in page:
         return {}
     table = page[page.index('<table class="changes">') :]
@@ -88,7 +81,7 @@ def test_the_largest_changes_of_queries_are_listed_with_their_causes(address: st
 
 
 def test_a_query_links_to_its_overview_and_its_losses(address: str) -> None:
-    page = fetch(address, "/")
+    page = complete_page(address, "/")
     table = html.unescape(page[page.index('<table class="changes">') :])
     assert 'href="/?query=worse"' in table
     assert 'href="/losses?query=worse"' in table
@@ -101,12 +94,12 @@ def test_the_changes_of_queries_obey_the_filters(address: str) -> None:
 
 
 def test_queries_say_why_the_cost_of_a_query_changed(address: str) -> None:
-    rows: list[dict[str, Any]] = json.loads(fetch(address, "/api/queries"))
+    rows: list[dict[str, Any]] = json.loads(complete_page(address, "/api/queries"))
     effects = {
         row["group"]: [row[name] for name in ("volume_effect", "hit_rate_effect", "price_effect")] for row in rows
     }
     assert effects["worse"] == pytest.approx([0, 7 * 0.0072, 0], abs=1e-9)
     assert effects["busier"] == pytest.approx([7 * 0.0048, 0, 0], abs=1e-9)
     assert effects["new"] == [None, None, None]
-    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", fetch(address, "/queries"))).split())
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", complete_page(address, "/queries"))).split())
     assert "+$0.0504 by the hit rate, $0 by volume, $0 by prices and mix of models" in words

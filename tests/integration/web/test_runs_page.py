@@ -8,10 +8,8 @@ import io
 import json
 import re
 import urllib.error
-import urllib.request
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from openai import OpenAI
@@ -20,7 +18,7 @@ from typer.testing import CliRunner
 from rlm_cachetrack import TimescaleDBClient, flush, instrument, query_run
 from rlm_cachetrack.cli import app
 from rlm_cachetrack.formatting.text import NONE
-from tests.support.web import BEGUN, record, served
+from tests.support.web import BEGUN, fetch, record, served
 
 pytest.importorskip("fastapi", reason="the dashboard needs its extra")
 
@@ -30,11 +28,6 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "scored": {"score": 0.5},
     "unjudged": {},
 }
-
-
-def fetch(address: str, path: str, **query: str) -> str:
-    with urllib.request.urlopen(f"{address}{path}?{urlencode(query)}", timeout=180) as answer:
-        return str(answer.read().decode())
 
 
 def table_of(address: str, **query: str) -> list[list[str]]:
